@@ -1,0 +1,87 @@
+"""infl: what happens if a model must forget these training examples - nothing, a local loss, or damage that spreads?
+
+    data ──Dataset──▶ training ──Outcomes──▶ store ──Outcomes──▶ scores ──Estimate──▶ untraining ──Verdict──▶ report
+
+`load` brings examples in. `train` trains many models on random subsets of them and keeps what each model does on every
+example. `memorization` and `influence` turn that into scores with errors. `predict` says what untraining a forget set
+would do; `verify` retrains without it and says what it does.
+
+Names are imported when first used, so that `import infl` takes no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infl.data import from_arrays as from_arrays
+    from infl.data import load as load
+    from infl.pipeline import plan as plan
+    from infl.pipeline import predict as predict
+    from infl.pipeline import predict_effects as predict_effects
+    from infl.pipeline import train as train
+    from infl.pipeline import verify as verify
+    from infl.pipeline import verify_effects as verify_effects
+    from infl.records import Dataset as Dataset
+    from infl.records import Effects as Effects
+    from infl.records import Estimate as Estimate
+    from infl.records import ForgetSet as ForgetSet
+    from infl.records import InputError as InputError
+    from infl.records import Outcomes as Outcomes
+    from infl.records import Thresholds as Thresholds
+    from infl.records import Verdict as Verdict
+    from infl.scores.influence import influence as influence
+    from infl.scores.influence import influence_blocks as influence_blocks
+    from infl.scores.influence import strongest_pairs as strongest_pairs
+    from infl.scores.memorization import memorization as memorization
+    from infl.store import Run as Run
+    from infl.store import open_run as open_run
+    from infl.training.algorithm import Algorithm as Algorithm
+    from infl.training.ensemble import Layout as Layout
+    from infl.training.networks import Network as Network
+    from infl.training.networks import from_linen as from_linen
+    from infl.training.networks import from_nnx as from_nnx
+    from infl.training.subsets import Design as Design
+    from infl.untraining import forget_sets as forget_sets
+    from infl.untraining.regimes import judge as judge
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "infl.data": ("from_arrays", "load"),
+    "infl.pipeline": ("plan", "predict", "predict_effects", "train", "verify", "verify_effects"),
+    "infl.records": (
+        "Dataset",
+        "Effects",
+        "Estimate",
+        "ForgetSet",
+        "InputError",
+        "Outcomes",
+        "Thresholds",
+        "Verdict",
+    ),
+    "infl.scores.influence": ("influence", "influence_blocks", "strongest_pairs"),
+    "infl.scores.memorization": ("memorization",),
+    "infl.store": ("Run", "open_run"),
+    "infl.training.algorithm": ("Algorithm",),
+    "infl.training.ensemble": ("Layout",),
+    "infl.training.networks": ("Network", "from_linen", "from_nnx"),
+    "infl.training.subsets": ("Design",),
+    "infl.untraining": ("forget_sets",),
+    "infl.untraining.regimes": ("judge",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'infl' has no attribute {name!r}")
+    module = import_module(_MODULE_OF[name])
+    return import_module("infl.untraining.forget_sets") if name == "forget_sets" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

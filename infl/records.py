@@ -1,0 +1,298 @@
+"""What the stages hand each other. Every stage imports this file; it imports nothing of infl.
+
+Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out examples H whose columns are n..n+m-1,
+`T` models. Arrays are NumPy arrays on the host, axes in the order model, training example, column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+Array = np.ndarray
+Columns = slice | Array  # a run of columns, or their numbers
+Reading = Literal["held-out", "left-out", "trained"]
+OutcomeKind = Literal["correct", "margin"]
+Regime = Literal["no-op", "local", "spreading", "indirect", "undetermined"]
+
+REGIMES: tuple[Regime, ...] = ("no-op", "local", "spreading", "indirect")
+
+
+class InputError(ValueError):
+    """A user's mistake. The message says what was expected, what came, and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled examples: D to train on, H to judge on.
+
+    Pixels are float32 and used as they are, or uint8 and divided by 255 on the device. No statistic of D enters the
+    pixels: otherwise an example that a model leaves out would still reach it.
+
+    x_train: [n, ...] float32 or uint8.
+    y_train: [n] int32, classes 0..c-1.
+    x_held_out: [m, ...], same dtype and shape per example.
+    y_held_out: [m] int32.
+    train_ids: [n] position of each training example in the source it came from.
+    held_out_ids: [m] likewise.
+    class_names: c names.
+    source: what `infl.load` was given, so that a person can tell where the examples came from.
+    """
+
+    name: str
+    x_train: Array
+    y_train: Array
+    x_held_out: Array
+    y_held_out: Array
+    train_ids: Array
+    held_out_ids: Array
+    class_names: tuple[str, ...]
+    source: str = ""
+
+    @property
+    def n_train(self) -> int:
+        return len(self.y_train)
+
+    @property
+    def n_held_out(self) -> int:
+        return len(self.y_held_out)
+
+    @property
+    def n_columns(self) -> int:
+        return self.n_train + self.n_held_out
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def images(self) -> Array:
+        """Pixels of all columns, [n+m, ...]."""
+        return np.concatenate([self.x_train, self.x_held_out])
+
+    @property
+    def labels(self) -> Array:
+        """Labels of all columns, [n+m]."""
+        return np.concatenate([self.y_train, self.y_held_out])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of pixels, labels, shapes and dtypes: two datasets with the same one train the same models."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_held_out, self.y_held_out):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+class OutcomeSource(Protocol):
+    """Outcomes that can be read block by block: in memory (`Outcomes`) or from a run folder (`store`).
+
+    Estimators ask for nothing else, so their memory does not grow with the number of models.
+    """
+
+    @property
+    def n_models(self) -> int: ...
+    @property
+    def n_train(self) -> int: ...
+    @property
+    def n_columns(self) -> int: ...
+
+    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
+        """Yield the models in order, at most `n_rows` at a time, with the given columns only; masks stay whole."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What T models did on every example, made by infl or by anyone.
+
+    masks: [T, n] bool, which examples of D each model trained on.
+    correct: [T, n+m] bool, whether the model predicts the label; None where it was not recorded.
+    margin: [T, n+m] float, log p(y) - log(1 - p(y)); None where it was not recorded.
+
+    Raises:
+        InputError: where the arrays do not fit each other, are empty, or hold a margin that is not a number.
+    """
+
+    masks: Array
+    correct: Array | None = None
+    margin: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.masks.ndim != 2 or self.masks.dtype != np.bool_:
+            raise InputError(f"masks: expected a bool array [models, n], got {self.masks.dtype} {self.masks.shape}")
+        for name in ("correct", "margin"):
+            array = getattr(self, name)
+            if array is not None and (array.ndim != 2 or len(array) != len(self.masks)):
+                raise InputError(
+                    f"{name}: expected [models, n+m] with {len(self.masks)} models as in masks, got {array.shape}"
+                )
+
+    @property
+    def n_models(self) -> int:
+        return len(self.masks)
+
+    @property
+    def n_train(self) -> int:
+        return self.masks.shape[1]
+
+    @property
+    def n_columns(self) -> int:
+        recorded = self.correct if self.correct is not None else self.margin
+        if recorded is None:
+            raise InputError("outcomes: neither correct nor margin was given")
+        return recorded.shape[1]
+
+    def of(self, kind: OutcomeKind) -> Array:
+        """The outcomes of one kind as float32, [T, columns].
+
+        Raises:
+            InputError: where that kind was not recorded.
+        """
+        array = self.correct if kind == "correct" else self.margin
+        if array is None:
+            raise InputError(f"these outcomes hold no {kind!r}; use the other kind, or record it when training")
+        return array.astype(np.float32)
+
+    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
+        """See `OutcomeSource.blocks`."""
+        for start in range(0, self.n_models, n_rows):
+            rows = slice(start, start + n_rows)
+            yield Outcomes(
+                self.masks[rows],
+                None if self.correct is None else self.correct[rows, columns],
+                None if self.margin is None else self.margin[rows, columns],
+            )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Scores with their errors and counts; NaN where there is no estimate, and the counts say why.
+
+    value, se: same shape: [n] for memorization, [n, columns] for influence.
+    n_in, n_out: models on each side of the difference, broadcastable to that shape.
+    reading: which models a column is read in (DESIGN: held-out, left-out or trained).
+    outcome: `correct` makes the unit a probability, `margin` makes it log-odds.
+    """
+
+    value: Array
+    se: Array
+    n_in: Array
+    n_out: Array
+    reading: Reading | Literal["own"]
+    outcome: OutcomeKind
+
+
+@dataclass(frozen=True)
+class ForgetSet:
+    """Training examples S to forget.
+
+    ids: sorted, distinct, within D.
+    concept: ids of the full set of the behaviour that S is part of, where it is known.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    concept: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def retained(self, n_train: int) -> Array:
+        """Mask [n] of D without S."""
+        mask = np.ones(n_train, bool)
+        mask[list(self.ids)] = False
+        return mask
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effect of untraining S on every example, D_j(S) = P_A(D)[correct_j] - P_A(D\\S)[correct_j], predicted or measured.
+
+    effect, se: [n+m].
+    replicates: [B, n+m] equally good estimates whose mean is `effect` and whose scatter / sqrt(B) is its error. Any
+        sum over examples gets its error from the same sum over each replicate, so correlations between examples
+        are kept. Measured effects have one replicate per seed, predicted ones one per group of models.
+    source: `retrained`, or the name of the predictor.
+    n_models: models the effects rest on.
+    """
+
+    forget_set: ForgetSet
+    n_train: int
+    effect: Array
+    se: Array
+    replicates: Array
+    source: str
+    n_models: int
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number and its standard error."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where the regimes part. Infl's own choice: the note that defines the regimes gives none.
+
+    self_influence, cross_influence: least self(S), cross(S) called high.
+    effect: least |D_j(S)| that counts as harm or gain.
+    probability: a verdict below it is `undetermined`.
+    cross: whether cross is judged by its net value or by harm alone.
+    """
+
+    self_influence: float = 0.1
+    cross_influence: float = 0.1
+    effect: float = 0.1
+    probability: float = 0.8
+    cross: Literal["net", "harm"] = "net"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The regime of one forget set with everything it was decided by.
+
+    probability: of each of the four regimes; they sum to one, or are NaN where the errors are unknown.
+    hurt_most: ids of the columns outside S with the largest effects, largest first.
+    models_needed: roughly how many models would decide; None when decided, or when none of 4,096 times as many would.
+    """
+
+    forget_set: ForgetSet
+    regime: Regime
+    probability: dict[str, float]
+    self_influence: Quantity
+    cross_influence: Quantity
+    harm: Quantity
+    gain: Quantity
+    thresholds: Thresholds
+    source: str
+    n_models: int
+    hurt_most: tuple[int, ...] = ()
+    hurt_most_effects: tuple[float, ...] = ()
+    models_needed: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ScoredPair:
+    """Training example `source` raises (or lowers) the probability that column `target` is predicted correctly."""
+
+    source: int
+    target: int
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predicted and measured verdicts of the same forget sets, in the same order."""
+
+    predicted: Sequence[Verdict] = field(default_factory=tuple)
+    measured: Sequence[Verdict] = field(default_factory=tuple)
