@@ -1,0 +1,91 @@
+"""Examples come in: a source, named by one string, becomes a `Dataset`.
+
+A dataset is two collections of labelled examples. D, the training examples, is what models learn from and what may
+be forgotten; H, the held-out examples, is what they are judged on besides. Every example keeps the position it had in
+its source, so that "training example 17" can be traced back to a picture, even in a subset. Pixels stay as they came:
+uint8 pixels stay uint8 (and count as /255), everything else is float32, used as it is. Nothing is standardized here,
+since a mean taken over D would let an example reach models that were trained without it.
+
+Where examples can come from, and when each is right:
+
+- `digits`: scikit-learn's 1,797 handwritten digits, 8x8. Nothing to download, a model trains in milliseconds: for
+  trying things out, for tests, for checking a claim on a laptop.
+- `idx:FOLDER`: the four files of MNIST and its relatives (Fashion-MNIST, Kuzushiji-MNIST), gzipped or not. For results
+  that others can compare with. Debian ships Fashion-MNIST: after `apt-get install dataset-fashion-mnist` it is
+  `idx:/usr/share/datasets/fashion-mnist`.
+- a path that ends in `.npz`: your own data, saved once with `np.savez(path, x_train=..., y_train=..., x_test=...,
+  y_test=...)`. For the command line, and whenever a run must name its data again later.
+- `from_arrays`: your own data, already in memory. For notebooks; since no string names it, a run made from it can
+  only be continued by passing the same arrays again.
+
+All of them end in `from_arrays`, which checks everything once; later stages rely on it and check nothing again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+
+from infl.data import digits, idx, npz
+from infl.data.arrays import from_arrays, subset
+from infl.records import Dataset, InputError
+
+__all__ = ["from_arrays", "load", "subset"]
+
+FORMS = "`digits`, `idx:FOLDER` (MNIST-style files), or a path that ends in `.npz`"
+
+
+def load(
+    source: str | os.PathLike[str], *, n_train: int | None = None, n_held_out: int | None = None, seed: int = 0
+) -> Dataset:
+    """Load the examples that a source names, all of them or a seeded subset.
+
+    Args:
+        source: `digits`, `idx:FOLDER`, or a path that ends in `.npz`; `~` is expanded.
+        n_train: training examples to draw, 1 to as many as there are; None takes all.
+        n_held_out: held-out examples to draw, likewise.
+        seed: of the draw, 0 to 2**32 - 1; without effect where all examples are taken.
+
+    Returns:
+        The dataset. Its `source` can be given to `load` again, from any folder, and names the whole of it: a subset
+        is made again with the same `n_train`, `n_held_out` and `seed`.
+
+    Raises:
+        InputError: where the source is unknown, missing, damaged or does not hold a dataset, where more examples are
+            asked for than there are, or where a subset leaves a class without training examples.
+
+    Example:
+        >>> dataset = load("digits", n_train=200)
+        >>> dataset.n_train, dataset.n_held_out, dataset.x_train.shape
+        (200, 797, (200, 8, 8))
+    """
+    return subset(_load_all(os.fspath(source)), n_train, n_held_out, seed)
+
+
+def _load_all(source: str) -> Dataset:
+    if source == "digits":
+        return digits.load()
+    if source.startswith("idx:"):
+        return idx.load(source.removeprefix("idx:"))
+    if source.startswith("tfds:"):
+        raise InputError(f"source {source!r}: TensorFlow Datasets are not available in this version; expected {FORMS}")
+    if source.lower().endswith(".npz"):
+        return npz.load(source)
+    raise InputError(f"unknown source {source!r}: expected {FORMS}{_hint(source)}")
+
+
+def _hint(source: str) -> str:
+    """A guess at what was meant, or nothing."""
+    if os.path.isdir(source):
+        return f"; for a folder of MNIST-style files write 'idx:{source}'"
+    if os.path.isfile(source):
+        return "; save the arrays of this file with `np.savez` first"
+    word, colon, rest = source.partition(":")
+    match difflib.get_close_matches(word.lower(), ["digits", "idx", "fashion-mnist", "mnist"], n=1, cutoff=0.7):
+        case ["digits"]:
+            return "; did you mean 'digits'?"
+        case ["idx"]:
+            return f"; did you mean 'idx:{rest if colon and rest else 'FOLDER'}'?"
+        case [name]:
+            return f"; did you mean 'idx:FOLDER', with the folder that holds the four files of {name}?"
+    return ""

@@ -1,0 +1,255 @@
+"""Arrays become a `Dataset`: the one door through which examples enter, where everything is checked."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from infl.records import Array, Dataset, InputError
+
+MOST_NAMED = 5
+
+
+def from_arrays(
+    x_train: ArrayLike,
+    y_train: ArrayLike,
+    x_held_out: ArrayLike,
+    y_held_out: ArrayLike,
+    *,
+    name: str = "arrays",
+    class_names: Sequence[str] | None = None,
+    train_ids: ArrayLike | None = None,
+    held_out_ids: ArrayLike | None = None,
+    source: str = "",
+) -> Dataset:
+    """Check four arrays and make a dataset of them.
+
+    uint8 pixels stay uint8, and count as divided by 255; other integers, floats and bools become float32 and are used
+    as they are, so scale them first. An array that needs no conversion is not copied: do not write to it afterwards.
+
+    Args:
+        x_train: [n, ...] pixels or features of the training examples D, finite.
+        y_train: [n] integer labels 0..c-1, c >= 2, at least one example of every class.
+        x_held_out: [m, ...] likewise of the held-out examples H; shape per example and dtype as in `x_train`.
+        y_held_out: [m] integer labels within the classes of `y_train`.
+        name: what reports call the dataset.
+        class_names: c distinct names; None names the classes "0".."c-1".
+        train_ids: [n] positions of the training examples in their source, integers >= 0; None is 0..n-1.
+        held_out_ids: [m] likewise; None is 0..m-1.
+        source: a string from which `infl.data.load` can load the examples again; "" where there is none.
+
+    Raises:
+        InputError: where any of this does not hold.
+
+    Example:
+        >>> dataset = from_arrays([[0.0], [0.2], [0.9]], [0, 0, 1], [[0.1], [1.0]], [0, 1], class_names=["low", "high"])
+        >>> dataset.n_train, dataset.n_held_out, dataset.x_train.dtype
+        (3, 2, dtype('float32'))
+    """
+    pixels, held_out_pixels = _pixels("x_train", x_train), _pixels("x_held_out", x_held_out)
+    if pixels.shape[1:] != held_out_pixels.shape[1:]:
+        raise InputError(
+            "expected the same shape per example in x_train and x_held_out, "
+            f"got {pixels.shape[1:]} and {held_out_pixels.shape[1:]}"
+        )
+    if pixels.dtype != held_out_pixels.dtype:
+        raise InputError(
+            f"expected one dtype in x_train and x_held_out, got {np.asarray(x_train).dtype} and "
+            f"{np.asarray(x_held_out).dtype}: uint8 counts as divided by 255, other numbers as they are; convert one"
+        )
+    labels = _labels("y_train", y_train, len(pixels))
+    held_out_labels = _labels("y_held_out", y_held_out, len(held_out_pixels))
+    names = None if class_names is None else _names(class_names)
+    n_classes = int(labels.max()) + 1 if names is None else len(names)
+    _check_classes(labels, held_out_labels, n_classes)
+    return Dataset(
+        name=name,
+        x_train=pixels,
+        y_train=labels.astype(np.int32),
+        x_held_out=held_out_pixels,
+        y_held_out=held_out_labels.astype(np.int32),
+        train_ids=_ids("train_ids", train_ids, len(pixels)),
+        held_out_ids=_ids("held_out_ids", held_out_ids, len(held_out_pixels)),
+        class_names=tuple(map(str, range(n_classes))) if names is None else names,
+        source=source,
+    )
+
+
+def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: int = 0) -> Dataset:
+    """Draw a seeded subset of a dataset; examples keep their ids and their order.
+
+    With one seed a larger subset contains every smaller one, and the held-out draw does not depend on `n_train`.
+
+    Args:
+        dataset: where to draw from.
+        n_train: training examples to draw, 1..dataset.n_train; None takes all.
+        n_held_out: held-out examples to draw, 1..dataset.n_held_out; None takes all.
+        seed: 0 to 2**32 - 1.
+
+    Raises:
+        InputError: where a number is out of its range, or a class is left without training examples.
+
+    Example:
+        >>> whole = from_arrays(np.eye(4), [0, 1, 0, 1], np.eye(4), [0, 1, 0, 1])
+        >>> part = subset(whole, 3, None, seed=1)
+        >>> part.n_train, part.n_held_out, bool((part.x_train == whole.x_train[part.train_ids]).all())
+        (3, 4, True)
+    """
+    seed = _integer("seed", seed)
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed: expected 0 to 2**32 - 1, got {seed}")
+    # Not default_rng: NumPy may change that stream between versions, and this one it has promised to keep.
+    random = np.random.RandomState(seed)
+    train_order, held_out_order = random.permutation(dataset.n_train), random.permutation(dataset.n_held_out)
+    train = _drawn("n_train", n_train, train_order)
+    held_out = _drawn("n_held_out", n_held_out, held_out_order)
+
+    counts = np.bincount(dataset.y_train[train], minlength=dataset.n_classes)
+    lost = [dataset.class_names[c] for c in np.flatnonzero(counts == 0)]
+    if lost:
+        raise InputError(
+            f"n_train: {n_train} training examples drawn with seed {seed} leave classes empty: "
+            f"{_listed(lost)}; take more, since every class needs one"
+        )
+    if n_train is not None:
+        dataset = replace(
+            dataset,
+            x_train=dataset.x_train[train],
+            y_train=dataset.y_train[train],
+            train_ids=dataset.train_ids[train],
+        )
+    if n_held_out is not None:
+        dataset = replace(
+            dataset,
+            x_held_out=dataset.x_held_out[held_out],
+            y_held_out=dataset.y_held_out[held_out],
+            held_out_ids=dataset.held_out_ids[held_out],
+        )
+    return dataset
+
+
+def _pixels(name: str, given: ArrayLike) -> Array:
+    array = _array(name, given)
+    if array.dtype.kind not in "buif":
+        raise InputError(f"{name}: expected numbers (uint8, or anything that fits float32), got dtype {array.dtype}")
+    if array.ndim < 2:
+        raise InputError(
+            f"{name}: expected [examples, ...] with at least one axis of pixels, got shape {array.shape}; "
+            "for one number per example use x[:, None]"
+        )
+    if array.size == 0:
+        raise InputError(f"{name}: expected at least one example with at least one pixel, got shape {array.shape}")
+    if array.dtype == np.uint8:
+        return array
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    broken = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
+    if len(broken):
+        raise InputError(
+            f"{name}: expected finite numbers within float32, got NaN, inf or larger in {len(broken)} of {len(array)} "
+            f"examples, the first at {broken[0]}; repair or drop them"
+        )
+    return array
+
+
+def _labels(name: str, given: ArrayLike, n_examples: int) -> Array:
+    array = _array(name, given)
+    if array.ndim != 1:
+        raise InputError(
+            f"{name}: expected one label per example, shape ({n_examples},), got {array.shape}; "
+            "for one-hot labels use y.argmax(axis=1), for a column y.ravel()"
+        )
+    if len(array) != n_examples:
+        raise InputError(
+            f"{name}: expected {n_examples} labels, as many as {name.replace('y', 'x', 1)}, got {len(array)}"
+        )
+    if array.dtype.kind not in "iu":
+        remedy = "cast them with y.astype(int)" if array.dtype.kind in "bf" else "number the classes 0, 1, 2, ..."
+        raise InputError(f"{name}: expected integer labels 0..c-1, got dtype {array.dtype}; {remedy}")
+    if array.min() < 0:
+        raise InputError(f"{name}: expected labels 0..c-1, got {array.min()}; drop unlabelled examples, count from 0")
+    return array
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        raise InputError(f"class_names: expected a sequence of strings, one per class, got {given!r}")
+    names = tuple(map(str, given))
+    if len(set(names)) != len(names):
+        raise InputError(f"class_names: expected distinct names, got {_listed(names)}; rename the repeated ones")
+    return names
+
+
+def _check_classes(labels: Array, held_out_labels: Array, n_classes: int) -> None:
+    top = int(labels.max())
+    if top >= n_classes:
+        raise InputError(
+            f"class_names: expected at least {top + 1} names, since y_train holds the label {top}, "
+            f"got {n_classes}; add the names, or leave class_names out"
+        )
+    if n_classes < 2:
+        raise InputError("y_train: expected at least 2 classes, got 1: there is nothing to tell apart; add another")
+    present = set(np.unique(labels).tolist())
+    if len(present) < n_classes:
+        # Lazily, so that a stray label of two billion is named without a list of all the classes below it.
+        empty = islice((label for label in range(n_classes) if label not in present), MOST_NAMED)
+        more = ", ..." if n_classes - len(present) > MOST_NAMED else ""
+        raise InputError(
+            f"y_train: labels leave classes empty: expected at least one example of each of 0..{n_classes - 1}, "
+            f"got none of {', '.join(map(str, empty))}{more}; add some, or number the classes without gaps"
+        )
+    if held_out_labels.max() >= n_classes:
+        raise InputError(
+            f"y_held_out: expected labels 0..{n_classes - 1} as in y_train, got {held_out_labels.max()}; "
+            "drop those examples, since no model can learn their class"
+        )
+
+
+def _ids(name: str, given: ArrayLike | None, n_examples: int) -> Array:
+    if given is None:
+        return np.arange(n_examples)
+    array = _array(name, given)
+    if array.dtype.kind not in "iu" or array.shape != (n_examples,) or array.min() < 0:
+        raise InputError(
+            f"{name}: expected {n_examples} integers >= 0, one position per example, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array.astype(np.int64)
+
+
+def _array(name: str, given: ArrayLike) -> Array:
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: expected an array, got something NumPy cannot make one of: {error}") from error
+    if array.dtype == object:
+        raise InputError(
+            f"{name}: expected an array of numbers, got an array of Python objects of shape {array.shape}; "
+            "give every example the same shape and use one numeric dtype"
+        )
+    return array
+
+
+def _drawn(name: str, wanted: int | None, order: Array) -> Array:
+    """Sorted positions of the examples drawn: the first `wanted` of a random order."""
+    if wanted is None:
+        return np.arange(len(order))
+    if not 1 <= _integer(name, wanted) <= len(order):
+        raise InputError(f"{name}: expected 1 to {len(order)}, the examples there are, got {wanted}")
+    return np.sort(order[:wanted])
+
+
+def _integer(name: str, given: int) -> int:
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise InputError(f"{name}: expected a whole number, got {given!r}") from None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:MOST_NAMED])) + (", ..." if len(names) > MOST_NAMED else "")

@@ -1,0 +1,102 @@
+"""A `.npz` file, written by `np.savez` or `np.savez_compressed`, becomes a `Dataset`."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from infl.data.arrays import from_arrays
+from infl.records import Array, Dataset, InputError
+
+REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+REMEDY = "write it with np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
+
+
+def load(path: str) -> Dataset:
+    """Load `x_train`, `y_train`, `x_test`, `y_test` and, where it is there, `class_names` from a `.npz` file.
+
+    The test arrays become the held-out examples. See `infl.data.from_arrays` for shapes, dtypes and ranges. Python
+    objects in the file are never unpickled, so a file from a stranger runs no code. Other arrays are left unread.
+
+    Args:
+        path: of the file; `class_names` in it is a one-axis array of strings.
+
+    Raises:
+        InputError: where the file is missing or damaged, lacks an array, or holds arrays that are no dataset.
+
+    Example:
+        >>> import tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "two.npz")
+        >>> np.savez(path, x_train=np.eye(4), y_train=[0, 0, 1, 1], x_test=np.eye(4), y_test=[0, 0, 1, 1])
+        >>> load(path).name
+        'two'
+    """
+    path = os.path.abspath(os.path.expanduser(path))
+    if not os.path.isfile(path):
+        came = "a folder" if os.path.isdir(path) else "nothing"
+        raise InputError(f"{path}: expected a .npz file, found {came}; check the path")
+    arrays = _read(path)
+    try:
+        return from_arrays(
+            arrays["x_train"],
+            arrays["y_train"],
+            arrays["x_test"],
+            arrays["y_test"],
+            name=os.path.splitext(os.path.basename(path))[0],
+            class_names=_class_names(arrays.get("class_names")),
+            source=path,
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error} (x_test and y_test are read as x_held_out and y_held_out)") from error
+
+
+def _read(path: str) -> dict[str, Array]:
+    current = ""
+    # A damaged file fails in zipfile, zlib, lzma or numpy, with more kinds of exception than those modules document.
+    try:
+        # Opened here and not by np.load, which leaves the file open where it is no zip.
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: expected several named arrays, found a single one (.npy); {REMEDY}")
+            with archive:
+                _check_names(path, archive.files)
+                arrays = {}
+                for current in [name for name in (*REQUIRED, "class_names") if name in archive.files]:
+                    arrays[current] = archive[current]
+    except InputError:
+        raise
+    except Exception as error:
+        if current and "Object arrays" in str(error):
+            raise InputError(
+                f"{path}: {current} holds Python objects, which are not read since that can run code; "
+                "expected numbers (class_names: strings); convert it with np.asarray(x, dtype=...) and save again"
+            ) from error
+        where = f"its array {current}" if current else "the file"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{path}: expected a .npz file (a zip of arrays), but {where} cannot be read; "
+            f"it is damaged or of another kind ({reason}); copy it again, or {REMEDY}"
+        ) from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy hands over members that do not start like an array as bytes
+            raise InputError(f"{path}: {name} is not a NumPy array; {REMEDY}")
+    return arrays
+
+
+def _check_names(path: str, found: list[str]) -> None:
+    missing = [name for name in REQUIRED if name not in found]
+    if missing:
+        raise InputError(
+            f"{path}: expected the arrays {', '.join(REQUIRED)}; missing {', '.join(missing)}, "
+            f"found {', '.join(map(repr, found[:20])) or 'none'}; {REMEDY}"
+        )
+
+
+def _class_names(array: Array | None) -> list[str] | None:
+    if array is None:
+        return None
+    if array.dtype.kind != "U" or array.ndim != 1:
+        raise InputError(f"class_names: expected a one-axis array of strings, got {array.dtype} of shape {array.shape}")
+    return array.tolist()
