@@ -1,0 +1,9 @@
+"""From data to outcomes: the expensive half, and the only folder that imports flax and optax.
+
+- `subsets`   which examples of D each model trains on: a mask from (seed, model id) and nothing else;
+- `networks`  what is trained: Flax networks, and adapters for a user's own init / apply;
+- `algorithm` A: train ONE model, a pure function of key, members and data;
+- `ensemble`  train MANY: blocks of models over `lax.map` or `vmap`, sharded over devices.
+
+A reader learns the method from `algorithm` without meeting devices, and the designs from `subsets` without meeting JAX.
+"""

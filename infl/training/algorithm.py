@@ -1,0 +1,238 @@
+"""The training algorithm A: turns a key, the members of a subset and the data into what one trained model does.
+
+Everything random comes from the key. The order of an epoch is drawn per example id: two subsets trained with one key start
+from the same weights and visit the examples they share in the same relative order, so A(D) and A(D\\S) pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from infl.records import InputError
+from infl.training.networks import Network, build
+
+Schedule = Literal["constant", "linear", "cosine"]
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Network, optimizer, batch size, epochs and learning-rate schedule.
+
+    network: the name of a built-in network, or a `Network`.
+    hidden: widths of the hidden layers of `mlp`.
+    optimizer: a name, or an `optax.GradientTransformation` that brings its own learning rate.
+    batch_size: at most this many examples a step. An epoch over k examples takes ceil(k / batch_size) steps whose sizes
+        differ by at most one, so that no step rests on a few left-over examples.
+    epochs: passes over the subset.
+    learning_rate, momentum, weight_decay: for optimizers given by name; momentum is sgd's, weight decay adamw's.
+    schedule: factor on every update, as a function of the share of training done: constant, or down to zero along a
+        line or half a cosine.
+
+    Raises:
+        InputError: for a setting out of its range.
+    """
+
+    network: str | Network = "mlp"
+    hidden: tuple[int, ...] = (256,)
+    optimizer: str | optax.GradientTransformation = "sgd"
+    batch_size: int = 50
+    epochs: int = 30
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum: expected at least 0 and below 1, got {self.momentum}")
+        if self.schedule not in get_args(Schedule):
+            raise InputError(f"schedule: expected one of {', '.join(get_args(Schedule))}; got {self.schedule!r}")
+        if isinstance(self.optimizer, str) and self.optimizer not in OPTIMIZERS:
+            raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
+        if isinstance(self.network, str):
+            build(self.network, 2, **self._network_settings())
+
+    def describe(self) -> dict[str, Any]:
+        """The algorithm as JSON: what a resumed run must agree with."""
+        named = isinstance(self.network, str)
+        network = build(self.network, 2, **self._network_settings()) if named else self.network
+        description: dict[str, Any] = {"network": network.describe(), "optimizer": "custom"}
+        if isinstance(self.optimizer, str):
+            description |= {"optimizer": self.optimizer, "learning_rate": self.learning_rate}
+            description |= {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        return description | {"batch_size": self.batch_size, "epochs": self.epochs, "schedule": self.schedule}
+
+    @staticmethod
+    def from_description(description: dict[str, Any]) -> Algorithm:
+        """The inverse of `describe`, for algorithms made of infl's own parts.
+
+        Raises:
+            InputError: where the network or the optimizer was the user's own, which a manifest cannot hold.
+        """
+        settings = dict(description)
+        network = dict(settings.pop("network"))
+        name = network.pop("name")
+        for part, own in (("network", name == "custom" or not network), ("optimizer", settings["optimizer"] == "custom")):
+            if own:
+                raise InputError(f"this run's {part} was given in Python; call infl.verify from Python with algorithm=...")
+        return Algorithm(network=name, hidden=tuple(network.get("hidden", (256,))), **settings)
+
+    def build_network(self, n_classes: int) -> Network:
+        """The network for data with that many classes."""
+        return self.network if isinstance(self.network, Network) else build(
+            self.network, n_classes, **self._network_settings()
+        )
+
+    def build_optimizer(self) -> optax.GradientTransformation:
+        """The optimizer, before the schedule's factor."""
+        if not isinstance(self.optimizer, str):
+            return self.optimizer
+        if self.optimizer == "sgd":
+            return optax.sgd(self.learning_rate, momentum=self.momentum or None)
+        if self.optimizer == "adam":
+            return optax.adam(self.learning_rate)
+        return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
+
+    def steps_per_epoch(self, n_members: int) -> int:
+        """Steps in one epoch over a subset of that size."""
+        return -(-n_members // self.batch_size)
+
+    def _network_settings(self) -> dict[str, Any]:
+        return {"hidden": self.hidden} if self.network == "mlp" else {}
+
+
+class TrainedModel(NamedTuple):
+    """What one model does: margin [n+m] float32, correct [n+m] bool, finite: whether training stayed finite."""
+
+    margin: jax.Array
+    correct: jax.Array
+    finite: jax.Array
+
+
+def train_model(
+    key: jax.Array,
+    members: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    algorithm: Algorithm,
+    network: Network,
+    most_steps: jax.Array | None = None,
+    evaluation_batch: int = 1024,
+) -> TrainedModel:
+    """Train one model on the members of a subset of D and judge it on every example.
+
+    Pure: jit, vmap and map it as you like. The size of the subset is data, not shape: no size recompiles.
+
+    key: all randomness.
+    members: [n] bool; at least one.
+    images: [N, ...] float32 or uint8, N >= n: D first, then what else to judge on.
+    labels: [N] int32.
+    most_steps: for `vmap`, where models of unequal steps per epoch run side by side: the most that any of them has, the
+        same for all. Does not affect results.
+    evaluation_batch: examples judged at once. Does not affect results, up to rounding.
+
+    A left-out example has no part in training: its pixels, even NaN, never reach the weights.
+    """
+    init_key, order_key = jax.random.split(key)
+    n_members = members.sum()
+    steps = (n_members + algorithm.batch_size - 1) // algorithm.batch_size
+    optimizer = algorithm.build_optimizer()
+    params = network.init(init_key, _pixels(images[:1]))
+
+    def loss(params: Any, batch: jax.Array, weights: jax.Array) -> jax.Array:
+        logits = network.apply(params, _pixels(images[batch]))
+        return weights @ optax.softmax_cross_entropy_with_integer_labels(logits, labels[batch])
+
+    def epoch(index: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+        order = draw_order(jax.random.fold_in(order_key, index), members)
+
+        def step(position: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+            params, state, total_loss = carry
+            first, last = position * n_members // steps, (position + 1) * n_members // steps
+            slots = first + jnp.arange(algorithm.batch_size)
+            # Slots past the end of the batch repeat a member at weight zero, never a left-out example.
+            batch = order[jnp.minimum(slots, n_members - 1)]
+            weights = jnp.where(slots < last, 1.0 / (last - first), 0.0)
+            value, gradient = jax.value_and_grad(loss)(params, batch, weights)
+            updates, new_state = optimizer.update(gradient, state, params)
+            factor = _schedule_factor(algorithm.schedule, (index * steps + position) / (algorithm.epochs * steps))
+            updates = jax.tree.map(lambda update: factor * update, updates) if factor is not None else updates
+            new_params = optax.apply_updates(params, updates)
+            if most_steps is None:
+                return new_params, new_state, total_loss + value
+            running = position < steps
+            keep = lambda new, old: jnp.where(running, new, old)  # noqa: E731
+            return jax.tree.map(keep, (new_params, new_state, total_loss + value), carry)
+
+        return jax.lax.fori_loop(0, steps if most_steps is None else most_steps, step, carry)
+
+    carry = (params, optimizer.init(params), jnp.zeros(()))
+    params, _, total_loss = jax.lax.fori_loop(0, algorithm.epochs, epoch, carry)
+    margin, correct = judge(network, params, images, labels, batch_size=evaluation_batch)
+    return TrainedModel(margin, correct, jnp.isfinite(total_loss) & jnp.isfinite(margin).all())
+
+
+def draw_order(key: jax.Array, members: jax.Array) -> jax.Array:
+    """Ids of the members in the random order of one epoch, [n]; entries past the last member mean nothing.
+
+    Each id draws its own place, whether it is a member or not: leaving ids out never reorders the others.
+    """
+    n = len(members)
+    id_bits = n.bit_length()
+    draws = jax.random.bits(key, (n,), jnp.uint32)
+    ids = jnp.arange(n, dtype=jnp.uint32)
+    last = jnp.uint32(0xFFFFFFFF)
+    if id_bits > 16:
+        draws = jnp.where(members, draws >> 1, last)
+        return jnp.argsort(draws).astype(jnp.int32)
+    # Draw and id in one word: XLA sorts one operand several times faster than a key with its value. At least 16 random
+    # bits remain; equal draws fall back on the id, which moves neighbours in the order and nothing else.
+    packed = (draws << id_bits) | ids
+    packed = jnp.sort(jnp.where(members, packed, last))
+    return (packed & jnp.uint32((1 << id_bits) - 1)).astype(jnp.int32)
+
+
+def judge(
+    network: Network, params: Any, images: jax.Array, labels: jax.Array, *, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Margin log p(y) - log(1 - p(y)) and correctness of a model on every example, [N] each."""
+    n = len(labels)
+    n_batches = -(-n // batch_size)
+    size = -(-n // n_batches)
+    starts = jnp.minimum(jnp.arange(n_batches) * size, n - size)
+
+    def judge_batch(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = jax.lax.dynamic_slice_in_dim(images, start, size)
+        y = jax.lax.dynamic_slice_in_dim(labels, start, size)
+        logits = network.apply(params, _pixels(x))
+        own = jnp.arange(logits.shape[1]) == y[:, None]
+        others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=1)
+        return jnp.sum(jnp.where(own, logits, 0), axis=1) - others, jnp.argmax(logits, axis=1) == y
+
+    margins, corrects = jax.lax.map(judge_batch, starts)
+    # The last batch starts early enough to be full; drop what it repeats.
+    repeated = n_batches * size - n
+    join = lambda parts: jnp.concatenate([parts[:-1].reshape(-1), parts[-1, repeated:]])  # noqa: E731
+    return join(margins), join(corrects)
+
+
+def _schedule_factor(schedule: Schedule, done: jax.Array) -> jax.Array | None:
+    if schedule == "constant":
+        return None
+    return 1 - done if schedule == "linear" else 0.5 * (1 + jnp.cos(jnp.pi * done))
+
+
+def _pixels(images: jax.Array) -> jax.Array:
+    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images

@@ -1,0 +1,155 @@
+"""Turns a name, a Flax module or two plain functions into a Network: init(key, x) -> params, apply(params, x) -> logits.
+
+Networks must treat examples of a batch independently: batch statistics would carry left-out examples into a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from infl.records import InputError
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as two pure functions. A user's own needs nothing else.
+
+    init: (key, x [b, ...]) -> params, any pytree of float arrays.
+    apply: (params, x [b, ...]) -> logits [b, classes].
+    name: stands in the run's manifest; a resumed run must name the same network.
+    settings: what the built-in networks are rebuilt from; JSON.
+
+    Example:
+        >>> linear = Network(
+        ...     init=lambda key, x: jnp.zeros((x[0].size, 10)),
+        ...     apply=lambda weights, x: x.reshape(len(x), -1) @ weights,
+        ...     name="linear",
+        ... )
+        >>> linear.apply(linear.init(jax.random.key(0), jnp.ones((2, 8, 8))), jnp.ones((2, 8, 8))).shape
+        (2, 10)
+    """
+
+    init: Callable[[jax.Array, jax.Array], Any]
+    apply: Callable[[Any, jax.Array], jax.Array]
+    name: str = "custom"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """The network as JSON."""
+        return {"name": self.name, **self.settings}
+
+
+def mlp(n_classes: int, *, hidden: Sequence[int] = (256,)) -> Network:
+    """Multi-layer perceptron with ReLU on flattened pixels; He initialization, zero biases.
+
+    Raises:
+        InputError: where a width is below 1.
+    """
+    widths = [int(width) for width in hidden]
+    if any(width < 1 for width in widths):
+        raise InputError(f"hidden: expected widths of at least 1, got {list(hidden)}")
+    network = from_linen(_MLP(widths=tuple(widths), n_classes=n_classes))
+    return Network(network.init, network.apply, "mlp", {"hidden": widths})
+
+
+NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp}
+
+
+def build(name: str, n_classes: int, **settings: Any) -> Network:
+    """Build one of infl's networks by name.
+
+    Raises:
+        InputError: for a name that is none of them.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"network: expected one of {', '.join(NETWORKS)}; got {name!r}")
+    return NETWORKS[name](n_classes, **settings)
+
+
+def from_linen(module: nn.Module, *, name: str | None = None) -> Network:
+    """Adapt a Flax linen module whose only variables are parameters.
+
+    Raises:
+        InputError: at initialization, where the module has other variables, such as batch statistics.
+    """
+
+    def init(key: jax.Array, x: jax.Array) -> Any:
+        variables = module.init(key, x)
+        extra = sorted(set(variables) - {"params"})
+        if extra:
+            raise InputError(f"network: expected parameters only, got the collections {extra}; {_WHY_NO_STATE}")
+        return variables["params"]
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        return module.apply({"params": params}, x)  # pyright: ignore[reportReturnType]
+
+    return Network(init, apply, name or type(module).__name__)
+
+
+def from_nnx(build_module: Callable[[nnx.Rngs], nnx.Module], *, name: str | None = None) -> Network:
+    """Adapt a Flax nnx module, given as a function of its random streams, e.g. `lambda rngs: MyNet(64, 10, rngs=rngs)`.
+
+    Raises:
+        InputError: where the module has variables other than parameters (and unused random streams).
+    """
+    abstract = nnx.eval_shape(lambda: build_module(nnx.Rngs(0)))
+    others = nnx.to_flat_state(nnx.split(abstract, nnx.Param, ...)[2])
+    extra = sorted({type(variable).__name__ for _, variable in others if not isinstance(variable, nnx.RngState)})
+    if extra:
+        raise InputError(f"network: expected parameters only, got the nnx variables {extra}; {_WHY_NO_STATE}")
+
+    def init(key: jax.Array, x: jax.Array) -> Any:
+        del x
+        return nnx.to_pure_dict(nnx.split(build_module(nnx.Rngs(key)), nnx.Param, ...)[1])
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        module: Any = nnx.eval_shape(lambda: build_module(nnx.Rngs(0)))
+        nnx.update(module, params)
+        return module(x)
+
+    return Network(init, apply, name or "nnx")
+
+
+_WHY_NO_STATE = "batch statistics would carry left-out examples into a model: use group or layer norm"
+
+
+class _MLP(nn.Module):
+    widths: tuple[int, ...]
+    n_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(len(x), -1)
+        for width in self.widths:
+            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
+        return nn.Dense(self.n_classes)(x)
+
+
+def check_network(network: Network, example: jax.Array, n_classes: int) -> None:
+    """Trace a network on one example without computing anything.
+
+    Raises:
+        InputError: where it fails, or its logits are not [batch, n_classes].
+    """
+    batch = jax.ShapeDtypeStruct((2, *example.shape), jnp.float32)
+
+    def logits(x: jax.Array) -> jax.Array:
+        return network.apply(network.init(jax.random.key(0), x), x)
+
+    try:
+        shape = jax.eval_shape(logits, batch).shape
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"network {network.name}: failed on a batch of shape {batch.shape}: {error}") from error
+    if shape != (2, n_classes):
+        raise InputError(
+            f"network {network.name}: expected logits [batch, {n_classes}] for this data, got {list(shape)} for a batch of 2"
+        )

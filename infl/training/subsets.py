@@ -1,0 +1,198 @@
+"""Turns (design, seed, model id) into the mask of training examples that the model trains on.
+
+A mask has no state and no order: any machine can draw the mask of any model, and extending a run never changes the masks
+it has. Random bits come from NumPy's Philox counter generator, whose raw stream is fixed across versions.
+
+- `uniform`   every subset of a size is equally likely; the size is a share of n, or drawn from a range of shares;
+- `balanced`  as uniform for each single model, but every example is in exactly the wanted share of the models;
+- `paired`    a random half, then its complement;
+- `full`      all of D: the models that effects are measured from;
+- `leave-out` D without a given set: the models that verify a forget set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from infl.records import Array, InputError
+
+Kind = Literal["uniform", "balanced", "paired", "full", "leave-out"]
+
+MOST_MODELS_PER_PERIOD = 20  # a balanced design repeats after at most this many models
+
+
+@dataclass(frozen=True)
+class Design:
+    """How the subset of each model is drawn.
+
+    kind: see the module's list.
+    fraction: share r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
+        (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it.
+    left_out: ids that `leave-out` leaves out.
+
+    Raises:
+        InputError: for an unknown kind, or a fraction that the kind cannot have.
+
+    Example:
+        >>> masks = draw_masks(Design("balanced", 0.7), range(10), n_train=100, seed=0)
+        >>> masks.sum(axis=0).min(), masks.sum(axis=0).max()  # every example is in 7 of the 10 models
+        (np.int64(7), np.int64(7))
+    """
+
+    kind: Kind = "balanced"
+    fraction: float | tuple[float, float] = 0.7
+    left_out: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"design: expected one of {', '.join(get_args(Kind))}; got {self.kind!r}")
+        if self.kind in ("full", "leave-out"):
+            return
+        low, high = self.range
+        if not 0 < low <= high < 1:
+            raise InputError(f"fraction: expected a share above 0 and below 1 (or LOW:HIGH), got {self.fraction}")
+        if self.kind == "paired" and (low, high) != (0.5, 0.5):
+            raise InputError(f"design paired trains complementary halves: fraction must be 0.5, got {self.fraction}")
+        if self.kind == "balanced":
+            self._ratio()
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest fraction."""
+        return self.fraction if isinstance(self.fraction, tuple) else (self.fraction, self.fraction)
+
+    @property
+    def period(self) -> int:
+        """Models after which every example has been in its exact share of them."""
+        if self.kind == "balanced":
+            return self._ratio()[1]
+        return 2 if self.kind == "paired" else 1
+
+    def describe(self) -> dict[str, Any]:
+        """The design as JSON."""
+        fraction = list(self.fraction) if isinstance(self.fraction, tuple) else self.fraction
+        return {"kind": self.kind, "fraction": fraction}
+
+    @staticmethod
+    def from_description(description: dict[str, Any]) -> Design:
+        """The inverse of `describe`."""
+        fraction = description["fraction"]
+        return Design(description["kind"], tuple(fraction) if isinstance(fraction, list) else fraction)
+
+    def _ratio(self) -> tuple[int, int]:
+        if isinstance(self.fraction, tuple):
+            raise InputError(f"design balanced takes one fraction, got the range {self.fraction}; use design uniform")
+        ratio = Fraction(self.fraction).limit_denominator(MOST_MODELS_PER_PERIOD)
+        if abs(float(ratio) - self.fraction) > 1e-6:
+            raise InputError(
+                f"design balanced needs a fraction p/q with q <= {MOST_MODELS_PER_PERIOD}, got {self.fraction}; "
+                f"nearest: {ratio} = {float(ratio):.6g}, or use design uniform"
+            )
+        return ratio.numerator, ratio.denominator
+
+
+def parse_fraction(text: str) -> float | tuple[float, float]:
+    """Read `0.7` or `0.7:0.97`.
+
+    Raises:
+        InputError: where it is neither.
+    """
+    try:
+        shares = [float(part) for part in text.split(":")]
+    except ValueError:
+        shares = []
+    if len(shares) == 1:
+        return shares[0]
+    if len(shares) == 2:
+        return shares[0], shares[1]
+    raise InputError(f"fraction: expected a share such as 0.7 or a range such as 0.7:0.97, got {text!r}")
+
+
+def draw_masks(design: Design, model_ids: Sequence[int], *, n_train: int, seed: int) -> Array:
+    """Draw which examples each model trains on.
+
+    Returns [len(model_ids), n_train] bool. Row k depends on (design, seed, model_ids[k], n_train) alone. No subset is
+    empty or, but for `full`, all of D. Sizes are round(fraction * n); where the period of a `balanced` design does not
+    divide n, its models differ from that by less than n mod period.
+
+    Raises:
+        InputError: where n_train is too small for the design, or a left-out id is not in D.
+    """
+    if design.kind == "full":
+        return np.ones((len(model_ids), n_train), bool)
+    if n_train < 2:
+        raise InputError(f"a subset of D needs at least 2 training examples, got {n_train}")
+    if design.kind == "leave-out":
+        return np.tile(_leave_out(design.left_out, n_train), (len(model_ids), 1))
+    if design.kind == "balanced":
+        return _balanced(design, model_ids, n_train, seed)
+    draw = _uniform if design.kind == "uniform" else _paired
+    return np.stack([draw(design, int(model), n_train, seed) for model in model_ids])
+
+
+def _uniform(design: Design, model: int, n_train: int, seed: int) -> Array:
+    bits = _random_bits("uniform", seed, model, n_train + 1)
+    low, high = design.range
+    fraction = low + (high - low) * (float(bits[-1]) / 2.0**64)
+    return _smallest(bits[:-1], _subset_size(fraction, n_train))
+
+
+def _paired(design: Design, model: int, n_train: int, seed: int) -> Array:
+    half = _smallest(_random_bits("paired", seed, model // 2, n_train), n_train // 2)
+    return ~half if model % 2 else half
+
+
+def _balanced(design: Design, model_ids: Sequence[int], n_train: int, seed: int) -> Array:
+    n_in, period = design._ratio()
+    if n_train < period:
+        raise InputError(f"design balanced at {n_in}/{period} needs n >= {period} training examples, got {n_train}")
+    periods = {int(model) // period for model in model_ids}
+    masks = {index: _balanced_period(index, n_in, period, n_train, seed) for index in periods}
+    return np.stack([masks[int(model) // period][int(model) % period] for model in model_ids])
+
+
+def _balanced_period(index: int, n_in: int, period: int, n_train: int, seed: int) -> Array:
+    # Examples are shuffled and dealt into groups of `period`. In a group, row k of a circulant 0/1 matrix says which
+    # models example k is in: n_in ones per row and per column. Its columns are shuffled anew for each group, so that
+    # the inclusion patterns of two examples are independent unless they share a group.
+    n_groups = -(-n_train // period)
+    bits = _random_bits("balanced", seed, index, n_train + n_groups * period)
+    shuffled = np.argsort(bits[:n_train], kind="stable")
+    columns = np.argsort(bits[n_train:].reshape(n_groups, period), axis=1, kind="stable")
+    circulant = (np.arange(period)[:, None] + np.arange(period)[None, :]) % period < n_in
+    patterns = circulant[:, columns].transpose(1, 0, 2).reshape(n_groups * period, period)[:n_train]
+    masks = np.empty((period, n_train), bool)
+    masks[:, shuffled] = patterns.T
+    return masks
+
+
+def _leave_out(ids: Sequence[int], n_train: int) -> Array:
+    outside = [i for i in ids if not 0 <= i < n_train]
+    if outside:
+        raise InputError(f"leave-out: ids {outside[:5]} are not in D (0..{n_train - 1})")
+    mask = np.ones(n_train, bool)
+    mask[list(ids)] = False
+    if not mask.any():
+        raise InputError("leave-out: the set is all of D; nothing is left to train on")
+    return mask
+
+
+def _subset_size(fraction: float, n_train: int) -> int:
+    return min(max(round(fraction * n_train), 1), n_train - 1)
+
+
+def _smallest(bits: Array, size: int) -> Array:
+    mask = np.zeros(len(bits), bool)
+    mask[np.argsort(bits, kind="stable")[:size]] = True
+    return mask
+
+
+def _random_bits(stream: str, seed: int, counter: int, size: int) -> Array:
+    """64 random bits per entry from Philox under key (seed, stream), at a counter of its own."""
+    key = [seed % 2**64, int.from_bytes(stream.encode()[:8], "little")]
+    return np.random.Philox(key=key, counter=[0, 0, 0, counter]).random_raw(size)
