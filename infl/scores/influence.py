@@ -1,0 +1,99 @@
+"""Turns outcomes into cross-influence: how much one training example helps the model predict another example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomeSource, Reading, ScoredPair
+from infl.scores.contrasts import sum_pairs
+
+
+def influence(
+    outcomes: OutcomeSource,
+    *,
+    reading: Reading = "held-out",
+    outcome: OutcomeKind = "correct",
+    sources: Sequence[int] | Array | None = None,
+) -> Estimate:
+    """Cross-influence of every source i on every column j (Feldman & Zhang 2020; Def. 3.2 of Triantafillou et al. 2026).
+
+        xinf(i, j) = P[model predicts y_j | i in its training set] - P[... | i not in it],  i != j
+
+    reading: `held-out` takes j from H and all models; `left-out` takes j from D and only the models that did not train on
+        j; `trained` takes j from D and only the models that did, which is Def. 3.2 to the letter and near zero for every
+        pair once networks fit their training set.
+    sources: ids of D to compute rows for; all by default.
+
+    Returns an Estimate with arrays [sources, m] (`held-out`) or [sources, n] (others); NaN on the diagonal and where a side has
+    no models. For a matrix larger than memory use `influence_blocks`.
+
+    Raises:
+        InputError: where there are no models, or the outcome was not recorded.
+    """
+    blocks = list(influence_blocks(outcomes, reading=reading, outcome=outcome, sources=sources))
+    first = blocks[0][1]
+    arrays = (np.concatenate([getattr(b, name) for _, b in blocks], axis=1) for name in ("value", "se", "n_in", "n_out"))
+    return Estimate(*arrays, first.reading, first.outcome)
+
+
+def influence_blocks(
+    outcomes: OutcomeSource,
+    *,
+    reading: Reading = "held-out",
+    outcome: OutcomeKind = "correct",
+    sources: Sequence[int] | Array | None = None,
+    n_columns: int = 1024,
+) -> Iterator[tuple[slice, Estimate]]:
+    """Yield (columns, estimate) from the first column to the last, at most `n_columns` at a time; see `influence`.
+
+    `n_columns` bounds the memory and does not affect results beyond rounding.
+    """
+    rows = np.arange(outcomes.n_train) if sources is None else np.asarray(sources, np.int64)
+    if len(rows) and not (0 <= rows.min() and rows.max() < outcomes.n_train):
+        raise InputError(f"sources: expected ids of D (0..{outcomes.n_train - 1}), got {rows.min()}..{rows.max()}")
+    start, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
+    if start == stop:
+        raise InputError(f"reading {reading}: these outcomes have no such columns")
+    for first in range(start, stop, n_columns):
+        columns = slice(first, min(first + n_columns, stop))
+        sums = sum_pairs(outcomes, sources=rows, columns=columns, reading=reading, outcome=outcome)
+        estimate = sums.estimate(reading=reading, outcome=outcome)
+        if reading != "held-out":
+            estimate = _without_diagonal(estimate, rows, columns)
+        yield columns, estimate
+
+
+def strongest_pairs(
+    outcomes: OutcomeSource, *, n_pairs: int, reading: Reading = "held-out", outcome: OutcomeKind = "correct"
+) -> list[ScoredPair]:
+    """The pairs with the largest influence, largest first; streamed, so the matrix is never held.
+
+    Columns are numbered as in `Dataset`: a target of n or more is held out. Picking the largest of many noisy values
+    favours lucky ones; the standard error beside each is that of the single pair.
+    """
+    best: list[ScoredPair] = []
+    for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome):
+        values = np.where(np.isnan(estimate.value), -np.inf, estimate.value).ravel()
+        k = min(n_pairs, int(np.isfinite(values).sum()))
+        top = np.argpartition(-values, k - 1)[:k] if k else np.array([], np.int64)
+        width = estimate.value.shape[1]
+        best += [
+            ScoredPair(int(i), int(columns.start + j), float(estimate.value[i, j]), float(estimate.se[i, j]))
+            for i, j in zip(top // width, top % width, strict=True)
+        ]
+        best = sorted(best, key=lambda pair: -pair.value)[:n_pairs]
+    return best
+
+
+def _without_diagonal(estimate: Estimate, rows: Array, columns: slice) -> Estimate:
+    own = rows[:, None] == np.arange(columns.start, columns.stop)[None, :]
+    return Estimate(
+        np.where(own, np.nan, estimate.value),
+        np.where(own, np.nan, estimate.se),
+        estimate.n_in,
+        estimate.n_out,
+        estimate.reading,
+        estimate.outcome,
+    )
