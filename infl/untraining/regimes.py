@@ -1,0 +1,139 @@
+"""Turns effects of untraining S, predicted or measured, into self, cross, harm, gain and a verdict with its probability.
+
+With D_j the effect on example j (probability of being predicted correctly that is lost), K = D\\S retained and H held out:
+
+    self(S)  = mean of D_j over S
+    cross(S) = (1/|S|) [ sum of D_k over K + (n/m) sum of D_k over H ]
+    harm(S), gain(S): the same sums over D_k >= e, and over D_k <= -e with the sign turned.
+
+cross is the drop of population accuracy in units of |S|: other examples lost, net, per example forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from infl.records import REGIMES, Array, Effects, Quantity, Regime, Thresholds, Verdict
+
+MOST_MODELS_FACTOR = 4096
+N_HURT_MOST = 10
+
+
+def judge(effects: Effects, thresholds: Thresholds = Thresholds()) -> Verdict:  # noqa: B008
+    """Sum effects and name the regime.
+
+    The regime is that of (self, cross) against the thresholds: low/low no-op, high/low local, high/high spreading,
+    low/high indirect. Its probability takes (self, cross) as jointly normal around their estimates with the covariance
+    of the replicates, widened for their small number as a t distribution would be. Where no regime reaches the wanted
+    probability the verdict is `undetermined`, and `models_needed` says roughly how many models would decide: the
+    number at which the same estimates with errors shrunk as 1/sqrt(models) do.
+
+    Harm and gain are cross-fitted: one half of the replicates selects the examples with |D_k| >= e, the other half sums
+    them, and the other way round, so that noise does not select itself.
+    """
+    size = len(effects.forget_set)
+    inside = np.zeros(effects.replicates.shape[1], bool)
+    inside[list(effects.forget_set.ids)] = True
+    weights = _cross_weights(inside, effects.n_train, size)
+    self_by_replicate = effects.replicates[:, inside].mean(axis=1)
+    cross_by_replicate = effects.replicates @ weights
+    harm = _cross_fitted(effects.replicates, weights, thresholds.effect, sign=1)
+    gain = _cross_fitted(effects.replicates, weights, thresholds.effect, sign=-1)
+
+    values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
+    covariance = _covariance(np.stack([self_by_replicate, cross_by_replicate]))
+    if thresholds.cross == "harm":
+        values[1], covariance[1, 1], covariance[0, 1], covariance[1, 0] = harm.value, harm.se**2, 0.0, 0.0
+    probability = regime_probabilities(values, covariance, thresholds)
+    regime = _decide(probability, thresholds)
+    standard_errors = np.sqrt(np.diag(_covariance(np.stack([self_by_replicate, cross_by_replicate]))))
+    others = np.where(inside, -np.inf, np.nan_to_num(effects.effect, nan=-np.inf))
+    hurt = [int(j) for j in np.argsort(-others, kind="stable")[:N_HURT_MOST] if others[j] > 0]
+    verdict = Verdict(
+        forget_set=effects.forget_set,
+        regime=regime,
+        probability=probability,
+        self_influence=Quantity(float(values[0]), float(standard_errors[0])),
+        cross_influence=Quantity(float(effects.effect @ weights), float(standard_errors[1])),
+        harm=harm,
+        gain=gain,
+        thresholds=thresholds,
+        source=effects.source,
+        n_models=effects.n_models,
+        hurt_most=tuple(hurt),
+        hurt_most_effects=tuple(float(effects.effect[j]) for j in hurt),
+    )
+    return verdict if regime != "undetermined" else _explain_undetermined(verdict, values, covariance)
+
+
+def regime_probabilities(values: Array, covariance: Array, thresholds: Thresholds) -> dict[str, float]:
+    """Probability of each regime for (self, cross) ~ Normal(values [2], covariance [2, 2]).
+
+    NaN for all where a value or an error is unknown.
+    """
+    if not (np.isfinite(values).all() and np.isfinite(covariance).all()):
+        return dict.fromkeys(REGIMES, float("nan"))
+    # An error of exactly zero is a point mass; a least variance far below any threshold keeps the density proper.
+    variances = np.maximum(np.diag(covariance), 1e-12)
+    limit = 0.999 * np.sqrt(variances.prod())
+    joint = np.array([[variances[0], 0.0], [0.0, variances[1]]])
+    joint[0, 1] = joint[1, 0] = np.clip(covariance[0, 1], -limit, limit)
+    bounds = np.array([thresholds.self_influence, thresholds.cross_influence])
+    low_self, low_cross = stats.norm.cdf((bounds - values) / np.sqrt(variances))
+    both_low = float(stats.multivariate_normal(values, joint).cdf(bounds))
+    both_low = min(max(both_low, low_self + low_cross - 1, 0.0), low_self, low_cross)
+    return {
+        "no-op": float(both_low),
+        "local": float(low_cross - both_low),
+        "spreading": float(max(0.0, 1 - low_self - low_cross + both_low)),
+        "indirect": float(low_self - both_low),
+    }
+
+
+def _cross_weights(inside: Array, n_train: int, size: int) -> Array:
+    n_held_out = len(inside) - n_train
+    weights = np.ones(len(inside))
+    weights[n_train:] = n_train / n_held_out if n_held_out else 0.0
+    return np.where(inside, 0.0, weights) / size
+
+
+def _covariance(by_replicate: Array) -> Array:
+    """Covariance of the means over replicates, widened as a t distribution is against a normal one."""
+    n_replicates = by_replicate.shape[1]
+    if n_replicates < 4:
+        return np.full((len(by_replicate), len(by_replicate)), np.nan)
+    return np.cov(by_replicate) / n_replicates * (n_replicates - 1) / (n_replicates - 3)
+
+
+def _cross_fitted(replicates: Array, weights: Array, least_effect: float, *, sign: int) -> Quantity:
+    halves = replicates[0::2], replicates[1::2]
+    if len(halves[1]) < 2:
+        return Quantity(float("nan"), float("nan"))
+    values, variances = [], []
+    for selecting, summing in (halves, halves[::-1]):
+        chosen = sign * selecting.mean(axis=0) >= least_effect
+        sums = sign * (summing[:, chosen] @ weights[chosen])
+        values.append(sums.mean())
+        variances.append(sums.var(ddof=1) / len(sums))
+    return Quantity(float(np.mean(values)), float(np.sqrt(np.sum(variances)) / 2))
+
+
+def _decide(probability: dict[str, float], thresholds: Thresholds) -> Regime:
+    best = max(REGIMES, key=lambda regime: np.nan_to_num(probability[regime], nan=-1.0))
+    return best if probability[best] >= thresholds.probability else "undetermined"
+
+
+def _explain_undetermined(verdict: Verdict, values: Array, covariance: Array) -> Verdict:
+    if not np.isfinite(covariance).all() or not np.isfinite(values).all():
+        return replace(verdict, note="its effects have no estimate or no error: too few models")
+    factor = 2
+    while factor <= MOST_MODELS_FACTOR:
+        probability = regime_probabilities(values, covariance / factor, verdict.thresholds)
+        if _decide(probability, verdict.thresholds) != "undetermined":
+            needed = factor * verdict.n_models
+            return replace(verdict, models_needed=needed, note=f"about {needed:,} models would decide")
+        factor *= 2
+    return replace(verdict, note="lies on a threshold: no number of models within reach would decide")
