@@ -1,0 +1,334 @@
+"""The stages in order: data -> training -> store -> scores -> untraining. The only module that knows the order.
+
+`train` fills a run folder, `predict` and `verify` ask it about forget sets, `plan` says beforehand what a run costs. Each can
+be killed and called again: what is on disk is never trained twice.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import infl
+from infl.engines.local import run_blocks
+from infl.records import Array, Dataset, Effects, ForgetSet, InputError, Outcomes, Thresholds, Verdict
+from infl.report.progress import track
+from infl.scores.planning import models_for_standard_error
+from infl.store import Run, bytes_per_model, create_run, name_of_leave_out, open_run
+from infl.training.algorithm import Algorithm
+from infl.training.ensemble import Ensemble, Layout, model_keys
+from infl.training.subsets import Design, draw_masks
+from infl.untraining.effects import predict_additive
+from infl.untraining.forget_sets import make_forget_sets
+from infl.untraining.regimes import judge
+from infl.untraining.verification import measure_effects
+
+ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
+
+
+def train(
+    dataset: Dataset | None = None,
+    *,
+    run: str | Path | None = None,
+    n_models: int = 1000,
+    n_references: int = 64,
+    design: Design | None = None,
+    algorithm: Algorithm | None = None,
+    seed: int | None = None,
+    layout: Layout | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train models of random subsets of D, and reference models of all of D, until the run holds as many as asked for.
+
+    dataset: the examples; None for an existing run's own.
+    run: the run folder; a temporary one, gone at exit, where None.
+    n_models: models of the design the run shall hold; fewer than it holds trains none.
+    n_references: models of all of D; effects are measured from them.
+    design, algorithm, seed: None for the run's own, or for the defaults (balanced at 0.7; mlp; 0) where it is new.
+    layout: how blocks are laid out on the devices. Affects speed only.
+
+    Mask, initial weights and order of model t depend on (seed, t) alone: not on the layout, on what was trained before, or
+    on how often the call was killed.
+
+    Raises:
+        InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
+    """
+    if n_models < 1 or n_references < 0:
+        raise InputError(f"expected at least 1 model and 0 references, got {n_models} and {n_references}")
+    opened, dataset, algorithm, design = _open_for_training(run, dataset, algorithm, design, seed)
+    seed = int(opened.manifest["seed"])
+    jobs = _missing_jobs(opened, "design", range(n_models)) + _missing_jobs(opened, "full", range(n_references))
+    if not jobs:
+        return opened
+
+    def masks_of(collection: str, models: list[int]) -> Array:
+        drawn = design if collection == "design" else Design("full")
+        return draw_masks(drawn, models, n_train=dataset.n_train, seed=seed)
+
+    ensemble = Ensemble(algorithm, dataset, layout)
+    _train_jobs(opened, ensemble, jobs, masks_of, seed, description="training", quiet=quiet)
+    return opened
+
+
+def predict(run: Run | str | Path, forget_sets: ForgetSets, *, thresholds: Thresholds | None = None) -> list[Verdict]:
+    """Predict the regime of forget sets from the models of a run; see `predict_effects` and `infl.judge`.
+
+    forget_sets: records, or `{"name": ids}`.
+
+    Raises:
+        InputError: where a set is not one of D's, or the run holds no models of the design or of D.
+    """
+    return [judge(effects, thresholds or Thresholds()) for effects in predict_effects(run, forget_sets)]
+
+
+def predict_effects(run: Run | str | Path, forget_sets: ForgetSets) -> Iterator[Effects]:
+    """Yield the predicted effects of each set in turn (additive; `infl.untraining.effects`)."""
+    opened = _opened(run)
+    n_classes = len(opened.dataset().class_names)
+    design, reference = opened.outcomes("design"), opened.outcomes("full")
+    for forget_set in _forget_sets(opened, forget_sets):
+        yield predict_additive(forget_set, design=design, reference=reference, n_classes=n_classes)
+
+
+def verify(
+    run: Run | str | Path,
+    forget_sets: ForgetSets,
+    *,
+    n_models: int = 64,
+    algorithm: Algorithm | None = None,
+    thresholds: Thresholds | None = None,
+    layout: Layout | None = None,
+    quiet: bool = False,
+) -> list[Verdict]:
+    """Measure the regime of forget sets by retraining without each of them; see `verify_effects` and `infl.judge`."""
+    effects = verify_effects(run, forget_sets, n_models=n_models, algorithm=algorithm, layout=layout, quiet=quiet)
+    return [judge(measured, thresholds or Thresholds()) for measured in effects]
+
+
+def verify_effects(
+    run: Run | str | Path,
+    forget_sets: ForgetSets,
+    *,
+    n_models: int = 64,
+    algorithm: Algorithm | None = None,
+    layout: Layout | None = None,
+    quiet: bool = False,
+) -> Iterator[Effects]:
+    """Train `n_models` models of D\\S for each set, paired by key with as many of D, and yield the measured effects.
+
+    Models of D are shared by all sets; all are kept in the run, so that asking again, or for more, trains only what is
+    missing. Sets of different sizes share one compilation.
+
+    algorithm: needed only where the run's network or optimizer was made in Python.
+
+    Raises:
+        InputError: where a set is not one of D's, or the run cannot be trained on.
+    """
+    if n_models < 2:
+        raise InputError(f"verification needs at least 2 models a set, got {n_models}")
+    opened = _opened(run)
+    sets = _forget_sets(opened, forget_sets)
+    opened, dataset, algorithm, _ = _open_for_training(opened.folder, None, algorithm, None, None)
+    seed = int(opened.manifest["seed"])
+    names = {name_of_leave_out(s.ids): s for s in sets}
+    jobs = _missing_jobs(opened, "full", range(n_models))
+    for collection in names:
+        jobs += _missing_jobs(opened, collection, range(n_models))
+
+    def masks_of(collection: str, models: list[int]) -> Array:
+        drawn = Design("full") if collection == "full" else Design("leave-out", left_out=names[collection].ids)
+        return draw_masks(drawn, models, n_train=dataset.n_train, seed=seed)
+
+    if jobs:
+        ensemble = Ensemble(algorithm, dataset, layout)
+        _train_jobs(opened, ensemble, jobs, masks_of, seed, description="retraining", quiet=quiet)
+    for forget_set in sets:
+        collection = name_of_leave_out(forget_set.ids)
+        finite = [set(range(n_models)) - set(opened.diverged(name)) for name in ("full", collection)]
+        pairs = sorted(finite[0] & finite[1])
+        full, without = opened.outcomes("full", pairs).load(), opened.outcomes(collection, pairs).load()
+        yield measure_effects(forget_set, full=full, without=without)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run costs. models_per_second was measured on this machine; bytes are before compression."""
+
+    n_models: int
+    n_references: int
+    standard_error: float
+    fraction: float
+    models_per_second: float
+    compile_seconds: float
+    n_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Time to train everything."""
+        return self.compile_seconds + (self.n_models + self.n_references) / self.models_per_second
+
+
+def plan(
+    dataset: Dataset,
+    *,
+    standard_error: float = 0.05,
+    n_models: int | None = None,
+    n_references: int = 64,
+    design: Design | None = None,
+    algorithm: Algorithm | None = None,
+    layout: Layout | None = None,
+) -> Plan:
+    """Models, time and disk for a wanted standard error of memorization and influence, from a short measured run.
+
+    n_models: given instead of a standard error, which is then what it brings at worst (outcomes right half of the time).
+
+    Raises:
+        InputError: for a value outside its range.
+    """
+    design, algorithm = design or Design(), algorithm or Algorithm()
+    fraction = float(np.mean(design.range))
+    if n_models is None:
+        n_models = models_for_standard_error(standard_error, fraction=fraction)
+        n_models = -(-n_models // design.period) * design.period
+    elif n_models < 1:
+        raise InputError(f"models: expected at least 1, got {n_models}")
+    ensemble = Ensemble(algorithm, dataset, layout)
+    models = list(range(ensemble.block_size))
+    masks, keys = draw_masks(design, models, n_train=dataset.n_train, seed=0), model_keys(0, "design", np.array(models))
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        ensemble.finish(ensemble.start(keys, masks))
+        seconds.append(time.perf_counter() - start)
+    block_seconds = float(np.median(seconds[1:]))
+    return Plan(
+        n_models=n_models,
+        n_references=n_references,
+        standard_error=0.5 / np.sqrt(fraction * (1 - fraction) * n_models),
+        fraction=fraction,
+        models_per_second=ensemble.block_size / block_seconds,
+        compile_seconds=max(0.0, seconds[0] - block_seconds),
+        n_bytes=(n_models + n_references) * bytes_per_model(dataset.n_train, dataset.n_columns),
+    )
+
+
+Job = tuple[str, int]  # collection, model id
+
+
+def _train_jobs(
+    run: Run, ensemble: Ensemble, jobs: list[Job], masks_of: Any, seed: int, *, description: str, quiet: bool
+) -> None:
+    run.record_session(_session(ensemble, jobs))
+    blocks = [jobs[start : start + ensemble.block_size] for start in range(0, len(jobs), ensemble.block_size)]
+    with track(len(jobs), description, quiet=quiet) as progress:
+        prepared = ((block, _prepare(block, masks_of, seed)) for block in blocks)
+        for (block, (_, masks)), outcome, seconds in run_blocks(
+            prepared, start=lambda item: ensemble.start(*item[1]), finish=ensemble.finish
+        ):
+            for collection, rows in _by_collection(block).items():
+                models = [block[row][1] for row in rows]
+                outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
+                share = seconds * len(rows) / len(block)
+                run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
+            progress.advance(len(block))
+
+
+def _prepare(block: list[Job], masks_of: Any, seed: int) -> tuple[jax.Array, Array]:
+    parts = _by_collection(block)
+    masks = np.concatenate([masks_of(name, [block[row][1] for row in rows]) for name, rows in parts.items()])
+    keys = [
+        model_keys(seed, "design" if name == "design" else "reference", np.array([block[row][1] for row in rows]))
+        for name, rows in parts.items()
+    ]
+    return jax.numpy.concatenate(keys), masks
+
+
+def _by_collection(block: list[Job]) -> dict[str, list[int]]:
+    parts: dict[str, list[int]] = {}
+    for row, (collection, _) in enumerate(block):
+        parts.setdefault(collection, []).append(row)
+    return parts
+
+
+def _missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
+    complete = set(run.complete(collection))
+    return [(collection, model) for model in models if model not in complete]
+
+
+def _open_for_training(
+    run: str | Path | None,
+    dataset: Dataset | None,
+    algorithm: Algorithm | None,
+    design: Design | None,
+    seed: int | None,
+) -> tuple[Run, Dataset, Algorithm, Design]:
+    if run is None:
+        run = _temporary_folder()
+    exists = (Path(run) / "run.json").exists()
+    if exists:
+        old = open_run(run)
+        dataset = dataset or old.dataset()
+        algorithm = algorithm or Algorithm.from_description(old.manifest["algorithm"])
+        design = design or Design.from_description(old.manifest["design"])
+        seed = int(old.manifest["seed"]) if seed is None else seed
+    if dataset is None:
+        raise InputError(f"{run} is not a run yet: name the data set to train on")
+    algorithm, design = algorithm or Algorithm(), design or Design()
+    draw_masks(design, [0], n_train=dataset.n_train, seed=seed or 0)
+    settings = {
+        "algorithm": algorithm.describe(),
+        "design": design.describe(),
+        "seed": seed or 0,
+        "infl": infl.__version__,
+        "versions": _versions(),
+    }
+    return create_run(run, dataset, settings), dataset, algorithm, design
+
+
+_temporary_folders: list[tempfile.TemporaryDirectory] = []
+
+
+def _temporary_folder() -> Path:
+    _temporary_folders.append(tempfile.TemporaryDirectory(prefix="infl-"))
+    return Path(_temporary_folders[-1].name)
+
+
+def _opened(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else open_run(run)
+
+
+def _forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
+    given = forget_sets
+    if not isinstance(given, Mapping):
+        given = {s.name: s.ids if s.concept is None else {"ids": s.ids, "concept": s.concept} for s in given}
+    return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def _session(ensemble: Ensemble, jobs: list[Job]) -> dict[str, Any]:
+    wanted: dict[str, int] = {}
+    for collection, model in jobs:
+        wanted[collection] = max(wanted.get(collection, 0), model + 1)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "infl": infl.__version__,
+        "versions": _versions(),
+        "devices": [f"{device.platform}:{device.device_kind}" for device in ensemble.devices],
+        "block_size": ensemble.block_size,
+        "mode": ensemble.mode,
+        "wanted": wanted,
+    }

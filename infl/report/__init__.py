@@ -1,0 +1,24 @@
+"""From finished records to pictures and tables.
+
+A score is settled before it comes here. This folder takes the records the other stages hand over (`Estimate`,
+`Verdict`, `ScoredPair`, and the `Dataset` they speak of) and draws or prints them; it computes nothing that a score or
+a verdict depends on, and nothing here is read back.
+
+Three rules hold throughout. A number is shown with its standard error. A value that could not be estimated is never
+drawn as if it were one: it is left out and counted, or printed as "-". A regime is told apart by marker as well as by
+colour, so that a figure survives a black-and-white printer.
+
+    style      colours, markers, and the settings of matplotlib while infl draws
+    figures    the map of regimes; saving
+    galleries  memorized examples and influential pairs, as pictures
+    labels     names beside points, without overlaps
+    examples   one example as a small picture
+    tables     the same records in a terminal
+    pairing    predicted and measured verdicts brought together
+    selection  which examples a report shows, and what they are called
+    progress   how far a long stage has come
+
+Figures are made without pyplot, so nothing global is left behind: a figure shows itself as the last line of a notebook
+cell after `%matplotlib inline`, and one that comes back as axes through its `.figure`. matplotlib is imported by the
+modules that draw, not by this one.
+"""

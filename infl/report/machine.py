@@ -1,0 +1,127 @@
+"""Turns verdicts, scores and plans into JSON and .npz for machines; the layout is DESIGN.md's section 5."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infl.records import Array, Effects, Estimate, InputError, Quantity, ScoredPair, Thresholds, Verdict
+
+
+def verdicts_as_json(
+    predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, thresholds: Thresholds
+) -> dict[str, Any]:
+    """`{"thresholds": ..., "sets": {name: fields}}`, measured fields under `"measured"` in each set. NaN becomes null."""
+    sets = {verdict.forget_set.name: _verdict_fields(verdict) for verdict in predicted}
+    for verdict in measured:
+        sets.setdefault(verdict.forget_set.name, {"size": len(verdict.forget_set)})["measured"] = _verdict_fields(
+            verdict
+        )
+    return {"thresholds": asdict(thresholds), "sets": sets}
+
+
+def scores_as_json(
+    memorization: Estimate, pairs: Sequence[ScoredPair], *, n_top: int, n_models: int, n_train: int
+) -> dict[str, Any]:
+    """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out."""
+    order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
+    top = [
+        {
+            "id": int(i),
+            "memorization": _number(memorization.value[i]),
+            "se": _number(memorization.se[i]),
+            "n_in": int(memorization.n_in[i]),
+            "n_out": int(memorization.n_out[i]),
+        }
+        for i in order
+    ]
+    listed = [
+        {"source": p.source, "target": p.target, "influence": _number(p.value), "se": _number(p.se)} for p in pairs
+    ]
+    return {"n_models": n_models, "n_train": n_train, "memorization": top, "pairs": listed}
+
+
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write JSON.
+
+    Raises:
+        InputError: where the path cannot be written.
+    """
+    try:
+        Path(path).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
+    """Write `names` [s], `effect` and `se` [s, n+m] as .npz.
+
+    Raises:
+        InputError: where the path cannot be written.
+    """
+    _write_arrays(
+        path,
+        names=np.array([e.forget_set.name for e in effects], dtype=np.str_),
+        effect=np.stack([e.effect for e in effects]).astype(np.float32),
+        se=np.stack([e.se for e in effects]).astype(np.float32),
+    )
+
+
+def write_scores(path: str | Path, memorization: Estimate, left_out: Estimate, held_out: Estimate) -> None:
+    """Write `memorization`, `memorization_se` [n] and `influence`, `influence_se` [n, n+m] as .npz.
+
+    Columns of D are in the `left-out` reading, NaN on the diagonal; columns of H follow.
+
+    Raises:
+        InputError: where the path cannot be written.
+    """
+    _write_arrays(
+        path,
+        memorization=memorization.value,
+        memorization_se=memorization.se,
+        influence=np.concatenate([left_out.value, held_out.value], axis=1).astype(np.float32),
+        influence_se=np.concatenate([left_out.se, held_out.se], axis=1).astype(np.float32),
+    )
+
+
+def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "size": len(verdict.forget_set),
+        "regime": verdict.regime,
+        "probability": {regime: _number(p) for regime, p in verdict.probability.items()},
+        "self": _quantity(verdict.self_influence),
+        "cross": _quantity(verdict.cross_influence),
+        "harm": _quantity(verdict.harm),
+        "gain": _quantity(verdict.gain),
+        "source": verdict.source,
+        "n_models": verdict.n_models,
+        "hurt_most": [
+            {"id": j, "effect": _number(effect)}
+            for j, effect in zip(verdict.hurt_most, verdict.hurt_most_effects, strict=True)
+        ],
+    }
+    if verdict.note:
+        fields |= {"note": verdict.note, "models_needed": verdict.models_needed}
+    return fields
+
+
+def _quantity(quantity: Quantity) -> dict[str, float | None]:
+    return {"value": _number(quantity.value), "se": _number(quantity.se)}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _write_arrays(path: str | Path, **arrays: Array) -> None:
+    try:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,99 @@
+"""Predicted and measured verdicts of the same forget sets brought together, and the words every report shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infl.records import REGIMES, InputError, Quantity, Thresholds, Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one forget set: a prediction, a measurement, or both."""
+
+    predicted: Verdict | None
+    measured: Verdict | None
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Those that exist, predicted first."""
+        return tuple(verdict for verdict in (self.predicted, self.measured) if verdict is not None)
+
+    @property
+    def agreement(self) -> str:
+        """`=` same regime, `x` another one, empty where there is nothing to compare or one is undetermined."""
+        regimes = [verdict.regime for verdict in self.verdicts]
+        if len(regimes) < 2 or "undetermined" in regimes:
+            return ""
+        return "=" if regimes[0] == regimes[1] else "x"
+
+
+def pair_verdicts(predicted: Sequence[Verdict], measured: Sequence[Verdict]) -> list[Row]:
+    """One row per forget set, matched by name and ids; in the order predicted, then those only measured.
+
+    Raises:
+        InputError: where one side holds the same forget set twice.
+    """
+    rows: dict[tuple[str, tuple[int, ...]], Row] = {}
+    for verdict in predicted:
+        key = _key(verdict)
+        if key in rows:
+            raise InputError(f"predicted: expected each forget set once, got {key[0]!r} twice; keep one of them")
+        rows[key] = Row(verdict, None)
+    for verdict in measured:
+        key = _key(verdict)
+        known = rows.get(key, Row(None, None))
+        if known.measured is not None:
+            raise InputError(f"measured: expected each forget set once, got {key[0]!r} twice; keep one of them")
+        rows[key] = Row(known.predicted, verdict)
+    return list(rows.values())
+
+
+def common_thresholds(verdicts: Sequence[Verdict]) -> Thresholds:
+    """The thresholds all of them were judged by; the default ones where there are no verdicts.
+
+    Raises:
+        InputError: where they were judged by different ones, and so cannot share a figure or a table.
+    """
+    distinct = list(dict.fromkeys(verdict.thresholds for verdict in verdicts))
+    if len(distinct) > 1:
+        lines = "; ".join(thresholds_line(thresholds) for thresholds in distinct)
+        raise InputError(f"verdicts: expected one set of thresholds, got {lines}; judge all sets by the same ones")
+    return distinct[0] if distinct else Thresholds()
+
+
+def thresholds_line(thresholds: Thresholds) -> str:
+    """`thresholds: self 0.1, cross 0.1 (net), effect 0.1, probability 0.8`."""
+    return (
+        f"thresholds: self {thresholds.self_influence:g}, "
+        f"cross {thresholds.cross_influence:g} ({thresholds.cross}), "
+        f"effect {thresholds.effect:g}, probability {thresholds.probability:g}"
+    )
+
+
+def judged_cross(verdict: Verdict) -> Quantity:
+    """What the cross threshold was held against: net cross-influence, or harm where harm decides."""
+    return verdict.harm if verdict.thresholds.cross == "harm" else verdict.cross_influence
+
+
+def likeliest(verdict: Verdict) -> tuple[str, float]:
+    """The likeliest of the four regimes and its probability; NaN where the errors are unknown."""
+    known = {regime: verdict.probability.get(regime, math.nan) for regime in REGIMES}
+    if any(math.isnan(probability) for probability in known.values()):
+        return verdict.regime, math.nan
+    best = max(known, key=lambda regime: known[regime])
+    return best, known[best]
+
+
+def with_error(value: float, se: float) -> str:
+    """`0.12 ± 0.03`; a third digit where the error would read 0.00; `-` in place of NaN."""
+    if math.isnan(value):
+        return "-"
+    digits = 3 if 0 < se < 0.005 else 2
+    return f"{value:z.{digits}f} ± " + ("-" if math.isnan(se) else f"{se:.{digits}f}")
+
+
+def _key(verdict: Verdict) -> tuple[str, tuple[int, ...]]:
+    return verdict.forget_set.name, verdict.forget_set.ids

@@ -1,0 +1,233 @@
+"""Turns scores and verdicts into tables and lines for a terminal of 80 to 100 columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from infl.records import REGIMES, Dataset, Estimate, Quantity, ScoredPair, Verdict
+from infl.report.pairing import Row, common_thresholds, likeliest, pair_verdicts, thresholds_line, with_error
+from infl.report.selection import check_pairs, class_of, most_memorized, place_of
+from infl.report.style import REGIME_STYLES
+
+_NAME_WIDTH = 16
+_LEAST_NAME_WIDTH = 8
+# What decides comes first: the last two are the ones that go where there is no room.
+_CROSS_COLUMNS = {"net": ("cross", "harm", "gain"), "harm": ("harm", "cross", "gain")}
+_GAP = 2
+
+
+def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, width: int = 100) -> Table:
+    """Forget sets with their regimes and what these were decided by, ± one standard error.
+
+    Self is the probability that a forgotten example is lost; cross, harm and gain are other examples per example
+    forgotten. `p` is the probability of the regime, or of the likeliest where none was decided. Where a set has both,
+    the measured line stands below the predicted one, marked `=` where the regimes agree, `x` where they differ, and not
+    at all where one is undetermined. Cross, harm and gain are shown where they fit, else the one that decides.
+    NaN is printed as `-`.
+
+    Args:
+        predicted, measured: verdicts, matched by the name and ids of their forget sets.
+        width: columns of the terminal.
+
+    Raises:
+        InputError: where the verdicts were judged by different thresholds, or one forget set comes twice.
+    """
+    rows = pair_verdicts(predicted, measured)
+    thresholds = common_thresholds([*predicted, *measured])
+    caption = thresholds_line(thresholds) if rows else "no forget sets"
+    both = bool(predicted) and bool(measured)
+    heads = ["set", "size", *([""] if both else []), "regime", "p", "self", *_CROSS_COLUMNS[thresholds.cross]]
+    cells = [_verdict_cells(row, both=both) for row in rows]
+    if width - _width_of(heads[1:], [line[1:] for line in cells]) < _NAME_WIDTH:
+        heads, cells = heads[:-2], [line[:-2] for line in cells]
+    if both:
+        caption += "\n= same regime, x another one, unmarked where one is undetermined"
+    table = _new_table(caption=caption)
+    room = width - _width_of(heads[1:], [line[1:] for line in cells])
+    table.add_column(heads[0], overflow="fold", max_width=max(_LEAST_NAME_WIDTH, room))
+    for head in heads[1:]:
+        table.add_column(head, justify="left" if head in ("", "regime") else "right", no_wrap=True)
+    for line in cells:
+        table.add_row(*line)
+    return table
+
+
+def memorization_table(memorization: Estimate, dataset: Dataset, n: int = 10) -> Table:
+    """The n most memorized training examples: id, position in the source, label, score ± standard error, counts.
+
+    Scores are differences of probability, or of log-odds where the estimate rests on margins. Examples whose score is
+    NaN are not listed; the caption counts them.
+
+    Raises:
+        InputError: where the scores are not one per training example.
+    """
+    best = most_memorized(memorization, dataset, n)
+    missing = int(np.isnan(memorization.value).sum())
+    unit = "probability" if memorization.outcome == "correct" else "log-odds"
+    table = _new_table(
+        title=f"most memorized of {dataset.n_train:,} training examples",
+        caption=f"{missing:,} without an estimate" if missing else None,
+    )
+    for head in ("id", "in source"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("label", overflow="fold", max_width=30)
+    table.add_column(f"memorization ({unit})", justify="right", no_wrap=True)
+    for head in ("trained on it", "not"):
+        table.add_column(head, justify="right", no_wrap=True)
+    n_in = np.broadcast_to(memorization.n_in, memorization.value.shape)
+    n_out = np.broadcast_to(memorization.n_out, memorization.value.shape)
+    for i in best.tolist():
+        table.add_row(
+            str(i),
+            str(dataset.train_ids[i]),
+            Text(class_of(dataset, i)),
+            with_error(float(memorization.value[i]), float(memorization.se[i])),
+            f"{int(n_in[i]):,}",
+            f"{int(n_out[i]):,}",
+        )
+    return table
+
+
+def pairs_table(pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "strongest cross-influences") -> Table:
+    """Pairs in the order given: the training example, the one it influences, and the score ± standard error.
+
+    Positive means that training on the first helps the second. Numbers are column ids: held-out ones start at n. NaN is
+    printed as `-`.
+
+    Raises:
+        InputError: where a pair names an example that the dataset does not hold.
+    """
+    check_pairs(pairs, dataset)
+    table = _new_table(title=title)
+    for head in ("training on", "label", "changes", "label"):
+        table.add_column(head, no_wrap=head != "label", overflow="fold", max_width=22)
+    table.add_column("influence", justify="right", no_wrap=True)
+    for pair in pairs:
+        table.add_row(
+            f"#{pair.source}",
+            Text(class_of(dataset, pair.source)),
+            place_of(dataset, pair.target),
+            Text(class_of(dataset, pair.target)),
+            with_error(pair.value, pair.se),
+        )
+    return table
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """Everything a verdict was decided by, as lines of plain text: what `verdict_table` has no room for."""
+    size = len(verdict.forget_set)
+    best, probability = likeliest(verdict)
+    head = f"{verdict.forget_set.name} ({_count(size, 'example')}): {verdict.regime}"
+    if verdict.regime == "undetermined" and not math.isnan(probability):
+        head += f", likeliest {best} with probability {_number(probability)}"
+    elif not math.isnan(probability):
+        head += f", probability {_number(probability)}"
+    net, harm, gain = (_quantity(q) for q in (verdict.cross_influence, verdict.harm, verdict.gain))
+    chances = ", ".join(f"{name} {_number(verdict.probability.get(name, math.nan))}" for name in REGIMES)
+    lines = [
+        head,
+        f"  by {verdict.source}, from {_count(verdict.n_models, 'model')}",
+        f"  self {_quantity(verdict.self_influence)}  probability that a forgotten example is lost",
+        f"  cross {net}  other examples lost per example forgotten, net (harm {harm}, gain {gain})",
+        f"  probabilities: {chances}",
+    ]
+    if verdict.hurt_most:
+        pairs = zip(verdict.hurt_most, verdict.hurt_most_effects, strict=False)
+        lines.append("  hurt most: " + ", ".join(f"#{column} by {_number(effect)}" for column, effect in pairs))
+    if verdict.regime == "undetermined":
+        lines.append(f"  {_models_needed(verdict)}")
+    if verdict.note:
+        lines.append(f"  {verdict.note}")
+    return [*lines, f"  {thresholds_line(verdict.thresholds)}"]
+
+
+def _models_needed(verdict: Verdict) -> str:
+    if verdict.models_needed is None:
+        return "undetermined; more models of this kind would not decide it"
+    return f"undetermined; about {verdict.models_needed:,} models would decide it (there are {verdict.n_models:,})"
+
+
+def _verdict_cells(row: Row, *, both: bool) -> list[Text]:
+    """One cell per column, of one line per verdict: a long name then folds beside the second line, not above it."""
+    lines = []
+    for verdict in row.verdicts:
+        kind = [] if not both else [f"measured {row.agreement}" if verdict is row.measured else "predicted"]
+        regime = Text(verdict.regime, style=REGIME_STYLES[verdict.regime].color)
+        quantities = {"cross": verdict.cross_influence, "harm": verdict.harm, "gain": verdict.gain}
+        shown = [verdict.self_influence, *(quantities[name] for name in _CROSS_COLUMNS[verdict.thresholds.cross])]
+        numbers = [_number(likeliest(verdict)[1]), *map(_quantity, shown)]
+        lines.append([*map(Text, kind), regime, *map(Text, numbers)])
+    forget_set = row.verdicts[0].forget_set
+    stacked = [Text("\n").join(column) for column in zip(*lines, strict=True)]
+    return [Text(forget_set.name), Text(f"{len(forget_set):,}"), *stacked]
+
+
+def _new_table(*, title: str | None = None, caption: str | None = None) -> Table:
+    return Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, _GAP - 1, 0, 0),  # the box adds one
+        title_justify="left",
+        caption_justify="left",
+    )
+
+
+def _width_of(heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> int:
+    """Of these columns with a gap before each."""
+    columns = zip([Text(head) for head in heads], *rows, strict=True)
+    return sum(_GAP + max(cell_len(line) for cell in column for line in cell.plain.split("\n")) for column in columns)
+
+
+def _quantity(quantity: Quantity) -> str:
+    return with_error(quantity.value, quantity.se)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:z.2f}"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" + ("" if number == 1 else "s")
+
+
+def run_table(description: dict[str, Any]) -> Table:
+    """What a run holds, from `Run.describe()`: settings, then a line per collection of models."""
+    dataset, algorithm, design = (description[key] for key in ("dataset", "algorithm", "design"))
+    settings = ", ".join(f"{name} {value}" for name, value in algorithm.items() if not isinstance(value, dict))
+    network = " ".join(str(value) for value in algorithm["network"].values())
+    table = _new_table(
+        title=f"run {description['folder']}",
+        caption=f"data {dataset['name']}: {dataset['n_train']:,} training, "
+        f"{dataset['n_columns'] - dataset['n_train']:,} held-out examples, fingerprint {dataset['fingerprint'][:12]}\n"
+        f"design {design['kind']}, fraction {design['fraction']}, seed {description['seed']}\n"
+        f"network {network}, {settings}",
+    )
+    table.add_column("models", overflow="fold")
+    for head in ("complete", "missing", "diverged", "models/s"):
+        table.add_column(head, justify="right", no_wrap=True)
+    collections = description["collections"]
+    without = [counts for name, counts in collections.items() if name.startswith("without-")]
+    for name, counts in collections.items():
+        if not name.startswith("without-"):
+            title = {"design": "of random subsets", "full": "of all of D"}.get(name, name)
+            table.add_row(title, *_counts([counts]))
+    if without:
+        table.add_row(f"of D without one of {len(without)} forget sets", *_counts(without))
+    return table
+
+
+def _counts(collections: Sequence[dict[str, Any]]) -> list[str]:
+    complete, missing, seconds = (sum(c[key] for c in collections) for key in ("complete", "missing", "seconds"))
+    diverged = sum(len(c["diverged"]) for c in collections)
+    return [f"{complete:,}", f"{missing:,}", f"{diverged:,}", f"{complete / seconds:.1f}" if seconds else "-"]
