@@ -1,0 +1,174 @@
+"""Idx files built here byte by byte, after the format's description, come in exactly; damaged ones are refused.
+
+The files are written with `struct` and not by infl, so that reader and writer cannot share a mistake. Plain idx files
+carry no checksum: their header, against the number of bytes, is all that tells a damaged one, and it must never be
+believed before the bytes are there, or a flipped bit would ask for gigabytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infl.data import load
+from infl.records import InputError
+
+CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+N, M, HEIGHT, WIDTH = 20, 10, 3, 2
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+Encode = Callable[[bytes], bytes]
+
+
+def pixel(k: int, row: int, column: int) -> int:
+    return (50 * k + 10 * row + column) % 256
+
+
+def image_bytes(n: int) -> bytes:
+    entries = [pixel(k, row, column) for k in range(n) for row in range(HEIGHT) for column in range(WIDTH)]
+    return struct.pack(">BBBBIII", 0, 0, 8, 3, n, HEIGHT, WIDTH) + bytes(entries)
+
+
+def label_bytes(n: int) -> bytes:
+    return struct.pack(">BBBBI", 0, 0, 8, 1, n) + bytes(k % 10 for k in range(n))
+
+
+def write(folder: Path, encode: Encode = gzip.compress, suffix: str = ".gz") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, n in (("train", N), ("t10k", M)):
+        (folder / f"{part}-images-idx3-ubyte{suffix}").write_bytes(encode(image_bytes(n)))
+        (folder / f"{part}-labels-idx1-ubyte{suffix}").write_bytes(encode(label_bytes(n)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("encode", "suffix"),
+    [(gzip.compress, ".gz"), (bytes, ""), (bytes, ".gz")],
+    ids=["gzipped", "plain", "unpacked by the browser"],
+)
+def test_every_byte_arrives_where_the_format_puts_it(tmp_path: Path, encode: Encode, suffix: str) -> None:
+    dataset = load(f"idx:{write(tmp_path / 'mnist', encode, suffix)}")
+    assert dataset.x_train.dtype == dataset.x_held_out.dtype == np.uint8
+    assert dataset.x_train.shape == (N, HEIGHT, WIDTH)
+    assert dataset.x_held_out.shape == (M, HEIGHT, WIDTH)
+    for index in np.ndindex(N, HEIGHT, WIDTH):
+        assert dataset.x_train[index] == pixel(*index)
+    assert dataset.y_train.tolist() == [k % 10 for k in range(N)]
+    assert dataset.y_held_out.tolist() == [k % 10 for k in range(M)]
+    assert dataset.train_ids.tolist() == list(range(N))
+    assert (dataset.name, dataset.class_names) == ("mnist", tuple("0123456789"))
+
+
+def test_files_may_be_zipped_or_not_one_by_one(tmp_path: Path) -> None:
+    write(tmp_path)
+    zipped = load(f"idx:{tmp_path}").fingerprint()
+    (tmp_path / f"{IMAGES}.gz").unlink()
+    (tmp_path / IMAGES).write_bytes(image_bytes(N))
+    assert load(f"idx:{tmp_path}").fingerprint() == zipped
+
+
+@pytest.mark.parametrize(
+    ("folder", "clothes"),
+    [
+        ("fashion-mnist", True),
+        ("my-Fashion-MNIST-copy", True),
+        ("FashionMNIST/raw", True),
+        ("mnist", False),
+        ("fashion-mnist-experiments/data/mnist", False),
+    ],
+)
+def test_only_fashion_mnist_is_named_as_clothes(tmp_path: Path, folder: str, clothes: bool) -> None:
+    names = load(f"idx:{write(tmp_path / folder)}").class_names
+    assert names == tuple(CLOTHES if clothes else "0123456789")
+
+
+def test_the_source_loads_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "mnist")
+    monkeypatch.chdir(tmp_path)
+    first = load("idx:mnist", n_held_out=5, seed=4)
+    monkeypatch.chdir("/")
+    assert load(first.source, n_held_out=5, seed=4).fingerprint() == first.fingerprint()
+
+
+def header(*shape: int, kind: int = 8) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, kind, len(shape), *shape)
+
+
+GOOD = image_bytes(N)
+ZIPPED = gzip.compress(GOOD)
+BAD: dict[str, tuple[str, bytes, str]] = {
+    "empty": (IMAGES, b"", "starts with the bytes 00 00 08 03, got an empty file"),
+    "labels for images": (IMAGES, label_bytes(N), "3 axes.* 00 00 08 03, got 00 00 08 01"),
+    "images for labels": (LABELS, GOOD, "1 axes.* 00 00 08 01, got 00 00 08 03"),
+    "floats": (IMAGES, header(N, HEIGHT, WIDTH, kind=0x0D) + bytes(480), "got 00 00 0d 03"),
+    "little-endian": (IMAGES, GOOD[3::-1] + GOOD[4:], "got 03 08 00 00"),
+    "a web page": (IMAGES, b"<!DOCTYPE html>", "got 3c 21 44 4f"),
+    "cut in the magic number": (IMAGES, GOOD[:3], "got 00 00 08;"),
+    "cut in the header": (IMAGES, GOOD[:9], "ends within its header, after 9 bytes"),
+    "cut in the entries": (IMAGES, GOOD[:-1], "promises 20 x 3 x 2 = 120 bytes, the file holds only 119"),
+    "one byte too many": (IMAGES, GOOD + b"\0", "promises 20 x 3 x 2 = 120 bytes, the file holds more"),
+    "no entries": (IMAGES, header(0, 2**32 - 1, 2**32 - 1), "expected at least one entry, got 0 x"),
+    "gzip cut": (IMAGES, ZIPPED[:-10], "cannot be read .*; copy it again"),
+    "gzip cut in its header": (IMAGES, ZIPPED[:5], "cannot be read"),
+    "gzip damaged": (IMAGES, ZIPPED[:20] + b"\xff\xff\xff" + ZIPPED[23:], "cannot be read"),
+    "gzip checksum wrong": (IMAGES, ZIPPED[:-8] + b"\0\0\0\0" + ZIPPED[-4:], "cannot be read .*CRC"),
+    "gzip of a cut file": (IMAGES, gzip.compress(GOOD[:-1]), "the file holds only 119"),
+    "fewer labels": (LABELS, label_bytes(N - 1), "y_train: expected 20 labels, as many as x_train, got 19"),
+    "class missing": (LABELS, header(N) + bytes(k % 10 * 2 for k in range(N)), "labels leave classes empty"),
+    "held-out of another size": (f"t10k{IMAGES[5:]}", header(M, 2, 2) + bytes(40), "same shape per example"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_files_are_refused_in_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    write(tmp_path)
+    (tmp_path / f"{name}.gz").write_bytes(content)
+    with pytest.raises(InputError, match=message) as refusal:
+        load(f"idx:{tmp_path}")
+    assert str(tmp_path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("encode", [bytes, gzip.compress], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (60_000, 100, 100)], ids=["any", "600 MB"])
+def test_a_header_is_not_believed_before_the_bytes_are_there(
+    tmp_path: Path, encode: Encode, shape: tuple[int, ...]
+) -> None:
+    write(tmp_path)
+    (tmp_path / f"{IMAGES}.gz").write_bytes(encode(header(*shape) + bytes(100)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="the file holds only 100"):
+            load(f"idx:{tmp_path}")
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_is_unpacked_than_the_header_promises(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(GOOD + bytes(100_000_000), compresslevel=1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="the file holds more"):
+            load(f"idx:{tmp_path}")
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_missing_files_are_listed_beside_those_found(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / f"{IMAGES}.gz").rename(tmp_path / "images.gz")
+    with pytest.raises(InputError, match=f"missing {IMAGES}, found 'images.gz', 't10k-images"):
+        load(f"idx:{tmp_path}")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path}/nowhere: expected a folder that holds {IMAGES}"):
+        load(f"idx:{tmp_path}/nowhere")

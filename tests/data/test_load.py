@@ -1,0 +1,86 @@
+"""`load` knows each source by its form, says what it expects where it knows none, and costs nothing to import.
+
+The command line hands it whatever a person typed. It is imported on every command, `--help` included, so what is
+heavy waits until a source needs it.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import infl.data
+from infl.data import load
+from infl.records import InputError
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("digit", "unknown source 'digit': .*; did you mean 'digits'"),
+        ("Digits", "did you mean 'digits'"),
+        ("idx", "did you mean 'idx:FOLDER'"),
+        ("IDX:/somewhere", "did you mean 'idx:/somewhere'"),
+        ("fashion_mnist", "did you mean 'idx:FOLDER', .* of fashion-mnist"),
+        ("imagenet", r"unknown source 'imagenet': expected `digits`, `idx:FOLDER` .*, or a path that ends in `\.npz`$"),
+        ("", "unknown source ''"),
+        ("idx:", "expected a folder after the colon"),
+        ("tfds:mnist", "TensorFlow Datasets are not available in this version; expected `digits`"),
+        ("nowhere.npz", "nowhere.npz: expected a .npz file, found nothing"),
+    ],
+)
+def test_what_is_no_source_gets_the_forms_and_a_guess(source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(source)
+
+
+def test_a_path_without_its_form_is_told_which(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"write 'idx:{tmp_path}'"):
+        load(str(tmp_path))
+    (tmp_path / "data.npy").touch()
+    with pytest.raises(InputError, match=r"save the arrays of this file with `np\.savez`"):
+        load(str(tmp_path / "data.npy"))
+
+
+def test_a_path_object_and_a_home_folder_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "toy.npz", x_train=np.eye(4), y_train=[0, 1, 0, 1], x_test=np.eye(4), y_test=[0, 1, 0, 1])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(tmp_path / "toy.npz").source == load("~/toy.npz").source == str(tmp_path / "toy.npz")
+
+
+def test_numbers_and_seed_choose_a_subset() -> None:
+    whole, part = load("digits"), load("digits", n_train=100, n_held_out=50, seed=3)
+    assert (part.n_train, part.n_held_out) == (100, 50)
+    assert set(part.train_ids.tolist()) < set(whole.train_ids.tolist())
+    assert part.fingerprint() == load("digits", n_train=100, n_held_out=50, seed=3).fingerprint()
+    assert part.fingerprint() != load("digits", n_train=100, n_held_out=50, seed=4).fingerprint()
+    with pytest.raises(InputError, match="n_train: expected 1 to 1000, .* got 2000"):
+        load("digits", n_train=2000)
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    # infl itself is replaced by an empty package, so that only infl.data is judged.
+    code = """if True:
+        import sys, types
+        infl = types.ModuleType("infl")
+        infl.__path__ = [sys.argv[1]]
+        sys.modules["infl"] = infl
+        import infl.data
+        print(sorted({"sklearn", "scipy", "jax", "tensorstore", "matplotlib"} & set(sys.modules)))
+    """
+    folder = Path(infl.data.__file__).parents[1]
+    answer = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["infl.data", *(f"infl.data.{name}" for name in ("arrays", "digits", "idx", "npz"))])
+def test_the_examples_in_the_docstrings_run(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,151 @@
+"""A `.npz` file comes in as it was saved, or is refused with one line that says what is wrong with it.
+
+It is the door for people's own data, so most mistakes are made here, and none of them may end in a traceback or in a
+dataset that is not what was saved. Pickled objects must never be read: that would run code out of a stranger's file.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infl.data import load
+from infl.records import InputError
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    random = np.random.RandomState(1)
+    good = {
+        "x_train": random.rand(12, 3, 3).astype(np.float32),
+        "y_train": np.arange(12) % 3,
+        "x_test": random.rand(6, 3, 3).astype(np.float32),
+        "y_test": np.arange(6) % 3,
+    }
+    return good | changes
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_file_comes_in_as_it_was_saved(tmp_path: Path, save: Any) -> None:
+    save(tmp_path / "toy.npz", **arrays(class_names=np.array(["a", "b", "c"]), ignored=np.ones(3)))
+    dataset = load(str(tmp_path / "toy.npz"))
+    np.testing.assert_array_equal(dataset.x_train, arrays()["x_train"])
+    np.testing.assert_array_equal(dataset.y_train, arrays()["y_train"])
+    np.testing.assert_array_equal(dataset.x_held_out, arrays()["x_test"])
+    np.testing.assert_array_equal(dataset.y_held_out, arrays()["y_test"])
+    assert (dataset.name, dataset.class_names) == ("toy", ("a", "b", "c"))
+
+
+def test_class_names_may_be_left_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "toy.npz", **arrays())
+    assert load(str(tmp_path / "toy.npz")).class_names == ("0", "1", "2")
+
+
+def test_the_source_loads_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "toy.NPZ.npz", **arrays())
+    monkeypatch.chdir(tmp_path)
+    first = load("toy.NPZ.npz", n_train=9, seed=4)
+    monkeypatch.chdir("/")
+    assert load(first.source, n_train=9, seed=4).fingerprint() == first.fingerprint()
+
+
+def saved(path: Path, **changes: Any) -> None:
+    np.savez(path, **{name: array for name, array in arrays(**changes).items() if array is not None})
+
+
+def cut(path: Path, n_bytes: int) -> None:
+    saved(path)
+    path.write_bytes(path.read_bytes()[:n_bytes])
+
+
+def flipped(path: Path) -> None:
+    """One bit of one pixel changed."""
+    saved(path)
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(arrays()["x_test"].tobytes()) + 20] ^= 1
+    path.write_bytes(whole)
+
+
+def single_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+def promising(path: Path) -> None:
+    """A member whose header promises 10**15 numbers and that holds none."""
+    saved(path, y_test=None)
+    with zipfile.ZipFile(path, "a") as archive, archive.open("y_test.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"shape": (10**15,), "fortran_order": False, "descr": "<i8"})
+
+
+def text_member(path: Path) -> None:
+    saved(path, y_test=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y_test.npy", "0 1 2 0 1 2")
+
+
+OBJECTS = np.array([0, None] * 6, object)
+BAD: dict[str, tuple[Any, str]] = {
+    "missing file": (lambda path: None, "expected a .npz file, found nothing"),
+    "a folder": (lambda path: path.mkdir(), "expected a .npz file, found a folder"),
+    "empty file": (lambda path: path.touch(), "the file cannot be read"),
+    "text": (lambda path: path.write_text("a,b\n1,2\n"), "the file cannot be read"),
+    "a pickle": (lambda path: path.write_bytes(pickle.dumps(arrays())), "the file cannot be read"),
+    "truncated": (lambda path: cut(path, 1000), "the file cannot be read; it is damaged"),
+    "one bit flipped": (flipped, "array x_test cannot be read; it is damaged"),
+    "one array": (single_array, "expected several named arrays, found a single one"),
+    "promises too much": (promising, "array y_test cannot be read"),
+    "text inside": (text_member, "y_test is not a NumPy array"),
+    "lacks arrays": (
+        lambda path: saved(path, y_test=None, x_test=None, images=np.ones(2)),
+        "missing x_test, y_test, found 'x_train', 'y_train', 'images'; write it with np.savez",
+    ),
+    "no arrays": (lambda path: np.savez(path), "missing x_train, y_train, x_test, y_test, found none"),
+    "objects": (lambda path: saved(path, x_train=OBJECTS), "x_train holds Python objects"),
+    "object names": (lambda path: saved(path, class_names=OBJECTS), "class_names holds Python objects"),
+    "bytes as names": (lambda path: saved(path, class_names=np.array([b"a", b"b", b"c"])), "class_names: .* got .S1"),
+    "one name": (lambda path: saved(path, class_names=np.array("abc")), r"class_names: .* got <U3 of shape \(\)"),
+    "float labels": (lambda path: saved(path, y_train=np.arange(12) % 3 * 1.0), "y_train: .*; cast"),
+    "bad test labels": (lambda path: saved(path, y_test=np.arange(6)), "y_held_out: .* y_test are read as"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_files_are_refused_in_one_line(tmp_path: Path, write: Any, message: str) -> None:
+    path = tmp_path / "bad.npz"
+    write(path)
+    with pytest.raises(InputError, match=message) as refusal:
+        load(str(path))
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path, save: Any, share: float) -> None:
+    path = tmp_path / "cut.npz"
+    save(path, **arrays())
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match="cannot be read"):
+        load(str(path))
+
+
+class Bomb:
+    """Leaves a mark when unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+def test_no_pickle_is_ever_opened(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bomb.npz", **arrays(x_train=np.array([Bomb(tmp_path / "mark")] * 12, object)))
+    with pytest.raises(InputError, match="x_train holds Python objects"):
+        load(str(tmp_path / "bomb.npz"))
+    assert not (tmp_path / "mark").exists()
