@@ -30,9 +30,7 @@ File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="
 
 @dataclass(frozen=True, kw_only=True)
 class _Data:
-    dataset: Annotated[
-        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET", help_behavior_hint="")
-    ] = None
+    dataset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET", help_behavior_hint="")] = None
     """`digits`, `idx:FOLDER`, or a path to an .npz with x_train, y_train, x_test, y_test."""
     n_train: Whole = None
     """Training examples to draw from the data set; all by default."""
@@ -83,9 +81,7 @@ class _Training(_Data):
     """Models per device in a block. Affects speed only."""
     devices: Whole = None
     """Devices to use (default: all). Affects speed only."""
-    mode: Annotated[
-        Literal["map", "vmap"] | None, tyro.conf.arg(metavar="map|vmap", help_behavior_hint="")
-    ] = None
+    mode: Annotated[Literal["map", "vmap"] | None, tyro.conf.arg(metavar="map|vmap", help_behavior_hint="")] = None
     """Models of a device one after another, or side by side (default: map on CPUs). Affects speed only."""
 
     def algorithm(self, base: Algorithm | None) -> Algorithm:
@@ -129,9 +125,7 @@ class _Judging:
     def thresholds(self) -> Thresholds:
         from infl.records import Thresholds
 
-        return Thresholds(
-            self.self_threshold, self.cross_threshold, self.least_effect, self.probability, self.cross
-        )
+        return Thresholds(self.self_threshold, self.cross_threshold, self.least_effect, self.probability, self.cross)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,9 +318,13 @@ class Plan(_Training):
             algorithm=self.algorithm(None),
             layout=self.layout(),
         )
-        _say(f"standard error    {planned.standard_error:.3f} at worst (outcomes right half of the time), fraction {planned.fraction:g}")
+        _say(
+            f"standard error    {planned.standard_error:.3f} at worst (outcomes right half of the time), fraction {planned.fraction:g}"
+        )
         _say(f"models            {planned.n_models:,} and {planned.n_references:,} references")
-        _say(f"time              {_duration(planned.seconds)} at {planned.models_per_second:.1f} models/s, measured here just now")
+        _say(
+            f"time              {_duration(planned.seconds)} at {planned.models_per_second:.1f} models/s, measured here just now"
+        )
         _say(f"disk              {planned.n_bytes / 1e6:,.1f} MB before compression")
         if self.json:
             write_json(self.json, {**asdict(planned), "seconds": planned.seconds})

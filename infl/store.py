@@ -243,12 +243,16 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     path = folder / "run.json"
     if not path.is_file():
-        raise InputError(f"{folder} is not a run folder: it has no run.json. Make one with: infl train DATASET --run {folder}")
+        raise InputError(
+            f"{folder} is not a run folder: it has no run.json. Make one with: infl train DATASET --run {folder}"
+        )
     try:
         manifest = json.loads(path.read_bytes())
         sealed = manifest.pop("checksum")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is damaged: not a complete JSON manifest ({_first_line(error)}); restore it") from error
+        raise InputError(
+            f"{path} is damaged: not a complete JSON manifest ({_first_line(error)}); restore it"
+        ) from error
     if sealed != _checksum(manifest):
         raise InputError(f"{path} is damaged or was edited: its checksum does not fit its content; restore it")
     if manifest.get("format") != FORMAT:

@@ -150,14 +150,15 @@ def _edges(scores: Array, is_probability: bool) -> Array:
     if not is_probability:
         return np.linspace(low, high, 41)
     # Edges at whole multiples, so that none of the bars straddles zero or 0.25.
-    return np.arange(math.floor(low / _BIN), math.ceil(high / _BIN) + 1) * _BIN
+    # The hair added at both ends keeps a score that lies on an edge from being lost to rounding.
+    return np.arange(math.floor(low / _BIN - 1e-9), math.ceil(high / _BIN + 1e-9) + 1) * _BIN
 
 
 def _draw_gallery(
     panel: SubFigure, memorization: Estimate, dataset: Dataset, ids: Array, *, shape: tuple[int, int]
 ) -> None:
     panel.suptitle(
-        f"the {len(ids)} most memorized" if len(ids) else "no example has an estimate", x=0.02, ha="left", fontsize=8.5
+        f"the {len(ids)} most memorized" if len(ids) else "no example to show", x=0.02, ha="left", fontsize=8.5
     )
     grid = panel.add_gridspec(*shape)
     ink = ink_for(dataset)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,12 +29,20 @@ _MAX_CHARACTERS = 28
 
 @dataclass(frozen=True)
 class _Places:
-    """Where one label may go, in pixels: boxes [places, 4] (left, bottom, right, top), leaders [places, points, 2]."""
+    """Where one label may go: everything has one row per place.
+
+    boxes: [places, 4] left, bottom, right, top, in pixels.
+    leaders: [places, steps, 2] from the point to the box, in pixels.
+    offsets: [places, 2] of the label's centre from its point, in points.
+    distances: [places] of the box from the point, in points.
+    nearest: [places, 2] where on the box the leader ends, as a share of its width and height.
+    """
 
     boxes: Array
     leaders: Array
     offsets: Array
     distances: Array
+    nearest: Array
 
 
 def place_labels(
@@ -69,8 +78,9 @@ def place_labels(
     figure.draw_without_rendering()  # a layout engine moves the axes at the first draw, and the pixels with them
     scale = figure.dpi / 72
     anchors = ax.transData.transform(points)
-    labels = [_invisible_label(ax, point, name, size) for point, name in zip(points, names, strict=True)]
-    places = [_places_around(anchor, _extent(label), scale) for anchor, label in zip(anchors, labels, strict=True)]
+    names = [_shorten(name) for name in names]
+    extents = [_extent(ax, name, size) for name in names]
+    places = [_places_around(anchor, extent, scale) for anchor, extent in zip(anchors, extents, strict=True)]
 
     markers = points if avoid_points is None else np.concatenate([points, avoid_points])
     half = _MARKER_HALF * scale
@@ -81,51 +91,50 @@ def place_labels(
     lines = np.concatenate([np.empty((0, 2)), *(_dense(ax.transData.transform(line)) for line in avoid_lines)])
     inside = np.array(ax.get_window_extent().padded(-2 * scale).extents)
 
-    chosen: list[int | None] = [None] * len(labels)
+    chosen: list[int | None] = [None] * len(names)
     crowding = (np.linalg.norm(anchors[:, None] - anchors[None], axis=2) < 40 * scale).sum(axis=1)
-    base = [_cost(place, fixed, lines, inside) for place in places]
-    clash = np.zeros(len(labels))
+    alone = [_place_costs(place, fixed, lines, inside) for place in places]
     for _ in range(_ROUNDS):
         for k in np.argsort(-crowding, kind="stable"):
             others = [(places[o], c) for o, c in enumerate(chosen) if o != k and c is not None]
             taken = np.array([place.boxes[c] for place, c in others]).reshape(-1, 4)
             leaders = np.concatenate([np.empty((0, 2)), *(place.leaders[c] for place, c in others)])
-            cost = base[k] + _cost(places[k], taken, leaders)
-            chosen[k] = int(np.argmin(cost))
-            clash[k] = cost[chosen[k]]
+            cost = _add_clashes(alone[k].copy(), places[k], taken, leaders)
+            best = int(np.argmin(cost))
+            chosen[k] = best if cost[best] < _NO_ROOM else None
 
-    left_out = 0
-    placed = []
-    for label, place, c, cost in zip(labels, places, chosen, clash, strict=True):
-        assert c is not None
-        if cost >= _NO_ROOM:
-            label.remove()
-            left_out += 1
-            continue
-        label.set_position(tuple(place.offsets[c]))
-        label.set_visible(True)
-        if label.arrow_patch is not None:
-            label.arrow_patch.set_visible(bool(place.distances[c] > _LEADER_FROM))
-        placed.append(label)
-    return placed, left_out
+    placed = [
+        _write(ax, point, name, place, c, size)
+        for point, name, place, c in zip(points, names, places, chosen, strict=True)
+        if c is not None
+    ]
+    return placed, len(names) - len(placed)
 
 
-def _invisible_label(ax: Axes, point: Array, name: str, size: float) -> Annotation:
+def _write(ax: Axes, point: Array, name: str, place: _Places, c: int, size: float) -> Annotation:
+    leader = {
+        "arrowstyle": "-",
+        "color": QUIET,
+        "linewidth": 0.5,
+        "patchA": None,
+        "shrinkA": 0,
+        "shrinkB": 3,
+        "relpos": tuple(place.nearest[c]),
+    }
     return ax.annotate(
-        _shorten(name),
+        name,
         xy=(float(point[0]), float(point[1])),
-        xytext=(0, 0),
+        xytext=tuple(place.offsets[c]),
         textcoords="offset points",
-        ha="center",
-        va="center",
-        size=size,
-        color=INK,
-        parse_math=False,
-        visible=False,
-        zorder=5,
-        arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
+        arrowprops=leader if place.distances[c] > _LEADER_FROM else None,
         path_effects=[withStroke(linewidth=1.8, foreground="white")],
+        zorder=5,
+        **_text_style(size),
     )
+
+
+def _text_style(size: float) -> dict[str, Any]:
+    return {"ha": "center", "va": "center", "size": size, "color": INK, "parse_math": False}
 
 
 def _shorten(name: str) -> str:
@@ -136,11 +145,10 @@ def _shorten(name: str) -> str:
     return f"{name[: keep - keep // 3].rstrip()}…{name[-(keep // 3) :].lstrip()}"
 
 
-def _extent(label: Annotation) -> tuple[float, float]:
-    label.set_visible(True)
-    # Of the text alone: with its leader an annotation reaches to its point.
-    box = super(Annotation, label).get_window_extent()
-    label.set_visible(False)
+def _extent(ax: Axes, name: str, size: float) -> tuple[float, float]:
+    text = ax.text(0, 0, name, **_text_style(size))
+    box = text.get_window_extent()
+    text.remove()
     return box.width, box.height
 
 
@@ -149,34 +157,37 @@ def _places_around(anchor: Array, extent: tuple[float, float], scale: float) -> 
     distances = np.repeat(_DISTANCES, len(_ANGLES))
     angles = np.tile(_ANGLES, len(_DISTANCES))
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    # The corner or side nearest the point stays at the wanted distance, whatever the direction.
-    offsets = directions * distances[:, None] * scale + np.sign(directions.round(6)) * half * _lean(directions)
+    # Beside the point the label is centred on it, towards the diagonals it is the corner that comes nearest.
+    towards_corner = np.clip(1.42 * directions, -1, 1)
+    offsets = directions * distances[:, None] * scale + towards_corner * half
     centres = anchor + offsets
     boxes = np.concatenate([centres - half, centres + half], axis=1)
-    steps = np.linspace(0.15, 1, 12)[:, None]
+    steps = np.linspace(0.15, 1, 10)[:, None]
     nearest = np.clip(anchor, boxes[:, :2], boxes[:, 2:])
     leaders = anchor + steps * (nearest - anchor)[:, None]
-    return _Places(boxes, leaders, offsets / scale, distances)
+    return _Places(boxes, leaders, offsets / scale, distances, (nearest - boxes[:, :2]) / (2 * half))
 
 
-def _lean(directions: Array) -> Array:
-    return np.minimum(1.0, np.abs(directions) * 1.42)
+def _place_costs(place: _Places, fixed: Array, lines: Array, inside: Array) -> Array:
+    """[places]: what each place costs by itself, before other labels are there."""
+    low, high = inside[:2], inside[2:]
+    outside = ((place.boxes[:, :2] < low) | (place.boxes[:, 2:] > high)).any(axis=1)
+    reach = np.concatenate([place.boxes[:, :2].min(axis=0), place.boxes[:, 2:].max(axis=0)])[None]
+    fixed, lines = fixed[_overlap(fixed, reach)[:, 0]], lines[_within(lines, reach) > 0]
+    cost = _NO_ROOM * outside + 0.12 * place.distances + 0.3 * (place.offsets[:, 0] < -1e-6)
+    return _add_clashes(cost, place, fixed, lines)
 
 
-def _cost(place: _Places, boxes: Array, points: Array, inside: Array | None = None) -> Array:
-    """[places]: a place that covers a box, or leaves the axes, costs `_NO_ROOM`; the rest is a matter of looks."""
-    cost = np.zeros(len(place.boxes))
+def _add_clashes(cost: Array, place: _Places, boxes: Array, points: Array) -> Array:
+    """A place that covers a box costs `_NO_ROOM`; covering a line, or a leader through a box, only looks bad."""
     if len(boxes):
-        cost += _NO_ROOM * _overlap(place.boxes, boxes).any(axis=1)
-        pierced = _within(place.leaders.reshape(-1, 2), boxes).reshape(len(place.boxes), -1)
-        cost += 1.5 * pierced.sum(axis=1) * (place.distances > _LEADER_FROM)
-    if len(points):
-        cost += 0.8 * np.stack([_within(points, box[None]).sum() for box in place.boxes])
-    if inside is not None:  # the costs of a place by itself, counted once
-        low, high = inside[:2], inside[2:]
-        cost += _NO_ROOM * ((place.boxes[:, :2] < low) | (place.boxes[:, 2:] > high)).any(axis=1)
-        cost += 0.12 * place.distances
-        cost += 0.3 * (place.offsets[:, 0] < -1e-6)
+        cost = cost + _NO_ROOM * _overlap(place.boxes, boxes).any(axis=1)
+    free = np.flatnonzero(cost < _NO_ROOM)
+    if len(boxes) and len(free):
+        pierced = _within(place.leaders[free].reshape(-1, 2), boxes).reshape(len(free), -1)
+        cost[free] += 1.5 * pierced.sum(axis=1) * (place.distances[free] > _LEADER_FROM)
+    if len(points) and len(free):
+        cost[free] += 1.2 * _within(points, place.boxes[free], per_box=True)
     return cost
 
 
@@ -189,16 +200,16 @@ def _overlap(a: Array, b: Array) -> Array:
     )
 
 
-def _within(points: Array, boxes: Array) -> Array:
-    """[points]: how many of the boxes each point lies in."""
+def _within(points: Array, boxes: Array, *, per_box: bool = False) -> Array:
+    """[points]: how many of the boxes each point lies in; or [boxes]: how many points lie in each."""
     low, high = boxes[None, :, :2], boxes[None, :, 2:]
-    return ((points[:, None] > low) & (points[:, None] < high)).all(axis=2).sum(axis=1)
+    return ((points[:, None] > low) & (points[:, None] < high)).all(axis=2).sum(axis=0 if per_box else 1)
 
 
 def _dense(line: Array) -> Array:
     """The polyline as points a few pixels apart."""
     pieces = [
-        start + np.linspace(0, 1, max(2, int(np.linalg.norm(end - start) / 4)))[:, None] * (end - start)
+        start + np.linspace(0, 1, max(2, int(np.linalg.norm(end - start) / 6)))[:, None] * (end - start)
         for start, end in zip(line[:-1], line[1:], strict=True)
     ]
     return np.concatenate(pieces) if pieces else np.empty((0, 2))

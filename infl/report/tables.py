@@ -22,6 +22,7 @@ _LEAST_NAME_WIDTH = 8
 # What decides comes first: the last two are the ones that go where there is no room.
 _CROSS_COLUMNS = {"net": ("cross", "harm", "gain"), "harm": ("harm", "cross", "gain")}
 _GAP = 2
+_HURT_SHOWN = 5
 
 
 def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, width: int = 100) -> Table:
@@ -136,11 +137,12 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         head,
         f"  by {verdict.source}, from {_count(verdict.n_models, 'model')}",
         f"  self {_quantity(verdict.self_influence)}  probability that a forgotten example is lost",
-        f"  cross {net}  other examples lost per example forgotten, net (harm {harm}, gain {gain})",
+        f"  cross {net}  other examples lost per example forgotten, net",
+        f"  harm {harm}, gain {gain}  the same, of those hurt and of those helped",
         f"  probabilities: {chances}",
     ]
     if verdict.hurt_most:
-        pairs = zip(verdict.hurt_most, verdict.hurt_most_effects, strict=False)
+        pairs = list(zip(verdict.hurt_most, verdict.hurt_most_effects, strict=False))[:_HURT_SHOWN]
         lines.append("  hurt most: " + ", ".join(f"#{column} by {_number(effect)}" for column, effect in pairs))
     if verdict.regime == "undetermined":
         lines.append(f"  {_models_needed(verdict)}")
@@ -150,6 +152,8 @@ def verdict_lines(verdict: Verdict) -> list[str]:
 
 
 def _models_needed(verdict: Verdict) -> str:
+    if math.isnan(likeliest(verdict)[1]):
+        return "undetermined; the errors are unknown"
     if verdict.models_needed is None:
         return "undetermined; more models of this kind would not decide it"
     return f"undetermined; about {verdict.models_needed:,} models would decide it (there are {verdict.n_models:,})"
@@ -172,8 +176,8 @@ def _verdict_cells(row: Row, *, both: bool) -> list[Text]:
 
 def _new_table(*, title: str | None = None, caption: str | None = None) -> Table:
     return Table(
-        title=title,
-        caption=caption,
+        title=None if title is None else Text(title, style="table.title"),
+        caption=None if caption is None else Text(caption, style="table.caption"),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,

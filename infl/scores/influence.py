@@ -34,7 +34,9 @@ def influence(
     """
     blocks = list(influence_blocks(outcomes, reading=reading, outcome=outcome, sources=sources))
     first = blocks[0][1]
-    arrays = (np.concatenate([getattr(b, name) for _, b in blocks], axis=1) for name in ("value", "se", "n_in", "n_out"))
+    arrays = (
+        np.concatenate([getattr(b, name) for _, b in blocks], axis=1) for name in ("value", "se", "n_in", "n_out")
+    )
     return Estimate(*arrays, first.reading, first.outcome)
 
 

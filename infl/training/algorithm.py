@@ -83,15 +83,22 @@ class Algorithm:
         settings = dict(description)
         network = dict(settings.pop("network"))
         name = network.pop("name")
-        for part, own in (("network", name == "custom" or not network), ("optimizer", settings["optimizer"] == "custom")):
+        for part, own in (
+            ("network", name == "custom" or not network),
+            ("optimizer", settings["optimizer"] == "custom"),
+        ):
             if own:
-                raise InputError(f"this run's {part} was given in Python; call infl.verify from Python with algorithm=...")
+                raise InputError(
+                    f"this run's {part} was given in Python; call infl.verify from Python with algorithm=..."
+                )
         return Algorithm(network=name, hidden=tuple(network.get("hidden", (256,))), **settings)
 
     def build_network(self, n_classes: int) -> Network:
         """The network for data with that many classes."""
-        return self.network if isinstance(self.network, Network) else build(
-            self.network, n_classes, **self._network_settings()
+        return (
+            self.network
+            if isinstance(self.network, Network)
+            else build(self.network, n_classes, **self._network_settings())
         )
 
     def build_optimizer(self) -> optax.GradientTransformation:

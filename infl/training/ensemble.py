@@ -94,7 +94,9 @@ class Ensemble:
         devices = jax.local_devices()
         n_devices = layout.n_devices or len(devices)
         if n_devices > len(devices):
-            raise InputError(f"n_devices: this machine has {len(devices)} {devices[0].platform} device(s), got {n_devices}")
+            raise InputError(
+                f"n_devices: this machine has {len(devices)} {devices[0].platform} device(s), got {n_devices}"
+            )
         self.devices = devices[:n_devices]
         self.mode: Mode = layout.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
         self.block_size = n_devices * (layout.models_per_device or MODELS_PER_DEVICE[self.mode])

@@ -11,7 +11,8 @@ and the fall is laid under the margins observed in models of all of D to give a 
 over the reference models. Each example is read as in what it stands for: held-out examples over all models, retained ones
 over the models that trained on them, members of S over those that did not (plus their own memorization).
 
-Blind to redundancy: where the neighbours of an example cover for it, its contrast is near zero, and so is the sum over a
+Subsets of one size put an example in by taking another out, so their contrasts leave out what the mean example contributes;
+subsets of a range of sizes keep part of it. Blind to redundancy: where the neighbours of an example cover for it, its contrast is near zero, and so is the sum over a
 whole class, whose removal together is anything but. DESIGN.md section 3 has the measurements.
 """
 
@@ -120,10 +121,10 @@ class _Coefficients:
 
     @staticmethod
     def of(sums: Sums, *, own: bool = False) -> _Coefficients:
-        n_out = sums.n - sums.n_in
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean_in, mean_out = sums.y_in / sums.n_in, (sums.y - sums.y_in) / n_out
-            per_in, per_out = 1 / sums.n_in, 1 / n_out
+        # An empty side has no mean: its count becomes NaN, and so does all that rests on it.
+        n_in, n_out = (np.where(count > 0, count, np.nan) for count in (sums.n_in, sums.n - sums.n_in))
+        mean_in, mean_out = sums.y_in / n_in, (sums.y - sums.y_in) / n_out
+        per_in, per_out = 1 / n_in, 1 / n_out
         arrays = [np.broadcast_to(a, mean_in.shape).copy() for a in (mean_in, mean_out, per_in, per_out)]
         if own:
             for array in arrays:

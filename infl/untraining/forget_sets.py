@@ -74,9 +74,7 @@ def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None =
     return _make(name or f"random {size}", ids)
 
 
-def class_set(
-    dataset: Dataset, label: int, *, share: float = 1.0, seed: int = 0, name: str | None = None
-) -> ForgetSet:
+def class_set(dataset: Dataset, label: int, *, share: float = 1.0, seed: int = 0, name: str | None = None) -> ForgetSet:
     """A class, or a random share of it. Meant for: spreading when whole, no-op for a small share."""
     if not 0 <= label < dataset.n_classes:
         raise InputError(f"class: expected 0..{dataset.n_classes - 1}, got {label}")
@@ -89,9 +87,7 @@ def class_set(
     return _make(name or (f"class {title}" if share == 1 else f"{share:.0%} of class {title}"), ids)
 
 
-def memorized_set(
-    memorization: Estimate, size: int, *, highest: bool = True, name: str | None = None
-) -> ForgetSet:
+def memorized_set(memorization: Estimate, size: int, *, highest: bool = True, name: str | None = None) -> ForgetSet:
     """The `size` most (or least) memorized examples. Meant for: local when most, no-op when least."""
     scores = np.where(np.isnan(memorization.value), -np.inf if highest else np.inf, memorization.value)
     _check_size(size, len(scores), "D")

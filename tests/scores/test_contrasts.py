@@ -1,0 +1,198 @@
+"""Contrasts are differences in means, whatever way the sums are made.
+
+Where outcomes are built as base + effect x inclusion the contrast is known exactly. A slow loop over pairs, kept here,
+must equal the streamed products, empty groups included, for every reading, outcome and block size. The standard error
+must equal the spread of the contrast over repeated experiments, and shuffled masks must give zero within it.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import infl
+from infl.records import InputError, Outcomes
+from infl.scores.contrasts import sum_own, sum_pairs
+from infl.training.subsets import Design, draw_masks
+
+
+def loop_contrast(masks, outcomes, source, column, reading):
+    """Welch's difference in means of one pair by a plain loop: (value, se, n_in, n_out)."""
+    sides = {True: [], False: []}
+    for model in range(len(masks)):
+        if reading == "left-out" and masks[model, column]:
+            continue
+        if reading == "trained" and not masks[model, column]:
+            continue
+        sides[bool(masks[model, source])].append(float(outcomes[model, column]))
+    inside, outside = sides[True], sides[False]
+    value = np.mean(inside) - np.mean(outside) if inside and outside else np.nan
+    enough = len(inside) > 1 and len(outside) > 1
+    se = np.sqrt(np.var(inside, ddof=1) / len(inside) + np.var(outside, ddof=1) / len(outside)) if enough else np.nan
+    return value, se, len(inside), len(outside)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """23 models of 6 training and 4 held-out examples; example 5 is in every model, example 4 in none."""
+    rng = np.random.RandomState(0)
+    masks = rng.rand(23, 6) < 0.5
+    masks[:, 5], masks[:, 4] = True, False
+    return Outcomes(masks, rng.rand(23, 10) < 0.6, rng.randn(23, 10).astype(np.float32))
+
+
+@pytest.mark.parametrize("outcome", ["correct", "margin"])
+@pytest.mark.parametrize("reading", ["held-out", "left-out", "trained"])
+def test_influence_equals_a_loop_over_pairs(small, reading, outcome):
+    estimate = infl.influence(small, reading=reading, outcome=outcome)
+    first = 6 if reading == "held-out" else 0
+    for source in range(6):
+        for column in range(estimate.value.shape[1]):
+            value, se, n_in, n_out = loop_contrast(small.masks, small.of(outcome), source, first + column, reading)
+            if reading != "held-out" and source == column:
+                value = se = np.nan
+            np.testing.assert_allclose(estimate.value[source, column], value, atol=1e-5)
+            np.testing.assert_allclose(estimate.se[source, column], se, atol=1e-5)
+            counts = (np.broadcast_to(a, estimate.value.shape)[source, column] for a in (estimate.n_in, estimate.n_out))
+            assert tuple(counts) == (n_in, n_out)
+
+
+def test_memorization_equals_a_loop_and_is_nan_where_a_side_is_empty(small):
+    estimate = infl.memorization(small)
+    for i in range(6):
+        value, se, n_in, n_out = loop_contrast(small.masks, small.correct, i, i, "all")
+        np.testing.assert_allclose([estimate.value[i], estimate.se[i]], [value, se], atol=1e-12)
+        assert (estimate.n_in[i], estimate.n_out[i]) == (n_in, n_out)
+    assert np.isnan(estimate.value[[4, 5]]).all()
+    assert estimate.n_in[4] == 0
+    assert estimate.n_out[5] == 0
+
+
+def test_sources_and_columns_can_be_picked(small):
+    whole = infl.influence(small, reading="left-out")
+    np.testing.assert_array_equal(infl.influence(small, reading="left-out", sources=[3, 0]).value, whole.value[[3, 0]])
+    picked = sum_pairs(
+        small, sources=np.array([2]), columns=np.array([5, 1]), reading="trained", outcome="margin"
+    ).estimate(reading="trained", outcome="margin")
+    np.testing.assert_allclose(
+        picked.value[0], infl.influence(small, reading="trained", outcome="margin").value[2, [5, 1]]
+    )
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 23, 100])
+@pytest.mark.parametrize("n_columns", [1, 3, 1024])
+def test_block_sizes_do_not_affect_results(small, n_rows, n_columns):
+    class Rechunked:
+        n_models, n_train, n_columns = small.n_models, small.n_train, small.n_columns
+
+        def blocks(self, columns=slice(None), *, n_rows=n_rows):
+            return small.blocks(columns, n_rows=n_rows)
+
+    from infl.scores.influence import influence_blocks
+
+    source: infl.records.OutcomeSource = Rechunked()  # pyright: ignore[reportAttributeAccessIssue]
+    parts = [e.value for _, e in influence_blocks(source, reading="left-out", outcome="margin", n_columns=n_columns)]
+    whole = infl.influence(small, reading="left-out", outcome="margin")
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole.value, atol=1e-6)
+    many = sum_own(small, outcome="correct", n_rows=n_rows).estimate(reading="own", outcome="correct")
+    np.testing.assert_allclose(many.value, infl.memorization(small).value, atol=1e-12)
+
+
+def test_two_halves_of_the_models_add_up_to_all_of_them(small):
+    halves = [
+        sum_own(Outcomes(small.masks[rows], small.correct[rows]), outcome="correct")
+        for rows in (slice(0, 9), slice(9, 23))
+    ]
+    merged = (halves[0] + halves[1]).estimate(reading="own", outcome="correct")
+    np.testing.assert_allclose(merged.value, infl.memorization(small).value)
+    np.testing.assert_allclose(merged.se, infl.memorization(small).se)
+
+
+def test_planted_effects_are_recovered_exactly():
+    """margin_j = base_j + sum_i effect_ij in_i over a full factorial: every contrast is its effect, to rounding."""
+    masks = np.array([[bool(t >> i & 1) for i in range(5)] for t in range(32)])
+    rng = np.random.RandomState(1)
+    base, effect = rng.randn(9), rng.randn(5, 9)
+    outcomes = Outcomes(masks, margin=(base + masks @ effect).astype(np.float64))
+    np.testing.assert_allclose(infl.influence(outcomes, outcome="margin").value, effect[:, 5:], atol=1e-5)
+    np.testing.assert_allclose(infl.memorization(outcomes, outcome="margin").value, np.diagonal(effect), atol=1e-5)
+    left_out = infl.influence(outcomes, outcome="margin", reading="left-out").value
+    off_diagonal = ~np.eye(5, dtype=bool)
+    np.testing.assert_allclose(left_out[off_diagonal], effect[:, :5][off_diagonal], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "balanced"])
+def test_standard_errors_equal_the_spread_over_repeated_runs(kind):
+    """200 runs of 200 models whose outcomes are Bernoulli given inclusion.
+
+    The root mean square error of all scores over the runs must equal the root mean square of the standard errors within
+    4%: 200 runs x 30 x 20 scores leave a sampling error below 1%. For `balanced`, whose true errors are a little smaller than
+    Welch's, the bound is one-sided below.
+    """
+    n_runs, n_models, n, m = 200, 200, 30, 20
+    rng = np.random.RandomState(2)
+    base, effect = rng.uniform(0.2, 0.4, m), rng.uniform(0, 0.02, (n, m))
+    effect[0] = 0.2
+    values, errors = [], []
+    for run in range(n_runs):
+        masks = draw_masks(Design(kind, 0.7), range(n_models), n_train=n, seed=run)
+        correct = rng.rand(n_models, m) < base + masks @ effect
+        estimate = infl.influence(Outcomes(masks, np.concatenate([masks, correct], axis=1)))
+        values.append(estimate.value)
+        errors.append(estimate.se)
+    # Subsets of one size: putting i in takes another out, so the contrast is i's effect less the others' mean effect.
+    expected = effect - (effect.sum(axis=0) - effect) / (n - 1)
+    np.testing.assert_allclose(np.mean(values, axis=0), expected, atol=5 * 0.077 / np.sqrt(n_runs))
+    ratio = np.sqrt(np.mean(np.var(values, axis=0, ddof=1)) / np.mean(np.square(errors)))
+    low = 0.96 if kind == "uniform" else 0.85
+    assert low < ratio < 1.04
+
+
+def test_shuffled_masks_give_zero_within_the_errors():
+    """Masks of one run against outcomes of another: z = score / se must be standard normal, checked by its variance."""
+    rng = np.random.RandomState(3)
+    masks = draw_masks(Design("uniform", 0.7), range(400), n_train=40, seed=0)
+    correct = rng.rand(400, 90) < rng.uniform(0.3, 0.7, 90)
+    correct[:, :40] |= masks  # strongly memorized
+    shuffled = masks[rng.permutation(400)]
+    estimate = infl.influence(Outcomes(shuffled, correct))
+    z = (estimate.value / estimate.se).ravel()
+    assert abs(z.mean()) < 4.5 / np.sqrt(len(z) / 10)
+    assert 0.9 < z.var() < 1.1
+    own = infl.memorization(Outcomes(shuffled, correct))
+    assert stats.combine_pvalues(2 * stats.norm.sf(np.abs(own.value / own.se))).pvalue > 1e-4
+    unshuffled = infl.memorization(Outcomes(masks, correct))
+    assert (unshuffled.value / unshuffled.se > 5).all()
+
+
+def test_the_order_of_models_does_not_matter(small):
+    order = np.random.RandomState(4).permutation(small.n_models)
+    reordered = Outcomes(small.masks[order], small.correct[order], small.margin[order])
+    np.testing.assert_allclose(infl.influence(reordered).value, infl.influence(small).value, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda o: infl.influence(o, sources=[6]), "ids of D"),
+        (lambda o: infl.memorization(Outcomes(o.masks[:0], o.correct[:0])), "no models"),
+        (lambda o: infl.memorization(Outcomes(o.masks, margin=o.margin)), "hold no 'correct'"),
+        (lambda o: Outcomes(o.masks, o.correct[:5]), "23 models as in masks"),
+        (lambda o: Outcomes(o.masks.astype(int), o.correct), "bool array"),
+        (lambda o: infl.influence(Outcomes(o.masks, o.correct[:, :6])), "no such columns"),
+        (
+            lambda o: sum_pairs(o, sources=np.array([0]), columns=slice(0, 8), reading="trained", outcome="correct"),
+            "must be training examples",
+        ),
+    ],
+)
+def test_bad_input_is_named(small, call, message):
+    with pytest.raises(InputError, match=message):
+        call(small)
+
+
+def test_one_model_gives_nan_not_a_number(small):
+    one = Outcomes(small.masks[:1], small.correct[:1])
+    estimate = infl.memorization(one)
+    assert np.isnan(estimate.value).all()
+    assert np.isnan(estimate.se).all()
+    assert (estimate.n_in + estimate.n_out == 1).all()

@@ -1,0 +1,40 @@
+"""The strongest pairs, found while streaming, are those of the whole matrix; the classic study's shape is respected."""
+
+import numpy as np
+
+import infl
+from infl.records import Outcomes
+
+
+def test_strongest_pairs_equal_a_sort_of_the_whole_matrix():
+    rng = np.random.RandomState(0)
+    masks = rng.rand(50, 30) < 0.7
+    outcomes = Outcomes(masks, margin=rng.randn(50, 2130))  # more held-out columns than one block holds
+    whole = infl.influence(outcomes, outcome="margin")
+    best = np.argsort(-whole.value.ravel())[:25]
+    pairs = infl.strongest_pairs(outcomes, n_pairs=25, outcome="margin")
+    assert [(p.source, p.target - 30) for p in pairs] == [(k // 2100, k % 2100) for k in best]
+    np.testing.assert_allclose([p.value for p in pairs], whole.value.ravel()[best], atol=1e-6)
+    np.testing.assert_allclose([p.se for p in pairs], whole.se.ravel()[best], atol=1e-6)
+
+
+def test_pairs_without_an_estimate_are_never_listed():
+    masks = np.array([[True, False], [True, True], [True, False]])
+    outcomes = Outcomes(masks, correct=np.array([[1, 0, 1], [1, 1, 0], [1, 0, 1]], bool))
+    pairs = infl.strongest_pairs(outcomes, n_pairs=10)
+    assert [(p.source, p.target) for p in pairs] == [(1, 2)]
+    assert pairs[0].value == -1.0
+
+
+def test_the_trained_reading_is_zero_where_training_fits():
+    """Models that are right on all they train on: the literal Def. 3.2 is zero for every pair, the left-out reading is not."""
+    rng = np.random.RandomState(1)
+    masks = rng.rand(300, 8) < 0.6
+    correct = masks.copy()
+    correct[:, 1] |= masks[:, 0]  # example 0 teaches example 1
+    outcomes = Outcomes(masks, correct)
+    trained = infl.influence(outcomes, reading="trained").value
+    left_out = infl.influence(outcomes, reading="left-out").value
+    np.testing.assert_array_equal(trained[~np.eye(8, dtype=bool)], 0.0)
+    assert left_out[0, 1] == 1.0
+    assert np.isnan(np.diagonal(left_out)).all()

@@ -1,0 +1,143 @@
+"""Self, cross, harm and gain are the sums that DESIGN.md defines, and the probabilities are those of a bivariate normal.
+
+The sums are checked against a plain loop, the probabilities against drawing and against products of independent normals,
+the cross-fitted harm against a null world in which the plain plug-in is biased.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import infl
+from infl.records import Effects, ForgetSet, Thresholds
+from infl.untraining.regimes import regime_probabilities
+
+
+def make_effects(replicates, ids, n_train):
+    replicates = np.asarray(replicates, float)
+    se = replicates.std(axis=0, ddof=1) / np.sqrt(len(replicates)) if len(replicates) > 1 else replicates[0] * np.nan
+    return Effects(
+        ForgetSet("s", tuple(ids)), n_train, replicates.mean(axis=0), se, replicates, "test", len(replicates)
+    )
+
+
+def test_sums_equal_a_loop_over_the_definition():
+    rng = np.random.RandomState(0)
+    n, m, ids = 12, 5, (1, 4, 7)
+    replicates = rng.uniform(-0.6, 0.6, (40, n + m))
+    verdict = infl.judge(make_effects(replicates, ids, n))
+    self_sum, cross_sum = 0.0, 0.0
+    for j, d in enumerate(replicates.mean(axis=0)):
+        if j in ids:
+            self_sum += d
+        elif j < n:
+            cross_sum += d
+        else:
+            cross_sum += n / m * d
+    assert verdict.self_influence.value == pytest.approx(self_sum / 3)
+    assert verdict.cross_influence.value == pytest.approx(cross_sum / 3)
+    assert verdict.harm.value - verdict.gain.value == pytest.approx(cross_sum / 3, abs=0.5)
+
+
+def test_errors_are_those_of_the_mean_over_replicates():
+    rng = np.random.RandomState(1)
+    replicates = rng.randn(50, 9)
+    verdict = infl.judge(make_effects(replicates, (0, 1), 6))
+    by_replicate = replicates[:, :2].mean(axis=1)
+    widening = np.sqrt(49 / 47)
+    assert verdict.self_influence.se == pytest.approx(stats.sem(by_replicate) * widening)
+
+
+@pytest.mark.parametrize("correlation", [-0.7, 0.0, 0.5])
+def test_probabilities_equal_the_shares_of_a_large_draw(correlation):
+    values, sd = np.array([0.12, 0.05]), np.array([0.05, 0.1])
+    covariance = np.outer(sd, sd) * np.array([[1, correlation], [correlation, 1]])
+    probability = regime_probabilities(values, covariance, Thresholds())
+    draw = np.random.RandomState(2).multivariate_normal(values, covariance, 200_000)
+    high_self, high_cross = draw[:, 0] >= 0.1, draw[:, 1] >= 0.1
+    shares = {
+        "no-op": (~high_self & ~high_cross).mean(),
+        "local": (high_self & ~high_cross).mean(),
+        "spreading": (high_self & high_cross).mean(),
+        "indirect": (~high_self & high_cross).mean(),
+    }
+    assert sum(probability.values()) == pytest.approx(1)
+    for regime, share in shares.items():
+        assert probability[regime] == pytest.approx(share, abs=5 * 0.5 / np.sqrt(200_000))
+
+
+@pytest.mark.parametrize(
+    ("self_effect", "cross_effect", "regime"),
+    [(0.0, 0.0, "no-op"), (0.8, 0.0, "local"), (0.8, 0.5, "spreading"), (0.0, 0.5, "indirect"), (0.8, -0.5, "local")],
+)
+def test_clear_effects_get_their_regime(self_effect, cross_effect, regime):
+    effect = np.array([self_effect] * 2 + [0.0] * 2 + [cross_effect] * 4)  # n=4, m=4, |S|=2: cross = 2 x cross_effect
+    verdict = infl.judge(make_effects(effect + 1e-3 * np.random.RandomState(3).randn(30, 8), (0, 1), 4))
+    assert verdict.regime == regime
+    assert verdict.probability[regime] > 0.99
+    assert verdict.note == ""
+
+
+def test_an_unclear_effect_is_undetermined_and_says_how_many_models_decide():
+    replicates = np.zeros((64, 8))
+    replicates[:, :2] = 0.13 + 0.4 * np.resize([1, -1], 64)[:, None]
+    replicates[:, 4:] = 1e-4 * np.random.RandomState(4).randn(64, 4)
+    verdict = infl.judge(make_effects(replicates, (0, 1), 4))
+    assert verdict.regime == "undetermined"
+    assert verdict.models_needed is not None
+    repeats = verdict.models_needed // 64
+    decided = infl.judge(make_effects(np.tile(replicates, (repeats, 1)), (0, 1), 4))
+    assert decided.regime == "local"
+    fewer = infl.judge(make_effects(np.tile(replicates, (repeats // 2, 1)), (0, 1), 4))
+    assert fewer.regime == "undetermined"
+
+
+def test_unknown_errors_or_values_are_undetermined_with_the_reason():
+    for replicates in (np.full((1, 4), 0.5), np.full((30, 4), np.nan)):
+        verdict = infl.judge(make_effects(replicates, (0,), 2))
+        assert verdict.regime == "undetermined"
+        assert "too few models" in verdict.note
+        assert np.isnan(list(verdict.probability.values())).all()
+
+
+def test_harm_and_gain_are_zero_within_errors_in_a_null_world():
+    """No effect, 16 noisy replicates: the plug-in sum over D_k >= e is far above zero, the cross-fitted one is not."""
+    rng = np.random.RandomState(5)
+    harms, plug_in = [], []
+    for _ in range(60):
+        replicates = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(16, 300))
+        effects = make_effects(replicates, (0, 1, 2, 3), 100)
+        verdict = infl.judge(effects)
+        harms.append([verdict.harm.value, verdict.gain.value, verdict.harm.se])
+        others = effects.effect[4:]
+        plug_in.append(others[others >= 0.1].sum() / 4)
+    harm, gain, se = np.array(harms).T
+    assert np.mean(plug_in) > 1
+    for values in (harm, gain):
+        assert abs(values.mean()) < 4 * values.std(ddof=1) / np.sqrt(60)
+    assert 0.7 < harm.std(ddof=1) / np.sqrt(np.mean(se**2)) < 1.4
+
+
+def test_harm_and_gain_find_true_effects():
+    effect = np.zeros(60)
+    effect[10:14], effect[40:46] = 0.5, -0.3  # four retained hurt, six held-out helped
+    replicates = effect + 0.05 * np.random.RandomState(6).randn(40, 60)
+    verdict = infl.judge(make_effects(replicates, (0, 1), 30))
+    assert verdict.harm.value == pytest.approx(4 * 0.5 / 2, abs=0.1)
+    assert verdict.gain.value == pytest.approx(6 * 0.3 * (30 / 30) / 2, abs=0.1)
+    assert set(verdict.hurt_most[:4]) == {10, 11, 12, 13}
+
+
+def test_cross_can_be_judged_by_harm_alone():
+    effect = np.array([0.9, 0.0, 0.0, 0.0] + [0.4, -0.4] * 4)
+    replicates = effect + 1e-3 * np.random.RandomState(7).randn(30, 12)
+    assert infl.judge(make_effects(replicates, (0,), 4)).regime == "local"
+    verdict = infl.judge(make_effects(replicates, (0,), 4), Thresholds(cross="harm"))
+    assert verdict.regime == "spreading"
+    assert verdict.cross_influence.value == pytest.approx(0.0, abs=0.01)
+
+
+def test_thresholds_move_the_verdict():
+    replicates = np.array([0.3, 0.0, 0.0, 0.0]) + 1e-4 * np.random.RandomState(8).randn(30, 4)
+    assert infl.judge(make_effects(replicates, (0,), 2)).regime == "local"
+    assert infl.judge(make_effects(replicates, (0,), 2), Thresholds(self_influence=0.4)).regime == "no-op"
