@@ -141,7 +141,7 @@ class Demo:
     json: File = None
     """Write the verdicts here too."""
 
-    def call(self) -> None:
+    def __call__(self) -> None:
         import infl
 
         _say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
@@ -156,8 +156,8 @@ class Demo:
         measured = infl.verify(run, sets, n_models=self.verify_models, thresholds=thresholds)
         _show_verdicts(run, predicted, measured)
         _say(
-            "\nThe prediction sums the influences of single examples. Where it calls a whole class harmless, every member\n"
-            "is covered by the others, and the sum is blind to it: that is why infl retrains to check."
+            "\nThe prediction sums the influences of single examples. Where it calls a whole class harmless, every\n"
+            "member is covered by the others, and the sum is blind to it: that is why infl retrains to check."
         )
         _write_verdicts(self.json, predicted, measured, thresholds)
 
@@ -177,7 +177,7 @@ class Train(_Training):
     json: File = None
     """Write what the run holds here."""
 
-    def call(self) -> None:
+    def __call__(self) -> None:
         import infl
 
         old = infl.open_run(self.run) if (self.run / "run.json").exists() else None
@@ -214,7 +214,7 @@ class Scores:
     arrays: File = None
     """Write all scores here as .npz, for runs whose matrix fits in memory."""
 
-    def call(self) -> None:
+    def __call__(self) -> None:
         import infl
         from infl.records import InputError
         from infl.report.machine import scores_as_json, write_json, write_scores
@@ -248,7 +248,7 @@ class Predict(_Judging):
     effects: File = None
     """Write the effect on every example here as .npz."""
 
-    def call(self) -> None:
+    def __call__(self) -> None:
         import infl
 
         run = infl.open_run(self.run)
@@ -274,7 +274,7 @@ class Verify(_Judging):
     effects: File = None
     """Write the measured effect on every example here as .npz."""
 
-    def call(self) -> None:
+    def __call__(self) -> None:
         import infl
 
         run = infl.open_run(self.run)
@@ -299,7 +299,7 @@ class Plan(_Training):
     json: File = None
     """Write the plan here."""
 
-    def call(self) -> None:
+    def __call__(self) -> None:
         from dataclasses import asdict
 
         import infl
@@ -318,13 +318,11 @@ class Plan(_Training):
             algorithm=self.algorithm(None),
             layout=self.layout(),
         )
-        _say(
-            f"standard error    {planned.standard_error:.3f} at worst (outcomes right half of the time), fraction {planned.fraction:g}"
-        )
+        rate = f"{planned.models_per_second:.1f} models/s, measured here just now"
+        worst = f"at worst (outcomes right half of the time), fraction {planned.fraction:g}"
+        _say(f"standard error    {planned.standard_error:.3f} {worst}")
         _say(f"models            {planned.n_models:,} and {planned.n_references:,} references")
-        _say(
-            f"time              {_duration(planned.seconds)} at {planned.models_per_second:.1f} models/s, measured here just now"
-        )
+        _say(f"time              {_duration(planned.seconds)} at {rate}")
         _say(f"disk              {planned.n_bytes / 1e6:,.1f} MB before compression")
         if self.json:
             write_json(self.json, {**asdict(planned), "seconds": planned.seconds})
@@ -339,7 +337,7 @@ class Inspect:
     json: File = None
     """Write it here too."""
 
-    def call(self) -> None:
+    def __call__(self) -> None:
         import infl
 
         run = infl.open_run(self.run)
@@ -363,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
     from infl.records import InputError
 
     try:
-        command.call()
+        command()
     except InputError as error:
         print(f"infl {type(command).__name__.lower()}: {error}", file=sys.stderr)
         return 2

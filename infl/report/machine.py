@@ -34,8 +34,8 @@ def scores_as_json(
     top = [
         {
             "id": int(i),
-            "memorization": _number(memorization.value[i]),
-            "se": _number(memorization.se[i]),
+            "memorization": _number(float(memorization.value[i])),
+            "se": _number(float(memorization.se[i])),
             "n_in": int(memorization.n_in[i]),
             "n_out": int(memorization.n_out[i]),
         }

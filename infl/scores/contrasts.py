@@ -5,10 +5,11 @@ For source i and column j over the models t that count for the column (weight w_
     contrast(i, j) = sum_t w M_ti y_tj / sum_t w M_ti  -  sum_t w (1 - M_ti) y_tj / sum_t w (1 - M_ti)
 
 with M the inclusion mask and y the outcome. Unbiased for designs that include i independently of the models' other
-randomness (Feldman & Zhang 2020, section 2; there without errors). Subsets of one size put i in by taking another out: the
-contrast is then i's effect less the mean effect of the others, which matters for n of a few dozen only. The standard error is Welch's, sqrt(s1^2/n1 + s0^2/n0)
-with unbiased variances: it takes the models on each side as independent draws, which holds for `uniform`, and nearly for
-`balanced` (whose true errors are a little smaller).
+randomness (Feldman & Zhang 2020, section 2; there without errors). Subsets of one size put i in by taking another out:
+the contrast is then i's effect less the mean effect of the others, which matters for n of a few dozen only.
+
+The standard error is Welch's, sqrt(s1^2/n1 + s0^2/n0) with unbiased variances: it takes the models on each side as
+independent draws, which holds for `uniform`, and nearly for `balanced` (whose true errors are a little smaller).
 """
 
 from __future__ import annotations

@@ -34,10 +34,11 @@ def influence(
     """
     blocks = list(influence_blocks(outcomes, reading=reading, outcome=outcome, sources=sources))
     first = blocks[0][1]
-    arrays = (
-        np.concatenate([getattr(b, name) for _, b in blocks], axis=1) for name in ("value", "se", "n_in", "n_out")
+    value, se, n_in, n_out = (
+        np.concatenate([getattr(estimate, name) for _, estimate in blocks], axis=1)
+        for name in ("value", "se", "n_in", "n_out")
     )
-    return Estimate(*arrays, first.reading, first.outcome)
+    return Estimate(value, se, n_in, n_out, first.reading, first.outcome)
 
 
 def influence_blocks(
@@ -53,7 +54,7 @@ def influence_blocks(
     `n_columns` bounds the memory and does not affect results beyond rounding.
     """
     rows = np.arange(outcomes.n_train) if sources is None else np.asarray(sources, np.int64)
-    if len(rows) and not (0 <= rows.min() and rows.max() < outcomes.n_train):
+    if len(rows) and (rows.min() < 0 or rows.max() >= outcomes.n_train):
         raise InputError(f"sources: expected ids of D (0..{outcomes.n_train - 1}), got {rows.min()}..{rows.max()}")
     start, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
     if start == stop:

@@ -12,8 +12,8 @@ def models_for_standard_error(standard_error: float, *, fraction: float, probabi
 
         T = p (1 - p) / (r (1 - r) se^2)
 
-    from se^2 = p(1-p)/(rT) + p(1-p)/((1-r)T), the variance of a difference of two proportions near p (Feldman & Zhang 2020, Lemma
-    2.1 bounds the same quantity with variance 1).
+    from se^2 = p(1-p)/(rT) + p(1-p)/((1-r)T), the variance of a difference of two proportions near p (Feldman & Zhang
+    2020, Lemma 2.1 bounds the same quantity with variance 1).
 
     standard_error: wanted, in (0, 1). fraction: share r of D that each model trains on, in (0, 1).
     probability: p, how often the example is predicted correctly; 0.5 is the worst case.

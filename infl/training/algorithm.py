@@ -65,9 +65,7 @@ class Algorithm:
 
     def describe(self) -> dict[str, Any]:
         """The algorithm as JSON: what a resumed run must agree with."""
-        named = isinstance(self.network, str)
-        network = build(self.network, 2, **self._network_settings()) if named else self.network
-        description: dict[str, Any] = {"network": network.describe(), "optimizer": "custom"}
+        description: dict[str, Any] = {"network": self.build_network(2).describe(), "optimizer": "custom"}
         if isinstance(self.optimizer, str):
             description |= {"optimizer": self.optimizer, "learning_rate": self.learning_rate}
             description |= {"momentum": self.momentum, "weight_decay": self.weight_decay}
@@ -155,8 +153,9 @@ def train_model(
     init_key, order_key = jax.random.split(key)
     n_members = members.sum()
     steps = (n_members + algorithm.batch_size - 1) // algorithm.batch_size
+    share, rest = n_members // steps, n_members % steps
     optimizer = algorithm.build_optimizer()
-    params = network.init(init_key, _pixels(images[:1]))
+    params = network.init(init_key, jnp.zeros((1, *images.shape[1:])))  # zeros: example 0 may be left out
 
     def loss(params: Any, batch: jax.Array, weights: jax.Array) -> jax.Array:
         logits = network.apply(params, _pixels(images[batch]))
@@ -167,7 +166,8 @@ def train_model(
 
         def step(position: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
             params, state, total_loss = carry
-            first, last = position * n_members // steps, (position + 1) * n_members // steps
+            first = position * share + jnp.minimum(position, rest)
+            last = first + share + (position < rest)
             slots = first + jnp.arange(algorithm.batch_size)
             # Slots past the end of the batch repeat a member at weight zero, never a left-out example.
             batch = order[jnp.minimum(slots, n_members - 1)]

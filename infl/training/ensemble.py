@@ -58,9 +58,8 @@ class BlockOutcomes:
 def use_all_cores() -> None:
     """Ask JAX for one CPU device per core. Without effect once JAX has started, or where the user set a number."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jax.config.jax_num_cpu_devices in (None, -1) and "host_platform_device_count" not in os.environ.get(
-        "XLA_FLAGS", ""
-    ):
+    unset = getattr(jax.config, "jax_num_cpu_devices", -1) in (None, -1)
+    if unset and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         try:
             jax.config.update("jax_num_cpu_devices", cores)
         except RuntimeError:
@@ -72,7 +71,10 @@ def model_keys(seed: int, stream: Literal["design", "reference"], model_ids: Arr
 
     The reference models of D and the models of every D\\S use the stream `reference` with the same ids, so that they pair.
     """
-    base = jax.random.fold_in(jax.random.key(seed), {"design": 0, "reference": 1}[stream])
+    base = jax.random.key(seed % 2**32)
+    if high := seed // 2**32 % 2**32:  # which jax.random.key drops
+        base = jax.random.fold_in(base, high)
+    base = jax.random.fold_in(base, {"design": 0, "reference": 1}[stream])
     return jax.vmap(partial(jax.random.fold_in, base))(jnp.asarray(model_ids, jnp.uint32))
 
 

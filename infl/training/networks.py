@@ -100,7 +100,8 @@ def from_nnx(build_module: Callable[[nnx.Rngs], nnx.Module], *, name: str | None
         InputError: where the module has variables other than parameters (and unused random streams).
     """
     abstract = nnx.eval_shape(lambda: build_module(nnx.Rngs(0)))
-    others = nnx.to_flat_state(nnx.split(abstract, nnx.Param, ...)[2])
+    rest: Any = nnx.split(abstract, nnx.Param, ...)[2]
+    others = nnx.to_flat_state(rest)
     extra = sorted({type(variable).__name__ for _, variable in others if not isinstance(variable, nnx.RngState)})
     if extra:
         raise InputError(f"network: expected parameters only, got the nnx variables {extra}; {_WHY_NO_STATE}")

@@ -87,7 +87,8 @@ class Design:
     def _ratio(self) -> tuple[int, int]:
         if isinstance(self.fraction, tuple):
             raise InputError(f"design balanced takes one fraction, got the range {self.fraction}; use design uniform")
-        ratio = Fraction(self.fraction).limit_denominator(MOST_MODELS_PER_PERIOD)
+        least = Fraction(1, MOST_MODELS_PER_PERIOD)
+        ratio = min(max(Fraction(self.fraction).limit_denominator(MOST_MODELS_PER_PERIOD), least), 1 - least)
         if abs(float(ratio) - self.fraction) > 1e-6:
             raise InputError(
                 f"design balanced needs a fraction p/q with q <= {MOST_MODELS_PER_PERIOD}, got {self.fraction}; "
@@ -118,7 +119,7 @@ def draw_masks(design: Design, model_ids: Sequence[int], *, n_train: int, seed: 
 
     Returns [len(model_ids), n_train] bool. Row k depends on (design, seed, model_ids[k], n_train) alone. No subset is
     empty or, but for `full`, all of D. Sizes are round(fraction * n); where the period of a `balanced` design does not
-    divide n, its models differ from that by less than n mod period.
+    divide n, its models differ from that by at most n mod period.
 
     Raises:
         InputError: where n_train is too small for the design, or a left-out id is not in D.
@@ -194,5 +195,5 @@ def _smallest(bits: Array, size: int) -> Array:
 
 def _random_bits(stream: str, seed: int, counter: int, size: int) -> Array:
     """64 random bits per entry from Philox under key (seed, stream), at a counter of its own."""
-    key = [seed % 2**64, int.from_bytes(stream.encode()[:8], "little")]
+    key = np.array([seed % 2**64, int.from_bytes(stream.encode()[:8], "little")], np.uint64)
     return np.random.Philox(key=key, counter=[0, 0, 0, counter]).random_raw(size)

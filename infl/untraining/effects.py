@@ -11,9 +11,10 @@ and the fall is laid under the margins observed in models of all of D to give a 
 over the reference models. Each example is read as in what it stands for: held-out examples over all models, retained ones
 over the models that trained on them, members of S over those that did not (plus their own memorization).
 
-Subsets of one size put an example in by taking another out, so their contrasts leave out what the mean example contributes;
-subsets of a range of sizes keep part of it. Blind to redundancy: where the neighbours of an example cover for it, its contrast is near zero, and so is the sum over a
-whole class, whose removal together is anything but. DESIGN.md section 3 has the measurements.
+Subsets of one size put an example in by taking another out, so their contrasts leave out what the mean example
+contributes; subsets of a range of sizes keep part of it. Blind to redundancy: where the neighbours of an example cover for
+it, its contrast is near zero, and so is the sum over a whole class, whose removal together is anything but. DESIGN.md
+section 3 has the measurements.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ def predict_additive(
         raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
     n_train, n_groups = design.n_train, min(MOST_REPLICATES, design.n_models, reference.n_models)
     ids = np.array(forget_set.ids)
-    outside = np.flatnonzero(forget_set.retained(n_train))
+    retained, held_out = np.flatnonzero(forget_set.retained(n_train)), np.arange(n_train, design.n_columns)
     parts: list[tuple[Array, Reading]] = [(ids, "left-out")]
-    parts += [(chunk, "trained") for chunk in _chunks(outside, n_columns)]
-    parts += [(chunk, "held-out") for chunk in _chunks(np.arange(n_train, design.n_columns), n_columns)]
+    for chunk in _chunks(retained, n_columns):
+        parts.append((chunk, "trained"))
+    for chunk in _chunks(held_out, n_columns):
+        parts.append((chunk, "held-out"))
 
     thresholds = _right_from_margin(reference, n_classes)
     by_group = _group_indicator(0, reference.n_models, reference.n_models, n_groups)

@@ -12,6 +12,7 @@ cross is the drop of population accuracy in units of |S|: other examples lost, n
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -83,7 +84,8 @@ def regime_probabilities(values: Array, covariance: Array, thresholds: Threshold
     joint[0, 1] = joint[1, 0] = np.clip(covariance[0, 1], -limit, limit)
     bounds = np.array([thresholds.self_influence, thresholds.cross_influence])
     low_self, low_cross = stats.norm.cdf((bounds - values) / np.sqrt(variances))
-    both_low = float(stats.multivariate_normal(values, joint).cdf(bounds))
+    normal: Any = stats.multivariate_normal
+    both_low = float(normal.cdf(bounds, mean=values, cov=joint))
     both_low = min(max(both_low, low_self + low_cross - 1, 0.0), low_self, low_cross)
     return {
         "no-op": float(both_low),

@@ -60,7 +60,7 @@ def test_memorization_equals_a_loop_and_is_nan_where_a_side_is_empty(small):
     estimate = infl.memorization(small)
     for i in range(6):
         value, se, n_in, n_out = loop_contrast(small.masks, small.correct, i, i, "all")
-        np.testing.assert_allclose([estimate.value[i], estimate.se[i]], [value, se], atol=1e-12)
+        np.testing.assert_allclose(np.array([estimate.value[i], estimate.se[i]]), np.array([value, se]), atol=1e-12)
         assert (estimate.n_in[i], estimate.n_out[i]) == (n_in, n_out)
     assert np.isnan(estimate.value[[4, 5]]).all()
     assert estimate.n_in[4] == 0
@@ -159,7 +159,7 @@ def test_shuffled_masks_give_zero_within_the_errors():
     assert abs(z.mean()) < 4.5 / np.sqrt(len(z) / 10)
     assert 0.9 < z.var() < 1.1
     own = infl.memorization(Outcomes(shuffled, correct))
-    assert stats.combine_pvalues(2 * stats.norm.sf(np.abs(own.value / own.se))).pvalue > 1e-4
+    assert (2 * stats.norm.sf(np.abs(own.value / own.se))).min() > 1e-4 / 40
     unshuffled = infl.memorization(Outcomes(masks, correct))
     assert (unshuffled.value / unshuffled.se > 5).all()
 
