@@ -327,7 +327,7 @@ def _write_dataset(path: Path, dataset: Dataset) -> None:
     }
     temporary = path.with_suffix(".partial")
     with open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -30,14 +30,15 @@ def scores_as_json(
     memorization: Estimate, pairs: Sequence[ScoredPair], *, n_top: int, n_models: int, n_train: int
 ) -> dict[str, Any]:
     """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out."""
+    n_in, n_out = (np.broadcast_to(n, memorization.value.shape) for n in (memorization.n_in, memorization.n_out))
     order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
     top = [
         {
             "id": int(i),
             "memorization": _number(float(memorization.value[i])),
             "se": _number(float(memorization.se[i])),
-            "n_in": int(memorization.n_in[i]),
-            "n_out": int(memorization.n_out[i]),
+            "n_in": int(n_in[i]),
+            "n_out": int(n_out[i]),
         }
         for i in order
     ]
@@ -122,6 +123,6 @@ def _number(value: float) -> float | None:
 def _write_arrays(path: str | Path, **arrays: Array) -> None:
     try:
         with open(path, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,213 @@
+"""Galleries show the examples that the scores speak of: a picture beside the wrong number would mislead without anyone
+noticing, so pixels, captions and order are compared with the records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from infl.records import InputError, ScoredPair
+from infl.report.examples import draw_example, ink_for
+from infl.report.galleries import influence_pairs_figure, memorization_figure
+from infl.report.pairing import with_error
+
+NAN = float("nan")
+
+
+def pictures(figure):
+    return [(ax.images[0].get_array(), ax.get_xlabel()) for ax in figure.axes if ax.images]
+
+
+def histogram(figure) -> Any:
+    return figure.axes[0]
+
+
+def ids_by_score(memorization):
+    return [int(i) for i in np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf))]
+
+
+def test_the_most_memorized_examples_are_shown_best_first_with_their_scores(memorization, dataset):
+    figure = memorization_figure(memorization, dataset, n_examples=7)
+    shown = pictures(figure)
+    assert len(shown) == 7
+    for (pixels, caption), i in zip(shown, ids_by_score(memorization), strict=False):
+        np.testing.assert_array_equal(pixels, dataset.x_train[i])
+        assert f"#{i}\n{memorization.value[i]:.2f} ± {memorization.se[i]:.2f}" in caption
+        name = dataset.class_names[dataset.y_train[i]]
+        assert caption.startswith("label 0" if name == "0" else name)
+
+
+def test_no_picture_without_a_score(memorization, dataset):
+    assert len(pictures(memorization_figure(memorization, dataset, n_examples=100))) == 37
+
+
+def test_the_histogram_holds_every_score_once_and_counts_the_missing(memorization, dataset):
+    ax = histogram(memorization_figure(memorization, dataset))
+    assert sum(bar.get_height() for bar in ax.containers[0]) == 37
+    assert "3 without an estimate not shown" in [text.get_text() for text in ax.texts]
+
+
+def test_the_number_memorized_is_written_and_its_bound_drawn(memorization, dataset):
+    ax = histogram(memorization_figure(memorization, dataset))
+    (bound,) = [line for line in ax.get_lines() if line.get_gid() == "memorized"]
+    assert set(bound.get_xdata()) == {0.25}
+    beyond = int(np.sum(memorization.value >= 0.25))
+    assert f"{beyond} of 37 are ≥ 0.25" in [text.get_text() for text in ax.get_legend().get_texts()]
+    edges = [bar.get_x() for bar in ax.containers[0]]
+    assert np.isclose(edges, 0.25).any()
+
+
+def test_the_null_band_is_two_median_errors_wide_on_both_sides(memorization, dataset):
+    ax = histogram(memorization_figure(memorization, dataset))
+    (band,) = [patch for patch in ax.patches if patch.get_gid() == "null-band"]
+    error = np.nanmedian(memorization.se)
+    np.testing.assert_allclose([band.get_x(), band.get_x() + band.get_width()], [-2 * error, 2 * error])
+
+
+def test_log_odds_have_no_bound_at_a_quarter(memorization, dataset):
+    ax = memorization_figure(replace(memorization, outcome="margin"), dataset).axes[0]
+    assert not [line for line in ax.get_lines() if line.get_gid() == "memorized"]
+    assert "log-odds" in ax.get_xlabel()
+
+
+def test_counts_that_span_decades_are_on_a_logarithmic_axis(memorization, dataset):
+    many = replace(dataset, x_train=dataset.x_train[np.arange(400) % 40], y_train=dataset.y_train[np.arange(400) % 40])
+    value = np.where(np.arange(400) < 5, 0.8, 0.01)
+    ax = memorization_figure(replace(memorization, value=value, se=value), many, n_examples=2).axes[0]
+    assert ax.get_yscale() == "log"
+
+
+def test_scores_that_are_all_missing_or_all_equal_are_drawn(memorization, dataset):
+    missing = memorization.value * NAN
+    figure = memorization_figure(replace(memorization, value=missing, se=missing), dataset)
+    assert not pictures(figure)
+    figure.draw_without_rendering()
+    same = np.full(40, 0.3)
+    for outcome in ("correct", "margin"):
+        equal = replace(memorization, value=same, outcome=outcome)
+        bars = histogram(memorization_figure(equal, dataset, n_examples=1)).containers[0]
+        assert sum(bar.get_height() for bar in bars) == 40
+        assert all(bar.get_width() > 0 for bar in bars)
+
+
+def test_scores_on_the_edges_of_bars_are_kept(memorization, dataset):
+    value = np.arange(40) * 0.025 - 0.1
+    for lowest in range(20):
+        ends = replace(memorization, value=np.where(np.arange(40) < 20, value[lowest], value[39 - lowest]))
+        bars = histogram(memorization_figure(ends, dataset, n_examples=1)).containers[0]
+        assert sum(bar.get_height() for bar in bars) == 40
+
+
+def test_scores_of_other_data_are_an_error(memorization, dataset):
+    with pytest.raises(InputError, match=r"\[40\], got \(39,\)"):
+        memorization_figure(replace(memorization, value=memorization.value[1:]), dataset)
+
+
+def test_each_pair_shows_its_training_example_then_the_one_it_influences(dataset):
+    pairs = [ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, -0.2, 0.04)]
+    figure = influence_pairs_figure(pairs, dataset)
+    shown = pictures(figure)
+    wanted = [dataset.x_train[3], dataset.x_train[17], dataset.x_train[5], dataset.x_held_out[12]]
+    assert len(shown) == 4
+    for (pixels, _), expected in zip(shown, wanted, strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+    places = [caption.split("\n")[1] for _, caption in shown]
+    assert places == ["training #3", "training #17", "training #5", "held-out #52"]
+    labels = [caption.split("\n")[0] for _, caption in shown]
+    called = ["label 0", "shirt", "bag [red]"]
+    assert labels == [called[dataset.labels[column]] for column in (3, 17, 5, 52)]
+
+
+def test_arrows_carry_score_and_direction(dataset):
+    figure = influence_pairs_figure([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, -0.2, 0.04)], dataset)
+    written = [[text.get_text() for text in ax.texts if text.get_text()] for ax in figure.axes]
+    assert ["0.41 ± 0.03", "helps"] in written
+    assert ["−0.20 ± 0.04", "harms"] in written
+
+
+def test_a_pair_without_a_score_is_left_out_and_counted(dataset):
+    figure = influence_pairs_figure([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, NAN, NAN)], dataset)
+    assert len(pictures(figure)) == 2
+    assert figure.get_supxlabel() == "1 pair without an estimate not shown"
+    assert influence_pairs_figure([], dataset).get_supxlabel() == "no pairs"
+
+
+def test_seven_pairs_make_two_blocks_with_pictures_of_one_size(dataset):
+    figure = influence_pairs_figure([ScoredPair(k, 40 + k, 0.3, 0.1) for k in range(7)], dataset)
+    figure.draw_without_rendering()
+    assert [caption.split("#")[1] for _, caption in pictures(figure)][::2] == [str(k) for k in range(7)]
+    boxes = [ax.get_window_extent() for ax in figure.axes if ax.images]
+    np.testing.assert_allclose([box.width for box in boxes], boxes[0].width, rtol=1e-6)
+    assert boxes[8].x0 > boxes[1].x1
+
+
+@pytest.mark.parametrize(
+    "pair", [ScoredPair(40, 3, 0.1, 0.1), ScoredPair(3, 60, 0.1, 0.1), ScoredPair(-1, 3, 0.1, 0.1)]
+)
+def test_a_pair_outside_the_data_is_an_error(dataset, pair):
+    with pytest.raises(InputError, match=f"{pair.source} -> {pair.target}"):
+        influence_pairs_figure([pair], dataset)
+
+
+RAMP = np.arange(12, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("example", "span"),
+    [
+        ((RAMP * 20).reshape(3, 4).astype(np.uint8), (0, 255)),
+        ((RAMP / 11).reshape(3, 4), (0, 1)),
+        ((RAMP - 4).reshape(3, 4), (-4, 7)),
+        ((RAMP / 22).reshape(3, 4, 1), (0, 1)),
+        (np.full((3, 4), 3.0), (3, 4)),
+    ],
+)
+def test_grey_images_are_shown_pixel_for_pixel_in_their_own_range(example, span):
+    image = draw_example(Figure().add_subplot(), example).images[0]
+    np.testing.assert_array_equal(image.get_array(), example.reshape(3, 4))
+    assert image.get_clim() == span
+
+
+def test_colour_images_are_shown_whole_whatever_their_range():
+    colours = np.linspace(0, 1, 36, dtype=np.float32).reshape(3, 4, 3)
+    for example, expected in [
+        (colours, colours),
+        (colours * 8 - 3, colours),
+        ((colours * 255).astype(np.uint8), (colours * 255).astype(np.uint8)),
+    ]:
+        image = draw_example(Figure().add_subplot(), example).images[0]
+        np.testing.assert_allclose(np.asarray(image.get_array()), expected, atol=1e-6)
+
+
+def test_examples_that_are_not_images_become_strips_of_their_values():
+    few, many = np.array([0.5, -1, 2]), np.linspace(-1, 1, 64).reshape(4, 4, 4)
+    ax = draw_example(Figure().add_subplot(), few)
+    assert [bar.get_height() for bar in ax.containers[0]] == few.tolist()
+    ax = draw_example(Figure().add_subplot(), many)
+    assert not ax.images
+    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), many.reshape(-1))
+
+
+def test_light_strokes_on_a_dark_ground_are_printed_dark_on_light(dataset):
+    assert ink_for(dataset) == "gray_r"
+    assert ink_for(replace(dataset, x_train=1 - dataset.x_train)) == "gray"
+    assert ink_for(replace(dataset, x_train=dataset.x_train.reshape(40, -1))) == "gray"
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "text"),
+    [
+        (0.123, 0.031, "0.12 ± 0.03"),
+        (-0.001, 0.01, "0.00 ± 0.01"),
+        (0.9904, 0.0041, "0.990 ± 0.004"),
+        (1.0, 0.0, "1.00 ± 0.00"),
+        (0.4, NAN, "0.40 ± -"),
+        (NAN, 0.1, "-"),
+    ],
+)
+def test_a_number_is_written_with_its_error(value, se, text):
+    assert with_error(value, se) == text
