@@ -362,7 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         command()
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"infl {type(command).__name__.lower()}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

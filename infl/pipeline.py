@@ -6,8 +6,11 @@ be killed and called again: what is on disk is never trained twice.
 
 from __future__ import annotations
 
+import atexit
 import datetime
+import operator
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +32,7 @@ from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout, model_keys
 from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import predict_additive
-from infl.untraining.forget_sets import make_forget_sets
+from infl.untraining.forget_sets import by_name, make_forget_sets
 from infl.untraining.regimes import judge
 from infl.untraining.verification import measure_effects
 
@@ -156,6 +159,11 @@ def verify_effects(
         collection = name_of_leave_out(forget_set.ids)
         finite = [set(range(n_models)) - set(opened.diverged(name)) for name in ("full", collection)]
         pairs = sorted(finite[0] & finite[1])
+        if not pairs:
+            raise InputError(
+                f"set {forget_set.name!r}: of {n_models} pairs of models none stayed finite, so nothing can be measured; "
+                "make a run with a lower learning rate"
+            )
         full, without = opened.outcomes("full", pairs).load(), opened.outcomes(collection, pairs).load()
         yield measure_effects(forget_set, full=full, without=without)
 
@@ -202,6 +210,8 @@ def plan(
         n_models = -(-n_models // design.period) * design.period
     elif n_models < 1:
         raise InputError(f"models: expected at least 1, got {n_models}")
+    if n_references < 0:
+        raise InputError(f"references: expected at least 0, got {n_references}")
     ensemble = Ensemble(algorithm, dataset, layout)
     models = list(range(ensemble.block_size))
     masks, keys = draw_masks(design, models, n_train=dataset.n_train, seed=0), model_keys(0, "design", np.array(models))
@@ -283,34 +293,33 @@ def _open_for_training(
         seed = int(old.manifest["seed"]) if seed is None else seed
     if dataset is None:
         raise InputError(f"{run} is not a run yet: name the data set to train on")
-    algorithm, design = algorithm or Algorithm(), design or Design()
-    draw_masks(design, [0], n_train=dataset.n_train, seed=seed or 0)
+    algorithm, design, seed = algorithm or Algorithm(), design or Design(), operator.index(seed or 0)
+    draw_masks(design, [0], n_train=dataset.n_train, seed=seed)
     settings = {
         "algorithm": algorithm.describe(),
         "design": design.describe(),
-        "seed": seed or 0,
+        "seed": seed,
         "infl": infl.__version__,
         "versions": _versions(),
     }
     return create_run(run, dataset, settings), dataset, algorithm, design
 
 
-_temporary_folders: list[tempfile.TemporaryDirectory] = []
-
-
 def _temporary_folder() -> Path:
-    _temporary_folders.append(tempfile.TemporaryDirectory(prefix="infl-"))
-    return Path(_temporary_folders[-1].name)
+    folder = Path(tempfile.mkdtemp(prefix="infl-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _opened(run: Run | str | Path) -> Run:
-    return run if isinstance(run, Run) else open_run(run)
+    """The run as it is on disk now; a `Run` knows only what was there when it was opened."""
+    return open_run(run.folder if isinstance(run, Run) else run)
 
 
 def _forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
     given = forget_sets
     if not isinstance(given, Mapping):
-        given = {s.name: s.ids if s.concept is None else {"ids": s.ids, "concept": s.concept} for s in given}
+        given = by_name(given)
     return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])
 
 

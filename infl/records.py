@@ -7,6 +7,7 @@ Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out e
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -246,6 +247,9 @@ class Thresholds:
     effect: least |D_j(S)| that counts as harm or gain.
     probability: a verdict below it is `undetermined`.
     cross: whether cross is judged by its net value or by harm alone.
+
+    Raises:
+        InputError: for a threshold out of its range.
     """
 
     self_influence: float = 0.1
@@ -253,6 +257,15 @@ class Thresholds:
     effect: float = 0.1
     probability: float = 0.8
     cross: Literal["net", "harm"] = "net"
+
+    def __post_init__(self) -> None:
+        for name in ("self_influence", "cross_influence", "effect"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"threshold {name}: expected a finite number of at least 0, got {getattr(self, name)}")
+        if not 0 < self.probability <= 1:
+            raise InputError(f"threshold probability: expected a number above 0 and at most 1, got {self.probability}")
+        if self.cross not in ("net", "harm"):
+            raise InputError(f"threshold cross: expected net or harm, got {self.cross!r}")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,15 @@ class Run:
             raise InputError(f"run folder {self.folder}: cannot write outcomes: {_first_line(error)}") from error
 
     def record_session(self, session: dict[str, Any]) -> None:
-        """Note in the journal where and with what models are about to be trained."""
-        self._append({"session": session})
+        """Note in the journal where and with what models are about to be trained.
+
+        Raises:
+            InputError: where the disk refuses.
+        """
+        try:
+            self._append({"session": session})
+        except OSError as error:
+            raise InputError(f"run folder {self.folder}: cannot write the journal: {_first_line(error)}") from error
 
     def _append(self, line: dict[str, Any]) -> None:
         path = self.folder / "journal.jsonl"
@@ -172,20 +180,24 @@ class StoredOutcomes:
         """See `OutcomeSource.blocks`."""
         if not self.models:
             return
-        masks, correct, margin = (_open_array(self.folder / name) for name in ("masks", "correct", "margin"))
+        with _damage_named(self.folder):
+            masks, correct, margin = (_open_array(self.folder / name) for name in ("masks", "correct", "margin"))
         numbers = np.arange(self.n_columns)[columns]
-        if isinstance(columns, slice) and len(numbers):
-            window, first_bit = slice(numbers[0] // 8, numbers[-1] // 8 + 1), numbers[0] // 8 * 8
-        else:
-            window, first_bit = slice(0, -(-self.n_columns // 8)), 0
+        # TensorStore counts neither from the end nor past it, as NumPy does: it is given plain bounds or numbers.
+        wanted: Columns = numbers
+        window, first_bit = slice(0, -(-self.n_columns // 8)), 0
+        if isinstance(columns, slice) and columns.step in (None, 1) and len(numbers):
+            wanted = slice(int(numbers[0]), int(numbers[-1]) + 1)
+            window, first_bit = slice(wanted.start // 8, -(-wanted.stop // 8)), wanted.start // 8 * 8
         for start in range(0, len(self.models), n_rows):
             rows = np.asarray(self.models[start : start + n_rows], np.int64)
-            packed_masks, bits = masks[rows].read(), correct[rows, window].read()
-            values = margin.oindex[rows, columns].read()
+            with _damage_named(self.folder):
+                reads = masks[rows].read(), correct[rows, window].read(), margin.oindex[rows, wanted].read()
+                packed_masks, bits, values = (read.result() for read in reads)
             yield Outcomes(
-                np.unpackbits(packed_masks.result(), axis=1, count=self.n_train).astype(bool),
-                np.unpackbits(bits.result(), axis=1).astype(bool)[:, numbers - first_bit],
-                values.result(),
+                np.unpackbits(packed_masks, axis=1, count=self.n_train).astype(bool),
+                np.unpackbits(bits, axis=1).astype(bool)[:, numbers - first_bit],
+                values,
             )
 
     def load(self) -> Outcomes:
@@ -212,7 +224,9 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -
             cannot be written.
     """
     folder = Path(folder)
-    manifest = {"format": FORMAT, "dataset": _describe(dataset), **settings}
+    # As it will be read back: a tuple in the settings would never equal the list that it becomes.
+    given = {"format": FORMAT, "dataset": _describe(dataset), **settings}
+    manifest = json.loads(json.dumps(given, default=np.generic.item))
     if (folder / "run.json").exists():
         run = open_run(folder)
         differences = _differences(run.manifest, manifest)
@@ -222,13 +236,15 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -
                 "Use the same settings to continue it, or another --run folder"
             )
         return run
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and _is_empty_or_begun(folder)):
         raise InputError(f"{folder} exists and is not a run of infl (no run.json); choose a new or an empty folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # run.partial comes first and becomes run.json last: it tells a folder that a kill left unfinished from a user's.
+        _write_durably(folder / "run.partial", _sealed_json(manifest))
         _write_dataset(folder / "data.npz", dataset)
         (folder / "journal.jsonl").touch()
-        _write_atomically(folder / "run.json", _sealed_json(manifest))
+        (folder / "run.partial").replace(folder / "run.json")
     except OSError as error:
         raise InputError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
     return Run(folder, manifest)
@@ -271,16 +287,29 @@ def bytes_per_model(n_train: int, n_columns: int) -> int:
     return -(-n_train // 8) + -(-n_columns // 8) + 2 * n_columns
 
 
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{folder} is damaged: {_first_line(error)}; restore it, or delete it and the lines of {folder.name!r} in "
+            "journal.jsonl, and its models are trained again"
+        ) from error
+
+
 def _open_array(path: Path, like: Array | None = None, *, n_rows: int = 0) -> Any:
     """Open a zarr3 array; where `like` is given, make it or grow it to n_rows first."""
     spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.absolute())}}
+    # A chunk that is gone is an error, not zeros; so chunks of zeros are stored too.
+    spec |= {"fill_missing_data_reads": False, "store_data_equal_to_fill_value": True}
     if like is None:
         return ts.open(spec, open=True).result()
     width = like.shape[1]
     chunk = (ROWS_PER_CHUNK, min(width, BYTES_PER_CHUNK_ROW // like.itemsize))
     spec["metadata"] = {
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
-        "codecs": [{"name": "zstd", "configuration": {"level": 1}}],
+        "codecs": [{"name": "zstd", "configuration": {"level": 1}}, {"name": "crc32c"}],
         "data_type": like.dtype.name,
     }
     if not (path / "zarr.json").exists():
@@ -335,15 +364,15 @@ def _write_dataset(path: Path, dataset: Dataset) -> None:
 
 def _read_dataset(path: Path, description: dict[str, Any]) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here and not by np.load, which leaves the file open where it is no zip.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             fields = {name: arrays[name] for name in arrays.files}
         names = tuple(str(name) for name in fields.pop("class_names"))
         dataset = Dataset(name=description["name"], source=description["source"], class_names=names, **fields)
         fingerprint = dataset.fingerprint()
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
+    # A damaged file fails in zipfile, zlib or numpy, with more kinds of exception than those modules document.
+    except Exception as error:
         raise InputError(f"{path} is missing or damaged ({_first_line(error)}); restore it") from error
-    except Exception as error:  # zipfile.BadZipFile derives from Exception alone
-        raise InputError(f"{path} is damaged ({_first_line(error)}); restore it") from error
     if fingerprint != description["fingerprint"]:
         raise InputError(f"{path} is not the data that this run was made with: its fingerprint differs; restore it")
     return dataset
@@ -377,13 +406,16 @@ def _checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".partial")
-    with open(temporary, "wb") as file:
+def _is_empty_or_begun(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return not names or "run.partial" in names <= {"run.partial", "data.partial", "data.npz", "journal.jsonl"}
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Effects, Estimate, InputError, Quantity, ScoredPair, Thresholds, Verdict
+from infl.records import Effects, Estimate, InputError, Quantity, ScoredPair, Thresholds, Verdict
 
 
 def verdicts_as_json(
@@ -120,7 +120,7 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _write_arrays(path: str | Path, **arrays: Array) -> None:
+def _write_arrays(path: str | Path, **arrays: Any) -> None:
     try:
         with open(path, "wb") as file:
             np.savez_compressed(file, **arrays)

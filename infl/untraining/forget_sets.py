@@ -23,9 +23,11 @@ def read_forget_sets(path: str | Path, *, n_train: int) -> list[ForgetSet]:
             (0..n_train-1), or is all of D.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(Path(path).read_bytes(), object_pairs_hook=_without_repeats)
     except OSError as error:
         raise InputError(f"forget file {path}: cannot be read: {error.strerror or error}") from error
+    except InputError as error:
+        raise InputError(f"forget file {path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f'forget file {path}: not JSON ({error}); expected {{"name": [ids], ...}}') from error
     if not isinstance(content, dict) or not content:
@@ -58,11 +60,20 @@ def make_forget_sets(sets: Mapping[str, Any], *, n_train: int) -> list[ForgetSet
     return made
 
 
+def by_name(sets: Sequence[ForgetSet]) -> dict[str, Any]:
+    """The sets as in a forget file.
+
+    Raises:
+        InputError: where two have one name.
+    """
+    pairs = [(s.name, s.ids if s.concept is None else {"ids": s.ids, "concept": s.concept}) for s in sets]
+    return _without_repeats(pairs)
+
+
 def write_forget_sets(path: str | Path, sets: Sequence[ForgetSet]) -> None:
     """Write sets as a forget file."""
-    content = {s.name: list(s.ids) if s.concept is None else {"ids": s.ids, "concept": s.concept} for s in sets}
     try:
-        Path(path).write_text(json.dumps(content) + "\n")
+        Path(path).write_text(json.dumps(by_name(sets)) + "\n")
     except OSError as error:
         raise InputError(f"forget file {path}: cannot be written: {error.strerror or error}") from error
 
@@ -133,6 +144,15 @@ def varied_sets(dataset: Dataset, memorization: Estimate, *, seed: int = 0) -> l
         class_set(dataset, second),
         class_set(dataset, third),
     ]
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for name, entry in pairs:
+        if name in named:
+            raise InputError(f"the name {name!r} comes twice: give each set a name of its own")
+        named[name] = entry
+    return named
 
 
 def _by_memorization(memorization: Estimate) -> Array:

@@ -1,0 +1,440 @@
+"""One seed gives one answer, however the work was cut up, and what is on disk is never trained again.
+
+Runs last for days, so they are extended, continued elsewhere and verified again with more models; a result may depend on
+none of this, and nothing may be paid for twice. Most tests therefore do the same thing in two ways and compare the outcomes
+bit for bit, or read the journal, where every model that was ever trained has its line. The network is linear, since it
+compiles fastest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import infl
+from infl.records import Array, Dataset, ForgetSet, InputError, Verdict
+from infl.store import Run, name_of_leave_out, open_run
+from infl.training.algorithm import train_model
+from infl.training.subsets import draw_masks
+from infl.untraining.effects import predict_additive
+
+LINEAR = infl.Network(
+    init=lambda key, x: 0.01 * jax.random.normal(key, (x[0].size, 10)),
+    apply=lambda weights, x: x.reshape(len(x), -1) @ weights,
+    name="linear",
+)
+ALGORITHM = infl.Algorithm(network=LINEAR, epochs=2, batch_size=20)
+LAYOUT = infl.Layout(models_per_device=4)
+N_MODELS, N_REFERENCES = 60, 8
+SETS: dict[str, Any] = {
+    "few": [50, 5, 44],
+    "a third": list(range(0, 60, 3)),
+    "known": {"ids": [5, 6, 7, 8, 9, 10], "concept": list(range(5, 15))},
+}
+
+
+def train(digits: Dataset | None, folder: Path | None, n_models: int = N_MODELS, **settings: Any) -> Run:
+    given = {"n_references": N_REFERENCES, "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True, **settings}
+    return infl.train(digits, run=folder, n_models=n_models, **given)
+
+
+def verify(run: Run | Path, sets: Any = SETS, n_models: int = 6, **settings: Any) -> list[Verdict]:
+    given = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True, **settings}
+    return infl.verify(run, sets, n_models=n_models, **given)
+
+
+def arrays(run: Run, collection: str = "design") -> dict[str, Array]:
+    return vars(run.outcomes(collection).load())
+
+
+def assert_equal(run: Run, other: Run, collection: str) -> None:
+    assert run.outcomes(collection).models == other.outcomes(collection).models
+    for name, array in arrays(run, collection).items():
+        np.testing.assert_array_equal(array, arrays(other, collection)[name], err_msg=name)
+
+
+def trained(run: Run) -> Counter[tuple[str, int]]:
+    """How often each model was trained, by the lines of the journal; read here by other means than infl's own."""
+    lines = [json.loads(line.split("\t")[0]) for line in (run.folder / "journal.jsonl").read_text().splitlines()]
+    return Counter((line["collection"], model) for line in lines if "session" not in line for model in line["models"])
+
+
+def assert_each_trained_once(run: Run, n_models: dict[str, int]) -> None:
+    assert trained(run) == Counter((name, model) for name, n in n_models.items() for model in range(n))
+
+
+@pytest.fixture(scope="module")
+def once(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Sixty models and eight references, trained in one go."""
+    return train(small_digits, tmp_path_factory.mktemp("once") / "run")
+
+
+@pytest.fixture(scope="module")
+def verified(once: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Verdict]]:
+    """A copy of it in which three sets of different sizes were verified with six models each."""
+    folder = shutil.copytree(once.folder, tmp_path_factory.mktemp("verified") / "run")
+    verdicts = verify(folder)
+    return open_run(folder), verdicts
+
+
+@pytest.fixture
+def copy(once: Run, tmp_path: Path) -> Path:
+    return shutil.copytree(once.folder, tmp_path / "run")
+
+
+# One seed, one answer
+
+
+def test_a_stored_model_is_the_one_that_its_seed_and_id_name(once: Run, small_digits: Dataset) -> None:
+    base = jax.random.fold_in(jax.random.key(0), 0)
+    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
+    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
+    masks = draw_masks(infl.Design(), range(N_MODELS), n_train=60, seed=0)
+    stored = arrays(once)
+    np.testing.assert_array_equal(stored["masks"], masks)
+    for model in (0, 7, 8, 59):
+        expected = alone(jax.random.fold_in(base, model), jnp.asarray(masks[model]))
+        np.testing.assert_array_equal(stored["correct"][model], expected.correct)
+        np.testing.assert_allclose(stored["margin"][model], expected.margin, rtol=2e-3, atol=1e-4)
+
+
+def test_an_extended_run_equals_one_trained_at_once(once: Run, small_digits: Dataset, tmp_path: Path) -> None:
+    train(small_digits, tmp_path / "run", 40, n_references=3)
+    extended = train(None, tmp_path / "run")
+    assert_equal(extended, once, "design")
+    assert_equal(extended, once, "full")
+    assert_each_trained_once(extended, {"design": N_MODELS, "full": N_REFERENCES})
+
+
+def test_models_that_are_missing_in_between_are_trained(copy: Path, once: Run) -> None:
+    path = copy / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in (1, 3, len(lines) - 1)))
+    assert len(open_run(copy).complete("design")) < N_MODELS
+    assert len(open_run(copy).complete("full")) < N_REFERENCES
+    run = train(None, copy)
+    assert_each_trained_once(run, {"design": N_MODELS, "full": N_REFERENCES})
+    assert_equal(run, once, "design")
+    assert_equal(run, once, "full")
+
+
+def test_training_again_trains_nothing(copy: Path, small_digits: Dataset) -> None:
+    before = (copy / "journal.jsonl").read_bytes()
+    for n_models in (N_MODELS, 10):
+        run = train(small_digits, copy, n_models, n_references=N_REFERENCES)
+        assert run.complete("design") == list(range(N_MODELS))
+    assert (copy / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        infl.Layout(n_devices=1, models_per_device=7),
+        infl.Layout(n_devices=2, models_per_device=8, mode="vmap"),
+    ],
+    ids=["one device", "vmap"],
+)
+def test_the_layout_does_not_change_the_outcomes(
+    once: Run, small_digits: Dataset, tmp_path: Path, layout: infl.Layout
+) -> None:
+    other = train(small_digits, tmp_path / "run", layout=layout)
+    for collection in ("design", "full"):
+        mine, expected = arrays(other, collection), arrays(once, collection)
+        np.testing.assert_array_equal(mine["masks"], expected["masks"])
+        np.testing.assert_array_equal(mine["correct"], expected["correct"])
+        np.testing.assert_allclose(mine["margin"], expected["margin"], rtol=2e-3, atol=2e-4)
+
+
+def test_the_seed_is_in_the_manifest_and_decides_even_in_a_temporary_folder(once: Run, small_digits: Dataset) -> None:
+    other = train(small_digits, None, 10, n_references=2, seed=np.int64(5))
+    assert other.folder.parent == Path(tempfile.gettempdir())
+    assert (once.manifest["seed"], open_run(other.folder).manifest["seed"]) == (0, 5)
+    masks = draw_masks(infl.Design(), range(10), n_train=60, seed=5)
+    np.testing.assert_array_equal(arrays(other)["masks"], masks)
+    # The two references differ by their keys alone, here and across the seeds.
+    margins = np.concatenate([arrays(other, "full")["margin"], arrays(once, "full")["margin"][:2]])
+    assert len(np.unique(margins, axis=0)) == 4
+    with pytest.raises(InputError, match="seed is 5 in the run, 0 asked for"):
+        train(small_digits, other.folder, 10, seed=0)
+    assert train(None, other.folder, 10, n_references=2).manifest["seed"] == 5
+
+
+def test_a_temporary_folder_is_gone_at_exit() -> None:
+    code = "from infl.pipeline import _temporary_folder as make; f = make(); (f / 'x').touch(); print(f, f.exists())"
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    folder, existed = done.stdout.split()
+    assert existed == "True"
+    assert not Path(folder).exists()
+    assert done.stderr == ""
+
+
+def test_other_settings_are_refused_by_name(copy: Path, small_digits: Dataset) -> None:
+    other = infl.Algorithm(network=LINEAR, epochs=4, batch_size=20)
+    with pytest.raises(InputError, match="algorithm.epochs is 2 in the run, 4 asked for"):
+        train(small_digits, copy, algorithm=other)
+    with pytest.raises(InputError, match="design.fraction is 0.7 in the run, 0.5 asked for"):
+        train(small_digits, copy, design=infl.Design("balanced", 0.5))
+    with pytest.raises(InputError, match="dataset.n_train is 60 in the run, 61 asked for"):
+        train(infl.load("digits", n_train=61, n_held_out=30), copy)
+
+
+# Predict
+
+
+def test_predictions_are_those_of_the_same_outcomes_in_memory(once: Run) -> None:
+    design, full = once.outcomes("design").load(), once.outcomes("full").load()
+    verdicts = infl.predict(once, SETS)
+    for verdict, effects in zip(verdicts, infl.predict_effects(once, SETS), strict=True):
+        expected = predict_additive(verdict.forget_set, design=design, reference=full, n_classes=10)
+        np.testing.assert_array_equal(effects.effect, expected.effect)
+        np.testing.assert_array_equal(effects.se, expected.se)
+        assert verdict == infl.judge(expected)
+        assert sum(verdict.probability.values()) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("call", [infl.predict, verify])
+def test_sets_may_be_a_mapping_or_records(verified: tuple[Run, list[Verdict]], call: Callable[..., Any]) -> None:
+    run = verified[0]
+    records = [
+        ForgetSet("few", (5, 44, 50)),
+        ForgetSet("a third", tuple(range(0, 60, 3))),
+        ForgetSet("known", (5, 6, 7, 8, 9, 10), tuple(range(5, 15))),
+    ]
+    verdicts = call(run, records)
+    assert [verdict.forget_set for verdict in verdicts] == records
+    assert verdicts == call(run.folder, SETS)
+
+
+def test_two_sets_of_one_name_are_an_error(once: Run) -> None:
+    with pytest.raises(InputError, match="the name 'a' comes twice"):
+        infl.predict(once, [ForgetSet("a", (1, 2)), ForgetSet("b", (1,)), ForgetSet("a", (3,))])
+
+
+def test_thresholds_are_kept_with_the_verdict(once: Run) -> None:
+    thresholds = infl.Thresholds(self_influence=0.3, probability=0.5, cross="harm")
+    assert infl.predict(once, {"few": [1]}, thresholds=thresholds)[0].thresholds == thresholds
+
+
+# Verify
+
+
+def test_verification_uses_the_references_and_trains_each_model_once(verified: tuple[Run, list[Verdict]]) -> None:
+    run, _ = verified
+    sets = {name_of_leave_out(ids["ids"] if isinstance(ids, dict) else ids): 6 for ids in SETS.values()}
+    assert len(sets) == 3
+    assert_each_trained_once(run, {"design": N_MODELS, "full": N_REFERENCES, **sets})
+
+
+def test_measured_effects_are_mean_differences_of_paired_models(
+    verified: tuple[Run, list[Verdict]], small_digits: Dataset
+) -> None:
+    run, verdicts = verified
+    base = jax.random.fold_in(jax.random.key(0), 1)
+    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
+    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
+    keys = [jax.random.fold_in(base, model) for model in range(6)]
+    on_all = np.stack([alone(key, jnp.ones(60, bool)).correct for key in keys])
+    for verdict in verdicts:
+        ids = list(verdict.forget_set.ids)
+        without = np.stack([alone(key, jnp.ones(60, bool).at[jnp.array(ids)].set(False)).correct for key in keys])
+        effect = on_all.mean(axis=0) - without.mean(axis=0)
+        assert verdict.source == "retrained"
+        assert verdict.n_models == 6
+        assert verdict.self_influence.value == pytest.approx(effect[ids].mean(), abs=1e-6)
+        retained = np.setdiff1d(np.arange(60), ids)
+        cross = (effect[retained].sum() + 60 / 30 * effect[60:].sum()) / len(ids)
+        assert verdict.cross_influence.value == pytest.approx(cross, abs=1e-6)
+    masks = {name: arrays(run, name)["masks"] for name in run.collections() if name.startswith("without")}
+    assert sorted((~mask).sum(axis=1).tolist() for mask in masks.values()) == [[3] * 6, [6] * 6, [20] * 6]
+
+
+def test_verifying_again_trains_nothing(verified: tuple[Run, list[Verdict]]) -> None:
+    run, verdicts = verified
+    before = (run.folder / "journal.jsonl").read_bytes()
+    assert verify(run) == verdicts
+    assert [verdict.n_models for verdict in verify(run.folder, {"other name": SETS["few"]}, 4)] == [4]
+    assert (run.folder / "journal.jsonl").read_bytes() == before
+
+
+def test_more_models_train_only_the_missing_ones(verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    sets = {"few": SETS["few"], "the same": SETS["few"][::-1], "new": [55]}
+    verdicts = verify(folder, sets, n_models=10)
+    assert [verdict.n_models for verdict in verdicts] == [10, 10, 10]
+    assert verdicts[0].self_influence == verdicts[1].self_influence
+    run = open_run(folder)
+    before = {name: len(verified[0].complete(name)) for name in verified[0].collections()}
+    few, new = name_of_leave_out(SETS["few"]), name_of_leave_out([55])
+    assert_each_trained_once(run, before | {"full": 10, few: 10, new: 10})
+    for collection in (few, "full"):
+        models = verified[0].complete(collection)
+        first, second = verified[0].outcomes(collection, models).load(), run.outcomes(collection, models).load()
+        np.testing.assert_array_equal(first.margin, second.margin)
+
+
+def test_a_run_in_memory_knows_what_was_trained_since(copy: Path) -> None:
+    lines = (copy / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (copy / "journal.jsonl").write_bytes(b"".join(line for line in lines if b'"full","models"' not in line))
+    run, few = open_run(copy), {"few": SETS["few"]}
+    with pytest.raises(InputError, match="train with --references"):
+        infl.predict(run, few)
+    verify(run, few)
+    assert infl.predict(run, few) == infl.predict(copy, few)
+
+
+def test_a_network_made_in_python_is_asked_for(copy: Path) -> None:
+    before = (copy / "journal.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"network was given in Python.*algorithm="):
+        infl.verify(copy, SETS, n_models=4, quiet=True)
+    with pytest.raises(InputError, match="algorithm.epochs is 2 in the run, 30 asked for"):
+        infl.verify(copy, SETS, n_models=4, algorithm=infl.Algorithm(network=LINEAR, batch_size=20), quiet=True)
+    assert (copy / "journal.jsonl").read_bytes() == before
+
+
+# Divergence
+
+
+@pytest.fixture(scope="module")
+def exploding(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run in which exactly the models that train on example 0 diverge.
+
+    One pixel is zero everywhere but in example 0, where it is huge. Weights start at zero, so a model that leaves example
+    0 out keeps a zero weight on that pixel, and nothing explodes.
+    """
+    x_train, x_held_out = small_digits.x_train.copy(), small_digits.x_held_out.copy()
+    x_train[:, 0, 0] = x_held_out[:, 0, 0] = 0
+    x_train[0, 0, 0] = 1e30
+    data = infl.from_arrays(x_train, small_digits.y_train, x_held_out, small_digits.y_held_out)
+    return train(data, tmp_path_factory.mktemp("exploding") / "run", algorithm=EXPLODING)
+
+
+EXPLODING = infl.Algorithm(
+    network=infl.Network(init=lambda key, x: jnp.zeros((x[0].size, 10)), apply=LINEAR.apply, name="zeros"),
+    epochs=2,
+    batch_size=20,
+)
+
+
+def test_diverged_models_are_marked_counted_and_left_out(exploding: Run) -> None:
+    masks = draw_masks(infl.Design(), range(N_MODELS), n_train=60, seed=0)
+    diverged = np.flatnonzero(masks[:, 0]).tolist()
+    assert len(diverged) == 42
+    assert exploding.diverged("design") == diverged
+    assert exploding.diverged("full") == list(range(N_REFERENCES))
+    content = exploding.describe()["collections"]["design"]
+    assert (content["complete"], content["missing"], content["diverged"]) == (N_MODELS, 0, diverged)
+    stored = exploding.outcomes("design").load()
+    np.testing.assert_array_equal(stored.masks, masks[~masks[:, 0]])
+    assert np.isfinite(stored.of("margin")).all()
+
+
+def test_diverged_models_are_not_trained_again(exploding: Run) -> None:
+    before = (exploding.folder / "journal.jsonl").read_bytes()
+    train(None, exploding.folder, algorithm=EXPLODING)
+    assert (exploding.folder / "journal.jsonl").read_bytes() == before
+
+
+def test_scores_go_on_with_the_models_that_are_left(exploding: Run) -> None:
+    outcomes = exploding.outcomes("design")
+    memorization = infl.memorization(outcomes)
+    assert (memorization.n_in + memorization.n_out == 18).all()
+    assert np.isnan(memorization.value[0])
+    assert memorization.n_in[0] == 0
+    assert np.isfinite(memorization.value[1:]).all()
+    assert np.isfinite(infl.influence(outcomes).value[1:]).all()
+
+
+def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="measured from models of all of D, and this run has none"):
+        infl.predict(exploding, {"few": [1, 2]})
+    folder = shutil.copytree(exploding.folder, tmp_path / "run")
+    with pytest.raises(InputError, match="set 'few': of 4 pairs of models none stayed finite"):
+        verify(folder, {"few": [0, 1]}, 4, algorithm=EXPLODING)
+    assert open_run(folder).diverged(name_of_leave_out([0, 1])) == []
+    assert open_run(folder).complete(name_of_leave_out([0, 1])) == [0, 1, 2, 3]
+
+
+# Plan
+
+
+class TimedEnsemble:
+    """Stands for the devices: a block of 8 models takes 2 seconds, the first one 10, on a clock of its own."""
+
+    block_size = 8
+    now = 0.0
+
+    def __init__(self, *_: Any) -> None:
+        self.n_started = 0
+
+    def start(self, keys: Array, masks: Array) -> None:
+        assert len(keys) == len(masks) == self.block_size
+        self.n_started += 1
+
+    def finish(self, _: None) -> None:
+        TimedEnsemble.now += 10 if self.n_started == 1 else 2
+
+
+def test_a_plan_follows_from_its_formulas(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infl.pipeline.Ensemble", TimedEnsemble)
+    monkeypatch.setattr("infl.pipeline.time.perf_counter", lambda: TimedEnsemble.now)
+    planned = infl.plan(small_digits, standard_error=0.1, n_references=5)
+    # p (1-p) / (r (1-r) se^2) = 0.25 / (0.21 * 0.01) = 119.05, and a balanced design at 0.7 repeats every 10 models.
+    assert planned.n_models == 120
+    assert planned.standard_error == pytest.approx((0.25 / (0.21 * 120)) ** 0.5)
+    assert planned.n_bytes == 125 * (8 + 12 + 2 * 90)  # 60 and 90 bits in whole bytes, 90 float16
+    assert (planned.models_per_second, planned.compile_seconds) == (4, 8)
+    assert planned.seconds == 8 + 125 / 4
+    given = infl.plan(small_digits, n_models=7, n_references=0, design=infl.Design("uniform", (0.5, 0.7)))
+    assert (given.n_models, given.n_references, given.fraction) == (7, 0, 0.6)
+    assert given.standard_error == pytest.approx((0.25 / (0.24 * 7)) ** 0.5)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda run, data: train(data, None, 0), "at least 1 model and 0 references, got 0 and 8"),
+        (lambda run, data: train(data, None, 5, n_references=-1), "got 5 and -1"),
+        (lambda run, data: train(None, run.folder.parent / "new"), "is not a run yet: name the data set"),
+        (lambda run, data: train(None, None), "is not a run yet: name the data set"),
+        (lambda run, data: verify(run, SETS, 1), "needs at least 2 models a set, got 1"),
+        (lambda run, data: verify(run, {"a": [60]}), r"set 'a' names id 60, outside D \(0..59\)"),
+        (lambda run, data: verify(run, {"a": range(60)}), "set 'a': expected a list of ids, got range"),
+        (lambda run, data: infl.predict(run, {"a": list(range(60))}), "set 'a' is all of D"),
+        (lambda run, data: infl.predict(run, {"a": []}), "set 'a' is empty"),
+        (lambda run, data: infl.predict(run, {"a": {"id": [1]}}), "expected the keys ids and, if known, concept"),
+        (lambda run, data: infl.predict(run.folder / "models", SETS), "is not a run folder"),
+        (lambda run, data: infl.plan(data, n_models=0), "models: expected at least 1, got 0"),
+        (lambda run, data: infl.plan(data, n_references=-1), "references: expected at least 0, got -1"),
+        (lambda run, data: infl.plan(data, standard_error=0), "standard_error: expected a number above 0"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_trained(
+    once: Run, small_digits: Dataset, call: Callable[[Run, Dataset], Any], said: str
+) -> None:
+    before = (once.folder / "journal.jsonl").read_bytes()
+    with pytest.raises(InputError, match=said):
+        call(once, small_digits)
+    assert (once.folder / "journal.jsonl").read_bytes() == before
+    assert sorted(path.name for path in once.folder.parent.iterdir()) == ["run"]
