@@ -8,8 +8,8 @@ digits at the end. Arms, interleaved in every round:
 
 - sgemm: NumPy's float32 product of 2048 x 2048 matrices, one single-threaded process per core;
 - torch: an eager PyTorch loop, one single-threaded process per core, model after model;
-- infl:  the command `infl train digits --models 1000 --references 0`, disk included. `models_per_second` leaves out start-up and
-  compilation (both are reported apart); `whole_command_models_per_second` leaves out nothing.
+- infl:  the command `infl train digits --models 1000 --references 0`, disk included. `models_per_second` leaves out
+  start-up and compilation (both are reported apart); `whole_command_models_per_second` leaves out nothing.
 
 Writes results.json with the raw numbers of every round.
 """
@@ -125,10 +125,10 @@ def _sgemm_process() -> float:
     import numpy as np
 
     a = np.random.RandomState(0).rand(2048, 2048).astype(np.float32)
-    a @ a
+    np.matmul(a, a)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < 2:
-        a @ a
+        np.matmul(a, a)
         count += 1
     return count * 2 * 2048**3 / (time.perf_counter() - start) / 1e9
 
