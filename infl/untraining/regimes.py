@@ -77,15 +77,13 @@ def regime_probabilities(values: Array, covariance: Array, thresholds: Threshold
     """
     if not (np.isfinite(values).all() and np.isfinite(covariance).all()):
         return dict.fromkeys(REGIMES, float("nan"))
-    # An error of exactly zero is a point mass; a least variance far below any threshold keeps the density proper.
-    variances = np.maximum(np.diag(covariance), 1e-12)
-    limit = 0.999 * np.sqrt(variances.prod())
-    joint = np.array([[variances[0], 0.0], [0.0, variances[1]]])
-    joint[0, 1] = joint[1, 0] = np.clip(covariance[0, 1], -limit, limit)
-    bounds = np.array([thresholds.self_influence, thresholds.cross_influence])
-    low_self, low_cross = stats.norm.cdf((bounds - values) / np.sqrt(variances))
-    normal: Any = stats.multivariate_normal
-    both_low = float(normal.cdf(bounds, mean=values, cov=joint))
+    # An error of exactly zero is a point mass; one far below any threshold keeps the density proper.
+    errors = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+    correlation = float(np.clip(covariance[0, 1] / errors.prod(), -0.999, 0.999))
+    distances = (np.array([thresholds.self_influence, thresholds.cross_influence]) - values) / errors
+    low_self, low_cross = stats.norm.cdf(distances)
+    standard: Any = stats.multivariate_normal
+    both_low = float(standard.cdf(distances, cov=[[1.0, correlation], [correlation, 1.0]]))
     both_low = min(max(both_low, low_self + low_cross - 1, 0.0), low_self, low_cross)
     return {
         "no-op": float(both_low),

@@ -66,6 +66,17 @@ def test_probabilities_equal_the_shares_of_a_large_draw(correlation):
         assert probability[regime] == pytest.approx(share, abs=5 * 0.5 / np.sqrt(200_000))
 
 
+@pytest.mark.parametrize("covariance", [[[0.0, 0.0], [0.0, 0.48]], [[0.0, 0.0], [0.0, 0.0]], [[0.2, 0.3], [0.3, 0.45]]])
+def test_certain_and_degenerate_errors_have_probabilities_too(covariance):
+    """One error zero, both zero, or fully correlated: each marginal is a normal distribution's, a point mass included."""
+    values, covariance = np.array([0.05, 0.3]), np.array(covariance)
+    probability = regime_probabilities(values, covariance, Thresholds())
+    low_self = stats.norm.cdf((0.1 - 0.05) / max(np.sqrt(covariance[0, 0]), 1e-6))
+    low_cross = stats.norm.cdf((0.1 - 0.3) / max(np.sqrt(covariance[1, 1]), 1e-6))
+    assert probability["no-op"] + probability["indirect"] == pytest.approx(low_self, abs=1e-6)
+    assert probability["no-op"] + probability["local"] == pytest.approx(low_cross, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("self_effect", "cross_effect", "regime"),
     [(0.0, 0.0, "no-op"), (0.8, 0.0, "local"), (0.8, 0.5, "spreading"), (0.0, 0.5, "indirect"), (0.8, -0.5, "local")],
