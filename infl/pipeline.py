@@ -251,6 +251,7 @@ def _train_jobs(
                 share = seconds * len(rows) / len(block)
                 run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
             progress.advance(len(block))
+    run.record_timings([f"{device.platform}:{device.device_kind}" for device in ensemble.devices])
 
 
 def _prepare(block: list[Job], masks_of: Any, seed: int) -> tuple[jax.Array, Array]:

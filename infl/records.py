@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -301,11 +301,3 @@ class ScoredPair:
     target: int
     value: float
     se: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Predicted and measured verdicts of the same forget sets, in the same order."""
-
-    predicted: Sequence[Verdict] = field(default_factory=tuple)
-    measured: Sequence[Verdict] = field(default_factory=tuple)

@@ -31,9 +31,11 @@ MAY_IMPORT = {
     "report": {"records"},
     "engines": {"records"},
     "pipeline": EVERYTHING,
-    # It prints what the pipeline gave, and turns options into the settings records of data and training. `store` and
-    # `pipeline` it reaches through the package alone, but for the name of a type.
-    "__main__": {ROOT, "records", "data", "training", "store", "pipeline", "report"},
+    # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
+    # `pipeline` they reach through the package alone, but for the name of a type.
+    "commands": {ROOT, "records", "data", "training", "store", "report", "printing"},
+    "printing": {ROOT, "records", "store", "report"},
+    "__main__": {ROOT, "records", "commands"},
     "__init__": EVERYTHING,
 }
 TRAINING_LIBRARIES = {"flax", "optax", "orbax"}

@@ -253,9 +253,11 @@ def test_measured_effects_are_mean_differences_of_paired_models(
     alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
     keys = [jax.random.fold_in(base, model) for model in range(6)]
     on_all = np.stack([alone(key, jnp.ones(60, bool)).correct for key in keys])
-    for verdict in verdicts:
+    measured = infl.verify_effects(run, SETS, n_models=6, algorithm=ALGORITHM, quiet=True)
+    for verdict, effects in zip(verdicts, measured, strict=True):
         ids = list(verdict.forget_set.ids)
         without = np.stack([alone(key, jnp.ones(60, bool).at[jnp.array(ids)].set(False)).correct for key in keys])
+        np.testing.assert_array_equal(effects.replicates, on_all.astype(float) - without)
         effect = on_all.mean(axis=0) - without.mean(axis=0)
         assert verdict.source == "retrained"
         assert verdict.n_models == 6
@@ -396,13 +398,13 @@ class TimedEnsemble:
 def test_a_plan_follows_from_its_formulas(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infl.pipeline.Ensemble", TimedEnsemble)
     monkeypatch.setattr("infl.pipeline.time.perf_counter", lambda: TimedEnsemble.now)
-    planned = infl.plan(small_digits, standard_error=0.1, n_references=5)
-    # p (1-p) / (r (1-r) se^2) = 0.25 / (0.21 * 0.01) = 119.05, and a balanced design at 0.7 repeats every 10 models.
-    assert planned.n_models == 120
-    assert planned.standard_error == pytest.approx((0.25 / (0.21 * 120)) ** 0.5)
-    assert planned.n_bytes == 125 * (8 + 12 + 2 * 90)  # 60 and 90 bits in whole bytes, 90 float16
+    planned = infl.plan(small_digits, standard_error=0.07, n_references=5)
+    # p (1-p) / (r (1-r) se^2) = 0.25 / (0.21 * 0.0049) = 242.95, and a balanced design at 0.7 repeats every 10 models.
+    assert planned.n_models == 250
+    assert planned.standard_error == pytest.approx((0.25 / (0.21 * 250)) ** 0.5)
+    assert planned.n_bytes == 255 * (8 + 12 + 2 * 90)  # 60 and 90 bits in whole bytes, 90 float16
     assert (planned.models_per_second, planned.compile_seconds) == (4, 8)
-    assert planned.seconds == 8 + 125 / 4
+    assert planned.seconds == 8 + 255 / 4
     given = infl.plan(small_digits, n_models=7, n_references=0, design=infl.Design("uniform", (0.5, 0.7)))
     assert (given.n_models, given.n_references, given.fraction) == (7, 0, 0.6)
     assert given.standard_error == pytest.approx((0.25 / (0.24 * 7)) ** 0.5)

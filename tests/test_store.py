@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infl import store
 from infl.data import from_arrays
 from infl.records import Dataset, InputError, Outcomes
 from infl.store import Run, bytes_per_model, create_run, name_of_leave_out, open_run
+from infl.store import rows as stored_rows
 
 N, M = 13, 8
 WIDTH = N + M  # no multiple of 8, so the last byte of bits is not full
@@ -83,8 +83,8 @@ def run(tmp_path: Path) -> Run:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 4 models and a few columns, so that small arrays have many of them, some not full."""
-    monkeypatch.setattr(store, "ROWS_PER_CHUNK", 4)
-    monkeypatch.setattr(store, "BYTES_PER_CHUNK_ROW", 10)
+    monkeypatch.setattr(stored_rows, "ROWS_PER_CHUNK", 4)
+    monkeypatch.setattr(stored_rows, "BYTES_PER_CHUNK_ROW", 10)
 
 
 # What is written is read back
@@ -213,7 +213,9 @@ def test_the_data_set_comes_back(run: Run) -> None:
 
 def test_bytes_per_model_are_those_of_the_arrays(run: Run) -> None:
     put(run, make_outcomes(6), range(6))
-    arrays = [store._open_array(run.folder / "models" / "design" / name) for name in ("masks", "correct", "margin")]
+    arrays = [
+        stored_rows._open_array(run.folder / "models" / "design" / name) for name in ("masks", "correct", "margin")
+    ]
     n_bytes = sum(array.size * array.dtype.numpy_dtype.itemsize for array in arrays)
     assert bytes_per_model(N, WIDTH) * 6 == n_bytes
 

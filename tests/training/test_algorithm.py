@@ -267,7 +267,7 @@ DATA_DEPENDENT = Network(data_dependent, lambda params, x: (x - params["shift"])
 
 @pytest.mark.parametrize("own_network", [False, True])
 def test_only_members_reach_the_weights(own_network: bool) -> None:
-    """A left-out example replaced by noise or NaN changes no bit of the other outcomes; a member changes them."""
+    """A left-out or held-out example replaced by noise or NaN changes no bit of other outcomes; a member changes them."""
     images, labels = toy(N_ALL)
     members = members_of(np.setdiff1d(np.arange(N), [0, 7, N - 1]), N)
     trained = trainer(Algorithm(DATA_DEPENDENT, epochs=3, batch_size=8)) if own_network else default_trainer
@@ -280,9 +280,9 @@ def test_only_members_reach_the_weights(own_network: bool) -> None:
         return np.stack([np.asarray(old != new)[others] for old, new in fields])
 
     noise = np.random.RandomState(3).normal(size=FEATURES)
-    for example in (0, 7, N - 1):
+    for example in (0, 7, N - 1, N, N_ALL - 1):
         for pixels in (noise, 1e6 * noise, np.nan):
-            assert not changed(example, pixels).any(), f"example {example} was left out but reached the weights"
+            assert not changed(example, pixels).any(), f"example {example} is no member but reached the weights"
     for example in (1, N - 2):
         assert changed(example, noise)[0].all()
 

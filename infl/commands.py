@@ -1,0 +1,383 @@
+"""The commands: what each takes, in the words of its help, and what it calls.
+
+Heavy imports wait until a command runs, so that help and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from infl.printing import duration, say, show_run, show_scores, show_verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infl.records import Dataset, Effects, Estimate, ScoredPair, Thresholds, Verdict
+    from infl.store import Run
+    from infl.training.algorithm import Algorithm
+    from infl.training.ensemble import Layout
+    from infl.training.subsets import Design
+
+# Optional settings whose help says the default in words: None stands for "as the run has it".
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    dataset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET", help_behavior_hint="")] = None
+    """`digits`, `idx:FOLDER`, or a path to an .npz with x_train, y_train, x_test, y_test."""
+    n_train: Whole = None
+    """Training examples to draw from the data set; all by default."""
+    n_held_out: Whole = None
+    """Held-out examples to draw from the data set; all by default."""
+    data_seed: int = 0
+    """Seed of those draws."""
+
+    def load(self) -> Dataset | None:
+        from infl.data import load
+        from infl.records import InputError
+
+        if self.dataset is None:
+            if (self.n_train, self.n_held_out) != (None, None):
+                raise InputError("--n-train and --n-held-out draw from a data set: name it")
+            return None
+        return load(self.dataset, n_train=self.n_train, n_held_out=self.n_held_out, seed=self.data_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training(_Data):
+    design: Annotated[
+        Literal["uniform", "balanced", "paired"] | None,
+        tyro.conf.arg(metavar="uniform|balanced|paired", help_behavior_hint=""),
+    ] = None
+    """How subsets are drawn (default: balanced)."""
+    fraction: Annotated[str | None, tyro.conf.arg(metavar="SHARE|LOW:HIGH", help_behavior_hint="")] = None
+    """Share of the training examples in a subset, or for `uniform` a range LOW:HIGH (default: 0.7; paired: 0.5)."""
+    network: Name = None
+    """Network by name (default: mlp)."""
+    hidden: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
+    """Widths of the hidden layers (default: 256)."""
+    optimizer: Name = None
+    """sgd, adam or adamw (default: sgd)."""
+    epochs: Whole = None
+    """Passes over the subset (default: 30)."""
+    batch_size: Whole = None
+    """Examples a step (default: 50)."""
+    learning_rate: Real = None
+    """Learning rate (default: 0.05)."""
+    momentum: Real = None
+    """Momentum of sgd (default: 0.9)."""
+    weight_decay: Real = None
+    """Weight decay of adamw (default: 0)."""
+    schedule: Name = None
+    """Learning rate over training: constant, linear or cosine (default: constant)."""
+    block_size: Whole = None
+    """Models per device in a block. Affects speed only."""
+    devices: Whole = None
+    """Devices to use (default: all). Affects speed only."""
+    mode: Annotated[Literal["map", "vmap"] | None, tyro.conf.arg(metavar="map|vmap", help_behavior_hint="")] = None
+    """Models of a device one after another, or side by side (default: map on CPUs). Affects speed only."""
+
+    def algorithm(self, base: Algorithm | None) -> Algorithm:
+        from dataclasses import replace
+
+        from infl.training.algorithm import Algorithm
+
+        names = ("network", "hidden", "optimizer", "epochs", "batch_size", "learning_rate", "momentum")
+        given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule")}
+        return replace(base or Algorithm(), **{name: value for name, value in given.items() if value is not None})
+
+    def drawn(self, base: Design | None) -> Design:
+        from infl.training.subsets import Design, parse_fraction
+
+        kind = self.design or (base.kind if base else "balanced")
+        if self.fraction is not None:
+            return Design(kind, parse_fraction(self.fraction))
+        if base is not None and kind == base.kind:
+            return base
+        return Design(kind, 0.5 if kind == "paired" else 0.7)
+
+    def layout(self) -> Layout:
+        from infl.training.ensemble import Layout
+
+        return Layout(n_devices=self.devices, models_per_device=self.block_size, mode=self.mode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judging:
+    self_threshold: float = 0.1
+    """Least self-influence called high."""
+    cross_threshold: float = 0.1
+    """Least cross-influence called high."""
+    least_effect: float = 0.1
+    """Least effect on an example that counts as harm or gain."""
+    probability: float = 0.8
+    """A regime less probable than this is not named: undetermined."""
+    cross: Literal["net", "harm"] = "net"
+    """Judge cross-influence by its net value, or by harm alone."""
+
+    def thresholds(self) -> Thresholds:
+        from infl.records import Thresholds
+
+        return Thresholds(self.self_threshold, self.cross_threshold, self.least_effect, self.probability, self.cross)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures in the run folder."""
+
+    run: Path = Path("runs/demo")
+    """Folder of the run; continued where it exists."""
+    models: int = 1000
+    """Models trained on random subsets."""
+    verify_models: int = 64
+    """Models retrained without each forget set."""
+    json: File = None
+    """Write the verdicts here too."""
+
+    def __call__(self) -> None:
+        import infl
+
+        say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
+        dataset = infl.load("digits")
+        run = infl.train(dataset, run=self.run, n_models=self.models, n_references=self.verify_models)
+        memorization, pairs = _score(run, n_top=5)
+        sets = infl.forget_sets.varied_sets(dataset, memorization)
+        infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
+        thresholds = _Judging().thresholds()
+        predicted = infl.predict(run, sets, thresholds=thresholds)
+        measured = infl.verify(run, sets, n_models=self.verify_models, thresholds=thresholds)
+        show_verdicts(run, predicted, measured)
+        say(
+            "\nThe prediction sums the influences of single examples. Where it calls a whole class harmless, every\n"
+            "member is covered by the others, and the sum is blind to it: that is why infl retrains to check."
+        )
+        _write_verdicts(self.json, predicted, measured, thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(_Training):
+    """Train models on random subsets, and reference models on all of D. Continues or extends a run that exists."""
+
+    run: Path
+    """Folder of the run."""
+    models: int = 1000
+    """Models of random subsets that the run shall hold."""
+    references: int = 64
+    """Models of all of D that it shall hold; effects are measured from them."""
+    seed: Whole = None
+    """Everything random follows from it (default: 0)."""
+    json: File = None
+    """Write what the run holds here."""
+
+    def __call__(self) -> None:
+        import infl
+
+        old = infl.open_run(self.run) if (self.run / "run.json").exists() else None
+        from infl.training.algorithm import Algorithm
+        from infl.training.subsets import Design
+
+        algorithm = self.algorithm(Algorithm.from_description(old.manifest["algorithm"]) if old else None)
+        design = self.drawn(Design.from_description(old.manifest["design"]) if old else None)
+        run = infl.train(
+            self.load(),
+            run=self.run,
+            n_models=self.models,
+            n_references=self.references,
+            design=design,
+            algorithm=algorithm,
+            seed=self.seed,
+            layout=self.layout(),
+        )
+        show_run(run)
+        _write_run(self.json, run)
+        say(f"\nNext: infl scores --run {self.run}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Memorization of each training example and influence of each on others, with standard errors."""
+
+    run: Path
+    """Folder of the run."""
+    top: int = 10
+    """Examples and pairs to list."""
+    json: File = None
+    """Write the listed examples and pairs here."""
+    arrays: File = None
+    """Write all scores here as .npz, for runs whose matrix fits in memory."""
+
+    def __call__(self) -> None:
+        import infl
+        from infl.records import InputError
+        from infl.report.machine import scores_as_json, write_json, write_scores
+
+        if self.top < 1:
+            raise InputError(f"--top: expected at least 1, got {self.top}")
+        run = infl.open_run(self.run)
+        memorization, pairs = _score(run, n_top=self.top)
+        outcomes = run.outcomes("design")
+        if self.json:
+            content = scores_as_json(
+                memorization, pairs, n_top=self.top, n_models=outcomes.n_models, n_train=outcomes.n_train
+            )
+            write_json(self.json, content)
+        if self.arrays:
+            left_out, held_out = (infl.influence(outcomes, reading=reading) for reading in ("left-out", "held-out"))
+            write_scores(self.arrays, memorization, left_out, held_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(_Judging):
+    """Predict the regime of forget sets from the models of a run."""
+
+    run: Path
+    """Folder of the run."""
+    forget: Path
+    """JSON file `{"name": [training ids], ...}`."""
+    json: File = None
+    """Write the verdicts here."""
+    effects: File = None
+    """Write the effect on every example here as .npz."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run = infl.open_run(self.run)
+        sets = infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
+        thresholds = self.thresholds()
+        predicted = _judge_all(infl.predict_effects(run, sets), thresholds, self.effects)
+        show_verdicts(run, predicted)
+        _write_verdicts(self.json, predicted, [], thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(_Judging):
+    """Measure the regime of forget sets by retraining without each, beside the prediction."""
+
+    run: Path
+    """Folder of the run."""
+    forget: Path
+    """JSON file `{"name": [training ids], ...}`."""
+    models: int = 64
+    """Models retrained without each set."""
+    json: File = None
+    """Write the verdicts here."""
+    effects: File = None
+    """Write the measured effect on every example here as .npz."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run = infl.open_run(self.run)
+        sets = infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
+        thresholds = self.thresholds()
+        measured = _judge_all(infl.verify_effects(run, sets, n_models=self.models), thresholds, self.effects)
+        predicted = infl.predict(run, sets, thresholds=thresholds) if run.outcomes("design").n_models else []
+        show_verdicts(run, predicted, measured)
+        _write_verdicts(self.json, predicted, measured, thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(_Training):
+    """Models, time and disk for a wanted standard error, from a short measured run on this machine."""
+
+    target_se: float = 0.05
+    """Wanted standard error of memorization and influence, in probability."""
+    models: Whole = None
+    """Plan for this many models instead."""
+    references: int = 64
+    """Models of all of D."""
+    json: File = None
+    """Write the plan here."""
+
+    def __call__(self) -> None:
+        from dataclasses import asdict
+
+        import infl
+        from infl.records import InputError
+        from infl.report.machine import write_json
+
+        dataset = self.load()
+        if dataset is None:
+            raise InputError("plan: name a data set, e.g. infl plan digits")
+        planned = infl.plan(
+            dataset,
+            standard_error=self.target_se,
+            n_models=self.models,
+            n_references=self.references,
+            design=self.drawn(None),
+            algorithm=self.algorithm(None),
+            layout=self.layout(),
+        )
+        rate = f"{planned.models_per_second:.1f} models/s, measured here just now"
+        worst = f"at worst (outcomes right half of the time), fraction {planned.fraction:g}"
+        say(f"standard error    {planned.standard_error:.3f} {worst}")
+        say(f"models            {planned.n_models:,} and {planned.n_references:,} references")
+        say(f"time              {duration(planned.seconds)} at {rate}")
+        say(f"disk              {planned.n_bytes / 1e6:,.1f} MB before compression")
+        if self.json:
+            write_json(self.json, {**asdict(planned), "seconds": planned.seconds})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """What a run holds and what is missing."""
+
+    run: Path
+    """Folder of the run."""
+    json: File = None
+    """Write it here too."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run = infl.open_run(self.run)
+        show_run(run)
+        _write_run(self.json, run)
+
+
+def _score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair]]:
+    import infl
+
+    outcomes = run.outcomes("design")
+    memorization, pairs = infl.memorization(outcomes), infl.strongest_pairs(outcomes, n_pairs=n_top)
+    show_scores(run, memorization, pairs, n_top=n_top)
+    return memorization, pairs
+
+
+def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:
+    import infl
+    from infl.report.machine import write_effects
+
+    kept, verdicts = [], []
+    for one in effects:
+        verdicts.append(infl.judge(one, thresholds))
+        if path:
+            kept.append(one)
+    if path:
+        write_effects(path, kept)
+    return verdicts
+
+
+def _write_verdicts(
+    path: Path | None, predicted: list[Verdict], measured: list[Verdict], thresholds: Thresholds
+) -> None:
+    from infl.report.machine import verdicts_as_json, write_json
+
+    if path:
+        write_json(path, verdicts_as_json(predicted, measured, thresholds=thresholds))
+
+
+def _write_run(path: Path | None, run: Run) -> None:
+    from infl.report.machine import write_json
+
+    if path:
+        write_json(path, run.describe())

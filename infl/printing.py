@@ -1,0 +1,83 @@
+"""Turns what the pipeline gave into what a person reads: tables, a few lines, and figures with the word where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infl.records import Estimate, ScoredPair, Verdict
+    from infl.store import Run
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def show_scores(run: Run, memorization: Estimate, pairs: Sequence[ScoredPair], *, n_top: int) -> None:
+    """Tables of the most memorized examples and the strongest pairs; figures of both into the run folder."""
+    from infl.report.figures import save
+    from infl.report.galleries import influence_pairs_figure, memorization_figure
+    from infl.report.tables import memorization_table, pairs_table
+
+    dataset, folder = run.dataset(), run.folder / "figures"
+    _print_table(memorization_table(memorization, dataset, n_top))
+    _print_table(pairs_table(pairs, dataset, title="strongest cross-influences, reading: held-out"))
+    say(f"from {run.outcomes('design').n_models:,} models; ± is one standard error")
+    _name_diverged(run, ["design"])
+    memorized = save(memorization_figure(memorization, dataset), folder / "memorization.png")
+    influential = save(influence_pairs_figure(pairs[:6], dataset), folder / "influence.png")
+    say(f"figures: {memorized}, {influential}")
+
+
+def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()) -> None:
+    """Table of the verdicts, what the undetermined ones lack, and the regime map into the run folder."""
+    from infl.report.figures import regime_map, save
+    from infl.report.tables import verdict_table
+
+    _print_table(verdict_table(predicted, measured, width=_width()))
+    for word, verdicts in (("predicted", predicted), ("measured", measured)):
+        for verdict in verdicts:
+            if verdict.note:
+                say(f"  {verdict.forget_set.name}, {word}: {verdict.note}")
+    say("cross is read on held-out examples, and on retained ones by models that trained on them")
+    _name_diverged(run, run.collections())
+    say(f"figure: {save(regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
+
+
+def show_run(run: Run) -> None:
+    """What a run holds, what is missing, and which models diverged."""
+    from infl.report.tables import run_table
+
+    _print_table(run_table(run.describe()))
+    _name_diverged(run, run.collections())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _name_diverged(run: Run, collections: Sequence[str]) -> None:
+    for collection in collections:
+        ids = run.diverged(collection)
+        if ids:
+            named = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+            say(f"diverged in training and left out: {len(ids)} models of {collection}: {named}")
+
+
+def _print_table(table: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, width=_width()).print(table)
+
+
+def _width() -> int:
+    """Columns of the terminal; 100 where the output is none."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else 100

@@ -1,0 +1,23 @@
+"""A run folder: turns outcomes as they come into rows on disk that survive a kill, and back into outcomes.
+
+    run.json                 dataset, algorithm, design, seed, versions, devices, timings; with its own checksum
+    data.npz                 the examples, so that a run can be analysed and verified wherever it is copied
+    journal.jsonl            one line per block of models, appended after its rows are on disk: what is complete
+    models/design/           models of the design: zarr3 arrays masks, correct (bits), margin (float16); a row a model
+    models/full/             reference models of all of D, one row a seed
+    models/without-<sha>/    models of D without one forget set, one row a seed
+
+A model counts once its line in the journal is whole. Rows without a line are leftovers of a kill and are written again.
+
+- `run`      the folder as a whole: make it, open it, write a block, ask what it holds;
+- `rows`     outcomes in zarr arrays, written and read by rows;
+- `journal`  the list of what is complete;
+- `examples` the copy of the data set.
+"""
+
+from infl.store.rows import StoredOutcomes as StoredOutcomes
+from infl.store.rows import bytes_per_model as bytes_per_model
+from infl.store.run import Run as Run
+from infl.store.run import create_run as create_run
+from infl.store.run import name_of_leave_out as name_of_leave_out
+from infl.store.run import open_run as open_run

@@ -1,0 +1,254 @@
+"""The run folder as a whole: made or opened, written to block by block, asked what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infl.records import Array, Dataset, InputError, Outcomes
+from infl.store.examples import describe_examples, read_examples, write_examples
+from infl.store.journal import append_line, read_journal
+from infl.store.rows import StoredOutcomes, write_rows
+
+FORMAT = 1
+# Entries of the manifest that say how a run was made and do not bind how it goes on.
+NOT_BINDING = ("dataset.source", "infl", "versions", "devices", "timings")
+
+
+class Run:
+    """A run folder that is open. Make one with `create_run` or `open_run`."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._done: dict[str, dict[int, bool]] = {}
+        self._sessions: list[dict[str, Any]] = []
+        self._blocks: list[dict[str, Any]] = []
+        for line in read_journal(folder / "journal.jsonl"):
+            self._remember(line)
+
+    def dataset(self) -> Dataset:
+        """The examples of the run.
+
+        Raises:
+            InputError: where data.npz is damaged or is not the data of this run.
+        """
+        return read_examples(self.folder / "data.npz", self.manifest["dataset"])
+
+    def collections(self) -> list[str]:
+        """Names of the collections that hold at least one complete model."""
+        return sorted(self._done)
+
+    def complete(self, collection: str) -> list[int]:
+        """Ids of the models whose outcomes are on disk, diverged ones too, ascending."""
+        return sorted(self._done.get(collection, {}))
+
+    def diverged(self, collection: str) -> list[int]:
+        """Ids of the complete models whose training did not stay finite; they are left out of the outcomes."""
+        return sorted(model for model, finite in self._done.get(collection, {}).items() if not finite)
+
+    def seconds(self, collection: str) -> float:
+        """Wall-clock seconds that training the complete models of a collection took."""
+        return sum(block["seconds"] for block in self._blocks if block["collection"] == collection)
+
+    def describe(self) -> dict[str, Any]:
+        """What the run holds, as JSON: its manifest, the models of each collection, what was asked for and is missing."""
+        wanted: dict[str, int] = {}
+        for session in self._sessions:
+            for collection, n_models in session.get("wanted", {}).items():
+                wanted[collection] = max(wanted.get(collection, 0), n_models)
+        collections = {}
+        for name in sorted(set(self._done) | set(wanted)):
+            complete = self.complete(name)
+            collections[name] = {
+                "complete": len(complete),
+                "missing": len(set(range(wanted.get(name, 0))) - set(complete)),
+                "diverged": self.diverged(name),
+                "seconds": round(self.seconds(name), 3),
+            }
+        return {"folder": str(self.folder), **self.manifest, "collections": collections, "sessions": self._sessions}
+
+    def outcomes(self, collection: str, models: Sequence[int] | None = None) -> StoredOutcomes:
+        """Outcomes of the complete models of a collection, or of those given, without the diverged ones."""
+        done = self._done.get(collection, {})
+        wanted = self.complete(collection) if models is None else [model for model in models if model in done]
+        return StoredOutcomes(
+            self.folder / "models" / collection,
+            tuple(model for model in wanted if done[model]),
+            self.manifest["dataset"]["n_train"],
+            self.manifest["dataset"]["n_columns"],
+        )
+
+    def write(
+        self, collection: str, models: Sequence[int], outcomes: Outcomes, finite: Array, *, seconds: float
+    ) -> None:
+        """Put the outcomes of a block on disk, then mark its models complete.
+
+        models: row of each outcome; finite: [B] whether each stayed finite; seconds: what training the block took.
+
+        Raises:
+            InputError: where the disk refuses.
+        """
+        with self._refusal_named("outcomes"):
+            checksums = write_rows(self.folder / "models" / collection, np.asarray(models, np.int64), outcomes)
+            line = {"collection": collection, "models": [int(model) for model in models], "seconds": round(seconds, 4)}
+            line["diverged"] = [int(model) for model, ok in zip(models, finite, strict=True) if not ok]
+            self._append({**line, "crc32": checksums})
+
+    def record_session(self, session: dict[str, Any]) -> None:
+        """Note in the journal where and with what models are about to be trained.
+
+        Raises:
+            InputError: where the disk refuses.
+        """
+        with self._refusal_named("the journal"):
+            self._append({"session": session})
+
+    def record_timings(self, devices: Sequence[str]) -> None:
+        """Put the devices used last, and models and seconds of each collection, into the manifest.
+
+        Raises:
+            InputError: where the disk refuses.
+        """
+        timings = {
+            name: {"models": len(done), "seconds": round(self.seconds(name), 3)} for name, done in self._done.items()
+        }
+        manifest = {**self.manifest, "devices": list(devices), "timings": timings}
+        with self._refusal_named("run.json"):
+            _write_durably(self.folder / "run.next", _sealed_json(manifest))
+            (self.folder / "run.next").replace(self.folder / "run.json")
+        self.manifest = manifest
+
+    @contextmanager
+    def _refusal_named(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"run folder {self.folder}: cannot write {what}: {_first_line(error)}") from error
+
+    def _append(self, line: dict[str, Any]) -> None:
+        append_line(self.folder / "journal.jsonl", line)
+        self._remember(line)
+
+    def _remember(self, line: dict[str, Any]) -> None:
+        if "session" in line:
+            self._sessions.append(line["session"])
+            return
+        diverged = set(line["diverged"])
+        self._done.setdefault(line["collection"], {}).update({m: m not in diverged for m in line["models"]})
+        self._blocks.append(line)
+
+
+def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -> Run:
+    """Make a run folder, or open the one that is there if its data and settings are the same.
+
+    settings: JSON; every entry must agree with that of an existing run.
+
+    Raises:
+        InputError: where the folder holds something else, was made with other data or settings (they are named), or
+            cannot be written.
+    """
+    folder = Path(folder)
+    # As it will be read back: a tuple in the settings would never equal the list that it becomes.
+    given = {"format": FORMAT, "dataset": describe_examples(dataset), **settings}
+    manifest = json.loads(json.dumps(given, default=np.generic.item))
+    if (folder / "run.json").exists():
+        run = open_run(folder)
+        differences = _differences(run.manifest, manifest)
+        if differences:
+            raise InputError(
+                f"run folder {folder} was made with other settings: {'; '.join(differences)}. "
+                "Use the same settings to continue it, or another --run folder"
+            )
+        return run
+    if folder.exists() and not (folder.is_dir() and _is_empty_or_begun(folder)):
+        raise InputError(f"{folder} exists and is not a run of infl (no run.json); choose a new or an empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # run.partial comes first and becomes run.json last: it tells a folder that a kill left unfinished from a user's.
+        _write_durably(folder / "run.partial", _sealed_json(manifest))
+        write_examples(folder / "data.npz", dataset)
+        (folder / "journal.jsonl").touch()
+        (folder / "run.partial").replace(folder / "run.json")
+    except OSError as error:
+        raise InputError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
+    return Run(folder, manifest)
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        InputError: where it is not one, or its manifest or journal is damaged or of another format.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is not a run folder: it has no run.json. Make one with: infl train DATASET --run {folder}"
+        )
+    try:
+        manifest = json.loads(path.read_bytes())
+        sealed = manifest.pop("checksum")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged: not a complete JSON manifest ({_first_line(error)}); restore it"
+        ) from error
+    if sealed != _checksum(manifest):
+        raise InputError(f"{path} is damaged or was edited: its checksum does not fit its content; restore it")
+    if manifest.get("format") != FORMAT:
+        raise InputError(f"{path} has format {manifest.get('format')}; this version of infl reads format {FORMAT}")
+    return Run(folder, manifest)
+
+
+def name_of_leave_out(ids: Sequence[int]) -> str:
+    """The collection of the models trained on D without these ids."""
+    text = ",".join(str(i) for i in sorted(ids))
+    return f"without-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted(set(old) | set(new)):
+        name = f"{prefix}{key}"
+        mine, other = old.get(key), new.get(key)
+        if name in NOT_BINDING:
+            continue
+        if isinstance(mine, dict) and isinstance(other, dict):
+            found += _differences(mine, other, f"{name}.")
+        elif mine != other:
+            found.append(f"{name} is {mine!r} in the run, {other!r} asked for")
+    return found
+
+
+def _sealed_json(manifest: dict[str, Any]) -> bytes:
+    return json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=2).encode() + b"\n"
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _is_empty_or_begun(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return not names or "run.partial" in names <= {"run.partial", "data.partial", "data.npz", "journal.jsonl"}
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
