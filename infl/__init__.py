@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
     from infl.records import Verdict as Verdict
+    from infl.report.figures import regime_map as regime_map
+    from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
+    from infl.report.galleries import memorization_figure as memorization_figure
     from infl.scores.influence import influence as influence
     from infl.scores.influence import influence_blocks as influence_blocks
     from infl.scores.influence import strongest_pairs as strongest_pairs
@@ -61,6 +64,8 @@ _HOME = {
         "Thresholds",
         "Verdict",
     ),
+    "infl.report.figures": ("regime_map",),
+    "infl.report.galleries": ("influence_pairs_figure", "memorization_figure"),
     "infl.scores.influence": ("influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),
     "infl.store": ("Run", "open_run"),

@@ -19,11 +19,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infl.records import Array, Dataset, InputError
 from infl.training.algorithm import Algorithm, TrainedModel, train_model
-from infl.training.networks import check_network
+from infl.training.networks import Network, check_network
 
 Mode = Literal["map", "vmap"]
 
-MODELS_PER_DEVICE = {"map": 16, "vmap": 64}
+MOST_MODELS_PER_DEVICE = {"map": 16, "vmap": 64}
+SECONDS_PER_BLOCK = 5.0
+FLOP_PER_SECOND = {"cpu": 5e10}  # of one device, roughly; others: 1e13
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Layout:
     """How a block of models is laid out. Affects speed only.
 
     n_devices: devices used; None for all.
-    models_per_device: models of a block that one device trains; None for 16 with `map`, 64 with `vmap`.
+    models_per_device: models of a block that one device trains. A block is what a kill can lose. None for as many as fit
+        into some five seconds by a rough count of operations, at most 16 with `map` and 64 with `vmap`.
     mode: `map` or `vmap` inside a device; None for `map` on CPUs, `vmap` elsewhere.
     """
 
@@ -101,11 +104,12 @@ class Ensemble:
             )
         self.devices = devices[:n_devices]
         self.mode: Mode = layout.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
-        self.block_size = n_devices * (layout.models_per_device or MODELS_PER_DEVICE[self.mode])
         self._algorithm = algorithm
         self._n_train = dataset.n_train
         network = algorithm.build_network(dataset.n_classes)
         check_network(network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
+        width = layout.models_per_device or self._default_width(network, dataset)
+        self.block_size = n_devices * width
 
         mesh = Mesh(np.array(self.devices), ("models",))
         self._by_model = NamedSharding(mesh, PartitionSpec("models"))
@@ -166,6 +170,13 @@ class Ensemble:
         """Wait for a block and bring its outcomes to the host."""
         trained, n_models = started
         return BlockOutcomes(*(np.asarray(array)[:n_models] for array in trained))
+
+    def _default_width(self, network: Network, dataset: Dataset) -> int:
+        params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *dataset.x_train.shape[1:])))
+        n_params = sum(leaf.size for leaf in jax.tree.leaves(params))
+        seconds = 6.0 * n_params * dataset.n_train * self._algorithm.epochs
+        seconds /= FLOP_PER_SECOND.get(self.devices[0].platform, 1e13)
+        return int(np.clip(SECONDS_PER_BLOCK / seconds, 1, MOST_MODELS_PER_DEVICE[self.mode]))
 
     def _compile(self, arguments: tuple) -> jax.stages.Compiled:
         lowered = self._train_block.lower(*arguments)

@@ -205,12 +205,12 @@ def test_models_with_and_without_a_set_start_from_the_same_weights() -> None:
 
 
 def test_models_with_and_without_a_set_end_alike_under_one_key() -> None:
-    """What pairing is for: removing two examples moves a model less than another key does."""
+    """What pairing is for: weights and order alike, removing two examples moves a model far less than another key does."""
     ensemble = ensemble_of(1, 3, "map")
     keys = keys_of(range(3))
     full = ensemble.finish(ensemble.start(keys, np.ones((3, N), bool))).margin
     without = ensemble.finish(ensemble.start(keys, np.tile(~np.isin(np.arange(N), [1, 2]), (3, 1)))).margin
-    assert np.abs(full - without).mean() < 0.5 * np.abs(full - without[[1, 2, 0]]).mean()
+    assert np.abs(full - without).mean() < 0.2 * np.abs(full - without[[1, 2, 0]]).mean()
 
 
 # Bad input
