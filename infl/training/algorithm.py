@@ -6,6 +6,7 @@ from the same weights and visit the examples they share in the same relative ord
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -52,8 +53,12 @@ class Algorithm:
         for name in ("batch_size", "epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate: expected a finite number above 0, got {self.learning_rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"weight_decay: expected a finite number of at least 0, got {self.weight_decay}")
+        if self.weight_decay and self.optimizer != "adamw":
+            raise InputError(f"weight_decay is a setting of adamw, and the optimizer is {self.optimizer}")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum: expected at least 0 and below 1, got {self.momentum}")
         if self.schedule not in get_args(Schedule):
@@ -67,8 +72,9 @@ class Algorithm:
         """The algorithm as JSON: what a resumed run must agree with."""
         description: dict[str, Any] = {"network": self.build_network(2).describe(), "optimizer": "custom"}
         if isinstance(self.optimizer, str):
-            description |= {"optimizer": self.optimizer, "learning_rate": self.learning_rate}
-            description |= {"momentum": self.momentum, "weight_decay": self.weight_decay}
+            used = {"sgd": ("learning_rate", "momentum"), "adam": ("learning_rate",)}
+            names = used.get(self.optimizer, ("learning_rate", "weight_decay"))
+            description |= {"optimizer": self.optimizer, **{name: getattr(self, name) for name in names}}
         return description | {"batch_size": self.batch_size, "epochs": self.epochs, "schedule": self.schedule}
 
     @staticmethod

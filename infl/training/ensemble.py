@@ -47,6 +47,8 @@ class Layout:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name}: expected at least 1, got {value}")
+        if self.mode not in (None, "map", "vmap"):
+            raise InputError(f"mode: expected map or vmap, got {self.mode!r}")
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Ensemble:
     def _default_width(self, network: Network, dataset: Dataset) -> int:
         params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *dataset.x_train.shape[1:])))
         n_params = sum(leaf.size for leaf in jax.tree.leaves(params))
-        seconds = 6.0 * n_params * dataset.n_train * self._algorithm.epochs
+        seconds = 6.0 * max(n_params, 1) * dataset.n_train * self._algorithm.epochs
         seconds /= FLOP_PER_SECOND.get(self.devices[0].platform, 1e13)
         return int(np.clip(SECONDS_PER_BLOCK / seconds, 1, MOST_MODELS_PER_DEVICE[self.mode]))
 

@@ -134,23 +134,26 @@ class _MLP(nn.Module):
 
 
 def check_network(network: Network, example: jax.Array, n_classes: int) -> None:
-    """Trace a network on one example without computing anything.
+    """Try a network on a batch of random pixels.
 
     Raises:
-        InputError: where it fails, or its logits are not [batch, n_classes].
+        InputError: where it fails, its logits are not [batch, n_classes], or the logits of an example depend on the rest
+            of its batch.
     """
-    batch = jax.ShapeDtypeStruct((2, *example.shape), jnp.float32)
-
-    def logits(x: jax.Array) -> jax.Array:
-        return network.apply(network.init(jax.random.key(0), x), x)
-
+    shape = (2, *example.shape)
+    batch, other = (jax.random.uniform(jax.random.key(seed), shape) for seed in (0, 1))
     try:
-        shape = jax.eval_shape(logits, batch).shape
+        params = network.init(jax.random.key(0), jnp.zeros((1, *example.shape)))
+        logits = jnp.asarray(network.apply(params, batch))
+        mixed = jnp.asarray(network.apply(params, batch.at[1].set(other[1])))
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"network {network.name}: failed on a batch of shape {batch.shape}: {error}") from error
-    if shape != (2, n_classes):
+        raise InputError(f"network {network.name}: failed on a batch of shape {shape}: {error}") from error
+    if logits.shape != (2, n_classes):
         raise InputError(
-            f"network {network.name}: expected logits [batch, {n_classes}] for this data, got {list(shape)} for a batch of 2"
+            f"network {network.name}: expected logits [batch, {n_classes}] for this data, got {list(logits.shape)} "
+            "for a batch of 2"
         )
+    if not jnp.allclose(logits[0], mixed[0], rtol=1e-3, atol=1e-4):
+        raise InputError(f"network {network.name}: the logits of an example depend on its batch; {_WHY_NO_STATE}")

@@ -51,6 +51,8 @@ class Design:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"design: expected one of {', '.join(get_args(Kind))}; got {self.kind!r}")
+        if self.kind == "leave-out" and not self.left_out:
+            raise InputError("design leave-out: name at least one id to leave out; all of D is design full")
         if self.kind in ("full", "leave-out"):
             return
         low, high = self.range
@@ -64,7 +66,11 @@ class Design:
     @property
     def range(self) -> tuple[float, float]:
         """The lowest and the highest fraction."""
-        return self.fraction if isinstance(self.fraction, tuple) else (self.fraction, self.fraction)
+        if isinstance(self.fraction, (int, float)):
+            return self.fraction, self.fraction
+        if len(self.fraction) != 2:
+            raise InputError(f"fraction: expected a share or a range (low, high), got {self.fraction}")
+        return self.fraction[0], self.fraction[1]
 
     @property
     def period(self) -> int:
@@ -75,7 +81,7 @@ class Design:
 
     def describe(self) -> dict[str, Any]:
         """The design as JSON."""
-        fraction = list(self.fraction) if isinstance(self.fraction, tuple) else self.fraction
+        fraction = self.fraction if isinstance(self.fraction, (int, float)) else list(self.fraction)
         return {"kind": self.kind, "fraction": fraction}
 
     @staticmethod
@@ -85,7 +91,7 @@ class Design:
         return Design(description["kind"], tuple(fraction) if isinstance(fraction, list) else fraction)
 
     def _ratio(self) -> tuple[int, int]:
-        if isinstance(self.fraction, tuple):
+        if not isinstance(self.fraction, (int, float)):
             raise InputError(f"design balanced takes one fraction, got the range {self.fraction}; use design uniform")
         least = Fraction(1, MOST_MODELS_PER_PERIOD)
         ratio = min(max(Fraction(self.fraction).limit_denominator(MOST_MODELS_PER_PERIOD), least), 1 - least)
@@ -124,6 +130,8 @@ def draw_masks(design: Design, model_ids: Sequence[int], *, n_train: int, seed: 
     Raises:
         InputError: where n_train is too small for the design, or a left-out id is not in D.
     """
+    if not len(model_ids):
+        return np.zeros((0, n_train), bool)
     if design.kind == "full":
         return np.ones((len(model_ids), n_train), bool)
     if n_train < 2:

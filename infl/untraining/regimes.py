@@ -134,6 +134,8 @@ def _explain_undetermined(verdict: Verdict, values: Array, covariance: Array) ->
         probability = regime_probabilities(values, covariance / factor, verdict.thresholds)
         if _decide(probability, verdict.thresholds) != "undetermined":
             needed = factor * verdict.n_models
-            return replace(verdict, models_needed=needed, note=f"about {needed:,} models would decide, if the estimates hold")
+            return replace(
+                verdict, models_needed=needed, note=f"about {needed:,} models would decide, if the estimates hold"
+            )
         factor *= 2
     return replace(verdict, note="lies on a threshold: no number of models within reach would decide")

@@ -442,7 +442,7 @@ def test_what_was_made_in_python_cannot_be_read_back(algorithm: Algorithm, part:
     [
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"epochs": 0}, "epochs: expected at least 1, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0.0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a finite number above 0, got 0.0"),
         ({"learning_rate": -0.1}, "learning_rate.*got -0.1"),
         ({"learning_rate": float("nan")}, "learning_rate.*got nan"),
         ({"momentum": 1.0}, "momentum: expected at least 0 and below 1, got 1.0"),

@@ -228,3 +228,14 @@ def test_batch_statistics_of_nnx_are_refused() -> None:
 def test_a_network_that_does_not_fit_the_data_is_named(apply: Any, telling: str) -> None:
     with pytest.raises(InputError, match=telling):
         check_network(Network(plain_init, apply, name="mine"), jnp.asarray(IMAGES[0]), 4)
+
+
+def test_a_network_whose_examples_see_their_batch_is_refused():
+    """No variables give it away, as batch statistics do: only its answers do."""
+    centred = Network(
+        init=lambda key, x: jax.random.normal(key, (x[0].size, 3)),
+        apply=lambda params, x: (x - x.mean(axis=0)).reshape(len(x), -1) @ params,
+        name="centred",
+    )
+    with pytest.raises(InputError, match="depend on its batch"):
+        check_network(centred, jnp.zeros(4), 3)
