@@ -52,25 +52,43 @@ def main() -> None:
         rounds.append(measured)
         print(json.dumps(measured), flush=True)
 
-    def median(arm: str, key: str) -> float:
-        return statistics.median(r[arm][key] for r in rounds if r[arm])
-
-    rate, sgemm = median("infl", "models_per_second"), median("sgemm", "gflop_per_second")
-    summary: dict[str, Any] = {
-        "infl_models_per_second": rate,
-        "sgemm_gflop_per_second": sgemm,
-        "infl_gflop_per_second": rate * FLOP_PER_MODEL / 1e9,
-        "infl_share_of_sgemm": rate * FLOP_PER_MODEL / 1e9 / sgemm,
-    }
-    if all(r["torch"] for r in rounds):
-        torch_rate = median("torch", "models_per_second")
-        summary |= {"torch_models_per_second": torch_rate, "infl_over_torch": rate / torch_rate}
-        summary["infl_whole_command_over_torch"] = median("infl", "whole_command_models_per_second") / torch_rate
-        summary["accuracy"] = {arm: median(arm, "held_out_accuracy") for arm in ("torch", "infl")}
+    summary = summarize(rounds)
     print(json.dumps(summary, indent=1))
     task = {"flop_per_model": FLOP_PER_MODEL, "subset": SUBSET, "batch": BATCH, "epochs": EPOCHS, "hidden": HIDDEN}
     results = {"summary": summary, "rounds": rounds, "task": task, **surroundings("torch")}
     write_results(options.out, results)
+
+
+def summarize(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the rounds of rates, and of the ratios of arms measured side by side in one round, with their range."""
+
+    def median(arm: str, key: str) -> float:
+        return statistics.median(r[arm][key] for r in rounds)
+
+    def ratio(values: list[float]) -> dict[str, float]:
+        return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+
+    rates = [r["infl"]["models_per_second"] for r in rounds]
+    gflop = [rate * FLOP_PER_MODEL / 1e9 for rate in rates]
+    summary: dict[str, Any] = {
+        "infl_models_per_second": statistics.median(rates),
+        "infl_gflop_per_second": statistics.median(gflop),
+        "sgemm_gflop_per_second": median("sgemm", "gflop_per_second"),
+        "infl_share_of_sgemm": ratio(
+            [mine / r["sgemm"]["gflop_per_second"] for mine, r in zip(gflop, rounds, strict=True)]
+        ),
+        "infl_held_out_accuracy": median("infl", "held_out_accuracy"),
+    }
+    if all(r["torch"] for r in rounds):
+        torch = [r["torch"]["models_per_second"] for r in rounds]
+        whole = [r["infl"]["whole_command_models_per_second"] for r in rounds]
+        summary |= {
+            "torch_models_per_second": statistics.median(torch),
+            "infl_over_torch": ratio([mine / other for mine, other in zip(rates, torch, strict=True)]),
+            "infl_whole_command_over_torch": ratio([mine / other for mine, other in zip(whole, torch, strict=True)]),
+            "torch_held_out_accuracy": median("torch", "held_out_accuracy"),
+        }
+    return summary
 
 
 def measure_sgemm() -> dict[str, float]:

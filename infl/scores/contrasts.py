@@ -1,20 +1,26 @@
 """Turns outcomes into differences in means: outcome when an example is in training minus outcome when it is out.
 
-For source i and column j over the models t that count for the column (weight w_tj in {0, 1}, by the reading):
+For source i and column j over the models t that count for the column (c_tj in {0, 1}, by the reading):
 
-    contrast(i, j) = sum_t w M_ti y_tj / sum_t w M_ti  -  sum_t w (1 - M_ti) y_tj / sum_t w (1 - M_ti)
+    contrast(i, j) = sum_t c a_t M_ti y_tj / sum_t c a_t M_ti  -  sum_t c b_t (1 - M_ti) y_tj / sum_t c b_t (1 - M_ti)
 
-with M the inclusion mask and y the outcome. Unbiased for designs that include i independently of the models' other
-randomness (Feldman & Zhang 2020, section 2; there without errors). Subsets of one size put i in by taking another out:
-the contrast is then i's effect less the mean effect of the others, which matters for n of a few dozen only.
+with M the inclusion mask, y the outcome, and a_t = 1 - k_t/n, b_t = k_t/n for a subset of k_t of the n examples (of the
+n - 1 others, where j is an example that the reading fixes to be in or out). Where all
+subsets have one size this is the plain difference in means (Feldman & Zhang 2020, section 2; there without errors).
+Where sizes differ, larger subsets hold i more often and predict everything better, and the plain difference would credit
+i with that; the weights give both sides the same mix of sizes (overlap weights, Li, Morgan & Zaslavsky 2018, section 2.2:
+of all weights that balance, the ones of least variance). Among subsets of one size i comes in by taking another out: the
+contrast is i's effect less the mean effect of the others, an O(1/n) part that matters only when contrasts are summed.
 
-The standard error is Welch's, sqrt(s1^2/n1 + s0^2/n0) with unbiased variances: it takes the models on each side as
-independent draws, which holds for `uniform`, and nearly for `balanced` (whose true errors are a little smaller).
+The standard error is Welch's, sqrt(v1/n1 + v0/n0) with Kish's effective numbers (sum w)^2 / sum w^2 for n1 and n0: it takes
+the models on each side as independent draws, which holds for `uniform`, and nearly for `balanced` (whose true errors are
+a little smaller).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,31 +28,53 @@ from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, Outc
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What a contrast is made from; sums over models, so those of two sets of models add up.
-
-    n, y, yy: over the models that count for the column: how many, their outcomes, outcomes squared; broadcast over sources.
-    n_in, y_in, yy_in: the same over those of them that trained on the source.
-    """
+class Side:
+    """Sums over the models on one side of a contrast, weights w: n models, w, w^2, w y, w y^2."""
 
     n: Array
+    w: Array
+    ww: Array
     y: Array
     yy: Array
-    n_in: Array
-    y_in: Array
-    yy_in: Array
+
+    def __add__(self, other: Side) -> Side:
+        return Side(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def mean(self) -> Array:
+        """Weighted mean of the outcomes; NaN where there are no models."""
+        return self.y / self.weight()
+
+    def weight(self) -> Array:
+        """Sum of the weights; NaN where there are no models."""
+        return np.where((self.n > 0) & (self.w > 0), self.w, np.nan)
+
+    def variance_of_mean(self) -> Array:
+        """NaN where there are fewer than two models."""
+        mean, effective = self.mean(), self.weight() ** 2 / np.where(self.n > 0, self.ww, np.nan)
+        spread = np.maximum(self.yy / self.weight() - mean * mean, 0)
+        return spread / np.where((self.n > 1) & (effective > 1), effective - 1, np.nan)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What contrasts are made from: models that trained on the source, and models that did not. Sums of two runs add up."""
+
+    inside: Side
+    outside: Side
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Sums(self.inside + other.inside, self.outside + other.outside)
 
-    def estimate(self, *, reading: Reading | str, outcome: OutcomeKind) -> Estimate:
+    def estimate(self, *, reading: Reading | Literal["own"], outcome: OutcomeKind) -> Estimate:
         """Difference in means with standard error; NaN where a side is empty (se: where it has fewer than two models)."""
-        mean_in, variance_in = _mean_and_variance(self.n_in, self.y_in, self.yy_in)
-        n_out = self.n - self.n_in
-        mean_out, variance_out = _mean_and_variance(n_out, self.y - self.y_in, self.yy - self.yy_in)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            se = np.sqrt(variance_in / self.n_in + variance_out / n_out)
-        return Estimate(mean_in - mean_out, se, self.n_in, n_out, reading, outcome)  # pyright: ignore[reportArgumentType]
+        return Estimate(
+            value=self.inside.mean() - self.outside.mean(),
+            se=np.sqrt(self.inside.variance_of_mean() + self.outside.variance_of_mean()),
+            n_in=self.inside.n,
+            n_out=self.outside.n,
+            reading=reading,
+            outcome=outcome,
+        )
 
 
 def sum_pairs(
@@ -80,17 +108,32 @@ def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 512) -
     """Sum over all models for every training example and its own outcome, [n]."""
     total: Sums | None = None
     for block in source.blocks(slice(0, source.n_train), n_rows=n_rows):
-        masks, y = block.masks, block.of(outcome).astype(np.float64)
-        n = np.full(source.n_train, len(masks), np.float64)
-        part = Sums(
-            n, y.sum(0), (y * y).sum(0), masks.sum(0, dtype=np.float64), (masks * y).sum(0), (masks * y * y).sum(0)
-        )
-        total = part if total is None else total + part
+        y = block.of(outcome).astype(np.float64)
+        in_weights, out_weights = weights_of_sizes(block.masks, "held-out")
+        sides = []
+        for members, weights in ((block.masks, in_weights), (~block.masks, out_weights)):
+            w = members * weights[:, None]
+            sides.append(
+                Side(members.sum(0, dtype=np.float64), w.sum(0), (w * w).sum(0), (w * y).sum(0), (w * y * y).sum(0))
+            )
+        total = Sums(*sides) if total is None else total + Sums(*sides)
     return _require(total)
 
 
-def weights_of_reading(masks: Array, reading: Reading, columns: Columns) -> Array | None:
-    """[models, columns] bool: which models count for which column; None where all do."""
+def weights_of_sizes(masks: Array, reading: Reading) -> tuple[Array, Array]:
+    """Weights of each model on the inside, 1 - p, and on the outside, p, [models].
+
+    p is the chance that a source other than the column is a member: k/n, and of the n - 1 others where the column is known
+    to be out (`left-out`) or in (`trained`).
+    """
+    others = masks.shape[1] - (reading != "held-out")
+    members = masks.sum(axis=1, dtype=np.float64) - (reading == "trained")
+    share = np.clip(members / max(others, 1), 0, 1)
+    return 1 - share, share
+
+
+def columns_counted(masks: Array, reading: Reading, columns: Columns) -> Array | None:
+    """[models, columns] bool: which models count for which column in this reading; None where all do."""
     if reading == "held-out":
         return None
     return masks[:, columns] if reading == "trained" else ~masks[:, columns]
@@ -98,27 +141,30 @@ def weights_of_reading(masks: Array, reading: Reading, columns: Columns) -> Arra
 
 def _sum_block(block: Outcomes, sources: Array, columns: Columns, reading: Reading, outcome: OutcomeKind) -> Sums:
     members = np.ascontiguousarray(block.masks[:, sources].T, dtype=np.float32)
+    weights, _ = weights_of_sizes(block.masks, reading)
     y = block.of(outcome)
-    weights = weights_of_reading(block.masks, reading, columns)
-    if weights is None:
-        shape = (1, y.shape[1])
-        n = np.full(shape, len(y), np.float64)
-        n_in = np.broadcast_to(members.sum(1, dtype=np.float64)[:, None], (len(sources), y.shape[1]))
+    counted = columns_counted(block.masks, reading, columns)
+    if counted is None:
+        ones = np.ones((len(y), 1), np.float32)
     else:
-        y = y * weights
-        n = weights.sum(0, dtype=np.float64)[None]
-        n_in = (members @ weights.astype(np.float32)).astype(np.float64)
-    yy = y if outcome == "correct" else y * y
-    y_in = (members @ y).astype(np.float64)
-    yy_in = y_in if outcome == "correct" else (members @ yy).astype(np.float64)
-    return Sums(n, y.sum(0, dtype=np.float64)[None], yy.sum(0, dtype=np.float64)[None], n_in, y_in, yy_in)
+        ones, y = counted.astype(np.float32), y * counted
 
+    def both_sides(x: Array, power: int) -> tuple[Array, Array]:
+        """Sums of w^power x over the models with the source, [sources, columns], and over those without."""
+        x = x.astype(np.float32)
+        if power == 0:
+            inside = (members @ x).astype(np.float64)
+            return inside, x.sum(axis=0, dtype=np.float64) - inside
+        if np.ptp(weights) == 0:  # one size: the weights are a factor
+            inside, outside = both_sides(x, 0)
+            return inside * weights[0] ** power, outside * (1 - weights[0]) ** power
+        own, other = ((w[:, None] ** power * x).astype(np.float32) for w in (weights, 1 - weights))
+        return both_sides(own, 0)[0], both_sides(other, 0)[1]
 
-def _mean_and_variance(n: Array, y: Array, yy: Array) -> tuple[Array, Array]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = y / n
-        variance = np.maximum(yy - n * mean * mean, 0) / (n - 1)
-    return np.where(n > 0, mean, np.nan), np.where(n > 1, variance, np.nan)
+    n, w, ww, wy = both_sides(ones, 0), both_sides(ones, 1), both_sides(ones, 2), both_sides(y, 1)
+    wyy = wy if outcome == "correct" else both_sides(y * y, 1)
+    inside, outside = (Side(*(pair[side] for pair in (n, w, ww, wy, wyy))) for side in (0, 1))
+    return Sums(inside, outside)
 
 
 def _require(total: Sums | None) -> Sums:

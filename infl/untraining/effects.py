@@ -1,8 +1,10 @@
 """Turns models of random subsets into the predicted effect of removing a whole set S: the additive baseline.
 
-The margin of example j is taken to fall by the sum of the contrasts of the members of S,
+The margin of example j is taken to fall by the sum of the contrasts of the members of S, and by what |S| mean examples
+contribute, which contrasts at one subset size leave out (`infl.scores.contrasts`):
 
-    delta_j(S) = sum over i in S of ( E[margin_j | i in] - E[margin_j | i out] ),
+    delta_j(S) = sum over i in S of ( E[margin_j | i in] - E[margin_j | i out] )
+                 + |S| (E[margin_j | all of D] - E[margin_j | subsets]) / (n - mean subset size)
 
 and the fall is laid under the margins observed in models of all of D to give a probability:
 
@@ -11,8 +13,7 @@ and the fall is laid under the margins observed in models of all of D to give a 
 over the reference models. Each example is read as in what it stands for: held-out examples over all models, retained ones
 over the models that trained on them, members of S over those that did not (plus their own memorization).
 
-Subsets of one size put an example in by taking another out, so their contrasts leave out what the mean example
-contributes; subsets of a range of sizes keep part of it. Blind to redundancy: where the neighbours of an example cover for
+Blind to redundancy: where the neighbours of an example cover for
 it, its contrast is near zero, and so is the sum over a whole class, whose removal together is anything but. DESIGN.md
 section 3 has the measurements.
 """
@@ -25,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Columns, Effects, ForgetSet, InputError, OutcomeSource, Reading
-from infl.scores.contrasts import Sums, sum_pairs, weights_of_reading
+from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
+from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
 
 MOST_REPLICATES = 64
 N_THRESHOLDS = 8
@@ -62,12 +63,14 @@ def predict_additive(
     effect = np.empty(design.n_columns)
     replicates = np.empty((n_groups, design.n_columns))
     for columns, reading in parts:
-        fall = _sum_contrasts(design, ids, columns, reading, n_groups)
-        response = _margin_response(reference, columns, thresholds)
+        margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
+        fall = _sum_contrasts(design, ids, columns, reading, margins.mean(axis=0), n_groups)
+        response = _margin_response(margins, thresholds)
         value, by_reference = response(fall.value)
         slope = (response(fall.value + 0.05)[0] - response(fall.value - 0.05)[0]) / 0.1
         effect[columns] = value
-        deviations = slope * fall.by_group + by_group @ (by_reference - value) / reference.n_models
+        through_level = slope * fall.per_margin_of_reference * (margins - margins.mean(axis=0))
+        deviations = slope * fall.by_group + by_group @ (by_reference - value + through_level) / reference.n_models
         replicates[:, columns] = value + n_groups * deviations
     return Effects(
         forget_set=forget_set,
@@ -82,71 +85,105 @@ def predict_additive(
 
 @dataclass(frozen=True)
 class _Fall:
-    """Predicted fall of the margin, [columns], and what each group of models contributes to its error, [groups, columns]."""
+    """Predicted fall of the margin, [columns], and what each group of models contributes to its error, [groups, columns].
+
+    per_margin_of_reference: by how much the fall grows with the mean margin of the reference models, [columns].
+    """
 
     value: Array
     by_group: Array
+    per_margin_of_reference: Array
 
 
-def _sum_contrasts(design: OutcomeSource, ids: Array, columns: Array, reading: Reading, n_groups: int) -> _Fall:
+def _sum_contrasts(
+    design: OutcomeSource, ids: Array, columns: Array, reading: Reading, reference_mean: Array, n_groups: int
+) -> _Fall:
     sums = sum_pairs(design, sources=ids, columns=columns, reading=reading, outcome="margin")
-    coefficients = _Coefficients.of(sums, own=reading == "left-out")
-    own: _Coefficients | None = None
+    linear = _LinearSum.of(sums, zero_diagonal=reading == "left-out")
+    own: _LinearSum | None = None
     if reading == "left-out":
         # A member's own contrast is its memorization: over all models, not over those that left it out.
-        all_models = sum_pairs(design, sources=ids, columns=columns, reading="held-out", outcome="margin")
-        square = (np.broadcast_to(array, (len(ids), len(ids))) for array in vars(all_models).values())
-        own = _Coefficients.of(Sums(*(np.diagonal(array)[None] for array in square)))
-    value = coefficients.value + (own.value if own is not None else 0)
+        own = _LinearSum.of(sum_pairs(design, sources=ids, columns=columns, reading="held-out", outcome="margin"))
+    # What the mean example contributes, which contrasts leave out: from the models of all of D against the design's,
+    # in the state that an example has in both.
+    state: Reading = "held-out" if reading == "held-out" else "trained"
+    level, size, n_counted = _mean_margin(design, columns, state)
+    per_example = (reference_mean - level) / (design.n_train - size)
+    value = linear.value() + len(ids) * per_example
+    value = value if own is None else value + own.diagonal_value()
 
     by_group, n_seen = np.zeros((n_groups, len(columns))), 0
     for block in design.blocks(columns):
         members, y = block.masks[:, ids].astype(np.float64), block.of("margin").astype(np.float64)
-        weights = weights_of_reading(block.masks, reading, columns)
-        part = coefficients.contributions(members, y)
-        part = part if weights is None else np.where(weights, part, 0.0)
+        part = linear.contributions(members, y, weights_of_sizes(block.masks, reading))
+        counted = columns_counted(block.masks, reading, columns)
+        part = part if counted is None else np.where(counted, part, 0.0)
         if own is not None:
-            part = part + np.where(members > 0, (y - own.mean_in) * own.per_in, -(y - own.mean_out) * own.per_out)
+            part = part + own.diagonal_contributions(members, y, weights_of_sizes(block.masks, "held-out"))
+        in_state = columns_counted(block.masks, state, columns)
+        from_level = -len(ids) * (y - level) / n_counted / (design.n_train - size)
+        part = part + (from_level if in_state is None else np.where(in_state, from_level, 0.0))
         by_group += _group_indicator(n_seen, len(part), design.n_models, n_groups) @ part
         n_seen += len(part)
-    return _Fall(value, by_group)
+    return _Fall(value, by_group, per_margin_of_reference=len(ids) / (design.n_train - size))
+
+
+def _mean_margin(design: OutcomeSource, columns: Array, state: Reading) -> tuple[Array, Array, Array]:
+    """Mean margin, mean subset size and number of the models that count for each column, [columns] each."""
+    n, size, y = (np.zeros(len(columns)) for _ in range(3))
+    for block in design.blocks(columns):
+        counted = columns_counted(block.masks, state, columns)
+        counted = np.ones((len(block.masks), len(columns)), bool) if counted is None else counted
+        n += counted.sum(axis=0)
+        size += (counted * block.masks.sum(axis=1)[:, None]).sum(axis=0)
+        y += (counted * block.of("margin")).sum(axis=0)
+    n = np.where(n > 0, n, np.nan)
+    size = np.minimum(size / n, design.n_train - 1)  # models of all of D tell nothing of subsets
+    return y / n, size, n
 
 
 @dataclass(frozen=True)
-class _Coefficients:
-    """A sum of contrasts as a linear function of the outcomes: means and 1/counts, [sources, columns]; value [columns]."""
+class _LinearSum:
+    """A sum of contrasts as a linear function of the outcomes; means, and one over the sums of weights, [sources, columns]."""
 
     mean_in: Array
     mean_out: Array
     per_in: Array
     per_out: Array
-    value: Array
 
     @staticmethod
-    def of(sums: Sums, *, own: bool = False) -> _Coefficients:
-        # An empty side has no mean: its count becomes NaN, and so does all that rests on it.
-        n_in, n_out = (np.where(count > 0, count, np.nan) for count in (sums.n_in, sums.n - sums.n_in))
-        mean_in, mean_out = sums.y_in / n_in, (sums.y - sums.y_in) / n_out
-        per_in, per_out = 1 / n_in, 1 / n_out
-        arrays = [np.broadcast_to(a, mean_in.shape).copy() for a in (mean_in, mean_out, per_in, per_out)]
-        if own:
+    def of(sums: Sums, *, zero_diagonal: bool = False) -> _LinearSum:
+        inside, outside = sums.inside, sums.outside
+        shape = np.shape(inside.y)
+        arrays = [inside.mean(), outside.mean(), 1 / inside.weight(), 1 / outside.weight()]
+        arrays = [np.broadcast_to(array, shape).copy() for array in arrays]
+        if zero_diagonal:
             for array in arrays:
                 np.fill_diagonal(array, 0.0)
-        mean_in, mean_out, per_in, per_out = arrays
-        return _Coefficients(mean_in, mean_out, per_in, per_out, (mean_in - mean_out).sum(axis=0))
+        return _LinearSum(*arrays)
 
-    def contributions(self, members: Array, y: Array) -> Array:
-        """Each model's part in the error of the summed contrast, [models, columns]; over all models they sum to zero."""
-        slope = members @ (self.per_in + self.per_out) - self.per_out.sum(axis=0)
-        level = members @ (self.mean_in * self.per_in + self.mean_out * self.per_out)
-        return y * slope - (level - (self.mean_out * self.per_out).sum(axis=0))
+    def value(self) -> Array:
+        return (self.mean_in - self.mean_out).sum(axis=0)
+
+    def contributions(self, members: Array, y: Array, weights: tuple[Array, Array]) -> Array:
+        """Each model's part in the error of the sum, [models, columns]; over all models they sum to zero."""
+        inside = y * (members @ self.per_in) - members @ (self.mean_in * self.per_in)
+        others = 1 - members
+        outside = y * (others @ self.per_out) - others @ (self.mean_out * self.per_out)
+        return weights[0][:, None] * inside - weights[1][:, None] * outside
+
+    def diagonal_value(self) -> Array:
+        return np.diagonal(self.mean_in - self.mean_out)
+
+    def diagonal_contributions(self, members: Array, y: Array, weights: tuple[Array, Array]) -> Array:
+        """The same for the contrast of each source on itself, [models, sources]."""
+        mean_in, mean_out, per_in, per_out = (np.diagonal(array) for array in vars(self).values())
+        inside = weights[0][:, None] * (y - mean_in) * per_in
+        return np.where(members > 0, inside, -weights[1][:, None] * (y - mean_out) * per_out)
 
 
-def _margin_response(
-    reference: OutcomeSource, columns: Columns, thresholds: Array
-) -> Callable[[Array], tuple[Array, Array]]:
+def _margin_response(margins: Array, thresholds: Array) -> Callable[[Array], tuple[Array, Array]]:
     """The function fall [columns] -> (effect [columns], effect in each reference model [R, columns])."""
-    margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
     n_models = len(margins)
     # Silverman's rule; the least width keeps examples on which all models agree from becoming a step.
     width = np.maximum(0.9 * margins.std(axis=0) * n_models**-0.2, 0.25)

@@ -5,6 +5,8 @@ must equal the streamed products, empty groups included, for every reading, outc
 must equal the spread of the contrast over repeated experiments, and shuffled masks must give zero within it.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,21 +16,59 @@ from infl.records import InputError, Outcomes
 from infl.scores.contrasts import sum_own, sum_pairs
 from infl.training.subsets import Design, draw_masks
 
+FIXED = ("left-out", "trained")  # readings in which the column itself is known to be out, or in
+
 
 def loop_contrast(masks, outcomes, source, column, reading):
-    """Welch's difference in means of one pair by a plain loop: (value, se, n_in, n_out)."""
+    """Welch's weighted difference in means of one pair by a plain loop: (value, se, n_in, n_out)."""
     sides = {True: [], False: []}
     for model in range(len(masks)):
         if reading == "left-out" and masks[model, column]:
             continue
         if reading == "trained" and not masks[model, column]:
             continue
-        sides[bool(masks[model, source])].append(float(outcomes[model, column]))
-    inside, outside = sides[True], sides[False]
-    value = np.mean(inside) - np.mean(outside) if inside and outside else np.nan
-    enough = len(inside) > 1 and len(outside) > 1
-    se = np.sqrt(np.var(inside, ddof=1) / len(inside) + np.var(outside, ddof=1) / len(outside)) if enough else np.nan
-    return value, se, len(inside), len(outside)
+        is_in, others = bool(masks[model, source]), np.delete(masks[model], [column] if reading in FIXED else [])
+        share = others.mean()
+        sides[is_in].append((1 - share if is_in else share, float(outcomes[model, column])))
+    value, variance = 0.0, 0.0
+    for sign, is_in in ((1, True), (-1, False)):
+        if not sides[is_in]:
+            return np.nan, np.nan, len(sides[True]), len(sides[False])
+        w, y = np.array(sides[is_in]).T
+        mean = np.average(y, weights=w)
+        effective = w.sum() ** 2 / (w**2).sum()
+        value += sign * mean
+        unbiased = np.average((y - mean) ** 2, weights=w) * effective / (effective - 1) if len(w) > 1 else np.nan
+        variance += unbiased / effective
+    return value, np.sqrt(variance), len(sides[True]), len(sides[False])
+
+
+def test_at_one_size_the_contrast_is_the_plain_difference_in_means_with_welchs_error():
+    masks = draw_masks(Design("uniform", 0.6), range(40), n_train=10, seed=0)
+    y = np.random.RandomState(0).rand(40, 15) < 0.5
+    estimate = infl.influence(Outcomes(masks, y))
+    for source, column in ((0, 0), (3, 2), (9, 4)):
+        inside, outside = y[masks[:, source], 10 + column], y[~masks[:, source], 10 + column]
+        assert estimate.value[source, column] == pytest.approx(inside.mean() - outside.mean())
+        variance = inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside)
+        assert estimate.se[source, column] == pytest.approx(np.sqrt(variance))
+
+
+@pytest.mark.parametrize("reading", ["held-out", "left-out", "trained"])
+def test_the_size_of_the_subset_is_not_credited_to_its_members(reading):
+    """Outcomes that depend on the size alone, over a range of sizes: every contrast is zero within its error.
+
+    The plain difference in means is not: members are found in larger subsets.
+    """
+    masks = draw_masks(Design("uniform", (0.3, 0.95)), range(3000), n_train=30, seed=0)
+    rng = np.random.RandomState(0)
+    margin = 6 * masks.mean(axis=1, keepdims=True) + 0.3 * rng.randn(3000, 60)
+    estimate = infl.influence(Outcomes(masks, margin=margin), reading=reading, outcome="margin")
+    plain = margin[masks[:, 0], 45].mean() - margin[~masks[:, 0], 45].mean()
+    assert plain > 0.2
+    z = (estimate.value / estimate.se)[np.isfinite(estimate.value)]
+    assert abs(z.mean()) < 0.2
+    assert 0.8 < z.std() < 1.25
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +114,7 @@ def test_sources_and_columns_can_be_picked(small):
         small, sources=np.array([2]), columns=np.array([5, 1]), reading="trained", outcome="margin"
     ).estimate(reading="trained", outcome="margin")
     np.testing.assert_allclose(
-        picked.value[0], infl.influence(small, reading="trained", outcome="margin").value[2, [5, 1]]
+        picked.value[0], infl.influence(small, reading="trained", outcome="margin").value[2, [5, 1]], rtol=1e-5
     )
 
 
@@ -108,20 +148,26 @@ def test_two_halves_of_the_models_add_up_to_all_of_them(small):
 
 
 def test_planted_effects_are_recovered_exactly():
-    """margin_j = base_j + sum_i effect_ij in_i over a full factorial: every contrast is its effect, to rounding."""
-    masks = np.array([[bool(t >> i & 1) for i in range(5)] for t in range(32)])
+    """margin_j = base_j + sum_i effect_ij in_i over all subsets of 3 of 6: contrasts are known exactly, to rounding.
+
+    At one size, i comes in by taking one of the five others out: its contrast is its effect less their mean.
+    """
+    masks = np.array([[i in chosen for i in range(6)] for chosen in itertools.combinations(range(6), 3)])
     rng = np.random.RandomState(1)
-    base, effect = rng.randn(9), rng.randn(5, 9)
+    base, effect = rng.randn(10), rng.randn(6, 10)
     outcomes = Outcomes(masks, margin=(base + masks @ effect).astype(np.float64))
-    np.testing.assert_allclose(infl.influence(outcomes, outcome="margin").value, effect[:, 5:], atol=1e-5)
-    np.testing.assert_allclose(infl.memorization(outcomes, outcome="margin").value, np.diagonal(effect), atol=1e-5)
+    exact = effect - (effect.sum(axis=0) - effect) / 5
+    np.testing.assert_allclose(infl.influence(outcomes, outcome="margin").value, exact[:, 6:], atol=1e-5)
+    np.testing.assert_allclose(infl.memorization(outcomes, outcome="margin").value, np.diagonal(exact), atol=1e-5)
     left_out = infl.influence(outcomes, outcome="margin", reading="left-out").value
-    off_diagonal = ~np.eye(5, dtype=bool)
-    np.testing.assert_allclose(left_out[off_diagonal], effect[:, :5][off_diagonal], atol=1e-5)
+    for i in range(6):
+        for j in set(range(6)) - {i}:
+            others = [k for k in range(6) if k not in (i, j)]
+            assert left_out[i, j] == pytest.approx(effect[i, j] - effect[others, j].mean(), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "balanced"])
-def test_standard_errors_equal_the_spread_over_repeated_runs(kind):
+@pytest.mark.parametrize(("kind", "fraction"), [("uniform", 0.7), ("balanced", 0.7), ("uniform", (0.4, 0.9))])
+def test_standard_errors_equal_the_spread_over_repeated_runs(kind, fraction):
     """200 runs of 200 models whose outcomes are Bernoulli given inclusion.
 
     The root mean square error of all scores over the runs must equal the root mean square of the standard errors within
@@ -134,7 +180,7 @@ def test_standard_errors_equal_the_spread_over_repeated_runs(kind):
     effect[0] = 0.2
     values, errors = [], []
     for run in range(n_runs):
-        masks = draw_masks(Design(kind, 0.7), range(n_models), n_train=n, seed=run)
+        masks = draw_masks(Design(kind, fraction), range(n_models), n_train=n, seed=run)
         correct = rng.rand(n_models, m) < base + masks @ effect
         estimate = infl.influence(Outcomes(masks, np.concatenate([masks, correct], axis=1)))
         values.append(estimate.value)

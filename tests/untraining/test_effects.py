@@ -10,19 +10,17 @@ import pytest
 from scipy.special import ndtr
 
 from infl.records import ForgetSet, InputError, Outcomes
+from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import predict_additive
 from infl.untraining.regimes import judge
 
 N, M = 40, 60
 
 
-def world(margin_of, n_models, seed, *, full=False, noise=1.0):
-    """Models of a world given as masks -> expected margins; two classes, so correct is margin > 0.
-
-    Each example is in with probability 0.7 by itself: subsets of one size would take the mean example's effect out.
-    """
+def world(margin_of, n_models, seed, *, full=False, noise=1.0, fraction=0.7):
+    """Models of a world given as masks -> expected margins; two classes, so correct is margin > 0."""
     rng = np.random.RandomState(seed + (10_000 if full else 0))
-    masks = np.ones((n_models, N), bool) if full else rng.rand(n_models, N) < 0.7
+    masks = draw_masks(Design("full") if full else Design("uniform", fraction), range(n_models), n_train=N, seed=seed)
     margin = margin_of(masks.astype(float)) + noise * rng.randn(n_models, N + M)
     return Outcomes(masks, margin > 0, margin)
 
@@ -42,15 +40,16 @@ def true_effect(margin_of, ids):
     return (ndtr(margin_of(full)) - ndtr(margin_of(without)))[0]
 
 
+@pytest.mark.parametrize("fraction", [0.7, (0.5, 0.9)])
 @pytest.mark.parametrize("ids", [(3,), (0, 1, 2, 3, 4, 5), tuple(range(15))])
-def test_an_additive_world_is_predicted_within_its_errors(ids):
+def test_an_additive_world_is_predicted_within_its_errors(ids, fraction):
     """z = (predicted - true) / se over all examples and 20 repeats; smoothing the response leaves a small bias."""
     margin_of = additive_world()
     truth = true_effect(margin_of, ids)
     predicted = [
         predict_additive(
             ForgetSet("s", ids),
-            design=world(margin_of, 600, seed),
+            design=world(margin_of, 600, seed, fraction=fraction),
             reference=world(margin_of, 200, seed, full=True),
             n_classes=2,
         )
