@@ -100,7 +100,7 @@ def measure_sgemm() -> dict[str, float]:
 def measure_torch(n_models: int) -> dict[str, float] | None:
     """Eager PyTorch, one single-threaded process per core; None where torch is not installed."""
     try:
-        import torch  # noqa: F401
+        import torch  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     cores = _cores()
@@ -153,7 +153,7 @@ def _sgemm_process() -> float:
 
 def _torch_process(n_models: int, seed: int) -> tuple[float, float]:
     import numpy as np
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     import infl
 
