@@ -57,9 +57,9 @@ class _Training(_Data):
         Literal["uniform", "balanced", "paired"] | None,
         tyro.conf.arg(metavar="uniform|balanced|paired", help_behavior_hint=""),
     ] = None
-    """How subsets are drawn (default: balanced)."""
+    """How subsets are drawn (default: balanced; uniform where the fraction is a range)."""
     fraction: Annotated[str | None, tyro.conf.arg(metavar="SHARE|LOW:HIGH", help_behavior_hint="")] = None
-    """Share of the training examples in a subset, or for `uniform` a range LOW:HIGH (default: 0.7; paired: 0.5)."""
+    """Share of the training examples in a subset, or a range LOW:HIGH to draw it from (default: 0.7; paired: 0.5)."""
     network: Name = None
     """Network by name (default: mlp)."""
     hidden: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
@@ -97,9 +97,11 @@ class _Training(_Data):
     def drawn(self, base: Design | None) -> Design:
         from infl.training.subsets import Design, parse_fraction
 
-        kind = self.design or (base.kind if base else "balanced")
-        if self.fraction is not None:
-            return Design(kind, parse_fraction(self.fraction))
+        fraction = None if self.fraction is None else parse_fraction(self.fraction)
+        usual = "uniform" if isinstance(fraction, tuple) else "balanced"
+        kind = self.design or (base.kind if base else usual)
+        if fraction is not None:
+            return Design(kind, fraction)
         if base is not None and kind == base.kind:
             return base
         return Design(kind, 0.5 if kind == "paired" else 0.7)

@@ -353,7 +353,7 @@ def test_a_file_that_holds_no_data_set_is_refused(
         (["--fraction", "nan"], "fraction: expected a share above 0 and below 1"),
         (["--fraction", "abc"], "fraction: expected a share such as 0.7"),
         (["--fraction", "0.5:0.6:0.7"], "fraction: expected a share such as 0.7"),
-        (["--fraction", "0.5:0.7"], "use design uniform"),
+        (["--design", "balanced", "--fraction", "0.5:0.7"], "use design uniform"),
         (["--fraction", "0.8:0.7", "--design", "uniform"], "fraction: expected a share above 0 and below 1"),
         (["--fraction", "0.7", "--design", "paired"], "fraction must be 0.5"),
         (["--models", "0"], "expected at least 1 model"),
@@ -604,3 +604,15 @@ def test_nothing_heavy_is_loaded_for_help_or_a_mistyped_option(arguments: list[s
     done = as_process("-c", code, *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"{0 if '--help' in arguments else 2} []"
+
+
+def test_a_range_of_fractions_draws_uniform_subsets(tmp_path: Path) -> None:
+    """Balanced subsets have one size: a range needs no `--design uniform` beside it."""
+    arguments = ["--n-train", "60", "--n-held-out", "30", "--epochs", "1", "--models", "40", "--references", "0"]
+    assert main(["train", "digits", *arguments, "--fraction", "0.5:0.9", "--run", str(tmp_path / "run")]) == 0
+    run = infl.open_run(tmp_path / "run")
+    assert run.manifest["design"] == {"kind": "uniform", "fraction": [0.5, 0.9]}
+    sizes = run.outcomes("design").load().masks.sum(axis=1)
+    assert sizes.min() >= 30
+    assert sizes.max() <= 54
+    assert len(set(sizes.tolist())) > 8
