@@ -16,7 +16,7 @@ from infl.printing import duration, say, show_run, show_scores, show_verdicts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infl.records import Dataset, Effects, Estimate, ScoredPair, Thresholds, Verdict
+    from infl.records import Dataset, Effects, Estimate, ForgetSet, ScoredPair, Thresholds, Verdict
     from infl.store import Run
     from infl.training.algorithm import Algorithm
     from infl.training.ensemble import Layout
@@ -237,9 +237,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(_Judging):
-    """Predict the regime of forget sets from the models of a run."""
-
+class _Asking(_Judging):
     run: Path
     """Folder of the run."""
     forget: Path
@@ -249,11 +247,21 @@ class Predict(_Judging):
     effects: File = None
     """Write the effect on every example here as .npz."""
 
-    def __call__(self) -> None:
+    def opened(self) -> tuple[Run, list[ForgetSet]]:
         import infl
 
         run = infl.open_run(self.run)
-        sets = infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
+        return run, infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(_Asking):
+    """Predict the regime of forget sets from the models of a run."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run, sets = self.opened()
         thresholds = self.thresholds()
         predicted = _judge_all(infl.predict_effects(run, sets), thresholds, self.effects)
         show_verdicts(run, predicted)
@@ -261,25 +269,16 @@ class Predict(_Judging):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(_Judging):
+class Verify(_Asking):
     """Measure the regime of forget sets by retraining without each, beside the prediction."""
 
-    run: Path
-    """Folder of the run."""
-    forget: Path
-    """JSON file `{"name": [training ids], ...}`."""
     models: int = 64
     """Models retrained without each set."""
-    json: File = None
-    """Write the verdicts here."""
-    effects: File = None
-    """Write the measured effect on every example here as .npz."""
 
     def __call__(self) -> None:
         import infl
 
-        run = infl.open_run(self.run)
-        sets = infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
+        run, sets = self.opened()
         thresholds = self.thresholds()
         measured = _judge_all(infl.verify_effects(run, sets, n_models=self.models), thresholds, self.effects)
         predicted = infl.predict(run, sets, thresholds=thresholds) if run.outcomes("design").n_models else []

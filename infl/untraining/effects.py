@@ -13,9 +13,8 @@ and the fall is laid under the margins observed in models of all of D to give a 
 over the reference models. Each example is read as in what it stands for: held-out examples over all models, retained ones
 over the models that trained on them, members of S over those that did not (plus their own memorization).
 
-Blind to redundancy: where the neighbours of an example cover for
-it, its contrast is near zero, and so is the sum over a whole class, whose removal together is anything but. DESIGN.md
-section 3 has the measurements.
+Blind to redundancy: where the neighbours of an example cover for it, its contrast is near zero, and so is the sum over a
+whole class, whose removal together is anything but. README and `make demo` show such sets beside what retraining says.
 """
 
 from __future__ import annotations

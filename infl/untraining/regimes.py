@@ -34,6 +34,8 @@ def judge(effects: Effects, thresholds: Thresholds = Thresholds()) -> Verdict:  
 
     Harm and gain are cross-fitted: one half of the replicates selects the examples with |D_k| >= e, the other half sums
     them, and the other way round, so that noise does not select itself.
+
+    Errors are NaN, and the regime undetermined, with fewer than four replicates.
     """
     size = len(effects.forget_set)
     inside = np.zeros(effects.replicates.shape[1], bool)
@@ -46,19 +48,26 @@ def judge(effects: Effects, thresholds: Thresholds = Thresholds()) -> Verdict:  
 
     values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
     covariance = _covariance(np.stack([self_by_replicate, cross_by_replicate]))
+    # Where all replicates agree their scatter is zero, which so few cannot know: no error is smaller than what one outcome
+    # of one example in one replicate makes.
+    least = np.array([1 / size, weights.max()]) / len(effects.replicates)
+    np.fill_diagonal(covariance, np.maximum(np.diag(covariance), least**2))
+    self_influence, cross_influence = (
+        Quantity(float(value), float(np.sqrt(variance)))
+        for value, variance in zip(values, np.diag(covariance), strict=True)
+    )
     if thresholds.cross == "harm":
         values[1], covariance[1, 1], covariance[0, 1], covariance[1, 0] = harm.value, harm.se**2, 0.0, 0.0
     probability = regime_probabilities(values, covariance, thresholds)
     regime = _decide(probability, thresholds)
-    standard_errors = np.sqrt(np.diag(_covariance(np.stack([self_by_replicate, cross_by_replicate]))))
     others = np.where(inside, -np.inf, np.nan_to_num(effects.effect, nan=-np.inf))
     hurt = [int(j) for j in np.argsort(-others, kind="stable")[:N_HURT_MOST] if others[j] > 0]
     verdict = Verdict(
         forget_set=effects.forget_set,
         regime=regime,
         probability=probability,
-        self_influence=Quantity(float(values[0]), float(standard_errors[0])),
-        cross_influence=Quantity(float(effects.effect @ weights), float(standard_errors[1])),
+        self_influence=self_influence,
+        cross_influence=cross_influence,
         harm=harm,
         gain=gain,
         thresholds=thresholds,

@@ -103,6 +103,14 @@ def test_an_unclear_effect_is_undetermined_and_says_how_many_models_decide():
     assert fewer.regime == "undetermined"
 
 
+def test_agreement_of_a_few_models_is_no_certainty():
+    """One example, never lost in any of R retrainings: 4 of them leave room for a self-influence of 0.1, 64 do not."""
+    for n_models, regime in ((4, "undetermined"), (64, "no-op")):
+        verdict = infl.judge(make_effects(np.zeros((n_models, 200)), (0,), 100), Thresholds(cross_influence=2.0))
+        assert verdict.regime == regime
+        assert verdict.self_influence.se == pytest.approx(1 / n_models)
+
+
 def test_unknown_errors_or_values_are_undetermined_with_the_reason():
     for replicates in (np.full((1, 4), 0.5), np.full((30, 4), np.nan)):
         verdict = infl.judge(make_effects(replicates, (0,), 2))
