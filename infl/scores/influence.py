@@ -9,6 +9,8 @@ import numpy as np
 from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomeSource, Reading, ScoredPair
 from infl.scores.contrasts import sum_pairs
 
+PAIRS_AT_ONCE = 1 << 22
+
 
 def influence(
     outcomes: OutcomeSource,
@@ -47,20 +49,22 @@ def influence_blocks(
     reading: Reading = "held-out",
     outcome: OutcomeKind = "correct",
     sources: Sequence[int] | Array | None = None,
-    n_columns: int = 1024,
+    n_columns: int | None = None,
 ) -> Iterator[tuple[slice, Estimate]]:
     """Yield (columns, estimate) from the first column to the last, at most `n_columns` at a time; see `influence`.
 
-    `n_columns` bounds the memory and does not affect results beyond rounding.
+    n_columns: None for as many as make some four million pairs. Bounds the memory: a dozen float64 arrays of
+        [sources, n_columns]. Does not affect results beyond rounding.
     """
     rows = np.arange(outcomes.n_train) if sources is None else np.asarray(sources, np.int64)
     if len(rows) and (rows.min() < 0 or rows.max() >= outcomes.n_train):
         raise InputError(f"sources: expected ids of D (0..{outcomes.n_train - 1}), got {rows.min()}..{rows.max()}")
+    width = n_columns or max(1, PAIRS_AT_ONCE // max(len(rows), 1))
     start, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
     if start == stop:
         raise InputError(f"reading {reading}: these outcomes have no such columns")
-    for first in range(start, stop, n_columns):
-        columns = slice(first, min(first + n_columns, stop))
+    for first in range(start, stop, width):
+        columns = slice(first, min(first + width, stop))
         sums = sum_pairs(outcomes, sources=rows, columns=columns, reading=reading, outcome=outcome)
         estimate = sums.estimate(reading=reading, outcome=outcome)
         if reading != "held-out":
