@@ -150,21 +150,30 @@ def _sum_block(block: Outcomes, sources: Array, columns: Columns, reading: Readi
         ones, y = counted.astype(np.float32), y * counted
 
     def both_sides(x: Array, power: int) -> tuple[Array, Array]:
-        """Sums of w^power x over the models with the source, [sources, columns], and over those without."""
-        x = x.astype(np.float32)
-        if power == 0:
-            inside = (members @ x).astype(np.float64)
-            return inside, x.sum(axis=0, dtype=np.float64) - inside
-        if np.ptp(weights) == 0:  # one size: the weights are a factor
-            inside, outside = both_sides(x, 0)
-            return inside * weights[0] ** power, outside * (1 - weights[0]) ** power
-        own, other = ((w[:, None] ** power * x).astype(np.float32) for w in (weights, 1 - weights))
-        return both_sides(own, 0)[0], both_sides(other, 0)[1]
+        return _both_sides(members, weights, x, power)
 
     n, w, ww, wy = both_sides(ones, 0), both_sides(ones, 1), both_sides(ones, 2), both_sides(y, 1)
     wyy = wy if outcome == "correct" else both_sides(y * y, 1)
     inside, outside = (Side(*(pair[side] for pair in (n, w, ww, wy, wyy))) for side in (0, 1))
     return Sums(inside, outside)
+
+
+def _both_sides(members: Array, weights: Array, x: Array, power: int) -> tuple[Array, Array]:
+    """Sums of w^power x over the models with the source, [sources, columns], and over those without.
+
+    members: [sources, models]; weights: of the models on the inside, one less those on the outside; x: [models, columns].
+    """
+    if power and np.ptp(weights) > 0:
+        own, other = (w[:, None] ** power * x for w in (weights, 1 - weights))
+        return _split(members, own)[0], _split(members, other)[1]
+    inside, outside = _split(members, x)  # one size: the weights are a factor
+    return inside * weights[0] ** power, outside * (1 - weights[0]) ** power
+
+
+def _split(members: Array, x: Array) -> tuple[Array, Array]:
+    x = x.astype(np.float32)
+    inside = (members @ x).astype(np.float64)
+    return inside, x.sum(axis=0, dtype=np.float64) - inside
 
 
 def _require(total: Sums | None) -> Sums:

@@ -1,10 +1,13 @@
 """The strongest pairs, found while streaming, are those of the whole matrix; the classic study's shape is respected."""
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import infl
-from infl.records import Outcomes
+from infl.records import Columns, Outcomes
 
 
 def test_strongest_pairs_equal_a_sort_of_the_whole_matrix():
@@ -38,3 +41,32 @@ def test_the_trained_reading_is_zero_where_training_fits():
     np.testing.assert_array_equal(trained[~np.eye(8, dtype=bool)], 0.0)
     assert left_out[0, 1] == pytest.approx(1.0)
     assert np.isnan(np.diagonal(left_out)).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_models():
+    """Nothing of a block outlives it, even before Python looks for reference cycles: the peak is that of a few blocks."""
+
+    def peak(n_models):
+        masks, margin = np.random.RandomState(0).rand(256, 400) < 0.7, np.zeros((256, 500), np.float32)
+
+        class Repeated:
+            n_train, n_columns = 400, 500
+
+            def __init__(self):
+                self.n_models = n_models
+
+            def blocks(self, columns: Columns = slice(None), *, n_rows: int = 256):
+                for _ in range(n_models // 256):
+                    yield Outcomes(masks, margin=margin[:, columns])
+
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            infl.influence(Repeated(), outcome="margin")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
+    assert peak(256 * 24) < 1.2 * peak(256 * 3)
