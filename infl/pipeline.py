@@ -24,10 +24,10 @@ import numpy as np
 
 import infl
 from infl.engines.local import run_blocks
-from infl.records import Array, Dataset, Effects, ForgetSet, InputError, Outcomes, Thresholds, Verdict
+from infl.records import Array, Dataset, Effects, ForgetSet, InputError, Outcomes, OutcomeSource, Thresholds, Verdict
 from infl.report.progress import track
 from infl.scores.planning import models_for_standard_error
-from infl.store import Run, bytes_per_model, create_run, name_of_leave_out, open_run
+from infl.store import Run, StoredOutcomes, bytes_per_model, create_run, name_of_leave_out, open_run
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout, model_keys
 from infl.training.subsets import Design, draw_masks
@@ -37,6 +37,8 @@ from infl.untraining.regimes import judge
 from infl.untraining.verification import measure_effects
 
 ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
+
+MOST_OUTCOMES_HELD = 1 << 26  # 200 MB
 
 
 def train(
@@ -83,7 +85,9 @@ def train(
     return opened
 
 
-def predict(run: Run | str | Path, forget_sets: ForgetSets, *, thresholds: Thresholds | None = None) -> list[Verdict]:
+def predict(
+    run: Run | str | Path, forget_sets: ForgetSets, *, thresholds: Thresholds | None = None, quiet: bool = False
+) -> list[Verdict]:
     """Predict the regime of forget sets from the models of a run; see `predict_effects` and `infl.judge`.
 
     forget_sets: records, or `{"name": ids}`.
@@ -91,16 +95,19 @@ def predict(run: Run | str | Path, forget_sets: ForgetSets, *, thresholds: Thres
     Raises:
         InputError: where a set is not one of D's, or the run holds no models of the design or of D.
     """
-    return [judge(effects, thresholds or Thresholds()) for effects in predict_effects(run, forget_sets)]
+    return [judge(effects, thresholds) for effects in predict_effects(run, forget_sets, quiet=quiet)]
 
 
-def predict_effects(run: Run | str | Path, forget_sets: ForgetSets) -> Iterator[Effects]:
+def predict_effects(run: Run | str | Path, forget_sets: ForgetSets, *, quiet: bool = False) -> Iterator[Effects]:
     """Yield the predicted effects of each set in turn (additive; `infl.untraining.effects`)."""
     opened = _opened(run)
     n_classes = len(opened.dataset().class_names)
-    design, reference = opened.outcomes("design"), opened.outcomes("full")
-    for forget_set in _forget_sets(opened, forget_sets):
-        yield predict_additive(forget_set, design=design, reference=reference, n_classes=n_classes)
+    design, reference = (_near(opened.outcomes(name)) for name in ("design", "full"))
+    sets = _forget_sets(opened, forget_sets)
+    with track(len(sets), "predicting", unit="sets", quiet=quiet) as progress:
+        for forget_set in sets:
+            yield predict_additive(forget_set, design=design, reference=reference, n_classes=n_classes)
+            progress.advance()
 
 
 def verify(
@@ -115,7 +122,7 @@ def verify(
 ) -> list[Verdict]:
     """Measure the regime of forget sets by retraining without each of them; see `verify_effects` and `infl.judge`."""
     effects = verify_effects(run, forget_sets, n_models=n_models, algorithm=algorithm, layout=layout, quiet=quiet)
-    return [judge(measured, thresholds or Thresholds()) for measured in effects]
+    return [judge(measured, thresholds) for measured in effects]
 
 
 def verify_effects(
@@ -315,6 +322,11 @@ def _temporary_folder() -> Path:
 def _opened(run: Run | str | Path) -> Run:
     """The run as it is on disk now; a `Run` knows only what was there when it was opened."""
     return open_run(run.folder if isinstance(run, Run) else run)
+
+
+def _near(outcomes: StoredOutcomes) -> OutcomeSource:
+    """Outcomes that are asked for again and again: read once where they are small, streamed each time where not."""
+    return outcomes.load() if outcomes.n_models * outcomes.n_columns <= MOST_OUTCOMES_HELD else outcomes
 
 
 def _forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:

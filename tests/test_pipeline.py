@@ -440,3 +440,13 @@ def test_a_mistake_is_named_before_anything_is_trained(
         call(once, small_digits)
     assert (once.folder / "journal.jsonl").read_bytes() == before
     assert sorted(path.name for path in once.folder.parent.iterdir()) == ["run"]
+
+
+def test_streamed_and_held_outcomes_give_the_same_prediction(once: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits is read once and what does not is streamed for each set; the prediction must not tell."""
+    sets = {"a": [1, 2, 3], "b": list(range(20))}
+    held = list(infl.predict_effects(once, sets))
+    monkeypatch.setattr("infl.pipeline.MOST_OUTCOMES_HELD", 0)
+    for mine, other in zip(held, infl.predict_effects(once, sets), strict=True):
+        np.testing.assert_allclose(mine.effect, other.effect, atol=1e-6)
+        np.testing.assert_allclose(mine.replicates, other.replicates, atol=1e-5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -185,9 +186,8 @@ def train_model(
             new_params = optax.apply_updates(params, updates)
             if most_steps is None:
                 return new_params, new_state, total_loss + value
-            running = position < steps
-            keep = lambda new, old: jnp.where(running, new, old)  # noqa: E731
-            return jax.tree.map(keep, (new_params, new_state, total_loss + value), carry)
+            advanced = (new_params, new_state, total_loss + value)
+            return jax.tree.map(partial(jnp.where, position < steps), advanced, carry)
 
         return jax.lax.fori_loop(0, steps if most_steps is None else most_steps, step, carry)
 
@@ -235,10 +235,10 @@ def judge(
         return jnp.sum(jnp.where(own, logits, 0), axis=1) - others, jnp.argmax(logits, axis=1) == y
 
     margins, corrects = jax.lax.map(judge_batch, starts)
-    # The last batch starts early enough to be full; drop what it repeats.
+    # The last batch starts early enough to be full; what it repeats is dropped.
     repeated = n_batches * size - n
-    join = lambda parts: jnp.concatenate([parts[:-1].reshape(-1), parts[-1, repeated:]])  # noqa: E731
-    return join(margins), join(corrects)
+    margin, correct = (jnp.concatenate([all_[:-1].reshape(-1), all_[-1, repeated:]]) for all_ in (margins, corrects))
+    return margin, correct
 
 
 def _schedule_factor(schedule: Schedule, done: jax.Array) -> jax.Array | None:

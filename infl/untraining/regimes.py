@@ -23,7 +23,7 @@ MOST_MODELS_FACTOR = 4096
 N_HURT_MOST = 10
 
 
-def judge(effects: Effects, thresholds: Thresholds = Thresholds()) -> Verdict:  # noqa: B008
+def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     """Sum effects and name the regime.
 
     The regime is that of (self, cross) against the thresholds: low/low no-op, high/low local, high/high spreading,
@@ -37,6 +37,7 @@ def judge(effects: Effects, thresholds: Thresholds = Thresholds()) -> Verdict:  
 
     Errors are NaN, and the regime undetermined, with fewer than four replicates.
     """
+    thresholds = thresholds or Thresholds()
     size = len(effects.forget_set)
     inside = np.zeros(effects.replicates.shape[1], bool)
     inside[list(effects.forget_set.ids)] = True
