@@ -31,7 +31,7 @@ def track(
 
     On a terminal a bar with rate and time left, which vanishes at the end; elsewhere a line at most every ten seconds,
     `training: 320/1000 models, 81.3 models/s, 8 s left`. Both end with a line that holds the total rate, or how far it
-    came where an exception ended the block. A stage that takes less than two seconds leaves no line on a terminal.
+    came where an exception ended the block. A stage that takes less than two seconds leaves no line.
 
     Args:
         total: units of work ahead; zero shows nothing.
@@ -54,7 +54,7 @@ def track(
             yield tracker
         completed = True
     finally:
-        if not on_terminal or tracker.elapsed >= _QUICK:
+        if tracker.elapsed >= _QUICK:
             print(f"{description}: {tracker.summary(completed=completed)}", file=out, flush=True)
 
 

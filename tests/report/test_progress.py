@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from infl.report.progress import track
+from infl.report.progress import Tracker, track
 
 
 class HandClock:
@@ -83,7 +83,14 @@ def test_quiet_or_nothing_to_do_writes_nothing(clock, options, stream):
 
 
 def test_no_time_passed_is_no_rate(clock):
-    assert run(clock, [(0.0, 1000)]) == ["training: 1000 models in 0 s"]
+    tracker = Tracker(1000, unit="models", clock=clock)
+    tracker.advance(1000)
+    assert tracker.summary(completed=True) == "1000 models in 0 s"
+
+
+def test_a_quick_stage_leaves_no_line_in_a_log_either(clock):
+    assert run(clock, [(1.9, 1000)]) == []
+    assert run(clock, [(2.1, 1000)]) == ["training: 1000 models in 2 s, 476.2 models/s"]
 
 
 def test_a_terminal_shows_a_bar_and_ends_with_the_total_rate(clock, monkeypatch):
