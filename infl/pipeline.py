@@ -245,7 +245,8 @@ Job = tuple[str, int]  # collection, model id
 def _train_jobs(
     run: Run, ensemble: Ensemble, jobs: list[Job], masks_of: Any, seed: int, *, description: str, quiet: bool
 ) -> None:
-    run.record_session(_session(ensemble, jobs))
+    session = _session(ensemble, jobs)
+    run.record_session(session)
     blocks = [jobs[start : start + ensemble.block_size] for start in range(0, len(jobs), ensemble.block_size)]
     with track(len(jobs), description, quiet=quiet) as progress:
         prepared = ((block, _prepare(block, masks_of, seed)) for block in blocks)
@@ -258,7 +259,7 @@ def _train_jobs(
                 share = seconds * len(rows) / len(block)
                 run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
             progress.advance(len(block))
-    run.record_timings([f"{device.platform}:{device.device_kind}" for device in ensemble.devices])
+    run.record_timings(session["devices"])
 
 
 def _prepare(block: list[Job], masks_of: Any, seed: int) -> tuple[jax.Array, Array]:
