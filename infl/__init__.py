@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infl.data import from_arrays as from_arrays
     from infl.data import load as load
+    from infl.data import planting as planting
     from infl.pipeline import plan as plan
     from infl.pipeline import predict as predict
     from infl.pipeline import predict_effects as predict_effects
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from infl.report.figures import regime_map as regime_map
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
     from infl.report.galleries import memorization_figure as memorization_figure
+    from infl.scores.influence import cross_influence_totals as cross_influence_totals
     from infl.scores.influence import influence as influence
     from infl.scores.influence import influence_blocks as influence_blocks
     from infl.scores.influence import strongest_pairs as strongest_pairs
@@ -52,13 +54,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "infl.data": ("from_arrays", "load"),
+    "infl.data": ("from_arrays", "load", "planting"),
     "infl.pipeline": ("plan", "predict", "predict_effects", "train", "verify", "verify_effects"),
     "infl.records": (
         "Dataset",
         "Effects",
         "Estimate",
         "ForgetSet",
+        "Groups",
         "InputError",
         "Outcomes",
         "Thresholds",
@@ -66,7 +69,7 @@ _HOME = {
     ),
     "infl.report.figures": ("regime_map",),
     "infl.report.galleries": ("influence_pairs_figure", "memorization_figure"),
-    "infl.scores.influence": ("influence", "influence_blocks", "strongest_pairs"),
+    "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),
     "infl.store": ("Run", "open_run"),
     "infl.training.algorithm": ("Algorithm",),
@@ -77,6 +80,7 @@ _HOME = {
     "infl.untraining.regimes": ("judge",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULES = ("forget_sets", "planting")  # names that are modules themselves
 
 __all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -84,8 +88,8 @@ __all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsuppor
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'infl' has no attribute {name!r}")
-    module = import_module(_MODULE_OF[name])
-    return import_module("infl.untraining.forget_sets") if name == "forget_sets" else getattr(module, name)
+    module = _MODULE_OF[name]
+    return import_module(f"{module}.{name}") if name in _MODULES else getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -54,12 +54,15 @@ class _Data:
 @dataclass(frozen=True, kw_only=True)
 class _Training(_Data):
     design: Annotated[
-        Literal["uniform", "balanced", "paired"] | None,
-        tyro.conf.arg(metavar="uniform|balanced|paired", help_behavior_hint=""),
+        Literal["grouped", "uniform", "balanced", "paired"] | None,
+        tyro.conf.arg(metavar="grouped|uniform|balanced|paired", help_behavior_hint=""),
     ] = None
-    """How subsets are drawn (default: balanced; uniform where the fraction is a range)."""
+    """How subsets are drawn (default: grouped, half of the models by whole groups and half uniformly)."""
+    grouped_share: Real = None
+    """Share of the models of a grouped design whose subsets leave out whole groups (default: 0.5)."""
     fraction: Annotated[str | None, tyro.conf.arg(metavar="SHARE|LOW:HIGH", help_behavior_hint="")] = None
-    """Share of the training examples in a subset, or a range LOW:HIGH to draw it from (default: 0.7; paired: 0.5)."""
+    """Share of the training examples in a subset, or a range LOW:HIGH to draw it from (default: 0.7:0.97 for
+    grouped, else 0.7; paired: 0.5)."""
     network: Name = None
     """Network by name (default: mlp)."""
     hidden: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
@@ -95,16 +98,23 @@ class _Training(_Data):
         return replace(base or Algorithm(), **{name: value for name, value in given.items() if value is not None})
 
     def drawn(self, base: Design | None) -> Design:
+        from infl.records import InputError
         from infl.training.subsets import Design, parse_fraction
 
-        fraction = None if self.fraction is None else parse_fraction(self.fraction)
-        usual = "uniform" if isinstance(fraction, tuple) else "balanced"
-        kind = self.design or (base.kind if base else usual)
-        if fraction is not None:
+        kind = self.design or (base.kind if base else "grouped")
+        same = base is not None and kind == base.kind
+        usual: dict[str, float | tuple[float, float]] = {"grouped": (0.7, 0.97), "paired": 0.5}
+        fraction = base.fraction if base is not None and same else usual.get(kind, 0.7)
+        if self.fraction is not None:
+            fraction = parse_fraction(self.fraction)
+        if kind != "grouped":
+            if self.grouped_share is not None:
+                raise InputError(f"--grouped-share is a setting of design grouped, and the design is {kind}")
             return Design(kind, fraction)
-        if base is not None and kind == base.kind:
-            return base
-        return Design(kind, 0.5 if kind == "paired" else 0.7)
+        share = self.grouped_share
+        if share is None:
+            share = base.grouped_share if base is not None and same else Design().grouped_share
+        return Design("grouped", fraction, grouped_share=share)
 
     def layout(self) -> Layout:
         from infl.training.ensemble import Layout
@@ -174,6 +184,14 @@ class Train(_Training):
     """Models of random subsets that the run shall hold."""
     references: int = 64
     """Models of all of D that it shall hold; effects are measured from them."""
+    groups: File = None
+    """Examples that belong together (users, documents, sources), left out together by design grouped beside the classes and
+    clusters it finds itself: .json {"group": [ids], ...} or .csv lines id,group."""
+    cover: File = None
+    """Forget file: train models, too, that leave out these sets or parts of them, for sets unlike any that the design
+    leaves out."""
+    cover_models: int = 32
+    """Models for each of those sets."""
     seed: Whole = None
     """Everything random follows from it (default: 0)."""
     json: File = None
@@ -184,13 +202,19 @@ class Train(_Training):
 
         old = infl.open_run(self.run) if (self.run / "run.json").exists() else None
         from infl.training.algorithm import Algorithm
+        from infl.training.grouping import read_groups
         from infl.training.subsets import Design
 
         algorithm = self.algorithm(Algorithm.from_description(old.manifest["algorithm"]) if old else None)
         design = self.drawn(Design.from_description(old.manifest["design"]) if old else None)
+        dataset = self.load()
+        n_train = dataset.n_train if dataset else old.manifest["dataset"]["n_train"] if old else 0
         run = infl.train(
-            self.load(),
+            dataset,
             run=self.run,
+            groups=read_groups(self.groups, n_train=n_train) if self.groups else None,
+            cover=infl.forget_sets.read_forget_sets(self.cover, n_train=n_train) if self.cover else None,
+            models_per_covered_set=self.cover_models,
             n_models=self.models,
             n_references=self.references,
             design=design,
@@ -273,14 +297,19 @@ class Verify(_Asking):
     """Measure the regime of forget sets by retraining without each, beside the prediction."""
 
     models: int = 64
-    """Models retrained without each set."""
+    """Most models retrained without each set."""
+    stop: float = 0.95
+    """Looks after 16, 32, 64, ... models, and retrains none without a set whose regime is this probable. 1: all of --models."""
 
     def __call__(self) -> None:
         import infl
 
         run, sets = self.opened()
         thresholds = self.thresholds()
-        measured = _judge_all(infl.verify_effects(run, sets, n_models=self.models), thresholds, self.effects)
+        effects = infl.verify_effects(
+            run, sets, n_models=self.models, stop=None if self.stop >= 1 else self.stop, thresholds=thresholds
+        )
+        measured = _judge_all(effects, thresholds, self.effects)
         predicted = infl.predict(run, sets, thresholds=thresholds) if run.outcomes("design").n_models else []
         show_verdicts(run, predicted, measured)
         _write_verdicts(self.json, predicted, measured, thresholds)

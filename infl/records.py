@@ -89,6 +89,47 @@ class Dataset:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Examples of D that belong together, at several resolutions: classes, clusters, users, documents.
+
+    names: of the resolutions, R.
+    tables: [R, n] int32, the group of each example, 0..g-1; -1 where an example is in none.
+
+    Raises:
+        InputError: where a table holds other numbers, no group at all, or there are not as many tables as names.
+    """
+
+    names: tuple[str, ...]
+    tables: Array
+
+    def __post_init__(self) -> None:
+        tables = self.tables
+        if tables.ndim != 2 or not np.issubdtype(tables.dtype, np.integer) or len(tables) != len(self.names):
+            raise InputError(
+                f"groups: expected one row of integers [n] for each of {len(self.names)} names, "
+                f"got {tables.dtype} {tables.shape}"
+            )
+        if not len(self.names):
+            raise InputError("groups: expected at least one resolution")
+        for name, table in zip(self.names, tables, strict=True):
+            used = np.unique(table[table != -1])
+            if not len(used) or used[0] < 0 or used[-1] != len(used) - 1:
+                raise InputError(f"groups {name}: expected the numbers 0..g-1 without gaps, and -1 for no group")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Groups) and self.fingerprint() == other.fingerprint()
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
+    def fingerprint(self) -> str:
+        """SHA-256 of names and tables."""
+        digest = hashlib.sha256(repr((self.names, self.tables.shape)).encode())
+        digest.update(np.ascontiguousarray(self.tables, dtype=np.int32).data)
+        return digest.hexdigest()
+
+
 class OutcomeSource(Protocol):
     """Outcomes that can be read block by block: in memory (`Outcomes`) or from a run folder (`store`).
 

@@ -3,7 +3,10 @@
     run.json                 dataset, algorithm, design, seed, versions, devices, timings; with its own checksum
     data.npz                 the examples, so that a run can be analysed and verified wherever it is copied
     journal.jsonl            one line per block of models, appended after its rows are on disk: what is complete
+    groups/                  which examples the models of a collection leave out together
     models/design/           models of the design: zarr3 arrays masks, correct (bits), margin (float16); a row a model
+    models/grouped/          models of a grouped design
+    models/cover-<sha>/      models that leave out given sets or parts of them
     models/full/             reference models of all of D, one row a seed
     models/without-<sha>/    models of D without one forget set, one row a seed
 
@@ -19,5 +22,6 @@ from infl.store.rows import StoredOutcomes as StoredOutcomes
 from infl.store.rows import bytes_per_model as bytes_per_model
 from infl.store.run import Run as Run
 from infl.store.run import create_run as create_run
+from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out
 from infl.store.run import open_run as open_run

@@ -1,4 +1,4 @@
-"""The copy of the data set in a run: turns a Dataset into data.npz and back, checked by its fingerprint."""
+"""The copies of data set and groups in a run: turns a Dataset or Groups into .npz and back, checked by fingerprint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Dataset, InputError
+from infl.records import Array, Dataset, Groups, InputError
 
 
 def describe_examples(dataset: Dataset) -> dict[str, Any]:
@@ -33,12 +33,7 @@ def write_examples(path: Path, dataset: Dataset) -> None:
         "held_out_ids": dataset.held_out_ids,
         "class_names": np.array(dataset.class_names, dtype=np.str_),
     }
-    temporary = path.with_suffix(".partial")
-    with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    _write(path, arrays)
 
 
 def read_examples(path: Path, description: dict[str, Any]) -> Dataset:
@@ -48,17 +43,53 @@ def read_examples(path: Path, description: dict[str, Any]) -> Dataset:
         InputError: where the file is missing or damaged, or holds other data.
     """
     try:
-        # Opened here and not by np.load, which leaves the file open where it is no zip.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            fields = {name: arrays[name] for name in arrays.files}
+        fields = _read(path)
         names = tuple(str(name) for name in fields.pop("class_names"))
         dataset = Dataset(name=description["name"], source=description["source"], class_names=names, **fields)
         fingerprint = dataset.fingerprint()
-    # A damaged file fails in zipfile, zlib or numpy, with more kinds of exception than those modules document.
     except Exception as error:
-        raise InputError(
-            f"{path} is missing or damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); restore it"
-        ) from error
+        raise _damaged(path, error) from error
     if fingerprint != description["fingerprint"]:
         raise InputError(f"{path} is not the data that this run was made with: its fingerprint differs; restore it")
     return dataset
+
+
+def write_groups(path: Path, groups: Groups) -> None:
+    """Write groups, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    _write(path, {"names": np.array(groups.names, dtype=np.str_), "tables": groups.tables})
+
+
+def read_groups(path: Path) -> Groups:
+    """Read groups written by `write_groups`.
+
+    Raises:
+        InputError: where the file is missing or damaged.
+    """
+    try:
+        fields = _read(path)
+        return Groups(tuple(str(name) for name in fields["names"]), fields["tables"])
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _write(path: Path, arrays: dict[str, Array]) -> None:
+    temporary = path.with_suffix(".partial")
+    with open(temporary, "wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    # Opened here and not by np.load, which leaves the file open where it is no zip.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    # A damaged file fails in zipfile, zlib or numpy, with more kinds of exception than those modules document.
+    return InputError(
+        f"{path} is missing or damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); restore it"
+    )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, InputError, Outcomes
-from infl.store.examples import describe_examples, read_examples, write_examples
+from infl.records import Array, Dataset, Groups, InputError, Outcomes
+from infl.store.examples import describe_examples, read_examples, read_groups, write_examples, write_groups
 from infl.store.journal import append_line, read_journal
 from infl.store.rows import StoredOutcomes, write_rows
 
@@ -41,6 +41,27 @@ class Run:
             InputError: where data.npz is damaged or is not the data of this run.
         """
         return read_examples(self.folder / "data.npz", self.manifest["dataset"])
+
+    def groups(self, collection: str) -> Groups:
+        """The groups that the models of a collection leave out together.
+
+        Raises:
+            InputError: where the file is missing or damaged.
+        """
+        return read_groups(self.folder / "groups" / f"{collection}.npz")
+
+    def write_groups(self, collection: str, groups: Groups) -> None:
+        """Keep the groups of a collection; where it has some already, they must be the same.
+
+        Raises:
+            InputError: where it has others, or the disk refuses.
+        """
+        if (self.folder / "groups" / f"{collection}.npz").exists():
+            if self.groups(collection) != groups:
+                raise InputError(f"run folder {self.folder}: its collection {collection} was made with other groups")
+            return
+        with self._refusal_named("groups"):
+            write_groups(self.folder / "groups" / f"{collection}.npz", groups)
 
     def collections(self) -> list[str]:
         """Names of the collections that hold at least one complete model."""
@@ -148,10 +169,11 @@ class Run:
         self._blocks.append(line)
 
 
-def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -> Run:
+def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], groups: Groups | None = None) -> Run:
     """Make a run folder, or open the one that is there if its data and settings are the same.
 
     settings: JSON; every entry must agree with that of an existing run.
+    groups: of the collection `grouped`, where the design has it.
 
     Raises:
         InputError: where the folder holds something else, was made with other data or settings (they are named), or
@@ -177,6 +199,8 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -
         # run.partial comes first and becomes run.json last: it tells a folder that a kill left unfinished from a user's.
         _write_durably(folder / "run.partial", _sealed_json(manifest))
         write_examples(folder / "data.npz", dataset)
+        if groups is not None:
+            write_groups(folder / "groups" / "grouped.npz", groups)
         (folder / "journal.jsonl").touch()
         (folder / "run.partial").replace(folder / "run.json")
     except OSError as error:
@@ -210,6 +234,12 @@ def open_run(folder: str | Path) -> Run:
     return Run(folder, manifest)
 
 
+def name_of_cover(sets: Mapping[str, Sequence[int]]) -> str:
+    """The collection of the models that leave out these sets or parts of them."""
+    text = ";".join(f"{name}:{','.join(str(i) for i in sorted(ids))}" for name, ids in sorted(sets.items()))
+    return f"cover-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
 def name_of_leave_out(ids: Sequence[int]) -> str:
     """The collection of the models trained on D without these ids."""
     text = ",".join(str(i) for i in sorted(ids))
@@ -240,7 +270,7 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 def _is_empty_or_begun(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()}
-    return not names or "run.partial" in names <= {"run.partial", "data.partial", "data.npz", "journal.jsonl"}
+    return not names or "run.partial" in names <= {"run.partial", "data.partial", "data.npz", "groups", "journal.jsonl"}
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -157,6 +157,24 @@ def train_model(
 
     A left-out example has no part in training: its pixels, even NaN, never reach the weights.
     """
+    params, finite = train_params(
+        key, members, images, labels, algorithm=algorithm, network=network, most_steps=most_steps
+    )
+    margin, correct = judge(network, params, images, labels, batch_size=evaluation_batch)
+    return TrainedModel(margin, correct, finite & jnp.isfinite(margin).all())
+
+
+def train_params(
+    key: jax.Array,
+    members: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    algorithm: Algorithm,
+    network: Network,
+    most_steps: jax.Array | None = None,
+) -> tuple[Any, jax.Array]:
+    """The parameters of one model, and whether its loss stayed finite; see `train_model`."""
     init_key, order_key = jax.random.split(key)
     n_members = members.sum()
     steps = (n_members + algorithm.batch_size - 1) // algorithm.batch_size
@@ -193,8 +211,7 @@ def train_model(
 
     carry = (params, optimizer.init(params), jnp.zeros(()))
     params, _, total_loss = jax.lax.fori_loop(0, algorithm.epochs, epoch, carry)
-    margin, correct = judge(network, params, images, labels, batch_size=evaluation_batch)
-    return TrainedModel(margin, correct, jnp.isfinite(total_loss) & jnp.isfinite(margin).all())
+    return params, jnp.isfinite(total_loss)
 
 
 def draw_order(key: jax.Array, members: jax.Array) -> jax.Array:

@@ -23,6 +23,8 @@ class Network:
 
     init: (key, x [b, ...]) -> params, any pytree of float arrays.
     apply: (params, x [b, ...]) -> logits [b, classes].
+    features: (params, x [b, ...]) -> [b, d], the input of the last layer; None where it is not known. Examples are clustered
+        on it, and nothing else uses it.
     name: stands in the run's manifest; a resumed run must name the same network.
     settings: what the built-in networks are rebuilt from; JSON.
 
@@ -40,6 +42,7 @@ class Network:
     apply: Callable[[Any, jax.Array], jax.Array]
     name: str = "custom"
     settings: dict[str, Any] = field(default_factory=dict)
+    features: Callable[[Any, jax.Array], jax.Array] | None = None
 
     def describe(self) -> dict[str, Any]:
         """The network as JSON."""
@@ -55,8 +58,13 @@ def mlp(n_classes: int, *, hidden: Sequence[int] = (256,)) -> Network:
     widths = [int(width) for width in hidden]
     if any(width < 1 for width in widths):
         raise InputError(f"hidden: expected widths of at least 1, got {list(hidden)}")
-    network = from_linen(_MLP(widths=tuple(widths), n_classes=n_classes))
-    return Network(network.init, network.apply, "mlp", {"hidden": widths})
+    module = _MLP(widths=tuple(widths), n_classes=n_classes)
+    network = from_linen(module)
+
+    def features(params: Any, x: jax.Array) -> jax.Array:
+        return module.apply({"params": params}, x, until_readout=True)  # pyright: ignore[reportReturnType]
+
+    return Network(network.init, network.apply, "mlp", {"hidden": widths}, features)
 
 
 NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp}
@@ -126,11 +134,11 @@ class _MLP(nn.Module):
     n_classes: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, until_readout: bool = False) -> jax.Array:
         x = x.reshape(len(x), -1)
         for width in self.widths:
             x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
-        return nn.Dense(self.n_classes)(x)
+        return x if until_readout else nn.Dense(self.n_classes)(x)
 
 
 def check_network(network: Network, example: jax.Array, n_classes: int) -> None:

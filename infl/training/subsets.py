@@ -6,6 +6,8 @@ it has. Random bits come from NumPy's Philox counter generator, whose raw stream
 - `uniform`   every subset of a size is equally likely; the size is a share of n, or drawn from a range of shares;
 - `balanced`  as uniform for each single model, but every example is in exactly the wanted share of the models;
 - `paired`    a random half, then its complement;
+- `grouped`   whole groups of examples, or random shares of them, left out, then filled up with uniform leave-outs to a
+              size drawn from a range: what redundant sets do when they are gone together shows in no other design;
 - `full`      all of D: the models that effects are measured from;
 - `leave-out` D without a given set: the models that verify a forget set.
 """
@@ -19,11 +21,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from infl.records import Array, InputError
+from infl.records import Array, Groups, InputError
 
-Kind = Literal["uniform", "balanced", "paired", "full", "leave-out"]
+Kind = Literal["uniform", "balanced", "paired", "grouped", "full", "leave-out"]
 
 MOST_MODELS_PER_PERIOD = 20  # a balanced design repeats after at most this many models
+WHOLE_GROUP = 0.5  # chance that a group is left out whole rather than in part
+ANOTHER_GROUP = 0.7  # chance that, as long as they fit, one more group is left out
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Design:
     fraction: share r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
         (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it.
     left_out: ids that `leave-out` leaves out.
+    groups: what `grouped` leaves out together; None for `infl.train` to find them.
+    grouped_share: share of the models of a `grouped` run that are drawn so; the others are `uniform` over the same range
+        of fractions, so that scores of single examples can rest on them.
 
     Raises:
         InputError: for an unknown kind, or a fraction that the kind cannot have.
@@ -47,8 +54,14 @@ class Design:
     kind: Kind = "balanced"
     fraction: float | tuple[float, float] = 0.7
     left_out: tuple[int, ...] = ()
+    groups: Groups | None = None
+    grouped_share: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.kind != "grouped" and self.groups is not None:
+            raise InputError(f"design {self.kind} takes no groups; use design grouped")
+        if not 0 < self.grouped_share <= 1:
+            raise InputError(f"grouped_share: expected a share above 0 and at most 1, got {self.grouped_share}")
         if self.kind not in get_args(Kind):
             raise InputError(f"design: expected one of {', '.join(get_args(Kind))}; got {self.kind!r}")
         if self.kind == "leave-out" and not self.left_out:
@@ -80,15 +93,31 @@ class Design:
         return 2 if self.kind == "paired" else 1
 
     def describe(self) -> dict[str, Any]:
-        """The design as JSON."""
+        """The design as JSON; of groups their names and fingerprint."""
         fraction = self.fraction if isinstance(self.fraction, (int, float)) else list(self.fraction)
-        return {"kind": self.kind, "fraction": fraction}
+        description: dict[str, Any] = {"kind": self.kind, "fraction": fraction}
+        if self.kind == "grouped":
+            description["grouped_share"] = self.grouped_share
+        if self.groups is not None:
+            description["groups"] = {"names": list(self.groups.names), "sha256": self.groups.fingerprint()}
+        return description
 
     @staticmethod
-    def from_description(description: dict[str, Any]) -> Design:
-        """The inverse of `describe`."""
+    def from_description(description: dict[str, Any], groups: Groups | None = None) -> Design:
+        """The inverse of `describe`; groups, where the design has any, are kept elsewhere and brought back here."""
         fraction = description["fraction"]
-        return Design(description["kind"], tuple(fraction) if isinstance(fraction, list) else fraction)
+        fraction = tuple(fraction) if isinstance(fraction, list) else fraction
+        if description["kind"] != "grouped":
+            return Design(description["kind"], fraction)
+        return Design("grouped", fraction, groups=groups, grouped_share=description["grouped_share"])
+
+    def parts(self, n_models: int) -> dict[str, tuple[Design, int]]:
+        """Collection -> (design, number of models): `design` alone, or with `grouped` beside it."""
+        if self.kind != "grouped":
+            return {"design": (self, n_models)}
+        n_grouped = round(self.grouped_share * n_models)
+        uniform = Design("uniform", self.fraction)
+        return {"design": (uniform, n_models - n_grouped), "grouped": (self, n_grouped)}
 
     def _ratio(self) -> tuple[int, int]:
         if not isinstance(self.fraction, (int, float)):
@@ -140,7 +169,13 @@ def draw_masks(design: Design, model_ids: Sequence[int], *, n_train: int, seed: 
         return np.tile(_leave_out(design.left_out, n_train), (len(model_ids), 1))
     if design.kind == "balanced":
         return _balanced(design, model_ids, n_train, seed)
-    draw = _uniform if design.kind == "uniform" else _paired
+    if design.kind == "grouped" and design.groups is None:
+        raise InputError("design grouped: name the groups to leave out, or let infl.train find them")
+    if design.groups is not None and design.groups.tables.shape[1] != n_train:
+        raise InputError(
+            f"groups: expected one entry for each of {n_train} training examples, got {design.groups.tables.shape[1]}"
+        )
+    draw = {"uniform": _uniform, "paired": _paired, "grouped": _grouped}[design.kind]
     return np.stack([draw(design, int(model), n_train, seed) for model in model_ids])
 
 
@@ -178,6 +213,53 @@ def _balanced_period(index: int, n_in: int, period: int, n_train: int, seed: int
     masks = np.empty((period, n_train), bool)
     masks[:, shuffled] = patterns.T
     return masks
+
+
+def _grouped(design: Design, model: int, n_train: int, seed: int) -> Array:
+    # Resolutions take turns, and within one its groups: after as many visits as it has groups each was first once. As any
+    # group of a resolution is as likely as another, whatever its size, examples in a group at every resolution are left
+    # out about equally often.
+    assert design.groups is not None
+    tables = design.groups.tables
+    bits = _random_bits("grouped", seed, model, 2 * n_train + 4)
+    draws = np.random.RandomState(bits[-4:].astype(np.uint32))
+    priority, fill_priority = bits[:n_train], bits[n_train : 2 * n_train]
+    low, high = design.range
+    most = max(n_train - _subset_size(low, n_train), 1)
+    n_out = n_train - _subset_size(low + (high - low) * draws.random_sample(), n_train)
+
+    visit, resolution = divmod(model, len(tables))
+    n_groups = int(tables[resolution].max()) + 1
+    group = _turn(seed, resolution, visit, n_groups)
+    out = _part(np.flatnonzero(tables[resolution] == group), priority, most, draws)
+    n_out = max(n_out, len(out))  # a large group is left out whole where the range lets it be
+    left_out = np.zeros(n_train, bool)
+    left_out[out] = True
+    while draws.random_sample() < ANOTHER_GROUP:
+        resolution = draws.randint(len(tables))
+        group = draws.randint(int(tables[resolution].max()) + 1)
+        members = np.flatnonzero((tables[resolution] == group) & ~left_out)
+        out = _part(members, priority, most, draws)
+        if left_out.sum() + len(out) > n_out:
+            break
+        left_out[out] = True
+    rest = np.flatnonzero(~left_out)
+    left_out[rest[np.argsort(fill_priority[rest], kind="stable")[: n_out - left_out.sum()]]] = True
+    return ~left_out
+
+
+def _turn(seed: int, resolution: int, visit: int, n_groups: int) -> int:
+    """Which group of a resolution comes first in its `visit`-th model: every group once per round, in a fresh order."""
+    order = np.argsort(_random_bits(f"turn{resolution}", seed, visit // n_groups, n_groups), kind="stable")
+    return int(order[visit % n_groups])
+
+
+def _part(members: Array, priority: Array, most: int, draws: np.random.RandomState) -> Array:
+    """All of the members, or a random share of them; never more than `most`."""
+    size = len(members) if draws.random_sample() < WHOLE_GROUP else round(draws.random_sample() * len(members))
+    if size > most:
+        size = round(draws.random_sample() * most)
+    return members[np.argsort(priority[members], kind="stable")[: max(size, min(len(members), 1))]]
 
 
 def _leave_out(ids: Sequence[int], n_train: int) -> Array:

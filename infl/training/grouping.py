@@ -1,0 +1,141 @@
+"""Turns a dataset and a training algorithm into the groups that a `grouped` design leaves out together.
+
+The labels are one resolution; k-means on the penultimate layer of models of D at 2, 4, 8 ... times as many clusters as
+classes are the others, down to clusters of some six examples. A network that does not tell its penultimate layer is
+replaced by the plain pixels. Groups that are known (users, documents, sources) come from a file and join these.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.cluster import KMeans, MiniBatchKMeans
+
+from infl.records import Array, Dataset, Groups, InputError
+from infl.training.algorithm import Algorithm, train_params
+from infl.training.ensemble import model_keys
+
+LEAST_CLUSTER = 6  # examples in the mean cluster of the finest resolution
+N_FEATURE_MODELS = 2
+MOST_FOR_FULL_KMEANS = 10_000
+
+
+def make_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
+    """Group the examples of D: by label, by k-means at several sizes, and as `known`.
+
+    Deterministic in (dataset, algorithm, seed) on one kind of device. A run keeps its groups, so that nothing depends on
+    their being found again.
+    """
+    features = penultimate_features(dataset, algorithm, seed=seed)
+    if features is None:
+        features = dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32)
+    names, tables = ["labels"], [_without_gaps(dataset.y_train)]
+    n_clusters = dataset.n_classes
+    while n_clusters <= dataset.n_train // LEAST_CLUSTER:
+        names.append(f"{n_clusters} clusters")
+        tables.append(_without_gaps(cluster(features, n_clusters, seed=seed + n_clusters)))
+        n_clusters *= 2
+    if known is not None:
+        names += known.names
+        tables += list(known.tables)
+    return Groups(tuple(names), np.stack(tables).astype(np.int32))
+
+
+def cluster(features: Array, n_clusters: int, *, seed: int) -> Array:
+    """k-means, [n] numbers of clusters; on mini-batches from 10,000 examples on."""
+    kind: Any = KMeans if len(features) <= MOST_FOR_FULL_KMEANS else MiniBatchKMeans
+    return kind(n_clusters, n_init=1, random_state=seed % 2**32).fit(features).labels_
+
+
+def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -> Array | None:
+    """Inputs of the last layer of two models of D on D, side by side, each scaled to mean square one; [n, d].
+
+    None where the network does not tell them.
+    """
+    network = algorithm.build_network(dataset.n_classes)
+    read = network.features
+    if read is None:
+        return None
+    images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train, jnp.int32)
+    train = jax.jit(partial(train_params, algorithm=algorithm, network=network))
+    members = jnp.ones(dataset.n_train, bool)
+    parts = []
+    for key in model_keys(seed, "features", np.arange(N_FEATURE_MODELS)):
+        params, finite = train(key, members, images, labels)
+        if not bool(finite):
+            return None
+        pixels = images / 255.0 if images.dtype == jnp.uint8 else images
+        part = np.asarray(jax.jit(read)(params, pixels)).reshape(dataset.n_train, -1)
+        parts.append(part / max(float(np.sqrt((part**2).sum(axis=1).mean())), 1e-12))
+    return np.concatenate(parts, axis=1)
+
+
+def read_groups(path: str | Path, *, n_train: int) -> Groups:
+    """Read which examples belong together: `{"group": [ids], ...}` from .json, or lines `id,group` from .csv.
+
+    Examples that the file does not name are in no group.
+
+    Raises:
+        InputError: where the file is missing or none of these, names an id outside D or twice, or holds no group.
+    """
+    path = Path(path)
+    try:
+        pairs = _pairs_of_csv(path) if path.suffix == ".csv" else _pairs_of_json(path)
+    except OSError as error:
+        raise InputError(f"groups file {path}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"groups file {path}: not text of lines id,group ({error})") from error
+    table = np.full(n_train, -1, np.int32)
+    numbers: dict[str, int] = {}
+    for example, group in pairs:
+        if not isinstance(example, int) or isinstance(example, bool) or not 0 <= example < n_train:
+            raise InputError(f"groups file {path}: expected ids of D (0..{n_train - 1}), got {example!r}")
+        if table[example] != -1:
+            raise InputError(f"groups file {path}: example {example} is in two groups; give each one group")
+        table[example] = numbers.setdefault(group, len(numbers))
+    if not numbers:
+        raise InputError(f"groups file {path}: holds no group")
+    return Groups((path.stem,), table[None])
+
+
+def groups_of_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups:
+    """One resolution for each set, of one group: what models that cover these sets leave out."""
+    tables = np.full((len(sets), n_train), -1, np.int32)
+    for row, ids in zip(tables, sets.values(), strict=True):
+        row[list(ids)] = 0
+    return Groups(tuple(sets), tables)
+
+
+def _pairs_of_json(path: Path) -> list[tuple[Any, str]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f'groups file {path}: not JSON ({error}); expected {{"group": [ids], ...}}') from error
+    if not isinstance(content, dict) or not all(isinstance(ids, list) for ids in content.values()):
+        raise InputError(f'groups file {path}: expected an object {{"group": [ids], ...}}')
+    return [(example, group) for group, ids in content.items() for example in ids]
+
+
+def _pairs_of_csv(path: Path) -> list[tuple[Any, str]]:
+    pairs: list[tuple[Any, str]] = []
+    with open(path, newline="") as file:
+        for number, row in enumerate(csv.reader(file), start=1):
+            if not row:
+                continue
+            if len(row) != 2 or not (row[0].strip().isdigit() or number == 1):
+                raise InputError(f"groups file {path}: line {number}: expected id,group, got {','.join(row)!r}")
+            if row[0].strip().isdigit():  # else a header
+                pairs.append((int(row[0]), row[1].strip()))
+    return pairs
+
+
+def _without_gaps(table: Array) -> Array:
+    return np.unique(table, return_inverse=True)[1]
