@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from infl.commands import Demo, Inspect, Plan, Predict, Scores, Train, Verify
+from infl.commands import Demo, Forget, Inspect, Plan, Plant, Predict, Scores, Train, Verify
 
 _DESCRIPTION = (
     "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"
@@ -16,7 +16,7 @@ _DESCRIPTION = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 2 a mistake of the user's, 130 interrupted."""
-    commands = (Demo, Train, Scores, Predict, Verify, Plan, Inspect)
+    commands = (Demo, Train, Scores, Forget, Predict, Verify, Plan, Plant, Inspect)
     union: Any = None
     for command in commands:
         named = Annotated[command, tyro.conf.subcommand(command.__name__.lower(), prefix_name=False)]

@@ -1,4 +1,4 @@
-"""Turns outcomes into cross-influence: how much one training example helps the model predict another example."""
+"""Turns outcomes into cross-influence: how much a training example helps the model predict another, or all others."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomeSource, Reading, ScoredPair
-from infl.scores.contrasts import sum_pairs
+from infl.records import (
+    Array,
+    Estimate,
+    InputError,
+    OutcomeKind,
+    Outcomes,
+    OutcomeSource,
+    Reading,
+    ScoredPair,
+)
+from infl.scores.contrasts import Sums, sum_pairs
 
 PAIRS_AT_ONCE = 1 << 22
 
@@ -70,6 +79,48 @@ def influence_blocks(
         if reading != "held-out":
             estimate = _without_diagonal(estimate, rows, columns)
         yield columns, estimate
+
+
+def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -> Estimate:
+    """Cross-influence of every training example on all others together, read on the held-out examples.
+
+        total(i) = (n/m) * sum over j in H of xinf(i, j)
+
+    It is cross(S) of DESIGN.md for S = {i}: how many other examples' worth of correct predictions i is good for, were the
+    unseen population as large as D. Retained examples are left out of it, since a network that fits them is right on
+    them with or without i. A contrast is linear in the outcomes, so one pass over the sum of each model's outcomes
+    gives all totals: the matrix is never made, and the error counts the correlation between columns.
+
+    Returns an Estimate with arrays [n], in examples (`correct`) or log-odds times examples (`margin`); NaN where no model,
+    or every model, trained on the example. Single totals are noisy: the error grows with n.
+
+    Raises:
+        InputError: where there are no models or no held-out examples, or the outcome was not recorded.
+
+    Example:
+        >>> import numpy as np, infl
+        >>> masks = np.array([[True, False], [False, True], [True, False], [False, True]])
+        >>> teaches = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0], masks[:, 0]])
+        >>> infl.cross_influence_totals(teaches).value
+        array([ 2., -2.])
+    """
+    n_train, n_held_out = outcomes.n_train, outcomes.n_columns - outcomes.n_train
+    if not n_held_out:
+        raise InputError("cross-influence totals: these outcomes have no held-out columns to read it on")
+    total: Sums | None = None
+    origin = 0.0
+    for block in outcomes.blocks(slice(n_train, outcomes.n_columns)):
+        sums = block.of(outcome).sum(axis=1, dtype=np.float64) * (n_train / n_held_out)
+        if total is None:
+            origin = sums[0]  # a contrast does not feel where zero is, but the rounding of squares does
+        summed = Outcomes(block.masks, margin=(sums - origin)[:, None])
+        part = sum_pairs(summed, sources=np.arange(n_train), columns=slice(0, 1), reading="held-out", outcome="margin")
+        total = part if total is None else total + part
+    if total is None:
+        raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+    column = total.estimate(reading="held-out", outcome=outcome)
+    value, se, n_in, n_out = (getattr(column, name)[:, 0] for name in ("value", "se", "n_in", "n_out"))
+    return Estimate(value, se, n_in, n_out, "held-out", outcome)
 
 
 def strongest_pairs(

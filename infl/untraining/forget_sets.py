@@ -1,18 +1,28 @@
-"""Turns a JSON file, or a wish ("the 50 most memorized"), into forget sets.
+"""Turns a JSON file, or ids in memory, into forget sets, and back.
 
-Each generator says which regime its sets are meant to land in; only verification tells.
+Sets made from a wish ("the 50 most memorized") come from `generators`, and are at hand here under the same names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, Estimate, ForgetSet, InputError
+from infl.records import ForgetSet, InputError
+from infl.untraining.generators import class_set as class_set
+from infl.untraining.generators import cluster_set as cluster_set
+from infl.untraining.generators import clusters as clusters
+from infl.untraining.generators import memorized_set as memorized_set
+from infl.untraining.generators import neighbours_set as neighbours_set
+from infl.untraining.generators import random_set as random_set
+from infl.untraining.generators import share_of as share_of
+from infl.untraining.generators import varied_sets as varied_sets
 
 
 def read_forget_sets(path: str | Path, *, n_train: int) -> list[ForgetSet]:
@@ -71,79 +81,21 @@ def by_name(sets: Sequence[ForgetSet]) -> dict[str, Any]:
 
 
 def write_forget_sets(path: str | Path, sets: Sequence[ForgetSet]) -> None:
-    """Write sets as a forget file."""
-    try:
-        Path(path).write_text(json.dumps(by_name(sets)) + "\n")
-    except OSError as error:
-        raise InputError(f"forget file {path}: cannot be written: {error.strerror or error}") from error
+    """Write sets as a forget file; one that is there is replaced whole, or stays as it was.
 
-
-def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None = None) -> ForgetSet:
-    """`size` examples of D, every set equally likely. Meant for: no-op."""
-    _check_size(size, dataset.n_train, "D")
-    ids = np.random.RandomState(seed).permutation(dataset.n_train)[:size]
-    return _make(name or f"random {size}", ids)
-
-
-def class_set(dataset: Dataset, label: int, *, share: float = 1.0, seed: int = 0, name: str | None = None) -> ForgetSet:
-    """A class, or a random share of it. Meant for: spreading when whole, no-op for a small share."""
-    if not 0 <= label < dataset.n_classes:
-        raise InputError(f"class: expected 0..{dataset.n_classes - 1}, got {label}")
-    if not 0 < share <= 1:
-        raise InputError(f"share of a class: expected above 0 and at most 1, got {share}")
-    members = np.flatnonzero(dataset.y_train == label)
-    size = max(1, round(share * len(members)))
-    ids = np.random.RandomState(seed).permutation(members)[:size]
-    title = dataset.class_names[label]
-    return _make(name or (f"class {title}" if share == 1 else f"{share:.0%} of class {title}"), ids)
-
-
-def memorized_set(memorization: Estimate, size: int, *, highest: bool = True, name: str | None = None) -> ForgetSet:
-    """The `size` most (or least) memorized examples. Meant for: local when most, no-op when least."""
-    scores = np.where(np.isnan(memorization.value), -np.inf if highest else np.inf, memorization.value)
-    _check_size(size, len(scores), "D")
-    order = np.argsort(-scores if highest else scores, kind="stable")
-    return _make(name or f"{'highest' if highest else 'lowest'} memorization {size}", order[:size])
-
-
-def neighbours_set(dataset: Dataset, example: int, size: int, *, name: str | None = None) -> ForgetSet:
-    """A training example and those nearest to it in pixels, `size` in all. Meant for: no-op to spreading, by its size."""
-    if not 0 <= example < dataset.n_train:
-        raise InputError(f"example: expected an id of D (0..{dataset.n_train - 1}), got {example}")
-    _check_size(size, dataset.n_train, "D")
-    pixels = dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32)
-    distances = ((pixels - pixels[example]) ** 2).sum(axis=1)
-    distances[example] = -1.0
-    return _make(name or f"neighbours of {example}, {size}", np.argsort(distances, kind="stable")[:size])
-
-
-def varied_sets(dataset: Dataset, memorization: Estimate, *, seed: int = 0) -> list[ForgetSet]:
-    """Sets of different kinds and sizes to get to know a run by: what `infl demo` shows.
-
-    Sizes are shares of n, so that small data work too.
+    Raises:
+        InputError: where two sets have one name, or the file cannot be written.
     """
-    n = dataset.n_train
-    few, some, many = max(1, n // 100), max(2, n // 20), max(3, n // 10)
-    classes = np.random.RandomState(seed).permutation(dataset.n_classes)
-    first, second, third = (int(classes[k % dataset.n_classes]) for k in range(3))
-    ordered = memorized_set(memorization, n, name="all").ids if n < 2 else _by_memorization(memorization)
-    typical, atypical = int(ordered[len(ordered) // 2]), int(ordered[0])
-    return [
-        random_set(dataset, few, seed=seed),
-        random_set(dataset, some, seed=seed + 1),
-        random_set(dataset, many, seed=seed + 2),
-        memorized_set(memorization, some, highest=False),
-        memorized_set(memorization, few),
-        memorized_set(memorization, some),
-        memorized_set(memorization, many),
-        neighbours_set(dataset, typical, few),
-        neighbours_set(dataset, typical, some),
-        neighbours_set(dataset, atypical, some),
-        class_set(dataset, first, share=0.2, seed=seed),
-        class_set(dataset, first, share=0.8, seed=seed),
-        class_set(dataset, second),
-        class_set(dataset, third),
-    ]
+    content = json.dumps(by_name(sets)) + "\n"
+    path = os.path.realpath(path)  # the file, where the path is a link to it
+    try:
+        with open(f"{path}.partial", "w") as file:
+            file.write(content)
+        os.replace(f"{path}.partial", path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}.partial")
+        raise InputError(f"forget file {path}: cannot be written: {error.strerror or error}") from error
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,19 +105,6 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise InputError(f"the name {name!r} comes twice: give each set a name of its own")
         named[name] = entry
     return named
-
-
-def _by_memorization(memorization: Estimate) -> Array:
-    return np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")
-
-
-def _make(name: str, ids: Array) -> ForgetSet:
-    return ForgetSet(name, tuple(sorted(int(i) for i in ids)))
-
-
-def _check_size(size: int, available: int, where: str) -> None:
-    if not 1 <= size <= available:
-        raise InputError(f"size: expected 1..{available} examples of {where}, got {size}")
 
 
 def _check_ids(entry: Any, what: str, n_train: int) -> tuple[int, ...]:

@@ -1,9 +1,16 @@
-"""Generated sets are what their names say, and a forget file is read back as written or refused with the reason."""
+"""Generated sets are what their names say, and a forget file is read back as written or refused with the reason.
+
+A verdict is about the ids of a set and reported under its name: where the two part, the verdict is about something else.
+Every generator is therefore compared with a loop, or with the library it calls, on the same data.
+"""
 
 import json
+from inspect import getdoc
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 
 import infl
 from infl import forget_sets
@@ -46,6 +53,103 @@ def test_memorized_sets_hold_the_extremes_and_never_examples_without_a_score(dig
     assert 7 not in highest.ids + lowest.ids
 
 
+def test_shares_of_a_class_know_the_class_they_are_part_of(digits):
+    whole, half = forget_sets.class_set(digits, 3), forget_sets.class_set(digits, 3, share=0.5)
+    assert whole.concept is None
+    assert half.concept == whole.ids
+
+
+def test_a_larger_share_contains_every_smaller_one_of_its_seed_and_is_at_least_one_example():
+    whole = infl.ForgetSet("whole", tuple(range(5, 45)))
+    shares = [forget_sets.share_of(whole, share, seed=3) for share in (0.001, 0.25, 0.5, 1)]
+    assert [len(one) for one in shares] == [1, 10, 20, 40]
+    for smaller, larger in zip(shares, shares[1:], strict=False):
+        assert set(smaller.ids) < set(larger.ids)
+    assert {one.concept for one in shares} == {whole.ids}
+    assert forget_sets.share_of(whole, 0.5, seed=4).ids != shares[2].ids
+    assert shares[1].name == "25% of whole"
+
+
+def test_clusters_are_those_of_scikit_learn(digits):
+    kmeans: Any = KMeans
+    own = kmeans(7, n_init=1, random_state=5).fit_predict(digits.x_train.reshape(200, -1))
+    np.testing.assert_array_equal(forget_sets.clusters(digits, 7, seed=5), own)
+    for number in range(7):
+        found = forget_sets.cluster_set(digits, number, n_clusters=7, seed=5)
+        assert found.ids == tuple(np.flatnonzero(own == number))
+        assert found.name == f"cluster {number} of 7, seed 5"
+        assert found.concept is None
+        assert forget_sets.cluster_set(digits, example=found.ids[-1], n_clusters=7, seed=5) == found
+
+
+def test_clusters_of_features_are_those_of_the_features_and_not_of_the_pixels(digits):
+    features = np.random.RandomState(0).randn(200, 3) + 100 * (np.arange(200) % 4)[:, None]
+    labels = forget_sets.clusters(digits, 4, seed=1, features=features)
+    assert len(set(labels[:4].tolist())) == 4
+    np.testing.assert_array_equal(labels, np.tile(labels[:4], 50))
+    found = forget_sets.cluster_set(digits, example=9, n_clusters=4, seed=1, features=features)
+    assert found.ids == tuple(range(1, 200, 4))
+
+
+def test_bytes_are_clustered_as_the_numbers_that_models_see():
+    pixels = np.random.RandomState(0).randint(0, 256, size=(60, 4)).astype(np.uint8)
+    labels = np.arange(60) % 2
+    as_bytes = infl.from_arrays(pixels, labels, pixels, labels)
+    kmeans: Any = KMeans
+    own = kmeans(5, n_init=1, random_state=0).fit_predict(pixels.astype(np.float32) / 255)
+    np.testing.assert_array_equal(forget_sets.clusters(as_bytes, 5), own)
+
+
+def test_shares_of_a_cluster_know_the_cluster(digits):
+    whole = forget_sets.cluster_set(digits, 2, n_clusters=7, seed=5)
+    part = forget_sets.cluster_set(digits, 2, n_clusters=7, seed=5, share=0.3)
+    assert part == forget_sets.share_of(whole, 0.3, seed=5)
+    assert part.concept == whole.ids
+    assert len(part) == round(0.3 * len(whole))
+
+
+@pytest.mark.parametrize("highest", [True, False])
+@pytest.mark.parametrize("with_cross", [True, False])
+def test_memorized_sets_with_or_without_cross_come_from_thrice_as_many_extremes(memorization, highest, with_cross):
+    cross = np.random.RandomState(1).randn(200)
+    made = forget_sets.memorized_set(memorization, 10, highest=highest, cross=cross, with_cross=with_cross)
+    scored = [i for i in range(200) if i != 7]
+    pool = sorted(scored, key=lambda i: memorization.value[i], reverse=highest)[:30]
+    assert made.ids == tuple(sorted(sorted(pool, key=lambda i: cross[i], reverse=with_cross)[:10]))
+    assert made.name == f"{'highest' if highest else 'lowest'} memorization 10, {'high' if with_cross else 'low'} cross"
+
+
+def test_examples_without_cross_influence_come_last(memorization):
+    cross = np.full(200, np.nan)
+    pool = forget_sets.memorized_set(memorization, 30).ids
+    cross[list(pool[:12])] = np.arange(12)
+    for with_cross in (True, False):
+        made = forget_sets.memorized_set(memorization, 10, cross=cross, with_cross=with_cross)
+        assert made.ids == (pool[2:12] if with_cross else pool[:10])
+
+
+HALF: Any = 1.5
+GENERATORS = [
+    forget_sets.random_set,
+    forget_sets.class_set,
+    forget_sets.cluster_set,
+    forget_sets.memorized_set,
+    forget_sets.neighbours_set,
+    forget_sets.share_of,
+    forget_sets.varied_sets,
+    infl.planting.flip_labels,
+    infl.planting.plant_copies,
+    infl.planting.thin_cluster,
+    infl.planting.poison_patch,
+]
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_each_generator_says_the_regime_it_is_meant_for(generator):
+    said = (getdoc(generator) or "").partition("Meant for: ")[2].partition(".")[0]
+    assert any(regime in said for regime in ("no-op", "local", "spreading", "indirect", "all regimes"))
+
+
 def test_neighbours_are_the_nearest_in_pixels_by_a_loop(digits):
     chosen = forget_sets.neighbours_set(digits, 17, 9)
     distances = [float(((digits.x_train[17] - digits.x_train[i]) ** 2).sum()) for i in range(200)]
@@ -65,6 +169,28 @@ def test_a_written_file_is_read_back(tmp_path, digits):
     forget_sets.write_forget_sets(tmp_path / "f.json", sets)
     assert forget_sets.read_forget_sets(tmp_path / "f.json", n_train=200) == sets
     assert json.loads((tmp_path / "f.json").read_text())["part"] == {"ids": [1, 2], "concept": [1, 2, 3]}
+
+
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path):
+    path, sets = tmp_path / "f.json", [infl.ForgetSet("a", (1,))]
+    (tmp_path / "folder").mkdir()
+    forget_sets.write_forget_sets(path, sets)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="comes twice"):
+        forget_sets.write_forget_sets(path, [*sets, *sets])
+    with pytest.raises(InputError, match="cannot be written"):
+        forget_sets.write_forget_sets(tmp_path / "folder", sets)
+    with pytest.raises(InputError, match="cannot be written"):
+        forget_sets.write_forget_sets(tmp_path / "no" / "where.json", sets)
+    assert path.read_bytes() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["f.json", "folder"]
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "f.json")
+    forget_sets.write_forget_sets(tmp_path / "link.json", [infl.ForgetSet("a", (1,))])
+    assert (tmp_path / "link.json").is_symlink()
+    assert forget_sets.read_forget_sets(tmp_path / "f.json", n_train=9) == [infl.ForgetSet("a", (1,))]
 
 
 def test_arrays_of_ids_are_accepted_and_sorted():
@@ -114,8 +240,34 @@ def test_a_missing_file_is_named(tmp_path):
         lambda d, m: forget_sets.class_set(d, 1, share=0),
         lambda d, m: forget_sets.neighbours_set(d, 200, 5),
         lambda d, m: forget_sets.memorized_set(m, 0),
+        lambda d, m: forget_sets.memorized_set(m, 5, cross=m.value),
+        lambda d, m: forget_sets.memorized_set(m, 5, with_cross=True),
+        lambda d, m: forget_sets.memorized_set(m, 5, cross=m.value[:3], with_cross=True),
+        lambda d, m: forget_sets.random_set(d, 5, seed=-1),
+        lambda d, m: forget_sets.random_set(d, HALF),
+        lambda d, m: forget_sets.share_of(infl.ForgetSet("a", (1, 2)), 1.1),
+        lambda d, m: forget_sets.cluster_set(d, n_clusters=5),
+        lambda d, m: forget_sets.cluster_set(d, 1, example=1, n_clusters=5),
+        lambda d, m: forget_sets.cluster_set(d, 5, n_clusters=5),
+        lambda d, m: forget_sets.cluster_set(d, -1, n_clusters=5),
+        lambda d, m: forget_sets.cluster_set(d, example=200, n_clusters=5),
+        lambda d, m: forget_sets.cluster_set(d, 1, n_clusters=5, share=0),
+        lambda d, m: forget_sets.clusters(d, 0),
+        lambda d, m: forget_sets.clusters(d, 201),
+        lambda d, m: forget_sets.clusters(d, 5, seed=2**32),
+        lambda d, m: forget_sets.clusters(d, 5, features=np.zeros((199, 2))),
+        lambda d, m: forget_sets.clusters(d, 5, features=np.zeros(200)),
+        lambda d, m: forget_sets.clusters(d, 5, features=np.full((200, 2), np.nan)),
     ],
 )
 def test_generators_refuse_what_cannot_be(digits, memorization, call):
     with pytest.raises(InputError, match="expected"):
         call(digits, memorization)
+
+
+@pytest.mark.filterwarnings("default")  # a user's warnings are no errors
+def test_clusters_that_cannot_be_told_apart_are_refused(digits):
+    with pytest.raises(InputError, match="5 are more than there are distinct examples"):
+        forget_sets.clusters(digits, 5, features=np.arange(200)[:, None] % 3)
+    with pytest.raises(InputError, match="is all of D: ask for more"):
+        forget_sets.cluster_set(digits, 0, n_clusters=1)

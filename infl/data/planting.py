@@ -1,0 +1,376 @@
+"""Plants something in a dataset whose removal has a known cause: wrong labels, copies, a rare population, a backdoor.
+
+A dataset becomes a changed one and the set of training examples that carry what was planted. Ids of the examples that
+were there before stay as they are, but for `thin_cluster`, which takes examples away: thin before planting anything else.
+The planted dataset can be loaded from nowhere, so its `source` is empty; `write_npz` makes a file of it that can be.
+
+Each function says which regime its set is meant to land in; only verification tells. A set that taught the model something
+wrong is net harmless to forget: others gain. Its cross-influence is then negative, and it counts as local.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from infl.data.arrays import from_arrays
+from infl.records import Array, Dataset, ForgetSet, InputError
+
+Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
+
+CORNERS: tuple[Corner, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")
+MOST_CHANNELS = 4
+
+
+def flip_labels(
+    dataset: Dataset,
+    n_examples: int,
+    *,
+    to: int | None = None,
+    source_label: int | None = None,
+    avoid: Sequence[int] | Array = (),
+    seed: int = 0,
+    name: str | None = None,
+) -> tuple[Dataset, ForgetSet]:
+    """Give `n_examples` training examples another class, drawn with one seed so that more contain fewer.
+
+    Meant for: local, the loss of labels that only these examples teach. With both `source_label` and `to` it is one
+    systematic confusion; forgetting it gives held-out examples of that class back, a gain, and is local all the same.
+
+    Args:
+        dataset: where to plant.
+        n_examples: examples to flip, 1 to as many as can be.
+        to: the class they get; None draws one of the other classes for each.
+        source_label: the class they are taken from; None takes them from any (but `to`).
+        avoid: ids to leave as they are, such as those planted before.
+        seed: of the draw, 0 to 2**32 - 1.
+        name: of the set.
+
+    Returns:
+        The dataset with new labels [n], pixels untouched, and the set of the flipped examples.
+
+    Raises:
+        InputError: where a class is none of the dataset's, there are fewer examples to flip, or a class would be left
+            without examples.
+
+    Example:
+        >>> import infl
+        >>> digits = infl.load("digits")
+        >>> planted, flipped = flip_labels(digits, 5, source_label=3, to=8)
+        >>> flipped.name, digits.y_train[list(flipped.ids)], planted.y_train[list(flipped.ids)]
+        ('5 of class 3 labelled 8', array([3, 3, 3, 3, 3], dtype=int32), array([8, 8, 8, 8, 8], dtype=int32))
+    """
+    random = _random(seed)
+    labels = dataset.y_train.copy()
+    may = np.ones(len(labels), bool)
+    may[_ids("avoid", avoid, dataset.n_train)] = False
+    title = f"{n_examples} flipped"
+    if source_label is not None:
+        may &= labels == _label("source_label", source_label, dataset)
+        title = f"{n_examples} of class {dataset.class_names[source_label]} flipped"
+    if to is not None:
+        if to == source_label:
+            raise InputError(f"to: expected a class other than source_label, got {to} for both")
+        may &= labels != _label("to", to, dataset)
+        title = f"{title.removesuffix(' flipped')} labelled {dataset.class_names[to]}"
+    candidates = np.flatnonzero(may)
+    _count("n_examples", n_examples, 1, len(candidates), "the examples that can be flipped")
+    chosen = random.permutation(candidates)[:n_examples]
+    # A step of 1..c-1 around the classes never ends where it began.
+    steps = random.randint(1, dataset.n_classes, size=n_examples)
+    labels[chosen] = (labels[chosen] + steps) % dataset.n_classes if to is None else to
+    return _changed(dataset, y_train=labels), _set(name or title, chosen)
+
+
+def plant_copies(
+    dataset: Dataset,
+    example: int,
+    n_copies: int,
+    *,
+    flipped: bool = False,
+    noise: float = 0.0,
+    seed: int = 0,
+    name: str | None = None,
+) -> tuple[Dataset, ForgetSet]:
+    """Append copies of a training example to D; the set holds the example and all its copies.
+
+    Meant for: no-op for a typical example, since its neighbours teach it too, and local for an atypical or flipped one,
+    whose copies cover for each other, so that no part of the set shows what forgetting all of it does.
+
+    Args:
+        dataset: where to plant.
+        example: id of the training example.
+        n_copies: copies to add, at least 1; ids n .. n+n_copies-1.
+        flipped: whether the example and its copies carry one other label, drawn at random.
+        noise: standard deviation of Gaussian noise on the pixels of the copies (not the example), in the units that
+            infl trains on (uint8 counts as divided by 255); 0 leaves them equal. The result is clipped to the range of
+            the training pixels (uint8: 0 to 255, rounded).
+        seed: of label and noise, 0 to 2**32 - 1.
+        name: of the set.
+
+    Returns:
+        The dataset with n + n_copies training examples; `train_ids` of the copies are that of the example.
+
+    Raises:
+        InputError: where the example is not in D, or a number is out of its range.
+
+    Example:
+        >>> import infl
+        >>> planted, copies = plant_copies(infl.load("digits"), 17, 3)
+        >>> planted.n_train, copies.ids
+        (1003, (17, 1000, 1001, 1002))
+    """
+    random = _random(seed)
+    n = dataset.n_train
+    _count("example", example, 0, n - 1, "the ids of D")
+    if _whole("n_copies", n_copies) < 1:
+        raise InputError(f"n_copies: expected at least 1, got {n_copies}")
+    if not 0 <= noise < np.inf:
+        raise InputError(f"noise: expected a finite standard deviation of at least 0, got {noise}")
+    label = int(dataset.y_train[example])
+    if flipped:
+        label = (label + random.randint(1, dataset.n_classes)) % dataset.n_classes
+    copies = np.repeat(dataset.x_train[[example]], n_copies, axis=0)
+    if noise > 0:
+        copies = _noisy(copies, noise, dataset.x_train, random)
+    labels = np.concatenate([dataset.y_train, np.full(n_copies, label, np.int32)])
+    labels[example] = label
+    planted = _changed(
+        dataset,
+        x_train=np.concatenate([dataset.x_train, copies]),
+        y_train=labels,
+        train_ids=np.concatenate([dataset.train_ids, np.repeat(dataset.train_ids[[example]], n_copies)]),
+    )
+    title = f"{example} and {n_copies} {'near-copies' if noise else 'copies'}{', flipped' if flipped else ''}"
+    return planted, _set(name or title, [example, *range(n, n + n_copies)])
+
+
+def thin_cluster(
+    dataset: Dataset, members: Sequence[int] | Array, n_kept: int, *, seed: int = 0, name: str | None = None
+) -> tuple[Dataset, ForgetSet]:
+    """Leave `n_kept` random ones of these training examples in D: a rare sub-population.
+
+    Examples of the population stay among the held-out ones, where forgetting the last of it shows. All ids above the
+    first one removed shift: thin before planting anything else, and make other forget sets from the thinned dataset.
+
+    Meant for: spreading, from a few examples, since those that are left teach the model their whole population.
+
+    Args:
+        dataset: where to thin.
+        members: ids of the population in D, such as those of a cluster, distinct.
+        n_kept: how many of them stay, 1 to all.
+        seed: of the draw, 0 to 2**32 - 1; with one seed more contain fewer.
+        name: of the set.
+
+    Returns:
+        The dataset with n - len(members) + n_kept training examples (`train_ids` tell which), and the set of those that
+        were kept, in the ids of the new dataset.
+
+    Raises:
+        InputError: where members are not distinct ids of D, or the thinned dataset lacks a class or holds nothing else.
+
+    Example:
+        >>> import infl
+        >>> digits = infl.load("digits")
+        >>> thinned, rare = thin_cluster(digits, infl.forget_sets.class_set(digits, 4).ids, 5)
+        >>> thinned.n_train, len(rare), set(thinned.y_train[list(rare.ids)].tolist())
+        (911, 5, {4})
+    """
+    random = _random(seed)
+    population = _ids("members", members, dataset.n_train)
+    _count("n_kept", n_kept, 1, len(population), "the members")
+    if len(population) == dataset.n_train:
+        raise InputError("members: expected a part of D, got all of it: nothing would be left beside the population")
+    kept = random.permutation(population)[:n_kept]
+    stay = np.ones(dataset.n_train, bool)
+    stay[population] = False
+    stay[kept] = True
+    thinned = _changed(
+        dataset, x_train=dataset.x_train[stay], y_train=dataset.y_train[stay], train_ids=dataset.train_ids[stay]
+    )
+    new_ids = np.cumsum(stay) - 1
+    return thinned, _set(name or f"rare, {n_kept} of {len(population)}", new_ids[kept])
+
+
+def poison_patch(
+    dataset: Dataset,
+    n_examples: int,
+    *,
+    label: int,
+    size: int = 3,
+    corner: Corner = "bottom-right",
+    avoid: Sequence[int] | Array = (),
+    seed: int = 0,
+    name: str | None = None,
+    n_held_out: int = 0,
+) -> tuple[Dataset, ForgetSet]:
+    """Stamp a bright square into images of other classes and label them `label`: a backdoor.
+
+    Meant for: local, since clean images never show the patch. With `n_held_out` the backdoor can be seen: stamped
+    held-out images under their true labels, which untraining the set gives back, a gain.
+
+    Args:
+        dataset: of images [h, w] or [h, w, channels], at most 4 channels.
+        n_examples: training images to poison, 1 to as many as have another label.
+        label: the class they get.
+        size: side of the square in pixels.
+        corner: where it sits: top-left, top-right, bottom-left or bottom-right.
+        avoid: ids to leave as they are, such as those planted before.
+        seed: of the draw, 0 to 2**32 - 1; with one seed more contain fewer.
+        name: of the set.
+        n_held_out: stamped copies of held-out images of other classes to append to H.
+
+    Returns:
+        The dataset and the set of the poisoned examples. The square is 255, or the largest float of the training pixels.
+
+    Raises:
+        InputError: where examples are no images, the patch does not fit, there are fewer examples to poison, or a class
+            would be left without examples.
+
+    Example:
+        >>> import infl
+        >>> planted, poisoned = poison_patch(infl.load("digits"), 20, label=0, size=2, n_held_out=100)
+        >>> planted.n_held_out, planted.x_train[poisoned.ids[0], -2:, -2:].min()
+        (897, np.float32(1.0))
+    """
+    random = _random(seed)
+    where = _patch(dataset, size, corner)
+    _label("label", label, dataset)
+    may = dataset.y_train != label
+    may[_ids("avoid", avoid, dataset.n_train)] = False
+    _count("n_examples", n_examples, 1, int(may.sum()), "the training examples that can be poisoned")
+    held_out = np.flatnonzero(dataset.y_held_out != label)
+    _count("n_held_out", n_held_out, 0, len(held_out), "the held-out examples of other classes")
+    chosen = random.permutation(np.flatnonzero(may))[:n_examples]
+    shown = random.permutation(held_out)[:n_held_out]
+
+    bright = 255 if dataset.x_train.dtype == np.uint8 else dataset.x_train.max()
+    pixels, labels = dataset.x_train.copy(), dataset.y_train.copy()
+    pixels[(chosen[:, None, None], *where)] = bright
+    labels[chosen] = label
+    stamped = dataset.x_held_out[shown]
+    stamped[(slice(None), *where)] = bright
+    planted = _changed(
+        dataset,
+        x_train=pixels,
+        y_train=labels,
+        x_held_out=np.concatenate([dataset.x_held_out, stamped]),
+        y_held_out=np.concatenate([dataset.y_held_out, dataset.y_held_out[shown]]),
+        held_out_ids=np.concatenate([dataset.held_out_ids, dataset.held_out_ids[shown]]),
+    )
+    return planted, _set(name or f"{n_examples} poisoned as {dataset.class_names[label]}", chosen)
+
+
+def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
+    """Write a dataset as a `.npz` file that `infl.load` reads; `train_ids` are not kept: the file is a new source.
+
+    Raises:
+        InputError: where the path does not end in .npz, something is there already, or it cannot be written.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    if not path.lower().endswith(".npz"):
+        raise InputError(f"{path}: expected a path that ends in .npz, since that is how infl tells such files")
+    arrays = {
+        "x_train": dataset.x_train,
+        "y_train": dataset.y_train,
+        "x_test": dataset.x_held_out,
+        "y_test": dataset.y_held_out,
+        "class_names": np.array(dataset.class_names, dtype=np.str_),
+    }
+    try:
+        with open(path, "xb") as file:
+            try:
+                np.savez(file, **arrays)
+            except BaseException:
+                os.unlink(path)
+                raise
+    except FileExistsError as error:
+        raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _noisy(copies: Array, noise: float, pixels: Array, random: np.random.RandomState) -> Array:
+    noise_drawn = random.normal(0.0, noise, size=copies.shape)
+    if copies.dtype == np.uint8:
+        return np.clip(np.rint(copies + 255 * noise_drawn), 0, 255).astype(np.uint8)
+    return np.clip(copies + noise_drawn, pixels.min(), pixels.max()).astype(np.float32)
+
+
+def _patch(dataset: Dataset, size: int, corner: Corner) -> tuple[slice, slice]:
+    """Rows and columns of the square."""
+    shape = dataset.x_train.shape[1:]
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > MOST_CHANNELS):
+        raise InputError(
+            f"poison_patch: expected images [h, w] or [h, w, channels] with at most {MOST_CHANNELS} channels, "
+            f"got examples of shape {shape}; reshape them, or plant flipped labels instead"
+        )
+    if corner not in CORNERS:
+        raise InputError(f"corner: expected one of {', '.join(CORNERS)}; got {corner!r}")
+    _count("size", size, 1, min(shape[:2]), "the pixels of the shorter side")
+    rows, columns = corner.split("-")
+    return (
+        slice(size) if rows == "top" else slice(shape[0] - size, None),
+        slice(size) if columns == "left" else slice(shape[1] - size, None),
+    )
+
+
+def _changed(dataset: Dataset, **changes: Any) -> Dataset:
+    """The dataset with other arrays, checked like any that comes in."""
+    counts = np.bincount(changes.get("y_train", dataset.y_train), minlength=dataset.n_classes)
+    lost = [dataset.class_names[label] for label in np.flatnonzero(counts == 0)[:5]]
+    if lost:
+        raise InputError(
+            f"planting leaves no training example of class {', '.join(lost)}: every class needs one; change fewer"
+        )
+    names = ("x_train", "y_train", "x_held_out", "y_held_out", "train_ids", "held_out_ids", "class_names", "name")
+    # No source: what it names is the dataset before.
+    return from_arrays(**{**{name: getattr(dataset, name) for name in names}, **changes}, source="")
+
+
+def _set(name: str, ids: Sequence[int] | Array) -> ForgetSet:
+    return ForgetSet(name, tuple(sorted(int(i) for i in ids)))
+
+
+def _random(seed: int) -> np.random.RandomState:
+    if not 0 <= _whole("seed", seed) < 2**32:
+        raise InputError(f"seed: expected 0 to 2**32 - 1, got {seed}")
+    return np.random.RandomState(seed)
+
+
+def _label(what: str, label: int, dataset: Dataset) -> int:
+    return _count(what, label, 0, dataset.n_classes - 1, "the classes")
+
+
+def _ids(what: str, given: Sequence[int] | Array, n_train: int) -> Array:
+    array = np.asarray(given)
+    if array.size == 0:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(f"{what}: expected a list of whole numbers, got {array.dtype} of shape {array.shape}")
+    ids = np.unique(array)
+    if len(ids) < len(array):
+        raise InputError(f"{what}: expected distinct ids, got {len(array) - len(ids)} of them again; name each once")
+    if ids[0] < 0 or ids[-1] >= n_train:
+        raise InputError(f"{what}: expected ids of D (0..{n_train - 1}), got {ids[0]}..{ids[-1]}")
+    return ids
+
+
+def _count(what: str, given: int, low: int, high: int, of: str) -> int:
+    number = _whole(what, given)
+    if high < low:
+        raise InputError(f"{what}: got {given}, but {of} are none")
+    if not low <= number <= high:
+        raise InputError(f"{what}: expected {low} to {high}, {of}, got {given}")
+    return number
+
+
+def _whole(what: str, given: int) -> int:
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise InputError(f"{what}: expected a whole number, got {given!r}") from None
