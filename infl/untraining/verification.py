@@ -1,10 +1,50 @@
-"""Turns models of D and models retrained on D\\S with the same keys into the measured effect of untraining S."""
+"""Turns models of D and models retrained on D\\S with the same keys into the measured effect of untraining S.
+
+It also says when enough models of D\\S have been retrained: after a few, and each time that their number has doubled, the
+effects so far are judged (`looks_at`), and a set whose regime has become clear (`is_clear`) needs no more.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from infl.records import Effects, ForgetSet, InputError, Outcomes
+from infl.records import Effects, ForgetSet, InputError, Outcomes, Thresholds
+from infl.untraining.regimes import judge
+
+FEWEST_BEFORE_A_LOOK = 4  # replicates; `judge` knows no error with fewer
+
+
+def looks_at(n_models: int, *, stop: float | None, first: int) -> list[int]:
+    """Numbers of models at which a set is judged: `first`, twice as many, and so on, and at last `n_models`.
+
+    stop: the probability of its regime at which a set gets no more models; None for a single look, with all of them.
+
+    Raises:
+        InputError: for a number out of its range.
+
+    Example:
+        >>> looks_at(100, stop=0.95, first=16)
+        [16, 32, 64, 100]
+    """
+    if stop is not None and not 0 < stop < 1:
+        raise InputError(
+            f"stop: expected a probability above 0 and below 1, or None (--stop 1) to train all, got {stop}"
+        )
+    if first < FEWEST_BEFORE_A_LOOK:
+        raise InputError(f"first: expected at least {FEWEST_BEFORE_A_LOOK} models before the first look, got {first}")
+    looks = []
+    while stop is not None and first < n_models:
+        looks.append(first)
+        first *= 2
+    return [*looks, n_models]
+
+
+def is_clear(effects: Effects, thresholds: Thresholds, stop: float | None) -> bool:
+    """Whether a regime is as probable as `stop` and as the thresholds ask for, whichever is more."""
+    if stop is None:
+        return False
+    # Where errors are unknown the probabilities are NaN, and NaN is not at least anything.
+    return max(judge(effects, thresholds).probability.values()) >= max(stop, thresholds.probability)
 
 
 def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes) -> Effects:
