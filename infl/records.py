@@ -125,7 +125,7 @@ class Groups:
 
     def fingerprint(self) -> str:
         """SHA-256 of names and tables."""
-        digest = hashlib.sha256(repr((self.names, self.tables.shape)).encode())
+        digest = hashlib.sha256(repr((tuple(map(str, self.names)), self.tables.shape)).encode())
         digest.update(np.ascontiguousarray(self.tables, dtype=np.int32).data)
         return digest.hexdigest()
 
@@ -261,6 +261,9 @@ class Effects:
         are kept. Measured effects have one replicate per seed, predicted ones one per group of models.
     source: `retrained`, or the name of the predictor.
     n_models: models the effects rest on.
+    covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then `effect` and
+        `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
+    covered: largest share of S that a model left out at once, for predictors to which that matters.
     """
 
     forget_set: ForgetSet
@@ -270,6 +273,8 @@ class Effects:
     replicates: Array
     source: str
     n_models: int
+    covariance: Array | None = None
+    covered: float = math.nan
 
 
 @dataclass(frozen=True)

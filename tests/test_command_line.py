@@ -29,7 +29,7 @@ N_TRAIN, N_HELD_OUT, N_MODELS, N_REFERENCES = 60, 30, 40, 8
 N_COLUMNS = N_TRAIN + N_HELD_OUT
 DATA = ["digits", "--n-train", str(N_TRAIN), "--n-held-out", str(N_HELD_OUT)]
 ALGORITHM = ["--epochs", "2", "--hidden", "8", "--batch-size", "20", "--block-size", "4"]
-SETTINGS = [*ALGORITHM, "--fraction", "0.6"]  # none of them what `infl train` takes by itself
+SETTINGS = [*ALGORITHM, "--design", "balanced", "--fraction", "0.6"]  # none of them what `infl train` takes by itself
 AMOUNT = ["--models", str(N_MODELS), "--references", str(N_REFERENCES)]
 FORGET: dict[str, Any] = {"a third": list(range(0, 60, 3)), "a dozen": {"ids": list(range(30, 42)), "concept": None}}
 IDS = {"a third": list(range(0, 60, 3)), "a dozen": list(range(30, 42))}
@@ -232,7 +232,8 @@ def test_people_are_told_what_to_do_next(run: Path, capsys: pytest.CaptureFixtur
 
 def test_plan_writes_its_numbers(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    assert main(["plan", *DATA, *ALGORITHM, "--target-se", "0.07", "--references", "5", "--json", str(path)]) == 0
+    asked = ["--design", "balanced", "--target-se", "0.07", "--references", "5"]
+    assert main(["plan", *DATA, *ALGORITHM, *asked, "--json", str(path)]) == 0
     content = json.loads(path.read_text())
     assert content["n_models"] == 250  # 0.25 / (0.21 * 0.0049) = 242.95, in whole periods of 10
     assert content["n_bytes"] == 255 * (8 + 12 + 2 * N_COLUMNS)
@@ -264,6 +265,8 @@ def test_a_run_is_extended_without_naming_its_data_and_settings(run: Path) -> No
         (["--optimizer", "adam"], "algorithm.optimizer is 'sgd' in the run, 'adam' asked for"),
         (["--fraction", "0.5"], "design.fraction is 0.6 in the run, 0.5 asked for"),
         (["--design", "paired"], "design.kind is 'balanced' in the run, 'paired' asked for"),
+        (["--design", "grouped"], "design.kind is 'balanced' in the run, 'grouped' asked for"),
+        (["--grouped-share", "0.3"], "--grouped-share is a setting of design grouped, and the design is balanced"),
         (["--seed", "3"], "seed is 0 in the run, 3 asked for"),
     ],
 )
@@ -274,6 +277,172 @@ def test_another_setting_is_refused_with_both_values(
     assert main(["train", "--run", str(run), *AMOUNT, *option]) == 2
     assert said in refusal(capsys)
     assert snapshot(run) == before
+
+
+# Groups and covered sets
+
+
+USERS = {"ann": list(range(8)), "bob": [40, 41, 42], "carol": []}
+COVER = {"every fifth": list(range(0, 60, 5)), "two": {"ids": [8, 9], "concept": None}}
+GROUPED = ["--grouped-share", "0.25", "--models", "20", "--references", "2", "--cover-models", "3"]
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder made with a file of groups and a file of sets to cover, which lie beside it."""
+    folder = tmp_path_factory.mktemp("grouped")
+    (folder / "users.json").write_text(json.dumps(USERS))
+    (folder / "cover.json").write_text(json.dumps(COVER))
+    files = ["--groups", str(folder / "users.json"), "--cover", str(folder / "cover.json")]
+    content = ["--json", str(folder / "train.json")]
+    assert main(["train", *DATA, *ALGORITHM, *GROUPED, *files, "--run", str(folder / "run"), *content]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def grouped_run(grouped: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(grouped, tmp_path / "run")
+
+
+def covering(run: Path) -> str:
+    (name,) = [name for name in infl.open_run(run).collections() if name.startswith("cover-")]
+    return name
+
+
+def test_train_leaves_out_the_groups_of_the_file_and_covers_the_sets(grouped: Path) -> None:
+    run, content = infl.open_run(grouped), read(grouped.parent, "train")
+    counts = {name: collection["complete"] for name, collection in content["collections"].items()}
+    assert counts == {"design": 15, "grouped": 5, "full": 2, covering(grouped): 6}
+    design = content["design"]
+    assert (design["kind"], design["fraction"], design["grouped_share"]) == ("grouped", [0.7, 0.97], 0.25)
+    assert design["groups"]["names"] == ["labels", "10 clusters", "users"]
+    users = run.groups("grouped").tables[2]
+    assert [np.flatnonzero(users == k).tolist() for k in range(users.max() + 1)] == [USERS["ann"], USERS["bob"]]
+    assert run.groups(covering(grouped)).names == ("every fifth", "two")
+    masks = run.outcomes(covering(grouped)).load().masks
+    for first, ids in enumerate((COVER["every fifth"], COVER["two"]["ids"])):  # sets take turns
+        assert not masks[first::2][:, ids].all(axis=1).any()
+
+
+def test_the_same_command_again_trains_nothing(grouped_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("id,user\n" + "".join(f"{i},{u}\n" for u, ids in USERS.items() for i in ids))
+    (tmp_path / "cover.json").write_text(json.dumps(COVER))
+    before = (grouped_run / "journal.jsonl").read_bytes()
+    for files in ([], ["--groups", str(tmp_path / "users.csv")], ["--cover", str(tmp_path / "cover.json")]):
+        assert main(["train", "--run", str(grouped_run), *GROUPED, *files]) == 0
+        assert main(["train", *DATA, *ALGORITHM, "--run", str(grouped_run), *GROUPED, *files]) == 0
+    assert (grouped_run / "journal.jsonl").read_bytes() == before
+
+
+def test_a_grouped_run_grows_and_covers_more(grouped_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "cover.json").write_text(json.dumps(COVER))
+    more = ["--models", "24", "--references", "2", "--cover", str(tmp_path / "cover.json"), "--cover-models", "4"]
+    before = infl.open_run(grouped_run)
+    assert main(["train", "--run", str(grouped_run), *more]) == 0
+    after = infl.open_run(grouped_run)
+    assert {name: len(after.complete(name)) for name in after.collections()} == {
+        **{"design": 18, "grouped": 6, "full": 2},
+        covering(grouped_run): 8,
+    }
+    for name in before.collections():
+        kept, old = after.outcomes(name, before.complete(name)).load(), before.outcomes(name).load()
+        np.testing.assert_array_equal(kept.masks, old.masks)
+        np.testing.assert_array_equal(kept.margin, old.margin)
+
+
+def test_inspect_says_what_each_kind_of_models_is_for(grouped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--run", str(grouped)]) == 0
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    sha = covering(grouped).removeprefix("cover-")
+    for beginning in ("of random subsets 15 0 0", "leaving out groups 5 0 0", f"covering sets {sha[:6]} 6 0 0"):
+        assert sum(row.startswith(beginning) for row in rows) == 1, rows
+    assert not any(sha in row for row in rows)
+
+
+def test_scores_without_uniform_models_are_refused(grouped_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a run with `--grouped-share 1` holds: every model has left out groups."""
+    path = grouped_run / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if b'"collection":"design"' not in line))
+    assert main(["scores", "--run", str(grouped_run)]) == 2
+    assert "Traceback" not in refusal(capsys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["--groups", "{users}"], "users.json: expected ids of D (0..59), got 60"),
+        (["--groups", "{cover}"], 'cover.json: expected an object {"group": [ids], ...}'),
+        (["--groups", "{nowhere}"], "cannot be read: No such file or directory"),
+        (["--groups", "{here}"], "cannot be read: Is a directory"),
+        (["--groups", "{good}", "--design", "uniform"], "by design grouped, and the design is uniform"),
+        (["--cover", "{users}"], "set 'ann' names id 60, outside D (0..59)"),
+        (["--cover", "{nowhere}"], "cannot be read: No such file or directory"),
+        (["--cover", "{good}", "--cover-models", "0"], "models for each covered set: expected at least 1, got 0"),
+        (["--cover", "{good}", "--cover-models", "-2"], "expected at least 1, got -2"),
+        (["--grouped-share", "0"], "grouped_share: expected a share above 0 and at most 1, got 0.0"),
+        (["--grouped-share", "1.5"], "grouped_share: expected a share above 0 and at most 1, got 1.5"),
+        (["--grouped-share", "nan"], "grouped_share: expected a share above 0 and at most 1, got nan"),
+        (["--grouped-share", "0.5", "--design", "uniform"], "--grouped-share is a setting of design grouped"),
+        (["--design", "grouped", "--fraction", "1"], "fraction: expected a share above 0 and below 1"),
+    ],
+)
+@pytest.mark.parametrize("where", ["a new run", "a run that exists"])
+def test_mistakes_about_groups_and_cover_are_refused(
+    grouped_run: Path,
+    tmp_path: Path,
+    where: str,
+    settings: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {name: tmp_path / f"{name}.json" for name in ("users", "cover", "good")}
+    for name, content in (("users", {"ann": [3, 60]}), ("cover", COVER), ("good", {"ann": [3, 4]})):
+        places[name].write_text(json.dumps(content))
+    places |= {"nowhere": tmp_path / "no" / "where", "here": tmp_path}
+    options = [setting.format(**places) if setting.startswith("{") else setting for setting in settings]
+    before = snapshot(grouped_run)
+    command = ["train", *DATA, "--run", str(tmp_path / "new")]
+    if where == "a run that exists":
+        command = ["train", "--run", str(grouped_run), "--models", "21"]
+    assert main([*command, *options]) == 2
+    assert said in refusal(capsys)
+    assert not (tmp_path / "new").exists()
+    assert snapshot(grouped_run) == before
+
+
+def test_other_groups_than_those_of_the_run_are_refused(
+    grouped_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "users.json").write_text(json.dumps({**USERS, "bob": [40, 41]}))
+    before = snapshot(grouped_run)
+    command = ["train", "--run", str(grouped_run), *GROUPED]
+    assert main([*command, "--groups", str(tmp_path / "users.json")]) == 2
+    assert "was made with other groups: continue it without naming any, or choose another folder" in refusal(capsys)
+    assert main([*command, "--grouped-share", "0.5"]) == 2
+    assert "design.grouped_share is 0.25 in the run, 0.5 asked for" in refusal(capsys)
+    assert snapshot(grouped_run) == before
+
+
+@pytest.mark.parametrize("option", ["--groups", "--cover"])
+def test_a_file_without_data_to_fit_it_to_is_refused(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sets.json").write_text(json.dumps({"a": [1, 2]}))
+    assert main(["train", "--run", str(tmp_path / "new"), option, str(tmp_path / "sets.json")]) == 2
+    assert "is not a run yet: name the data set to train on" in refusal(capsys)
+
+
+@pytest.mark.parametrize("command", ["train", "verify"])
+def test_a_run_whose_groups_are_damaged_names_the_file(
+    grouped_run: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "forget.json").write_text(json.dumps({"a": [1, 2]}))
+    path = grouped_run / "groups" / "grouped.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    options = ["--forget", str(tmp_path / "forget.json")] if command == "verify" else []
+    assert main([command, "--run", str(grouped_run), *options]) == 2
+    assert "groups/grouped.npz is missing or damaged" in refusal(capsys)
 
 
 # Mistakes
@@ -520,7 +689,10 @@ def test_a_folder_that_is_no_run_or_damaged_is_refused(
     assert snapshot(run) == before
 
 
-def test_training_into_a_folder_of_other_things_leaves_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_into_a_folder_of_other_things_leaves_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("models are trained first"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "data.npz").write_text("precious")
     assert main(["train", *DATA, "--run", str(tmp_path / "mine")]) == 2
@@ -606,13 +778,18 @@ def test_nothing_heavy_is_loaded_for_help_or_a_mistyped_option(arguments: list[s
     assert done.stdout.splitlines()[-1] == f"{0 if '--help' in arguments else 2} []"
 
 
-def test_a_range_of_fractions_draws_uniform_subsets(tmp_path: Path) -> None:
-    """Balanced subsets have one size: a range needs no `--design uniform` beside it."""
-    arguments = ["--n-train", "60", "--n-held-out", "30", "--epochs", "1", "--models", "40", "--references", "0"]
-    assert main(["train", "digits", *arguments, "--fraction", "0.5:0.9", "--run", str(tmp_path / "run")]) == 0
+@pytest.mark.parametrize("kind", ["grouped", "uniform"])
+def test_subsets_have_the_sizes_of_a_range_of_fractions(tmp_path: Path, kind: str) -> None:
+    """`grouped` is what is drawn where no design is named; it needs none beside a range."""
+    arguments = [*ALGORITHM, "--models", "60", "--references", "0", "--fraction", "0.5:0.9"]
+    named = [] if kind == "grouped" else ["--design", kind]
+    assert main(["train", *DATA, *arguments, *named, "--run", str(tmp_path / "run")]) == 0
     run = infl.open_run(tmp_path / "run")
-    assert run.manifest["design"] == {"kind": "uniform", "fraction": [0.5, 0.9]}
-    sizes = run.outcomes("design").load().masks.sum(axis=1)
-    assert sizes.min() >= 30
-    assert sizes.max() <= 54
-    assert len(set(sizes.tolist())) > 8
+    assert (run.manifest["design"]["kind"], run.manifest["design"]["fraction"]) == (kind, [0.5, 0.9])
+    n_models = {"design": 30, "grouped": 30} if kind == "grouped" else {"design": 60}
+    assert {name: len(run.complete(name)) for name in run.collections()} == n_models
+    for name in n_models:
+        sizes = run.outcomes(name).load().masks.sum(axis=1)
+        assert sizes.min() >= 30
+        assert sizes.max() <= 54
+        assert len(set(sizes.tolist())) > 8

@@ -103,13 +103,15 @@ def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(undisturbed: i
     _, errors = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, errors
     run = infl.open_run(folder)
-    for collection, n_models in (("design", N_MODELS), ("full", N_REFERENCES)):
+    halves = {"design": N_MODELS // 2, "grouped": N_MODELS // 2}  # of the design that infl takes by itself
+    for collection, n_models in {**halves, "full": N_REFERENCES}.items():
         assert run.outcomes(collection).models == tuple(range(n_models))
         assert_equal(run, undisturbed, collection)
     times_trained = Counter(
         (block["collection"], model) for block in blocks_in_journal(folder) for model in block["models"]
     )
     assert set(times_trained.values()) == {1}
+    assert run.groups("grouped") == undisturbed.groups("grouped")
 
 
 def test_ctrl_c_ends_with_130_and_a_run_that_can_be_used(undisturbed: infl.Run, tmp_path: Path) -> None:
@@ -121,6 +123,6 @@ def test_ctrl_c_ends_with_130_and_a_run_that_can_be_used(undisturbed: infl.Run, 
     assert "what is complete is kept: run the same command again" in errors
     assert "Traceback" not in errors
     run = infl.open_run(tmp_path / "run")
-    assert 2 * BLOCK <= len(run.complete("design")) < N_MODELS
+    assert 2 * BLOCK <= sum(len(run.complete(name)) for name in ("design", "grouped")) < N_MODELS
     assert_equal(run, undisturbed, "design")
     assert np.isfinite(infl.memorization(run.outcomes("design")).value).any()

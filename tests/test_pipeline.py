@@ -3,7 +3,8 @@
 Runs last for days, so they are extended, continued elsewhere and verified again with more models; a result may depend on
 none of this, and nothing may be paid for twice. Most tests therefore do the same thing in two ways and compare the outcomes
 bit for bit, or read the journal, where every model that was ever trained has its line. The network is linear, since it
-compiles fastest.
+compiles fastest; the design balanced, since all of its models are in one collection, but where the collections of grouped
+runs and of covered sets are the matter.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +27,11 @@ import numpy as np
 import pytest
 
 import infl
-from infl.records import Array, Dataset, ForgetSet, InputError, Verdict
-from infl.store import Run, name_of_leave_out, open_run
+from infl.records import Array, Dataset, ForgetSet, Groups, InputError, Verdict
+from infl.store import Run, name_of_cover, name_of_leave_out, open_run
 from infl.training.algorithm import train_model
-from infl.training.subsets import draw_masks
+from infl.training.grouping import make_groups
+from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import predict_additive
 
 LINEAR = infl.Network(
@@ -38,6 +41,7 @@ LINEAR = infl.Network(
 )
 ALGORITHM = infl.Algorithm(network=LINEAR, epochs=2, batch_size=20)
 LAYOUT = infl.Layout(models_per_device=4)
+BALANCED = Design("balanced", 0.7)
 N_MODELS, N_REFERENCES = 60, 8
 SETS: dict[str, Any] = {
     "few": [50, 5, 44],
@@ -47,7 +51,10 @@ SETS: dict[str, Any] = {
 
 
 def train(digits: Dataset | None, folder: Path | None, n_models: int = N_MODELS, **settings: Any) -> Run:
+    """A new run is balanced where nothing else is said; one that exists is asked for its own design."""
+    new = folder is None or not (folder / "run.json").exists()
     given = {"n_references": N_REFERENCES, "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True, **settings}
+    given = {"design": BALANCED if new else None, **given}
     return infl.train(digits, run=folder, n_models=n_models, **given)
 
 
@@ -64,6 +71,10 @@ def assert_equal(run: Run, other: Run, collection: str) -> None:
     assert run.outcomes(collection).models == other.outcomes(collection).models
     for name, array in arrays(run, collection).items():
         np.testing.assert_array_equal(array, arrays(other, collection)[name], err_msg=name)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def trained(run: Run) -> Counter[tuple[str, int]]:
@@ -95,6 +106,12 @@ def copy(once: Run, tmp_path: Path) -> Path:
     return shutil.copytree(once.folder, tmp_path / "run")
 
 
+@pytest.fixture
+def copy_of_once(once: Run, tmp_path: Path) -> Path:
+    """As `copy`, beside a copy of another run."""
+    return shutil.copytree(once.folder, tmp_path / "once")
+
+
 # One seed, one answer
 
 
@@ -102,7 +119,7 @@ def test_a_stored_model_is_the_one_that_its_seed_and_id_name(once: Run, small_di
     base = jax.random.fold_in(jax.random.key(0), 0)
     alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
     images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
-    masks = draw_masks(infl.Design(), range(N_MODELS), n_train=60, seed=0)
+    masks = draw_masks(BALANCED, range(N_MODELS), n_train=60, seed=0)
     stored = arrays(once)
     np.testing.assert_array_equal(stored["masks"], masks)
     for model in (0, 7, 8, 59):
@@ -162,7 +179,7 @@ def test_the_seed_is_in_the_manifest_and_decides_even_in_a_temporary_folder(once
     other = train(small_digits, None, 10, n_references=2, seed=np.int64(5))
     assert other.folder.parent == Path(tempfile.gettempdir())
     assert (once.manifest["seed"], open_run(other.folder).manifest["seed"]) == (0, 5)
-    masks = draw_masks(infl.Design(), range(10), n_train=60, seed=5)
+    masks = draw_masks(BALANCED, range(10), n_train=60, seed=5)
     np.testing.assert_array_equal(arrays(other)["masks"], masks)
     # The two references differ by their keys alone, here and across the seeds.
     margins = np.concatenate([arrays(other, "full")["margin"], arrays(once, "full")["margin"][:2]])
@@ -195,6 +212,279 @@ def test_other_settings_are_refused_by_name(copy: Path, small_digits: Dataset) -
         train(small_digits, copy, design=infl.Design("balanced", 0.5))
     with pytest.raises(InputError, match="dataset.n_train is 60 in the run, 61 asked for"):
         train(infl.load("digits", n_train=61, n_held_out=30), copy)
+
+
+# Grouped designs
+
+
+USERS = Groups(("users",), np.where(np.arange(60) < 24, np.arange(60) // 8, -1)[None])
+
+
+@pytest.fixture(scope="module")
+def grouped(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Thirty-one models as infl trains them where no design is named, with groups of the user's own."""
+    return train(
+        small_digits, tmp_path_factory.mktemp("grouped") / "run", 31, n_references=2, design=None, groups=USERS
+    )
+
+
+@pytest.fixture
+def grouped_copy(grouped: Run, tmp_path: Path) -> Path:
+    return shutil.copytree(grouped.folder, tmp_path / "run")
+
+
+@pytest.fixture
+def groups_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
+
+
+def test_half_of_the_models_leave_out_groups_and_half_are_uniform(grouped: Run, small_digits: Dataset) -> None:
+    assert_each_trained_once(grouped, {"design": 15, "grouped": 16, "full": 2})
+    groups = grouped.groups("grouped")
+    assert groups == make_groups(small_digits, ALGORITHM, seed=0, known=USERS)
+    assert groups.names == ("labels", "10 clusters", "users")
+    described = {"names": list(groups.names), "sha256": groups.fingerprint()}
+    expected = {"kind": "grouped", "fraction": [0.7, 0.97], "grouped_share": 0.5, "groups": described}
+    assert open_run(grouped.folder).manifest["design"] == expected
+    design = Design("grouped", (0.7, 0.97), groups=groups)
+    for name, drawn in (("grouped", design), ("design", Design("uniform", (0.7, 0.97)))):
+        masks = arrays(grouped, name)["masks"]
+        np.testing.assert_array_equal(masks, draw_masks(drawn, range(len(masks)), n_train=60, seed=0))
+
+
+def test_models_of_all_collections_have_keys_of_their_own(small_digits: Dataset, grouped: Run) -> None:
+    """A model that leaves out a group starts from weights of its own, and so does any other."""
+    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
+    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
+    base = jax.random.key(0)
+    streams = {"design": 0, "grouped": zlib.crc32(b"grouped")}
+    for name, stream in streams.items():
+        stored = arrays(grouped, name)
+        for model in (0, 14):
+            key = jax.random.fold_in(jax.random.fold_in(base, stream), model)
+            expected = alone(key, jnp.asarray(stored["masks"][model]))
+            np.testing.assert_allclose(stored["margin"][model], expected.margin, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_scores_rest_on_the_uniform_half(grouped: Run) -> None:
+    memorization = infl.memorization(open_run(grouped.folder).outcomes("design"))
+    assert (memorization.n_in + memorization.n_out == 15).all()
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_an_extended_grouped_run_keeps_its_groups_and_equals_one_trained_at_once(
+    grouped: Run, tmp_path: Path, small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The groups of the shorter run were found by other means than those there are now: they are kept all the same."""
+    with monkeypatch.context() as patch:
+        patch.setattr("infl.pipeline.make_groups", lambda *_, **__: grouped.groups("grouped"))
+        train(small_digits, tmp_path / "run", 12, n_references=2, design=None)
+    for named in (None, USERS):
+        extended = train(None, tmp_path / "run", 20 if named is None else 31, n_references=2, groups=named)
+    for collection in ("design", "grouped", "full"):
+        assert_equal(extended, grouped, collection)
+    assert_each_trained_once(extended, {"design": 15, "grouped": 16, "full": 2})
+    assert open_run(tmp_path / "run").groups("grouped") == grouped.groups("grouped")
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_missing_grouped_models_are_trained_with_the_groups_of_the_run(grouped_copy: Path, grouped: Run) -> None:
+    path = grouped_copy / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in (1, 3, 5)))
+    missing = open_run(grouped_copy)
+    assert len(missing.complete("grouped")) < 16
+    assert len(missing.complete("design")) < 15
+    run = train(None, grouped_copy, 31, n_references=2)
+    for collection in ("design", "grouped", "full"):
+        assert_equal(run, grouped, collection)
+    before = path.read_bytes()
+    train(None, grouped_copy, 31, n_references=2)
+    train(None, grouped_copy, 5, n_references=2)
+    assert path.read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_model_keeps_its_groups(
+    small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infl.pipeline.Ensemble", kill)
+        with pytest.raises(Killed):
+            train(small_digits, tmp_path / "run", 4, n_references=0, design=None)
+    found = open_run(tmp_path / "run").groups("grouped")
+    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
+    run = train(small_digits, tmp_path / "run", 4, n_references=0)
+    masks = draw_masks(Design("grouped", (0.7, 0.97), groups=found), range(2), n_train=60, seed=0)
+    np.testing.assert_array_equal(arrays(run, "grouped")["masks"], masks)
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"groups": Groups(("users",), USERS.tables[:, ::-1].copy())},
+            "was made with other groups: continue it without",
+        ),
+        ({"groups": Groups(("authors",), USERS.tables)}, "was made with other groups"),
+        ({"groups": Groups(("users",), np.zeros((1, 59), int))}, "was made with other groups"),
+        ({"design": Design("grouped", (0.7, 0.97), groups=USERS)}, "design.groups.sha256 is '.*' in the run"),
+        (
+            {"design": Design("grouped", (0.8, 0.97))},
+            r"design.fraction is \[0.7, 0.97\] in the run, \[0.8, 0.97\] asked",
+        ),
+        (
+            {"design": Design("grouped", (0.7, 0.97), grouped_share=0.3)},
+            "grouped_share is 0.5 in the run, 0.3 asked for",
+        ),
+        ({"design": Design("uniform", (0.7, 0.97))}, "design.kind is 'grouped' in the run, 'uniform' asked for"),
+        ({"design": BALANCED, "groups": USERS}, "by design grouped, and the design is balanced"),
+        ({"seed": 3}, "seed is 0 in the run, 3 asked for"),
+        ({"algorithm": infl.Algorithm(network=LINEAR, epochs=3)}, "algorithm.epochs is 2 in the run, 3 asked for"),
+    ],
+)
+def test_another_setting_of_a_grouped_run_is_refused(grouped_copy: Path, settings: dict[str, Any], said: str) -> None:
+    before = snapshot(grouped_copy)
+    with pytest.raises(InputError, match=said):
+        train(None, grouped_copy, 40, **settings)
+    assert snapshot(grouped_copy) == before
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_other_data_or_another_design_are_refused_without_finding_groups(
+    grouped_copy: Path, copy_of_once: Path
+) -> None:
+    with pytest.raises(InputError, match="dataset.n_train is 60 in the run, 61 asked for"):
+        train(infl.load("digits", n_train=61, n_held_out=30), grouped_copy, 40)
+    with pytest.raises(InputError, match="design.kind is 'balanced' in the run, 'grouped' asked for"):
+        train(None, copy_of_once, design=Design("grouped", 0.7))
+    with pytest.raises(InputError, match="by design grouped, and the design is balanced"):
+        train(None, copy_of_once, groups=USERS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"groups": Groups(("users",), np.zeros((1, 59), int))}, "one entry for each of 60 training examples, got 59"),
+        ({"groups": USERS, "design": BALANCED}, "by design grouped, and the design is balanced"),
+        (
+            {"groups": USERS, "design": Design("grouped", 0.7, groups=Groups(("a",), USERS.tables))},
+            "give them in one place",
+        ),
+        ({"design": Design("grouped", 0.7, groups=Groups(("a",), np.zeros((1, 59), int)))}, "got 59"),
+        ({"cover": {"a": [1]}, "models_per_covered_set": 0}, "models for each covered set: expected at least 1, got 0"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused_before_anything_is_made(
+    small_digits: Dataset, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        train(small_digits, tmp_path / "run", **{"design": None, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_its_groups_says_so(grouped_copy: Path) -> None:
+    (grouped_copy / "groups" / "grouped.npz").unlink()
+    for call in (lambda: train(None, grouped_copy, 40), lambda: verify(grouped_copy)):
+        with pytest.raises(InputError, match="groups/grouped.npz is missing or damaged"):
+            call()
+
+
+# Covered sets
+
+
+COVER = {"few": [50, 5, 44], "a sixth": list(range(0, 60, 6))}
+
+
+@pytest.fixture(scope="module")
+def covered(once: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A copy of the sixty models to which twelve models for each of two sets were added."""
+    folder = shutil.copytree(once.folder, tmp_path_factory.mktemp("covered") / "run")
+    return train(None, folder, cover=COVER, models_per_covered_set=12)
+
+
+def test_covering_models_leave_out_the_sets_and_parts_of_them(covered: Run) -> None:
+    name = name_of_cover(COVER)
+    assert_each_trained_once(covered, {"design": N_MODELS, "full": N_REFERENCES, name: 24})
+    masks = arrays(covered, name)["masks"]
+    sizes = masks.sum(axis=1)
+    assert 42 <= sizes.min() <= sizes.max() <= 59
+    # Sets take turns: each is first in twelve models, and wholly left out by about half of these.
+    for ids in COVER.values():
+        left_out = (~masks[:, ids]).sum(axis=1)
+        assert (left_out == len(ids)).sum() >= 4
+        assert ((left_out > 0) & (left_out < len(ids))).any()
+        assert (left_out == 0).any()
+    groups = covered.groups(name)
+    assert dict(zip(groups.names, (np.flatnonzero(table == 0).tolist() for table in groups.tables), strict=True)) == {
+        set_name: sorted(ids) for set_name, ids in COVER.items()
+    }
+
+
+def test_covering_leaves_the_other_models_as_they_are(covered: Run, once: Run) -> None:
+    for collection in ("design", "full"):
+        assert_equal(covered, once, collection)
+        before, after = (snapshot(run.folder / "models" / collection) for run in (once, covered))
+        assert before == after
+    kept = {name: value for name, value in covered.manifest.items() if name != "timings"}
+    assert kept == {name: value for name, value in once.manifest.items() if name != "timings"}
+
+
+def test_covering_again_trains_nothing(covered: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(covered.folder, tmp_path / "run")
+    before = (folder / "journal.jsonl").read_bytes()
+    records = [ForgetSet("a sixth", tuple(range(0, 60, 6))), ForgetSet("few", (5, 44, 50), tuple(range(40, 60)))]
+    reordered = {"a sixth": COVER["a sixth"][::-1], "few": [5, 44, 50]}
+    for sets, n_models in ((COVER, 12), (COVER, 1), (reordered, 12), (records, 12)):
+        train(None, folder, cover=sets, models_per_covered_set=n_models)
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+def test_more_covering_models_are_those_trained_at_once_and_other_sets_stand_beside_them(
+    covered: Run, tmp_path: Path, small_digits: Dataset
+) -> None:
+    run = train(small_digits, tmp_path / "run", 3, n_references=0, cover=COVER, models_per_covered_set=5)
+    renamed = {f"other {name}": ids for name, ids in COVER.items()}
+    name, other = name_of_cover(COVER), name_of_cover(renamed)
+    assert_each_trained_once(run, {"design": 3, name: 10})
+    train(None, tmp_path / "run", 3, n_references=0, cover=renamed, models_per_covered_set=2)
+    run = train(None, tmp_path / "run", 3, n_references=0, cover=COVER, models_per_covered_set=12)
+    assert_each_trained_once(run, {"design": 3, name: 24, other: 4})
+    assert_equal(run, covered, name)
+    # Even of the same ids, the subsets are drawn anew, and so are the keys: nothing of one collection repeats in another.
+    for field in ("masks", "margin"):
+        assert (arrays(run, other)[field] != arrays(run, name)[field][:4]).any(axis=1).all()
+
+
+def test_a_grouped_run_can_cover_too(grouped_copy: Path, grouped: Run) -> None:
+    run = train(None, grouped_copy, 31, n_references=2, cover=COVER, models_per_covered_set=2)
+    assert_each_trained_once(run, {"design": 15, "grouped": 16, "full": 2, name_of_cover(COVER): 4})
+    for collection in ("design", "grouped", "full"):
+        assert_equal(run, grouped, collection)
+    assert run.groups("grouped") == grouped.groups("grouped")
+
+
+@pytest.mark.parametrize(
+    ("cover", "said"),
+    [
+        ({"a": [60]}, r"set 'a' names id 60, outside D \(0..59\)"),
+        ({"a": []}, "set 'a' is empty"),
+        ({"a": list(range(60))}, "set 'a' is all of D"),
+        ([ForgetSet("a", (1,)), ForgetSet("a", (2,))], "the name 'a' comes twice"),
+    ],
+)
+def test_sets_that_cannot_be_covered_are_refused(copy: Path, cover: Any, said: str) -> None:
+    before = snapshot(copy)
+    with pytest.raises(InputError, match=said):
+        train(None, copy, cover=cover)
+    assert snapshot(copy) == before
 
 
 # Predict
@@ -337,7 +627,7 @@ EXPLODING = infl.Algorithm(
 
 
 def test_diverged_models_are_marked_counted_and_left_out(exploding: Run) -> None:
-    masks = draw_masks(infl.Design(), range(N_MODELS), n_train=60, seed=0)
+    masks = draw_masks(BALANCED, range(N_MODELS), n_train=60, seed=0)
     diverged = np.flatnonzero(masks[:, 0]).tolist()
     assert len(diverged) == 42
     assert exploding.diverged("design") == diverged
@@ -398,7 +688,7 @@ class TimedEnsemble:
 def test_a_plan_follows_from_its_formulas(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infl.pipeline.Ensemble", TimedEnsemble)
     monkeypatch.setattr("infl.pipeline.time.perf_counter", lambda: TimedEnsemble.now)
-    planned = infl.plan(small_digits, standard_error=0.07, n_references=5)
+    planned = infl.plan(small_digits, standard_error=0.07, n_references=5, design=BALANCED)
     # p (1-p) / (r (1-r) se^2) = 0.25 / (0.21 * 0.0049) = 242.95, and a balanced design at 0.7 repeats every 10 models.
     assert planned.n_models == 250
     assert planned.standard_error == pytest.approx((0.25 / (0.21 * 250)) ** 0.5)
@@ -408,6 +698,23 @@ def test_a_plan_follows_from_its_formulas(small_digits: Dataset, monkeypatch: py
     given = infl.plan(small_digits, n_models=7, n_references=0, design=infl.Design("uniform", (0.5, 0.7)))
     assert (given.n_models, given.n_references, given.fraction) == (7, 0, 0.6)
     assert given.standard_error == pytest.approx((0.25 / (0.24 * 7)) ** 0.5)
+
+
+def test_a_plan_of_a_grouped_run_counts_on_its_uniform_models_alone(
+    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores rest on no others: at a mean fraction of 0.835, 0.25 / (0.137775 * 0.0049) = 370.3 of them."""
+    monkeypatch.setattr("infl.pipeline.Ensemble", TimedEnsemble)
+    monkeypatch.setattr("infl.pipeline.time.perf_counter", lambda: TimedEnsemble.now)
+    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("groups are found"))
+    planned = infl.plan(small_digits, standard_error=0.07)
+    assert (planned.n_models, planned.fraction) == (2 * 371, pytest.approx(0.835))
+    assert planned.standard_error == pytest.approx((0.25 / (0.137775 * 371)) ** 0.5)
+    assert Design("grouped", (0.7, 0.97)).parts(planned.n_models)["design"][1] == 371
+    a_third = Design("grouped", 0.5, grouped_share=1 / 3)
+    assert infl.plan(small_digits, n_models=300, design=a_third).standard_error == pytest.approx((1 / 200) ** 0.5)
+    with pytest.raises(InputError, match="with a grouped share of 1 there are none"):
+        infl.plan(small_digits, design=Design("grouped", 0.5, grouped_share=1.0))
 
 
 # Mistakes

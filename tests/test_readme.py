@@ -45,7 +45,10 @@ def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(infl.pipeline, "train", lambda *a, **k: real_train(*a, n_models=4, n_references=2, **k))
     names = {"init": init, "apply": apply, "data": infl.load("digits", n_train=60, n_held_out=20), "infl": infl}
     exec(compile(blocks("python")[1], "README.md", "exec"), names)
-    assert names["run"].complete("design") == [0, 1, 2, 3]
+    assert {name: names["run"].complete(name) for name in ("design", "grouped")} == {
+        "design": [0, 1],
+        "grouped": [0, 1],
+    }
 
 
 def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from infl.data import from_arrays
-from infl.records import Dataset, InputError, Outcomes
-from infl.store import Run, bytes_per_model, create_run, name_of_leave_out, open_run
+from infl.records import Dataset, Groups, InputError, Outcomes
+from infl.store import Run, bytes_per_model, create_run, name_of_cover, name_of_leave_out, open_run
 from infl.store import rows as stored_rows
 
 N, M = 13, 8
@@ -39,6 +39,18 @@ def make_dataset(seed: int = 0) -> Dataset:
     pixels = np.random.default_rng(seed).random((WIDTH, 2)).astype(np.float32)
     labels = np.arange(WIDTH) % 2
     return from_arrays(pixels[:N], labels[:N], pixels[N:], labels[N:], name="toy")
+
+
+def make_groups(seed: int = 0) -> Groups:
+    random = np.random.default_rng(seed)
+    table = random.permutation(np.arange(N) % 3)
+    return Groups(("labels", "users, of every sort"), np.stack([table, np.where(random.random(N) < 0.5, 0, -1)]))
+
+
+def grouped(groups: Groups) -> dict[str, Any]:
+    """Settings of a run whose models leave out these groups."""
+    described = {"names": list(groups.names), "sha256": groups.fingerprint()}
+    return {**SETTINGS, "design": {"kind": "grouped", "fraction": [0.7, 0.97], "groups": described}}
 
 
 def make_outcomes(n_models: int, seed: int = 0) -> Outcomes:
@@ -78,6 +90,11 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return create_run(tmp_path / "run", make_dataset(), SETTINGS)
+
+
+@pytest.fixture
+def grouped_run(tmp_path: Path) -> Run:
+    return create_run(tmp_path / "run", make_dataset(), grouped(make_groups()), make_groups())
 
 
 @pytest.fixture
@@ -211,6 +228,48 @@ def test_the_data_set_comes_back(run: Run) -> None:
         np.testing.assert_array_equal(getattr(stored, name), value)
 
 
+def test_the_groups_come_back(grouped_run: Run) -> None:
+    stored = open_run(grouped_run.folder).groups("grouped")
+    assert stored.names == make_groups().names
+    assert all(type(name) is str for name in stored.names)
+    np.testing.assert_array_equal(stored.tables, make_groups().tables)
+    assert stored == make_groups()
+
+
+def test_groups_of_other_collections_are_kept_beside_them(grouped_run: Run) -> None:
+    names = [name_of_cover({"a": ids}) for ids in ([1, 2], [3])]
+    for seed, name in enumerate(names, start=1):
+        grouped_run.write_groups(name, make_groups(seed))
+    opened = open_run(grouped_run.folder)
+    assert [opened.groups(name) for name in ("grouped", *names)] == [make_groups(seed) for seed in range(3)]
+    assert opened.collections() == []
+
+
+def test_groups_that_are_there_stay(run: Run) -> None:
+    name = name_of_cover({"a": [1, 2]})
+    run.write_groups(name, make_groups())
+    before = snapshot(run.folder)
+    run.write_groups(name, make_groups())
+    with pytest.raises(InputError, match=f"its collection {name} was made with other groups"):
+        run.write_groups(name, make_groups(1))
+    assert snapshot(run.folder) == before
+
+
+def test_the_name_of_a_cover_depends_on_its_sets_and_not_on_their_order() -> None:
+    assert name_of_cover({"a": [5, 2], "b": (1,)}) == name_of_cover({"b": [1], "a": np.array([2, 5]).tolist()})
+    different: list[dict[str, list[int]]] = [
+        {"a": [1], "b": [2]},
+        {"a": [2], "b": [1]},
+        {"a": [1, 2]},
+        {"a": [12]},
+        {"a": [1]},
+        {"c": [1], "b": [2]},
+        {"a:1;b": [2]},
+        {'a": [1], "b': [2]},
+    ]
+    assert len({name_of_cover(sets) for sets in different}) == len(different)
+
+
 def test_bytes_per_model_are_those_of_the_arrays(run: Run) -> None:
     put(run, make_outcomes(6), range(6))
     arrays = [
@@ -329,6 +388,35 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     dying(os, "fsync", lambda file: os.ftruncate(file, 20))
     dying(Path, "replace")
     dying(Path, "touch")
+
+
+@pytest.mark.parametrize("step", range(7))
+def test_a_grouped_folder_whose_making_was_killed_is_made_again_with_the_groups_asked_for_then(
+    tmp_path: Path, step: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            create_run(tmp_path / "run", make_dataset(), grouped(make_groups(1)), make_groups(1))
+    assert not (tmp_path / "run" / "run.json").exists()
+    create_run(tmp_path / "run", make_dataset(), grouped(make_groups()), make_groups())
+    opened = open_run(tmp_path / "run")
+    assert opened.groups("grouped") == make_groups()
+    assert opened.dataset().fingerprint() == make_dataset().fingerprint()
+    assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+@pytest.mark.parametrize("step", range(2))
+def test_groups_whose_writing_was_killed_are_written_again(run: Run, step: int) -> None:
+    name = name_of_cover({"a": [1, 2]})
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            run.write_groups(name, make_groups(1))
+    with pytest.raises(InputError, match=f"{name}.npz is missing or damaged"):
+        open_run(run.folder).groups(name)
+    open_run(run.folder).write_groups(name, make_groups())
+    assert open_run(run.folder).groups(name) == make_groups()
 
 
 @pytest.mark.parametrize("step", range(5))
@@ -458,6 +546,44 @@ def test_examples_of_another_run_are_an_error(run: Run, tmp_path: Path) -> None:
         run.dataset()
 
 
+def test_damaged_groups_are_an_error_or_the_same(grouped_run: Run) -> None:
+    path = grouped_run.folder / "groups" / "grouped.npz"
+    content, refused = path.read_bytes(), 0
+    positions = range(0, len(content), 3)
+    for position in positions:
+        path.write_bytes(flipped(content, position))
+        try:
+            assert grouped_run.groups("grouped") == make_groups()
+        except InputError as error:
+            assert "groups/grouped.npz is" in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > 0.6 * len(positions)  # the rest is dates, versions and permissions
+
+
+@pytest.mark.parametrize("content", [None, b"", b"hello", b"PK\x03\x04", 0.3, 0.99])
+def test_groups_that_are_gone_or_none_or_cut_are_an_error(grouped_run: Run, content: Any) -> None:
+    path = grouped_run.folder / "groups" / "grouped.npz"
+    whole = path.read_bytes()
+    path.unlink()
+    if isinstance(content, float):
+        content = whole[: int(content * len(whole))]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="groups/grouped.npz is missing or damaged"):
+        grouped_run.groups("grouped")
+
+
+def test_groups_of_another_run_are_an_error(grouped_run: Run, tmp_path: Path) -> None:
+    """They would give every model that is still to be trained another mask."""
+    other = create_run(tmp_path / "other", make_dataset(), grouped(make_groups(1)), make_groups(1))
+    shutil.copy(other.folder / "groups" / "grouped.npz", grouped_run.folder / "groups" / "grouped.npz")
+    with pytest.raises(InputError, match="groups/grouped.npz is not the groups that this run was made with"):
+        grouped_run.groups("grouped")
+    shutil.copy(other.folder / "data.npz", grouped_run.folder / "groups" / "grouped.npz")
+    with pytest.raises(InputError, match="groups/grouped.npz is missing or damaged"):
+        grouped_run.groups("grouped")
+
+
 def test_damaged_outcomes_are_an_error_or_the_same(run: Run) -> None:
     written = make_outcomes(9)
     put(run, written, range(9))
@@ -486,7 +612,12 @@ def test_damaged_outcomes_are_an_error_or_the_same(run: Run) -> None:
 
 
 def test_a_folder_that_is_not_a_run_is_left_as_it_is(tmp_path: Path) -> None:
-    for name, content in (("notes.txt", b"mine"), ("data.npz", b"my own data"), ("journal.jsonl", b"mine\n")):
+    for name, content in (
+        ("notes.txt", b"mine"),
+        ("data.npz", b"my own data"),
+        ("journal.jsonl", b"mine\n"),
+        ("groups", b"mine"),
+    ):
         folder = tmp_path / name.replace(".", "-")
         folder.mkdir()
         (folder / name).write_bytes(content)
@@ -583,3 +714,10 @@ def test_other_data_are_an_error(run: Run) -> None:
     with pytest.raises(InputError, match="dataset.fingerprint is"):
         create_run(run.folder, make_dataset(seed=1), SETTINGS)
     assert snapshot(run.folder) == before
+
+
+def test_other_groups_are_an_error(grouped_run: Run) -> None:
+    before = snapshot(grouped_run.folder)
+    with pytest.raises(InputError, match=r"made with other settings: design.groups.sha256 is '\w+' in the run"):
+        create_run(grouped_run.folder, make_dataset(), grouped(make_groups(1)), make_groups(1))
+    assert snapshot(grouped_run.folder) == before

@@ -224,11 +224,17 @@ def run_table(description: dict[str, Any]) -> Table:
     without = [counts for name, counts in collections.items() if name.startswith("without-")]
     for name, counts in collections.items():
         if not name.startswith("without-"):
-            title = {"design": "of random subsets", "full": "of all of D"}.get(name, name)
-            table.add_row(title, *_counts([counts]))
+            table.add_row(_title_of(name), *_counts([counts]))
     if without:
         table.add_row(f"of D without one of {len(without)} forget sets", *_counts(without))
     return table
+
+
+def _title_of(collection: str) -> str:
+    if collection.startswith("cover-"):
+        return f"covering sets {collection.removeprefix('cover-')[:6]}"
+    titles = {"design": "of random subsets", "grouped": "leaving out groups", "full": "of all of D"}
+    return titles.get(collection, collection)
 
 
 def _counts(collections: Sequence[dict[str, Any]]) -> list[str]:

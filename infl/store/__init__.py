@@ -15,12 +15,13 @@ A model counts once its line in the journal is whole. Rows without a line are le
 - `run`      the folder as a whole: make it, open it, write a block, ask what it holds;
 - `rows`     outcomes in zarr arrays, written and read by rows;
 - `journal`  the list of what is complete;
-- `examples` the copy of the data set.
+- `examples` the copies of the data set and of groups.
 """
 
 from infl.store.rows import StoredOutcomes as StoredOutcomes
 from infl.store.rows import bytes_per_model as bytes_per_model
 from infl.store.run import Run as Run
+from infl.store.run import check_new as check_new
 from infl.store.run import create_run as create_run
 from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out

@@ -46,9 +46,16 @@ class Run:
         """The groups that the models of a collection leave out together.
 
         Raises:
-            InputError: where the file is missing or damaged.
+            InputError: where the file is missing or damaged, or holds other groups than the run was made with.
         """
-        return read_groups(self.folder / "groups" / f"{collection}.npz")
+        path = self.folder / "groups" / f"{collection}.npz"
+        groups = read_groups(path)
+        made_with = self.manifest["design"].get("groups") if collection == "grouped" else None
+        if made_with is not None and groups.fingerprint() != made_with["sha256"]:
+            raise InputError(
+                f"{path} is not the groups that this run was made with: its fingerprint differs; restore it"
+            )
+        return groups
 
     def write_groups(self, collection: str, groups: Groups) -> None:
         """Keep the groups of a collection; where it has some already, they must be the same.
@@ -192,8 +199,7 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], g
                 "Use the same settings to continue it, or another --run folder"
             )
         return run
-    if folder.exists() and not (folder.is_dir() and _is_empty_or_begun(folder)):
-        raise InputError(f"{folder} exists and is not a run of infl (no run.json); choose a new or an empty folder")
+    check_new(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # run.partial comes first and becomes run.json last: it tells a folder that a kill left unfinished from a user's.
@@ -206,6 +212,17 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], g
     except OSError as error:
         raise InputError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
     return Run(folder, manifest)
+
+
+def check_new(folder: str | Path) -> None:
+    """Check, before work goes into a run that is not there yet, that `create_run` can make it in this folder.
+
+    Raises:
+        InputError: where the folder holds something else.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and _is_empty_or_begun(folder)):
+        raise InputError(f"{folder} exists and is not a run of infl (no run.json); choose a new or an empty folder")
 
 
 def open_run(folder: str | Path) -> Run:
@@ -236,7 +253,7 @@ def open_run(folder: str | Path) -> Run:
 
 def name_of_cover(sets: Mapping[str, Sequence[int]]) -> str:
     """The collection of the models that leave out these sets or parts of them."""
-    text = ";".join(f"{name}:{','.join(str(i) for i in sorted(ids))}" for name, ids in sorted(sets.items()))
+    text = json.dumps({name: sorted(int(i) for i in ids) for name, ids in sets.items()}, sort_keys=True)
     return f"cover-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

@@ -77,7 +77,7 @@ def use_all_cores() -> None:
 def model_keys(seed: int, stream: str, model_ids: Array) -> jax.Array:
     """The key of each model, from (seed, stream, model id) alone, [len(model_ids)].
 
-    The reference models of D and the models of every D\S use the stream `reference` with the same ids, so that they pair;
+    The reference models of D and the models of every D\\S use the stream `reference` with the same ids, so that they pair;
     other collections of models have a stream of their own name.
     """
     base = jax.random.key(seed % 2**32)

@@ -1,6 +1,6 @@
 """Turns a dataset and a training algorithm into the groups that a `grouped` design leaves out together.
 
-The labels are one resolution; k-means on the penultimate layer of models of D at 2, 4, 8 ... times as many clusters as
+The labels are one resolution; k-means on the penultimate layer of models of D at 1, 2, 4 ... times as many clusters as
 classes are the others, down to clusters of some six examples. A network that does not tell its penultimate layer is
 replaced by the plain pixels. Groups that are known (users, documents, sources) come from a file and join these.
 """
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,14 +21,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from infl.records import Array, Dataset, Groups, InputError
 from infl.training.algorithm import Algorithm, train_params
-from infl.training.ensemble import model_keys
+from infl.training.ensemble import model_keys, use_all_cores
+from infl.training.networks import check_network
 
 LEAST_CLUSTER = 6  # examples in the mean cluster of the finest resolution
 N_FEATURE_MODELS = 2
 MOST_FOR_FULL_KMEANS = 10_000
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def make_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
@@ -33,10 +40,17 @@ def make_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Gro
 
     Deterministic in (dataset, algorithm, seed) on one kind of device. A run keeps its groups, so that nothing depends on
     their being found again.
+
+    Raises:
+        InputError: where the known groups are those of another number of examples, or the network does not fit the data.
     """
+    if known is not None and known.tables.shape[1] != dataset.n_train:
+        raise InputError(
+            f"groups: expected one entry for each of {dataset.n_train} training examples, got {known.tables.shape[1]}"
+        )
     features = penultimate_features(dataset, algorithm, seed=seed)
     if features is None:
-        features = dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32)
+        features = _scaled(dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32))
     names, tables = ["labels"], [_without_gaps(dataset.y_train)]
     n_clusters = dataset.n_classes
     while n_clusters <= dataset.n_train // LEAST_CLUSTER:
@@ -52,29 +66,33 @@ def make_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Gro
 def cluster(features: Array, n_clusters: int, *, seed: int) -> Array:
     """k-means, [n] numbers of clusters; on mini-batches from 10,000 examples on."""
     kind: Any = KMeans if len(features) <= MOST_FOR_FULL_KMEANS else MiniBatchKMeans
-    return kind(n_clusters, n_init=1, random_state=seed % 2**32).fit(features).labels_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # copies of examples may leave fewer points than clusters
+        return kind(n_clusters, n_init=1, random_state=seed % 2**32).fit(features).labels_
 
 
 def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -> Array | None:
     """Inputs of the last layer of two models of D on D, side by side, each scaled to mean square one; [n, d].
 
-    None where the network does not tell them.
+    None where the network does not tell them, or a model did not stay finite.
     """
     network = algorithm.build_network(dataset.n_classes)
     read = network.features
     if read is None:
         return None
+    use_all_cores()  # before JAX starts here: the ensemble comes too late to ask
+    check_network(network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
     images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train, jnp.int32)
     train = jax.jit(partial(train_params, algorithm=algorithm, network=network))
     members = jnp.ones(dataset.n_train, bool)
     parts = []
     for key in model_keys(seed, "features", np.arange(N_FEATURE_MODELS)):
         params, finite = train(key, members, images, labels)
-        if not bool(finite):
-            return None
         pixels = images / 255.0 if images.dtype == jnp.uint8 else images
         part = np.asarray(jax.jit(read)(params, pixels)).reshape(dataset.n_train, -1)
-        parts.append(part / max(float(np.sqrt((part**2).sum(axis=1).mean())), 1e-12))
+        if not bool(finite) or not np.isfinite(part).all():
+            return None
+        parts.append(_scaled(part))
     return np.concatenate(parts, axis=1)
 
 
@@ -99,7 +117,7 @@ def read_groups(path: str | Path, *, n_train: int) -> Groups:
         if not isinstance(example, int) or isinstance(example, bool) or not 0 <= example < n_train:
             raise InputError(f"groups file {path}: expected ids of D (0..{n_train - 1}), got {example!r}")
         if table[example] != -1:
-            raise InputError(f"groups file {path}: example {example} is in two groups; give each one group")
+            raise InputError(f"groups file {path}: example {example} comes twice; give each one group")
         table[example] = numbers.setdefault(group, len(numbers))
     if not numbers:
         raise InputError(f"groups file {path}: holds no group")
@@ -116,25 +134,46 @@ def groups_of_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups
 
 def _pairs_of_json(path: Path) -> list[tuple[Any, str]]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise InputError(f'groups file {path}: not JSON ({error}); expected {{"group": [ids], ...}}') from error
-    if not isinstance(content, dict) or not all(isinstance(ids, list) for ids in content.values()):
+    # The hook makes objects tuples of pairs, so that a name that comes twice is seen: the last would replace the first.
+    if not isinstance(content, tuple) or not all(isinstance(ids, list) for _, ids in content):
         raise InputError(f'groups file {path}: expected an object {{"group": [ids], ...}}')
-    return [(example, group) for group, ids in content.items() for example in ids]
+    for group, times in Counter(group for group, _ in content).items():
+        if times > 1:
+            raise InputError(f"groups file {path}: the group {group!r} comes twice; list its ids in one place")
+    return [(example, group) for group, ids in content for example in ids]
 
 
 def _pairs_of_csv(path: Path) -> list[tuple[Any, str]]:
     pairs: list[tuple[Any, str]] = []
-    with open(path, newline="") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            if not row:
+    with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte-order mark first
+        for number, row in enumerate(csv.reader(file, skipinitialspace=True), start=1):
+            if not row or (number == 1 and len(row) == 2 and not _is_number(row[0])):  # a header
                 continue
-            if len(row) != 2 or not (row[0].strip().isdigit() or number == 1):
+            if len(row) != 2 or not _INTEGER.fullmatch(row[0].strip()):
                 raise InputError(f"groups file {path}: line {number}: expected id,group, got {','.join(row)!r}")
-            if row[0].strip().isdigit():  # else a header
-                pairs.append((int(row[0]), row[1].strip()))
+            if not row[1].strip():
+                raise InputError(
+                    f"groups file {path}: line {number}: names no group; leave out examples that are in none"
+                )
+            pairs.append((int(row[0]), row[1].strip()))
     return pairs
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _scaled(features: Array) -> Array:
+    """Mean square of an example one, so that squares of huge pixels do not overflow."""
+    mean_square = np.einsum("ij,ij->", features, features, dtype=np.float64) / len(features)
+    return features / np.float32(max(np.sqrt(mean_square), 1e-12))
 
 
 def _without_gaps(table: Array) -> Array:

@@ -3,25 +3,38 @@
 Alone: machines draw masks apart from each other, a killed run draws them again and a longer one draws more; if any of
 these changed a mask, outcomes would be booked on the wrong examples. As random: every estimate compares the models that
 an example is in with those it is not in, and takes its error from the claim that all else differs by chance only. A design
-that favours an example, or puts two together too often, would turn up later as influence between them.
+that favours an example, or puts two together too often, would turn up later as influence between them. Only `grouped`
+puts examples together, those of its groups and no others, and favours none of them either.
 
 The expectations are counts: a model of a subset of size s holds an example with probability s/n and a pair of them with
-s(s-1)/(n(n-1)), whatever the design, since each single model is a uniform draw given its size. Models of one period are
-drawn together, so errors are taken over periods. Numbers of models and bounds were fixed beforehand: |z| < 4.5 fails for
-one in 147,000 comparisons by chance.
+s(s-1)/(n(n-1)), whatever the design but `grouped`, since each single model is a uniform draw given its size. Models of one
+period are drawn together, so errors are taken over periods. Numbers of models and bounds were fixed beforehand: |z| < 4.5
+fails for one in 147,000 comparisons by chance.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from infl.records import Array, InputError
-from infl.training.subsets import Design, draw_masks, parse_fraction
+from infl.records import Array, Groups, InputError
+from infl.training.subsets import WHOLE_GROUP, Design, draw_masks, parse_fraction
 
+N = 40
+
+
+def groups(*tables: Array) -> Groups:
+    return Groups(tuple(f"resolution {k}" for k in range(len(tables))), np.stack(tables).astype(np.int32))
+
+
+IDS = np.arange(N)
+GROUPS = groups(IDS % 4, IDS // 5, np.where(IDS % 3 == 0, IDS // 12, -1))
 RANDOM = [
+    Design("grouped", (0.4, 0.7), groups=GROUPS),
+    Design("grouped", 0.6, groups=groups(IDS % 4), grouped_share=0.3),
     Design("uniform", 0.7),
     Design("uniform", (0.3, 0.9)),
     Design("balanced", 0.7),
@@ -30,7 +43,6 @@ RANDOM = [
 ]
 FIXED = [Design("full"), Design("leave-out", left_out=(3, 0, 7))]
 SHARES = [(0.7, 7, 10), (1 / 3, 1, 3), (0.5, 1, 2), (0.85, 17, 20), (0.05, 1, 20)]
-N = 40
 
 
 def name(design: Design) -> str:
@@ -71,11 +83,14 @@ def test_masks_stay_the_same_across_versions() -> None:
     """Pinned: a run begun with one version of infl and NumPy is continued with another."""
     bits = draw(Design("uniform", 0.5), [0], n_train=16)[0].astype(int)
     assert "".join(map(str, bits)) == "1100001001110110"
+    grouped = Design("grouped", (0.5, 0.9), groups=groups(np.arange(16) % 4, np.arange(16) // 8))
+    masks = ["".join(map(str, mask.astype(int))) for mask in draw(grouped, range(4), n_train=16)]
+    assert masks == ["1001101110111011", "0000000011111111", "0111011101110111", "1111111100000000"]
 
 
 @pytest.mark.parametrize("design", RANDOM, ids=name)
 def test_a_design_read_from_a_manifest_draws_the_same_masks(design: Design) -> None:
-    read = Design.from_description(json.loads(json.dumps(design.describe())))
+    read = Design.from_description(json.loads(json.dumps(design.describe())), design.groups)
     assert read == design
     np.testing.assert_array_equal(draw(read, range(20)), draw(design, range(20)))
 
@@ -203,6 +218,185 @@ def test_balanced_patterns_of_two_examples_are_nearly_independent(fraction: floa
     assert ((meetings - mean) ** 2).mean() == pytest.approx(variance, rel=0.05)
 
 
+# Groups left out together
+
+
+def sizes_left_out(masks: Array, table: Array) -> Array:
+    """How many members of each group each model leaves out, [models, groups]."""
+    return np.stack([(~masks[:, table == group]).sum(axis=1) for group in range(table.max() + 1)], axis=1)
+
+
+def test_masks_follow_from_the_groups_and_not_from_their_names() -> None:
+    design = Design("grouped", (0.4, 0.7), groups=GROUPS)
+    renamed = Groups(("a", "b", "c"), GROUPS.tables)
+    others = [
+        groups(*GROUPS.tables[::-1]),
+        groups(*GROUPS.tables[:2]),
+        groups((IDS + 1) % 4, *GROUPS.tables[1:]),
+        groups(*GROUPS.tables[:, np.random.default_rng(0).permutation(N)]),
+    ]
+    masks = draw(design, range(60))
+    np.testing.assert_array_equal(draw(replace(design, groups=renamed), range(60)), masks)
+    for other in others:
+        assert (draw(replace(design, groups=other), range(60)) != masks).any(axis=1).sum() >= 15
+    assert (draw(replace(design, fraction=(0.4, 0.8)), range(60)) != masks).any(axis=1).sum() >= 30
+
+
+TABLES = {
+    "classes and clusters": [IDS % 4, IDS // 5, IDS % 20],
+    "two classes, larger than may be left out": [IDS % 2],
+    "one group holds everything": [np.zeros(N)],
+    "one example a group": [IDS],
+    "a few examples are in a group": [np.where(IDS < 6, IDS // 2, -1)],
+    "one example is in a group": [np.where(IDS == 17, 0, -1), IDS % 4],
+    "very unequal": [np.minimum(IDS // 2, 3)],
+}
+
+
+@pytest.mark.parametrize("fraction", [(0.7, 0.97), (0.05, 0.95), (0.7, 0.7), (0.99, 0.99), (0.01, 0.01)])
+@pytest.mark.parametrize("tables", TABLES.values(), ids=TABLES)
+def test_grouped_subsets_have_sizes_within_the_range(tables: list[Array], fraction: tuple[float, float]) -> None:
+    sizes = draw(Design("grouped", fraction, groups=groups(*tables)), range(400)).sum(axis=1)
+    low, high = (min(max(round(share * N), 1), N - 1) for share in fraction)
+    assert low <= sizes.min() <= sizes.max() <= high
+    if high - low == 11:
+        assert {low, high} <= set(sizes.tolist())
+
+
+@pytest.mark.parametrize("n_train", [2, 3])
+def test_the_smallest_data_sets_have_grouped_subsets(n_train: int) -> None:
+    masks = draw(Design("grouped", (0.7, 0.97), groups=groups(np.arange(n_train) % 2)), range(50), n_train=n_train)
+    assert (masks.sum(axis=1) == n_train - 1).all()
+    assert masks.any(axis=0).all()
+
+
+def test_each_group_is_first_once_in_a_round_and_rounds_differ() -> None:
+    """Groups of one example, and subsets that leave out one: what each model leaves out is the group that was first.
+
+    Resolutions take turns: the even models are those of the first.
+    """
+    design = Design("grouped", 1 - 1 / N, groups=groups(IDS, IDS % 2))
+    first = (~draw(design, range(2 * 5 * N))[0::2]).argmax(axis=1).reshape(5, N)
+    np.testing.assert_array_equal(np.sort(first, axis=1), np.tile(IDS, (5, 1)))
+    assert len(np.unique(first, axis=0)) == 5
+
+
+def test_groups_are_left_out_whole_in_the_expected_share_of_models_and_once_a_round() -> None:
+    """Subsets that leave out as many examples as a group has can leave out one group whole, and no other with it.
+
+    It is the first one: by a chance of its own, or since its random share of 8 examples rounds to all of them.
+    """
+    n_train, size, n_models = 80, 8, 4000
+    table = np.random.default_rng(1).permutation(n_train) % 10
+    masks = draw(Design("grouped", 0.9, groups=groups(table)), range(n_models), n_train=n_train)
+    whole = sizes_left_out(masks, table) == size
+    expected = WHOLE_GROUP + (1 - WHOLE_GROUP) * 0.5 / size
+    assert whole.sum() / n_models == pytest.approx(expected, abs=4.5 * np.sqrt(expected * (1 - expected) / n_models))
+    assert whole.sum(axis=1).max() == 1
+    by_round = whole.reshape(-1, 10, 10).sum(axis=1)
+    assert by_round.max() == 1
+    error = np.sqrt(expected * (1 - expected) / len(by_round))
+    np.testing.assert_allclose(by_round.mean(axis=0), expected, atol=4.5 * error)
+
+
+def test_what_is_left_out_of_a_group_in_part_is_a_random_part() -> None:
+    """Of a group, single members are as likely to be left out as others, and so are pairs of members."""
+    table = np.arange(80) // 16
+    masks = draw(Design("grouped", 0.9, groups=groups(table)), range(6000), n_train=80)
+    for group in range(5):
+        members = masks[:, table == group]
+        in_part = members[(~members).sum(axis=1) > 0]
+        check_z_scores(in_part - in_part.mean(axis=1, keepdims=True), 1)
+
+
+def test_members_of_a_group_are_left_out_together_and_others_are_not() -> None:
+    """By chance and with subsets of all sizes, any two examples would be left out together a little too often."""
+    n_models = 2000
+    masks = draw(Design("grouped", (0.7, 0.97), groups=groups(IDS % 8, IDS // 10)), range(n_models))
+    out = (~masks).astype(float)
+    together = out.T @ out / n_models
+    apart = out.mean(axis=0)[:, None] * out.mean(axis=0)[None, :]
+    first, second = np.triu_indices(N, 1)
+    grouped = (first % 8 == second % 8) | (first // 10 == second // 10)
+    excess = (together - apart)[first, second]
+    assert excess[grouped].min() > 0.01
+    assert excess[~grouped].max() < 0
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        [IDS % 4, IDS // 5, IDS % 20],
+        [IDS % 2],
+        [np.zeros(N)],
+        [IDS],
+    ],
+    ids=["several resolutions", "two classes", "one group", "one example a group"],
+)
+@pytest.mark.parametrize("fraction", [(0.7, 0.97), (0.3, 0.9)])
+def test_no_example_of_groups_of_one_size_is_favoured(tables: list[Array], fraction: tuple[float, float]) -> None:
+    n_models = 4000
+    share = draw(Design("grouped", fraction, groups=groups(*tables)), range(n_models)).mean(axis=0)
+    mean = share.mean()
+    assert fraction[0] < mean < fraction[1]
+    assert np.abs(share - mean).max() < 4.5 * np.sqrt(mean * (1 - mean) / n_models)
+
+
+def test_groups_of_unequal_sizes_keep_every_example_near_the_mean() -> None:
+    """A group is as likely as another whatever its size; what does not fit and fills up shifts no one by more than 0.03."""
+    n_train, n_models = 200, 4000
+    random = np.random.default_rng(0)
+    sizes = [random.multinomial(n_train, random.dirichlet(np.full(k, 3.0))) for k in (10, 10, 20)]
+    tables = [random.permutation(np.repeat(np.arange(len(s)), s)) for s in sizes]
+    tables = [np.unique(table, return_inverse=True)[1] for table in tables]
+    masks = draw(Design("grouped", (0.7, 0.97), groups=groups(*tables)), range(n_models), n_train=n_train)
+    share = masks.mean(axis=0)
+    error = np.sqrt(share.mean() * (1 - share.mean()) / n_models)
+    assert np.abs(share - share.mean()).max() < 0.03 + 4.5 * error
+
+
+def test_examples_in_no_group_are_left_out_one_by_one() -> None:
+    n_models, free = 4000, IDS >= 30
+    masks = draw(Design("grouped", (0.7, 0.97), groups=groups(np.where(free, -1, IDS % 5))), range(n_models))
+    share = masks.mean(axis=0)
+    assert 0.7 < share[~free].mean() < share[free].mean() < 0.97
+    for kind in (free, ~free):
+        mean = share[kind].mean()
+        assert np.abs(share[kind] - mean).max() < 4.5 * np.sqrt(mean * (1 - mean) / n_models)
+    out = (~masks[:, free]).astype(float)
+    pairs = np.corrcoef(out.T)[np.triu_indices(10, 1)]
+    assert np.abs(pairs).max() < 0.2
+
+
+def test_no_more_of_a_large_group_is_left_out_than_the_range_lets() -> None:
+    """Of two classes at most 12 of 20 examples; how much of one class is gone varies from next to nothing to all of that."""
+    table = IDS % 2
+    gone = sizes_left_out(draw(Design("grouped", (0.7, 0.97), groups=groups(table)), range(1000)), table)
+    assert gone.max() == 12
+    assert gone.sum(axis=1).max() == 12
+    of_one_class = (gone == 0).any(axis=1)
+    assert 0.2 < of_one_class.mean() < 0.8
+    assert set(gone[of_one_class].max(axis=1).tolist()) == set(range(1, 13))
+
+
+@pytest.mark.parametrize("n_models", [1, 2, 3, 7, 10, 200])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 1.0])
+def test_a_grouped_run_is_uniform_and_grouped_models_by_its_share(share: float, n_models: int) -> None:
+    design = Design("grouped", (0.7, 0.9), groups=GROUPS, grouped_share=share)
+    parts = design.parts(n_models)
+    assert list(parts) == ["design", "grouped"]
+    assert parts["design"][0] == Design("uniform", (0.7, 0.9))
+    assert parts["grouped"][0] == design
+    assert sum(n for _, n in parts.values()) == n_models
+    assert abs(parts["grouped"][1] - share * n_models) <= 0.5
+    more = design.parts(n_models + 1)  # extending a run takes no model away
+    assert all(more[name][1] >= n for name, (_, n) in parts.items())
+
+
+def test_other_designs_are_one_collection() -> None:
+    assert Design("balanced", 0.7).parts(30) == {"design": (Design("balanced", 0.7), 30)}
+
+
 # Bad input
 
 
@@ -224,7 +418,14 @@ def test_balanced_patterns_of_two_examples_are_nearly_independent(fraction: floa
         ({"kind": "balanced", "fraction": 0.99}, "nearest: 19/20 = 0.95"),
         ({"kind": "paired", "fraction": 0.7}, "must be 0.5, got 0.7"),
         ({"kind": "paired", "fraction": (0.4, 0.6)}, "must be 0.5"),
-        ({"kind": "random"}, "expected one of uniform, balanced, paired, full, leave-out; got 'random'"),
+        ({"kind": "random"}, "expected one of uniform, balanced, paired, grouped, full, leave-out; got 'random'"),
+        ({"kind": "grouped", "fraction": 1.0}, "above 0 and below 1"),
+        ({"kind": "grouped", "fraction": (0.9, 0.7)}, "LOW:HIGH"),
+        ({"kind": "grouped", "grouped_share": 0.0}, "grouped_share: expected a share above 0 and at most 1, got 0.0"),
+        ({"kind": "grouped", "grouped_share": 1.01}, "grouped_share: .*got 1.01"),
+        ({"kind": "grouped", "grouped_share": float("nan")}, "grouped_share: .*got nan"),
+        ({"kind": "uniform", "groups": GROUPS}, "design uniform takes no groups; use design grouped"),
+        ({"kind": "leave-out", "left_out": (1,), "groups": GROUPS}, "design leave-out takes no groups"),
     ],
 )
 def test_a_design_that_cannot_be_is_named(settings: dict, telling: str) -> None:
@@ -238,6 +439,9 @@ def test_a_design_that_cannot_be_is_named(settings: dict, telling: str) -> None:
         (Design("uniform", 0.7), 1, "at least 2 training examples, got 1"),
         (Design("paired", 0.5), 1, "at least 2 training examples, got 1"),
         (Design("balanced", 0.7), 9, "7/10 needs n >= 10 training examples, got 9"),
+        (Design("grouped", 0.7), 5, "design grouped: name the groups to leave out, or let infl.train find them"),
+        (Design("grouped", 0.7, groups=GROUPS), 41, "groups: expected one entry for each of 41 .*, got 40"),
+        (Design("grouped", 0.7, groups=GROUPS), 1, "at least 2 training examples, got 1"),
         (Design("leave-out", left_out=(0, 5)), 5, r"ids \[5\] are not in D \(0..4\)"),
         (Design("leave-out", left_out=(-1,)), 5, r"ids \[-1\] are not in D"),
         (Design("leave-out", left_out=(0, 1, 2)), 3, "nothing is left to train on"),

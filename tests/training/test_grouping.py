@@ -1,0 +1,391 @@
+"""Groups are what the user said, or what a model tells apart; and a file that says something impossible is refused.
+
+A grouped design leaves out whole groups, so a group that is wrong is a concept that no model was ever without, or an
+example that always goes with strangers: the predictions for redundant sets rest on it and nothing later would notice. Groups
+that infl finds must be those of the network's own features (worlds are built here in which pixels and features disagree), and
+the same each time. A file of groups is often exported from a spreadsheet or a database, so everything that such files get
+wrong is staged here. Adding a way to read a network's features must not have moved a single initial weight.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from infl.data import from_arrays
+from infl.records import Array, Dataset, Groups, InputError
+from infl.training import grouping
+from infl.training.algorithm import Algorithm, train_params
+from infl.training.ensemble import model_keys
+from infl.training.grouping import cluster, groups_of_sets, make_groups, penultimate_features, read_groups
+from infl.training.networks import Network, mlp
+
+QUICK = Algorithm(hidden=(8,), epochs=2, batch_size=20)
+LINEAR = Network(
+    init=lambda key, x: 0.01 * jax.random.normal(key, (x[0].size, 2)),
+    apply=lambda weights, x: x.reshape(len(x), -1) @ weights,
+    name="linear",
+)
+
+
+def blobs(scale: float = 1.0) -> Dataset:
+    """Forty examples of three pixels: the first two tell halves apart and far, the third tells odd from even and near."""
+    random, ids = np.random.default_rng(0), np.arange(40)
+    pixels = np.stack([10 * (ids < 20), -10 * (ids < 20), ids % 2], axis=1) + 0.01 * random.normal(size=(40, 3))
+    labels = random.permutation(ids % 2)
+    return from_arrays(
+        (scale * pixels).astype(np.float32), labels, pixels[:4].astype(np.float32), labels[:4], name="blobs"
+    )
+
+
+def same_parts(table: Array, other: Array) -> bool:
+    """Whether two tables part the examples alike, whatever the numbers of the groups."""
+    pairs = set(zip(table.tolist(), other.tolist(), strict=True))
+    return len(pairs) == len(set(table.tolist())) == len(set(other.tolist()))
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models stay as they were initialized: for tests to which training does not matter, and compiling it takes long."""
+
+    def initial(key: jax.Array, members: jax.Array, images: jax.Array, labels: jax.Array, **parts: Any) -> Any:
+        del members, labels
+        return parts["network"].init(key, images[:1]), True
+
+    monkeypatch.setattr(grouping, "train_params", initial)
+
+
+# The groups that infl finds
+
+
+@pytest.fixture(scope="module")
+def found(small_digits: Dataset) -> Groups:
+    return make_groups(small_digits, QUICK, seed=0)
+
+
+def test_groups_are_the_labels_and_ever_more_clusters(small_digits: Dataset, found: Groups) -> None:
+    """Of 60 examples with 10 labels there are 10 clusters of 6 on average, and 20 would be too small."""
+    assert found.names == ("labels", "10 clusters")
+    assert found.tables.shape == (2, 60)
+    assert same_parts(found.tables[0], small_digits.y_train)
+    assert found.tables.max(axis=1).tolist() == [9, 9]
+    names = make_groups(blobs(), replace(QUICK, network=LINEAR), seed=0).names
+    assert names == ("labels", "2 clusters", "4 clusters")  # 40 // 6 = 6
+
+
+def test_groups_follow_from_the_seed(small_digits: Dataset) -> None:
+    pixels = replace(QUICK, network=LINEAR)
+    groups = [make_groups(small_digits, pixels, seed=seed) for seed in (0, 2**40 - 1, 0)]
+    assert groups[0] == groups[2]
+    np.testing.assert_array_equal(groups[0].tables[0], groups[1].tables[0])
+    assert not same_parts(groups[0].tables[1], groups[1].tables[1])
+
+
+def test_a_class_without_training_examples_leaves_no_gap() -> None:
+    data = replace(blobs(), y_train=np.where(blobs().y_train == 0, 0, 2), class_names=("a", "b", "c"))
+    table = make_groups(data, replace(QUICK, network=replace(LINEAR, apply=lambda w, x: x)), seed=0).tables[0]
+    assert same_parts(table, data.y_train)
+    assert table.max() == 1
+
+
+@pytest.mark.usefixtures("untrained")
+def test_clusters_are_those_of_the_features_and_of_the_pixels_where_there_are_none() -> None:
+    """The features see the third pixel only, which on the pixels counts for nothing."""
+    ids = np.arange(40)
+    seeing = replace(LINEAR, features=lambda weights, x: x[:, 2:])
+    for network, expected in ((seeing, ids % 2), (LINEAR, ids < 20)):
+        found = make_groups(blobs(), replace(QUICK, network=network), seed=0)
+        assert same_parts(found.tables[1], expected)
+    assert penultimate_features(blobs(), replace(QUICK, network=LINEAR), seed=0) is None
+
+
+@pytest.mark.parametrize("fault", ["a model that diverged", "features that overflow"])
+def test_features_that_are_not_finite_are_replaced_by_pixels(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    diverged = fault == "a model that diverged"
+    monkeypatch.setattr(grouping, "train_params", lambda key, *_, **__: (jnp.ones((3, 2)), not diverged))
+    network = replace(LINEAR, features=lambda weights, x: x[:, 2:] / (1.0 if diverged else 0.0))
+    algorithm = replace(QUICK, network=network)
+    assert penultimate_features(blobs(), algorithm, seed=0) is None
+    assert same_parts(make_groups(blobs(), algorithm, seed=0).tables[1], np.arange(40) < 20)
+
+
+def test_features_are_the_inputs_of_the_last_layer_of_models_of_all_of_d(small_digits: Dataset) -> None:
+    features = penultimate_features(small_digits, QUICK, seed=3)
+    assert features is not None
+    assert features.shape == (60, 2 * 8)
+    images, labels = jnp.asarray(small_digits.x_train), jnp.asarray(small_digits.y_train)
+    for key, half in zip(model_keys(3, "features", np.arange(2)), (features[:, :8], features[:, 8:]), strict=True):
+        params, _ = train_params(key, jnp.ones(60, bool), images, labels, algorithm=QUICK, network=mlp(10, hidden=(8,)))
+        dense = params["Dense_0"]
+        hidden = np.maximum(small_digits.x_train.reshape(60, -1) @ np.asarray(dense["kernel"]) + dense["bias"], 0)
+        np.testing.assert_allclose(half, hidden / np.sqrt((hidden**2).sum() / 60), atol=1e-4)
+        assert (half**2).sum() / 60 == pytest.approx(1, rel=1e-5)
+    assert not np.allclose(features[:, :8], features[:, 8:])
+
+
+@pytest.mark.usefixtures("untrained")
+def test_features_of_bytes_are_those_of_the_pixels_that_they_stand_for() -> None:
+    random = np.random.default_rng(0)
+    data = from_arrays(
+        random.integers(0, 256, (30, 4), np.uint8), np.arange(30) % 2, np.zeros((2, 4), np.uint8), [0, 1]
+    )
+    as_floats = replace(data, x_train=(data.x_train / 255).astype(np.float32))
+    algorithm = replace(QUICK, network=replace(LINEAR, features=lambda weights, x: jnp.cos(x)))
+    of_bytes, of_floats = (penultimate_features(d, algorithm, seed=0) for d in (data, as_floats))
+    assert of_bytes is not None
+    assert of_floats is not None
+    np.testing.assert_allclose(of_bytes, of_floats, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_pixels_of_any_size_can_be_clustered(scale: float) -> None:
+    """Squares of huge float32 pixels overflow, and a warning is an error in these tests."""
+    found = make_groups(blobs(scale), replace(QUICK, network=LINEAR), seed=0)
+    assert same_parts(found.tables[1], np.arange(40) < 20)
+
+
+def test_copies_leave_fewer_clusters_and_no_warning() -> None:
+    data = blobs()
+    copies = replace(data, x_train=np.repeat(data.x_train[[0, 20, 21]], [20, 10, 10], axis=0))
+    found = make_groups(copies, replace(QUICK, network=LINEAR), seed=0)
+    assert found.names[2] == "4 clusters"
+    assert same_parts(found.tables[2], np.repeat(np.arange(3), [20, 10, 10]))
+
+
+def test_large_data_are_clustered_by_mini_batches_just_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "MOST_FOR_FULL_KMEANS", 39)
+    first, again = (cluster(blobs().x_train, 2, seed=5) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert same_parts(first, np.arange(40) < 20)
+
+
+def test_known_groups_join_those_that_are_found_again(small_digits: Dataset, found: Groups) -> None:
+    known = Groups(("users", "sources"), np.stack([np.arange(60) // 7, np.where(np.arange(60) < 9, 0, -1)]))
+    joined = make_groups(small_digits, QUICK, seed=0, known=known)
+    assert joined.names == (*found.names, "users", "sources")
+    np.testing.assert_array_equal(joined.tables, np.concatenate([found.tables, known.tables]))
+
+
+def test_known_groups_of_other_data_are_refused_before_a_model_is_trained(
+    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "penultimate_features", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(InputError, match="one entry for each of 60 training examples, got 40"):
+        make_groups(small_digits, QUICK, seed=0, known=Groups(("users",), np.zeros((1, 40), int)))
+
+
+def test_a_network_that_does_not_fit_the_data_is_named(small_digits: Dataset) -> None:
+    """Its features are the first thing that is asked of it, before the ensemble checks it."""
+    network = replace(LINEAR, features=lambda weights, x: x.reshape(len(x), -1))
+    with pytest.raises(InputError, match=r"linear: expected logits \[batch, 10\] for this data, got \[2, 2\]"):
+        make_groups(small_digits, replace(QUICK, network=network), seed=0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="counts the cores this process may use")
+def test_finding_groups_leaves_the_ensemble_a_device_for_each_core() -> None:
+    """It is what starts JAX in a new grouped run, and JAX takes the number of devices only before that."""
+    program = (
+        "import infl, jax; from infl.training import grouping; data = infl.load('digits', n_train=60, n_held_out=30); "
+        "grouping.train_params = lambda key, *arrays, network, **_: (network.init(key, arrays[1][:1]), True); "
+        "grouping.make_groups(data, infl.Algorithm(hidden=(4,)), seed=0); print(len(jax.devices()))"
+    )
+    inherited = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=inherited | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(grouping.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == len(os.sched_getaffinity(0))
+
+
+# The network whose features are read
+
+
+class PlainMLP(nn.Module):
+    """The multi-layer perceptron as one would write it, without a way to read its features."""
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(len(x), -1)
+        for k, width in enumerate(self.widths):
+            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=f"Dense_{k}")(x))
+        return nn.Dense(3, name=f"Dense_{len(self.widths)}")(x)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 4)])
+def test_the_mlp_starts_and_computes_as_a_plain_one(hidden: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).normal(size=(6, 3, 2)).astype(np.float32)
+    network, plain = mlp(3, hidden=hidden), PlainMLP(hidden)
+    params = jax.jit(network.init)(jax.random.key(1), images)
+    expected: Any = jax.jit(plain.init)(jax.random.key(1), images)["params"]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    of_plain = jax.jit(plain.apply)({"params": params}, images)
+    np.testing.assert_array_equal(jax.jit(network.apply)(params, images), np.asarray(of_plain))
+    assert network.features is not None
+    features = jax.jit(network.features)(params, images)
+    assert features.shape == (6, hidden[-1] if hidden else 6)
+    last = params[f"Dense_{len(hidden)}"]
+    np.testing.assert_allclose(features @ last["kernel"] + last["bias"], np.asarray(of_plain), atol=1e-5)
+
+
+# Groups
+
+
+@pytest.mark.parametrize(
+    ("names", "tables", "said"),
+    [
+        (("a",), np.zeros(4, int), r"one row of integers \[n\] for each of 1 names, got int64 \(4,\)"),
+        (("a", "b"), np.zeros((1, 4), int), "for each of 2 names"),
+        (("a",), np.zeros((1, 4)), "got float64"),
+        (("a",), np.zeros((1, 4), bool), "got bool"),
+        ((), np.zeros((0, 4), int), "at least one resolution"),
+        (("a",), np.zeros((1, 0), int), "groups a: expected the numbers 0..g-1"),
+        (("a",), np.full((1, 4), -1), "groups a: expected the numbers 0..g-1 without gaps, and -1 for no group"),
+        (("a", "b"), np.array([[0, 1, 0, 1], [0, 2, 0, 2]]), "groups b"),
+        (("a",), np.array([[1, 2, 1, 2]]), "groups a"),
+        (("a",), np.array([[-2, 0, 1, 1]]), "groups a"),
+    ],
+)
+def test_tables_that_are_no_groups_are_refused(names: tuple[str, ...], tables: Array, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Groups(names, tables)
+
+
+def test_groups_are_equal_where_names_and_tables_are() -> None:
+    table = np.array([[0, 1, -1, 0]])
+    groups = Groups(("a",), table)
+    same = [Groups(("a",), table.astype(np.int32)), Groups(tuple(np.array(["a"])), np.asfortranarray(table))]
+    assert [other == groups for other in same] == [True, True]
+    assert len({groups, *same}) == 1
+    for other in (
+        Groups(("b",), table),
+        Groups(("a",), table[:, ::-1].copy()),
+        Groups(("a",), np.array([[0, 1, -1]])),
+        Groups(("a", "a"), np.concatenate([table, table])),
+    ):
+        assert other != groups
+
+
+# Files
+
+
+def written(folder: Path, content: str | bytes | None, name: str = "users.json") -> Path:
+    path = folder / name
+    if isinstance(content, str):
+        path.write_text(content)
+    elif content is not None:
+        path.write_bytes(content)
+    return path
+
+
+USERS = [0, 0, -1, 1, -1, 1, -1, -1]
+FILES = {
+    "json": ("users.json", '{"ann": [0, 1], "bob": [5, 3]}'),
+    "json with an empty group": ("users.json", '{"ann": [0, 1], "nobody": [], "bob": [5, 3]}'),
+    "csv": ("users.csv", "0,ann\n1,ann\n3,bob\n5,bob\n"),
+    "csv with a header": ("users.csv", "id,user\n0,ann\n1,ann\n3,bob\n5,bob\n"),
+    "csv without a last line break": ("users.csv", "0,ann\n1,ann\n3,bob\n5,bob"),
+    "csv with spaces, quotes and empty lines": ("users.csv", '\n 0 , "ann"\n\n1,ann\n"3",bob\n5, bob \n\n'),
+    "csv of Windows": ("users.csv", "0,ann\r\n1,ann\r\n3,bob\r\n5,bob\r\n"),
+    "csv of a spreadsheet, with its mark": ("users.csv", "\ufeff0,ann\n1,ann\n3,bob\n5,bob\n".encode()),
+    "csv with mark and header": ("users.csv", "\ufeffid,user\n0,ann\n1,ann\n3,bob\n5,bob\n".encode()),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FILES.values(), ids=FILES)
+def test_groups_are_read(tmp_path: Path, name: str, content: str | bytes) -> None:
+    path = written(tmp_path, content, name)
+    groups = read_groups(path, n_train=8)
+    assert groups.names == ("users",)
+    assert same_parts(groups.tables[0], np.array(USERS))
+    np.testing.assert_array_equal(groups.tables[0] == -1, np.array(USERS) == -1)
+    assert read_groups(str(path), n_train=8) == groups
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.json", '{"all": [0, 1, 2]}'), ("a.csv", "0,x\n1,x\n2,x\n")])
+def test_one_group_may_hold_everything(tmp_path: Path, name: str, content: str) -> None:
+    assert read_groups(written(tmp_path, content, name), n_train=3).tables.tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("users.json", None, "cannot be read: No such file or directory"),
+        ("users.csv", None, "cannot be read: No such file or directory"),
+        ("users.json", "", "not JSON"),
+        ("users.json", '{"a": [1, 2', "not JSON"),
+        ("users.json", b"\xff\xfe{}", "not JSON"),
+        ("users.json", "[" * 100_000, "not JSON"),
+        ("users.json", "[[0, 1]]", r'expected an object \{"group": \[ids\], ...\}'),
+        ("users.json", "3", "expected an object"),
+        ("users.json", '{"a": 3}', "expected an object"),
+        ("users.json", '{"a": {"ids": [3]}}', "expected an object"),
+        ("users.json", "{}", "holds no group"),
+        ("users.json", '{"a": []}', "holds no group"),
+        ("users.json", '{"a": [8]}', r"expected ids of D \(0..7\), got 8"),
+        ("users.json", '{"a": [-1]}', "got -1"),
+        ("users.json", '{"a": [1.0]}', "got 1.0"),
+        ("users.json", '{"a": [true]}', "got True"),
+        ("users.json", '{"a": ["1"]}', "got '1'"),
+        ("users.json", '{"a": [null]}', "got None"),
+        ("users.json", '{"a": [[1]]}', r"got \[1\]"),
+        ("users.json", '{"a": [NaN]}', "got nan"),
+        ("users.json", '{"a": [1, 2], "b": [3, 2]}', "example 2 comes twice; give each one group"),
+        ("users.json", '{"a": [1, 1]}', "example 1 comes twice"),
+        ("users.json", '{"a": [1], "b": [2], "a": [3]}', "the group 'a' comes twice; list its ids in one place"),
+        ("users.csv", "", "holds no group"),
+        ("users.csv", "id,user\n", "holds no group"),
+        ("users.csv", "0,ann\n8,bob\n", r"expected ids of D \(0..7\), got 8"),
+        ("users.csv", "-1,ann\n0,bob\n", "got -1"),
+        ("users.csv", "0,ann\n" + "9" * 18 + ",bob\n", "got 999999999999999999"),
+        ("users.csv", "0,ann\n" + "9" * 5000 + ",bob\n", "line 2: expected id,group, got '999"),
+        ("users.csv", "0,ann\n0,bob\n", "example 0 comes twice"),
+        ("users.csv", "0,ann\n1,bob\n0,ann\n", "example 0 comes twice"),
+        ("users.csv", "1.5,ann\n", "line 1: expected id,group, got '1.5,ann'"),
+        ("users.csv", "0,ann\nuser,id\n", "line 2: expected id,group, got 'user,id'"),
+        ("users.csv", "0,ann\n\u00b2,bob\n", "line 2: expected id,group, got '\u00b2,bob'"),
+        ("users.csv", "0,ann\n1,\n", "line 2: names no group"),
+        ("users.csv", "0,ann\n1, \n", "line 2: names no group"),
+        ("users.csv", "0\n1\n", "line 1: expected id,group, got '0'"),
+        ("users.csv", "0;ann\n1;bob\n", "line 1: expected id,group, got '0;ann'"),
+        ("users.csv", "0,ann,x\n", "line 1: expected id,group, got '0,ann,x'"),
+        ("users.csv", "0,ann\n\n1\n", "line 3: expected id,group, got '1'"),
+        ("users.csv", b"0,ann\n1,\xff\xfe\n", "not text of lines id,group"),
+        ("users.csv", '{"ann": [0, 1]}', "holds no group"),
+        ("users.csv", '{"ann": [0]}', "line 1: expected id,group"),
+        ("users.txt", "0,ann\n1,ann\n", "not JSON"),
+    ],
+)
+def test_a_file_that_holds_no_groups_is_refused(
+    tmp_path: Path, name: str, content: str | bytes | None, said: str
+) -> None:
+    path = written(tmp_path, content, name)
+    with pytest.raises(InputError, match=said) as caught:
+        read_groups(path, n_train=8)
+    assert str(caught.value).startswith(f"groups file {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_file_of_groups(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_groups(tmp_path, n_train=8)
+
+
+def test_sets_to_cover_are_resolutions_of_one_group() -> None:
+    groups = groups_of_sets({"a": [3, 1], "b": (0, 1, 2, 3)}, n_train=5)
+    assert groups.names == ("a", "b")
+    assert groups.tables.tolist() == [[-1, 0, -1, 0, -1], [0, 0, 0, 0, -1]]
