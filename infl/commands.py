@@ -165,12 +165,16 @@ class Demo:
         infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
         thresholds = _Judging().thresholds()
         predicted = infl.predict(run, sets, thresholds=thresholds)
+        summed = infl.predict(run, sets, predictor="additive", thresholds=thresholds)
         measured = infl.verify(run, sets, n_models=self.verify_models, thresholds=thresholds)
         show_verdicts(run, predicted, measured)
         say(
-            "\nThe prediction sums the influences of single examples. Where it calls a whole class harmless, every\n"
-            "member is covered by the others, and the sum is blind to it: that is why infl retrains to check."
+            "\nIn redundant sets every member is covered by the others. Summing the influences of single examples misses that:"
         )
+        for one, other, truth in zip(predicted, summed, measured, strict=True):
+            if one.forget_set.name.startswith(("class", "cluster")):
+                said = f"the sum {other.regime}, infl {one.regime}, retraining {truth.regime}"
+                say(f"  {one.forget_set.name}: {said}")
         _write_verdicts(self.json, predicted, measured, thresholds)
 
 
@@ -283,12 +287,15 @@ class _Asking(_Judging):
 class Predict(_Asking):
     """Predict the regime of forget sets from the models of a run."""
 
+    predictor: Literal["combined", "support", "surrogate", "additive-shrunk", "additive"] = "combined"
+    """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples."""
+
     def __call__(self) -> None:
         import infl
 
         run, sets = self.opened()
         thresholds = self.thresholds()
-        predicted = _judge_all(infl.predict_effects(run, sets), thresholds, self.effects)
+        predicted = _judge_all(infl.predict_effects(run, sets, predictor=self.predictor), thresholds, self.effects)
         show_verdicts(run, predicted)
         _write_verdicts(self.json, predicted, [], thresholds)
 

@@ -40,12 +40,22 @@ from infl.records import (
 )
 from infl.report.progress import track
 from infl.scores.planning import models_for_standard_error
-from infl.store import Run, StoredOutcomes, bytes_per_model, create_run, name_of_cover, name_of_leave_out, open_run
+from infl.store import (
+    Run,
+    StoredOutcomes,
+    bytes_per_model,
+    check_new,
+    create_run,
+    name_of_cover,
+    name_of_leave_out,
+    open_run,
+)
+from infl.surrogate import fit_surrogate
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout, model_keys
 from infl.training.grouping import groups_of_sets, make_groups
 from infl.training.subsets import Design, draw_masks
-from infl.untraining.effects import predict_additive
+from infl.untraining.effects import Predictor, PredictorName, fit_predictor
 from infl.untraining.forget_sets import by_name, make_forget_sets
 from infl.untraining.regimes import judge
 from infl.untraining.verification import is_clear, looks_at, measure_effects
@@ -114,28 +124,50 @@ def train(
 
 
 def predict(
-    run: Run | str | Path, forget_sets: ForgetSets, *, thresholds: Thresholds | None = None, quiet: bool = False
+    run: Run | str | Path,
+    forget_sets: ForgetSets,
+    *,
+    predictor: PredictorName = "combined",
+    thresholds: Thresholds | None = None,
+    quiet: bool = False,
 ) -> list[Verdict]:
     """Predict the regime of forget sets from the models of a run; see `predict_effects` and `infl.judge`.
 
     forget_sets: records, or `{"name": ids}`.
+    predictor: see `infl.untraining.effects`.
 
     Raises:
-        InputError: where a set is not one of D's, or the run holds no models of the design or of D.
+        InputError: where a set is not one of D's, or the run holds too few models of subsets, or none of D.
     """
-    return [judge(effects, thresholds) for effects in predict_effects(run, forget_sets, quiet=quiet)]
+    effects = predict_effects(run, forget_sets, predictor=predictor, quiet=quiet)
+    return [judge(one, thresholds) for one in effects]
 
 
-def predict_effects(run: Run | str | Path, forget_sets: ForgetSets, *, quiet: bool = False) -> Iterator[Effects]:
-    """Yield the predicted effects of each set in turn (additive; `infl.untraining.effects`)."""
+def predict_effects(
+    run: Run | str | Path, forget_sets: ForgetSets, *, predictor: PredictorName = "combined", quiet: bool = False
+) -> Iterator[Effects]:
+    """Yield the predicted effects of each set in turn."""
     opened = _opened(run)
-    n_classes = len(opened.dataset().class_names)
-    design, reference = (_near(opened.outcomes(name)) for name in ("design", "full"))
     sets = _forget_sets(opened, forget_sets)
+    fitted = _fitted(opened, predictor, quiet=quiet)
     with track(len(sets), "predicting", unit="sets", quiet=quiet) as progress:
-        for forget_set in sets:
-            yield predict_additive(forget_set, design=design, reference=reference, n_classes=n_classes)
+        for effects in fitted.predict(sets):
+            yield effects
             progress.advance()
+
+
+def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
+    del quiet
+    dataset = run.dataset()
+    covers = [collection for collection in run.collections() if collection.startswith("cover-")]
+    return fit_predictor(
+        name,
+        sources=[_near(run.outcomes(collection)) for collection in ("design", "grouped", *covers)],
+        reference=_near(run.outcomes("full")),
+        images=dataset.images,
+        labels=dataset.labels,
+        n_classes=dataset.n_classes,
+    )
 
 
 def verify(
@@ -409,7 +441,9 @@ def _open_for_training(
     if groups is not None and design.kind != "grouped":
         raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")
     if not exists and design.kind == "grouped" and design.groups is None:
-        design = replace(design, groups=make_groups(dataset, algorithm, seed=seed, known=groups))
+        check_new(run)
+        found = make_groups(dataset, algorithm, seed=seed, support=_support(dataset), known=groups)
+        design = replace(design, groups=found)
     elif groups is not None and design.groups is not None and not _holds(design.groups, groups):
         raise InputError(
             f"run folder {run} was made with other groups: continue it without naming any, or choose another folder"
@@ -426,6 +460,12 @@ def _open_for_training(
         "versions": _versions(),
     }
     return create_run(run, dataset, settings, design.groups), dataset, algorithm, design
+
+
+def _support(dataset: Dataset) -> Array:
+    """How well the rest of D supports each example: its margin in a closed-form fit without it."""
+    surrogate = fit_surrogate(dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes)
+    return surrogate.margins(np.array([], int))
 
 
 def _groups_of(run: Run) -> Groups | None:

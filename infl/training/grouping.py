@@ -2,7 +2,9 @@
 
 The labels are one resolution; k-means on the penultimate layer of models of D at 1, 2, 4 ... times as many clusters as
 classes are the others, down to clusters of some six examples. A network that does not tell its penultimate layer is
-replaced by the plain pixels. Groups that are known (users, documents, sources) come from a file and join these.
+replaced by the plain pixels. Examples that the rest of D supports alike - the odd ones above all - make two more, since
+no cluster holds them together and forget sets often do. Groups that are known (users, documents, sources) come from a
+file and join these.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from infl.training.algorithm import Algorithm, train_params
 from infl.training.ensemble import model_keys, use_all_cores
 from infl.training.networks import check_network
 
+N_RANKS = (20, 80)  # groups of examples alike in support
 LEAST_CLUSTER = 6  # examples in the mean cluster of the finest resolution
 N_FEATURE_MODELS = 2
 MOST_FOR_FULL_KMEANS = 10_000
@@ -35,8 +38,12 @@ MOST_FOR_FULL_KMEANS = 10_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
-def make_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
-    """Group the examples of D: by label, by k-means at several sizes, and as `known`.
+def make_groups(
+    dataset: Dataset, algorithm: Algorithm, *, seed: int, support: Array | None = None, known: Groups | None = None
+) -> Groups:
+    """Group the examples of D: by label, by k-means at several sizes, by support, and as `known`.
+
+    support: [n] how well the rest of D supports the label of each example, any monotone scale; None for no such groups.
 
     Deterministic in (dataset, algorithm, seed) on one kind of device. A run keeps its groups, so that nothing depends on
     their being found again.
@@ -57,6 +64,10 @@ def make_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Gro
         names.append(f"{n_clusters} clusters")
         tables.append(_without_gaps(cluster(features, n_clusters, seed=seed + n_clusters)))
         n_clusters *= 2
+    for n_ranks in N_RANKS:
+        if support is not None and n_ranks <= dataset.n_train // LEAST_CLUSTER:
+            names.append(f"{n_ranks} ranks of support")
+            tables.append(np.argsort(np.argsort(support, kind="stable")) * n_ranks // dataset.n_train)
     if known is not None:
         names += known.names
         tables += list(known.tables)

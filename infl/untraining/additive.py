@@ -27,9 +27,9 @@ from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
+from infl.untraining.probability import thresholds_of
 
 MOST_REPLICATES = 64
-N_THRESHOLDS = 8
 
 
 def predict_additive(
@@ -57,7 +57,7 @@ def predict_additive(
     for chunk in _chunks(held_out, n_columns):
         parts.append((chunk, "held-out"))
 
-    thresholds = _right_from_margin(reference, n_classes)
+    thresholds = thresholds_of(reference, n_classes)
     by_group = _group_indicator(0, reference.n_models, reference.n_models, n_groups)
     effect = np.empty(design.n_columns)
     replicates = np.empty((n_groups, design.n_columns))
@@ -198,29 +198,6 @@ def _margin_response(margins: Array, thresholds: Array) -> Callable[[Array], tup
         return by_model.mean(axis=0), by_model
 
     return respond
-
-
-def _right_from_margin(reference: OutcomeSource, n_classes: int) -> Array:
-    """Margins at which models turn from wrong to right, as equally likely values.
-
-    A margin above 0 is always right (p > 1/2), one below -log(c - 1) always wrong (p < 1/c); in between it depends on how
-    the rest spreads over the other classes, which the reference models show.
-    """
-    lowest = -np.log(max(n_classes - 1, 1))
-    edges = np.linspace(lowest, 0.0, 21)
-    n_right, n_all = np.zeros(20), np.zeros(20)
-    for block in reference.blocks():
-        margin, correct = block.of("margin"), block.of("correct")
-        between = (margin > lowest) & (margin < 0)
-        bins = np.clip(np.digitize(margin[between], edges) - 1, 0, 19)
-        n_right += np.bincount(bins, weights=correct[between], minlength=20)
-        n_all += np.bincount(bins, minlength=20)
-    # One right and one wrong pseudo-observation per 20 bins, spread as a straight line, where nothing was seen.
-    prior = (np.arange(20) + 0.5) / 20
-    share = np.maximum.accumulate((n_right + prior) / (n_all + 1))
-    levels = (np.arange(N_THRESHOLDS) + 0.5) / N_THRESHOLDS
-    middles = (edges[:-1] + edges[1:]) / 2
-    return np.interp(levels, [0.0, *share, 1.0], [lowest, *middles, 0.0])
 
 
 def _chunks(columns: Array, size: int) -> list[Array]:

@@ -220,6 +220,8 @@ def varied_sets(dataset: Dataset, memorization: Estimate, *, seed: int = 0) -> l
     """
     n = dataset.n_train
     few, some, many = max(1, n // 100), max(2, n // 20), max(3, n // 10)
+    n_clusters = max(2, n // 40)
+    redundant = int(np.bincount(clusters(dataset, n_clusters, seed=seed)).argmax())
     classes = np.random.RandomState(seed).permutation(dataset.n_classes)
     first, second, third = (int(classes[k % dataset.n_classes]) for k in range(3))
     ordered = memorized_set(memorization, n, name="all").ids if n < 2 else _by_memorization(memorization)
@@ -235,6 +237,7 @@ def varied_sets(dataset: Dataset, memorization: Estimate, *, seed: int = 0) -> l
         neighbours_set(dataset, typical, few),
         neighbours_set(dataset, typical, some),
         neighbours_set(dataset, atypical, some),
+        cluster_set(dataset, redundant, n_clusters=n_clusters, seed=seed),
         class_set(dataset, first, share=0.2, seed=seed),
         class_set(dataset, first, share=0.8, seed=seed),
         class_set(dataset, second),

@@ -21,6 +21,7 @@ from infl.records import REGIMES, Array, Effects, Quantity, Regime, Thresholds, 
 
 MOST_MODELS_FACTOR = 4096
 N_HURT_MOST = 10
+FULLY_COVERED = 0.5  # share of S that models should have left out at once, for a prediction not to reach too far
 
 
 def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
@@ -32,27 +33,24 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     probability the verdict is `undetermined`, and `models_needed` says roughly how many models would decide: the
     number at which the same estimates with errors shrunk as 1/sqrt(models) do.
 
-    Harm and gain are cross-fitted: one half of the replicates selects the examples with |D_k| >= e, the other half sums
-    them, and the other way round, so that noise does not select itself.
+    Harm and gain of measured effects are cross-fitted: one half of the replicates selects the examples with |D_k| >= e, the
+    other half sums them, and the other way round, so that noise does not select itself. Those of posteriors
+    (`Effects.covariance`) are the means of the sums over the examples' normal posteriors.
 
     Errors are NaN, and the regime undetermined, with fewer than four replicates.
     """
     thresholds = thresholds or Thresholds()
     size = len(effects.forget_set)
-    inside = np.zeros(effects.replicates.shape[1], bool)
+    inside = np.zeros(len(effects.effect), bool)
     inside[list(effects.forget_set.ids)] = True
     weights = _cross_weights(inside, effects.n_train, size)
-    self_by_replicate = effects.replicates[:, inside].mean(axis=1)
-    cross_by_replicate = effects.replicates @ weights
-    harm = _cross_fitted(effects.replicates, weights, thresholds.effect, sign=1)
-    gain = _cross_fitted(effects.replicates, weights, thresholds.effect, sign=-1)
-
     values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
-    covariance = _covariance(np.stack([self_by_replicate, cross_by_replicate]))
-    # Where all replicates agree their scatter is zero, which so few cannot know: no error is smaller than what one outcome
-    # of one example in one replicate makes.
-    least = np.array([1 / size, weights.max()]) / len(effects.replicates)
-    np.fill_diagonal(covariance, np.maximum(np.diag(covariance), least**2))
+    if effects.covariance is not None:
+        covariance = effects.covariance.copy()
+        harm, gain = (_posterior_sum(effects, weights, values[1], thresholds.effect, sign=sign) for sign in (1, -1))
+    else:
+        covariance = _replicated(effects, inside, weights)
+        harm, gain = (_cross_fitted(effects.replicates, weights, thresholds.effect, sign=sign) for sign in (1, -1))
     self_influence, cross_influence = (
         Quantity(float(value), float(np.sqrt(variance)))
         for value, variance in zip(values, np.diag(covariance), strict=True)
@@ -77,7 +75,11 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
         hurt_most=tuple(hurt),
         hurt_most_effects=tuple(float(effects.effect[j]) for j in hurt),
     )
-    return verdict if regime != "undetermined" else _explain_undetermined(verdict, values, covariance)
+    return (
+        verdict
+        if regime != "undetermined"
+        else _explain_undetermined(verdict, values, covariance, effects.covered, effects.covariance is not None)
+    )
 
 
 def regime_probabilities(values: Array, covariance: Array, thresholds: Thresholds) -> dict[str, float]:
@@ -101,6 +103,34 @@ def regime_probabilities(values: Array, covariance: Array, thresholds: Threshold
         "spreading": float(max(0.0, 1 - low_self - low_cross + both_low)),
         "indirect": float(low_self - both_low),
     }
+
+
+def _replicated(effects: Effects, inside: Array, weights: Array) -> Array:
+    """Covariance of (self, cross) by the scatter of the replicates, [2, 2]."""
+    by_replicate = np.stack([effects.replicates[:, inside].mean(axis=1), effects.replicates @ weights])
+    covariance = _covariance(by_replicate)
+    # Where all replicates agree their scatter is zero, which so few cannot know: no error is smaller than what one outcome
+    # of one example in one replicate makes. Members of S may all be lost together, so self counts as one outcome.
+    least = np.array([1.0, weights.max()]) / len(effects.replicates)
+    least[0] = least[0] if by_replicate[0].std() == 0 else least[0] / inside.sum()
+    np.fill_diagonal(covariance, np.maximum(np.diag(covariance), least**2))
+    return covariance
+
+
+def _posterior_sum(effects: Effects, weights: Array, cross: float, least_effect: float, *, sign: int) -> Quantity:
+    """Mean and error of the weighted sum of sign * D_k over sign * D_k >= e, where D_k ~ N(effect, se^2)."""
+    mean, deviation = sign * effects.effect, np.maximum(effects.se, 1e-9)
+    z = (mean - least_effect) / deviation
+    above, density = stats.norm.cdf(z), stats.norm.pdf(z)
+    first = mean * above + deviation * density
+    second = (mean**2 + deviation**2) * above + deviation * (mean + least_effect) * density
+    value = float(weights @ first)
+    independent = float(weights**2 @ np.maximum(second - first**2, 0))
+    # What moves all effects together moves harm in proportion.
+    assert effects.covariance is not None
+    shared = max(float(effects.covariance[1, 1]) - float(weights**2 @ deviation**2), 0.0)
+    share = min(1.0, value / max(abs(cross), 1e-9))
+    return Quantity(value, float(np.sqrt(independent + shared * share**2)))
 
 
 def _cross_weights(inside: Array, n_train: int, size: int) -> Array:
@@ -136,7 +166,16 @@ def _decide(probability: dict[str, float], thresholds: Thresholds) -> Regime:
     return best if probability[best] >= thresholds.probability else "undetermined"
 
 
-def _explain_undetermined(verdict: Verdict, values: Array, covariance: Array) -> Verdict:
+def _explain_undetermined(
+    verdict: Verdict, values: Array, covariance: Array, covered: float, posterior: bool
+) -> Verdict:
+    if posterior and covered < FULLY_COVERED:
+        note = f"no models left out more than {covered:.0%} of it at once: infl train --cover adds some that do"
+        return replace(verdict, note=note)
+    if posterior:
+        return replace(
+            verdict, note="infl train --cover adds models that leave it out; infl verify retrains without it"
+        )
     if not np.isfinite(covariance).all() or not np.isfinite(values).all():
         return replace(verdict, note="its effects have no estimate or no error: too few models")
     factor = 2

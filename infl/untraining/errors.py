@@ -1,0 +1,208 @@
+"""Turns models held out of a fit into the errors of what the fit predicts: model noise apart from misfit.
+
+A quarter of the models at a time is held out, with all models that left out much the same (a cosine above 1/2 between left-out
+sets, in steps up to 0.9 where everything would hang together), and predicted from the rest as if what each left out were
+a forget set. One model is a noisy observation of its own expectation, and models of D tell how noisy: what the squared
+errors hold beyond that, and beyond the posterior variance of the fit, is misfit. It is described by what it grows with:
+
+    Var[fall_j]   = posterior + a |S|/n + b fall_j^2          a, b by non-negative least squares, one pair for each reading
+    Var[|S| cross(S)] = sum of independent parts + c (sum_k |D_k|)^1.5 + d (|S| cross(S))^2
+    Var[self(S)]  = sum of independent parts + e
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+from scipy.sparse.csgraph import connected_components
+
+from infl.records import Array, Reading
+from infl.scores.contrasts import columns_counted
+from infl.untraining.probability import MarginLaw, level_probability
+from infl.untraining.response import Evidence, fit_response, fit_similarity
+
+N_FOLDS = 4
+# Between errors that average out over many effects (1) and errors in proportion to them (2): models leave out more than most
+# forget sets hold, and on the development worlds of experiments/regimes neither end reached from one size to the other.
+GROSS_POWER = 1.5
+MOST_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
+MOST_COLUMNS = 400  # of D, and of H, that the errors are judged on
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Variance of the fall of a margin beyond the posterior's: per share of D left out, and per squared fall."""
+
+    per_share: float
+    per_square: float
+
+    def variance(self, share: Array | float, fall: Array) -> Array:
+        """[columns], or what shares and falls broadcast to."""
+        return self.per_share * share + self.per_square * fall**2
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """Misfit by reading, and of the sums cross and self beyond their independent parts."""
+
+    held_out: Misfit
+    trained: Misfit
+    cross_per_effect: float
+    cross_per_square: float
+    self_common: float
+
+    def cross_variance(self, net: float, gross: float) -> float:
+        """Variance of |S| cross(S) beyond the independent parts.
+
+        net, gross: weighted sum over the other examples of their effects, and of the effects' absolute values.
+        """
+        return self.cross_per_effect * gross**GROSS_POWER + self.cross_per_square * net**2
+
+
+NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions for models held out of the fit, [T, columns], over some columns of D and some of H.
+
+    fall: from D, of columns held out or trained on; level: of columns of D that are left out. variance: of either; noise:
+    residual variance around the level.
+    """
+
+    fall: Array
+    level: Array
+    variance: Array
+    noise: Array
+
+
+def fit_errors(
+    evidence: Evidence, law: MarginLaw, correct: Array, margins: Array, *, use: list[int], own_terms: bool
+) -> ErrorModel:
+    """Hold out models, predict them, and describe the errors.
+
+    law: of all columns; correct, margins: [R, n+m] of models of D.
+    """
+    n_train = evidence.masks.shape[1]
+    random = np.random.RandomState(0)
+    of_d = np.sort(random.permutation(n_train)[:MOST_COLUMNS])
+    of_h = n_train + np.sort(random.permutation(evidence.n_columns - n_train)[:MOST_COLUMNS])
+    columns = np.concatenate([of_d, of_h])
+    subsets = np.flatnonzero(~evidence.masks.all(axis=1))
+    if len(subsets) < 4 * N_FOLDS:
+        return NO_MISFIT
+    masks = evidence.masks[subsets]
+    held = _predict_held_out(evidence, of_d, of_h, subsets, use, own_terms)
+
+    trained = np.zeros(held.fall.shape, bool)
+    trained[:, : len(of_d)] = masks[:, of_d]
+    held_out = np.broadcast_to(columns >= n_train, trained.shape)
+    noise = margins[:, columns].var(axis=0, ddof=1)
+    fallen = margins[:, columns].mean(axis=0) - evidence.margins(columns)[subsets]
+    excess = (fallen - held.fall) ** 2 - noise * (1 + 1 / len(margins)) - held.variance
+    share = np.broadcast_to((~masks).mean(axis=1)[:, None], excess.shape)
+    borderline = 0.1 + np.exp(-((margins[:, columns].mean(axis=0) / 2) ** 2) / 2)
+    weights = np.broadcast_to(borderline, excess.shape)
+    expected = np.broadcast_to(noise, excess.shape) + held.variance
+    misfit_h, misfit_d = (
+        _misfit(excess, share, held.fall, weights, expected, counted) for counted in (held_out, trained)
+    )
+    misfit = np.where(trained, misfit_d.variance(share, held.fall), misfit_h.variance(share, held.fall))
+
+    here = MarginLaw(law.quantiles[:, columns], law.width[columns], law.thresholds)
+    scale = np.concatenate([np.full(len(of_d), n_train / len(of_d)), np.full(len(of_h), n_train / max(len(of_h), 1))])
+    lost = correct[:, columns].mean(axis=0) - evidence.correct(columns)[subsets]
+    noise_of_sum = float((correct[:, columns] @ scale).var(ddof=1)) * (1 + 1 / len(correct))
+    cross, own = [], []
+    for t in range(len(subsets)):
+        left_out = ~(trained[t] | held_out[t])
+        effect, spread = here.effect(held.fall[t], held.variance[t] + misfit[t])
+        weight = np.where(left_out, 0.0, scale)
+        excess_of_sum = (
+            ((lost[t] - effect) @ weight) ** 2 - noise_of_sum - (weight * spread) ** 2 @ np.ones(len(weight))
+        )
+        cross.append((excess_of_sum, (np.abs(effect) @ weight) ** GROSS_POWER, (effect @ weight) ** 2))
+        if left_out.sum() >= 5:
+            variance = held.variance[t] + misfit[t]
+            right, deviation = level_probability(
+                held.level[t, left_out], variance[left_out], held.noise[t, left_out], law.thresholds
+            )
+            error = lost[t, left_out].mean() - (correct[:, columns[left_out]].mean(axis=0) - right).mean()
+            own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
+    per_effect, per_square = _non_negative(np.array(cross)[:, 1:], np.array(cross)[:, 0])
+    common = max(float(np.mean(own)), 0.0) if own else 0.0
+    return ErrorModel(misfit_h, misfit_d, per_effect, per_square, common)
+
+
+def fold_by_similarity(masks: Array, n_folds: int) -> Array:
+    """[T] number of the fold of each model; models whose left-out sets are alike share one."""
+    left_out = (~masks).astype(np.float32)
+    norms = np.sqrt(np.maximum(left_out.sum(axis=1), 1))
+    cosine = (left_out @ left_out.T) / norms[:, None] / norms[None, :]
+    component = np.arange(len(masks))
+    for least in (0.5, 0.6, 0.7, 0.8, 0.9):
+        _, component = connected_components(cosine > least, directed=False)
+        if np.bincount(component).max() <= len(masks) / n_folds:
+            break
+    fold, sizes = np.zeros(len(masks), int), np.zeros(n_folds)
+    members = np.bincount(component)
+    order = np.random.RandomState(0).permutation(len(members))
+    placed = np.empty(len(members), int)
+    for one in order[np.argsort(-members[order], kind="stable")]:
+        placed[one] = sizes.argmin()
+        sizes[placed[one]] += members[one]
+    fold[:] = placed[component]
+    return fold
+
+
+def _predict_held_out(
+    evidence: Evidence, of_d: Array, of_h: Array, subsets: Array, use: list[int], own_terms: bool
+) -> HeldOut:
+    masks = evidence.masks[subsets]
+    fold = fold_by_similarity(masks, N_FOLDS)
+    shape = (len(subsets), len(of_d) + len(of_h))
+    held = HeldOut(*(np.zeros(shape, np.float32) for _ in range(4)))
+    readings: list[tuple[Reading, Array, slice]] = [
+        ("trained", of_d, slice(0, len(of_d))),
+        ("left-out", of_d, slice(0, len(of_d))),
+        ("held-out", of_h, slice(len(of_d), None)),
+    ]
+    for number in range(fold.max() + 1):
+        out = np.flatnonzero(fold == number)
+        rows = np.ones(len(evidence.masks), bool)
+        rows[subsets[out]] = False
+        for reading, columns, part in readings:
+            if not len(columns):
+                continue
+            response = fit_response(evidence, columns, reading=reading, use=use, rows=rows, own_terms=own_terms)
+            similar = fit_similarity(evidence, response, reading=reading, rows=rows)
+            covariates = evidence.covariates(columns)[subsets[out]]
+            expected, variance = response.expect(covariates, masks[out])
+            expected = expected + similar.correct(~masks[out])[0]
+            counted = columns_counted(masks[out], reading, columns)
+            for target, value in (
+                (held.level if reading == "left-out" else held.fall, expected if reading == "left-out" else -expected),
+                (held.variance, variance),
+                (held.noise, np.broadcast_to(response.noise, variance.shape)),
+            ):
+                target[out, part] = np.where(True if counted is None else counted, value, target[out, part])
+    return held
+
+
+def _misfit(excess: Array, share: Array, fall: Array, weights: Array, noise: Array, counted: Array) -> Misfit:
+    """Non-negative least squares of the excess on share and squared fall, over the pairs that count, in units of the noise."""
+    root = np.sqrt(weights[counted].astype(np.float64)) / noise[counted]
+    x = np.stack([share[counted], np.minimum(fall[counted].astype(np.float64) ** 2, MOST_SQUARE)], axis=1)
+    return Misfit(*_non_negative(x * root[:, None], excess[counted] * root))
+
+
+def _non_negative(x: Array, y: Array) -> tuple[float, float]:
+    """Non-negative least squares of y [rows] on the two columns of x."""
+    if not len(y):
+        return 0.0, 0.0
+    scale = np.maximum(np.sqrt((x**2).mean(axis=0)), 1e-12)
+    z = x / scale
+    solution, _ = nnls(z.T @ z / len(z), z.T @ y / len(z))
+    return float(solution[0] / scale[0]), float(solution[1] / scale[1])

@@ -1,0 +1,130 @@
+"""Turns subsets of D into covariates of every example's margin: how much of what supports the example is left.
+
+Of a subset and an example j these are
+
+- the margin of j in a closed-form refit on the subset (`infl.surrogate`), of a member of the subset without j itself;
+- log(1e-3 + sum over members i of exp(-|x_i - x_j|^2 / r)) over those of j's class, and over those of others, at three radii
+  r, themselves 0.15, 0.4 and 1 times the median squared distance to the tenth neighbour: near copies, neighbours, the region;
+- log of the share of j's class that is left.
+
+They saturate as support does: the first neighbours that go matter little, the last ones much. j never counts among its own
+support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from infl.records import Array
+from infl.surrogate import Surrogate, fit_surrogate
+
+RADII = (0.15, 0.4, 1.0)
+FLOOR = 1e-3  # support below this counts as none
+N_COVARIATES = 2 + 2 * len(RADII)
+SURROGATE, CLASS_SHARE = 0, N_COVARIATES - 1  # positions of these among the covariates
+NEIGHBOUR = 10
+N_FOR_RADIUS = 500
+
+
+@dataclass(frozen=True)
+class Support:
+    """The examples, ready to ask how much support subsets leave them. Make one with `prepare_support`.
+
+    pixels: [n+m, d] float32; radius: squared distance to the tenth neighbour, median over D.
+    """
+
+    pixels: Array
+    labels: Array
+    n_train: int
+    radius: float
+    surrogate: Surrogate
+
+    def surrogate_margins(self, masks: Array) -> Array:
+        """Margins of the closed-form refit on each subset, [subsets, n+m] float32."""
+        margins = np.empty((len(masks), len(self.labels)), np.float32)
+        # Many small factorizations: on several threads they would mostly wait for each other.
+        with threadpool_limits(limits=1, user_api="blas"):
+            for row, mask in zip(margins, masks, strict=True):
+                row[:] = self.surrogate.margins(np.flatnonzero(~mask))
+        return margins
+
+    def covariates(self, masks: Array, margins: Array, columns: Array) -> Array:
+        """Covariates of the given columns in each subset, [subsets, columns, 8] float32.
+
+        margins: of the surrogate for these subsets and columns, [subsets, columns].
+        """
+        result = np.empty((len(masks), len(columns), N_COVARIATES), np.float32)
+        result[..., SURROGATE] = margins
+        members = np.ascontiguousarray(masks.T, np.float32)
+        distances, same = self.distances(columns), self.labels[columns][:, None] == self.labels[None, : self.n_train]
+        for position, share in enumerate(RADII):
+            near = np.exp(-distances / (self.radius * share))
+            everything, own = near @ members, (near * same) @ members
+            result[..., 1 + 2 * position] = np.log(FLOOR + own).T
+            result[..., 2 + 2 * position] = np.log(FLOOR + np.maximum(everything - own, 0)).T
+        result[..., CLASS_SHARE] = self._class_shares(masks)[:, self.labels[columns]]
+        return result
+
+    @cached_property
+    def _squares(self) -> Array:
+        return (self.pixels**2).sum(axis=1)
+
+    def distances(self, columns: Array) -> Array:
+        """Squared distances to all of D, [columns, n]; infinite from an example to itself."""
+        inner = self.pixels[columns] @ self.pixels[: self.n_train].T
+        distances = np.maximum(self._squares[columns][:, None] + self._squares[None, : self.n_train] - 2 * inner, 0)
+        inside = np.flatnonzero(columns < self.n_train)
+        distances[inside, columns[inside]] = np.inf
+        return distances
+
+    def neighbours(self, columns: Array, n_each: int) -> Array:
+        """Nearest training examples of the same class, then of others, [columns, 2 * n_each] ids."""
+        distances, same = self.distances(columns), self.labels[columns][:, None] == self.labels[None, : self.n_train]
+        parts = [
+            np.argsort(np.where(of_kind, distances, np.inf), axis=1, kind="stable")[:, :n_each]
+            for of_kind in (same, ~same)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _class_shares(self, masks: Array) -> Array:
+        classes = np.arange(self.labels.max() + 1)
+        of_class = (self.labels[: self.n_train][:, None] == classes[None, :]).astype(np.float32)
+        shares = masks.astype(np.float32) @ of_class / np.maximum(of_class.sum(axis=0), 1)
+        return np.log(0.02 + shares) - np.log(1.02)
+
+
+def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int) -> Support:
+    """Prepare the examples of D, the first `n_train` rows, and the held-out ones after them.
+
+    x: [n+m, ...] float32, or uint8 that counts as divided by 255; labels: [n+m].
+
+    Example:
+        >>> import infl, numpy as np
+        >>> data = infl.load("digits")
+        >>> support = prepare_support(data.images, data.labels, n_train=1000, n_classes=10)
+        >>> masks = np.stack([np.ones(1000, bool), data.y_train != 4])
+        >>> columns = 1000 + np.flatnonzero(data.y_held_out == 4)
+        >>> margins = support.surrogate_margins(masks)[:, columns]
+        >>> support.covariates(masks, margins, columns)[:, :, 1].mean(axis=1).round(1)  # near copies in their class
+        array([-1.6, -6.9], dtype=float32)
+    """
+    pixels = x.reshape(len(x), -1).astype(np.float32)
+    pixels = pixels / 255 if x.dtype == np.uint8 else pixels
+    surrogate = fit_surrogate(x, labels, n_train=n_train, n_classes=n_classes)
+    support = Support(pixels, np.asarray(labels), n_train, 1.0, surrogate)
+    some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
+    place = min(NEIGHBOUR, n_train - 1) - 1
+    tenth = np.partition(support.distances(some), max(place, 0), axis=1)[:, max(place, 0)]
+    radius = float(np.median(tenth[np.isfinite(tenth)])) if np.isfinite(tenth).any() else 1.0
+    return Support(pixels, np.asarray(labels), n_train, max(radius, 1e-6), surrogate)
+
+
+def chosen(names: Sequence[str]) -> list[int]:
+    """Positions of the covariates that the predictors `support` and `surrogate` rest on."""
+    positions = {"surrogate": [SURROGATE], "support": list(range(1, N_COVARIATES))}
+    return sorted(position for name in names for position in positions[name])
