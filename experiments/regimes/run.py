@@ -1,0 +1,189 @@
+"""Which regime does a forget set land in, what do predictors say of it, and at what cost?
+
+    python experiments/regimes/run.py --work DIR      # hours on two cores; goes on where it was stopped
+    python experiments/regimes/run.py --small         # under a minute
+
+For every world of worlds.py: a run of grouped and uniform models; 100 to 180 forget sets of every generator; their truth by
+retraining, 32 or 64 seeds and twice as many until a regime has a probability of 0.95 or 64 to 256 are spent; and what each
+predictor says with as many models. Sets and outcomes stay in DIR (outside git); results.json holds what scoring.py makes
+of them. The worlds named development were what predictors were chosen on, and are not part of the summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+from record import surroundings, write_results
+from scoring import score, summarize
+from worlds import WORLDS, World, make_dataset, make_sets
+
+import infl
+from infl.records import Effects
+from infl.untraining.additive import predict_additive
+from infl.untraining.effects import fit_predictor
+
+MODELS, MODELS_OF_D, USUAL = 4096, 256, 1024
+CURVE = (128, 256, 512, 2048, 4096)
+BASELINES = ("additive", "additive-probability", "additive-shrunk", "support", "surrogate")
+
+
+def main() -> None:
+    """Run what is missing and write results.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="one little world")
+    parser.add_argument("--work", type=Path, help="folder for runs; a temporary one by default")
+    parser.add_argument(
+        "--worlds", nargs="*", default=[name for name, world in WORLDS.items() if not world.development]
+    )
+    parser.add_argument(
+        "--curve", nargs="*", default=["digits-fitting", "fashion-early"], help="worlds of all predictors"
+    )
+    parser.add_argument("--stage", choices=["truth", "predict", "collect"], help="up to which stage to go")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
+    options = parser.parse_args()
+    worlds = [small_world()] if options.small else [WORLDS[name] for name in options.worlds]
+    with tempfile.TemporaryDirectory() as temporary:
+        work = options.work or Path(temporary)
+        parts = {}
+        for world in worlds:
+            folder = work / world.name
+            if options.stage != "collect":
+                measure(world, folder, small=options.small)
+            if options.stage in (None, "predict"):
+                plans = [("combined", 64 if options.small else USUAL), ("additive", 64 if options.small else USUAL)]
+                if world.name in options.curve:
+                    plans += [("combined", n) for n in CURVE] + [(name, USUAL) for name in BASELINES[1:]]
+                for predictor, n_models in plans:
+                    predict(folder, predictor, n_models)
+            files = sorted(folder.glob("predicted/*.json"))
+            parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
+    if options.stage in (None, "collect"):
+        write_results(options.out, {"summary": summarize(parts), "worlds": parts, **surroundings("scikit-learn")})
+
+
+def small_world() -> World:
+    """A world that takes seconds."""
+    return replace(WORLDS["digits-early"], name="small", n_train=300, n_held_out=200, share=0.1)
+
+
+def measure(world: World, folder: Path, *, small: bool) -> None:
+    """Train the run, make its sets, and retrain without each."""
+    dataset, planted = make_dataset(world)
+    n_models, n_of_d = (64, 16) if small else (MODELS, MODELS_OF_D)
+    if world.name.startswith("fashion") and not world.name.endswith("early"):
+        n_models = USUAL if world.n_train < 5000 else USUAL // 2
+    run = infl.train(
+        dataset, run=folder, n_models=n_models, n_references=n_of_d, algorithm=infl.Algorithm(**world.algorithm)
+    )
+    if not (folder / "sets.json").exists():
+        sets = make_sets(world, dataset, planted, run.outcomes("design"))
+        infl.forget_sets.write_forget_sets(folder / "sets.json", sets)
+    sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=dataset.n_train)
+    first, most = (16, 16) if small else world.seeds
+    seeds, start = {}, time.perf_counter()
+    for one in infl.verify_effects(run, sets, n_models=most, first=min(first, most), stop=0.95):
+        seeds[one.forget_set.name] = one.n_models
+    if not (folder / "seeds.json").exists():
+        (folder / "seeds.json").write_text(json.dumps({"seeds": seeds, "seconds": time.perf_counter() - start}))
+
+
+def truth(folder: Path) -> list[Effects]:
+    """Measured effects of all sets that have been retrained without."""
+    from infl.store import name_of_leave_out
+    from infl.untraining.verification import measure_effects
+
+    run = infl.open_run(folder)
+    sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=run.dataset().n_train)
+    measured = []
+    for one in sets:
+        collection = name_of_leave_out(one.ids)
+        models = range(len(run.complete(collection)))
+        if len(models) >= 16:
+            full, without = run.outcomes("full", models).load(), run.outcomes(collection, models).load()
+            measured.append(measure_effects(one, full=full, without=without))
+    return measured
+
+
+def predict(folder: Path, predictor: str, n_models: int) -> None:
+    """Predict all sets from so many models, half of them grouped, and keep the scores against the truth."""
+    path = folder / "predicted" / f"{predictor}-{n_models}.json"
+    run = infl.open_run(folder)
+    if path.exists() or n_models > 2 * len(run.complete("grouped")):
+        return
+    dataset, measured = run.dataset(), truth(folder)
+    sources = [run.outcomes(name, range(n_models // 2)).load() for name in ("design", "grouped")]
+    reference, start = run.outcomes("full").load(), time.perf_counter()
+    sets = [one.forget_set for one in measured]
+    if predictor.startswith("additive") and predictor != "additive-shrunk":
+        uniform = run.outcomes("design", range(n_models)).load()  # sums are for uniform models
+        if predictor == "additive":
+            given = {"design": uniform, "reference": reference, "n_classes": dataset.n_classes}
+            predicted = [predict_additive(one, **given) for one in sets]
+        else:
+            predicted = list(sum_probabilities(uniform, sets))
+        seconds = time.perf_counter() - start
+    else:
+        fitted = fit_predictor(
+            predictor,  # pyright: ignore[reportArgumentType]
+            sources=sources,
+            reference=reference,
+            images=dataset.images,
+            labels=dataset.labels,
+            n_classes=dataset.n_classes,
+        )
+        seconds = time.perf_counter() - start
+        predicted = list(fitted.predict(sets))
+    whole = time.perf_counter() - start
+    path.parent.mkdir(exist_ok=True)
+    result = score(predicted, measured, each=predictor == "combined" and n_models in (USUAL, 64))
+    path.write_text(json.dumps({"fit_seconds": seconds, "seconds": whole, **result}))
+    print(path, json.dumps(result["summary"]), flush=True)
+
+
+def sum_probabilities(outcomes: Any, sets: list[Any]) -> Any:
+    """Sums of memorization and influence on probabilities: what most would try first. Without errors."""
+    import numpy as np
+
+    n = outcomes.n_train
+    own = infl.memorization(outcomes).value
+    left_out = np.nan_to_num(infl.influence(outcomes, reading="left-out").value)
+    held_out = np.nan_to_num(infl.influence(outcomes, reading="held-out").value)
+    np.fill_diagonal(left_out, own)
+    for one in sets:
+        ids = list(one.ids)
+        effect = np.zeros(outcomes.n_columns)
+        effect[ids] = np.clip(left_out[np.ix_(ids, ids)].sum(axis=0), -1, 1)
+        effect[n:] = np.clip(held_out[ids].sum(axis=0), -1, 1)
+        replicates, nothing = np.empty((0, len(effect))), np.zeros_like(effect)
+        point = {"covariance": np.diag([1e-12, 1e-12]), "source": "additive-probability", "n_models": outcomes.n_models}
+        yield Effects(one, n, effect, nothing, replicates, **point)
+
+
+def cost(folder: Path) -> dict[str, Any]:
+    """Models and wall-clock seconds of the run and of the truth, and from how many sets the run is cheaper."""
+    run = infl.open_run(folder)
+    without = [name for name in run.collections() if name.startswith("without-")]
+    retrained = sum(len(run.complete(name)) for name in without)
+    seconds = sum(run.seconds(name) for name in without)
+    per_model = seconds / max(retrained, 1)
+    return {
+        "models_of_d": len(run.complete("full")),
+        "sets": len(without),
+        "models_retrained": retrained,
+        "models_retrained_per_set": retrained / max(len(without), 1),
+        "seconds_per_model": per_model,
+        "sets_from_which_1024_models_are_fewer": USUAL / max(retrained / max(len(without), 1), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
