@@ -167,6 +167,7 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
         images=dataset.images,
         labels=dataset.labels,
         n_classes=dataset.n_classes,
+        batch_size=run.manifest["algorithm"]["batch_size"],
     )
 
 

@@ -494,7 +494,13 @@ def test_sets_that_cannot_be_covered_are_refused(copy: Path, cover: Any, said: s
 def test_predictions_are_those_of_the_same_outcomes_in_memory(once: Run, predictor: PredictorName) -> None:
     design, full, dataset = once.outcomes("design").load(), once.outcomes("full").load(), once.dataset()
     fitted = fit_predictor(
-        predictor, sources=[design], reference=full, images=dataset.images, labels=dataset.labels, n_classes=10
+        predictor,
+        sources=[design],
+        reference=full,
+        images=dataset.images,
+        labels=dataset.labels,
+        n_classes=10,
+        batch_size=once.manifest["algorithm"]["batch_size"],
     )
     verdicts = infl.predict(once, SETS, predictor=predictor)
     expected = fitted.predict([verdict.forget_set for verdict in verdicts])

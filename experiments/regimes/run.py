@@ -139,6 +139,7 @@ def predict(folder: Path, predictor: str, n_models: int) -> None:
             images=dataset.images,
             labels=dataset.labels,
             n_classes=dataset.n_classes,
+            batch_size=run.manifest["algorithm"]["batch_size"],
         )
         seconds = time.perf_counter() - start
         predicted = list(fitted.predict(sets))

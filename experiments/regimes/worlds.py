@@ -19,7 +19,7 @@ FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mn
 
 @dataclass(frozen=True)
 class World:
-    """What is trained on what; `share` of the usual number of forget sets; seeds of the truth at the first look, and at most."""
+    """What is trained on what; `share` of the usual sets; seeds of the truth at the first look and at most."""
 
     name: str
     source: str

@@ -63,11 +63,13 @@ def fit_predictor(
     images: Array,
     labels: Array,
     n_classes: int,
+    batch_size: int | None = None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
 
     sources: collections of models of subsets, uniform ones first; reference: models of all of D.
     images, labels: of D and of the held-out examples, [n+m, ...] and [n+m].
+    batch_size: of the training algorithm, where it is known: it decides after how many examples an epoch gets a step less.
 
     Raises:
         InputError: where there are too few models to fit on.
@@ -84,7 +86,7 @@ def fit_predictor(
         raise InputError(
             f"predicting effects needs at least {LEAST_MODELS} models of subsets, and this run has {n_models}"
         )
-    support = prepare_support(images, labels, n_train=reference.n_train, n_classes=n_classes)
+    support = prepare_support(images, labels, n_train=reference.n_train, n_classes=n_classes, batch_size=batch_size)
     models_of_d = _first(reference, MOST_REFERENCES)
     evidence = gather_evidence(support, [*sources, models_of_d], reference.n_columns)
     correct, margins = (np.concatenate([b.of(kind) for b in models_of_d.blocks()]) for kind in ("correct", "margin"))

@@ -3,16 +3,16 @@
 For example j and left-out set O, in one reading of j (held-out, trained, or left-out: itself in O),
 
     E[margin_j | O] = a_j + g(z_j(O)) - g(z_j(0)) + u_j + v_j (s_j(O) - s_j(0)) + w_j (g(z_j(O)) - g(z_j(0)))
-                      + sum_k b_jk [k in O] + h_j(O)
+                      + c_j e(O) + sum_k b_jk [k in O] + h_j(O)
 
 - a: the mean margin of models of D, where j is held out or trained on: what is modelled is the fall from there. Where j is
   left out no model of D has its margin, and g(z_j(0)) stands in its place;
 - z: covariates of the support that is left (`infl.untraining.support`), s the closed-form refit's margin among them. g is one
   function for all examples, ridge regression on 256 random ReLU features (Rahimi & Recht 2008) of z and its change from D:
   what examples have in common, pooled over millions of pairs;
-- u, v, w, b: example j's own level and slopes, and terms for the six nearest training examples of its class and of others.
-  Normal priors around zero whose variances are fitted to all examples together by EM (empirical Bayes), residual variance
-  of each example its own, drawn towards the median of all;
+- u, v, w, c, b: example j's own level and slopes (e: steps in an epoch), and terms for the six nearest training examples of
+  its class and of others. Normal priors around zero whose variances are fitted to all examples together by EM (empirical
+  Bayes), residual variance of each example its own, drawn towards the median of all;
 - h: what the residuals of models with almost the same O say: a Gaussian process over left-out sets whose covariance is the
   fourth power of the cosine between them, with three times as much noise.
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from infl.records import Array, OutcomeKind, OutcomeSource, Reading
 from infl.scores.contrasts import columns_counted
-from infl.untraining.support import SURROGATE, Support
+from infl.untraining.support import STEPS, SURROGATE, Support
 
 N_FEATURES = 256
 N_PAIRS = 200_000  # sampled for the pooled function, roughly
@@ -67,7 +67,7 @@ class Evidence:
         return self.surrogate.shape[1]
 
     def covariates(self, columns: Array) -> Array:
-        """[T, columns, 8]; kept for the next call while memory for it lasts."""
+        """[T, columns, 9]; kept for the next call while memory for it lasts."""
         key = columns.tobytes()
         if key not in self.kept:
             made = self.support.covariates(self.masks, self.surrogate[:, columns], columns)
@@ -147,6 +147,7 @@ class Response:
             if SURROGATE in self.use:
                 terms.append(covariates[..., SURROGATE] - at_d[:, SURROGATE])
             terms.append(change)
+            terms.append(covariates[..., STEPS])
             terms += list((~masks[:, self.neighbours[which]]).astype(np.float32).transpose(2, 0, 1))
         return pooled, np.stack(terms, axis=-1)
 

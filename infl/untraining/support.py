@@ -5,7 +5,9 @@ Of a subset and an example j these are
 - the margin of j in a closed-form refit on the subset (`infl.surrogate`), of a member of the subset without j itself;
 - log(1e-3 + sum over members i of exp(-|x_i - x_j|^2 / r)) over those of j's class, and over those of others, at three radii
   r, themselves 0.15, 0.4 and 1 times the median squared distance to the tenth neighbour: near copies, neighbours, the region;
-- log of the share of j's class that is left.
+- log of the share of j's class that is left;
+- log of the steps in an epoch, ceil(k / batch size), against those on D, where the batch size is known: a model that is not
+  trained to the end is another one with a step less, whatever was left out.
 
 They saturate as support does: the first neighbours that go matter little, the last ones much. j never counts among its own
 support.
@@ -14,7 +16,7 @@ support.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,8 +27,8 @@ from infl.surrogate import Surrogate, fit_surrogate
 
 RADII = (0.15, 0.4, 1.0)
 FLOOR = 1e-3  # support below this counts as none
-N_COVARIATES = 2 + 2 * len(RADII)
-SURROGATE, CLASS_SHARE = 0, N_COVARIATES - 1  # positions of these among the covariates
+N_COVARIATES = 3 + 2 * len(RADII)
+SURROGATE, CLASS_SHARE, STEPS = 0, N_COVARIATES - 2, N_COVARIATES - 1  # positions of these among the covariates
 NEIGHBOUR = 10
 N_FOR_RADIUS = 500
 
@@ -43,6 +45,7 @@ class Support:
     n_train: int
     radius: float
     surrogate: Surrogate
+    batch_size: int | None = None
 
     def surrogate_margins(self, masks: Array) -> Array:
         """Margins of the closed-form refit on each subset, [subsets, n+m] float32."""
@@ -54,7 +57,7 @@ class Support:
         return margins
 
     def covariates(self, masks: Array, margins: Array, columns: Array) -> Array:
-        """Covariates of the given columns in each subset, [subsets, columns, 8] float32.
+        """Covariates of the given columns in each subset, [subsets, columns, 9] float32.
 
         margins: of the surrogate for these subsets and columns, [subsets, columns].
         """
@@ -68,6 +71,7 @@ class Support:
             result[..., 1 + 2 * position] = np.log(FLOOR + own).T
             result[..., 2 + 2 * position] = np.log(FLOOR + np.maximum(everything - own, 0)).T
         result[..., CLASS_SHARE] = self._class_shares(masks)[:, self.labels[columns]]
+        result[..., STEPS] = self._steps(masks)[:, None]
         return result
 
     @cached_property
@@ -91,6 +95,12 @@ class Support:
         ]
         return np.concatenate(parts, axis=1)
 
+    def _steps(self, masks: Array) -> Array:
+        if self.batch_size is None:
+            return np.zeros(len(masks))
+        steps = np.ceil(np.array([*masks.sum(axis=1), self.n_train]) / self.batch_size)
+        return 10 * np.log(steps[:-1] / steps[-1])
+
     def _class_shares(self, masks: Array) -> Array:
         classes = np.arange(self.labels.max() + 1)
         of_class = (self.labels[: self.n_train][:, None] == classes[None, :]).astype(np.float32)
@@ -98,10 +108,11 @@ class Support:
         return np.log(0.02 + shares) - np.log(1.02)
 
 
-def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int) -> Support:
+def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, batch_size: int | None = None) -> Support:
     """Prepare the examples of D, the first `n_train` rows, and the held-out ones after them.
 
     x: [n+m, ...] float32, or uint8 that counts as divided by 255; labels: [n+m].
+    batch_size: of the training algorithm, where it is known.
 
     Example:
         >>> import infl, numpy as np
@@ -121,10 +132,11 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int) ->
     place = min(NEIGHBOUR, n_train - 1) - 1
     tenth = np.partition(support.distances(some), max(place, 0), axis=1)[:, max(place, 0)]
     radius = float(np.median(tenth[np.isfinite(tenth)])) if np.isfinite(tenth).any() else 1.0
-    return Support(pixels, np.asarray(labels), n_train, max(radius, 1e-6), surrogate)
+    least = 1e-4 * float(support._squares.mean())  # below, distances are rounding: most of D are copies
+    return replace(support, radius=max(radius, least, 1e-6), batch_size=batch_size)
 
 
 def chosen(names: Sequence[str]) -> list[int]:
     """Positions of the covariates that the predictors `support` and `surrogate` rest on."""
-    positions = {"surrogate": [SURROGATE], "support": list(range(1, N_COVARIATES))}
-    return sorted(position for name in names for position in positions[name])
+    positions = {"surrogate": [SURROGATE, STEPS], "support": list(range(1, N_COVARIATES))}
+    return sorted({position for name in names for position in positions[name]})
