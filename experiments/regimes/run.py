@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--curve", nargs="*", default=["digits-fitting", "fashion-early"], help="worlds of all predictors"
     )
-    parser.add_argument("--stage", choices=["truth", "predict", "collect"], help="up to which stage to go")
+    parser.add_argument("--stage", choices=["truth", "predict", "collect"], help="only this stage")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     worlds = [small_world()] if options.small else [WORLDS[name] for name in options.worlds]
@@ -56,7 +56,7 @@ def main() -> None:
         parts = {}
         for world in worlds:
             folder = work / world.name
-            if options.stage != "collect":
+            if options.stage in (None, "truth"):
                 measure(world, folder, small=options.small)
             if options.stage in (None, "predict"):
                 plans = [("combined", 64 if options.small else USUAL), ("additive", 64 if options.small else USUAL)]

@@ -43,7 +43,7 @@ PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "
 
 MOST_REFERENCES = 64  # models of D that the fit rests on
 SETS_AT_ONCE = 16
-LEAST_MODELS = 8
+LEAST_MODELS = 16
 N_COVERING = 3  # models that must have left out a share of S at once for it to count as covered
 
 
@@ -78,6 +78,8 @@ def fit_predictor(
         raise InputError(f"predictor: expected one of {', '.join(get_args(PredictorName))}; got {name!r}")
     if not reference.n_models:
         raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
+    if not sources:
+        raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
         return _Additive(sources[0], reference, n_classes)
     sources = [source for source in sources if source.n_models]
@@ -167,7 +169,8 @@ class ResponsePredictor:
                 effect[columns], se[columns] = law.effect(-change, variance + misfit)
 
         level, variance, unexplained = (array[row] for array in expected["left-out"])
-        misfit = unexplained * self.errors.held_out.variance(share, np.zeros(len(ids)))
+        fall = self.responses["left-out"].level_at_d[ids] - level[ids]
+        misfit = unexplained * self.errors.held_out.variance(share, fall)
         noise = self.responses["left-out"].noise[ids]
         right, spread = level_probability(level[ids], variance[ids] + misfit, noise, self.law.thresholds)
         before = self.right_at_d[ids]
@@ -190,10 +193,12 @@ class ResponsePredictor:
         weights = np.ones(len(effect))
         weights[n_train:] = n_train / max(len(effect) - n_train, 1)
         weights[ids] = 0.0
+        # However well all agree, so many models cannot show what fewer than one in all of them would.
+        least = np.array([1.0, weights.max(initial=0) / size]) / self.n_models
         own = (se[ids] ** 2).sum() / size**2 + unexplained * self.errors.self_common
         shared = self.errors.cross_variance(float(weights @ effect), float(weights @ np.abs(effect)))
         cross = ((weights * se) ** 2).sum() + unexplained * shared
-        return np.diag([own, cross / size**2])
+        return np.diag(np.maximum([own, cross / size**2], least**2))
 
     def _covered(self, ids: Array) -> float:
         shares = self.similar["left-out"].left_out[:, ids].mean(axis=1)

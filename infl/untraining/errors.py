@@ -6,7 +6,7 @@ a forget set. One model is a noisy observation of its own expectation, and model
 errors hold beyond that, and beyond the posterior variance of the fit, is misfit. It is described by what it grows with:
 
     Var[fall_j]   = posterior + a |S|/n + b fall_j^2          a, b by non-negative least squares, one pair for each reading
-    Var[|S| cross(S)] = sum of independent parts + c (sum_k |D_k|)^1.5 + d (|S| cross(S))^2
+    Var[|S| cross(S)] = sum of independent parts + c sum_k |D_k| + d (|S| cross(S))^2,   c, d by maximum likelihood
     Var[self(S)]  = sum of independent parts + e
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import minimize, nnls
 from scipy.sparse.csgraph import connected_components
 
 from infl.records import Array, Reading
@@ -24,9 +24,6 @@ from infl.untraining.probability import MarginLaw, level_probability
 from infl.untraining.response import Evidence, fit_response, fit_similarity
 
 N_FOLDS = 4
-# Between errors that average out over many effects (1) and errors in proportion to them (2): models leave out more than most
-# forget sets hold, and on the development worlds of experiments/regimes neither end reached from one size to the other.
-GROSS_POWER = 1.5
 MOST_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
 MOST_COLUMNS = 400  # of D, and of H, that the errors are judged on
 
@@ -58,7 +55,7 @@ class ErrorModel:
 
         net, gross: weighted sum over the other examples of their effects, and of the effects' absolute values.
         """
-        return self.cross_per_effect * gross**GROSS_POWER + self.cross_per_square * net**2
+        return self.cross_per_effect * gross + self.cross_per_square * net**2
 
 
 NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0, 0.0)
@@ -120,10 +117,8 @@ def fit_errors(
         left_out = ~(trained[t] | held_out[t])
         effect, spread = here.effect(held.fall[t], held.variance[t] + misfit[t])
         weight = np.where(left_out, 0.0, scale)
-        excess_of_sum = (
-            ((lost[t] - effect) @ weight) ** 2 - noise_of_sum - (weight * spread) ** 2 @ np.ones(len(weight))
-        )
-        cross.append((excess_of_sum, (np.abs(effect) @ weight) ** GROSS_POWER, (effect @ weight) ** 2))
+        known = noise_of_sum + ((weight * spread) ** 2).sum()
+        cross.append((((lost[t] - effect) @ weight) ** 2, known, np.abs(effect) @ weight, (effect @ weight) ** 2))
         if left_out.sum() >= 5:
             variance = held.variance[t] + misfit[t]
             right, deviation = level_probability(
@@ -131,7 +126,7 @@ def fit_errors(
             )
             error = lost[t, left_out].mean() - (correct[:, columns[left_out]].mean(axis=0) - right).mean()
             own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
-    per_effect, per_square = _non_negative(np.array(cross)[:, 1:], np.array(cross)[:, 0])
+    per_effect, per_square = _most_likely(*np.array(cross).T)
     common = max(float(np.mean(own)), 0.0) if own else 0.0
     return ErrorModel(misfit_h, misfit_d, per_effect, per_square, common)
 
@@ -196,6 +191,21 @@ def _misfit(excess: Array, share: Array, fall: Array, weights: Array, noise: Arr
     root = np.sqrt(weights[counted].astype(np.float64)) / noise[counted]
     x = np.stack([share[counted], np.minimum(fall[counted].astype(np.float64) ** 2, MOST_SQUARE)], axis=1)
     return Misfit(*_non_negative(x * root[:, None], excess[counted] * root))
+
+
+def _most_likely(squares: Array, known: Array, gross: Array, net_squares: Array) -> tuple[float, float]:
+    """c, d >= 0 of errors ~ Normal(0, known + c gross + d net^2), given their squares; 16 variances count at most."""
+    shares = np.array([gross.mean(), net_squares.mean()]) / known.mean()
+
+    def loss(logarithms: Array) -> float:
+        per_effect, per_square = np.exp(logarithms) / np.maximum(shares, 1e-12)
+        variance = known + per_effect * gross + per_square * net_squares
+        return float(np.log(variance).sum() + np.minimum(squares / variance, 16).sum())
+
+    starts = [np.full(2, start) for start in (-3.0, 0.0, 3.0)]
+    fits = [minimize(loss, start, method="Nelder-Mead", bounds=[(-12, 12)] * 2) for start in starts]
+    best = np.exp(min(fits, key=lambda fit: fit.fun).x) / np.maximum(shares, 1e-12)
+    return float(best[0]), float(best[1])
 
 
 def _non_negative(x: Array, y: Array) -> tuple[float, float]:

@@ -40,14 +40,16 @@ class MarginLaw:
     def effect(self, fall: Array, variance: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the probability lost, where the fall is N(fall, variance), [columns] each.
 
-        The mean is less what a fall of N(0, variance) loses: an uncertain fall of zero is no effect.
+        The mean is less what a fall of N(0, variance) loses: an uncertain fall of zero is no effect. It stays within what can
+        be lost, P(0), and gained, 1 - P(0).
         """
         deviation = np.sqrt(variance)
         at_nodes = np.stack([self.probability(fall + node * deviation) for node in NODES])
         mean = NODE_WEIGHTS @ at_nodes
         spread = np.sqrt(NODE_WEIGHTS @ (at_nodes - mean) ** 2)
         nothing = NODE_WEIGHTS @ np.stack([self.probability(node * deviation) for node in NODES])
-        return nothing - mean, spread
+        before = self.probability(np.zeros(len(fall)))
+        return np.clip(nothing - mean, before - 1, before), spread
 
 
 def margin_law(margins: Array, thresholds: Array) -> MarginLaw:

@@ -41,7 +41,7 @@ NEAR = 0.03  # share of D left out at which a model weighs half as much as one o
 EM_STEPS = 8
 LEAST_MODELS = 10  # of its own that an example's residual variance weighs against the median of all
 SIMILARITY_NOISE = 3.0
-RIDGE = 1e-4  # of the pooled function, per pair
+RIDGE = 1e-3  # of the pooled function, per pair
 MOST_SIMILAR = 8192  # models kept for h; its Gram matrix has their square
 CHUNK = 512
 MOST_IN_MEMORY = 1 << 28  # entries
@@ -113,6 +113,12 @@ class Response:
     def anchored(self) -> bool:
         """Whether falls from D are modelled; else levels."""
         return self.pooled.anchored
+
+    @property
+    def level_at_d(self) -> Array:
+        """Expected margin with nothing left out, [columns]."""
+        on_d = self.at_d[:, self.use]
+        return self.anchor + self.pooled(on_d[None], on_d)[0][0] + self.coefficients[:, 0]
 
     def expect(self, covariates: Array, masks: Array) -> tuple[Array, Array]:
         """Expected change from D (anchored) or level of the margin, without h, and its variance, [subsets, columns]."""

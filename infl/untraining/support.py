@@ -122,7 +122,7 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, ba
         >>> columns = 1000 + np.flatnonzero(data.y_held_out == 4)
         >>> margins = support.surrogate_margins(masks)[:, columns]
         >>> support.covariates(masks, margins, columns)[:, :, 1].mean(axis=1).round(1)  # near copies in their class
-        array([-1.6, -6.9], dtype=float32)
+        array([-2.3, -6.9], dtype=float32)
     """
     pixels = x.reshape(len(x), -1).astype(np.float32)
     pixels = pixels / 255 if x.dtype == np.uint8 else pixels

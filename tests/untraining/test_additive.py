@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 from infl.records import ForgetSet, InputError, Outcomes
 from infl.training.subsets import Design, draw_masks
-from infl.untraining.effects import predict_additive
+from infl.untraining.additive import predict_additive
 from infl.untraining.regimes import judge
 
 N, M = 40, 60

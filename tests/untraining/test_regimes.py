@@ -160,3 +160,61 @@ def test_thresholds_move_the_verdict():
     replicates = np.array([0.3, 0.0, 0.0, 0.0]) + 1e-4 * np.random.RandomState(8).randn(30, 4)
     assert infl.judge(make_effects(replicates, (0,), 2)).regime == "local"
     assert infl.judge(make_effects(replicates, (0,), 2), Thresholds(self_influence=0.4)).regime == "no-op"
+
+
+def posterior(effect, se, ids, n_train, covariance, covered=1.0):
+    effect, se = np.asarray(effect, float), np.asarray(se, float)
+    nothing = np.empty((0, len(effect)))
+    return Effects(
+        ForgetSet("s", ids), n_train, effect, se, nothing, "test", 100, np.asarray(covariance, float), covered
+    )
+
+
+def test_the_covariance_of_a_posterior_is_used_as_given():
+    covariance = np.array([[0.04, 0.01], [0.01, 0.09]])
+    effects = posterior([0.3, 0.1, 0.05, 0.2, 0.0, 0.1], np.full(6, 0.05), (0, 1), 3, covariance)
+    verdict = infl.judge(effects)
+    assert verdict.self_influence.value == pytest.approx(0.2)
+    assert verdict.self_influence.se == pytest.approx(0.2)
+    assert verdict.cross_influence.value == pytest.approx((0.05 + 0.3) / 2)
+    assert verdict.cross_influence.se == pytest.approx(0.3)
+    expected = regime_probabilities(np.array([0.2, 0.175]), covariance, Thresholds())
+    assert verdict.probability == pytest.approx(expected)
+    assert infl.judge(effects, Thresholds(cross="harm")).cross_influence == verdict.cross_influence
+    np.testing.assert_array_equal(effects.covariance, [[0.04, 0.01], [0.01, 0.09]])  # not written to
+
+
+def test_harm_and_gain_of_a_posterior_are_means_over_drawn_effects():
+    """Independent normal effects: value and error of the sums over D >= e, and over D <= -e, against a large draw."""
+    random = np.random.RandomState(9)
+    n, m, ids = 10, 5, (1, 4)
+    effect, se = random.uniform(-0.3, 0.4, n + m), random.uniform(0.01, 0.3, n + m)
+    weights = np.where(np.arange(n + m) < n, 1.0, n / m) / len(ids)
+    weights[list(ids)] = 0
+    verdict = infl.judge(posterior(effect, se, ids, n, np.diag([0.01, weights**2 @ se**2])))
+    draws = effect + se * random.randn(200_000, n + m)
+    for quantity, sign in ((verdict.harm, 1), (verdict.gain, -1)):
+        sums = (sign * draws * (sign * draws >= 0.1)) @ weights
+        assert quantity.value == pytest.approx(sums.mean(), abs=5 * sums.std() / np.sqrt(len(sums)))
+        assert quantity.se == pytest.approx(sums.std(), rel=0.02)
+
+
+def test_what_moves_all_effects_of_a_posterior_together_widens_harm():
+    arguments = ([0.5, 0.2, 0.2, 0.2], np.full(4, 0.01), (0,), 2)
+    alone, together = (infl.judge(posterior(*arguments, np.diag([0.01, v]))).harm for v in (1e-6, 0.04))
+    assert alone.value == together.value
+    assert together.se == pytest.approx(0.2, rel=0.01)  # all of cross is harm, so its error is that of cross
+
+
+@pytest.mark.parametrize(
+    ("covered", "mentioned"), [(0.0, True), (0.49, True), (0.5, False), (1.0, False), (np.nan, False)]
+)
+def test_a_prediction_that_reaches_too_far_says_what_to_train(covered, mentioned):
+    effects = posterior([0.1, 0.1, 0.1, 0.1], np.full(4, 0.2), (0,), 2, np.diag([0.3, 0.3]), covered)
+    verdict = infl.judge(effects)
+    assert verdict.regime == "undetermined"
+    assert "--cover" in verdict.note
+    assert (f"no models left out more than {covered:.0%} of it" in verdict.note) == mentioned
+    assert verdict.models_needed is None  # more models of the same kind are not what is missing
+    sure = infl.judge(posterior([0.9, 0.9, 0.9, 0.9], np.full(4, 0.01), (0,), 2, np.diag([1e-4, 1e-4]), covered))
+    assert (sure.regime, sure.note) == ("spreading", "")

@@ -1,0 +1,217 @@
+"""The parts of the response are what they are described as: a pooled regression, shrunken terms, a process over subsets.
+
+Each is fitted to values made by its own formula. What a predictor says of a set is the sum of these parts, and a fault in one
+would be half made up for by the others, where nobody sees it.
+"""
+
+import numpy as np
+import pytest
+
+from infl.records import Outcomes
+from infl.scores.contrasts import columns_counted
+from infl.untraining.errors import fold_by_similarity
+from infl.untraining.response import (
+    _shrink,
+    fit_pooled,
+    fit_response,
+    fit_similarity,
+    gather_evidence,
+    scratch_array,
+)
+from infl.untraining.support import N_COVARIATES, prepare_support
+
+N, M = 24, 10
+
+
+def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8):
+    random = np.random.RandomState(seed)
+    x, labels = random.randn(N + M, 3).astype(np.float32), np.arange(N + M) % 2
+    masks = random.rand(n_models, N) < random.uniform(0.7, 0.97, (n_models, 1))
+    masks[np.arange(n_models), random.randint(N, size=n_models)] = False  # none is all of D by chance
+    masks[:n_of_d] = True
+    margin = (margin_of(masks) + noise * random.randn(n_models, N + M)).astype(np.float32)
+    outcomes = Outcomes(masks, margin > 0, margin)
+    support = prepare_support(x, labels, n_train=N, n_classes=2)
+    return gather_evidence(support, [outcomes], N + M)
+
+
+def level(masks):
+    """Every example loses 4 times the share of D that is left out."""
+    return 2 - 4 * (~masks).mean(axis=1)[:, None] + np.zeros(N + M)
+
+
+def test_a_pooled_function_learns_a_smooth_function_and_is_zero_on_d_where_anchored():
+    random = np.random.RandomState(0)
+    at_d = random.randn(3000, 2).astype(np.float32)
+    z = (at_d - random.rand(3000, 2)).astype(np.float32)
+    x = np.concatenate([z, z - at_d], axis=1)
+    on_d = np.concatenate([at_d, np.zeros_like(at_d)], axis=1)
+    y = np.maximum(z[:, 0], 0) - np.maximum(at_d[:, 0], 0) + 0.05 * random.randn(3000)
+    function = fit_pooled(x, on_d, y.astype(np.float32), anchored=True)
+    value, change = function(z[None], at_d)
+    np.testing.assert_allclose(value[0], np.maximum(z[:, 0], 0) - np.maximum(at_d[:, 0], 0), atol=0.3)
+    assert np.sqrt(np.mean((value[0] - y) ** 2)) < 0.07
+    np.testing.assert_array_equal(value, change)
+    np.testing.assert_allclose(function(at_d[None], at_d)[0], 0, atol=1e-5)
+
+
+def test_a_pooled_function_of_levels_has_their_mean():
+    random = np.random.RandomState(1)
+    at_d = random.randn(500, 2).astype(np.float32)
+    x = np.concatenate([at_d, np.zeros_like(at_d)], axis=1)
+    y = (7 + at_d[:, 1]).astype(np.float32)
+    function = fit_pooled(x, x, y, anchored=False)
+    np.testing.assert_allclose(function(at_d[None], at_d)[0][0], y, atol=0.1)
+
+
+def test_a_function_of_no_covariates_says_nothing():
+    nothing, y = np.zeros((50, 0), np.float32), np.random.RandomState(2).randn(50)
+    for anchored, expected in ((True, 0.0), (False, y.mean())):
+        function = fit_pooled(nothing, nothing, y, anchored=anchored)
+        value, change = function(np.zeros((4, 5, 0), np.float32), np.zeros((5, 0), np.float32))
+        np.testing.assert_allclose(value, np.full((4, 5), expected), atol=1e-6)
+        np.testing.assert_allclose(change, 0, atol=1e-6)
+
+
+def test_shrinkage_is_between_nothing_and_least_squares():
+    """500 examples with slopes N(0, 0.5^2) and noise 1: prior and noise are found, and shrinking beats least squares."""
+    random = np.random.RandomState(3)
+    n_examples, n_models = 500, 30
+    slopes = np.stack([0.5 * random.randn(n_examples), np.zeros(n_examples)], axis=1)
+    terms = random.randn(n_examples, n_models, 2)
+    y = np.einsum("jtk,jk->jt", terms, slopes) + random.randn(n_examples, n_models)
+    gram, moment = np.einsum("jtk,jtl->jkl", terms, terms), np.einsum("jtk,jt->jk", terms, y)
+    ones = np.ones(n_examples)
+    found, covariance, noise = _shrink(gram, moment, (y**2).sum(axis=1), n_models * ones, ones)
+    least_squares = np.linalg.solve(gram, moment[..., None])[..., 0]
+    error, error_of_least_squares = (((one - slopes) ** 2).mean(axis=0) for one in (found, least_squares))
+    assert (error < error_of_least_squares).all()
+    assert error[1] < 0.25 * error_of_least_squares[1]
+    np.testing.assert_allclose(np.median(noise), 1, atol=0.1)
+    np.testing.assert_allclose(covariance[:, 0, 0].mean(), error[0], rtol=0.2)
+
+
+@pytest.mark.parametrize("reading", ["held-out", "trained", "left-out"])
+def test_a_response_follows_what_made_the_margins(reading):
+    evidence = evidence_of(level)
+    columns = np.arange(N, N + M) if reading == "held-out" else np.arange(N)
+    response = fit_response(evidence, columns, reading=reading, use=list(range(N_COVARIATES)))
+    expected, variance = response.expect(evidence.covariates(columns), evidence.masks)
+    truth = level(evidence.masks)[:, columns] - (2 if response.anchored else 0)
+    assert response.anchored == (reading != "left-out")
+    counted = columns_counted(evidence.masks, reading, columns)
+    counted = np.ones(truth.shape, bool) if counted is None else counted
+    assert np.sqrt(np.mean((expected - truth)[counted] ** 2)) < 0.1
+    assert (variance >= -1e-6).all()
+    if response.anchored:
+        of_d = evidence.masks.all(axis=1)
+        np.testing.assert_allclose(expected[of_d], 0, atol=1e-4)
+        np.testing.assert_allclose(response.anchor, evidence.margins(columns)[of_d].mean(axis=0), atol=1e-5)
+
+
+def test_models_outside_the_rows_are_not_looked_at():
+    rows = np.arange(80) % 4 != 0
+    rows[:8] = True
+    clean = evidence_of(level)
+    columns = np.arange(N, N + M)
+
+    def spoiled(masks):
+        return level(masks) + np.where(rows, 0, 1000)[:, None]
+
+    one, other = (
+        fit_response(evidence, columns, reading="held-out", use=[0, 1], rows=rows)
+        for evidence in (clean, evidence_of(spoiled))
+    )
+    np.testing.assert_allclose(one.coefficients, other.coefficients, atol=1e-3)
+    np.testing.assert_allclose(one.pooled.weights, other.pooled.weights, atol=1e-3)
+    similar = fit_similarity(clean, one, reading="held-out", rows=rows)
+    assert len(similar.left_out) == (rows & ~clean.masks.all(axis=1)).sum()
+
+
+@pytest.mark.parametrize("reading", ["trained", "left-out"])
+def test_a_reading_takes_only_the_models_it_names(reading):
+    """Margins of the other models are made absurd; nothing of them may be seen."""
+
+    def absurd(masks):
+        margin = level(masks)
+        margin[:, :N] += np.where(masks == (reading == "trained"), 0, 1e3)
+        return margin
+
+    columns = np.arange(N)
+    one, other = (
+        fit_response(evidence_of(margin_of), columns, reading=reading, use=[0, 1]) for margin_of in (level, absurd)
+    )
+    np.testing.assert_allclose(one.coefficients, other.coefficients, atol=1e-3)
+    np.testing.assert_allclose(one.noise, other.noise, rtol=0.05)
+
+
+def test_residuals_of_a_model_correct_what_is_said_of_its_own_subset_most():
+    """Models that left the first five out are 3 lower than any covariate says; a set apart from these is left alone."""
+
+    def lower(masks):
+        margin = np.full((len(masks), N + M), 2.0)
+        margin[10:20] -= 3
+        return margin
+
+    evidence = evidence_of(lower)
+    evidence.masks[10:20] = True
+    evidence.masks[10:20, :5] = False
+    columns = np.arange(N, N + M)
+    response = fit_response(evidence, columns, reading="held-out", use=[], own_terms=False)
+    similar = fit_similarity(evidence, response, reading="held-out")
+    asked = np.zeros((2, N), bool)
+    asked[0, :5], asked[1, 15:20] = True, True
+    correction, left = similar.correct(asked)
+    # Ten observations with three times as much noise each: 10/13 of it.
+    np.testing.assert_allclose(correction[0], -3 * 10 / 13, atol=0.5)
+    assert np.abs(correction[1]).mean() < 0.3
+    assert left[0] < 0.3 < 0.8 < left[1]
+    assert ((left >= 0) & (left <= 1)).all()
+
+
+def test_alike_models_share_a_fold():
+    random = np.random.RandomState(5)
+    masks = np.ones((60, 400), bool)
+    for model in range(60):
+        masks[model, random.permutation(400)[:40]] = False
+    masks[40:50] = True
+    masks[40:50, :40] = False
+    fold = fold_by_similarity(masks, 4)
+    assert len(set(fold[40:50])) == 1
+    assert set(fold) == {0, 1, 2, 3}
+    assert np.bincount(fold).max() <= 20
+
+
+def test_large_arrays_are_on_disk_and_as_good(monkeypatch):
+    monkeypatch.setattr("infl.untraining.response.MOST_IN_MEMORY", 10)
+    array = scratch_array((4, 5), np.float32)
+    assert isinstance(array, np.memmap)
+    array[:] = 3
+    assert array.sum() == 60
+    columns = np.arange(N, N + M)
+    on_disk = fit_response(evidence_of(level), columns, reading="held-out", use=[0, 1])
+    monkeypatch.undo()
+    in_memory = fit_response(evidence_of(level), columns, reading="held-out", use=[0, 1])
+    np.testing.assert_allclose(on_disk.coefficients, in_memory.coefficients, atol=1e-6)
+
+
+@pytest.mark.parametrize("reading", ["held-out", "trained", "left-out"])
+def test_columns_in_chunks_are_fitted_as_all_at_once(reading, monkeypatch):
+    """Examples that differ in level and slope: a chunk that took another's anchor or covariates would show."""
+    random = np.random.RandomState(6)
+    base, slope = random.uniform(-2, 4, N + M), random.uniform(0, 8, N + M)
+
+    def different(masks):
+        return base - slope * (~masks).mean(axis=1)[:, None]
+
+    columns = np.arange(N, N + M) if reading == "held-out" else np.arange(N)
+    whole = fit_response(evidence_of(different), columns, reading=reading, use=[0, 1, 7])
+    monkeypatch.setattr("infl.untraining.response.CHUNK", 3)
+    evidence = evidence_of(different)
+    parts = fit_response(evidence, columns, reading=reading, use=[0, 1, 7])
+    for name in ("anchor", "coefficients", "covariance", "noise", "at_d", "neighbours"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=0.02, atol=0.01, err_msg=name)
+    one, other = (
+        fit_similarity(evidence, response, reading=reading).residuals.astype(float) for response in (whole, parts)
+    )
+    np.testing.assert_allclose(one, other, atol=0.05)

@@ -1,0 +1,139 @@
+"""The covariates are the sums they are described as, whichever columns are asked for and in whichever order.
+
+The response reads columns in chunks, so a covariate that depended on its neighbours in the call would change with the size of
+memory. An example must not count among its own support: it is in every subset that the `trained` reading sees.
+"""
+
+import numpy as np
+import pytest
+
+from infl.untraining.support import CLASS_SHARE, FLOOR, N_COVARIATES, RADII, STEPS, SURROGATE, chosen, prepare_support
+
+N, M, CLASSES = 30, 12, 3
+
+
+@pytest.fixture
+def support():
+    random = np.random.RandomState(0)
+    labels = np.concatenate([np.arange(N) % CLASSES, np.arange(M) % CLASSES])
+    x = (random.randn(N + M, 2, 2) + labels[:, None, None]).astype(np.float32)
+    return prepare_support(x, labels, n_train=N, n_classes=CLASSES)
+
+
+@pytest.fixture
+def masks():
+    masks = np.random.RandomState(1).rand(7, N) < 0.7
+    masks[0] = True
+    return masks
+
+
+def covariates(support, masks, columns):
+    return support.covariates(masks, support.surrogate_margins(masks)[:, columns], columns)
+
+
+def naive_covariates(support, mask, j):
+    x, labels = support.pixels.astype(np.float64), support.labels
+    result = [support.surrogate.margins(np.flatnonzero(~mask))[j]]
+    for share in RADII:
+        own = other = 0.0
+        for i in np.flatnonzero(mask):
+            if i == j:
+                continue
+            near = np.exp(-((x[i] - x[j]) ** 2).sum() / (share * support.radius))
+            own, other = (own + near, other) if labels[i] == labels[j] else (own, other + near)
+        result += [np.log(FLOOR + own), np.log(FLOOR + other)]
+    of_class = labels[:N] == labels[j]
+    steps = 0.0  # of an epoch: the batch size is not known
+    return [*result, np.log(0.02 + mask[of_class].mean()) - np.log(1.02), steps]
+
+
+def test_covariates_equal_a_slow_loop(support, masks):
+    result = covariates(support, masks, np.arange(N + M))
+    assert result.shape == (7, N + M, N_COVARIATES)
+    expected = [[naive_covariates(support, mask, j) for j in range(N + M)] for mask in masks]
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=2e-3)
+
+
+def test_the_radius_is_the_median_distance_to_the_tenth_neighbour(support):
+    x = support.pixels[:N].astype(np.float64)
+    squared = ((x[:, None] - x[None]) ** 2).sum(axis=2)
+    assert support.radius == pytest.approx(np.median(np.sort(squared, axis=1)[:, 10]), rel=1e-4)
+
+
+def test_an_example_never_supports_itself(support):
+    """With or without example j among the members its similarities are the same; the share of its class is not."""
+    with_, without = np.ones((1, N), bool), np.ones((1, N), bool)
+    without[0, 4] = False
+    one, other = (covariates(support, masks, np.array([4])) for masks in (with_, without))
+    np.testing.assert_allclose(one[..., :CLASS_SHARE], other[..., :CLASS_SHARE], atol=1e-4)
+    assert one[0, 0, CLASS_SHARE] > other[0, 0, CLASS_SHARE]
+    assert (covariates(support, ~without, np.array([4]))[0, 0, 1:CLASS_SHARE] == np.float32(np.log(FLOOR))).all()
+
+
+def test_leaving_out_a_whole_class_leaves_the_floor(support):
+    masks = (support.labels[:N] != 1)[None]
+    columns = np.flatnonzero(support.labels == 1)
+    result = covariates(support, masks, columns)[0]
+    own = [1 + 2 * k for k in range(len(RADII))]
+    np.testing.assert_allclose(result[:, own], np.log(FLOOR), atol=1e-6)
+    np.testing.assert_allclose(result[:, CLASS_SHARE], np.log(0.02 / 1.02), atol=1e-6)
+    others = covariates(support, masks, np.flatnonzero(support.labels == 0))[0]
+    np.testing.assert_allclose(others[:, CLASS_SHARE], 0, atol=1e-6)
+
+
+def test_order_and_chunks_of_columns_do_not_matter(support, masks):
+    whole = covariates(support, masks, np.arange(N + M))
+    order = np.random.RandomState(2).permutation(N + M)
+    parts = np.concatenate([covariates(support, masks, part) for part in np.array_split(order, 5)], axis=1)
+    np.testing.assert_allclose(parts, whole[:, order], atol=1e-4)
+
+
+def test_subsets_do_not_depend_on_each_other(support, masks):
+    columns = np.array([3, N + 2])
+    whole = covariates(support, masks, columns)
+    for row, mask in zip(whole, masks, strict=True):
+        np.testing.assert_allclose(covariates(support, mask[None], columns)[0], row, atol=1e-4)
+
+
+def test_neighbours_are_the_nearest_of_the_class_and_of_others(support):
+    columns = np.array([0, 7, N, N + 5])
+    result = support.neighbours(columns, 4)
+    for j, found in zip(columns, result, strict=True):
+        squared = ((support.pixels[:N] - support.pixels[j]) ** 2).sum(axis=1)
+        squared[[j] if j < N else []] = np.inf
+        for part, of_kind in ((found[:4], support.labels[:N] == support.labels[j]), (found[4:], None)):
+            of_kind = support.labels[:N] != support.labels[j] if of_kind is None else of_kind
+            expected = np.argsort(np.where(of_kind, squared, np.inf))[:4]
+            assert list(part) == list(expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_tiny_sets_have_covariates(n):
+    x, labels = np.random.RandomState(3).randn(n + 2, 4).astype(np.float32), np.arange(n + 2) % 2
+    support = prepare_support(x, labels, n_train=n, n_classes=2)
+    result = covariates(support, np.ones((1, n), bool), np.arange(n + 2))
+    assert np.isfinite(result).all()
+
+
+def test_exact_copies_have_covariates():
+    x = np.repeat(np.random.RandomState(4).randn(2, 3).astype(np.float32), 15, axis=0)
+    labels = np.repeat([0, 1], 15)
+    support = prepare_support(x, labels, n_train=30, n_classes=2)
+    result = covariates(support, np.ones((1, 30), bool), np.arange(30))
+    assert np.isfinite(result).all()
+    np.testing.assert_allclose(result[..., 1], np.log(FLOOR + 14), atol=0.05)
+
+
+def test_the_predictors_rest_on_what_their_names_say():
+    assert chosen(["surrogate"]) == [SURROGATE, STEPS]
+    assert sorted({*chosen(["support"]), *chosen(["surrogate"])}) == chosen(["support", "surrogate"])
+    assert chosen(["support", "surrogate"]) == list(range(N_COVARIATES))
+
+
+def test_steps_fall_where_an_epoch_has_one_less():
+    """30 examples in batches of 8 make four steps, 24 make three; 25 still make four."""
+    x, labels = np.random.RandomState(5).randn(N, 2).astype(np.float32), np.arange(N) % 2
+    support = prepare_support(x, labels, n_train=N, n_classes=2, batch_size=8)
+    masks = np.arange(N)[None] < np.array([30, 25, 24])[:, None]
+    steps = covariates(support, masks, np.array([0, 3]))[..., STEPS]
+    np.testing.assert_allclose(steps, 10 * np.log([[1, 1], [1, 1], [3 / 4, 3 / 4]]), atol=1e-5)
