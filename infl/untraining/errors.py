@@ -126,7 +126,9 @@ def fit_errors(
             )
             error = lost[t, left_out].mean() - (correct[:, columns[left_out]].mean(axis=0) - right).mean()
             own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
-    per_effect, per_square = _most_likely(*np.array(cross).T)
+    # Forget sets are small: the half of the models nearest D shows best how far predictions for them err.
+    left = (~masks).sum(axis=1)
+    per_effect, per_square = _most_likely(*np.array(cross)[left <= np.median(left)].T)
     common = max(float(np.mean(own)), 0.0) if own else 0.0
     return ErrorModel(misfit_h, misfit_d, per_effect, per_square, common)
 

@@ -6,7 +6,9 @@ anything of a network, so what is tested is the predictor alone; and what must n
 split into collections, the other sets of a call) is tested on the same worlds.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +59,15 @@ def nothing(masks, seed):
     return Outcomes(masks, margin > 0, margin)
 
 
-def fit(world=copies, name="combined", n_models=(120, 120), *, seed=0, sources=None, n_references=40):
+def fit(
+    world: Callable[..., Outcomes] = copies,
+    name: Any = "combined",
+    n_models: tuple[int, int] = (120, 120),
+    *,
+    seed: int = 0,
+    sources: Any = None,
+    n_references: int = 40,
+) -> Any:
     if sources is None:
         parts = masks_of(*n_models, seed=seed)
         sources = [world(masks, 10 * seed + number) for number, masks in enumerate(parts)]
@@ -65,7 +75,7 @@ def fit(world=copies, name="combined", n_models=(120, 120), *, seed=0, sources=N
     return fit_predictor(name, sources=sources, reference=reference, images=images(), labels=LABELS, n_classes=2)
 
 
-def predict(predictor, *sets):
+def predict(predictor: Any, *sets: ForgetSet) -> list[Any]:
     return list(predictor.predict(sets))
 
 
@@ -175,6 +185,7 @@ def test_a_null_world_has_no_effects():
 def test_how_models_are_split_into_collections_does_not_matter(name):
     whole = [copies(masks, seed) for seed, masks in enumerate(masks_of(40, 40))]
     joined = Outcomes(*(np.concatenate([getattr(s, k) for s in whole]) for k in ("masks", "correct", "margin")))
+    assert joined.correct is not None and joined.margin is not None
     parts = [Outcomes(joined.masks[p], joined.correct[p], joined.margin[p]) for p in np.array_split(np.arange(80), 3)]
     one, other = (predict(fit(name=name, sources=sources), ALL, HALF) for sources in (whole, parts))
     assert_alike(one, other, atol=1e-4)
@@ -185,6 +196,7 @@ def test_the_order_of_the_models_does_not_matter():
     masks = np.concatenate(masks_of(60, 60))
     outcomes = copies(masks, 0)
     order = np.random.RandomState(1).permutation(len(masks))
+    assert outcomes.correct is not None and outcomes.margin is not None
     turned = Outcomes(outcomes.masks[order], outcomes.correct[order], outcomes.margin[order])
     one, other = (predict(fit(sources=[source]), ALL, HALF, ONE) for source in (outcomes, turned))
     for a, b in zip(one, other, strict=True):
@@ -199,11 +211,10 @@ def test_sets_do_not_depend_on_the_other_sets_of_the_call(combined, monkeypatch)
 
 
 def test_chunks_do_not_matter(monkeypatch):
-    settings = {"n_models": (40, 40)}
-    whole = predict(fit(**settings), ALL, HALF)
+    whole = predict(fit(n_models=(40, 40)), ALL, HALF)
     monkeypatch.setattr("infl.untraining.response.CHUNK", 17)
     monkeypatch.setattr("infl.untraining.effects.CHUNK", 17)
-    for a, b in zip(predict(fit(**settings), ALL, HALF), whole, strict=True):
+    for a, b in zip(predict(fit(n_models=(40, 40)), ALL, HALF), whole, strict=True):
         np.testing.assert_allclose(a.effect, b.effect, atol=0.05)  # other pairs are drawn for the pooled function
 
 

@@ -191,7 +191,7 @@ def test_harm_and_gain_of_a_posterior_are_means_over_drawn_effects():
     effect, se = random.uniform(-0.3, 0.4, n + m), random.uniform(0.01, 0.3, n + m)
     weights = np.where(np.arange(n + m) < n, 1.0, n / m) / len(ids)
     weights[list(ids)] = 0
-    verdict = infl.judge(posterior(effect, se, ids, n, np.diag([0.01, weights**2 @ se**2])))
+    verdict = infl.judge(posterior(effect, se, ids, n, np.diag(np.array([0.01, float(weights**2 @ se**2)]))))
     draws = effect + se * random.randn(200_000, n + m)
     for quantity, sign in ((verdict.harm, 1), (verdict.gain, -1)):
         sums = (sign * draws * (sign * draws >= 0.1)) @ weights
