@@ -185,7 +185,8 @@ def test_a_null_world_has_no_effects():
 def test_how_models_are_split_into_collections_does_not_matter(name):
     whole = [copies(masks, seed) for seed, masks in enumerate(masks_of(40, 40))]
     joined = Outcomes(*(np.concatenate([getattr(s, k) for s in whole]) for k in ("masks", "correct", "margin")))
-    assert joined.correct is not None and joined.margin is not None
+    assert joined.correct is not None
+    assert joined.margin is not None
     parts = [Outcomes(joined.masks[p], joined.correct[p], joined.margin[p]) for p in np.array_split(np.arange(80), 3)]
     one, other = (predict(fit(name=name, sources=sources), ALL, HALF) for sources in (whole, parts))
     assert_alike(one, other, atol=1e-4)
@@ -196,7 +197,8 @@ def test_the_order_of_the_models_does_not_matter():
     masks = np.concatenate(masks_of(60, 60))
     outcomes = copies(masks, 0)
     order = np.random.RandomState(1).permutation(len(masks))
-    assert outcomes.correct is not None and outcomes.margin is not None
+    assert outcomes.correct is not None
+    assert outcomes.margin is not None
     turned = Outcomes(outcomes.masks[order], outcomes.correct[order], outcomes.margin[order])
     one, other = (predict(fit(sources=[source]), ALL, HALF, ONE) for source in (outcomes, turned))
     for a, b in zip(one, other, strict=True):
