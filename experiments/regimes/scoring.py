@@ -154,7 +154,7 @@ def row(p: Verdict, t: Verdict) -> dict[str, Any]:
 
 def summarize(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The lines of the page: per world, predictor and number of models."""
-    return {
+    worlds = {
         world: {
             name: {**part["summary"], "by_regime": part["by_regime"]}
             for name, part in results.items()
@@ -162,3 +162,4 @@ def summarize(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
         }
         for world, results in parts.items()
     }
+    return {"worlds": worlds}
