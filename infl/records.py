@@ -154,7 +154,8 @@ class Outcomes:
 
     masks: [T, n] bool, which examples of D each model trained on.
     correct: [T, n+m] bool, whether the model predicts the label; None where it was not recorded.
-    margin: [T, n+m] float, log p(y) - log(1 - p(y)); None where it was not recorded.
+    margin: [T, n+m] float, log p(y) - max over c != y of log p(c), above zero where the model is right (the correct-class
+        margin of Ilyas et al. 2022, section 2); None where it was not recorded.
 
     Raises:
         InputError: where the arrays do not fit each other, are empty, or hold a margin that is not a number.
@@ -218,7 +219,7 @@ class Estimate:
     value, se: same shape: [n] for memorization, [n, columns] for influence.
     n_in, n_out: models on each side of the difference, broadcastable to that shape.
     reading: which models a column is read in (DESIGN: held-out, left-out or trained).
-    outcome: `correct` makes the unit a probability, `margin` makes it log-odds.
+    outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
     """
 
     value: Array

@@ -11,7 +11,7 @@ def memorization(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -
 
         mem(i) = P[model predicts y_i | i in its training set] - P[... | i not in it]
 
-    outcome: `correct` gives a probability in [-1, 1]; `margin` the same contrast of log-odds.
+    outcome: `correct` gives a probability in [-1, 1]; `margin` the same contrast of margins, in log-odds.
 
     Returns an Estimate with arrays [n]: near 0 where the rest of D teaches the example, near 1 where only the example itself
     does. The value is NaN where no model, or every model, trained on the example; the standard error is NaN where one

@@ -17,7 +17,7 @@ from infl.store.examples import describe_examples, read_examples, read_groups, w
 from infl.store.journal import append_line, read_journal
 from infl.store.rows import StoredOutcomes, write_rows
 
-FORMAT = 1
+FORMAT = 2  # 1 had margins against all other classes together
 # Entries of the manifest that say how a run was made and do not bind how it goes on.
 NOT_BINDING = ("dataset.source", "infl", "versions", "devices", "timings")
 

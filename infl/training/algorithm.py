@@ -237,7 +237,7 @@ def draw_order(key: jax.Array, members: jax.Array) -> jax.Array:
 def judge(
     network: Network, params: Any, images: jax.Array, labels: jax.Array, *, batch_size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Margin log p(y) - log(1 - p(y)) and correctness of a model on every example, [N] each."""
+    """Margin log p(y) - max over c != y of log p(c), and correctness of a model on every example, [N] each."""
     n = len(labels)
     n_batches = -(-n // batch_size)
     size = -(-n // n_batches)
@@ -248,7 +248,7 @@ def judge(
         y = jax.lax.dynamic_slice_in_dim(labels, start, size)
         logits = network.apply(params, _pixels(x))
         own = jnp.arange(logits.shape[1]) == y[:, None]
-        others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=1)
+        others = jnp.max(jnp.where(own, -jnp.inf, logits), axis=1)
         return jnp.sum(jnp.where(own, logits, 0), axis=1) - others, jnp.argmax(logits, axis=1) == y
 
     margins, corrects = jax.lax.map(judge_batch, starts)

@@ -8,7 +8,7 @@ contribute, which contrasts at one subset size leave out (`infl.scores.contrasts
 
 and the fall is laid under the margins observed in models of all of D to give a probability:
 
-    D_j(S) = P_j(0) - P_j(delta_j(S)),   P_j(x) = P[margin_j - x is large enough to be correct]
+    D_j(S) = P_j(0) - P_j(delta_j(S)),   P_j(x) = P[margin_j - x > 0]
 
 over the reference models. Each example is read as in what it stands for: held-out examples over all models, retained ones
 over the models that trained on them, members of S over those that did not (plus their own memorization).
@@ -27,13 +27,12 @@ from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
-from infl.untraining.probability import thresholds_of
 
 MOST_REPLICATES = 64
 
 
 def predict_additive(
-    forget_set: ForgetSet, *, design: OutcomeSource, reference: OutcomeSource, n_classes: int, n_columns: int = 4096
+    forget_set: ForgetSet, *, design: OutcomeSource, reference: OutcomeSource, n_columns: int = 4096
 ) -> Effects:
     """Predict the effect of untraining S on every example by summing margin contrasts (see the module's text).
 
@@ -57,14 +56,13 @@ def predict_additive(
     for chunk in _chunks(held_out, n_columns):
         parts.append((chunk, "held-out"))
 
-    thresholds = thresholds_of(reference, n_classes)
     by_group = _group_indicator(0, reference.n_models, reference.n_models, n_groups)
     effect = np.empty(design.n_columns)
     replicates = np.empty((n_groups, design.n_columns))
     for columns, reading in parts:
         margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
         fall = _sum_contrasts(design, ids, columns, reading, margins.mean(axis=0), n_groups)
-        response = _margin_response(margins, thresholds)
+        response = _margin_response(margins)
         value, by_reference = response(fall.value)
         slope = (response(fall.value + 0.05)[0] - response(fall.value - 0.05)[0]) / 0.1
         effect[columns] = value
@@ -181,15 +179,14 @@ class _LinearSum:
         return np.where(members > 0, inside, -weights[1][:, None] * (y - mean_out) * per_out)
 
 
-def _margin_response(margins: Array, thresholds: Array) -> Callable[[Array], tuple[Array, Array]]:
+def _margin_response(margins: Array) -> Callable[[Array], tuple[Array, Array]]:
     """The function fall [columns] -> (effect [columns], effect in each reference model [R, columns])."""
     n_models = len(margins)
     # Silverman's rule; the least width keeps examples on which all models agree from becoming a step.
     width = np.maximum(0.9 * margins.std(axis=0) * n_models**-0.2, 0.25)
 
     def probability(fall: Array) -> Array:
-        shifted = (margins - fall) / width
-        return np.mean([ndtr(shifted - threshold / width) for threshold in thresholds], axis=0)
+        return ndtr((margins - fall) / width)
 
     before = probability(np.zeros(margins.shape[1]))
 

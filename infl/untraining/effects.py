@@ -27,7 +27,7 @@ import numpy as np
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.untraining.additive import predict_additive
 from infl.untraining.errors import ErrorModel, Misfit, fit_errors
-from infl.untraining.probability import MarginLaw, level_probability, margin_law, thresholds_of
+from infl.untraining.probability import MarginLaw, level_probability, margin_law
 from infl.untraining.response import (
     CHUNK,
     Response,
@@ -81,7 +81,7 @@ def fit_predictor(
     if not sources:
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
-        return _Additive(sources[0], reference, n_classes)
+        return _Additive(sources[0], reference)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)
     if n_models < LEAST_MODELS:
@@ -92,7 +92,7 @@ def fit_predictor(
     models_of_d = _first(reference, MOST_REFERENCES)
     evidence = gather_evidence(support, [*sources, models_of_d], reference.n_columns)
     correct, margins = (np.concatenate([b.of(kind) for b in models_of_d.blocks()]) for kind in ("correct", "margin"))
-    law = margin_law(margins, thresholds_of(models_of_d, n_classes))
+    law = margin_law(margins)
 
     use = chosen(["support", "surrogate"] if name == "combined" else [name]) if name != "additive-shrunk" else []
     own_terms = name != "additive-shrunk"
@@ -165,14 +165,14 @@ class ResponsePredictor:
             if reading in expected:
                 change, variance, unexplained = (array[row] for array in expected[reading])
                 misfit = unexplained * misfit_of[reading].variance(share, change)
-                law = MarginLaw(self.law.quantiles[:, columns], self.law.width[columns], self.law.thresholds)
+                law = MarginLaw(self.law.quantiles[:, columns], self.law.width[columns])
                 effect[columns], se[columns] = law.effect(-change, variance + misfit)
 
         level, variance, unexplained = (array[row] for array in expected["left-out"])
         fall = self.responses["left-out"].level_at_d[ids] - level[ids]
         misfit = unexplained * self.errors.held_out.variance(share, fall)
         noise = self.responses["left-out"].noise[ids]
-        right, spread = level_probability(level[ids], variance[ids] + misfit, noise, self.law.thresholds)
+        right, spread = level_probability(level[ids], variance[ids] + misfit, noise)
         before = self.right_at_d[ids]
         effect[ids] = before - right
         se[ids] = np.sqrt(spread**2 + before * (1 - before) / self.n_references)
@@ -209,11 +209,10 @@ class ResponsePredictor:
 class _Additive:
     design: OutcomeSource
     reference: OutcomeSource
-    n_classes: int
 
     def predict(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
         for one in forget_sets:
-            yield predict_additive(one, design=self.design, reference=self.reference, n_classes=self.n_classes)
+            yield predict_additive(one, design=self.design, reference=self.reference)
 
 
 def _first(source: OutcomeSource, n_models: int) -> OutcomeSource:

@@ -108,7 +108,7 @@ def fit_errors(
     )
     misfit = np.where(trained, misfit_d.variance(share, held.fall), misfit_h.variance(share, held.fall))
 
-    here = MarginLaw(law.quantiles[:, columns], law.width[columns], law.thresholds)
+    here = MarginLaw(law.quantiles[:, columns], law.width[columns])
     scale = np.concatenate([np.full(len(of_d), n_train / len(of_d)), np.full(len(of_h), n_train / max(len(of_h), 1))])
     lost = correct[:, columns].mean(axis=0) - evidence.correct(columns)[subsets]
     noise_of_sum = float((correct[:, columns] @ scale).var(ddof=1)) * (1 + 1 / len(correct))
@@ -121,9 +121,7 @@ def fit_errors(
         cross.append((((lost[t] - effect) @ weight) ** 2, known, np.abs(effect) @ weight, (effect @ weight) ** 2))
         if left_out.sum() >= 5:
             variance = held.variance[t] + misfit[t]
-            right, deviation = level_probability(
-                held.level[t, left_out], variance[left_out], held.noise[t, left_out], law.thresholds
-            )
+            right, deviation = level_probability(held.level[t, left_out], variance[left_out], held.noise[t, left_out])
             error = lost[t, left_out].mean() - (correct[:, columns[left_out]].mean(axis=0) - right).mean()
             own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
     # Forget sets are small: the half of the models nearest D shows best how far predictions for them err.

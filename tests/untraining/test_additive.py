@@ -51,7 +51,6 @@ def test_an_additive_world_is_predicted_within_its_errors(ids, fraction):
             ForgetSet("s", ids),
             design=world(margin_of, 600, seed, fraction=fraction),
             reference=world(margin_of, 200, seed, full=True),
-            n_classes=2,
         )
         for seed in range(20)
     ]
@@ -74,7 +73,6 @@ def test_a_null_world_gives_no_effect_on_others():
             ForgetSet("s", (0, 1, 2, 3)),
             design=world(lambda masks: np.tile(base, (len(masks), 1)), 400, seed),
             reference=world(lambda masks: np.tile(base, (len(masks), 1)), 100, seed, full=True),
-            n_classes=2,
         )
         verdict = judge(effects)
         z.append(verdict.cross_influence.value / verdict.cross_influence.se)
@@ -95,7 +93,6 @@ def test_redundant_sets_are_missed_as_documented():
         ForgetSet("copies", copies),
         design=world(margin_of, 800, 0),
         reference=world(margin_of, 100, 0, full=True),
-        n_classes=2,
     )
     assert true_effect(margin_of, copies)[50] > 0.99
     assert abs(effects.effect[50]) < 0.1
@@ -106,7 +103,6 @@ def test_n_columns_does_not_affect_results():
     arguments = {
         "design": world(margin_of, 100, 0),
         "reference": world(margin_of, 30, 0, full=True),
-        "n_classes": 2,
     }
     whole = predict_additive(ForgetSet("s", (1, 5, 9)), **arguments)
     parts = predict_additive(ForgetSet("s", (1, 5, 9)), n_columns=7, **arguments)
@@ -118,7 +114,7 @@ def test_no_reference_models_is_named():
     margin_of = additive_world(3)
     empty = Outcomes(np.zeros((0, N), bool), np.zeros((0, N + M), bool), np.zeros((0, N + M)))
     with pytest.raises(InputError, match="--references"):
-        predict_additive(ForgetSet("s", (0,)), design=world(margin_of, 50, 0), reference=empty, n_classes=2)
+        predict_additive(ForgetSet("s", (0,)), design=world(margin_of, 50, 0), reference=empty)
 
 
 def test_a_member_never_left_out_has_no_estimate():
@@ -126,7 +122,7 @@ def test_a_member_never_left_out_has_no_estimate():
     design = world(margin_of, 50, 0)
     design.masks[:, 2] = True
     effects = predict_additive(
-        ForgetSet("s", (2, 3)), design=design, reference=world(margin_of, 30, 0, full=True), n_classes=2
+        ForgetSet("s", (2, 3)), design=design, reference=world(margin_of, 30, 0, full=True)
     )
     assert np.isnan(effects.effect).all()
     assert judge(effects).regime == "undetermined"
