@@ -49,6 +49,7 @@ from infl.store import (
     name_of_cover,
     name_of_leave_out,
     open_run,
+    starts_of,
 )
 from infl.surrogate import fit_surrogate
 from infl.training.algorithm import Algorithm
@@ -388,13 +389,14 @@ def _train_jobs(
 def _prepare(block: list[Job], masks_of: Any, seed: int) -> tuple[jax.Array, Array]:
     parts = _by_collection(block)
     masks = np.concatenate([masks_of(name, [block[row][1] for row in rows]) for name, rows in parts.items()])
-    keys = [model_keys(seed, _stream(name), np.array([block[row][1] for row in rows])) for name, rows in parts.items()]
+    keys = [_keys(seed, name, [block[row][1] for row in rows]) for name, rows in parts.items()]
     return jax.numpy.concatenate(keys), masks
 
 
-def _stream(collection: str) -> str:
-    """Models of D and of every D\\S share their keys, one a seed; the others have their own."""
-    return "reference" if collection == "full" or collection.startswith("without-") else collection
+def _keys(seed: int, collection: str, models: list[int]) -> jax.Array:
+    starts = starts_of(collection, models)
+    stream = collection if starts is None else "reference"
+    return model_keys(seed, stream, np.array(models if starts is None else starts))
 
 
 def _covering_part(run: Run, cover: ForgetSets, design: Design, n_per_set: int) -> dict[str, tuple[Design, int]]:

@@ -156,6 +156,8 @@ class Outcomes:
     correct: [T, n+m] bool, whether the model predicts the label; None where it was not recorded.
     margin: [T, n+m] float, log p(y) - max over c != y of log p(c), above zero where the model is right (the correct-class
         margin of Ilyas et al. 2022, section 2); None where it was not recorded.
+    starts: [T] integers: models of one number had the same initial weights and met the examples that they share in the same
+        order, so that their difference says more than that of any two; None where that is not known.
 
     Raises:
         InputError: where the arrays do not fit each other, are empty, or hold a margin that is not a number.
@@ -164,6 +166,7 @@ class Outcomes:
     masks: Array
     correct: Array | None = None
     margin: Array | None = None
+    starts: Array | None = None
 
     def __post_init__(self) -> None:
         if self.masks.ndim != 2 or self.masks.dtype != np.bool_:
@@ -209,6 +212,7 @@ class Outcomes:
                 self.masks[rows],
                 None if self.correct is None else self.correct[rows, columns],
                 None if self.margin is None else self.margin[rows, columns],
+                None if self.starts is None else self.starts[rows],
             )
 
 

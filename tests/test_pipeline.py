@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -252,18 +251,25 @@ def test_half_of_the_models_leave_out_groups_and_half_are_uniform(grouped: Run, 
         np.testing.assert_array_equal(masks, draw_masks(drawn, range(len(masks)), n_train=60, seed=0))
 
 
-def test_models_of_all_collections_have_keys_of_their_own(small_digits: Dataset, grouped: Run) -> None:
-    """A model that leaves out a group starts from weights of its own, and so does any other."""
+def test_grouped_models_start_as_models_of_d_do_and_uniform_ones_on_their_own(
+    small_digits: Dataset, grouped: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a start does on D can be taken off only where it is the same start; scores want independent models."""
     images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
     alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
-    base = jax.random.key(0)
-    streams = {"design": 0, "grouped": zlib.crc32(b"grouped")}
+    streams = {"design": 0, "grouped": 1, "full": 1}  # of the reference models
     for name, stream in streams.items():
         stored = arrays(grouped, name)
-        for model in (0, 14):
-            key = jax.random.fold_in(jax.random.fold_in(base, stream), model)
+        for model in (0, len(stored["masks"]) - 1):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), stream), model)
             expected = alone(key, jnp.asarray(stored["masks"][model]))
             np.testing.assert_allclose(stored["margin"][model], expected.margin, rtol=2e-3, atol=1e-4)
+    assert grouped.outcomes("design").load().starts is None
+    for name in ("grouped", "full"):
+        np.testing.assert_array_equal(grouped.outcomes(name).load().starts, grouped.outcomes(name).models)
+    monkeypatch.setattr("infl.store.run.N_STARTS", 7)
+    np.testing.assert_array_equal(grouped.outcomes("grouped").load().starts, np.arange(16) % 7)
+    np.testing.assert_array_equal(grouped.outcomes("full").load().starts, [0, 1])
 
 
 @pytest.mark.usefixtures("groups_are_not_found")

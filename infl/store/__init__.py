@@ -26,3 +26,4 @@ from infl.store.run import create_run as create_run
 from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out
 from infl.store.run import open_run as open_run
+from infl.store.run import starts_of as starts_of

@@ -48,6 +48,7 @@ class StoredOutcomes:
     models: tuple[int, ...]
     n_train: int
     n_columns: int
+    starts: tuple[int, ...] | None = None
 
     @property
     def n_models(self) -> int:
@@ -68,7 +69,8 @@ class StoredOutcomes:
             wanted = slice(int(numbers[0]), int(numbers[-1]) + 1)
             window, first_bit = slice(wanted.start // 8, -(-wanted.stop // 8)), wanted.start // 8 * 8
         for start in range(0, len(self.models), n_rows):
-            rows = np.asarray(self.models[start : start + n_rows], np.int64)
+            some = slice(start, start + n_rows)
+            rows = np.asarray(self.models[some], np.int64)
             with _damage_named(self.folder):
                 reads = masks[rows].read(), correct[rows, window].read(), margin.oindex[rows, wanted].read()
                 packed_masks, bits, values = (read.result() for read in reads)
@@ -76,6 +78,7 @@ class StoredOutcomes:
                 np.unpackbits(packed_masks, axis=1, count=self.n_train).astype(bool),
                 np.unpackbits(bits, axis=1).astype(bool)[:, numbers - first_bit],
                 values,
+                None if self.starts is None else np.asarray(self.starts[some], np.int64),
             )
 
     def load(self) -> Outcomes:
@@ -89,6 +92,7 @@ class StoredOutcomes:
             np.concatenate([block.masks for block in blocks]),
             np.concatenate([block.of("correct") for block in blocks]).astype(bool),
             np.concatenate([block.of("margin") for block in blocks]).astype(np.float16),
+            None if self.starts is None else np.asarray(self.starts, np.int64),
         )
 
 

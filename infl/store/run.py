@@ -19,6 +19,7 @@ from infl.store.rows import StoredOutcomes, write_rows
 
 FORMAT = 2  # 1 had margins against all other classes together
 # Entries of the manifest that say how a run was made and do not bind how it goes on.
+N_STARTS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
 NOT_BINDING = ("dataset.source", "infl", "versions", "devices", "timings")
 
 
@@ -107,11 +108,13 @@ class Run:
         """Outcomes of the complete models of a collection, or of those given, without the diverged ones."""
         done = self._done.get(collection, {})
         wanted = self.complete(collection) if models is None else [model for model in models if model in done]
+        finite = tuple(model for model in wanted if done[model])
         return StoredOutcomes(
             self.folder / "models" / collection,
-            tuple(model for model in wanted if done[model]),
+            finite,
             self.manifest["dataset"]["n_train"],
             self.manifest["dataset"]["n_columns"],
+            starts_of(collection, finite),
         )
 
     def write(
@@ -261,6 +264,19 @@ def name_of_leave_out(ids: Sequence[int]) -> str:
     """The collection of the models trained on D without these ids."""
     text = ",".join(str(i) for i in sorted(ids))
     return f"without-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def starts_of(collection: str, models: Sequence[int]) -> tuple[int, ...] | None:
+    """Numbers of the starts (initial weights and order) of models; None where the collection has starts of its own.
+
+    Models of D and of every D\\S pair by number; those of grouped subsets take the first of these again and again. What a
+    start does on D can then be taken off what it does on the subset.
+    """
+    if collection == "full" or collection.startswith("without-"):
+        return tuple(models)
+    if collection == "grouped" or collection.startswith("cover-"):
+        return tuple(model % N_STARTS for model in models)
+    return None
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

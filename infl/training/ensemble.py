@@ -77,8 +77,7 @@ def use_all_cores() -> None:
 def model_keys(seed: int, stream: str, model_ids: Array) -> jax.Array:
     """The key of each model, from (seed, stream, model id) alone, [len(model_ids)].
 
-    The reference models of D and the models of every D\\S use the stream `reference` with the same ids, so that they pair;
-    other collections of models have a stream of their own name.
+    Models of one key have the same initial weights and meet the examples that they share in the same order.
     """
     base = jax.random.key(seed % 2**32)
     if high := seed // 2**32 % 2**32:  # which jax.random.key drops

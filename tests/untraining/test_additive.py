@@ -121,8 +121,6 @@ def test_a_member_never_left_out_has_no_estimate():
     margin_of = additive_world(4)
     design = world(margin_of, 50, 0)
     design.masks[:, 2] = True
-    effects = predict_additive(
-        ForgetSet("s", (2, 3)), design=design, reference=world(margin_of, 30, 0, full=True)
-    )
+    effects = predict_additive(ForgetSet("s", (2, 3)), design=design, reference=world(margin_of, 30, 0, full=True))
     assert np.isnan(effects.effect).all()
     assert judge(effects).regime == "undetermined"
