@@ -6,8 +6,9 @@ it has. Random bits come from NumPy's Philox counter generator, whose raw stream
 - `uniform`   every subset of a size is equally likely; the size is a share of n, or drawn from a range of shares;
 - `balanced`  as uniform for each single model, but every example is in exactly the wanted share of the models;
 - `paired`    a random half, then its complement;
-- `grouped`   whole groups of examples, or random shares of them, left out, then filled up with uniform leave-outs to a
-              size drawn from a range: what redundant sets do when they are gone together shows in no other design;
+- `grouped`   whole groups of examples, or random shares of them, left out; half of the models leave out nothing else, as
+              forget sets do, the others are filled up with uniform leave-outs to a size drawn from a range: what
+              redundant sets do when they are gone together shows in no other design;
 - `full`      all of D: the models that effects are measured from;
 - `leave-out` D without a given set: the models that verify a forget set.
 """
@@ -27,6 +28,7 @@ Kind = Literal["uniform", "balanced", "paired", "grouped", "full", "leave-out"]
 
 MOST_MODELS_PER_PERIOD = 20  # a balanced design repeats after at most this many models
 WHOLE_GROUP = 0.5  # chance that a group is left out whole rather than in part
+ALONE = 0.5  # chance that nothing but a group is left out; forget sets are D without it, not 70% of D without it
 ANOTHER_GROUP = 0.7  # chance that, as long as they fit, one more group is left out
 
 
@@ -36,7 +38,8 @@ class Design:
 
     kind: see the module's list.
     fraction: share r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
-        (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it.
+        (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it. Of a range, `grouped` models that leave out a
+        group alone keep to the lower end only.
     left_out: ids that `leave-out` leaves out.
     groups: what `grouped` leaves out together; None for `infl.train` to find them.
     grouped_share: share of the models of a `grouped` run that are drawn so; the others are `uniform` over the same range
@@ -232,9 +235,11 @@ def _grouped(design: Design, model: int, n_train: int, seed: int) -> Array:
     n_groups = int(tables[resolution].max()) + 1
     group = _turn(seed, resolution, visit, n_groups)
     out = _part(np.flatnonzero(tables[resolution] == group), priority, most, draws)
-    n_out = max(n_out, len(out))  # a large group is left out whole where the range lets it be
     left_out = np.zeros(n_train, bool)
     left_out[out] = True
+    if draws.random_sample() < ALONE and low < high:
+        return ~left_out
+    n_out = max(n_out, len(out))  # a large group is left out whole where the range lets it be
     while draws.random_sample() < ANOTHER_GROUP:
         resolution = draws.randint(len(tables))
         group = draws.randint(int(tables[resolution].max()) + 1)

@@ -71,7 +71,10 @@ def test_extending_a_run_keeps_the_masks_it_has(design: Design) -> None:
 def test_each_seed_and_each_model_has_a_mask_of_its_own(design: Design) -> None:
     seeds = [0, 1, 2, -1, -2, 2**32, 2**63, 2**63 + 1, 2**64 - 3]
     masks = np.concatenate([draw(design, range(20), seed=seed) for seed in seeds])
-    assert len(np.unique(masks, axis=0)) == 20 * len(seeds)
+    if design.kind == "grouped":  # models that leave out the same group alone have the same mask
+        assert len(np.unique(masks, axis=0)) > 10 * len(seeds)
+        masks = masks.reshape(len(seeds), -1)
+    assert len(np.unique(masks, axis=0)) == len(masks)
 
 
 def test_designs_do_not_share_their_random_numbers() -> None:
@@ -239,7 +242,7 @@ def test_masks_follow_from_the_groups_and_not_from_their_names() -> None:
     np.testing.assert_array_equal(draw(replace(design, groups=renamed), range(60)), masks)
     for other in others:
         assert (draw(replace(design, groups=other), range(60)) != masks).any(axis=1).sum() >= 15
-    assert (draw(replace(design, fraction=(0.4, 0.8)), range(60)) != masks).any(axis=1).sum() >= 30
+    assert (draw(replace(design, fraction=(0.4, 0.8)), range(60)) != masks).any(axis=1).sum() >= 15
 
 
 TABLES = {
@@ -256,9 +259,15 @@ TABLES = {
 @pytest.mark.parametrize("fraction", [(0.7, 0.97), (0.05, 0.95), (0.7, 0.7), (0.99, 0.99), (0.01, 0.01)])
 @pytest.mark.parametrize("tables", TABLES.values(), ids=TABLES)
 def test_grouped_subsets_have_sizes_within_the_range(tables: list[Array], fraction: tuple[float, float]) -> None:
-    sizes = draw(Design("grouped", fraction, groups=groups(*tables)), range(400)).sum(axis=1)
+    """Above its upper end only where a model leaves out part of a group and nothing else."""
+    masks = draw(Design("grouped", fraction, groups=groups(*tables)), range(400))
+    alone = np.array([any(len(set(table[~mask])) == 1 and table[~mask][0] >= 0 for table in tables) for mask in masks])
     low, high = (min(max(round(share * N), 1), N - 1) for share in fraction)
-    assert low <= sizes.min() <= sizes.max() <= high
+    sizes = masks.sum(axis=1)
+    assert low <= sizes.min() <= sizes.max() <= N - 1
+    assert sizes[~alone].max(initial=low) <= high
+    if fraction[0] == fraction[1]:
+        assert sizes.max() == high
     if high - low == 11:
         assert {low, high} <= set(sizes.tolist())
 
@@ -359,7 +368,7 @@ def test_examples_in_no_group_are_left_out_one_by_one() -> None:
     n_models, free = 4000, IDS >= 30
     masks = draw(Design("grouped", (0.7, 0.97), groups=groups(np.where(free, -1, IDS % 5))), range(n_models))
     share = masks.mean(axis=0)
-    assert 0.7 < share[~free].mean() < share[free].mean() < 0.97
+    assert 0.7 < share[~free].mean() < share[free].mean() < 0.98
     for kind in (free, ~free):
         mean = share[kind].mean()
         assert np.abs(share[kind] - mean).max() < 4.5 * np.sqrt(mean * (1 - mean) / n_models)
