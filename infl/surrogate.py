@@ -21,7 +21,7 @@ prediction of a network's margin; it is a covariate for one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -38,21 +38,28 @@ class Surrogate:
     """Kernel ridge regression on D, ready to leave examples out. Make one with `fit_surrogate`.
 
     kernel: [n+m, n] against all of D, or features [n+m, q] where `exact` is False.
-    inverse: of the regularized [n, n] kernel, or of the [q, q] Gram matrix of the features.
-    weights: [n, c] dual, or [q, c] primal.
+    solver: inverse of the regularized [n, n] kernel, or the regularized [q, q] Gram matrix of the features.
+    weights: [n, c] dual; or the moments [q, c] of features and targets.
     """
 
     kernel: Array
-    inverse: Array
+    solver: Array
     weights: Array
     targets: Array
     labels: Array
     exact: bool
+    ridge: float
 
     @property
     def n_train(self) -> int:
         """Number of examples of D."""
         return len(self.targets)
+
+    def with_ridge(self, ridge: float) -> Surrogate:
+        """The same with another ridge; the kernel is shared."""
+        if self.exact:
+            return _solve_exact(self.kernel, self.targets, self.labels, ridge)
+        return replace(self, solver=self.solver + (ridge - self.ridge) * np.eye(len(self.solver)), ridge=ridge)
 
     def margins(self, left_out: Array) -> Array:
         """Margins [n+m] float32 of a refit without the ids `left_out`; of those kept, without the example itself."""
@@ -61,10 +68,10 @@ class Surrogate:
 
     def _refit_exact(self, left_out: Array) -> Array:
         kept = _others(left_out, self.n_train)
-        diagonal, weights = np.diag(self.inverse)[kept], self.weights[kept]
+        diagonal, weights = np.diag(self.solver)[kept], self.weights[kept]
         if len(left_out):
-            factor = np.linalg.cholesky(self.inverse[np.ix_(left_out, left_out)])
-            cross = solve_triangular(factor, self.inverse[np.ix_(left_out, kept)], lower=True, check_finite=False)
+            factor = np.linalg.cholesky(self.solver[np.ix_(left_out, left_out)])
+            cross = solve_triangular(factor, self.solver[np.ix_(left_out, kept)], lower=True, check_finite=False)
             own = solve_triangular(factor, self.weights[left_out], lower=True, check_finite=False)
             weights = weights - cross.T @ own
             diagonal = diagonal - np.einsum("ij,ij->j", cross, cross)
@@ -77,7 +84,7 @@ class Surrogate:
     def _refit_features(self, left_out: Array) -> Array:
         kept = _others(left_out, self.n_train)
         features = self.kernel
-        gram = self.inverse - features[left_out].T.astype(np.float64) @ features[left_out]
+        gram = self.solver - features[left_out].T.astype(np.float64) @ features[left_out]
         moment = self.weights - features[left_out].T.astype(np.float64) @ self.targets[left_out]
         factor = cho_factor(gram, lower=True, check_finite=False)
         scores = (features @ cho_solve(factor, moment).astype(np.float32)).astype(np.float64)
@@ -124,8 +131,7 @@ def fit_surrogate(
     scale = float(np.mean(2 * (flat[:n_train] ** 2).sum(axis=1)))  # K(x, x) = 2 |x|^2
     if n_train <= most_exact:
         kernel = tangent_kernel(flat, flat[:n_train]) / scale
-        inverse = np.linalg.inv(kernel[:n_train].astype(np.float64) + ridge * np.eye(n_train))
-        return Surrogate(kernel, (inverse + inverse.T) / 2, inverse @ targets, targets, np.asarray(labels), exact=True)
+        return _solve_exact(kernel, targets, np.asarray(labels), ridge)
     landmarks = np.random.RandomState(seed).permutation(n_train)[:n_landmarks]
     among = tangent_kernel(flat[landmarks], flat[landmarks]).astype(np.float64) / scale
     factor = np.linalg.cholesky(among + 1e-4 * np.eye(len(landmarks)))
@@ -136,7 +142,14 @@ def fit_surrogate(
         features[rows] = solve_triangular(factor, part.T, lower=True, check_finite=False).T
     inside = features[:n_train]
     gram = (inside.T @ inside).astype(np.float64) + ridge * np.eye(len(landmarks))
-    return Surrogate(features, gram, inside.T.astype(np.float64) @ targets, targets, np.asarray(labels), exact=False)
+    moments = inside.T.astype(np.float64) @ targets
+    return Surrogate(features, gram, moments, targets, np.asarray(labels), exact=False, ridge=ridge)
+
+
+def _solve_exact(kernel: Array, targets: Array, labels: Array, ridge: float) -> Surrogate:
+    n_train = len(targets)
+    inverse = np.linalg.inv(kernel[:n_train].astype(np.float64) + ridge * np.eye(n_train))
+    return Surrogate(kernel, (inverse + inverse.T) / 2, inverse @ targets, targets, labels, exact=True, ridge=ridge)
 
 
 def tangent_kernel(x: Array, z: Array) -> Array:

@@ -135,6 +135,18 @@ def test_pixels_in_bytes_count_as_shares():
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("most_exact", [N, 0])
+def test_another_ridge_is_another_fit(most_exact):
+    x, labels = examples()
+    settings = {"n_train": N, "n_classes": CLASSES, "most_exact": most_exact}
+    one, other = (fit_surrogate(x, labels, ridge=ridge, **settings) for ridge in (RIDGE, 10 * RIDGE))
+    left_out = np.array([2, 5, 7])
+    np.testing.assert_allclose(
+        one.with_ridge(10 * RIDGE).margins(left_out), other.margins(left_out), rtol=1e-4, atol=1e-5
+    )
+    assert np.abs(one.margins(left_out) - other.margins(left_out)).max() > 1e-3
+
+
 @pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
 def test_a_ridge_not_above_zero_is_refused(ridge):
     x, labels = examples()

@@ -6,8 +6,17 @@ a forget set. One model is a noisy observation of its own expectation, and model
 errors hold beyond that, and beyond the posterior variance of the fit, is misfit. It is described by what it grows with:
 
     Var[fall_j]   = posterior + a |S|/n + b fall_j^2          a, b by non-negative least squares, one pair for each reading
-    Var[|S| cross(S)] = sum of independent parts + c sum_k |D_k| + d (|S| cross(S))^2,   c, d by maximum likelihood
+    Var[|S| cross(S)] = sum of independent parts + c sum_k |D_k|
     Var[self(S)]  = sum of independent parts + e
+
+The noise of one model hides most of c: sums over all examples scatter several times as widely from model to model as they
+are mispredicted. What noise cannot do is to err alike in models that left out much the same, so c is the maximum of the
+posterior of
+
+    total_t - predicted_t ~ Normal(0, diag(v0 + v1 |O_t| + v2 gross_t) + c cos^2(O_t, O_u) sqrt(gross_t gross_u))
+
+where totals are taken against the model of D with the same start, and log c has a normal prior around what the errors of
+verified forget sets were in two worlds that served for nothing else (`experiments/regimes`, development worlds).
 """
 
 from __future__ import annotations
@@ -15,8 +24,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize, nnls
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
 from infl.records import Array, Reading
 from infl.scores.contrasts import columns_counted
@@ -26,6 +37,8 @@ from infl.untraining.response import Evidence, fit_response, fit_similarity
 N_FOLDS = 4
 MOST_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
 MOST_COLUMNS = 400  # of D, and of H, that the errors are judged on
+MOST_TOTALS = 512  # models nearest D on which sums are judged
+CROSS_PER_EFFECT, ITS_DEVIATION = 0.36, 0.5  # prior of c: its median, standard deviation of its logarithm
 
 
 @dataclass(frozen=True)
@@ -47,18 +60,10 @@ class ErrorModel:
     held_out: Misfit
     trained: Misfit
     cross_per_effect: float
-    cross_per_square: float
     self_common: float
 
-    def cross_variance(self, net: float, gross: float) -> float:
-        """Variance of |S| cross(S) beyond the independent parts.
 
-        net, gross: weighted sum over the other examples of their effects, and of the effects' absolute values.
-        """
-        return self.cross_per_effect * gross + self.cross_per_square * net**2
-
-
-NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0, 0.0)
+NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -111,24 +116,45 @@ def fit_errors(
     here = MarginLaw(law.quantiles[:, columns], law.width[columns])
     scale = np.concatenate([np.full(len(of_d), n_train / len(of_d)), np.full(len(of_h), n_train / max(len(of_h), 1))])
     lost = correct[:, columns].mean(axis=0) - evidence.correct(columns)[subsets]
-    noise_of_sum = float((correct[:, columns] @ scale).var(ddof=1)) * (1 + 1 / len(correct))
-    cross, own = [], []
+    same_start = evidence.of_starts(evidence.correct(columns))[subsets]
+    totals, gross, own = np.zeros(len(subsets)), np.zeros(len(subsets)), []
     for t in range(len(subsets)):
         left_out = ~(trained[t] | held_out[t])
-        effect, spread = here.effect(held.fall[t], held.variance[t] + misfit[t])
+        effect, _ = here.effect(held.fall[t], held.variance[t] + misfit[t])
         weight = np.where(left_out, 0.0, scale)
-        known = noise_of_sum + ((weight * spread) ** 2).sum()
-        cross.append((((lost[t] - effect) @ weight) ** 2, known, np.abs(effect) @ weight, (effect @ weight) ** 2))
+        totals[t], gross[t] = (lost[t] + same_start[t] - effect) @ weight, np.abs(effect) @ weight
         if left_out.sum() >= 5:
             variance = held.variance[t] + misfit[t]
             right, deviation = level_probability(held.level[t, left_out], variance[left_out], held.noise[t, left_out])
             error = lost[t, left_out].mean() - (correct[:, columns[left_out]].mean(axis=0) - right).mean()
             own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
-    # Forget sets are small: the half of the models nearest D shows best how far predictions for them err.
-    left = (~masks).sum(axis=1)
-    per_effect, per_square = _most_likely(*np.array(cross)[left <= np.median(left)].T)
+    paired = evidence.partners[subsets] >= 0
+    kept = np.flatnonzero(paired if paired.any() else ~paired)
+    kept = kept[np.argsort((~masks[kept]).sum(axis=1), kind="stable")[:MOST_TOTALS]]
     common = max(float(np.mean(own)), 0.0) if own else 0.0
-    return ErrorModel(misfit_h, misfit_d, per_effect, per_square, common)
+    return ErrorModel(misfit_h, misfit_d, _cross_per_effect(totals[kept], ~masks[kept], gross[kept]), common)
+
+
+def _cross_per_effect(errors: Array, left_out: Array, gross: Array) -> float:
+    """c of the module's text, from the errors of the totals of models."""
+    members = left_out.astype(np.float64)
+    sizes = members.sum(axis=1)
+    alike = (members @ members.T) ** 2 / np.outer(sizes, sizes) * np.sqrt(np.outer(gross, gross))
+    scale = float(np.mean(errors**2)) + 1e-12
+    shares = scale / np.array([1.0, sizes.mean(), max(float(gross.mean()), 1e-12)])
+
+    def loss(logarithms: Array) -> float:
+        noise = np.exp(logarithms[:3]) * shares
+        covariance = np.diag(noise[0] + noise[1] * sizes + noise[2] * gross) + np.exp(logarithms[3]) * alike
+        factor = np.linalg.cholesky(covariance + 1e-6 * scale * np.eye(len(errors)))
+        half = solve_triangular(factor, errors, lower=True, check_finite=False)
+        prior = (logarithms[3] - np.log(CROSS_PER_EFFECT)) / ITS_DEVIATION
+        return float(2 * np.log(np.diag(factor)).sum() + half @ half + prior**2)
+
+    start = np.array([-1.0, -1.0, -1.0, np.log(CROSS_PER_EFFECT)])
+    with threadpool_limits(limits=1, user_api="blas"):
+        best = minimize(loss, start, method="Nelder-Mead", bounds=[(-8, 3)] * 3 + [(-6, 4)], options={"xatol": 0.02})
+    return float(np.exp(best.x[3]))
 
 
 def fold_by_similarity(masks: Array, n_folds: int) -> Array:
@@ -191,21 +217,6 @@ def _misfit(excess: Array, share: Array, fall: Array, weights: Array, noise: Arr
     root = np.sqrt(weights[counted].astype(np.float64)) / noise[counted]
     x = np.stack([share[counted], np.minimum(fall[counted].astype(np.float64) ** 2, MOST_SQUARE)], axis=1)
     return Misfit(*_non_negative(x * root[:, None], excess[counted] * root))
-
-
-def _most_likely(squares: Array, known: Array, gross: Array, net_squares: Array) -> tuple[float, float]:
-    """c, d >= 0 of errors ~ Normal(0, known + c gross + d net^2), given their squares; 16 variances count at most."""
-    shares = np.array([gross.mean(), net_squares.mean()]) / known.mean()
-
-    def loss(logarithms: Array) -> float:
-        per_effect, per_square = np.exp(logarithms) / np.maximum(shares, 1e-12)
-        variance = known + per_effect * gross + per_square * net_squares
-        return float(np.log(variance).sum() + np.minimum(squares / variance, 16).sum())
-
-    starts = [np.full(2, start) for start in (-3.0, 0.0, 3.0)]
-    fits = [minimize(loss, start, method="Nelder-Mead", bounds=[(-12, 12)] * 2) for start in starts]
-    best = np.exp(min(fits, key=lambda fit: fit.fun).x) / np.maximum(shares, 1e-12)
-    return float(best[0]), float(best[1])
 
 
 def _non_negative(x: Array, y: Array) -> tuple[float, float]:

@@ -14,7 +14,7 @@ For example j and left-out set O, in one reading of j (held-out, trained, or lef
   its class and of others. Normal priors around zero whose variances are fitted to all examples together by EM (empirical
   Bayes), residual variance of each example its own, drawn towards the median of all;
 - h: what the residuals of models with almost the same O say: a Gaussian process over left-out sets whose covariance is the
-  fourth power of the cosine between them, with three times as much noise.
+  fourth power of the cosine between them, its variance what the residuals of such models have in common.
 
 Examples at the border of being right count most in g and in the priors: for those a small change of margin is an effect.
 Models of subsets near D count more than those far from it: forget sets are small. All columns are read in chunks: memory
@@ -31,7 +31,7 @@ import numpy as np
 
 from infl.records import Array, OutcomeKind, OutcomeSource, Reading
 from infl.scores.contrasts import columns_counted
-from infl.untraining.support import STEPS, SURROGATE, Support
+from infl.untraining.support import STEPS, SURROGATES, Support
 
 N_FEATURES = 256
 N_PAIRS = 200_000  # sampled for the pooled function, roughly
@@ -40,8 +40,8 @@ N_NEIGHBOURS = 6
 NEAR = 0.03  # share of D left out at which a model weighs half as much as one of D
 EM_STEPS = 8
 LEAST_MODELS = 10  # of its own that an example's residual variance weighs against the median of all
-SIMILARITY_NOISE = 3.0
-RIDGE = 1e-3  # of the pooled function, per pair
+LEAST_NOISE, MOST_NOISE = 1.0, 1e4  # of a model, against the variance of h
+RIDGE = 1e-2  # of the pooled function, per pair
 MOST_SIMILAR = 8192  # models kept for h; its Gram matrix has their square
 CHUNK = 512
 MOST_IN_MEMORY = 1 << 28  # entries
@@ -51,7 +51,9 @@ MOST_IN_MEMORY = 1 << 28  # entries
 class Evidence:
     """Models with their covariates, to be read by columns.
 
-    masks: [T, n]; margins, correct: columns -> [T, columns] float32; surrogate: [T, n+m] margins of the closed-form refits.
+    masks: [T, n]; margins, correct: columns -> [T, columns] float32; surrogate: [T, n+m, ridges] margins of the closed-form
+        refits.
+    partners: [T] row of a model of D that had the same start, -1 where there is none.
     """
 
     support: Support
@@ -59,6 +61,7 @@ class Evidence:
     margins: Callable[[Array], Array]
     correct: Callable[[Array], Array]
     surrogate: Array
+    partners: Array
     kept: dict[bytes, Array] = field(default_factory=dict)
 
     @property
@@ -66,8 +69,13 @@ class Evidence:
         """n + m."""
         return self.surrogate.shape[1]
 
+    def of_starts(self, outcomes: Array) -> Array:
+        """What the start of each model does on D beyond the mean of all, from outcomes [T, columns]; 0 where not known."""
+        deviations = outcomes[self.partners] - outcomes[self.masks.all(axis=1)].mean(axis=0)
+        return np.where(self.partners[:, None] >= 0, deviations, np.float32(0))
+
     def covariates(self, columns: Array) -> Array:
-        """[T, columns, 9]; kept for the next call while memory for it lasts."""
+        """[T, columns, z]; kept for the next call while memory for it lasts."""
         key = columns.tobytes()
         if key not in self.kept:
             made = self.support.covariates(self.masks, self.surrogate[:, columns], columns)
@@ -80,14 +88,29 @@ class Evidence:
 def gather_evidence(support: Support, sources: list[OutcomeSource], n_columns: int) -> Evidence:
     """Bring the masks of several collections of models together, and refit the surrogate without what each left out."""
     masks = np.concatenate([block.masks for source in sources for block in source.blocks(np.array([0]))])
-    surrogate = scratch_array((len(masks), n_columns), np.float32)
+    surrogate = scratch_array((len(masks), n_columns, len(support.surrogates)), np.float32)
     for start in range(0, len(masks), 64):
         surrogate[start : start + 64] = support.surrogate_margins(masks[start : start + 64])
 
     def read(kind: OutcomeKind) -> Callable[[Array], Array]:
         return lambda columns: np.concatenate([b.of(kind) for source in sources for b in source.blocks(columns)])
 
-    return Evidence(support, masks, read("margin"), read("correct"), surrogate)
+    starts = np.concatenate(
+        [
+            np.full(len(block.masks), -1) if block.starts is None else block.starts
+            for source in sources
+            for block in source.blocks(np.array([0]))
+        ]
+    )
+    return Evidence(support, masks, read("margin"), read("correct"), surrogate, _partners(masks, starts))
+
+
+def _partners(masks: Array, starts: Array) -> Array:
+    of_d = np.flatnonzero(masks.all(axis=1) & (starts >= 0))
+    row_of = dict(zip(starts[of_d].tolist(), of_d.tolist(), strict=True))
+    partners = np.array([row_of.get(start, -1) for start in starts.tolist()], int)
+    partners[of_d] = -1
+    return partners
 
 
 @dataclass(frozen=True)
@@ -144,17 +167,23 @@ class Response:
             at_d=at_d,
         )
 
-    def terms(self, covariates: Array, masks: Array, which: slice) -> tuple[Array, Array]:
-        """Pooled prediction [subsets, columns] and the terms of each example's own coefficients, [subsets, columns, k]."""
+    def terms(
+        self, covariates: Array, masks: Array, which: slice, of_starts: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Pooled prediction [subsets, columns] and the terms of each example's own coefficients, [subsets, columns, k].
+
+        of_starts: what the starts do on D, [subsets, columns]; nothing where None.
+        """
         at_d = self.at_d[which]
         pooled, change = self.pooled(covariates[..., self.use], at_d[:, self.use])
         terms = [np.ones_like(pooled)]
         if self.own_terms:
-            if SURROGATE in self.use:
-                terms.append(covariates[..., SURROGATE] - at_d[:, SURROGATE])
+            terms += [covariates[..., one] - at_d[:, one] for one in SURROGATES if one in self.use]
             terms.append(change)
             terms.append(covariates[..., STEPS])
             terms += list((~masks[:, self.neighbours[which]]).astype(np.float32).transpose(2, 0, 1))
+        of_starts = np.zeros_like(pooled) if of_starts is None else of_starts
+        terms += [of_starts, of_starts * (~masks).mean(axis=1, dtype=np.float32)[:, None]]
         return pooled, np.stack(terms, axis=-1)
 
 
@@ -238,7 +267,8 @@ def fit_response(
         anchor = np.concatenate([evidence.margins(chunk)[of_d].mean(axis=0) for chunk in _chunks(columns)])
 
     sampled = list(_sample_pairs(evidence, columns, at_d[:, positions], anchor, positions, reading, rows, seed))
-    x, on_d, y, borderline = (np.concatenate([part[k] for part in sampled]) for k in range(4))
+    x, on_d, y, of_start, borderline = (np.concatenate([part[k] for part in sampled]) for k in range(5))
+    y = y - of_start * float(of_start @ y) / max(float(of_start @ of_start), 1e-12)
     pooled = fit_pooled(x, on_d, y, anchored=anchored, seed=seed)
     nothing = np.zeros((len(columns), 0))
     bare = Response(columns, pooled, neighbours, anchor, nothing, nothing, nothing, at_d, positions, own_terms)
@@ -248,7 +278,7 @@ def fit_response(
         part = slice(start, start + len(chunk))
         margins, counted = _counted(evidence, chunk, reading, rows)
         counted = counted * nearness[:, None]
-        fitted, terms = bare.terms(evidence.covariates(chunk), evidence.masks, part)
+        fitted, terms = bare.terms(evidence.covariates(chunk), evidence.masks, part, evidence.of_starts(margins))
         weighted = (terms * counted[..., None]).transpose(1, 2, 0)  # [columns, k, T]
         residual = margins - anchor[part] - fitted
         sums.append(
@@ -296,8 +326,8 @@ def _sample_pairs(
     reading: Reading,
     rows: Array | None,
     seed: int,
-) -> Iterator[tuple[Array, Array, Array, Array]]:
-    """Per chunk: inputs, inputs on D and margins of random (model, example) pairs; how much each example matters, [columns]."""
+) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+    """Per chunk: inputs, inputs on D, margins and what starts do of random (model, example) pairs; weights of examples."""
     random = np.random.RandomState(seed)
     nearness = _nearness(evidence.masks)
     n_counted = len(columns) * len(evidence.masks)
@@ -317,6 +347,7 @@ def _sample_pairs(
             x,
             np.concatenate([here, np.zeros_like(here)], axis=1),
             (margins - anchor[part])[models, places],
+            evidence.of_starts(margins)[models, places],
             borderline,
         )
 
@@ -378,14 +409,26 @@ def fit_similarity(
     for start, chunk in zip(range(0, len(response.columns), CHUNK), _chunks(response.columns), strict=True):
         part = slice(start, start + len(chunk))
         margins, counted = _counted(evidence, chunk, reading, rows)
-        fitted, terms = response.terms(evidence.covariates(chunk), evidence.masks, part)
+        fitted, terms = response.terms(evidence.covariates(chunk), evidence.masks, part, evidence.of_starts(margins))
         fitted = (
             fitted + response.anchor[part] + np.einsum("tjk,jk->tj", terms, response.coefficients[part], optimize=True)
         )
         residuals[:, part] = np.clip(((margins - fitted) * counted)[subsets], -6e4, 6e4)
     left_out = (~evidence.masks[subsets]).astype(np.float32)
     gram = _similarity(left_out, left_out)
-    return Similarity(left_out, np.linalg.inv(gram + SIMILARITY_NOISE * np.eye(len(gram))), residuals)
+    noise = _noise_of_similar(gram, residuals)
+    return Similarity(left_out, np.linalg.inv(gram + noise * np.eye(len(gram))), residuals)
+
+
+def _noise_of_similar(gram: Array, residuals: Array) -> float:
+    """Variance of noise over that of h: residuals of two models have in common what h says of both."""
+    products = np.zeros(gram.shape, np.float32)
+    for start in range(0, residuals.shape[1], CHUNK):
+        part = residuals[:, start : start + CHUNK].astype(np.float32)
+        products += part @ part.T
+    others = gram - np.diag(np.diag(gram))
+    common, whole = float((others * products).sum() / max((others**2).sum(), 1e-12)), float(np.diag(products).mean())
+    return float(np.clip(whole / max(common, 1e-12) - 1, LEAST_NOISE, MOST_NOISE))
 
 
 def _similarity(one: Array, other: Array) -> Array:

@@ -2,7 +2,9 @@
 
 Of a subset and an example j these are
 
-- the margin of j in a closed-form refit on the subset (`infl.surrogate`), of a member of the subset without j itself;
+- the margin of j in closed-form refits on the subset (`infl.surrogate`) with two ridges, from one that fits every label
+  to one that follows the broad lines only, as a network that is stopped early does; of a member of the subset without j
+  itself;
 - log(1e-3 + sum over members i of exp(-|x_i - x_j|^2 / r)) over those of j's class, and over those of others, at three radii
   r, themselves 0.15, 0.4 and 1 times the median squared distance to the tenth neighbour: near copies, neighbours, the region;
 - log of the share of j's class that is left;
@@ -25,10 +27,12 @@ from threadpoolctl import threadpool_limits
 from infl.records import Array
 from infl.surrogate import Surrogate, fit_surrogate
 
+RIDGES = (0.05, 0.3)
 RADII = (0.15, 0.4, 1.0)
 FLOOR = 1e-3  # support below this counts as none
-N_COVARIATES = 3 + 2 * len(RADII)
-SURROGATE, CLASS_SHARE, STEPS = 0, N_COVARIATES - 2, N_COVARIATES - 1  # positions of these among the covariates
+N_COVARIATES = len(RIDGES) + 2 * len(RADII) + 2
+SURROGATES = tuple(range(len(RIDGES)))  # positions of these among the covariates
+CLASS_SHARE, STEPS = N_COVARIATES - 2, N_COVARIATES - 1
 NEIGHBOUR = 10
 N_FOR_RADIUS = 500
 
@@ -44,32 +48,35 @@ class Support:
     labels: Array
     n_train: int
     radius: float
-    surrogate: Surrogate
+    surrogates: tuple[Surrogate, ...]
     batch_size: int | None = None
 
     def surrogate_margins(self, masks: Array) -> Array:
-        """Margins of the closed-form refit on each subset, [subsets, n+m] float32."""
-        margins = np.empty((len(masks), len(self.labels)), np.float32)
+        """Margins of the closed-form refits on each subset, [subsets, n+m, ridges] float32."""
+        margins = np.empty((len(masks), len(self.labels), len(self.surrogates)), np.float32)
         # Many small factorizations: on several threads they would mostly wait for each other.
         with threadpool_limits(limits=1, user_api="blas"):
             for row, mask in zip(margins, masks, strict=True):
-                row[:] = self.surrogate.margins(np.flatnonzero(~mask))
+                left_out = np.flatnonzero(~mask)
+                for position, surrogate in enumerate(self.surrogates):
+                    row[:, position] = surrogate.margins(left_out)
         return margins
 
     def covariates(self, masks: Array, margins: Array, columns: Array) -> Array:
-        """Covariates of the given columns in each subset, [subsets, columns, 9] float32.
+        """Covariates of the given columns in each subset, [subsets, columns, z] float32.
 
-        margins: of the surrogate for these subsets and columns, [subsets, columns].
+        margins: of the surrogates for these subsets and columns, [subsets, columns, ridges].
         """
         result = np.empty((len(masks), len(columns), N_COVARIATES), np.float32)
-        result[..., SURROGATE] = margins
+        result[..., : len(RIDGES)] = margins
         members = np.ascontiguousarray(masks.T, np.float32)
         distances, same = self.distances(columns), self.labels[columns][:, None] == self.labels[None, : self.n_train]
         for position, share in enumerate(RADII):
             near = np.exp(-distances / (self.radius * share))
             everything, own = near @ members, (near * same) @ members
-            result[..., 1 + 2 * position] = np.log(FLOOR + own).T
-            result[..., 2 + 2 * position] = np.log(FLOOR + np.maximum(everything - own, 0)).T
+            first = len(RIDGES) + 2 * position
+            result[..., first] = np.log(FLOOR + own).T
+            result[..., first + 1] = np.log(FLOOR + np.maximum(everything - own, 0)).T
         result[..., CLASS_SHARE] = self._class_shares(masks)[:, self.labels[columns]]
         result[..., STEPS] = self._steps(masks)[:, None]
         return result
@@ -121,13 +128,14 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, ba
         >>> masks = np.stack([np.ones(1000, bool), data.y_train != 4])
         >>> columns = 1000 + np.flatnonzero(data.y_held_out == 4)
         >>> margins = support.surrogate_margins(masks)[:, columns]
-        >>> support.covariates(masks, margins, columns)[:, :, 1].mean(axis=1).round(1)  # near copies in their class
+        >>> support.covariates(masks, margins, columns)[:, :, 2].mean(axis=1).round(1)  # near copies in their class
         array([-2.3, -6.9], dtype=float32)
     """
     pixels = x.reshape(len(x), -1).astype(np.float32)
     pixels = pixels / 255 if x.dtype == np.uint8 else pixels
-    surrogate = fit_surrogate(x, labels, n_train=n_train, n_classes=n_classes)
-    support = Support(pixels, np.asarray(labels), n_train, 1.0, surrogate)
+    first = fit_surrogate(x, labels, n_train=n_train, n_classes=n_classes, ridge=RIDGES[0])
+    surrogates = (first, *(first.with_ridge(ridge) for ridge in RIDGES[1:]))
+    support = Support(pixels, np.asarray(labels), n_train, 1.0, surrogates)
     some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
     place = min(NEIGHBOUR, n_train - 1) - 1
     tenth = np.partition(support.distances(some), max(place, 0), axis=1)[:, max(place, 0)]
@@ -138,5 +146,5 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, ba
 
 def chosen(names: Sequence[str]) -> list[int]:
     """Positions of the covariates that the predictors `support` and `surrogate` rest on."""
-    positions = {"surrogate": [SURROGATE, STEPS], "support": list(range(1, N_COVARIATES))}
+    positions = {"surrogate": [*SURROGATES, STEPS], "support": list(range(len(RIDGES), N_COVARIATES))}
     return sorted({position for name in names for position in positions[name]})

@@ -233,9 +233,7 @@ def test_effects_say_where_they_come_from(combined):
 def test_errors_of_the_sums_hold_those_of_their_parts():
     """Without misfit of the sums themselves: held-out examples weigh n/m, retained ones one, members nothing."""
     predictor = fit(nothing, n_models=(20, 20))
-    predictor = replace(
-        predictor, errors=replace(predictor.errors, cross_per_effect=0, cross_per_square=0, self_common=0)
-    )
+    predictor = replace(predictor, errors=replace(predictor.errors, cross_per_effect=0, self_common=0))
     effects = predict(predictor, HALF)[0]
     members, weights = list(HALF.ids), np.where(np.arange(N + M) < N, 1.0, N / M)
     weights[members] = 0

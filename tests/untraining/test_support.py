@@ -7,7 +7,18 @@ memory. An example must not count among its own support: it is in every subset t
 import numpy as np
 import pytest
 
-from infl.untraining.support import CLASS_SHARE, FLOOR, N_COVARIATES, RADII, STEPS, SURROGATE, chosen, prepare_support
+from infl.surrogate import fit_surrogate
+from infl.untraining.support import (
+    CLASS_SHARE,
+    FLOOR,
+    N_COVARIATES,
+    RADII,
+    RIDGES,
+    STEPS,
+    SURROGATES,
+    chosen,
+    prepare_support,
+)
 
 N, M, CLASSES = 30, 12, 3
 
@@ -33,7 +44,10 @@ def covariates(support, masks, columns):
 
 def naive_covariates(support, mask, j):
     x, labels = support.pixels.astype(np.float64), support.labels
-    result = [support.surrogate.margins(np.flatnonzero(~mask))[j]]
+    result = []
+    for ridge in RIDGES:
+        surrogate = fit_surrogate(support.pixels, labels, n_train=N, n_classes=CLASSES, ridge=ridge)
+        result.append(surrogate.margins(np.flatnonzero(~mask))[j])
     for share in RADII:
         own = other = 0.0
         for i in np.flatnonzero(mask):
@@ -67,14 +81,16 @@ def test_an_example_never_supports_itself(support):
     one, other = (covariates(support, masks, np.array([4])) for masks in (with_, without))
     np.testing.assert_allclose(one[..., :CLASS_SHARE], other[..., :CLASS_SHARE], atol=1e-4)
     assert one[0, 0, CLASS_SHARE] > other[0, 0, CLASS_SHARE]
-    assert (covariates(support, ~without, np.array([4]))[0, 0, 1:CLASS_SHARE] == np.float32(np.log(FLOOR))).all()
+    assert (
+        covariates(support, ~without, np.array([4]))[0, 0, len(RIDGES) : CLASS_SHARE] == np.float32(np.log(FLOOR))
+    ).all()
 
 
 def test_leaving_out_a_whole_class_leaves_the_floor(support):
     masks = (support.labels[:N] != 1)[None]
     columns = np.flatnonzero(support.labels == 1)
     result = covariates(support, masks, columns)[0]
-    own = [1 + 2 * k for k in range(len(RADII))]
+    own = [len(RIDGES) + 2 * k for k in range(len(RADII))]
     np.testing.assert_allclose(result[:, own], np.log(FLOOR), atol=1e-6)
     np.testing.assert_allclose(result[:, CLASS_SHARE], np.log(0.02 / 1.02), atol=1e-6)
     others = covariates(support, masks, np.flatnonzero(support.labels == 0))[0]
@@ -121,11 +137,11 @@ def test_exact_copies_have_covariates():
     support = prepare_support(x, labels, n_train=30, n_classes=2)
     result = covariates(support, np.ones((1, 30), bool), np.arange(30))
     assert np.isfinite(result).all()
-    np.testing.assert_allclose(result[..., 1], np.log(FLOOR + 14), atol=0.05)
+    np.testing.assert_allclose(result[..., len(RIDGES)], np.log(FLOOR + 14), atol=0.05)
 
 
 def test_the_predictors_rest_on_what_their_names_say():
-    assert chosen(["surrogate"]) == [SURROGATE, STEPS]
+    assert chosen(["surrogate"]) == [*SURROGATES, STEPS]
     assert sorted({*chosen(["support"]), *chosen(["surrogate"])}) == chosen(["support", "surrogate"])
     assert chosen(["support", "surrogate"]) == list(range(N_COVARIATES))
 
