@@ -27,15 +27,10 @@ import numpy as np
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.untraining.additive import predict_additive
 from infl.untraining.errors import ErrorModel, Misfit, fit_errors
+from infl.untraining.evidence import gather_evidence, parts
 from infl.untraining.probability import MarginLaw, level_probability, margin_law
-from infl.untraining.response import (
-    CHUNK,
-    Response,
-    Similarity,
-    fit_response,
-    fit_similarity,
-    gather_evidence,
-)
+from infl.untraining.response import Response, fit_response
+from infl.untraining.similarity import Similarity, fit_similarity
 from infl.untraining.support import Support, chosen, prepare_support
 
 Expected = tuple[Array, Array, Array]
@@ -147,9 +142,7 @@ class ResponsePredictor:
         response, similar = self.responses[reading], self.similar[reading]
         expected, unexplained = similar.correct(~masks)
         variance = np.empty_like(expected)
-        for start in range(0, len(response.columns), CHUNK):
-            part = slice(start, start + CHUNK)
-            columns = response.columns[part]
+        for part, columns in parts(response.columns):
             covariates = self.support.covariates(masks, surrogate[:, columns], columns)
             value, variance[:, part] = response.of(part).expect(covariates, masks)
             expected[:, part] += value

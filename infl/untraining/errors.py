@@ -31,8 +31,10 @@ from threadpoolctl import threadpool_limits
 
 from infl.records import Array, Reading
 from infl.scores.contrasts import columns_counted
+from infl.untraining.evidence import Evidence
 from infl.untraining.probability import MarginLaw, level_probability
-from infl.untraining.response import Evidence, fit_response, fit_similarity
+from infl.untraining.response import fit_response
+from infl.untraining.similarity import fit_similarity
 
 N_FOLDS = 4
 MOST_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
@@ -92,7 +94,7 @@ def fit_errors(
     of_d = np.sort(random.permutation(n_train)[:MOST_COLUMNS])
     of_h = n_train + np.sort(random.permutation(evidence.n_columns - n_train)[:MOST_COLUMNS])
     columns = np.concatenate([of_d, of_h])
-    subsets = np.flatnonzero(~evidence.masks.all(axis=1))
+    subsets = np.flatnonzero(~evidence.of_d)
     if len(subsets) < 4 * N_FOLDS:
         return NO_MISFIT
     masks = evidence.masks[subsets]

@@ -9,28 +9,22 @@ import pytest
 
 from infl.records import Outcomes
 from infl.scores.contrasts import columns_counted
-from infl.untraining.errors import fold_by_similarity
-from infl.untraining.response import (
-    _shrink,
-    fit_pooled,
-    fit_response,
-    fit_similarity,
-    gather_evidence,
-    scratch_array,
-)
+from infl.untraining.evidence import gather_evidence, scratch_array
+from infl.untraining.response import _shrink, fit_pooled, fit_response
+from infl.untraining.similarity import fit_similarity
 from infl.untraining.support import N_COVARIATES, prepare_support
 
 N, M = 24, 10
 
 
-def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8):
+def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8, starts=None):
     random = np.random.RandomState(seed)
     x, labels = random.randn(N + M, 3).astype(np.float32), np.arange(N + M) % 2
     masks = random.rand(n_models, N) < random.uniform(0.7, 0.97, (n_models, 1))
     masks[np.arange(n_models), random.randint(N, size=n_models)] = False  # none is all of D by chance
     masks[:n_of_d] = True
     margin = (margin_of(masks) + noise * random.randn(n_models, N + M)).astype(np.float32)
-    outcomes = Outcomes(masks, margin > 0, margin)
+    outcomes = Outcomes(masks, margin > 0, margin, starts)
     support = prepare_support(x, labels, n_train=N, n_classes=2)
     return gather_evidence(support, [outcomes], N + M)
 
@@ -169,21 +163,52 @@ def test_residuals_of_a_model_correct_what_is_said_of_its_own_subset_most():
     assert ((left >= 0) & (left <= 1)).all()
 
 
-def test_alike_models_share_a_fold():
-    random = np.random.RandomState(5)
-    masks = np.ones((60, 400), bool)
-    for model in range(60):
-        masks[model, random.permutation(400)[:40]] = False
-    masks[40:50] = True
-    masks[40:50, :40] = False
-    fold = fold_by_similarity(masks, 4)
-    assert len(set(fold[40:50])) == 1
-    assert set(fold) == {0, 1, 2, 3}
-    assert np.bincount(fold).max() <= 20
+def test_models_that_have_nothing_in_common_say_nothing_of_each_other():
+    evidence = evidence_of(level, noise=1.0)
+    evidence.masks[10:20] = True
+    evidence.masks[10:20, :5] = False
+    response = fit_response(evidence, np.arange(N, N + M), reading="held-out", use=[0], own_terms=False)
+    evidence.margins(np.arange(N))  # reading does not fix them
+    similar = fit_similarity(evidence, response, reading="held-out")
+    asked = np.zeros((1, N), bool)
+    asked[0, :5] = True
+    correction, left = similar.correct(asked)
+    assert np.abs(correction).mean() < 0.2  # ten models of noise one have a mean of 0.3
+    assert left[0] > 0.5
+
+
+def test_what_a_start_does_on_d_is_taken_off():
+    """Margins of two models with one start share 0.8 of a deviation of 2; what is left is noise of 0.1."""
+    random = np.random.RandomState(6)
+    starts = np.concatenate([np.arange(8), np.arange(72) % 8])
+    of_start = 2 * random.randn(8, N + M)
+    share = np.where(np.arange(80) < 8, 1.0, 0.8)[:, None]
+
+    def margin_of(masks):
+        return level(masks) + share * of_start[starts]
+
+    known, unknown = (evidence_of(margin_of, starts=given) for given in (starts, None))
+    columns = np.arange(N, N + M)
+    np.testing.assert_array_equal(known.partners, np.where(np.arange(80) < 8, -1, starts))
+    assert (unknown.partners == -1).all()
+    margins = known.margins(columns)
+    expected = (margins[:8] - margins[:8].mean(axis=0))[starts[8:]]
+    np.testing.assert_allclose(known.of_starts(margins)[8:], expected, atol=1e-5)
+    assert (known.of_starts(margins)[:8] == 0).all()
+    with_, without = (fit_response(evidence, columns, reading="held-out", use=[0, 1]) for evidence in (known, unknown))
+    assert with_.coefficients[:, -2].mean() == pytest.approx(0.8, abs=0.1)
+    assert with_.noise.mean() < 0.3 < 1 < without.noise.mean()
+    half = (np.arange(N) < N // 2)[None]
+    change = [
+        fit.expect(known.support.covariates(half, known.support.surrogate_margins(half)[:, columns], columns), half)
+        for fit in (with_, without)
+    ]
+    errors = [np.abs(one[0] - -2.0).mean() for one in change]
+    assert errors[0] < errors[1]
 
 
 def test_large_arrays_are_on_disk_and_as_good(monkeypatch):
-    monkeypatch.setattr("infl.untraining.response.MOST_IN_MEMORY", 10)
+    monkeypatch.setattr("infl.untraining.evidence.MOST_IN_MEMORY", 10)
     array = scratch_array((4, 5), np.float32)
     assert isinstance(array, np.memmap)
     array[:] = 3
@@ -206,7 +231,7 @@ def test_columns_in_chunks_are_fitted_as_all_at_once(reading, monkeypatch):
 
     columns = np.arange(N, N + M) if reading == "held-out" else np.arange(N)
     whole = fit_response(evidence_of(different), columns, reading=reading, use=[0, 1, 7])
-    monkeypatch.setattr("infl.untraining.response.CHUNK", 3)
+    monkeypatch.setattr("infl.untraining.evidence.CHUNK", 3)
     evidence = evidence_of(different)
     parts = fit_response(evidence, columns, reading=reading, use=[0, 1, 7])
     for name in ("anchor", "coefficients", "covariance", "noise", "at_d", "neighbours"):

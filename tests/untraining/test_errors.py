@@ -1,0 +1,52 @@
+"""Errors of predictions are what they are said to be: misfit apart from the noise of single models, however large that is.
+
+A model is one noisy draw of what it estimates. If its noise counted as misfit, everything would be undetermined; if misfit
+passed for noise, verdicts would be sure and wrong. Here both are made by formula: what there is of each is known.
+"""
+
+import numpy as np
+import pytest
+
+from infl.untraining.errors import CROSS_PER_EFFECT, _cross_per_effect, fold_by_similarity
+
+N = 200
+
+
+def test_alike_models_share_a_fold():
+    random = np.random.RandomState(5)
+    masks = np.ones((60, 400), bool)
+    for model in range(60):
+        masks[model, random.permutation(400)[:40]] = False
+    masks[40:50] = True
+    masks[40:50, :40] = False
+    fold = fold_by_similarity(masks, 4)
+    assert len(set(fold[40:50])) == 1
+    assert set(fold) == {0, 1, 2, 3}
+    assert np.bincount(fold).max() <= 20
+
+
+def left_out_by(n_sets, per_set, seed=0):
+    """[n_sets * per_set, N]: the same set of 10 examples for each run of models."""
+    random = np.random.RandomState(seed)
+    sets = np.stack([np.isin(np.arange(N), random.permutation(N)[:10]) for _ in range(n_sets)])
+    return np.repeat(sets, per_set, axis=0)
+
+
+@pytest.mark.parametrize("c", [0.05, 4.0])
+def test_misfit_of_sums_is_what_models_of_the_same_set_get_wrong_together(c):
+    """Noise has a third of the variance of the larger misfit; 120 sets of 4 models overrule the prior."""
+    random = np.random.RandomState(1)
+    gross = np.repeat(random.uniform(5, 40, 120), 4)
+    common = np.repeat(random.randn(120), 4) * np.sqrt(c * gross)
+    errors = common + random.randn(480) * np.sqrt(30.0)
+    found = _cross_per_effect(errors, left_out_by(120, 4), gross)
+    assert found < CROSS_PER_EFFECT if c < CROSS_PER_EFFECT else c / 2 < found < 2 * c
+
+
+def test_noise_that_grows_with_the_effect_is_not_misfit():
+    """Each model leaves out another set: nothing can be told, and the prior stands."""
+    random = np.random.RandomState(2)
+    gross = random.uniform(5, 40, 300)
+    errors = random.randn(300) * np.sqrt(10 * gross)
+    found = _cross_per_effect(errors, left_out_by(300, 1), gross)
+    assert CROSS_PER_EFFECT / 2 < found < 2 * CROSS_PER_EFFECT
