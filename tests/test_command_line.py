@@ -791,5 +791,5 @@ def test_subsets_have_the_sizes_of_a_range_of_fractions(tmp_path: Path, kind: st
     for name in n_models:
         sizes = run.outcomes(name).load().masks.sum(axis=1)
         assert sizes.min() >= 30
-        assert sizes.max() <= 54
+        assert sizes.max() <= (59 if name == "grouped" else 54)  # some leave out a group and nothing else
         assert len(set(sizes.tolist())) > 8

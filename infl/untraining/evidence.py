@@ -51,7 +51,7 @@ class Evidence:
     @cached_property
     def of_d(self) -> Array:
         """Which models are of all of D, [T] bool."""
-        return self.masks.all(axis=1)
+        return np.asarray(self.masks.all(axis=1))
 
     @cached_property
     def nearness(self) -> Array:

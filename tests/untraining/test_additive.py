@@ -5,6 +5,8 @@ effect must equal the one computed from the true margins with and without S. Err
 errors over repeats fixed beforehand.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -100,7 +102,7 @@ def test_redundant_sets_are_missed_as_documented():
 
 def test_n_columns_does_not_affect_results():
     margin_of = additive_world(2)
-    arguments = {
+    arguments: dict[str, Any] = {
         "design": world(margin_of, 100, 0),
         "reference": world(margin_of, 30, 0, full=True),
     }

@@ -1,0 +1,157 @@
+"""Options that several commands share, and what they turn into: a data set, a training, thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from infl.records import Dataset, Thresholds
+    from infl.training.algorithm import Algorithm
+    from infl.training.ensemble import Layout
+    from infl.training.subsets import Design
+
+# Optional settings whose help says the default in words: None stands for "as the run has it".
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set."""
+
+    dataset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET", help_behavior_hint="")] = None
+    """`digits`, `idx:FOLDER`, or a path to an .npz with x_train, y_train, x_test, y_test."""
+    n_train: Whole = None
+    """Training examples to draw from the data set; all by default."""
+    n_held_out: Whole = None
+    """Held-out examples to draw from the data set; all by default."""
+    data_seed: int = 0
+    """Seed of those draws."""
+
+    def load(self) -> Dataset | None:
+        from infl.data import load
+        from infl.records import InputError
+
+        if self.dataset is None:
+            if (self.n_train, self.n_held_out) != (None, None):
+                raise InputError("--n-train and --n-held-out draw from a data set: name it")
+            return None
+        return load(self.dataset, n_train=self.n_train, n_held_out=self.n_held_out, seed=self.data_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Data):
+    """Models of its subsets."""
+
+    design: Annotated[
+        Literal["grouped", "uniform", "balanced", "paired"] | None,
+        tyro.conf.arg(metavar="grouped|uniform|balanced|paired", help_behavior_hint=""),
+    ] = None
+    """How subsets are drawn (default: grouped, half of the models by whole groups and half uniformly)."""
+    grouped_share: Real = None
+    """Share of the models of a grouped design whose subsets leave out whole groups (default: 0.5)."""
+    fraction: Annotated[str | None, tyro.conf.arg(metavar="SHARE|LOW:HIGH", help_behavior_hint="")] = None
+    """Share of the training examples in a subset, or a range LOW:HIGH to draw it from (default: 0.7:0.97 for
+    grouped, else 0.7; paired: 0.5)."""
+    network: Name = None
+    """Network by name (default: mlp)."""
+    hidden: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
+    """Widths of the hidden layers (default: 256)."""
+    optimizer: Name = None
+    """sgd, adam or adamw (default: sgd)."""
+    epochs: Whole = None
+    """Passes over the subset (default: 30)."""
+    batch_size: Whole = None
+    """Examples a step (default: 50)."""
+    learning_rate: Real = None
+    """Learning rate (default: 0.05)."""
+    momentum: Real = None
+    """Momentum of sgd (default: 0.9)."""
+    weight_decay: Real = None
+    """Weight decay of adamw (default: 0)."""
+    schedule: Name = None
+    """Learning rate over training: constant, linear or cosine (default: constant)."""
+    block_size: Whole = None
+    """Models per device in a block. Affects speed only."""
+    devices: Whole = None
+    """Devices to use (default: all). Affects speed only."""
+    mode: Annotated[Literal["map", "vmap"] | None, tyro.conf.arg(metavar="map|vmap", help_behavior_hint="")] = None
+    """Models of a device one after another, or side by side (default: map on CPUs). Affects speed only."""
+
+    def algorithm(self, base: Algorithm | None) -> Algorithm:
+        from dataclasses import replace
+
+        from infl.training.algorithm import Algorithm
+
+        names = ("network", "hidden", "optimizer", "epochs", "batch_size", "learning_rate", "momentum")
+        given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule")}
+        return replace(base or Algorithm(), **{name: value for name, value in given.items() if value is not None})
+
+    def drawn(self, base: Design | None) -> Design:
+        from infl.records import InputError
+        from infl.training.subsets import Design, parse_fraction
+
+        kind = self.design or (base.kind if base else "grouped")
+        same = base is not None and kind == base.kind
+        usual: dict[str, float | tuple[float, float]] = {"grouped": (0.7, 0.97), "paired": 0.5}
+        fraction = base.fraction if base is not None and same else usual.get(kind, 0.7)
+        if self.fraction is not None:
+            fraction = parse_fraction(self.fraction)
+        if kind != "grouped":
+            if self.grouped_share is not None:
+                raise InputError(f"--grouped-share is a setting of design grouped, and the design is {kind}")
+            return Design(kind, fraction)
+        share = self.grouped_share
+        if share is None:
+            share = base.grouped_share if base is not None and same else Design().grouped_share
+        return Design("grouped", fraction, grouped_share=share)
+
+    def layout(self) -> Layout:
+        from infl.training.ensemble import Layout
+
+        return Layout(n_devices=self.devices, models_per_device=self.block_size, mode=self.mode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """Where regimes begin."""
+
+    self_threshold: float = 0.1
+    """Least self-influence called high."""
+    cross_threshold: float = 0.1
+    """Least cross-influence called high."""
+    least_effect: float = 0.1
+    """Least effect on an example that counts as harm or gain."""
+    probability: float = 0.8
+    """A regime less probable than this is not named: undetermined."""
+    cross: Literal["net", "harm"] = "net"
+    """Judge cross-influence by its net value, or by harm alone."""
+
+    def thresholds(self) -> Thresholds:
+        from infl.records import Thresholds
+
+        return Thresholds(self.self_threshold, self.cross_threshold, self.least_effect, self.probability, self.cross)
+
+
+def words(data: Data) -> str:
+    """The data set as it was named on the command line."""
+    drawn = (
+        ("--n-train", data.n_train, None),
+        ("--n-held-out", data.n_held_out, None),
+        ("--data-seed", data.data_seed, 0),
+    )
+    options = [f"{option} {value}" for option, value, default in drawn if value != default]
+    return " ".join([quoted(data.dataset), *options])
+
+
+def quoted(word: Any) -> str:
+    """As a shell wants it."""
+    from shlex import quote
+
+    return quote(str(word))

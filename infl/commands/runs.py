@@ -1,0 +1,296 @@
+"""Commands on runs: train one, score it, predict and verify forget sets, plan, inspect, and the demo of all that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from infl.commands.options import File, Judging, Training, Whole
+from infl.printing import duration, say, show_run, show_scores, show_verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infl.records import Effects, Estimate, ForgetSet, ScoredPair, Thresholds, Verdict
+    from infl.store import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures in the run folder."""
+
+    run: Path = Path("runs/demo")
+    """Folder of the run; continued where it exists."""
+    models: int = 1000
+    """Models trained on random subsets."""
+    verify_models: int = 64
+    """Models retrained without each forget set."""
+    json: File = None
+    """Write the verdicts here too."""
+
+    def __call__(self) -> None:
+        import infl
+
+        say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
+        dataset = infl.load("digits")
+        run = infl.train(dataset, run=self.run, n_models=self.models, n_references=self.verify_models)
+        memorization, pairs = _score(run, n_top=5)
+        sets = infl.forget_sets.varied_sets(dataset, memorization)
+        infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
+        thresholds = Judging().thresholds()
+        predicted = infl.predict(run, sets, thresholds=thresholds)
+        summed = infl.predict(run, sets, predictor="additive", thresholds=thresholds)
+        measured = infl.verify(run, sets, n_models=self.verify_models, thresholds=thresholds)
+        show_verdicts(run, predicted, measured)
+        say(
+            "\nIn redundant sets every member is covered by the others. Summing the influences of single examples misses that:"
+        )
+        for one, other, truth in zip(predicted, summed, measured, strict=True):
+            if one.forget_set.name.startswith(("class", "cluster")):
+                said = f"the sum {other.regime}, infl {one.regime}, retraining {truth.regime}"
+                say(f"  {one.forget_set.name}: {said}")
+        _write_verdicts(self.json, predicted, measured, thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Training):
+    """Train models on random subsets, and reference models on all of D. Continues or extends a run that exists."""
+
+    run: Path
+    """Folder of the run."""
+    models: int = 1000
+    """Models of random subsets that the run shall hold."""
+    references: int = 64
+    """Models of all of D that it shall hold; effects are measured from them."""
+    groups: File = None
+    """Examples that belong together (users, documents, sources), left out together by design grouped beside the classes and
+    clusters it finds itself: .json {"group": [ids], ...} or .csv lines id,group."""
+    cover: File = None
+    """Forget file: train models, too, that leave out these sets or parts of them, for sets unlike any that the design
+    leaves out."""
+    cover_models: int = 32
+    """Models for each of those sets."""
+    seed: Whole = None
+    """Everything random follows from it (default: 0)."""
+    json: File = None
+    """Write what the run holds here."""
+
+    def __call__(self) -> None:
+        import infl
+
+        old = infl.open_run(self.run) if (self.run / "run.json").exists() else None
+        from infl.training.algorithm import Algorithm
+        from infl.training.grouping import read_groups
+        from infl.training.subsets import Design
+
+        algorithm = self.algorithm(Algorithm.from_description(old.manifest["algorithm"]) if old else None)
+        design = self.drawn(Design.from_description(old.manifest["design"]) if old else None)
+        dataset = self.load()
+        n_train = dataset.n_train if dataset else old.manifest["dataset"]["n_train"] if old else 0
+        run = infl.train(
+            dataset,
+            run=self.run,
+            # Without data, infl.train asks for them.
+            groups=read_groups(self.groups, n_train=n_train) if self.groups and n_train else None,
+            cover=infl.forget_sets.read_forget_sets(self.cover, n_train=n_train) if self.cover and n_train else None,
+            models_per_covered_set=self.cover_models,
+            n_models=self.models,
+            n_references=self.references,
+            design=design,
+            algorithm=algorithm,
+            seed=self.seed,
+            layout=self.layout(),
+        )
+        show_run(run)
+        _write_run(self.json, run)
+        say(f"\nNext: infl scores --run {self.run}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Memorization of each training example and influence of each on others, with standard errors."""
+
+    run: Path
+    """Folder of the run."""
+    top: int = 10
+    """Examples and pairs to list."""
+    json: File = None
+    """Write the listed examples and pairs here."""
+    arrays: File = None
+    """Write all scores here as .npz, for runs whose matrix fits in memory."""
+
+    def __call__(self) -> None:
+        import infl
+        from infl.records import InputError
+        from infl.report.machine import scores_as_json, write_json, write_scores
+
+        if self.top < 1:
+            raise InputError(f"--top: expected at least 1, got {self.top}")
+        run = infl.open_run(self.run)
+        memorization, pairs = _score(run, n_top=self.top)
+        outcomes = run.outcomes("design")
+        if self.json:
+            content = scores_as_json(
+                memorization, pairs, n_top=self.top, n_models=outcomes.n_models, n_train=outcomes.n_train
+            )
+            write_json(self.json, content)
+        if self.arrays:
+            left_out, held_out = (infl.influence(outcomes, reading=reading) for reading in ("left-out", "held-out"))
+            write_scores(self.arrays, memorization, left_out, held_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asking(Judging):
+    run: Path
+    """Folder of the run."""
+    forget: Path
+    """JSON file `{"name": [training ids], ...}`."""
+    json: File = None
+    """Write the verdicts here."""
+    effects: File = None
+    """Write the effect on every example here as .npz."""
+
+    def opened(self) -> tuple[Run, list[ForgetSet]]:
+        import infl
+
+        run = infl.open_run(self.run)
+        return run, infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(_Asking):
+    """Predict the regime of forget sets from the models of a run."""
+
+    predictor: Literal["combined", "support", "surrogate", "additive-shrunk", "additive"] = "combined"
+    """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run, sets = self.opened()
+        thresholds = self.thresholds()
+        predicted = _judge_all(infl.predict_effects(run, sets, predictor=self.predictor), thresholds, self.effects)
+        show_verdicts(run, predicted)
+        _write_verdicts(self.json, predicted, [], thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(_Asking):
+    """Measure the regime of forget sets by retraining without each, beside the prediction."""
+
+    models: int = 64
+    """Most models retrained without each set."""
+    stop: float = 0.95
+    """Looks after 16, 32, 64, ... models, and retrains none without a set whose regime is this probable. 1: all of --models."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run, sets = self.opened()
+        thresholds = self.thresholds()
+        effects = infl.verify_effects(
+            run, sets, n_models=self.models, stop=None if self.stop >= 1 else self.stop, thresholds=thresholds
+        )
+        measured = _judge_all(effects, thresholds, self.effects)
+        predicted = infl.predict(run, sets, thresholds=thresholds) if run.outcomes("design").n_models else []
+        show_verdicts(run, predicted, measured)
+        _write_verdicts(self.json, predicted, measured, thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Training):
+    """Models, time and disk for a wanted standard error, from a short measured run on this machine."""
+
+    target_se: float = 0.05
+    """Wanted standard error of memorization and influence, in probability."""
+    models: Whole = None
+    """Plan for this many models instead."""
+    references: int = 64
+    """Models of all of D."""
+    json: File = None
+    """Write the plan here."""
+
+    def __call__(self) -> None:
+        from dataclasses import asdict
+
+        import infl
+        from infl.records import InputError
+        from infl.report.machine import write_json
+
+        dataset = self.load()
+        if dataset is None:
+            raise InputError("plan: name a data set, e.g. infl plan digits")
+        planned = infl.plan(
+            dataset,
+            standard_error=self.target_se,
+            n_models=self.models,
+            n_references=self.references,
+            design=self.drawn(None),
+            algorithm=self.algorithm(None),
+            layout=self.layout(),
+        )
+        rate = f"{planned.models_per_second:.1f} models/s, measured here just now"
+        worst = f"at worst (outcomes right half of the time), fraction {planned.fraction:g}"
+        say(f"standard error    {planned.standard_error:.3f} {worst}")
+        say(f"models            {planned.n_models:,} and {planned.n_references:,} references")
+        say(f"time              {duration(planned.seconds)} at {rate}")
+        say(f"disk              {planned.n_bytes / 1e6:,.1f} MB before compression")
+        if self.json:
+            write_json(self.json, {**asdict(planned), "seconds": planned.seconds})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """What a run holds and what is missing."""
+
+    run: Path
+    """Folder of the run."""
+    json: File = None
+    """Write it here too."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run = infl.open_run(self.run)
+        show_run(run)
+        _write_run(self.json, run)
+
+
+def _score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair]]:
+    import infl
+
+    outcomes = run.outcomes("design")
+    memorization, pairs = infl.memorization(outcomes), infl.strongest_pairs(outcomes, n_pairs=n_top)
+    show_scores(run, memorization, pairs, n_top=n_top)
+    return memorization, pairs
+
+
+def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:
+    import infl
+    from infl.report.machine import write_effects
+
+    kept, verdicts = [], []
+    for one in effects:
+        verdicts.append(infl.judge(one, thresholds))
+        if path:
+            kept.append(one)
+    if path:
+        write_effects(path, kept)
+    return verdicts
+
+
+def _write_verdicts(
+    path: Path | None, predicted: list[Verdict], measured: list[Verdict], thresholds: Thresholds
+) -> None:
+    from infl.report.machine import verdicts_as_json, write_json
+
+    if path:
+        write_json(path, verdicts_as_json(predicted, measured, thresholds=thresholds))
+
+
+def _write_run(path: Path | None, run: Run) -> None:
+    from infl.report.machine import write_json
+
+    if path:
+        write_json(path, run.describe())
