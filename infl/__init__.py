@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infl.data import from_arrays as from_arrays
     from infl.data import load as load
     from infl.data import planting as planting
+    from infl.data import write_npz as write_npz
     from infl.pipeline import plan as plan
     from infl.pipeline import predict as predict
     from infl.pipeline import predict_effects as predict_effects
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "infl.data": ("from_arrays", "load", "planting"),
+    "infl.data": ("from_arrays", "load", "planting", "write_npz"),
     "infl.pipeline": ("plan", "predict", "predict_effects", "train", "verify", "verify_effects"),
     "infl.records": (
         "Dataset",

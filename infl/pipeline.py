@@ -56,7 +56,7 @@ from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout, model_keys
 from infl.training.grouping import groups_of_sets, make_groups
 from infl.training.subsets import Design, draw_masks
-from infl.untraining.effects import Predictor, PredictorName, fit_predictor
+from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
 from infl.untraining.forget_sets import by_name, make_forget_sets
 from infl.untraining.regimes import judge
 from infl.untraining.verification import is_clear, looks_at, measure_effects
@@ -158,18 +158,19 @@ def predict_effects(
 
 
 def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
-    del quiet
     dataset = run.dataset()
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
-    return fit_predictor(
-        name,
-        sources=[_near(run.outcomes(collection)) for collection in ("design", "grouped", *covers)],
-        reference=_near(run.outcomes("full")),
-        images=dataset.images,
-        labels=dataset.labels,
-        n_classes=dataset.n_classes,
-        batch_size=run.manifest["algorithm"]["batch_size"],
-    )
+    with track(FIT_STEPS, "fitting", unit="steps", quiet=quiet) as progress:
+        return fit_predictor(
+            name,
+            sources=[_near(run.outcomes(collection)) for collection in ("design", "grouped", *covers)],
+            reference=_near(run.outcomes("full")),
+            images=dataset.images,
+            labels=dataset.labels,
+            n_classes=dataset.n_classes,
+            batch_size=run.manifest["algorithm"]["batch_size"],
+            advance=progress.advance,
+        )
 
 
 def verify(

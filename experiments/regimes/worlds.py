@@ -141,7 +141,10 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], design: 
     memorization = infl.memorization(design)
     totals = infl.cross_influence_totals(design).value
     random = np.random.RandomState(seed)
-    some = lambda count: max(1, round(world.share * count))  # noqa: E731
+
+    def some(count: int) -> int:
+        return max(1, round(world.share * count))
+
     sets: list[ForgetSet] = []
     sizes = [1, 3, 8, 20, 40, round(0.1 * n), round(0.15 * n)]
     for size in sizes:

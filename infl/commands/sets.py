@@ -226,7 +226,7 @@ class Plant(Data, _PlantKind):
         plant = getattr(infl.planting, kind.function)
         planted, made = plant(dataset, **arguments)
         sets = _checked([*before, made], planted)
-        infl.planting.write_npz(self.out, planted)
+        infl.write_npz(self.out, planted)
         try:
             infl.forget_sets.write_forget_sets(self.forget, sets)
         except InputError:

@@ -28,9 +28,10 @@ import os
 
 from infl.data import digits, idx, npz
 from infl.data.arrays import from_arrays, subset
+from infl.data.npz import write_npz
 from infl.records import Dataset, InputError
 
-__all__ = ["from_arrays", "load", "subset"]
+__all__ = ["from_arrays", "load", "subset", "write_npz"]
 
 FORMS = "`digits`, `idx:FOLDER` (MNIST-style files), or a path that ends in `.npz`"
 

@@ -1,4 +1,4 @@
-"""A `.npz` file, written by `np.savez` or `np.savez_compressed`, becomes a `Dataset`."""
+"""A `.npz` file, written by `np.savez` or `np.savez_compressed`, becomes a `Dataset`, and a `Dataset` such a file."""
 
 from __future__ import annotations
 
@@ -49,6 +49,35 @@ def load(path: str) -> Dataset:
         )
     except InputError as error:
         raise InputError(f"{path}: {error} (x_test and y_test are read as x_held_out and y_held_out)") from error
+
+
+def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
+    """Write a dataset as a `.npz` file that `infl.load` reads; `train_ids` are not kept: the file is a new source.
+
+    Raises:
+        InputError: where the path does not end in .npz, something is there already, or it cannot be written.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    if not path.lower().endswith(".npz"):
+        raise InputError(f"{path}: expected a path that ends in .npz, since that is how infl tells such files")
+    arrays = {
+        "x_train": dataset.x_train,
+        "y_train": dataset.y_train,
+        "x_test": dataset.x_held_out,
+        "y_test": dataset.y_held_out,
+        "class_names": np.array(dataset.class_names, dtype=np.str_),
+    }
+    try:
+        with open(path, "xb") as file:
+            try:
+                np.savez(file, **arrays)
+            except BaseException:
+                os.unlink(path)
+                raise
+    except FileExistsError as error:
+        raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _read(path: str) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 A dataset becomes a changed one and the set of training examples that carry what was planted. Ids of the examples that
 were there before stay as they are, but for `thin_cluster`, which takes examples away: thin before planting anything else.
-The planted dataset can be loaded from nowhere, so its `source` is empty; `write_npz` makes a file of it that can be.
+The planted dataset can be loaded from nowhere, so its `source` is empty; `infl.write_npz` makes a file of it that can be.
 
 Each function says which regime its set is meant to land in; only verification tells. A set that taught the model something
 wrong is net harmless to forget: others gain. Its cross-influence is then negative, and it counts as local.
@@ -11,7 +11,6 @@ wrong is net harmless to forget: others gain. Its cross-influence is then negati
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -263,35 +262,6 @@ def poison_patch(
         held_out_ids=np.concatenate([dataset.held_out_ids, dataset.held_out_ids[shown]]),
     )
     return planted, _set(name or f"{n_examples} poisoned as {dataset.class_names[label]}", chosen)
-
-
-def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
-    """Write a dataset as a `.npz` file that `infl.load` reads; `train_ids` are not kept: the file is a new source.
-
-    Raises:
-        InputError: where the path does not end in .npz, something is there already, or it cannot be written.
-    """
-    path = os.path.expanduser(os.fspath(path))
-    if not path.lower().endswith(".npz"):
-        raise InputError(f"{path}: expected a path that ends in .npz, since that is how infl tells such files")
-    arrays = {
-        "x_train": dataset.x_train,
-        "y_train": dataset.y_train,
-        "x_test": dataset.x_held_out,
-        "y_test": dataset.y_held_out,
-        "class_names": np.array(dataset.class_names, dtype=np.str_),
-    }
-    try:
-        with open(path, "xb") as file:
-            try:
-                np.savez(file, **arrays)
-            except BaseException:
-                os.unlink(path)
-                raise
-    except FileExistsError as error:
-        raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _noisy(copies: Array, noise: float, pixels: Array, random: np.random.RandomState) -> Array:

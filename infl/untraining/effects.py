@@ -18,7 +18,7 @@ out of it (`infl.untraining.errors`). Effects are posterior means: shrunk toward
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.untraining.additive import predict_additive
-from infl.untraining.errors import ErrorModel, Misfit, fit_errors
+from infl.untraining.errors import N_FOLDS, ErrorModel, Misfit, fit_errors
 from infl.untraining.evidence import gather_evidence, parts
 from infl.untraining.probability import MarginLaw, level_probability, margin_law
 from infl.untraining.response import Response, fit_response
@@ -39,6 +39,7 @@ PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "
 MOST_REFERENCES = 64  # models of D that the fit rests on
 SETS_AT_ONCE = 16
 LEAST_MODELS = 16
+FIT_STEPS = 1 + 3 + N_FOLDS  # refits, a response for each reading, models held out
 N_COVERING = 3  # models that must have left out a share of S at once for it to count as covered
 
 
@@ -59,12 +60,14 @@ def fit_predictor(
     labels: Array,
     n_classes: int,
     batch_size: int | None = None,
+    advance: Callable[[], None] = lambda: None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
 
     sources: collections of models of subsets, uniform ones first; reference: models of all of D.
     images, labels: of D and of the held-out examples, [n+m, ...] and [n+m].
     batch_size: of the training algorithm, where it is known: it decides after how many examples an epoch gets a step less.
+    advance: called `FIT_STEPS` times on the way, but for `additive`, which needs no fit.
 
     Raises:
         InputError: where there are too few models to fit on.
@@ -86,6 +89,7 @@ def fit_predictor(
     support = prepare_support(images, labels, n_train=reference.n_train, n_classes=n_classes, batch_size=batch_size)
     models_of_d = _first(reference, MOST_REFERENCES)
     evidence = gather_evidence(support, [*sources, models_of_d], reference.n_columns)
+    advance()
     correct, margins = (np.concatenate([b.of(kind) for b in models_of_d.blocks()]) for kind in ("correct", "margin"))
     law = margin_law(margins)
 
@@ -98,6 +102,7 @@ def fit_predictor(
         if len(columns):
             responses[reading] = fit_response(evidence, columns, reading=reading, use=use, own_terms=own_terms)
             similar[reading] = fit_similarity(evidence, responses[reading], reading=reading)
+        advance()
     return ResponsePredictor(
         name=name,
         support=support,
@@ -106,7 +111,7 @@ def fit_predictor(
         n_references=len(margins),
         responses=responses,
         similar=similar,
-        errors=fit_errors(evidence, law, correct, margins, use=use, own_terms=own_terms),
+        errors=fit_errors(evidence, law, correct, margins, use=use, own_terms=own_terms, advance=advance),
         n_models=n_models,
     )
 

@@ -21,6 +21,7 @@ verified forget sets were in two worlds that served for nothing else (`experimen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,11 +84,18 @@ class HeldOut:
 
 
 def fit_errors(
-    evidence: Evidence, law: MarginLaw, correct: Array, margins: Array, *, use: list[int], own_terms: bool
+    evidence: Evidence,
+    law: MarginLaw,
+    correct: Array,
+    margins: Array,
+    *,
+    use: list[int],
+    own_terms: bool,
+    advance: Callable[[], None] = lambda: None,
 ) -> ErrorModel:
     """Hold out models, predict them, and describe the errors.
 
-    law: of all columns; correct, margins: [R, n+m] of models of D.
+    law: of all columns; correct, margins: [R, n+m] of models of D; advance: called after each of `N_FOLDS` folds.
     """
     n_train = evidence.masks.shape[1]
     random = np.random.RandomState(0)
@@ -98,7 +106,7 @@ def fit_errors(
     if len(subsets) < 4 * N_FOLDS:
         return NO_MISFIT
     masks = evidence.masks[subsets]
-    held = _predict_held_out(evidence, of_d, of_h, subsets, use, own_terms)
+    held = _predict_held_out(evidence, of_d, of_h, subsets, use, own_terms, advance)
 
     trained = np.zeros(held.fall.shape, bool)
     trained[:, : len(of_d)] = masks[:, of_d]
@@ -181,7 +189,13 @@ def fold_by_similarity(masks: Array, n_folds: int) -> Array:
 
 
 def _predict_held_out(
-    evidence: Evidence, of_d: Array, of_h: Array, subsets: Array, use: list[int], own_terms: bool
+    evidence: Evidence,
+    of_d: Array,
+    of_h: Array,
+    subsets: Array,
+    use: list[int],
+    own_terms: bool,
+    advance: Callable[[], None],
 ) -> HeldOut:
     masks = evidence.masks[subsets]
     fold = fold_by_similarity(masks, N_FOLDS)
@@ -211,6 +225,7 @@ def _predict_held_out(
                 (held.noise, np.broadcast_to(response.noise, variance.shape)),
             ):
                 target[out, part] = np.where(True if counted is None else counted, value, target[out, part])
+        advance()
     return held
 
 

@@ -229,7 +229,7 @@ def test_a_patch_on_floats_is_as_bright_as_the_brightest_pixel(digits: Dataset) 
 
 def test_a_planted_dataset_is_read_back_from_its_file(tmp_path: Path) -> None:
     planted, _ = planting.poison_patch(colours(), 8, label=1, n_held_out=5)
-    planting.write_npz(tmp_path / "planted.npz", planted)
+    infl.write_npz(tmp_path / "planted.npz", planted)
     loaded = infl.load(tmp_path / "planted.npz")
     assert loaded.fingerprint() == planted.fingerprint()
     assert loaded.class_names == ("cat", "dog", "owl")
@@ -239,7 +239,7 @@ def test_no_file_is_overwritten_or_put_where_it_would_not_be_found(tmp_path: Pat
     (tmp_path / "mine.npz").write_text("precious")
     for path, said in (("mine.npz", "exists already"), ("mine", "ends in .npz"), ("no/where.npz", "cannot be written")):
         with pytest.raises(InputError, match=said):
-            planting.write_npz(tmp_path / path, colours())
+            infl.write_npz(tmp_path / path, colours())
     assert (tmp_path / "mine.npz").read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
 

@@ -138,9 +138,6 @@ def test_a_whole_class_is_predicted_to_be_lost(combined):
     assert judge(predict(fit(name="surrogate"), CLASS)[0]).regime == "spreading"
 
 
-@pytest.mark.xfail(
-    reason="levels of members far beyond what models left out are extrapolated without an error", strict=False
-)
 def test_what_no_model_comes_near_is_not_certain(combined):
     """All members of the class are lost. If the prediction does not say so, it must not be sure of the opposite."""
     effects = predict(combined, CLASS)[0]
