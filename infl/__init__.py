@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infl.pipeline import train as train
     from infl.pipeline import verify as verify
     from infl.pipeline import verify_effects as verify_effects
+    from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
     from infl.records import Effects as Effects
     from infl.records import Estimate as Estimate
@@ -58,6 +59,7 @@ _HOME = {
     "infl.data": ("from_arrays", "load", "planting", "write_npz"),
     "infl.pipeline": ("plan", "predict", "predict_effects", "train", "verify", "verify_effects"),
     "infl.records": (
+        "ConceptGap",
         "Dataset",
         "Effects",
         "Estimate",

@@ -147,13 +147,19 @@ def predict(
 def predict_effects(
     run: Run | str | Path, forget_sets: ForgetSets, *, predictor: PredictorName = "combined", quiet: bool = False
 ) -> Iterator[Effects]:
-    """Yield the predicted effects of each set in turn."""
+    """Yield the predicted effects of each set in turn; those of its whole concept with them where it has one."""
     opened = _opened(run)
     sets = _forget_sets(opened, forget_sets)
+    concepts = list(dict.fromkeys(s.concept for s in sets if s.concept is not None))
     fitted = _fitted(opened, predictor, quiet=quiet)
-    with track(len(sets), "predicting", unit="sets", quiet=quiet) as progress:
+    with track(len(concepts) + len(sets), "predicting", unit="sets", quiet=quiet) as progress:
+        wholes = {}
+        for effects in fitted.predict([ForgetSet("whole concept", ids) for ids in concepts]):
+            wholes[effects.forget_set.ids] = effects
+            progress.advance()
         for effects in fitted.predict(sets):
-            yield effects
+            concept = effects.forget_set.concept
+            yield effects if concept is None else replace(effects, whole=wholes[concept])
             progress.advance()
 
 

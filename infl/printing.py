@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infl.records import Estimate, ScoredPair, Verdict
+    from infl.records import ConceptGap, Estimate, ScoredPair, Verdict
     from infl.store import Run
 
 
@@ -41,6 +41,8 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
         for verdict in verdicts:
             if verdict.note:
                 say(f"  {verdict.forget_set.name}, {word}: {verdict.note}")
+            if verdict.concept_gap is not None:
+                say(f"  {verdict.forget_set.name}, {word}: {_gap_in_words(verdict.concept_gap)}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
     _name_diverged(run, run.collections())
     say(f"figure: {save(regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
@@ -59,6 +61,15 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _gap_in_words(gap: ConceptGap) -> str:
+    if not gap.n_held_out:
+        return f"unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples"
+    return (
+        f"takes {gap.of_part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
+        f"take {gap.of_whole:.2f}: a gap of {gap.value.value:.2f}±{gap.value.se:.2f}"
+    )
 
 
 def _name_diverged(run: Run, collections: Sequence[str]) -> None:

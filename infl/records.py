@@ -269,6 +269,7 @@ class Effects:
     covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then `effect` and
         `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
     covered: largest share of S that a model left out at once, for predictors to which that matters.
+    whole: effects of untraining all of the concept that S is part of, where S has one and they are known.
     """
 
     forget_set: ForgetSet
@@ -280,6 +281,7 @@ class Effects:
     n_models: int
     covariance: Array | None = None
     covered: float = math.nan
+    whole: Effects | None = None
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,27 @@ class Quantity:
 
     value: float
     se: float
+
+
+@dataclass(frozen=True)
+class ConceptGap:
+    """How far untraining S is from unlearning the concept that S is a discovered part of.
+
+    Over the held-out examples of the concept, those k with D_k(S_full) >= e, where S_full is all of the concept's examples:
+
+        gap = mean of D_k(S_full) - D_k(S)
+
+    the accuracy on the concept that A(D\\S) has and A(D\\S_full) has not. 0 where the part does what the whole does.
+
+    n_full: size of S_full; n_held_out: examples averaged over; of_part, of_whole: mean effects there.
+    value: NaN where unlearning the concept takes e from no held-out example. Its error takes the examples as independent.
+    """
+
+    n_full: int
+    n_held_out: int
+    of_part: float
+    of_whole: float
+    value: Quantity
 
 
 @dataclass(frozen=True)
@@ -326,6 +349,7 @@ class Verdict:
     probability: of each of the four regimes; they sum to one, or are NaN where the errors are unknown.
     hurt_most: ids of the columns outside S with the largest effects, largest first.
     models_needed: roughly how many models would decide; None when decided, or when none of 4,096 times as many would.
+    concept_gap: for sets with a concept, where its effects are known.
     """
 
     forget_set: ForgetSet
@@ -342,6 +366,7 @@ class Verdict:
     hurt_most_effects: tuple[float, ...] = ()
     models_needed: int | None = None
     note: str = ""
+    concept_gap: ConceptGap | None = None
 
 
 @dataclass(frozen=True)

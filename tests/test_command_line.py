@@ -218,6 +218,25 @@ def test_predicted_effects_are_those_of_the_package(outputs: Path) -> None:
             np.testing.assert_allclose(arrays["se"][k], expected.se, rtol=1e-6)
 
 
+def test_the_gap_to_the_concept_is_said_and_written(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = {"part": {"ids": [0, 1], "concept": list(range(40))}, "whole": list(range(40))}
+    (tmp_path / "forget.json").write_text(json.dumps(sets))
+    arguments = ["--run", str(outputs / "run"), "--forget", str(tmp_path / "forget.json")]
+    assert main(["predict", *arguments, "--least-effect", "0.0", "--json", str(tmp_path / "out.json")]) == 0
+    written = json.loads((tmp_path / "out.json").read_text())["sets"]
+    gap = written["part"]["concept_gap"]
+    assert "concept_gap" not in written["whole"]
+    part, whole = infl.predict_effects(outputs / "run", sets, quiet=True)
+    of_concept = N_TRAIN + np.flatnonzero(whole.effect[N_TRAIN:] >= 0)
+    assert (gap["n_full"], gap["n_held_out"]) == (40, len(of_concept))
+    assert gap["value"] == pytest.approx((whole.effect - part.effect)[of_concept].mean())
+    assert f"takes {gap['of_part']:.2f} from the {len(of_concept)} held-out examples of its concept" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 def test_figures_are_in_the_run_folder(outputs: Path) -> None:
     for name in ("memorization", "influence", "regime_map"):
         assert (outputs / "run" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n")

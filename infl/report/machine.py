@@ -107,6 +107,15 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
             for j, effect in zip(verdict.hurt_most, verdict.hurt_most_effects, strict=True)
         ],
     }
+    gap = verdict.concept_gap
+    if gap is not None:
+        fields["concept_gap"] = {
+            "n_full": gap.n_full,
+            "n_held_out": gap.n_held_out,
+            "of_part": _number(gap.of_part),
+            "of_whole": _number(gap.of_whole),
+            **_quantity(gap.value),
+        }
     if verdict.note:
         fields |= {"note": verdict.note, "models_needed": verdict.models_needed}
     return fields

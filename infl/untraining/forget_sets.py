@@ -66,6 +66,10 @@ def make_forget_sets(sets: Mapping[str, Any], *, n_train: int) -> list[ForgetSet
         if len(ids) == n_train:
             raise InputError(f"set {name!r} is all of D ({n_train} examples): nothing would be left to train on")
         whole = None if concept is None else _check_ids(concept, f"set {name!r}, concept", n_train)
+        if whole is not None and len(whole) == n_train:
+            raise InputError(f"set {name!r}: its concept is all of D ({n_train} examples)")
+        if whole is not None and (missing := sorted(set(ids) - set(whole))):
+            raise InputError(f"set {name!r}: its concept must name every id of the set; {missing[0]} is missing")
         made.append(ForgetSet(str(name), ids, whole))
     return made
 

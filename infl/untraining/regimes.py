@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from infl.records import REGIMES, Array, Effects, Quantity, Regime, Thresholds, Verdict
+from infl.records import REGIMES, Array, ConceptGap, Effects, Quantity, Regime, Thresholds, Verdict
 
 MOST_MODELS_FACTOR = 4096
 N_HURT_MOST = 10
@@ -74,6 +74,7 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
         n_models=effects.n_models,
         hurt_most=tuple(hurt),
         hurt_most_effects=tuple(float(effects.effect[j]) for j in hurt),
+        concept_gap=_concept_gap(effects, thresholds.effect),
     )
     return (
         verdict
@@ -159,6 +160,20 @@ def _cross_fitted(replicates: Array, weights: Array, least_effect: float, *, sig
         values.append(sums.mean())
         variances.append(sums.var(ddof=1) / len(sums))
     return Quantity(float(np.mean(values)), float(np.sqrt(np.sum(variances)) / 2))
+
+
+def _concept_gap(effects: Effects, least_effect: float) -> ConceptGap | None:
+    whole = effects.whole
+    if whole is None:
+        return None
+    of_concept = effects.n_train + np.flatnonzero(whole.effect[effects.n_train :] >= least_effect)
+    if not len(of_concept):
+        nothing = float("nan")
+        return ConceptGap(len(whole.forget_set), 0, nothing, nothing, Quantity(nothing, nothing))
+    of_part, of_whole = float(effects.effect[of_concept].mean()), float(whole.effect[of_concept].mean())
+    variances = effects.se[of_concept] ** 2 + whole.se[of_concept] ** 2
+    error = float(np.sqrt(variances.sum())) / len(of_concept)
+    return ConceptGap(len(whole.forget_set), len(of_concept), of_part, of_whole, Quantity(of_whole - of_part, error))
 
 
 def _decide(probability: dict[str, float], thresholds: Thresholds) -> Regime:

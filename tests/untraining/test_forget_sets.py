@@ -215,6 +215,7 @@ def test_arrays_of_ids_are_accepted_and_sorted():
         ('{"a": {"concept": [1]}}', "keys ids"),
         ('{"a": {"ids": [1], "extra": 2}}', "keys ids"),
         ('{"a": {"ids": [1], "concept": [1, 999]}}', "concept names id 999"),
+        ('{"a": {"ids": [1, 5], "concept": [1, 3]}}', "concept must name every id of the set; 5 is missing"),
         (json.dumps({"a": list(range(200))}), "all of D"),
     ],
 )

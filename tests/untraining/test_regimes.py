@@ -4,6 +4,8 @@ The sums are checked against a plain loop, the probabilities against drawing and
 the cross-fitted harm against a null world in which the plain plug-in is biased.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -218,3 +220,27 @@ def test_a_prediction_that_reaches_too_far_says_what_to_train(covered, mentioned
     assert verdict.models_needed is None  # more models of the same kind are not what is missing
     sure = infl.judge(posterior([0.9, 0.9, 0.9, 0.9], np.full(4, 0.01), (0,), 2, np.diag([1e-4, 1e-4]), covered))
     assert (sure.regime, sure.note) == ("spreading", "")
+
+
+def test_the_gap_is_what_held_out_examples_of_the_concept_keep():
+    """Of four held-out examples the whole concept takes 0.8 and 0.5 from two, 0.05 from one; another of D does not count."""
+    part = make_effects([[0.9, 0, 0.9, 0.2, 0.1, 0.4, 0.0]] * 2, (0,), 3)
+    whole = make_effects([[0.9, 0.9, 0.9, 0.8, 0.5, 0.05, -0.3]] * 2, (0, 1), 3)
+    part, whole = replace(part, se=np.full(7, 0.03)), replace(whole, se=np.full(7, 0.04))
+    gap = infl.judge(replace(part, whole=whole)).concept_gap
+    assert gap is not None
+    assert (gap.n_full, gap.n_held_out) == (2, 2)
+    assert (gap.of_part, gap.of_whole, gap.value.value) == pytest.approx((0.15, 0.65, 0.5))
+    assert gap.value.se == pytest.approx(np.sqrt(2 * (0.03**2 + 0.04**2)) / 2)
+    same = infl.judge(replace(whole, whole=whole)).concept_gap
+    assert same is not None
+    assert same.value.value == 0
+    assert infl.judge(part).concept_gap is None
+
+
+def test_a_concept_that_takes_nothing_from_held_out_examples_has_no_gap():
+    part = make_effects([[0.9, 0, 0.2, 0.1]] * 2, (0,), 2)
+    gap = infl.judge(replace(part, whole=make_effects([[0.9, 0.9, 0.0, 0.05]] * 2, (0, 1), 2))).concept_gap
+    assert gap is not None
+    assert gap.n_held_out == 0
+    assert np.isnan(gap.value.value)
