@@ -22,8 +22,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
+from dose import choose_concepts, measure_dose
 from record import surroundings, write_results
-from scoring import score, summarize
+from scoring import score, seeds_worth, summarize
 from worlds import WORLDS, World, make_dataset, make_sets
 
 import infl
@@ -47,7 +48,10 @@ def main() -> None:
     parser.add_argument(
         "--curve", nargs="*", default=["digits-fitting", "fashion-early"], help="worlds of all predictors"
     )
-    parser.add_argument("--stage", choices=["truth", "predict", "collect"], help="only this stage")
+    parser.add_argument(
+        "--doses", nargs="*", default=["digits-fitting", "fashion-early"], help="worlds of dose and discovery"
+    )
+    parser.add_argument("--stage", choices=["truth", "predict", "dose", "collect"], help="only this stage")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     worlds = [small_world()] if options.small else [WORLDS[name] for name in options.worlds]
@@ -64,6 +68,8 @@ def main() -> None:
                     plans += [("combined", n) for n in CURVE] + [(name, USUAL) for name in BASELINES[1:]]
                 for predictor, n_models in plans:
                     predict(folder, predictor, n_models)
+            if options.stage in (None, "dose") and (options.small or world.name in options.doses):
+                remove_shares(world, folder, small=options.small)
             files = sorted(folder.glob("predicted/*.json"))
             parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
     if options.stage in (None, "collect"):
@@ -119,35 +125,55 @@ def predict(folder: Path, predictor: str, n_models: int) -> None:
     run = infl.open_run(folder)
     if path.exists() or n_models > 2 * len(run.complete("grouped")):
         return
-    dataset, measured = run.dataset(), truth(folder)
-    sources = [run.outcomes(name, range(n_models // 2)).load() for name in ("design", "grouped")]
+    measured = truth(folder)
     reference, start = run.outcomes("full").load(), time.perf_counter()
     sets = [one.forget_set for one in measured]
     if predictor.startswith("additive") and predictor != "additive-shrunk":
         uniform = run.outcomes("design", range(n_models)).load()  # sums are for uniform models
         if predictor == "additive":
-            given = {"design": uniform, "reference": reference, "n_classes": dataset.n_classes}
-            predicted = [predict_additive(one, **given) for one in sets]
+            predicted = [predict_additive(one, design=uniform, reference=reference) for one in sets]
         else:
             predicted = list(sum_probabilities(uniform, sets))
         seconds = time.perf_counter() - start
     else:
-        fitted = fit_predictor(
-            predictor,  # pyright: ignore[reportArgumentType]
-            sources=sources,
-            reference=reference,
-            images=dataset.images,
-            labels=dataset.labels,
-            n_classes=dataset.n_classes,
-            batch_size=run.manifest["algorithm"]["batch_size"],
-        )
+        fitted = fit(run, predictor, n_models)
         seconds = time.perf_counter() - start
         predicted = list(fitted.predict(sets))
     whole = time.perf_counter() - start
     path.parent.mkdir(exist_ok=True)
-    result = score(predicted, measured, each=predictor == "combined" and n_models in (USUAL, 64))
+    usual = predictor == "combined" and n_models in (USUAL, 64)
+    result = score(predicted, measured, each=usual)
+    if usual:
+        result["seeds_worth"] = seeds_worth(predicted, measured)
     path.write_text(json.dumps({"fit_seconds": seconds, "seconds": whole, **result}))
     print(path, json.dumps(result["summary"]), flush=True)
+
+
+def fit(run: Any, predictor: str, n_models: int) -> Any:
+    """A predictor from so many models of the run, half of them grouped."""
+    dataset = run.dataset()
+    return fit_predictor(
+        predictor,  # pyright: ignore[reportArgumentType]
+        sources=[run.outcomes(name, range(n_models // 2)).load() for name in ("design", "grouped")],
+        reference=run.outcomes("full").load(),
+        images=dataset.images,
+        labels=dataset.labels,
+        n_classes=dataset.n_classes,
+        batch_size=run.manifest["algorithm"]["batch_size"],
+    )
+
+
+def remove_shares(world: World, folder: Path, *, small: bool) -> None:
+    """Dose and discovery; see dose.py."""
+    path, run = folder / "predicted" / "dose.json", infl.open_run(folder)
+    if path.exists():
+        return
+    sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=run.dataset().n_train)
+    concepts = choose_concepts(sets, n_each=1 if small else 2)
+    rows = measure_dose(
+        run, concepts, fit(run, "combined", 64 if small else USUAL), n_seeds=16 if small else world.seeds[0]
+    )
+    path.write_text(json.dumps({"rows": rows}))
 
 
 def sum_probabilities(outcomes: Any, sets: list[Any]) -> Any:

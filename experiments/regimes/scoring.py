@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,47 @@ def reliability(decided: list[tuple[Verdict, Verdict]]) -> list[dict[str, float]
     return bins
 
 
+def seeds_worth(predicted: list[Effects], measured: list[Effects], n_seeds: int = 16) -> dict[str, float] | None:
+    """What a prediction adds to the first seeds of a verification, judged by the other seeds of the same sets.
+
+    cross(S) from `n_seeds` pairs alone, predicted alone, and both weighed by their errors; root mean square errors against the
+    pairs that remain, whose own noise is taken off. `factor`: how many times as many seeds the prediction is worth.
+    """
+    alone, guessed, both, noise = [], [], [], []
+    for one, other in zip(predicted, measured, strict=True):
+        if other.n_models < 4 * n_seeds:
+            continue
+        first, rest = (judge(part_of(other, rows)) for rows in (slice(n_seeds), slice(n_seeds, None)))
+        p, m, t = judge(one).cross_influence, first.cross_influence, rest.cross_influence
+        weights = np.array([p.se**-2, m.se**-2])
+        size = len(one.forget_set)
+        alone.append(size * (m.value - t.value))
+        guessed.append(size * (p.value - t.value))
+        both.append(size * (float(weights @ [p.value, m.value]) / weights.sum() - t.value))
+        noise.append(size * t.se)
+    if len(alone) < 5:
+        return None
+
+    def net(errors: list[float]) -> float:
+        return float(np.sqrt(max(0.0, np.mean(np.square(errors)) - np.mean(np.square(noise)))))
+
+    result = {
+        "sets": len(alone),
+        "seeds": n_seeds,
+        "seeds_alone": net(alone),
+        "predicted": net(guessed),
+        "both": net(both),
+    }
+    return result | {"factor": (result["seeds_alone"] / max(result["both"], 1e-9)) ** 2}
+
+
+def part_of(measured: Effects, rows: slice) -> Effects:
+    """The effects that some of the seeds alone would have measured."""
+    replicates = measured.replicates[rows]
+    se = replicates.std(axis=0, ddof=1) / np.sqrt(len(replicates))
+    return replace(measured, effect=replicates.mean(axis=0), se=se, replicates=replicates, n_models=len(replicates))
+
+
 def row(p: Verdict, t: Verdict) -> dict[str, Any]:
     """One set."""
     numbers = {
@@ -156,7 +198,7 @@ def summarize(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The lines of the page: per world, predictor and number of models."""
     worlds = {
         world: {
-            name: {**part["summary"], "by_regime": part["by_regime"]}
+            name: {**part["summary"], "by_regime": part["by_regime"], "seeds_worth": part.get("seeds_worth")}
             for name, part in results.items()
             if "summary" in part
         }
