@@ -1,7 +1,7 @@
 """The worlds of the experiment: a data set with something planted in it, an algorithm, and forget sets of every generator.
 
 Six worlds are reported: digits and Fashion-MNIST, each stopped early, trained until it fits (interpolating), and fitting
-with 10% of its labels flipped. Two more, on other images, were what predictors were chosen on.
+with 10% of its labels flipped. Three more, on other images, were what predictors were chosen on.
 """
 
 from __future__ import annotations
@@ -58,6 +58,18 @@ WORLDS = {
             flipped=0.03,
             data_seed=1,
             share=0.5,
+            development=True,
+        ),
+        World(
+            "digits-early-development",
+            "digits",
+            1000,
+            797,
+            EARLY_DIGITS,
+            flipped=0.03,
+            data_seed=2,
+            share=0.6,
+            seeds=(64, 64),
             development=True,
         ),
         World(
