@@ -499,7 +499,7 @@ def test_a_manifest_of_another_format_is_an_error(run: Run) -> None:
     manifest = {**run.manifest, "format": 99}
     seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**manifest, "checksum": seal}))
-    with pytest.raises(InputError, match="format 99; this version of infl reads format 1"):
+    with pytest.raises(InputError, match="format 99; this version of infl reads format 2"):
         open_run(run.folder)
 
 

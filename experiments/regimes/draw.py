@@ -86,21 +86,18 @@ def draw_models(ax: Any, worlds: dict[str, Any]) -> None:
 
 def draw_dose(ax: Any, worlds: dict[str, Any]) -> None:
     """Cross-influence times share: what the removed share of a concept costs others, in sizes of the concept."""
-    drawn = 0
-    for parts in worlds.values():
-        rows = parts.get("dose", {}).get("rows", [])
-        for concept in dict.fromkeys(row["concept"] for row in rows):
-            color, some = COLORS[drawn % len(COLORS)], [row for row in rows if row["concept"] == concept]
-            if drawn >= len(COLORS):
-                break
-            shares = [row["share"] for row in some]
-            for side, style in (("measured", "-"), ("predicted", ":")):
-                ax.plot(shares, [row[side][2] * row["share"] for row in some], style, marker="o", ms=3, color=color)
-            ax.annotate(concept, (1.0, some[-1]["measured"][2]), fontsize=6.5, color=color, ha="right", va="bottom")
-            drawn += 1
+    world, rows = next(((world, parts["dose"]["rows"]) for world, parts in worlds.items() if "dose" in parts), ("", []))
+    for color, concept in zip(COLORS, dict.fromkeys(row["concept"] for row in rows), strict=False):
+        some = [row for row in rows if row["concept"] == concept]
+        shares = [row["share"] for row in some]
+        for side, style in (("measured", "-"), ("predicted", ":")):
+            label = concept.removeprefix("planted: ") if side == "measured" else None
+            lost = [row[side][2] * row["share"] for row in some]
+            ax.plot(shares, lost, style, marker="o", ms=3, color=color, label=label)
+    ax.legend(frameon=False, fontsize=7, loc="lower left")
     ax.axhline(0, color=FAINT, zorder=0)
     ax.set(xlabel="share of the concept removed", ylabel="others lost, per example of the concept")
-    ax.set_title("dose: measured (lines) and predicted (dotted)", loc="left")
+    ax.set_title(f"dose, {world}: measured (lines) and predicted (dotted)", loc="left")
 
 
 if __name__ == "__main__":

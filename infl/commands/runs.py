@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from infl.commands.options import File, Judging, Training, Whole
+from infl.commands.options import File, Judging, Training, Whole, check_place
 from infl.printing import duration, say, show_run, show_scores, show_verdicts
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class _Asking(Judging):
     def opened(self) -> tuple[Run, list[ForgetSet]]:
         import infl
 
+        check_place(self.json)
+        check_place(self.effects)
         run = infl.open_run(self.run)
         return run, infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
 

@@ -342,7 +342,7 @@ def test_another_key_trains_another_model() -> None:
     first, second = (
         np.asarray(default_trainer(jax.random.key(seed), np.ones(N, bool), images, labels).margin) for seed in (0, 1)
     )
-    assert np.abs(first - second).min() > 1e-3
+    assert np.quantile(np.abs(first - second), 0.05) > 1e-3
 
 
 # Judging, and settings that do not affect results
