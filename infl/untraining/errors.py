@@ -1,8 +1,8 @@
 """Turns models held out of a fit into the errors of what the fit predicts: model noise apart from misfit.
 
 A quarter of the models at a time is held out, with all models that left out much the same (a cosine above 1/2 between left-out
-sets, in steps up to 0.9 where everything would hang together), and predicted from the rest as if what each left out were
-a forget set. One model is a noisy observation of its own expectation, and models of D tell how noisy: what the squared
+sets, in steps up to 0.99 where more than a tenth would hang together), and predicted from the rest as if what each left out
+were a forget set. One model is a noisy observation of its own expectation, and models of D tell how noisy: what the squared
 errors hold beyond that, and beyond the posterior variance of the fit, is misfit. It is described by what it grows with:
 
     Var[fall_j]   = posterior + a |S|/n + b fall_j^2          a, b by non-negative least squares, one pair for each reading
@@ -38,6 +38,9 @@ from infl.untraining.response import fit_response
 from infl.untraining.similarity import fit_similarity
 
 N_FOLDS = 4
+MOST_ALIKE = (
+    0.1  # share of the models that may hang together; without more, all that is known of a class may be held out
+)
 MOST_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
 MOST_COLUMNS = 400  # of D, and of H, that the errors are judged on
 MOST_TOTALS = 512  # models nearest D on which sums are judged
@@ -173,9 +176,9 @@ def fold_by_similarity(masks: Array, n_folds: int) -> Array:
     norms = np.sqrt(np.maximum(left_out.sum(axis=1), 1))
     cosine = (left_out @ left_out.T) / norms[:, None] / norms[None, :]
     component = np.arange(len(masks))
-    for least in (0.5, 0.6, 0.7, 0.8, 0.9):
+    for least in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, np.inf):
         _, component = connected_components(cosine > least, directed=False)
-        if np.bincount(component).max() <= len(masks) / n_folds:
+        if np.bincount(component).max() <= max(MOST_ALIKE * len(masks), 1):
             break
     fold, sizes = np.zeros(len(masks), int), np.zeros(n_folds)
     members = np.bincount(component)
