@@ -16,7 +16,7 @@ posterior of
     total_t - predicted_t ~ Normal(0, diag(v0 + v1 |O_t| + v2 gross_t) + c cos^2(O_t, O_u) sqrt(gross_t gross_u))
 
 where totals are taken against the model of D with the same start, and log c has a normal prior around what the errors of
-verified forget sets were in two worlds that served for nothing else (`experiments/regimes`, development worlds).
+verified forget sets were in two development worlds (`experiments/regimes`), which are not reported.
 """
 
 from __future__ import annotations
