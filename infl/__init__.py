@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from infl.report.figures import regime_map as regime_map
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
     from infl.report.galleries import memorization_figure as memorization_figure
+    from infl.scores.evidence import PValueCounts as PValueCounts
+    from infl.scores.evidence import interval as interval
+    from infl.scores.evidence import q_values as q_values
     from infl.scores.influence import cross_influence_totals as cross_influence_totals
     from infl.scores.influence import influence as influence
     from infl.scores.influence import influence_blocks as influence_blocks
@@ -72,6 +75,7 @@ _HOME = {
     ),
     "infl.report.figures": ("regime_map",),
     "infl.report.galleries": ("influence_pairs_figure", "memorization_figure"),
+    "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
     "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),
     "infl.store": ("Run", "open_run"),

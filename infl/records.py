@@ -158,6 +158,8 @@ class Outcomes:
         margin of Ilyas et al. 2022, section 2); None where it was not recorded.
     starts: [T] integers: models of one number had the same initial weights and met the examples that they share in the same
         order, so that their difference says more than that of any two; None where that is not known.
+    strata: [T] integers: models of one number hold every example equally often between them (a period of a balanced design, a
+        pair of complementary halves); None where models are drawn independently.
 
     Raises:
         InputError: where the arrays do not fit each other, are empty, or hold a margin that is not a number.
@@ -167,6 +169,7 @@ class Outcomes:
     correct: Array | None = None
     margin: Array | None = None
     starts: Array | None = None
+    strata: Array | None = None
 
     def __post_init__(self) -> None:
         if self.masks.ndim != 2 or self.masks.dtype != np.bool_:
@@ -213,6 +216,7 @@ class Outcomes:
                 None if self.correct is None else self.correct[rows, columns],
                 None if self.margin is None else self.margin[rows, columns],
                 None if self.starts is None else self.starts[rows],
+                None if self.strata is None else self.strata[rows],
             )
 
 
@@ -220,10 +224,13 @@ class Outcomes:
 class Estimate:
     """Scores with their errors and counts; NaN where there is no estimate, and the counts say why.
 
-    value, se: same shape: [n] for memorization, [n, columns] for influence.
+    value, se: same shape: [n] for memorization, [n, columns] for influence. The error takes the design into account, and is
+        that of proportions with one success and one failure added, so that it is not 0 where all outcomes of a side agree.
     n_in, n_out: models on each side of the difference, broadcastable to that shape.
     reading: which models a column is read in (DESIGN: held-out, left-out or trained).
     outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
+    center: middle of the intervals, see `infl.interval`; None for `value`.
+    p: chance of a score as far from 0, were the masks shuffled against the outcomes; two-sided. See `infl.q_values`.
     """
 
     value: Array
@@ -232,6 +239,8 @@ class Estimate:
     n_out: Array
     reading: Reading | Literal["own"]
     outcome: OutcomeKind
+    center: Array | None = None
+    p: Array | None = None
 
 
 @dataclass(frozen=True)

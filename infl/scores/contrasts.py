@@ -12,9 +12,9 @@ i with that; the weights give both sides the same mix of sizes (overlap weights,
 of all weights that balance, the ones of least variance). Among subsets of one size i comes in by taking another out: the
 contrast is i's effect less the mean effect of the others, an O(1/n) part that matters only when contrasts are summed.
 
-The standard error is Welch's, sqrt(v1/n1 + v0/n0) with Kish's effective numbers (sum w)^2 / sum w^2 for n1 and n0: it takes
-the models on each side as independent draws, which holds for `uniform`, and nearly for `balanced` (whose true errors are
-a little smaller).
+The standard error is Welch's, sqrt(d (v1/n1 + v0/n0)) with Kish's effective numbers (sum w)^2 / sum w^2 for n1 and n0. For
+0/1 outcomes v is p (1 - p) after one success and one failure were added to the side (Agresti & Caffo 2000), for margins the
+sample variance. The design factor d is 1 where models are independent; in strata see `spread`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtr
 
 from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, Outcomes, OutcomeSource, Reading
+from infl.scores.evidence import p_values
+from infl.scores.spread import Spread, measure_spread
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,21 @@ class Side:
         """Sum of the weights; NaN where there are no models."""
         return np.where((self.n > 0) & (self.w > 0), self.w, np.nan)
 
+    def effective(self) -> Array:
+        """Independent models of equal weight that would tell as much; NaN where there are fewer than two."""
+        effective = self.weight() ** 2 / np.where(self.n > 0, self.ww, np.nan)
+        return np.where((self.n > 1) & (effective > 1), effective, np.nan)
+
     def variance_of_mean(self) -> Array:
-        """NaN where there are fewer than two models."""
-        mean, effective = self.mean(), self.weight() ** 2 / np.where(self.n > 0, self.ww, np.nan)
-        spread = np.maximum(self.yy / self.weight() - mean * mean, 0)
-        return spread / np.where((self.n > 1) & (effective > 1), effective - 1, np.nan)
+        """By the sample variance; NaN where there are fewer than two models."""
+        mean = self.mean()
+        return np.maximum(self.yy / self.weight() - mean * mean, 0) / (self.effective() - 1)
+
+    def with_two_more(self) -> tuple[Array, Array]:
+        """Mean of 0/1 outcomes and its variance after one success and one failure; NaN where there are fewer than two."""
+        effective = self.effective()
+        mean = (self.mean() * effective + 1) / (effective + 2)
+        return mean, mean * (1 - mean) / (effective + 2)
 
 
 @dataclass(frozen=True)
@@ -61,20 +74,32 @@ class Sums:
 
     inside: Side
     outside: Side
+    spread: Spread
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.inside + other.inside, self.outside + other.outside)
+        return Sums(self.inside + other.inside, self.outside + other.outside, self.spread + other.spread)
 
     def estimate(self, *, reading: Reading | Literal["own"], outcome: OutcomeKind) -> Estimate:
-        """Difference in means with standard error; NaN where a side is empty (se: where it has fewer than two models)."""
-        return Estimate(
-            value=self.inside.mean() - self.outside.mean(),
-            se=np.sqrt(self.inside.variance_of_mean() + self.outside.variance_of_mean()),
-            n_in=self.inside.n,
-            n_out=self.outside.n,
-            reading=reading,
-            outcome=outcome,
-        )
+        """Difference in means with error and p-value; NaN where a side is empty (those: has fewer than two models)."""
+        value = self.inside.mean() - self.outside.mean()
+        factor = self.spread.design_factor(np.nan_to_num(value) if reading == "own" else 0.0)
+        if outcome == "correct":
+            (high, of_high), (low, of_low) = self.inside.with_two_more(), self.outside.with_two_more()
+            center, se = high - low, np.sqrt(factor * (of_high + of_low))
+            p = self._p_values(value, factor, own=reading == "own")
+        else:
+            center = value
+            se = np.sqrt(factor * (self.inside.variance_of_mean() + self.outside.variance_of_mean()))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                p = np.where(se > 0, 2 * ndtr(-np.abs(value / se)), np.where(np.isnan(se), np.nan, 1.0))
+        return Estimate(value, se, self.inside.n, self.outside.n, reading, outcome, center, p)
+
+    def _p_values(self, value: Array, factor: Array, *, own: bool) -> Array:
+        """By how far masks shuffled against outcomes would bring the contrast."""
+        deviation = factor * self.spread.variance() * (1 / self.inside.effective() + 1 / self.outside.effective())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(deviation > 0, value / np.sqrt(deviation), np.where(np.isnan(deviation), np.nan, 0.0))
+        return p_values(z[None], self.spread)[0] if own else p_values(z, self.spread)
 
 
 def sum_pairs(
@@ -116,7 +141,9 @@ def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 512) -
             sides.append(
                 Side(members.sum(0, dtype=np.float64), w.sum(0), (w * w).sum(0), (w * y).sum(0), (w * y * y).sum(0))
             )
-        total = Sums(*sides) if total is None else total + Sums(*sides)
+        spread = measure_spread(y, block.masks.mean(axis=1), strata=block.strata, own=block.masks)
+        part = Sums(sides[0], sides[1], spread)
+        total = part if total is None else total + part
     return _require(total)
 
 
@@ -155,7 +182,7 @@ def _sum_block(block: Outcomes, sources: Array, columns: Columns, reading: Readi
     n, w, ww, wy = both_sides(ones, 0), both_sides(ones, 1), both_sides(ones, 2), both_sides(y, 1)
     wyy = wy if outcome == "correct" else both_sides(y * y, 1)
     inside, outside = (Side(*(pair[side] for pair in (n, w, ww, wy, wyy))) for side in (0, 1))
-    return Sums(inside, outside)
+    return Sums(inside, outside, measure_spread(y, 1 - weights, counted=counted, strata=block.strata))
 
 
 def _both_sides(members: Array, weights: Array, x: Array, power: int) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from infl.records import (
 )
 from infl.scores.contrasts import Sums, sum_pairs
 
-PAIRS_AT_ONCE = 1 << 22
+PAIRS_AT_ONCE = 1 << 21
 
 
 def influence(
@@ -45,11 +46,11 @@ def influence(
     """
     blocks = list(influence_blocks(outcomes, reading=reading, outcome=outcome, sources=sources))
     first = blocks[0][1]
-    value, se, n_in, n_out = (
-        np.concatenate([getattr(estimate, name) for _, estimate in blocks], axis=1)
-        for name in ("value", "se", "n_in", "n_out")
-    )
-    return Estimate(value, se, n_in, n_out, first.reading, first.outcome)
+    joined = {
+        name: np.concatenate([getattr(estimate, name) for _, estimate in blocks], axis=1)
+        for name in ("value", "se", "n_in", "n_out", "center", "p")
+    }
+    return Estimate(**joined, reading=first.reading, outcome=first.outcome)
 
 
 def influence_blocks(
@@ -62,7 +63,7 @@ def influence_blocks(
 ) -> Iterator[tuple[slice, Estimate]]:
     """Yield (columns, estimate) from the first column to the last, at most `n_columns` at a time; see `influence`.
 
-    n_columns: None for as many as make some four million pairs. Bounds the memory: a dozen float64 arrays of
+    n_columns: None for as many as make some two million pairs. Bounds the memory: a dozen float64 arrays of
         [sources, n_columns]. Does not affect results beyond rounding.
     """
     rows = np.arange(outcomes.n_train) if sources is None else np.asarray(sources, np.int64)
@@ -113,14 +114,15 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
         sums = block.of(outcome).sum(axis=1, dtype=np.float64) * (n_train / n_held_out)
         if total is None:
             origin = sums[0]  # a contrast does not feel where zero is, but the rounding of squares does
-        summed = Outcomes(block.masks, margin=(sums - origin)[:, None])
+        summed = Outcomes(block.masks, margin=(sums - origin)[:, None], strata=block.strata)
         part = sum_pairs(summed, sources=np.arange(n_train), columns=slice(0, 1), reading="held-out", outcome="margin")
         total = part if total is None else total + part
     if total is None:
         raise InputError("no models to score: the run holds none that are complete and finite; train some first")
-    column = total.estimate(reading="held-out", outcome=outcome)
-    value, se, n_in, n_out = (getattr(column, name)[:, 0] for name in ("value", "se", "n_in", "n_out"))
-    return Estimate(value, se, n_in, n_out, "held-out", outcome)
+    # Sums of outcomes are no 0/1 outcomes, whatever they are sums of.
+    column = replace(total.estimate(reading="held-out", outcome="margin"), outcome=outcome)
+    fields = {name: getattr(column, name)[:, 0] for name in ("value", "se", "n_in", "n_out", "center", "p")}
+    return Estimate(**fields, reading="held-out", outcome=outcome)
 
 
 def strongest_pairs(
@@ -147,11 +149,5 @@ def strongest_pairs(
 
 def _without_diagonal(estimate: Estimate, rows: Array, columns: slice) -> Estimate:
     own = rows[:, None] == np.arange(columns.start, columns.stop)[None, :]
-    return Estimate(
-        np.where(own, np.nan, estimate.value),
-        np.where(own, np.nan, estimate.se),
-        estimate.n_in,
-        estimate.n_out,
-        estimate.reading,
-        estimate.outcome,
-    )
+    blank = {name: np.where(own, np.nan, getattr(estimate, name)) for name in ("value", "se", "center", "p")}
+    return replace(estimate, **blank)

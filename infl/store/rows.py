@@ -49,6 +49,7 @@ class StoredOutcomes:
     n_train: int
     n_columns: int
     starts: tuple[int, ...] | None = None
+    period: int = 1  # models whose masks balance each other
 
     @property
     def n_models(self) -> int:
@@ -79,6 +80,7 @@ class StoredOutcomes:
                 np.unpackbits(bits, axis=1).astype(bool)[:, numbers - first_bit],
                 values,
                 None if self.starts is None else np.asarray(self.starts[some], np.int64),
+                self._strata(rows),
             )
 
     def load(self) -> Outcomes:
@@ -93,7 +95,11 @@ class StoredOutcomes:
             np.concatenate([block.of("correct") for block in blocks]).astype(bool),
             np.concatenate([block.of("margin") for block in blocks]).astype(np.float16),
             None if self.starts is None else np.asarray(self.starts, np.int64),
+            self._strata(np.asarray(self.models, np.int64)),
         )
+
+    def _strata(self, models: Array) -> Array | None:
+        return None if self.period == 1 else models // self.period
 
 
 def bytes_per_model(n_train: int, n_columns: int) -> int:

@@ -20,7 +20,7 @@ from infl.store.rows import StoredOutcomes, write_rows
 FORMAT = 2  # 1 had margins against all other classes together
 # Entries of the manifest that say how a run was made and do not bind how it goes on.
 N_STARTS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
-NOT_BINDING = ("dataset.source", "infl", "versions", "devices", "timings")
+NOT_BINDING = ("dataset.source", "design.period", "infl", "versions", "devices", "timings")
 
 
 class Run:
@@ -115,6 +115,7 @@ class Run:
             self.manifest["dataset"]["n_train"],
             self.manifest["dataset"]["n_columns"],
             starts_of(collection, finite),
+            int(self.manifest["design"].get("period", 1)) if collection == "design" else 1,
         )
 
     def write(

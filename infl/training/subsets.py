@@ -99,6 +99,8 @@ class Design:
         """The design as JSON; of groups their names and fingerprint."""
         fraction = self.fraction if isinstance(self.fraction, (int, float)) else list(self.fraction)
         description: dict[str, Any] = {"kind": self.kind, "fraction": fraction}
+        if self.period > 1:
+            description["period"] = self.period
         if self.kind == "grouped":
             description["grouped_share"] = self.grouped_share
         if self.groups is not None:

@@ -49,11 +49,11 @@ def test_errors_are_those_of_the_summed_outcome_by_a_loop_in_double_precision():
 
 def test_columns_that_move_together_add_up_their_errors_and_not_their_variances():
     outcomes = drawn()
-    assert outcomes.correct is not None
-    correct = np.repeat(outcomes.correct[:, 20:21], 50, axis=1)
-    same = Outcomes(outcomes.masks, correct=np.c_[outcomes.correct[:, :20], correct])
-    one = infl.influence(same)
-    np.testing.assert_allclose(infl.cross_influence_totals(same).se, 20 * one.se[:, 0], rtol=1e-4)
+    assert outcomes.margin is not None
+    margin = np.repeat(outcomes.margin[:, 20:21], 50, axis=1)
+    same = Outcomes(outcomes.masks, margin=np.c_[outcomes.margin[:, :20], margin])
+    one, totals = (f(same, outcome="margin") for f in (infl.influence, infl.cross_influence_totals))
+    np.testing.assert_allclose(totals.se, 20 * one.se[:, 0], rtol=1e-4)
 
 
 def test_an_example_in_every_model_has_no_total():

@@ -1,0 +1,211 @@
+"""Evidence must be what it says: intervals cover, p-values are tails, q-values bound the false discoveries.
+
+Coverage is summed exactly over all outcomes of two binomials. p-values of subsets of one size are tails of the hypergeometric
+distribution, SciPy's here, also far out, where normal tails are wrong by orders of magnitude; those over a range of sizes
+are compared with masks drawn anew. q-values are SciPy's, from counts never smaller. Where masks are shuffled against
+outcomes p-values must not be smaller than they may be by chance.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import infl
+from infl.records import Estimate, InputError, Outcomes
+from infl.scores.contrasts import sum_pairs
+from infl.scores.evidence import PValueCounts, p_values
+from infl.scores.spread import measure_spread
+from infl.training.subsets import Design, draw_masks
+
+
+def counted_estimate(n_in, n_out, right_in, right_out):
+    """Of example 0: so many models with it and without it, so many of them right; all of one size."""
+    n_models, n = n_in + n_out, 10
+    is_in = np.arange(n_models) < n_in
+    size = round(n * n_in / n_models)
+    others = np.random.RandomState(0).rand(n_models, n - 1).argsort(axis=1) < (size - is_in)[:, None]
+    right = np.r_[np.arange(n_in) < right_in, np.arange(n_out) < right_out][:, None]
+    return infl.influence(Outcomes(np.c_[is_in, others], np.c_[is_in, others, right]))
+
+
+def p_of(estimate):
+    assert estimate.p is not None
+    return estimate.p
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(70, 30), (50, 50), (350, 150)])
+def test_intervals_cover_over_all_outcomes_of_two_binomials(n_in, n_out):
+    """Near 0 and 1 too, where the plain interval has no width: Agresti & Caffo report at least 0.93 nearly everywhere."""
+    a, b = np.arange(n_in + 1)[:, None], np.arange(n_out + 1)[None, :]
+    plus = [(k + 1) / (n + 2) for k, n in ((a, n_in), (b, n_out))]
+    se = np.sqrt(sum(p * (1 - p) / (n + 2) for p, n in zip(plus, (n_in, n_out), strict=True)))
+    low, high = infl.interval(
+        Estimate(a / n_in - b / n_out, se, a, b, "held-out", "correct", center=plus[0] - plus[1]), level=0.95
+    )
+    coverages = []
+    for p_in, p_out in itertools.product((0.001, 0.02, 0.1, 0.3, 0.5, 0.8, 0.97, 0.999), repeat=2):
+        chance = stats.binom.pmf(a, n_in, p_in) * stats.binom.pmf(b, n_out, p_out)
+        coverages.append((chance * ((low <= p_in - p_out) & (p_in - p_out <= high))).sum())
+    assert min(coverages) > 0.93
+    assert 0.945 < np.mean(coverages) < 0.99
+
+
+def test_an_interval_where_all_outcomes_of_both_sides_agree_has_a_width():
+    estimate = counted_estimate(70, 30, 70, 0)
+    low, high = infl.interval(estimate)
+    assert estimate.value[0, 0] == 1.0
+    assert 0 < estimate.se[0, 0] < 0.05
+    assert 0.88 < low[0, 0] < 0.95
+    assert high[0, 0] == 1.0
+
+
+def test_intervals_of_margins_are_value_and_error():
+    masks = draw_masks(Design("uniform", 0.6), range(40), n_train=10, seed=0)
+    margin = np.random.RandomState(0).randn(40, 15)
+    estimate = infl.influence(Outcomes(masks, margin=margin), outcome="margin")
+    low, high = infl.interval(estimate, level=0.8)
+    np.testing.assert_allclose(high - estimate.value, stats.norm.ppf(0.9) * estimate.se)
+    np.testing.assert_allclose(estimate.value - low, stats.norm.ppf(0.9) * estimate.se)
+    np.testing.assert_allclose(p_of(estimate), 2 * stats.norm.sf(np.abs(estimate.value / estimate.se)))
+
+
+@pytest.mark.parametrize("right", [505, 480, 300, 40, 5])
+def test_p_values_at_one_size_are_hypergeometric_tails(right):
+    """Within 12% down to 1e-4, twice as large at most to 1e-7, and never under 85% of them as far as 1e-200."""
+    n_models, n_in = 512, 358
+    overlaps = np.arange(max(0, right + n_in - n_models), min(right, n_in) + 1)
+    null = stats.hypergeom(n_models, right, n_in)
+    exact = np.minimum(2 * np.minimum(null.sf(overlaps - 1), null.cdf(overlaps)), 1)
+    outcome = (np.arange(n_models) < right)[:, None]
+    spread = measure_spread(outcome, np.full(n_models, n_in / n_models))
+    value = overlaps / n_in - (right - overlaps) / (n_models - n_in)
+    z = value / np.sqrt(spread.variance() * (1 / n_in + 1 / (n_models - n_in)))
+    p = p_values(z[:, None], spread)[:, 0]
+    assert (p[exact > 1e-7] < 2 * exact[exact > 1e-7]).all()
+    body = (exact > 1e-4) & (exact < 0.5)
+    np.testing.assert_allclose(p[body], exact[body], rtol=0.12)
+    assert (p[exact > 1e-200] > 0.85 * exact[exact > 1e-200]).all()
+    if right == 505:  # what a normal tail says of all seven wrong models being without the source
+        assert 2 * stats.norm.sf(np.abs(z[-1])) < 0.2 * exact[-1]
+
+
+def test_p_values_over_a_range_of_sizes_are_those_of_masks_drawn_anew():
+    """A skewed outcome that hangs on the size: 200,000 columns of inclusion drawn at random, share by share of their tail."""
+    rng = np.random.RandomState(0)
+    shares = rng.uniform(0.5, 0.95, 300)
+    outcome = rng.rand(300) < 0.8 + 0.2 * shares
+    members = rng.rand(300, 200_000) < shares[:, None]
+    inside, outside = (1 - shares)[:, None] * members, shares[:, None] * ~members
+    value = (inside * outcome[:, None]).sum(0) / inside.sum(0) - (outside * outcome[:, None]).sum(0) / outside.sum(0)
+    effective = [w.sum(0) ** 2 / (w * w).sum(0) for w in (inside, outside)]
+    spread = measure_spread(outcome[:, None], shares)
+    z = value / np.sqrt(spread.variance() * (1 / effective[0] + 1 / effective[1]))
+    p = p_values(z[:, None], spread)[:, 0]
+    for level in (0.2, 0.05, 0.01, 0.001):
+        share, error = (p <= level).mean(), np.sqrt(level / len(p))
+        assert 0.8 * level - 4 * error < share < 1.05 * level + 4 * error
+
+
+def test_the_estimate_carries_the_p_value_of_its_counts():
+    estimate = counted_estimate(70, 30, 66, 20)
+    null = stats.hypergeom(100, 86, 70)
+    assert p_of(estimate)[0, 0] == pytest.approx(2 * null.sf(65), rel=0.1)
+
+
+def test_where_all_outcomes_are_equal_there_is_no_evidence():
+    rng = np.random.RandomState(0)
+    masks = rng.rand(30, 5) < 0.5
+    for level in (False, True):
+        estimate = infl.influence(Outcomes(masks, np.full((30, 8), level)))
+        np.testing.assert_allclose(estimate.value, 0.0, atol=1e-6)
+        np.testing.assert_array_equal(p_of(estimate), 1.0)
+        assert (estimate.se > 0).all()
+
+
+def test_an_example_that_is_always_in_or_never_has_no_p_value():
+    masks = np.random.RandomState(0).rand(30, 5) < 0.5
+    masks[:, 3], masks[:, 4] = True, False
+    for estimate in (
+        infl.memorization(Outcomes(masks, masks)),
+        infl.influence(Outcomes(masks, np.c_[masks, masks[:, :2]])),
+    ):
+        assert np.isnan(p_of(estimate)[3:]).all()
+        assert np.isfinite(p_of(estimate)[:3]).all()
+
+
+@pytest.mark.parametrize("reading", ["held-out", "left-out"])
+def test_shuffled_masks_make_no_small_p_values(reading):
+    """Outcomes of very different rates, one run's masks against another's outcomes: at most as many as chance makes."""
+    rng = np.random.RandomState(1)
+    masks = draw_masks(Design("uniform", 0.7), range(300), n_train=60, seed=0)
+    rates = np.r_[np.full(100, 0.99), np.full(100, 0.9), rng.uniform(0.02, 0.8, 160)]
+    outcomes = Outcomes(masks, rng.rand(300, 360) < rates)
+    p = p_of(infl.influence(outcomes, reading=reading))
+    p = p[np.isfinite(p)]
+    for level in (0.1, 0.01, 0.001):
+        assert (p <= level).mean() < 1.1 * level + 4 * np.sqrt(level / len(p))
+
+
+def test_q_values_are_those_of_scipy_over_what_has_a_p_value():
+    rng = np.random.RandomState(0)
+    p = np.r_[rng.rand(300), rng.rand(40) * 1e-4].reshape(20, 17)
+    p[3, 4] = p[0, 0] = np.nan
+    q = infl.q_values(p)
+    assert np.isnan(q[[3, 0], [4, 0]]).all()
+    known = np.isfinite(p)
+    np.testing.assert_array_equal(q[known], stats.false_discovery_control(p[known]))
+    assert np.isnan(infl.q_values(np.full(3, np.nan))).all()
+
+
+def test_counted_q_values_are_those_of_all_and_never_below():
+    rng = np.random.RandomState(0)
+    p = np.concatenate([rng.rand(20_000), 10.0 ** -rng.uniform(2, 290, 300), [0.0, 1.0, 1.0, np.nan]])
+    counts = PValueCounts.of([p[:77], p[77:9000]]) + PValueCounts.of([p[9000:]])
+    assert counts.total == len(p) - 1
+    known = np.isfinite(p)
+    exact, q = stats.false_discovery_control(p[known]), counts.q_values(p)
+    assert np.isnan(q[~known]).all()
+    positive = p[known] > 0
+    ratio = q[known][positive] / exact[positive]
+    assert ratio.min() >= 1 - 1e-9
+    assert ratio.max() < 1.0012
+    cut = counts.largest_p(0.05)
+    np.testing.assert_array_equal(p[known] <= cut * (1 + 1e-9), q[known] <= 0.05)
+    assert PValueCounts.of([np.array([0.5, 0.9])]).largest_p(0.05) == 0.0
+
+
+def test_discoveries_are_false_no_more_often_than_said():
+    """50 matrices with 8% planted effects, q <= 0.1: the share of false ones, averaged, is at most 0.1 (92% are null)."""
+    rng = np.random.RandomState(2)
+    false, power = [], []
+    for run in range(50):
+        masks = draw_masks(Design("balanced", 0.7), range(200), n_train=40, seed=run)
+        planted = rng.rand(40, 50) < 0.08
+        effect = np.where(planted, 0.35, 0.0)
+        correct = rng.rand(200, 50) < 0.3 + (masks - 0.7) @ effect
+        outcomes = Outcomes(masks, np.c_[masks, correct], strata=np.arange(200) // 10)
+        found = infl.q_values(p_of(infl.influence(outcomes))) <= 0.1
+        false.append((found & ~planted).sum() / max(found.sum(), 1))
+        power.append((found & planted).sum() / planted.sum())
+    assert np.mean(false) < 0.1 + 3 * np.std(false) / np.sqrt(50)
+    assert np.mean(power) > 0.5
+
+
+def test_p_values_add_up_over_parts_of_a_run():
+    masks = draw_masks(Design("uniform", (0.5, 0.9)), range(90), n_train=12, seed=0)
+    outcomes = Outcomes(masks, np.random.RandomState(0).rand(90, 20) < 0.8)
+    arguments = {"sources": np.arange(12), "columns": slice(12, 20), "reading": "held-out", "outcome": "correct"}
+    parts = [
+        sum_pairs(Outcomes(masks[rows], outcomes.of("correct")[rows] > 0), **arguments)
+        for rows in (slice(0, 31), slice(31, 90))
+    ]
+    merged = (parts[0] + parts[1]).estimate(reading="held-out", outcome="correct")
+    np.testing.assert_allclose(p_of(merged), p_of(infl.influence(outcomes)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 1.5])
+def test_a_level_outside_its_range_is_named(level):
+    with pytest.raises(InputError, match="level"):
+        infl.interval(counted_estimate(5, 5, 3, 3), level=level)
