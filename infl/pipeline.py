@@ -1,60 +1,31 @@
 """The stages in order: data -> training -> store -> scores -> untraining. The only module that knows the order.
 
 `train` fills a run folder, `predict` and `verify` ask it about forget sets, `plan` says beforehand what a run costs. Each can
-be killed and called again: what is on disk is never trained twice.
+be killed and called again: what is on disk is never trained twice. `infl.opening` finds or makes the run to train in, and
+`infl.jobs` trains the models that it lacks.
 """
 
 from __future__ import annotations
 
-import atexit
-import datetime
 import math
-import operator
-import platform
-import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-import infl
-from infl.engines.local import run_blocks
-from infl.records import (
-    Array,
-    Dataset,
-    Effects,
-    ForgetSet,
-    Groups,
-    InputError,
-    Outcomes,
-    OutcomeSource,
-    Thresholds,
-    Verdict,
-)
+from infl.jobs import missing_jobs, train_jobs
+from infl.opening import DEFAULT_DESIGN, open_for_training
+from infl.records import Array, Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
 from infl.report.progress import track
 from infl.scores.planning import models_for_standard_error
-from infl.store import (
-    Run,
-    StoredOutcomes,
-    bytes_per_model,
-    check_new,
-    create_run,
-    name_of_cover,
-    name_of_leave_out,
-    open_run,
-    starts_of,
-)
-from infl.surrogate import fit_surrogate
+from infl.store import Run, StoredOutcomes, bytes_per_model, name_of_cover, name_of_leave_out, open_run
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout, model_keys
-from infl.training.grouping import groups_of_sets, make_groups
+from infl.training.grouping import groups_of_sets
 from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
 from infl.untraining.forget_sets import by_name, make_forget_sets
@@ -63,7 +34,6 @@ from infl.untraining.verification import is_clear, looks_at, measure_effects
 
 ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
 
-DEFAULT_DESIGN = Design("grouped", (0.7, 0.97))
 MOST_OUTCOMES_HELD = 1 << 26  # 200 MB
 
 
@@ -105,12 +75,12 @@ def train(
         raise InputError(f"expected at least 1 model and 0 references, got {n_models} and {n_references}")
     if models_per_covered_set < 1:
         raise InputError(f"models for each covered set: expected at least 1, got {models_per_covered_set}")
-    opened, dataset, algorithm, design = _open_for_training(run, dataset, algorithm, design, seed, groups)
+    opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
     seed = int(opened.manifest["seed"])
     parts = design.parts(n_models) | {"full": (Design("full"), n_references)}
     if cover:
         parts |= _covering_part(opened, cover, design, models_per_covered_set)
-    jobs = [job for name, (_, n_wanted) in parts.items() for job in _missing_jobs(opened, name, range(n_wanted))]
+    jobs = [job for name, (_, n_wanted) in parts.items() for job in missing_jobs(opened, name, range(n_wanted))]
     if not jobs:
         return opened
 
@@ -120,7 +90,7 @@ def train(
         return draw_masks(parts[collection][0], models, n_train=dataset.n_train, seed=seed + own)
 
     ensemble = Ensemble(algorithm, dataset, layout)
-    _train_jobs(opened, ensemble, jobs, masks_of, seed, description="training", quiet=quiet)
+    train_jobs(opened, ensemble, jobs, masks_of, seed, description="training", quiet=quiet)
     return opened
 
 
@@ -252,7 +222,7 @@ def verify_effects(
     looks, thresholds = looks_at(n_models, stop=stop, first=first), thresholds or Thresholds()
     opened = _opened(run)
     sets = _forget_sets(opened, forget_sets)
-    opened, dataset, algorithm, _ = _open_for_training(opened.folder, None, algorithm, None, None)
+    opened, dataset, algorithm, _ = open_for_training(opened.folder, None, algorithm, None, None)
     seed = int(opened.manifest["seed"])
     names = {name_of_leave_out(s.ids): s for s in sets}
 
@@ -266,11 +236,11 @@ def verify_effects(
         if not undecided:
             break
         # All that this look needs in one go, so that only the last of its blocks may be short.
-        jobs = [job for name in ("full", *undecided) for job in _missing_jobs(opened, name, range(n_seeds))]
+        jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
         if jobs:
             ensemble = ensemble or Ensemble(algorithm, dataset, layout)
             description = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
-            _train_jobs(opened, ensemble, jobs, masks_of, seed, description=description, quiet=quiet)
+            train_jobs(opened, ensemble, jobs, masks_of, seed, description=description, quiet=quiet)
         if n_seeds == n_models:  # no model is left to save
             break
         for name in list(undecided):
@@ -370,42 +340,6 @@ def plan(
     )
 
 
-Job = tuple[str, int]  # collection, model id
-
-
-def _train_jobs(
-    run: Run, ensemble: Ensemble, jobs: list[Job], masks_of: Any, seed: int, *, description: str, quiet: bool
-) -> None:
-    session = _session(ensemble, jobs)
-    run.record_session(session)
-    blocks = [jobs[start : start + ensemble.block_size] for start in range(0, len(jobs), ensemble.block_size)]
-    with track(len(jobs), description, quiet=quiet) as progress:
-        prepared = ((block, _prepare(block, masks_of, seed)) for block in blocks)
-        for (block, (_, masks)), outcome, seconds in run_blocks(
-            prepared, start=lambda item: ensemble.start(*item[1]), finish=ensemble.finish
-        ):
-            for collection, rows in _by_collection(block).items():
-                models = [block[row][1] for row in rows]
-                outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
-                share = seconds * len(rows) / len(block)
-                run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
-            progress.advance(len(block))
-    run.record_timings(session["devices"])
-
-
-def _prepare(block: list[Job], masks_of: Any, seed: int) -> tuple[jax.Array, Array]:
-    parts = _by_collection(block)
-    masks = np.concatenate([masks_of(name, [block[row][1] for row in rows]) for name, rows in parts.items()])
-    keys = [_keys(seed, name, [block[row][1] for row in rows]) for name, rows in parts.items()]
-    return jax.numpy.concatenate(keys), masks
-
-
-def _keys(seed: int, collection: str, models: list[int]) -> jax.Array:
-    starts = starts_of(collection, models)
-    stream = collection if starts is None else "reference"
-    return model_keys(seed, stream, np.array(models if starts is None else starts))
-
-
 def _covering_part(run: Run, cover: ForgetSets, design: Design, n_per_set: int) -> dict[str, tuple[Design, int]]:
     # Sorted as their name is: in which order they are given changes no mask.
     sets = {s.name: s.ids for s in sorted(_forget_sets(run, cover), key=lambda s: s.name)}
@@ -413,96 +347,6 @@ def _covering_part(run: Run, cover: ForgetSets, design: Design, n_per_set: int) 
     run.write_groups(name, groups)
     covering = Design("grouped", (min(design.range[0], 0.7), 0.99), groups=groups)
     return {name: (covering, n_per_set * len(sets))}
-
-
-def _by_collection(block: list[Job]) -> dict[str, list[int]]:
-    parts: dict[str, list[int]] = {}
-    for row, (collection, _) in enumerate(block):
-        parts.setdefault(collection, []).append(row)
-    return parts
-
-
-def _missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
-    complete = set(run.complete(collection))
-    return [(collection, model) for model in models if model not in complete]
-
-
-def _open_for_training(
-    run: str | Path | None,
-    dataset: Dataset | None,
-    algorithm: Algorithm | None,
-    design: Design | None,
-    seed: int | None,
-    groups: Groups | None = None,
-) -> tuple[Run, Dataset, Algorithm, Design]:
-    if run is None:
-        run = _temporary_folder()
-    exists = (Path(run) / "run.json").exists()
-    if exists:
-        old = open_run(run)
-        dataset = dataset or old.dataset()
-        algorithm = algorithm or Algorithm.from_description(old.manifest["algorithm"])
-        own = Design.from_description(old.manifest["design"], _groups_of(old))
-        design = _with_groups_of(design or own, own)
-        seed = int(old.manifest["seed"]) if seed is None else seed
-    if dataset is None:
-        raise InputError(f"{run} is not a run yet: name the data set to train on")
-    algorithm, design, seed = algorithm or Algorithm(), design or DEFAULT_DESIGN, operator.index(seed or 0)
-    if groups is not None and design.kind != "grouped":
-        raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")
-    if not exists and design.kind == "grouped" and design.groups is None:
-        check_new(run)
-        found = make_groups(dataset, algorithm, seed=seed, support=_support(dataset), known=groups)
-        design = replace(design, groups=found)
-    elif groups is not None and design.groups is not None and not _holds(design.groups, groups):
-        raise InputError(
-            f"run folder {run} was made with other groups: continue it without naming any, or choose another folder"
-            if exists
-            else "the design has groups of its own, and those given beside it are not among them: give them in one place"
-        )
-    if not exists:  # a run is asked by create_run whether all of this is as it was made
-        draw_masks(design, [0], n_train=dataset.n_train, seed=seed)
-    settings = {
-        "algorithm": algorithm.describe(),
-        "design": design.describe(),
-        "seed": seed,
-        "infl": infl.__version__,
-        "versions": _versions(),
-    }
-    return create_run(run, dataset, settings, design.groups), dataset, algorithm, design
-
-
-def _support(dataset: Dataset) -> Array:
-    """How well the rest of D supports each example: its margin in a closed-form fit without it."""
-    surrogate = fit_surrogate(dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes)
-    return surrogate.margins(np.array([], int))
-
-
-def _groups_of(run: Run) -> Groups | None:
-    return run.groups("grouped") if run.manifest["design"]["kind"] == "grouped" else None
-
-
-def _with_groups_of(design: Design, own: Design) -> Design:
-    """A grouped design without groups means those that the run has."""
-    if design.kind != "grouped" or design.groups is not None:
-        return design
-    return replace(design, groups=own.groups)
-
-
-def _holds(all_groups: Groups | None, some: Groups) -> bool:
-    if all_groups is None or all_groups.tables.shape[1] != some.tables.shape[1]:
-        return False
-    tables = dict(zip(all_groups.names, all_groups.tables, strict=True))
-    return all(
-        name in tables and np.array_equal(tables[name], table)
-        for name, table in zip(some.names, some.tables, strict=True)
-    )
-
-
-def _temporary_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="infl-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _opened(run: Run | str | Path) -> Run:
@@ -520,23 +364,3 @@ def _forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
     if not isinstance(given, Mapping):
         given = by_name(given)
     return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])
-
-
-def _versions() -> dict[str, str]:
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
-
-
-def _session(ensemble: Ensemble, jobs: list[Job]) -> dict[str, Any]:
-    wanted: dict[str, int] = {}
-    for collection, model in jobs:
-        wanted[collection] = max(wanted.get(collection, 0), model + 1)
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "infl": infl.__version__,
-        "versions": _versions(),
-        "devices": [f"{device.platform}:{device.device_kind}" for device in ensemble.devices],
-        "block_size": ensemble.block_size,
-        "mode": ensemble.mode,
-        "wanted": wanted,
-    }

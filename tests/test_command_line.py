@@ -711,7 +711,7 @@ def test_a_folder_that_is_no_run_or_damaged_is_refused(
 def test_training_into_a_folder_of_other_things_leaves_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("models are trained first"))
+    monkeypatch.setattr("infl.opening.make_groups", lambda *_, **__: pytest.fail("models are trained first"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "data.npz").write_text("precious")
     assert main(["train", *DATA, "--run", str(tmp_path / "mine")]) == 2

@@ -30,6 +30,9 @@ MAY_IMPORT = {
     "untraining": {"records", "scores", "surrogate"},
     "report": {"records"},
     "engines": {"records"},
+    "provenance": {ROOT},  # whose version it names
+    "opening": {"records", "provenance", "store", "surrogate", "training"},
+    "jobs": {"records", "provenance", "store", "training", "engines", "report"},
     "pipeline": EVERYTHING,
     # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
     # `pipeline` they reach through the package alone, but for the name of a type.
@@ -96,6 +99,7 @@ def test_every_layer_has_its_rule() -> None:
         ("untraining", "from infl.scores.contrasts import Sums\nfrom infl.store import Run", ["infl.store"]),
         ("engines", "try:\n    from infl.training import ensemble\nexcept ImportError: ...", ["infl.training"]),
         ("scores", "import optax, numpy", ["optax"]),
+        ("jobs", "from infl.pipeline import train", ["infl.pipeline"]),
         ("pipeline", "from flax import nnx", ["flax"]),
         ("__main__", "from infl.scores.influence import influence", ["infl.scores.influence"]),
         ("training", "import optax\nfrom flax import nnx\nfrom infl.records import Array", []),

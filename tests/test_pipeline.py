@@ -190,7 +190,7 @@ def test_the_seed_is_in_the_manifest_and_decides_even_in_a_temporary_folder(once
 
 
 def test_a_temporary_folder_is_gone_at_exit() -> None:
-    code = "from infl.pipeline import _temporary_folder as make; f = make(); (f / 'x').touch(); print(f, f.exists())"
+    code = "from infl.opening import _temporary_folder as make; f = make(); (f / 'x').touch(); print(f, f.exists())"
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", code],
         env={**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])},
@@ -235,7 +235,7 @@ def grouped_copy(grouped: Run, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def groups_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
+    monkeypatch.setattr("infl.opening.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
 
 
 def test_half_of_the_models_leave_out_groups_and_half_are_uniform(grouped: Run, small_digits: Dataset) -> None:
@@ -285,7 +285,7 @@ def test_an_extended_grouped_run_keeps_its_groups_and_equals_one_trained_at_once
 ) -> None:
     """The groups of the shorter run were found by other means than those there are now: they are kept all the same."""
     with monkeypatch.context() as patch:
-        patch.setattr("infl.pipeline.make_groups", lambda *_, **__: grouped.groups("grouped"))
+        patch.setattr("infl.opening.make_groups", lambda *_, **__: grouped.groups("grouped"))
         train(small_digits, tmp_path / "run", 12, n_references=2, design=None)
     for named in (None, USERS):
         extended = train(None, tmp_path / "run", 20 if named is None else 31, n_references=2, groups=named)
@@ -326,7 +326,7 @@ def test_a_run_killed_before_its_first_model_keeps_its_groups(
         with pytest.raises(Killed):
             train(small_digits, tmp_path / "run", 4, n_references=0, design=None)
     found = open_run(tmp_path / "run").groups("grouped")
-    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
+    monkeypatch.setattr("infl.opening.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
     run = train(small_digits, tmp_path / "run", 4, n_references=0)
     masks = draw_masks(Design("grouped", (0.7, 0.97), groups=found), range(2), n_train=60, seed=0)
     np.testing.assert_array_equal(arrays(run, "grouped")["masks"], masks)
@@ -729,7 +729,7 @@ def test_a_plan_of_a_grouped_run_counts_on_its_uniform_models_alone(
     """Scores rest on no others: at a mean fraction of 0.835, 0.25 / (0.137775 * 0.0049) = 370.3 of them."""
     monkeypatch.setattr("infl.pipeline.Ensemble", TimedEnsemble)
     monkeypatch.setattr("infl.pipeline.time.perf_counter", lambda: TimedEnsemble.now)
-    monkeypatch.setattr("infl.pipeline.make_groups", lambda *_, **__: pytest.fail("groups are found"))
+    monkeypatch.setattr("infl.opening.make_groups", lambda *_, **__: pytest.fail("groups are found"))
     planned = infl.plan(small_digits, standard_error=0.07)
     assert (planned.n_models, planned.fraction) == (2 * 371, pytest.approx(0.835))
     assert planned.standard_error == pytest.approx((0.25 / (0.137775 * 371)) ** 0.5)
