@@ -1,4 +1,4 @@
-"""Command line: parse, call a command, turn a user's mistake into one line and an exit status."""
+"""Command line: parse, check the outputs, call a command, turn a user's mistake into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from infl.commands import Demo, Forget, Inspect, Plan, Plant, Predict, Scores, Train, Verify
+from infl.commands.outputs import check_outputs
 
 _DESCRIPTION = (
     "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     from infl.records import InputError
 
     try:
+        check_outputs(command)
         command()
     except (InputError, OSError) as error:
         print(f"infl {type(command).__name__.lower()}: {error}", file=sys.stderr)

@@ -4,7 +4,8 @@ Heavy imports wait until a command runs, so that help and a mistyped option answ
 
 - `runs`     demo, train, scores, predict, verify, plan, inspect;
 - `sets`     forget, plant: they make forget sets;
-- `options`  what several of them take.
+- `options`  what several of them take;
+- `outputs`  what they write, checked before they run.
 """
 
 from infl.commands.runs import Demo as Demo

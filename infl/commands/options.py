@@ -139,20 +139,6 @@ class Judging:
         return Thresholds(self.self_threshold, self.cross_threshold, self.least_effect, self.probability, self.cross)
 
 
-def check_place(path: Path | None) -> None:
-    """Refuse, before work goes into it, a file that could not be written.
-
-    Raises:
-        InputError: where the path has no folder, or is one.
-    """
-    from infl.records import InputError
-
-    if path is not None and not path.parent.is_dir():
-        raise InputError(f"{path}: cannot be written: No such file or directory")
-    if path is not None and path.is_dir():
-        raise InputError(f"{path}: cannot be written: Is a directory")
-
-
 def words(data: Data) -> str:
     """The data set as it was named on the command line."""
     drawn = (

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from infl.commands.options import File, Judging, Training, Whole, check_place
+from infl.commands.options import File, Judging, Training, Whole
+from infl.commands.outputs import Output, RunFolder
 from infl.printing import duration, say, show_run, show_scores, show_verdicts
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 class Demo:
     """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures in the run folder."""
 
-    run: Path = Path("runs/demo")
+    run: RunFolder = Path("runs/demo")
     """Folder of the run; continued where it exists."""
     models: int = 1000
     """Models trained on random subsets."""
     verify_models: int = 64
     """Models retrained without each forget set."""
-    json: File = None
+    json: Output = None
     """Write the verdicts here too."""
 
     def __call__(self) -> None:
@@ -57,7 +58,7 @@ class Demo:
 class Train(Training):
     """Train models on random subsets, and reference models on all of D. Continues or extends a run that exists."""
 
-    run: Path
+    run: RunFolder
     """Folder of the run."""
     models: int = 1000
     """Models of random subsets that the run shall hold."""
@@ -73,7 +74,7 @@ class Train(Training):
     """Models for each of those sets."""
     seed: Whole = None
     """Everything random follows from it (default: 0)."""
-    json: File = None
+    json: Output = None
     """Write what the run holds here."""
 
     def __call__(self) -> None:
@@ -115,9 +116,9 @@ class Scores:
     """Folder of the run."""
     top: int = 10
     """Examples and pairs to list."""
-    json: File = None
+    json: Output = None
     """Write the listed examples and pairs here."""
-    arrays: File = None
+    arrays: Output = None
     """Write all scores here as .npz, for runs whose matrix fits in memory."""
 
     def __call__(self) -> None:
@@ -146,16 +147,14 @@ class _Asking(Judging):
     """Folder of the run."""
     forget: Path
     """JSON file `{"name": [training ids], ...}`."""
-    json: File = None
+    json: Output = None
     """Write the verdicts here."""
-    effects: File = None
+    effects: Output = None
     """Write the effect on every example here as .npz."""
 
     def opened(self) -> tuple[Run, list[ForgetSet]]:
         import infl
 
-        check_place(self.json)
-        check_place(self.effects)
         run = infl.open_run(self.run)
         return run, infl.forget_sets.read_forget_sets(self.forget, n_train=run.manifest["dataset"]["n_train"])
 
@@ -210,7 +209,7 @@ class Plan(Training):
     """Plan for this many models instead."""
     references: int = 64
     """Models of all of D."""
-    json: File = None
+    json: Output = None
     """Write the plan here."""
 
     def __call__(self) -> None:
@@ -248,7 +247,7 @@ class Inspect:
 
     run: Path
     """Folder of the run."""
-    json: File = None
+    json: Output = None
     """Write it here too."""
 
     def __call__(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from infl.commands.options import Data, File, Name, Real, Whole, quoted, words
+from infl.commands.outputs import ForgetFile, NewFile
 from infl.printing import say
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class _ForgetKind:
 class Forget(Data, _ForgetKind):
     """Write a forget set of some kind, of a data set or of a run's, into a forget file."""
 
-    out: Path
+    out: ForgetFile
     """Forget file to write; a set is added to one that exists."""
     run: File = None
     """Take the data of this run; the memorized kinds need one."""
@@ -168,9 +169,9 @@ class _PlantKind:
 class Plant(Data, _PlantKind):
     """Write a data set with something planted in it, and the set of the examples that carry it into a forget file."""
 
-    out: Path
+    out: NewFile
     """Data set to write, an .npz that does not exist yet."""
-    forget: Path
+    forget: ForgetFile
     """Forget file to write; a set is added to one that exists, whose examples are left alone (rare: a new file)."""
     size: Whole = None
     """Examples to flip or poison, copies to add, examples of the rare population that stay."""
