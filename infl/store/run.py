@@ -18,8 +18,8 @@ from infl.store.journal import append_line, read_journal
 from infl.store.rows import StoredOutcomes, write_rows
 
 FORMAT = 2  # 1 had margins against all other classes together
-# Entries of the manifest that say how a run was made and do not bind how it goes on.
 N_STARTS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
+# Entries of the manifest that say how a run was made and do not bind how it goes on.
 NOT_BINDING = ("dataset.source", "design.period", "infl", "versions", "devices", "timings")
 
 
