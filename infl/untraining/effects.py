@@ -29,6 +29,7 @@ from infl.untraining.additive import predict_additive
 from infl.untraining.errors import N_FOLDS, ErrorModel, Misfit, fit_errors
 from infl.untraining.evidence import gather_evidence, parts
 from infl.untraining.probability import MarginLaw, level_probability, margin_law
+from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Response, fit_response
 from infl.untraining.similarity import Similarity, fit_similarity
 from infl.untraining.support import Support, chosen, prepare_support
@@ -187,10 +188,9 @@ class ResponsePredictor:
         )
 
     def _covariance(self, effect: Array, se: Array, ids: Array, unexplained: float) -> Array:
-        n_train, size = self.support.n_train, len(ids)
-        weights = np.ones(len(effect))
-        weights[n_train:] = n_train / max(len(effect) - n_train, 1)
-        weights[ids] = 0.0
+        size, inside = len(ids), np.zeros(len(effect), bool)
+        inside[ids] = True
+        weights = cross_weights(inside, self.support.n_train)
         # However well all agree, so many models cannot show what fewer than one in all of them would.
         least = np.array([1.0, weights.max(initial=0) / size]) / self.n_models
         own = (se[ids] ** 2).sum() / size**2 + unexplained * self.errors.self_common

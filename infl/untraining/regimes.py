@@ -43,7 +43,7 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     size = len(effects.forget_set)
     inside = np.zeros(len(effects.effect), bool)
     inside[list(effects.forget_set.ids)] = True
-    weights = _cross_weights(inside, effects.n_train, size)
+    weights = cross_weights(inside, effects.n_train) / size
     values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
     if effects.covariance is not None:
         covariance = effects.covariance.copy()
@@ -106,6 +106,14 @@ def regime_probabilities(values: Array, covariance: Array, thresholds: Threshold
     }
 
 
+def cross_weights(inside: Array, n_train: int) -> Array:
+    """What each effect counts for in |S| cross(S), [n+m]; inside: [n+m] bool, which columns are members of S."""
+    n_held_out = len(inside) - n_train
+    weights = np.ones(len(inside))
+    weights[n_train:] = n_train / n_held_out if n_held_out else 0.0
+    return np.where(inside, 0.0, weights)
+
+
 def _replicated(effects: Effects, inside: Array, weights: Array) -> Array:
     """Covariance of (self, cross) by the scatter of the replicates, [2, 2]."""
     by_replicate = np.stack([effects.replicates[:, inside].mean(axis=1), effects.replicates @ weights])
@@ -132,13 +140,6 @@ def _posterior_sum(effects: Effects, weights: Array, cross: float, least_effect:
     shared = max(float(effects.covariance[1, 1]) - float(weights**2 @ deviation**2), 0.0)
     share = min(1.0, value / max(abs(cross), 1e-9))
     return Quantity(value, float(np.sqrt(independent + shared * share**2)))
-
-
-def _cross_weights(inside: Array, n_train: int, size: int) -> Array:
-    n_held_out = len(inside) - n_train
-    weights = np.ones(len(inside))
-    weights[n_train:] = n_train / n_held_out if n_held_out else 0.0
-    return np.where(inside, 0.0, weights) / size
 
 
 def _covariance(by_replicate: Array) -> Array:
