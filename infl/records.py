@@ -89,6 +89,12 @@ class Dataset:
         return digest.hexdigest()
 
 
+def flat_pixels(x: Array) -> Array:
+    """Pixels [k, ...] as infl trains on them, float32 and uint8 divided by 255, one row per example: [k, d]."""
+    flat = x.reshape(len(x), -1).astype(np.float32)
+    return flat / 255 if x.dtype == np.uint8 else flat
+
+
 @dataclass(frozen=True, eq=False)
 class Groups:
     """Examples of D that belong together, at several resolutions: classes, clusters, users, documents.

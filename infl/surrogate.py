@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from infl.records import Array, InputError
+from infl.records import Array, InputError, flat_pixels
 
 MOST_EXACT = 4096
 N_LANDMARKS = 1024
@@ -163,8 +163,7 @@ def tangent_kernel(x: Array, z: Array) -> Array:
 
 
 def _with_constant(x: Array) -> Array:
-    flat = x.reshape(len(x), -1).astype(np.float32)
-    flat = flat / 255 if x.dtype == np.uint8 else flat
+    flat = flat_pixels(x)
     return np.concatenate([flat, np.ones((len(flat), 1), np.float32)], axis=1)
 
 

@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from infl.records import Array
+from infl.records import Array, flat_pixels
 from infl.surrogate import Surrogate, fit_surrogate
 
 RIDGES = (0.05, 0.3)
@@ -131,11 +131,9 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, ba
         >>> support.covariates(masks, margins, columns)[:, :, 2].mean(axis=1).round(1)  # near copies in their class
         array([-2.3, -6.9], dtype=float32)
     """
-    pixels = x.reshape(len(x), -1).astype(np.float32)
-    pixels = pixels / 255 if x.dtype == np.uint8 else pixels
     first = fit_surrogate(x, labels, n_train=n_train, n_classes=n_classes, ridge=RIDGES[0])
     surrogates = (first, *(first.with_ridge(ridge) for ridge in RIDGES[1:]))
-    support = Support(pixels, np.asarray(labels), n_train, 1.0, surrogates)
+    support = Support(flat_pixels(x), np.asarray(labels), n_train, 1.0, surrogates)
     some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
     place = min(NEIGHBOUR, n_train - 1) - 1
     tenth = np.partition(support.distances(some), max(place, 0), axis=1)[:, max(place, 0)]
