@@ -32,7 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from infl.records import Array, Reading
 from infl.scores.contrasts import columns_counted
-from infl.untraining.evidence import Evidence
+from infl.untraining.evidence import Evidence, borderline
 from infl.untraining.probability import MarginLaw, level_probability
 from infl.untraining.response import fit_response
 from infl.untraining.similarity import fit_similarity
@@ -115,11 +115,11 @@ def fit_errors(
     trained[:, : len(of_d)] = masks[:, of_d]
     held_out = np.broadcast_to(columns >= n_train, trained.shape)
     noise = margins[:, columns].var(axis=0, ddof=1)
-    fallen = margins[:, columns].mean(axis=0) - evidence.margins(columns)[subsets]
+    level = margins[:, columns].mean(axis=0)
+    fallen = level - evidence.margins(columns)[subsets]
     excess = (fallen - held.fall) ** 2 - noise * (1 + 1 / len(margins)) - held.variance
     share = np.broadcast_to((~masks).mean(axis=1)[:, None], excess.shape)
-    borderline = 0.1 + np.exp(-((margins[:, columns].mean(axis=0) / 2) ** 2) / 2)
-    weights = np.broadcast_to(borderline, excess.shape)
+    weights = np.broadcast_to(borderline(level), excess.shape)
     expected = np.broadcast_to(noise, excess.shape) + held.variance
     misfit_h, misfit_d = (
         _misfit(excess, share, held.fall, weights, expected, counted) for counted in (held_out, trained)

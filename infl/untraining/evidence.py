@@ -59,6 +59,12 @@ class Evidence:
         weights = 1 / ((~self.masks).mean(axis=1) + NEAR)
         return (weights / weights.mean()).astype(np.float32)
 
+    @cached_property
+    def mean_on_d(self) -> Array:
+        """Mean margin of the models of D, [n+m]."""
+        chunks = (chunk for _, chunk in parts(np.arange(self.n_columns)))
+        return np.concatenate([self.margins(chunk)[self.of_d].mean(axis=0) for chunk in chunks])
+
     def counted(self, columns: Array, reading: Reading, rows: Array | None = None) -> tuple[Array, Array]:
         """Margins, and which models of subsets (of `rows`, [T] bool) say something of which column, [T, columns] each."""
         margins = self.margins(columns)
@@ -107,6 +113,11 @@ def gather_evidence(support: Support, sources: list[OutcomeSource], n_columns: i
         neighbours=np.concatenate([support.neighbours(chunk, N_NEIGHBOURS) for chunk in chunks]),
         partners=_partners(masks, np.concatenate(starts)),
     )
+
+
+def borderline(level: Array) -> Array:
+    """Weights of examples by their mean margin: at the border of being right a small change is an effect."""
+    return 0.1 + np.exp(-((level / 2) ** 2) / 2)
 
 
 def parts(columns: Array) -> Iterator[tuple[slice, Array]]:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from infl.records import Array, Reading
-from infl.untraining.evidence import Evidence, parts
+from infl.untraining.evidence import Evidence, borderline, parts
 from infl.untraining.support import STEPS, SURROGATES
 
 N_FEATURES = 256
@@ -183,12 +183,10 @@ def fit_response(
     """
     positions, anchored = np.array(use, int), reading != "left-out"
     at_d, neighbours = evidence.at_d[columns], evidence.neighbours[columns]
-    anchor = np.zeros(len(columns), np.float32)
-    if anchored:
-        anchor = np.concatenate([evidence.margins(chunk)[evidence.of_d].mean(axis=0) for _, chunk in parts(columns)])
+    anchor = evidence.mean_on_d[columns] if anchored else np.zeros(len(columns), np.float32)
 
     sampled = list(_sample_pairs(evidence, columns, at_d[:, positions], anchor, positions, reading, rows, seed))
-    x, on_d, y, of_start, borderline = (np.concatenate([part[k] for part in sampled]) for k in range(5))
+    x, on_d, y, of_start, weights = (np.concatenate([part[k] for part in sampled]) for k in range(5))
     y = y - of_start * float(of_start @ y) / max(float(of_start @ of_start), 1e-12)
     pooled = fit_pooled(x, on_d, y, anchored=anchored, seed=seed)
     nothing = np.zeros((len(columns), 0))
@@ -210,7 +208,7 @@ def fit_response(
             )
         )
     gram, moment, squares, n_models = (np.concatenate([part[k] for part in sums]).astype(np.float64) for k in range(4))
-    coefficients, covariance, noise = _shrink(gram, moment, squares, n_models, borderline)
+    coefficients, covariance, noise = _shrink(gram, moment, squares, n_models, weights)
     fit = (coefficients.astype(np.float32), covariance.astype(np.float32), noise)
     return Response(columns, pooled, neighbours, anchor, *fit, at_d, positions, own_terms)
 
@@ -255,8 +253,8 @@ def _sample_pairs(
     for part, chunk in parts(columns):
         margins, counted = evidence.counted(chunk, reading, rows)
         mean = (margins * counted).sum(axis=0) / np.maximum(counted.sum(axis=0), 1)
-        borderline = 0.1 + np.exp(-((mean / 2) ** 2) / 2)
-        wanted = share * borderline * evidence.nearness[:, None]
+        weights = borderline(mean)
+        wanted = share * weights * evidence.nearness[:, None]
         models, places = np.nonzero(counted & (random.random_sample(counted.shape) < wanted))
         covariates = evidence.covariates(chunk)[models, places][:, use]
         here = at_d[part][places]
@@ -266,5 +264,5 @@ def _sample_pairs(
             np.concatenate([here, np.zeros_like(here)], axis=1),
             (margins - anchor[part])[models, places],
             evidence.of_starts(margins)[models, places],
-            borderline,
+            weights,
         )
