@@ -75,9 +75,14 @@ class Response:
         pooled, terms = self.terms(covariates, masks, slice(None))
         if self.anchored:  # u_j is part of the level on D and on all of its subsets
             terms[..., 0] = 0.0
-        expected = pooled + np.einsum("tjk,jk->tj", terms, self.coefficients, optimize=True)
+        expected = pooled + self._own(terms, slice(None))
         by_column = np.matmul(terms.transpose(1, 0, 2), self.covariance)  # [columns, subsets, k]
         return expected, np.einsum("jtk,tjk->tj", by_column, terms)
+
+    def fitted(self, covariates: Array, masks: Array, which: slice, of_starts: Array | None = None) -> Array:
+        """Margins that models of these starts would have by the fit, without h, [subsets, columns]."""
+        pooled, terms = self.terms(covariates, masks, which, of_starts)
+        return pooled + self.anchor[which] + self._own(terms, which)
 
     def of(self, which: slice) -> Response:
         """The same function for some of its columns."""
@@ -112,6 +117,10 @@ class Response:
         of_starts = np.zeros_like(pooled) if of_starts is None else of_starts
         terms += [of_starts, of_starts * (~masks).mean(axis=1, dtype=np.float32)[:, None]]
         return pooled, np.stack(terms, axis=-1)
+
+    def _own(self, terms: Array, which: slice) -> Array:
+        """What the examples' own coefficients make of their terms, [subsets, columns]."""
+        return np.einsum("tjk,jk->tj", terms, self.coefficients[which], optimize=True)
 
 
 @dataclass(frozen=True)

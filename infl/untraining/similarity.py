@@ -51,10 +51,7 @@ def fit_similarity(
     residuals = scratch_array((len(subsets), len(response.columns)), np.float16)
     for part, chunk in parts(response.columns):
         margins, counted = evidence.counted(chunk, reading, rows)
-        fitted, terms = response.terms(evidence.covariates(chunk), evidence.masks, part, evidence.of_starts(margins))
-        fitted = (
-            fitted + response.anchor[part] + np.einsum("tjk,jk->tj", terms, response.coefficients[part], optimize=True)
-        )
+        fitted = response.fitted(evidence.covariates(chunk), evidence.masks, part, evidence.of_starts(margins))
         residuals[:, part] = np.clip(((margins - fitted) * counted)[subsets], -6e4, 6e4)
     left_out = (~evidence.masks[subsets]).astype(np.float32)
     gram = _similarity(left_out, left_out)
