@@ -143,7 +143,7 @@ class ResponsePredictor:
             for row, one in enumerate(some):
                 yield self._effects(one, row, expected)
 
-    def _expect(self, reading: Reading, masks: Array, surrogate: Array) -> tuple[Array, Array, Array]:
+    def _expect(self, reading: Reading, masks: Array, surrogate: Array) -> Expected:
         """Expected change or level and its posterior variance, [sets, columns]; share of the misfit that is left, [sets]."""
         response, similar = self.responses[reading], self.similar[reading]
         expected, unexplained = similar.correct(~masks)
@@ -216,5 +216,4 @@ class _Additive:
 def _first(source: OutcomeSource, n_models: int) -> OutcomeSource:
     if source.n_models <= n_models:
         return source
-    block = next(source.blocks(n_rows=n_models))
-    return block
+    return next(source.blocks(n_rows=n_models))

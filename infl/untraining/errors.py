@@ -175,20 +175,20 @@ def fold_by_similarity(masks: Array, n_folds: int) -> Array:
     left_out = (~masks).astype(np.float32)
     norms = np.sqrt(np.maximum(left_out.sum(axis=1), 1))
     cosine = (left_out @ left_out.T) / norms[:, None] / norms[None, :]
-    component = np.arange(len(masks))
-    for least in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, np.inf):
+    for least in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99):
         _, component = connected_components(cosine > least, directed=False)
         if np.bincount(component).max() <= max(MOST_ALIKE * len(masks), 1):
             break
-    fold, sizes = np.zeros(len(masks), int), np.zeros(n_folds)
+    else:
+        component = np.arange(len(masks))  # copies of one subset are too many themselves: every model by itself
+    sizes = np.zeros(n_folds)
     members = np.bincount(component)
     order = np.random.RandomState(0).permutation(len(members))
     placed = np.empty(len(members), int)
     for one in order[np.argsort(-members[order], kind="stable")]:
         placed[one] = sizes.argmin()
         sizes[placed[one]] += members[one]
-    fold[:] = placed[component]
-    return fold
+    return placed[component]
 
 
 def _predict_held_out(
