@@ -27,6 +27,7 @@ from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
+from infl.untraining.probability import kernel_width
 
 MOST_REPLICATES = 64
 
@@ -181,9 +182,7 @@ class _LinearSum:
 
 def _margin_response(margins: Array) -> Callable[[Array], tuple[Array, Array]]:
     """The function fall [columns] -> (effect [columns], effect in each reference model [R, columns])."""
-    n_models = len(margins)
-    # Silverman's rule; the least width keeps examples on which all models agree from becoming a step.
-    width = np.maximum(0.9 * margins.std(axis=0) * n_models**-0.2, 0.25)
+    width = kernel_width(margins)
 
     def probability(fall: Array) -> Array:
         return ndtr((margins - fall) / width)

@@ -50,10 +50,13 @@ class MarginLaw:
 def margin_law(margins: Array) -> MarginLaw:
     """The law of margins [R, columns] of R models of D."""
     n_models = len(margins)
-    # Silverman's rule
-    width = np.maximum(0.9 * margins.std(axis=0) * n_models**-0.2, LEAST_WIDTH)
     levels = (np.arange(min(N_QUANTILES, n_models)) + 0.5) / min(N_QUANTILES, n_models)
-    return MarginLaw(np.quantile(margins, levels, axis=0), width)
+    return MarginLaw(np.quantile(margins, levels, axis=0), kernel_width(margins))
+
+
+def kernel_width(margins: Array) -> Array:
+    """Width of a normal kernel around each margin [R, columns] of R models by Silverman's rule, [columns]."""
+    return np.maximum(0.9 * margins.std(axis=0) * len(margins) ** -0.2, LEAST_WIDTH)
 
 
 def level_probability(level: Array, variance: Array, noise: Array) -> tuple[Array, Array]:
