@@ -15,6 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parent))
+from scoring import BINS
+
 from infl.report.style import FAINT, INK, QUIET, house_style
 
 COLORS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#7A7A7A")
@@ -51,9 +54,8 @@ def draw_cross(ax: Any, worlds: dict[str, Any]) -> None:
 def draw_reliability(ax: Any, worlds: dict[str, Any]) -> None:
     """Share of sets whose most probable regime is right, by its probability; bars hold 90% of such shares."""
     bins = [one for parts in worlds.values() for one in parts["combined-512"]["reliability"]]
-    edges = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.001)
     ax.plot([0.25, 1], [0.25, 1], color=FAINT, zorder=0)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
         those = [one for one in bins if low <= one["probability"] < high]
         sets = sum(one["sets"] for one in those)
         if not sets:
