@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from infl.scores.influence import influence_blocks as influence_blocks
     from infl.scores.influence import strongest_pairs as strongest_pairs
     from infl.scores.memorization import memorization as memorization
+    from infl.scores.strongest import strongest_influences as strongest_influences
     from infl.store import Run as Run
     from infl.store import open_run as open_run
     from infl.training.algorithm import Algorithm as Algorithm
@@ -78,6 +79,7 @@ _HOME = {
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
     "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),
+    "infl.scores.strongest": ("strongest_influences",),
     "infl.store": ("Run", "open_run"),
     "infl.training.algorithm": ("Algorithm",),
     "infl.training.ensemble": ("Layout",),

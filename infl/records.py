@@ -215,8 +215,7 @@ class Outcomes:
 
     def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
         """See `OutcomeSource.blocks`."""
-        for start in range(0, self.n_models, n_rows):
-            rows = slice(start, start + n_rows)
+        for rows in rows_of_blocks(self.n_models, n_rows, self.strata):
             yield Outcomes(
                 self.masks[rows],
                 None if self.correct is None else self.correct[rows, columns],
@@ -224,6 +223,18 @@ class Outcomes:
                 None if self.starts is None else self.starts[rows],
                 None if self.strata is None else self.strata[rows],
             )
+
+
+def rows_of_blocks(n_models: int, n_rows: int, strata: Array | None) -> Iterator[slice]:
+    """Runs of at most `n_rows` models that part no stratum, unless it is longer itself."""
+    start = 0
+    while start < n_models:
+        stop = min(start + n_rows, n_models)
+        if strata is not None and stop < n_models:
+            first = start + int(np.searchsorted(strata[start:stop], strata[stop]))
+            stop = first if first > start and strata[stop - 1] == strata[stop] else stop
+        yield slice(start, stop)
+        start = stop
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ class Side:
     y: Array
     yy: Array
 
+    @staticmethod
+    def of_counts(n: Array, right: Array) -> Side:
+        """Models of one weight and 0/1 outcomes: how many, and how many of them right."""
+        return Side(n, n, n, right, right)
+
     def __add__(self, other: Side) -> Side:
         return Side(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
 
@@ -86,7 +91,7 @@ class Sums:
         if outcome == "correct":
             (high, of_high), (low, of_low) = self.inside.with_two_more(), self.outside.with_two_more()
             center, se = high - low, np.sqrt(factor * (of_high + of_low))
-            p = self._p_values(value, factor, own=reading == "own")
+            p = self._p_values(factor)
         else:
             center = value
             se = np.sqrt(factor * (self.inside.variance_of_mean() + self.outside.variance_of_mean()))
@@ -94,12 +99,12 @@ class Sums:
                 p = np.where(se > 0, 2 * ndtr(-np.abs(value / se)), np.where(np.isnan(se), np.nan, 1.0))
         return Estimate(value, se, self.inside.n, self.outside.n, reading, outcome, center, p)
 
-    def _p_values(self, value: Array, factor: Array, *, own: bool) -> Array:
+    def _p_values(self, factor: Array) -> Array:
         """By how far masks shuffled against outcomes would bring the contrast."""
-        deviation = factor * self.spread.variance() * (1 / self.inside.effective() + 1 / self.outside.effective())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(deviation > 0, value / np.sqrt(deviation), np.where(np.isnan(deviation), np.nan, 0.0))
-        return p_values(z[None], self.spread)[0] if own else p_values(z, self.spread)
+        inside, outside = self.inside.effective(), self.outside.effective()
+        of_one_size = (np.abs(inside / self.inside.n - 1) < 1e-6) & (np.abs(outside / self.outside.n - 1) < 1e-6)
+        right_in, right_out = inside * self.inside.mean(), outside * self.outside.mean()
+        return p_values(inside, right_in, outside, right_out, step=np.where(of_one_size, 0.5, 0.0), factor=factor)
 
 
 def sum_pairs(
@@ -141,7 +146,7 @@ def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 512) -
             sides.append(
                 Side(members.sum(0, dtype=np.float64), w.sum(0), (w * w).sum(0), (w * y).sum(0), (w * y * y).sum(0))
             )
-        spread = measure_spread(y, block.masks.mean(axis=1), strata=block.strata, own=block.masks)
+        spread = measure_spread(y, strata=block.strata, own=block.masks)
         part = Sums(sides[0], sides[1], spread)
         total = part if total is None else total + part
     return _require(total)
@@ -182,7 +187,7 @@ def _sum_block(block: Outcomes, sources: Array, columns: Columns, reading: Readi
     n, w, ww, wy = both_sides(ones, 0), both_sides(ones, 1), both_sides(ones, 2), both_sides(y, 1)
     wyy = wy if outcome == "correct" else both_sides(y * y, 1)
     inside, outside = (Side(*(pair[side] for pair in (n, w, ww, wy, wyy))) for side in (0, 1))
-    return Sums(inside, outside, measure_spread(y, 1 - weights, counted=counted, strata=block.strata))
+    return Sums(inside, outside, measure_spread(y, counted=counted, strata=block.strata))
 
 
 def _both_sides(members: Array, weights: Array, x: Array, power: int) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from infl.records import Array, Columns, InputError, Outcomes
+from infl.records import Array, Columns, InputError, Outcomes, rows_of_blocks
 
 ROWS_PER_CHUNK = 64
 BYTES_PER_CHUNK_ROW = 16384
@@ -69,9 +69,10 @@ class StoredOutcomes:
         if isinstance(columns, slice) and columns.step in (None, 1) and len(numbers):
             wanted = slice(int(numbers[0]), int(numbers[-1]) + 1)
             window, first_bit = slice(wanted.start // 8, -(-wanted.stop // 8)), wanted.start // 8 * 8
-        for start in range(0, len(self.models), n_rows):
-            some = slice(start, start + n_rows)
-            rows = np.asarray(self.models[some], np.int64)
+        models = np.asarray(self.models, np.int64)
+        strata = self._strata(models)
+        for some in rows_of_blocks(len(models), n_rows, strata):
+            rows = models[some]
             with _damage_named(self.folder):
                 reads = masks[rows].read(), correct[rows, window].read(), margin.oindex[rows, wanted].read()
                 packed_masks, bits, values = (read.result() for read in reads)
@@ -80,7 +81,7 @@ class StoredOutcomes:
                 np.unpackbits(bits, axis=1).astype(bool)[:, numbers - first_bit],
                 values,
                 None if self.starts is None else np.asarray(self.starts[some], np.int64),
-                self._strata(rows),
+                None if strata is None else strata[some],
             )
 
     def load(self) -> Outcomes:

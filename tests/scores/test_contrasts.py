@@ -289,3 +289,17 @@ def test_one_model_gives_nan_not_a_number(small):
     assert np.isnan(estimate.value).all()
     assert np.isnan(estimate.se).all()
     assert (estimate.n_in + estimate.n_out == 1).all()
+
+
+def test_blocks_part_no_stratum():
+    """Whatever their size, so that errors do not hang on it; a stratum longer than a block cannot be helped."""
+    masks = draw_masks(Design("balanced", 0.7), range(40), n_train=12, seed=0)
+    kept = np.r_[0:13, 15:40]  # two models of the second period diverged
+    outcomes = Outcomes(masks[kept], masks[kept], strata=kept // 10)
+    for n_rows in (7, 10, 19, 21, 100):
+        blocks = list(outcomes.blocks(n_rows=n_rows))
+        np.testing.assert_array_equal(np.concatenate([block.masks for block in blocks]), masks[kept])
+        assert max(block.n_models for block in blocks) <= n_rows
+        if n_rows >= 10:
+            strata = [np.asarray(block.strata) for block in blocks]
+            assert all(a[-1] < b[0] for a, b in itertools.pairwise(strata))

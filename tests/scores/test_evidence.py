@@ -2,7 +2,7 @@
 
 Coverage is summed exactly over all outcomes of two binomials. p-values of subsets of one size are tails of the hypergeometric
 distribution, SciPy's here, also far out, where normal tails are wrong by orders of magnitude; those over a range of sizes
-are compared with masks drawn anew. q-values are SciPy's, from counts never smaller. Where masks are shuffled against
+are held to masks drawn anew. q-values are SciPy's, from counts never smaller. Where masks are shuffled against
 outcomes p-values must not be smaller than they may be by chance.
 """
 
@@ -16,7 +16,6 @@ import infl
 from infl.records import Estimate, InputError, Outcomes
 from infl.scores.contrasts import sum_pairs
 from infl.scores.evidence import PValueCounts, p_values
-from infl.scores.spread import measure_spread
 from infl.training.subsets import Design, draw_masks
 
 
@@ -71,41 +70,49 @@ def test_intervals_of_margins_are_value_and_error():
     np.testing.assert_allclose(p_of(estimate), 2 * stats.norm.sf(np.abs(estimate.value / estimate.se)))
 
 
-@pytest.mark.parametrize("right", [505, 480, 300, 40, 5])
-def test_p_values_at_one_size_are_hypergeometric_tails(right):
-    """Within 12% down to 1e-4, twice as large at most to 1e-7, and never under 85% of them as far as 1e-200."""
-    n_models, n_in = 512, 358
-    overlaps = np.arange(max(0, right + n_in - n_models), min(right, n_in) + 1)
-    null = stats.hypergeom(n_models, right, n_in)
-    exact = np.minimum(2 * np.minimum(null.sf(overlaps - 1), null.cdf(overlaps)), 1)
-    outcome = (np.arange(n_models) < right)[:, None]
-    spread = measure_spread(outcome, np.full(n_models, n_in / n_models))
-    value = overlaps / n_in - (right - overlaps) / (n_models - n_in)
-    z = value / np.sqrt(spread.variance() * (1 / n_in + 1 / (n_models - n_in)))
-    p = p_values(z[:, None], spread)[:, 0]
-    assert (p[exact > 1e-7] < 2 * exact[exact > 1e-7]).all()
-    body = (exact > 1e-4) & (exact < 0.5)
-    np.testing.assert_allclose(p[body], exact[body], rtol=0.12)
-    assert (p[exact > 1e-200] > 0.85 * exact[exact > 1e-200]).all()
-    if right == 505:  # what a normal tail says of all seven wrong models being without the source
-        assert 2 * stats.norm.sf(np.abs(z[-1])) < 0.2 * exact[-1]
+@pytest.mark.parametrize("n_models", [30, 120, 512, 4000])
+def test_p_values_at_one_size_are_hypergeometric_tails(n_models):
+    """Within -15% and +6%, over all tables with tails down to 1e-200, a single wrong model and edges of the table too."""
+    for share, right in itertools.product((0.3, 0.5, 0.7, 0.95), (1, 2, 5, n_models // 3, n_models - 5, n_models - 2)):
+        n_in = int(share * n_models)
+        right_in = np.arange(max(0, right + n_in - n_models), min(right, n_in) + 1)
+        null = stats.hypergeom(n_models, right, n_in)
+        exact = np.minimum(2 * np.minimum(null.sf(right_in - 1), null.cdf(right_in)), 1)
+        n_out = np.full(len(right_in), n_models - n_in)
+        p = p_values(np.full(len(right_in), n_in), right_in, n_out, right - right_in)
+        told = (exact > 1e-200) & (exact < 0.5)
+        assert (p[told] > 0.85 * exact[told]).all()
+        assert (p[told] < 1.06 * exact[told]).all()
+        # What lets the matrix be searched without working out p-values that cannot be small.
+        rate = right / n_models
+        z = (right_in / n_in - (right - right_in) / n_out) / np.sqrt(rate * (1 - rate) * (1 / n_in + 1 / n_out))
+        assert (np.abs(z[p <= 0.01]) > 2.5).all()
 
 
-def test_p_values_over_a_range_of_sizes_are_those_of_masks_drawn_anew():
-    """A skewed outcome that hangs on the size: 200,000 columns of inclusion drawn at random, share by share of their tail."""
+def test_normal_tails_would_not_do():
+    """Seven models of 512 are wrong, all of them without the source."""
+    p = p_values(np.array([358]), np.array([358]), np.array([154]), np.array([147]))
+    z = 7 / 154 / np.sqrt(505 / 512 * 7 / 512 * (1 / 358 + 1 / 154))
+    assert 2 * stats.norm.sf(z) < 0.2 * p[0]
+
+
+@pytest.mark.parametrize(("n_models", "rate", "least"), [(300, 0.8, 0.85), (500, 0.5, 0.85), (1000, 0.985, 0.15)])
+def test_p_values_over_a_range_of_sizes_are_those_of_masks_drawn_anew(n_models, rate, least):
+    """Outcomes that hang on the size, 100,000 draws of inclusion: as many p-values up to a level as it says.
+
+    With a handful of wrong models there are fewer.
+    """
     rng = np.random.RandomState(0)
-    shares = rng.uniform(0.5, 0.95, 300)
-    outcome = rng.rand(300) < 0.8 + 0.2 * shares
-    members = rng.rand(300, 200_000) < shares[:, None]
-    inside, outside = (1 - shares)[:, None] * members, shares[:, None] * ~members
-    value = (inside * outcome[:, None]).sum(0) / inside.sum(0) - (outside * outcome[:, None]).sum(0) / outside.sum(0)
-    effective = [w.sum(0) ** 2 / (w * w).sum(0) for w in (inside, outside)]
-    spread = measure_spread(outcome[:, None], shares)
-    z = value / np.sqrt(spread.variance() * (1 / effective[0] + 1 / effective[1]))
-    p = p_values(z[:, None], spread)[:, 0]
-    for level in (0.2, 0.05, 0.01, 0.001):
+    shares = rng.uniform(0.5, 0.95, n_models)
+    outcome = (rng.rand(n_models) < rate + 0.5 * (shares - 0.72) * min(rate, 1 - rate))[:, None]
+    members = rng.rand(n_models, 100_000) < shares[:, None]
+    sides = [(1 - shares)[:, None] * members, shares[:, None] * ~members]
+    n = [w.sum(0) ** 2 / (w * w).sum(0) for w in sides]
+    right = [n_side * (w * outcome).sum(0) / w.sum(0) for n_side, w in zip(n, sides, strict=True)]
+    p = p_values(n[0], right[0], n[1], right[1], step=0.0)
+    for level in (0.05, 0.01, 0.001):
         share, error = (p <= level).mean(), np.sqrt(level / len(p))
-        assert 0.8 * level - 4 * error < share < 1.05 * level + 4 * error
+        assert least * level - 4 * error < share < 1.05 * level + 4 * error
 
 
 def test_the_estimate_carries_the_p_value_of_its_counts():

@@ -1,0 +1,346 @@
+"""Turns outcomes into the pairs worth keeping of an influence matrix that is never held.
+
+One pass over tiles of columns. A tile is one matrix product of masks and outcomes: where subsets have one size and outcomes are
+0/1, the counts that the `left-out` reading needs ride in the same product, 4,096 to a model beside the outcome, and both
+come out exact. Of each tile the strongest pairs of every column and of every source are kept, and all with a small
+p-value; of the rest only how many there were. What is found at a false discovery rate follows at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.linalg import blas
+
+from infl.records import Array, InputError, OutcomeKind, OutcomeSource, Reading
+from infl.scores.contrasts import Side, columns_counted
+from infl.scores.evidence import PValueCounts, p_values
+from infl.scores.influence import influence_blocks
+from infl.scores.spread import Spread, measure_spread
+
+PAIRS_AT_ONCE = 1 << 26
+ROWS_AT_ONCE = 1024
+LEAST_EVIDENT = 0.01  # p-values above it are counted, not told apart
+MOST_EVIDENT_PAIRS = 1 << 24  # kept because of their p-value alone
+_LEAST_Z = 2.5  # no table of any size has such a p-value at a smaller standardized contrast
+_PACK = 4096  # a count of fewer models and a sum below it share the 24 bits of a float32
+
+
+@dataclass(frozen=True)
+class StrongestInfluences:
+    """Pairs of a matrix, by target and then by strength; each array has one entry per pair, [pairs].
+
+    source, target: ids of D, and columns; value, se, p, q: as of `infl.influence`, q over all pairs of the matrix.
+    n_pairs: pairs of the matrix that have an estimate.
+    largest_p: p-value up to which pairs are found at the false discovery rate that was asked for.
+    complete: whether all of these are among the pairs.
+    """
+
+    source: Array
+    target: Array
+    value: Array
+    se: Array
+    p: Array
+    q: Array
+    n_pairs: int
+    largest_p: float
+    complete: bool
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def strongest_influences(
+    outcomes: OutcomeSource,
+    *,
+    readings: Sequence[Reading] = ("left-out", "held-out"),
+    outcome: OutcomeKind = "correct",
+    n_per_column: int = 256,
+    n_per_source: int = 32,
+    false_discovery_rate: float = 0.05,
+) -> StrongestInfluences:
+    """The strongest influences on every column, of every source, and all that are found at a false discovery rate.
+
+    readings: of the columns of D (`left-out` or `trained`) and of H (`held-out`); q-values are over all of them together.
+    n_per_column: pairs of each column with the largest |value|.
+    n_per_source: pairs of each source with the largest |value| among those with p <= 0.01.
+    false_discovery_rate: pairs with a q-value up to it are kept too, unless there are more than 16 million.
+
+    q-values are those of Benjamini & Hochberg (1995) to 0.12%, see `PValueCounts`; 1 for p-values above 0.01.
+    Memory: a float32 for each of 67 million pairs at once, and what is kept. With subsets of one size and outcomes 0/1 the time
+    is little more than that of one product [n, T] x [T, columns]; over a range of sizes five products.
+
+    Raises:
+        InputError: where there are no models or no such columns, the outcome was not recorded, or a number is out of range.
+
+    Example:
+        >>> import numpy as np, infl
+        >>> masks = np.random.RandomState(0).rand(200, 9).argsort(axis=1) < 6
+        >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 4]])  # example 4 teaches held-out column 9
+        >>> found = infl.strongest_influences(taught, readings=["held-out"], n_per_column=1)
+        >>> found.source, found.target, found.value.round(2)
+        (array([4], dtype=int32), array([9], dtype=int32), array([1.], dtype=float32))
+    """
+    if n_per_column < 1 or n_per_source < 0 or not 0 < false_discovery_rate < 1:
+        raise InputError(
+            "strongest influences: expected at least 1 pair a column, 0 a source, and a false discovery rate in (0, 1); "
+            f"got {n_per_column}, {n_per_source} and {false_discovery_rate}"
+        )
+    kept = _Kept(outcomes.n_train, n_per_column, n_per_source)
+    with ThreadPoolExecutor() as threads:
+        for reading in readings:
+            for tile in _tiles(outcomes, reading, outcome):
+                kept.add(tile, list(threads.map(lambda part, tile=tile: _select(tile, part, kept), _parts(tile))))
+    return kept.finish(false_discovery_rate)
+
+
+class _Tile(Protocol):
+    """Columns of the matrix, each [n] when asked for."""
+
+    @property
+    def columns(self) -> Array: ...
+    @property
+    def n_pairs(self) -> int: ...
+
+    def values(self, k: int) -> tuple[Array, Array]:
+        """Contrasts of the tile's k-th column, 0 where there is none, and which of them may have a p-value below the least."""
+        ...
+
+    def evidence(self, k: int, sources: Array) -> tuple[Array, Array]:
+        """Standard errors and p-values of some of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    source: Array
+    target: Array
+    value: Array
+    se: Array
+    p: Array
+
+    @staticmethod
+    def join(parts: Sequence[_Pairs]) -> _Pairs:
+        return _Pairs(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Pairs)))
+
+    def take(self, wanted: Array) -> _Pairs:
+        return _Pairs(*(getattr(self, field.name)[wanted] for field in fields(_Pairs)))
+
+
+def _select(tile: _Tile, part: range, kept: _Kept) -> tuple[_Pairs, _Pairs]:
+    """Of some columns of a tile the strongest pairs of each, and the evident ones."""
+    strongest, evident = [], []
+    for k in part:
+        value, candidates = tile.values(k)
+        magnitude = np.abs(value)
+        sources = _largest(magnitude, kept.n_per_column)
+        for found, among in ((strongest, sources), (evident, np.flatnonzero(candidates))):
+            se, p = tile.evidence(k, among)
+            target = np.full(len(among), tile.columns[k], np.int32)
+            pairs = _Pairs(among.astype(np.int32), target, value[among].astype(np.float32), se.astype(np.float32), p)
+            found.append(pairs.take(np.isfinite(p) if found is strongest else p <= LEAST_EVIDENT))
+    return _Pairs.join(strongest), _Pairs.join(evident)
+
+
+def _largest(magnitude: Array, n: int) -> Array:
+    """Where the n largest are, largest first. What one value in sixteen says of the rest spares ordering them all."""
+    candidates = np.arange(len(magnitude))
+    if len(magnitude) > 64 * n:
+        sample = magnitude[::16]
+        n_expected = n // 16 + 4 * int(np.sqrt(n // 16 + 1)) + 4
+        above = np.flatnonzero(magnitude >= np.partition(sample, -n_expected)[-n_expected])
+        candidates = above if len(above) >= n else candidates
+    among = magnitude[candidates]
+    if len(among) > n:
+        candidates = candidates[np.argpartition(-among, n - 1)[:n]]
+    return candidates[np.argsort(-magnitude[candidates], kind="stable")]
+
+
+class _Kept:
+    """What is kept of the tiles so far."""
+
+    def __init__(self, n_train: int, n_per_column: int, n_per_source: int) -> None:
+        self.n_train, self.n_per_column, self.n_per_source = n_train, n_per_column, n_per_source
+        self.n_pairs, self.counts, self.least_p_dropped = 0, PValueCounts.of([]), np.inf
+        self.strongest: list[_Pairs] = []
+        self.evident: list[_Pairs] = []
+        self.of_sources: _Pairs | None = None
+        self.least_of_source = np.zeros(n_train, np.float32)
+
+    def add(self, tile: _Tile, parts: Sequence[tuple[_Pairs, _Pairs]]) -> None:
+        evident = _Pairs.join([part[1] for part in parts])
+        self.strongest += [part[0] for part in parts]
+        self.n_pairs += tile.n_pairs
+        self.counts += PValueCounts.of([evident.p])
+        self._keep_of_sources(evident)
+        self.evident.append(evident)
+        if sum(len(pairs.p) for pairs in self.evident) > MOST_EVIDENT_PAIRS:
+            joined = _Pairs.join(self.evident)
+            bound = np.partition(joined.p, MOST_EVIDENT_PAIRS // 2)[MOST_EVIDENT_PAIRS // 2]
+            self.least_p_dropped = min(self.least_p_dropped, bound)
+            self.evident = [joined.take(joined.p < bound)]
+
+    def finish(self, rate: float) -> StrongestInfluences:
+        if not self.strongest:
+            raise InputError("strongest influences: name at least one reading")
+        counts = self.counts.with_total(self.n_pairs)
+        largest_p = counts.largest_p(rate)
+        evident = _Pairs.join(self.evident)
+        found = evident.take(evident.p <= largest_p)
+        parts = [*self.strongest, found, *([] if self.of_sources is None else [self.of_sources])]
+        pairs = _Pairs.join(parts)
+        _, first = np.unique(pairs.target.astype(np.int64) * self.n_train + pairs.source, return_index=True)
+        pairs = pairs.take(first)
+        pairs = pairs.take(np.lexsort((-np.abs(pairs.value), pairs.target)))
+        q = np.where(pairs.p <= LEAST_EVIDENT, counts.q_values(np.minimum(pairs.p, LEAST_EVIDENT)), 1.0)
+        complete = largest_p < min(self.least_p_dropped, LEAST_EVIDENT)
+        return StrongestInfluences(**vars(pairs), q=q, n_pairs=self.n_pairs, largest_p=largest_p, complete=complete)
+
+    def _keep_of_sources(self, new: _Pairs) -> None:
+        if not self.n_per_source:
+            return
+        new = new.take(np.abs(new.value) > self.least_of_source[new.source])
+        pairs = new if self.of_sources is None else _Pairs.join([self.of_sources, new])
+        pairs = pairs.take(np.lexsort((-np.abs(pairs.value), pairs.source)))
+        first = np.searchsorted(pairs.source, pairs.source)
+        rank = np.arange(len(first)) - first
+        last = pairs.take(rank == self.n_per_source - 1)
+        self.least_of_source[last.source] = np.abs(last.value)
+        self.of_sources = pairs.take(rank < self.n_per_source)
+
+
+def _parts(tile: _Tile) -> list[range]:
+    bounds = np.linspace(0, len(tile.columns), min(64, len(tile.columns)) + 1).astype(int)
+    return [range(low, high) for low, high in pairwise(bounds)]
+
+
+def _tiles(outcomes: OutcomeSource, reading: Reading, outcome: OutcomeKind) -> Iterator[_Tile]:
+    first, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
+    width = max(1, min(PAIRS_AT_ONCE // outcomes.n_train, stop - first))
+    if outcome == "correct" and first < stop and _of_one_size(outcomes):
+        for start in range(first, stop, width):
+            yield _count_tile(outcomes, reading, np.arange(start, min(start + width, stop)))
+        return
+    for columns, estimate in influence_blocks(
+        outcomes, reading=reading, outcome=outcome, n_columns=max(1, width // 16)
+    ):
+        assert estimate.p is not None
+        yield _EstimatedTile(np.arange(columns.start, columns.stop), estimate.value, estimate.se, estimate.p)
+
+
+def _of_one_size(outcomes: OutcomeSource) -> bool:
+    sizes = {int(size) for block in outcomes.blocks(slice(0, 0)) for size in np.unique(block.masks.sum(axis=1))}
+    return len(sizes) == 1 and 0 < sizes.pop() < outcomes.n_train
+
+
+@dataclass(frozen=True)
+class _EstimatedTile:
+    """A tile of an influence matrix as it is, [n, columns] each."""
+
+    columns: Array
+    value: Array
+    se: Array
+    p: Array
+
+    @property
+    def n_pairs(self) -> int:
+        return int(np.isfinite(self.p).sum())
+
+    def values(self, k: int) -> tuple[Array, Array]:
+        return np.nan_to_num(self.value[:, k]), self.p[:, k] <= LEAST_EVIDENT
+
+    def evidence(self, k: int, sources: Array) -> tuple[Array, Array]:
+        return self.se[sources, k], self.p[sources, k]
+
+
+@dataclass(frozen=True)
+class _CountTile:
+    """Counts of 0/1 outcomes of models of one size.
+
+    right_in: [columns, n] models with the source that are right on the column; n_in: [columns or 1, n] models with it.
+    """
+
+    columns: Array
+    right_in: Array
+    n_in: Array
+    n_models: Array
+    n_right: Array
+    factor: Array
+
+    @property
+    def n_pairs(self) -> int:
+        n_in = self.n_in if len(self.n_in) == len(self.columns) else np.broadcast_to(self.n_in, self.right_in.shape)
+        return sum(int(((row > 1) & (n - row > 1)).sum()) for row, n in zip(n_in, self.n_models, strict=True))
+
+    def values(self, k: int) -> tuple[Array, Array]:
+        n_in, n_models = self.n_in[k % len(self.n_in)], np.float32(self.n_models[k])
+        share = self.n_right[k] / max(n_models, 1)
+        both = np.maximum(n_in * (n_models - n_in), 0.5)  # where a side is empty the deviation below is 0
+        value = n_models * (self.right_in[k] - n_in * np.float32(share)) / both
+        least = np.float32(_LEAST_Z * np.sqrt(share * (1 - share) * self.factor[k] * n_models))
+        return value, np.abs(value) * np.sqrt(both) > least
+
+    def evidence(self, k: int, sources: Array) -> tuple[Array, Array]:
+        n_in = self.n_in[k % len(self.n_in)][sources].astype(np.float64)
+        right = self.right_in[k, sources].astype(np.float64)
+        sides = Side.of_counts(n_in, right), Side.of_counts(self.n_models[k] - n_in, self.n_right[k] - right)
+        se = np.sqrt(self.factor[k] * (sides[0].with_two_more()[1] + sides[1].with_two_more()[1]))
+        n_in, n_out = (side.effective() for side in sides)
+        return se, p_values(n_in, sides[0].y, n_out, sides[1].y, factor=self.factor[k])
+
+
+def _count_tile(outcomes: OutcomeSource, reading: Reading, columns: Array) -> _CountTile:
+    n = outcomes.n_train
+    span = slice(int(columns[0]), int(columns[-1]) + 1)
+    together, n_in, packed = np.zeros((len(columns), n), np.float32), None, None
+    spread: Spread | None = None
+    members, n_packed = np.zeros(n, np.float32), 0
+    for block in outcomes.blocks(span, n_rows=ROWS_AT_ONCE):
+        counted = columns_counted(block.masks, reading, span)
+        y = block.of("correct")
+        part = measure_spread(y, counted=counted, strata=block.strata)
+        spread = part if spread is None else spread + part
+        masks = block.masks.astype(np.float32)
+        if counted is None:
+            members += masks.sum(axis=0)
+            _add_product(together, y, masks)
+            continue
+        if packed is None or n_in is None:
+            packed, n_in = np.zeros_like(together), np.zeros_like(together)
+        if n_packed + len(y) >= _PACK:
+            _unpack(packed, together, n_in)
+            n_packed = 0
+        n_packed += len(y)
+        _add_product(packed, (y + _PACK) * counted, masks)
+    if spread is None:
+        raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+    if packed is not None and n_in is not None:
+        _unpack(packed, together, n_in)
+    return _CountTile(
+        columns,
+        right_in=together,
+        n_in=members[None] if n_in is None else n_in,
+        n_models=spread.n,
+        n_right=spread.y,
+        factor=spread.design_factor(),
+    )
+
+
+def _add_product(total: Array, y: Array, masks: Array) -> None:
+    """total [columns, n] += y^T [columns, models] x masks [models, n], in place."""
+    product: Any = blas.sgemm  # pyright: ignore[reportAttributeAccessIssue]
+    product(1.0, masks.T, np.asfortranarray(y), beta=1.0, c=total.T, overwrite_c=True)
+
+
+def _unpack(packed: Array, together: Array, n_in: Array) -> None:
+    """Add the counts and sums that products of at most 4,095 models hold to those so far, and empty it."""
+    for row, sums, counts in zip(packed, together, n_in, strict=True):
+        models = np.floor(row * (1 / _PACK))
+        counts += models
+        sums += row - models * _PACK
+        row[:] = 0
