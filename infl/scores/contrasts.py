@@ -134,20 +134,21 @@ def sum_pairs(
     return _require(total)
 
 
-def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 512) -> Sums:
+def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 128) -> Sums:
     """Sum over all models for every training example and its own outcome, [n]."""
     total: Sums | None = None
     for block in source.blocks(slice(0, source.n_train), n_rows=n_rows):
-        y = block.of(outcome).astype(np.float64)
+        y, masks = block.of(outcome).astype(np.float64), block.masks.astype(np.float64)
         in_weights, out_weights = weights_of_sizes(block.masks, "held-out")
-        sides = []
-        for members, weights in ((block.masks, in_weights), (~block.masks, out_weights)):
-            w = members * weights[:, None]
-            sides.append(
-                Side(members.sum(0, dtype=np.float64), w.sum(0), (w * w).sum(0), (w * y).sum(0), (w * y * y).sum(0))
-            )
-        spread = measure_spread(y, strata=block.strata, own=block.masks)
-        part = Sums(sides[0], sides[1], spread)
+        weights = np.stack([np.ones(len(y)), in_weights, in_weights**2, out_weights, out_weights**2])
+        n, w, ww, w_out, ww_out = weights @ masks
+        ones, sum_out, squares_out = weights.sum(axis=1)[[0, 3, 4]]
+        wy, wy_out = weights[[1, 3]] @ (masks * y)
+        wyy, wyy_out = weights[[1, 3]] @ (masks * y * y)
+        inside = Side(n, w, ww, wy, wyy)
+        everywhere, squared = out_weights @ y, out_weights @ (y * y)
+        outside = Side(ones - n, sum_out - w_out, squares_out - ww_out, everywhere - wy_out, squared - wyy_out)
+        part = Sums(inside, outside, measure_spread(y, strata=block.strata, own=masks))
         total = part if total is None else total + part
     return _require(total)
 

@@ -223,8 +223,11 @@ def _tiles(outcomes: OutcomeSource, reading: Reading, outcome: OutcomeKind) -> I
     first, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
     width = max(1, min(PAIRS_AT_ONCE // outcomes.n_train, stop - first))
     if outcome == "correct" and first < stop and _of_one_size(outcomes):
+        # Every tile is written where the one before was: fresh memory costs as much as a fifth of the product.
+        arrays = [np.empty((width, outcomes.n_train), np.float32) for _ in range(1 if reading == "held-out" else 3)]
         for start in range(first, stop, width):
-            yield _count_tile(outcomes, reading, np.arange(start, min(start + width, stop)))
+            columns = np.arange(start, min(start + width, stop))
+            yield _count_tile(outcomes, reading, columns, [array[: len(columns)] for array in arrays])
         return
     for columns, estimate in influence_blocks(
         outcomes, reading=reading, outcome=outcome, n_columns=max(1, width // 16)
@@ -294,12 +297,11 @@ class _CountTile:
         return se, p_values(n_in, sides[0].y, n_out, sides[1].y, factor=self.factor[k])
 
 
-def _count_tile(outcomes: OutcomeSource, reading: Reading, columns: Array) -> _CountTile:
-    n = outcomes.n_train
+def _count_tile(outcomes: OutcomeSource, reading: Reading, columns: Array, arrays: Sequence[Array]) -> _CountTile:
     span = slice(int(columns[0]), int(columns[-1]) + 1)
-    together, n_in, packed = np.zeros((len(columns), n), np.float32), None, None
+    product, members = arrays[0], np.zeros(outcomes.n_train, np.float32)
     spread: Spread | None = None
-    members, n_packed = np.zeros(n, np.float32), 0
+    n_in_product, n_unpacked = 0, 0
     for block in outcomes.blocks(span, n_rows=ROWS_AT_ONCE):
         counted = columns_counted(block.masks, reading, span)
         y = block.of("correct")
@@ -308,39 +310,37 @@ def _count_tile(outcomes: OutcomeSource, reading: Reading, columns: Array) -> _C
         masks = block.masks.astype(np.float32)
         if counted is None:
             members += masks.sum(axis=0)
-            _add_product(together, y, masks)
-            continue
-        if packed is None or n_in is None:
-            packed, n_in = np.zeros_like(together), np.zeros_like(together)
-        if n_packed + len(y) >= _PACK:
-            _unpack(packed, together, n_in)
-            n_packed = 0
-        n_packed += len(y)
-        _add_product(packed, (y + _PACK) * counted, masks)
+        else:
+            y = (y + _PACK) * counted
+            if n_in_product + len(y) >= _PACK:
+                _unpack(product, *arrays[1:], add=n_unpacked > 0)
+                n_in_product, n_unpacked = 0, n_unpacked + n_in_product
+        _multiply(y, masks, product, add=n_in_product > 0)
+        n_in_product += len(y)
     if spread is None:
         raise InputError("no models to score: the run holds none that are complete and finite; train some first")
-    if packed is not None and n_in is not None:
-        _unpack(packed, together, n_in)
+    if len(arrays) > 1:
+        _unpack(product, *arrays[1:], add=n_unpacked > 0)
     return _CountTile(
         columns,
-        right_in=together,
-        n_in=members[None] if n_in is None else n_in,
+        right_in=product if len(arrays) == 1 else arrays[1],
+        n_in=members[None] if len(arrays) == 1 else arrays[2],
         n_models=spread.n,
         n_right=spread.y,
         factor=spread.design_factor(),
     )
 
 
-def _add_product(total: Array, y: Array, masks: Array) -> None:
-    """total [columns, n] += y^T [columns, models] x masks [models, n], in place."""
+def _multiply(y: Array, masks: Array, total: Array, *, add: bool) -> None:
+    """total [columns, n] = y^T [columns, models] x masks [models, n], or that added to it, in place."""
     product: Any = blas.sgemm  # pyright: ignore[reportAttributeAccessIssue]
-    product(1.0, masks.T, np.asfortranarray(y), beta=1.0, c=total.T, overwrite_c=True)
+    product(1.0, masks.T, np.asfortranarray(y), beta=float(add), c=total.T, overwrite_c=True)
 
 
-def _unpack(packed: Array, together: Array, n_in: Array) -> None:
-    """Add the counts and sums that products of at most 4,095 models hold to those so far, and empty it."""
-    for row, sums, counts in zip(packed, together, n_in, strict=True):
-        models = np.floor(row * (1 / _PACK))
-        counts += models
-        sums += row - models * _PACK
-        row[:] = 0
+def _unpack(packed: Array, sums: Array, counts: Array, *, add: bool) -> None:
+    """The counts and sums that products of at most 4,095 models hold together, or those added to what is there."""
+    for row, row_sums, row_counts in zip(packed, sums, counts, strict=True):
+        models = np.floor(row * np.float32(1 / _PACK))
+        row -= models * np.float32(_PACK)
+        row_counts[:] = models + row_counts if add else models
+        row_sums[:] = row + row_sums if add else row

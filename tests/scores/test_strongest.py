@@ -85,8 +85,8 @@ def test_sizes_of_tiles_and_blocks_do_not_matter(kind, monkeypatch):
 
 
 def test_counts_stay_exact_beyond_the_models_that_ride_in_one_product():
-    """Of 9,000 models some 4,400 trained on both of a pair: no float32 holds that count 4,096-fold beside a sum."""
-    outcomes = planted(DESIGNS["uniform"], n_models=9000, n=12, m=3)
+    """Of 12,000 models some 5,100 trained on both of a pair: no float32 holds that count 4,096-fold beside a sum."""
+    outcomes = planted(DESIGNS["uniform"], n_models=12_000, n=12, m=3)
     estimate = infl.influence(outcomes, reading="trained")
     found = infl.strongest_influences(outcomes, n_per_column=12, readings=["trained"])
     assert len(found) == 12 * 11
