@@ -1,0 +1,81 @@
+"""Do 95% intervals of memorization and influence hold what a reference of 8,192 other models says?
+
+Question: coverage overall, and among the examples and pairs with the largest effects. The reference has an error of its own, so
+coverage is of the difference: |center - reference| <= 1.96 sqrt(se^2 + se of the reference^2). The largest are chosen by
+one half of the reference and judged by the other, since the largest of many noisy values are too large. Columns that nearly
+all models have right (or wrong) are covered nearly always, whatever the interval; `coverage_of_varied` is that of columns
+which 5 to 95% of the models have right.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from worlds import N_DATA, N_REFERENCE, SMALL, names, open_world
+
+import infl
+from infl.records import Array, Estimate
+
+SIZES = (128, 512, 2048)
+N_LARGEST = 1000
+
+
+def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
+    """One row for each data set, kind of score and number of models."""
+    n_data, n_reference = (SMALL["data"], SMALL["reference"]) if small else (N_DATA, N_REFERENCE)
+    rows = []
+    for name in names(small=small):
+        run = open_world(name, work, small=small)
+        models = run.complete("design")
+        halves = [models[n_data : n_data + n_reference // 2], models[n_data + n_reference // 2 : n_data + n_reference]]
+        rate = _rates(run, halves[0] + halves[1])
+        for kind in ("memorization", "left-out", "held-out"):
+            reference = _scores(run, kind, halves[0] + halves[1])
+            n_train = run.manifest["dataset"]["n_train"]
+            of_kind = rate[n_train:] if kind == "held-out" else rate[:n_train]
+            varied = np.broadcast_to((of_kind > 0.05) & (of_kind < 0.95), reference.value.shape)
+            chooser, judge = (_scores(run, kind, half) for half in halves)
+            for n_models in (30,) if small else SIZES:
+                # Disjoint parts of the data, so that one unlucky part does not tell the whole.
+                parts = [models[k * n_models : (k + 1) * n_models] for k in range(min(4, n_data // n_models))]
+                estimates = [_scores(run, kind, part) for part in parts]
+                inside = np.mean([_covers(estimate, reference) for estimate in estimates])
+                of_varied = np.mean([_covers(estimate, reference, np.flatnonzero(varied)) for estimate in estimates])
+                largest = _largest(chooser.value, min(N_LARGEST, chooser.value.size // 20))
+                of_largest = np.mean([_covers(estimate, judge, largest) for estimate in estimates])
+                row = {"world": name, "score": kind, "n_models": n_models, "repeats": len(parts)}
+                row |= {"coverage": float(inside), "coverage_of_largest": float(of_largest), "n_largest": len(largest)}
+                row |= {"coverage_of_varied": float(of_varied), "share_of_varied": float(varied.mean())}
+                row["least_of_largest"] = float(np.abs(chooser.value.ravel()[largest]).min())
+                rows.append(row)
+                print(row, flush=True)
+    return rows
+
+
+def _scores(run: infl.Run, kind: str, models: list[int]) -> Estimate:
+    outcomes = run.outcomes("design", models)
+    if kind == "memorization":
+        return infl.memorization(outcomes)
+    return infl.influence(outcomes, reading="left-out" if kind == "left-out" else "held-out")
+
+
+def _rates(run: infl.Run, models: list[int]) -> Array:
+    return np.sum([block.of("correct").sum(axis=0) for block in run.outcomes("design", models).blocks()], axis=0) / len(
+        models
+    )
+
+
+def _covers(estimate: Estimate, reference: Estimate, among: Array | None = None) -> float:
+    assert estimate.center is not None
+    error = np.sqrt(estimate.se**2 + reference.se**2)
+    covered = np.abs(estimate.center - reference.value) <= 1.959964 * error
+    known = np.isfinite(error) & np.isfinite(estimate.center)
+    if among is not None:
+        covered, known = covered.ravel()[among], known.ravel()[among]
+    return float(covered[known].mean())
+
+
+def _largest(value: Array, n: int) -> Array:
+    return np.argsort(-np.nan_to_num(np.abs(value)).ravel(), kind="stable")[:n]
