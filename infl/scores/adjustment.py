@@ -1,0 +1,227 @@
+"""Turns margins into influence on P[correct] with a smaller error than the difference in means, from the same models.
+
+Two steps between outcomes and `contrasts`, each of use without the other:
+
+1. Softened outcomes. A 0/1 outcome tells only on which side of zero the margin fell. With m_j and s_j the mean and the spread
+   of the margins z_tj of a column,
+
+       u_tj = c_j Phi(z_tj / (h s_j)),    c_j = [phi(m_j/s_j) / s_j] / [phi(m_j/s'_j) / s'_j],    s'_j = s_j sqrt(1 + h^2)
+
+   varies less. Where an example shifts a margin that is about normal by a small d, P[z > 0] moves by d phi(m/s)/s and
+   E Phi(z/(h s)) by d phi(m/s')/s'; c_j is the ratio, so that contrasts of u estimate the same influence as those of 0/1.
+
+2. A control variate. Let f_tj be the margin that a closed-form stand-in for training gives column j on the subset of model t
+   (`infl.surrogate`), and F_ij the stand-in's own influence, which takes no models to know. Then
+
+       estimate(i, j) = contrast_i(u_j - b_j f_j) + b_j (F_ij - mean of F_kj over k)
+
+   has the mean of contrast_i(u_j) for any slope b_j that is not fitted to the models it is applied to, and only the error of
+   what f leaves unexplained (control variates; Owen 2013, section 8.9; for values of data "regression-adjusted Monte
+   Carlo", Witter, Liu & Musco 2025). b_j is the least-squares slope on the models of the other folds. F less its mean, as
+   the contrast of subsets of one size is i's effect less the mean effect of the others.
+
+What it costs in bias: none by the second step. By the first, columns that are nearly always right with a long tail of failures
+are understated; a shift that is not small against s is misjudged, so an example's effect on itself, memorization, is not
+to be estimated so. `experiments/scores/estimators.py` measures both, and the candidates that did not win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtr
+
+from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, Reading
+from infl.scores.contrasts import columns_counted, sum_pairs
+
+WIDTH = 1.0
+N_FOLDS = 16
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What a covariate leaves of outcomes.
+
+    values: [T, columns], outcome less slope times covariate, the slope of a model that of the other folds.
+    slope: [columns], mean slope over the models that count, unit of the outcomes per unit of the covariate; 0 where the
+        covariate does not vary.
+    """
+
+    values: Array
+    slope: Array
+
+
+def adjusted_influence(
+    outcomes: OutcomeSource,
+    *,
+    columns: Columns,
+    covariate: Array | None = None,
+    covariate_influence: Array | None = None,
+    reading: Reading = "held-out",
+    width: float = WIDTH,
+    n_folds: int = N_FOLDS,
+) -> Estimate:
+    """Cross-influence on P[correct] of all examples on some columns, from margins; formulas in the module's text.
+
+    outcomes: with margins. columns: a slice or numbers of the n+m; T x columns margins are held in memory.
+    covariate: f, [T, columns]; covariate_influence: F, [n, columns], under subsets of the same sizes as the models', in the
+        unit of f; its entry for an example on itself is not used. Both or neither.
+    reading: `held-out`, or `left-out` for columns of D; f is then that of the subset without the column's own example.
+    width: h; wider has less error and more bias. n_folds: of neighbouring models, which may depend on each other.
+
+    Returns an Estimate [n, columns] in probability, with the error of the contrast of remainders and two-sided normal p-values.
+    The errors leave out those of F, of the slopes and of c_j, and any bias. NaN where i is j, and where there is no contrast.
+
+    Raises:
+        InputError: where shapes do not fit, only one of the two covariates is given, there are no margins or no models, or
+            fewer models than folds.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.RandomState(0)
+        >>> masks = np.argsort(rng.rand(400, 20), axis=1) < 10
+        >>> taught = masks @ rng.randn(20, 1)  # the margin of the one held-out example, column 20, but for chance
+        >>> models = Outcomes(masks, margin=np.c_[np.zeros((400, 20)), taught + rng.randn(400, 1)])
+        >>> worth = np.linalg.lstsq(masks * 1.0, taught)[0]  # of each example to `taught`: here known exactly
+        >>> plain = adjusted_influence(models, columns=slice(20, 21))
+        >>> adjusted = adjusted_influence(models, columns=slice(20, 21), covariate=taught, covariate_influence=worth)
+        >>> bool(adjusted.se.max() < 0.6 * plain.se.min())
+        True
+    """
+    given = _Given.read(outcomes, columns)
+    numbers = given.numbers
+    if (covariate is None) != (covariate_influence is None):
+        raise InputError("a covariate and its influence are given together: one says nothing without the other")
+    if reading == "held-out" and numbers.min(initial=given.n_train) < given.n_train:
+        raise InputError(f"reading held-out: columns must be held out ({given.n_train} or more), got {numbers.min()}")
+    if reading != "held-out" and numbers.max(initial=0) >= given.n_train:
+        raise InputError(f"reading {reading}: columns must be training examples (0..{given.n_train - 1})")
+    counted = columns_counted(given.masks, reading, numbers)
+    values, shift = soften(given.values, width, counted=counted), np.zeros((given.n_train, len(numbers)))
+    own = numbers[None, :] == np.arange(given.n_train)[:, None]
+    if covariate is not None and covariate_influence is not None:
+        if covariate_influence.shape != shift.shape:
+            raise InputError(f"expected the covariate's influence {shift.shape}, got {covariate_influence.shape}")
+        rest = remainder(values, covariate, counted=counted, n_folds=n_folds)
+        values = rest.values
+        others = np.where(own, np.nan, covariate_influence)
+        shift = rest.slope * (others - np.nanmean(others, axis=0))
+    sums = sum_pairs(
+        replace(given, values=values - values.mean(axis=0)),
+        sources=np.arange(given.n_train),
+        columns=numbers,
+        reading=reading,
+        outcome="margin",
+    )
+    estimate = sums.estimate(reading=reading, outcome="margin")
+    value, se = (np.where(own, np.nan, a) for a in (estimate.value + shift, estimate.se))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(se > 0, 2 * ndtr(-np.abs(value) / se), np.where(np.isnan(se), np.nan, 1.0))
+    return replace(estimate, value=value, se=se, outcome="correct", center=None, p=p)
+
+
+def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None) -> Array:
+    """Outcomes u of the module's text, [T, columns] float64, whose contrasts estimate influence on P[correct].
+
+    margins: [T, columns], above zero where the model is right. width: h, above zero; towards zero u becomes 0/1.
+    counted: [T, columns] bool, models that mean and spread are taken over; None for all.
+
+    A column whose margins are all equal is 0/1 unchanged.
+
+    Raises:
+        InputError: for a width that is not above zero.
+
+    Example:
+        >>> soften(np.array([[-2.0], [1.0], [4.0]])).round(2).tolist()
+        [[0.28], [0.89], [1.29]]
+    """
+    if not width > 0:
+        raise InputError(f"width: expected a number above 0, got {width}")
+    z = np.asarray(margins, np.float64)
+    weight = np.ones((1, 1)) if counted is None else counted / np.maximum(counted.mean(axis=0), 1e-300)
+    mean = (weight * z).mean(axis=0)
+    spread = np.sqrt((weight * (z - mean) ** 2).mean(axis=0))
+    varies = spread > 1e-9 * np.abs(mean)
+    safe = np.where(varies, spread, 1.0)
+    standard = (mean / safe) ** 2
+    # One exponent for phi(m/s) / phi(m/s'): far from zero each of them is 0.
+    ratio = np.sqrt(1 + width**2) * np.exp((standard / (1 + width**2) - standard) / 2)
+    return np.where(varies, ratio * ndtr(z / (width * safe)), z > 0)
+
+
+def remainder(outcomes: Array, covariate: Array, *, counted: Array | None = None, n_folds: int = N_FOLDS) -> Remainder:
+    """Take from each outcome what the covariate says of it, by a least-squares slope per column from other folds.
+
+    outcomes, covariate: [T, columns], any units. counted: [T, columns] bool, models that slopes are fitted to; None for all.
+    n_folds: runs of neighbouring models, of (nearly) one length.
+
+    Raises:
+        InputError: where shapes differ or there are fewer models than folds.
+
+    Example:
+        >>> x = np.arange(8.0)[:, None]
+        >>> rest = remainder(3 * x + 1, x, n_folds=4)
+        >>> rest.slope.round(6), bool(np.ptp(rest.values) < 1e-9)
+        (array([3.]), True)
+    """
+    if covariate.shape != outcomes.shape:
+        raise InputError(f"expected a covariate of the shape of the outcomes {outcomes.shape}, got {covariate.shape}")
+    if not 2 <= n_folds <= len(outcomes):
+        raise InputError(f"folds: expected 2 to the number of models ({len(outcomes)}), got {n_folds}")
+    weight = np.ones(outcomes.shape) if counted is None else counted.astype(np.float64)
+    total = np.maximum(weight.sum(axis=0), 1)
+    x = np.asarray(covariate, np.float64)
+    x = x - (weight * x).sum(axis=0) / total
+    y = np.asarray(outcomes, np.float64)
+    y = y - (weight * y).sum(axis=0) / total
+    starts = np.arange(n_folds) * len(y) // n_folds
+    in_fold = np.stack([np.add.reduceat(weight * a, starts) for a in (np.ones_like(x), x, y, x * x, x * y)])
+    n, sx, sy, sxx, sxy = in_fold.sum(axis=1)[:, None] - in_fold  # of the other folds, [folds, columns]
+    n = np.maximum(n, 1)
+    spread = sxx - sx * sx / n
+    usable = spread > 1e-9 * np.maximum(sxx, 1e-300)
+    slope = np.where(usable, (sxy - sx * sy / n) / np.where(usable, spread, 1.0), 0.0)
+    fold = np.searchsorted(starts, np.arange(len(y)), side="right") - 1
+    return Remainder(y - slope[fold] * x, (slope * in_fold[0]).sum(axis=0) / total)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Some columns of outcomes, as an OutcomeSource that has no others."""
+
+    masks: Array
+    values: Array
+    strata: Array | None
+    numbers: Array
+    n_columns: int
+
+    @staticmethod
+    def read(outcomes: OutcomeSource, columns: Columns) -> _Given:
+        blocks = list(outcomes.blocks(columns))
+        if not blocks:
+            raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+        strata = [block.strata for block in blocks if block.strata is not None]
+        return _Given(
+            np.concatenate([block.masks for block in blocks]),
+            np.concatenate([block.of("margin") for block in blocks]),
+            np.concatenate(strata) if strata else None,
+            np.arange(outcomes.n_columns)[columns],
+            outcomes.n_columns,
+        )
+
+    @property
+    def n_models(self) -> int:
+        return len(self.masks)
+
+    @property
+    def n_train(self) -> int:
+        return self.masks.shape[1]
+
+    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
+        assert np.array_equal(np.arange(self.n_columns)[columns], self.numbers)
+        for start in range(0, self.n_models, n_rows):
+            rows = slice(start, start + n_rows)
+            strata = None if self.strata is None else self.strata[rows]
+            yield Outcomes(self.masks[rows], margin=self.values[rows], strata=strata)
