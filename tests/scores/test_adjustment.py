@@ -101,6 +101,21 @@ def test_subsets_shuffled_against_outcomes_have_no_influence():
     assert (np.abs(z) > 1.96).mean() == pytest.approx(0.05, abs=0.012)
 
 
+def test_errors_know_that_complementary_halves_disagree():
+    """What the others teach is present in one half and absent in the other: a pair tells less than two independent models."""
+    fixed = np.random.RandomState(0).randn(N, 3) * 0.3
+    values, errors = [], []
+    for seed in range(60):
+        rng = np.random.RandomState(seed)
+        half = np.argsort(rng.rand(T // 2, N), axis=1) < N // 2
+        masks = np.stack([half, ~half], axis=1).reshape(T, N)
+        margins = np.c_[np.zeros((T, N)), (masks - 0.5) @ fixed + rng.randn(T, 3)]
+        got = adjusted_influence(Outcomes(masks, margin=margins, strata=np.arange(T) // 2), columns=HELD_OUT)
+        values.append(got.value)
+        errors.append(got.se)
+    assert np.square(errors).mean() == pytest.approx(np.var(values, axis=0, ddof=1).mean(), rel=0.06)
+
+
 def test_soft_outcomes_keep_what_a_small_shift_does_to_the_probability():
     rng = np.random.RandomState(0)
     for mean in (-1.0, 0.0, 1.5):
