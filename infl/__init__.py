@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from infl.report.figures import regime_map as regime_map
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
     from infl.report.galleries import memorization_figure as memorization_figure
+    from infl.scores.adjustment import adjusted_influence as adjusted_influence
     from infl.scores.evidence import PValueCounts as PValueCounts
     from infl.scores.evidence import interval as interval
     from infl.scores.evidence import q_values as q_values
@@ -76,6 +77,7 @@ _HOME = {
     ),
     "infl.report.figures": ("regime_map",),
     "infl.report.galleries": ("influence_pairs_figure", "memorization_figure"),
+    "infl.scores.adjustment": ("adjusted_influence",),
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
     "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),

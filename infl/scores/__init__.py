@@ -4,7 +4,11 @@ Every score here is a contrast: the mean outcome of the models that trained on a
 did not, with its standard error and the two counts. The model is the sampling unit.
 
 - `contrasts`    sums that are streamed over models and merge, and the estimate made from them;
+- `spread`       how the design of the subsets makes their errors larger or smaller;
+- `evidence`     intervals, p-values, and q-values over matrices that are never held;
 - `memorization` the contrast of an example's own outcome;
 - `influence`    the contrast of every other outcome, in one of three readings;
+- `strongest`    the pairs worth keeping of a matrix that is never held;
+- `adjustment`   influence from margins, and with a covariate: as if from two to three times the models;
 - `planning`     how many models a wanted standard error takes.
 """

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, Reading
+from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, Reading, rows_of_blocks
 from infl.scores.contrasts import columns_counted, sum_pairs
 
 WIDTH = 1.0
@@ -221,7 +221,6 @@ class _Given:
 
     def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
         assert np.array_equal(np.arange(self.n_columns)[columns], self.numbers)
-        for start in range(0, self.n_models, n_rows):
-            rows = slice(start, start + n_rows)
+        for rows in rows_of_blocks(self.n_models, n_rows, self.strata):
             strata = None if self.strata is None else self.strata[rows]
             yield Outcomes(self.masks[rows], margin=self.values[rows], strata=strata)
