@@ -1,0 +1,149 @@
+"""A score in a DataFrame or an xarray Dataset stands beside the right ids, labels, error and counts.
+
+From here scores are joined with other tables by id, far from infl, and a row that slipped by one would never be found. So each
+row is looked up again in the arrays of the estimate, by nothing but its ids. pandas and xarray are an extra, and who lacks
+them is told what to install.
+"""
+
+from __future__ import annotations
+
+import doctest
+import sys
+
+import numpy as np
+import pytest
+
+import infl
+from infl import records
+from infl.records import Dataset, Estimate, Outcomes, Reading
+
+N, M, T = 6, 3, 40
+NAMES = ("cat", "dog", "eel")
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> Outcomes:
+    random = np.random.default_rng(0)
+    return Outcomes(random.random((T, N)) < 0.7, random.random((T, N + M)) < 0.6)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    labels = np.array([2, 0, 1, 1, 0, 2, 1, 2, 0])
+    return infl.from_arrays(np.eye(N), labels[:N], np.eye(N)[:M], labels[N:], class_names=NAMES)
+
+
+def name_of(dataset: Dataset, column: int) -> str:
+    return NAMES[int(dataset.y_train[column] if column < N else dataset.y_held_out[column - N])]
+
+
+def test_memorization_has_a_row_an_example(outcomes: Outcomes, dataset: Dataset) -> None:
+    estimate = infl.memorization(outcomes)
+    frame = estimate.to_dataframe(dataset)
+    assert list(frame["example"]) == list(range(N))
+    assert list(frame["label"]) == [name_of(dataset, i) for i in range(N)]
+    np.testing.assert_array_equal(frame["value"], estimate.value)
+    np.testing.assert_array_equal(frame["se"], estimate.se)
+    np.testing.assert_array_equal(frame["n_in"], outcomes.masks.sum(axis=0))
+    np.testing.assert_array_equal(frame["n_out"], (~outcomes.masks).sum(axis=0))
+    assert frame["n_in"].dtype == np.int64
+    assert "label" not in estimate.to_dataframe()
+
+
+@pytest.mark.parametrize("reading", ["held-out", "left-out", "trained"])
+def test_influence_is_long_and_every_row_is_the_pair_it_names(
+    outcomes: Outcomes, dataset: Dataset, reading: Reading
+) -> None:
+    estimate, first = infl.influence(outcomes, reading=reading), N if reading == "held-out" else 0
+    frame = estimate.to_dataframe(dataset)
+    assert len(frame) == estimate.value.size == len(set(zip(frame["source"], frame["target"], strict=True)))
+    for row in frame.sample(frac=1, random_state=0).to_dict("records"):
+        at = row["source"], row["target"] - first
+        np.testing.assert_array_equal(row["value"], estimate.value[at])
+        np.testing.assert_array_equal(row["se"], estimate.se[at])
+        assert row["n_in"] == np.broadcast_to(estimate.n_in, estimate.value.shape)[at]
+        assert row["n_out"] == np.broadcast_to(estimate.n_out, estimate.value.shape)[at]
+        assert (row["source_label"], row["target_label"]) == tuple(
+            name_of(dataset, row[x]) for x in ("source", "target")
+        )
+
+
+@pytest.mark.parametrize("reading", ["held-out", "left-out"])
+def test_influence_is_wide_in_xarray_and_selected_by_id(outcomes: Outcomes, dataset: Dataset, reading: Reading) -> None:
+    estimate, first = infl.influence(outcomes, reading=reading), N if reading == "held-out" else 0
+    wide = estimate.to_xarray(dataset)
+    assert dict(wide.sizes) == {"source": N, "target": M if reading == "held-out" else N}
+    assert wide.attrs == {"reading": reading, "outcome": "correct"}
+    for i, j in np.ndindex(estimate.value.shape):
+        one = wide.sel(source=i, target=first + j)
+        np.testing.assert_array_equal([one.value, one.se], [estimate.value[i, j], estimate.se[i, j]])
+        assert (str(one.source_label.values), str(one.target_label.values)) == (
+            name_of(dataset, i),
+            name_of(dataset, first + j),
+        )
+    assert wide.n_in.dims == ("source", "target")
+
+
+def test_both_forms_agree(outcomes: Outcomes) -> None:
+    estimate = infl.influence(outcomes)
+    back = estimate.to_dataframe().set_index(["source", "target"]).to_xarray()
+    for name, array in estimate.to_xarray().data_vars.items():
+        np.testing.assert_array_equal(back[name], array)
+    one = infl.memorization(outcomes).to_xarray()
+    assert dict(one.sizes) == {"example": N}
+
+
+def test_a_part_of_the_matrix_is_named_by_its_sources_and_targets(outcomes: Outcomes, dataset: Dataset) -> None:
+    whole = infl.influence(outcomes).to_dataframe().set_index(["source", "target"])["value"]
+    part = infl.influence(outcomes, sources=[4, 1])
+    for frame in (
+        part.to_dataframe(dataset, sources=[4, 1]),
+        part.to_dataframe(sources=[4, 1], targets=[6, 7, 8]),
+        infl.influence_between(outcomes, [4, 1], [8, 6], reading="held-out").to_dataframe(
+            sources=[4, 1], targets=[8, 6]
+        ),
+    ):
+        rows = frame.set_index(["source", "target"])["value"]
+        assert set(rows.index.get_level_values("source")) == {1, 4}
+        np.testing.assert_allclose(rows, whole.loc[rows.index], atol=1e-6)
+    for columns, block in infl.influence_blocks(outcomes, n_columns=2):
+        ids = range(columns.start, columns.stop)
+        rows = block.to_dataframe(targets=list(ids)).set_index(["source", "target"])["value"]
+        np.testing.assert_allclose(rows, whole.loc[rows.index], atol=1e-6)
+
+
+def test_what_has_no_estimate_is_there_as_nan(outcomes: Outcomes) -> None:
+    frame = infl.influence(outcomes, reading="left-out").to_dataframe()
+    own = frame["source"].to_numpy() == frame["target"].to_numpy()
+    assert own.sum() == N
+    np.testing.assert_array_equal(np.isnan(frame["value"].to_numpy())[own], True)
+
+
+def test_ids_that_do_not_fit_are_refused(outcomes: Outcomes, dataset: Dataset) -> None:
+    part = infl.influence(outcomes, sources=[4, 1])
+    for call, named in (
+        (lambda: part.to_dataframe(dataset), "source: expected 2 ids, .* got 6; say which they are with sources="),
+        (lambda: part.to_dataframe(sources=[4, 1]), "held-out columns are numbered from n on"),
+        (lambda: part.to_xarray(sources=[4, 1], targets=[6]), "target: expected 3 ids, .* got 1"),
+        (lambda: part.to_dataframe(dataset, sources=[4, 60]), r"source: expected ids 0\.\.8, got 4\.\.60"),
+        (lambda: infl.memorization(outcomes).to_dataframe(sources=[1]), "example: expected 6 ids"),
+    ):
+        with pytest.raises(infl.InputError, match=named):
+            call()
+
+
+@pytest.mark.parametrize(("method", "module"), [("to_dataframe", "pandas"), ("to_xarray", "xarray")])
+def test_a_missing_extra_is_one_line_that_says_what_to_install(
+    method: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    estimate = Estimate(np.zeros(2), np.zeros(2), np.ones(2), np.ones(2), "own", "correct")
+    with pytest.raises(infl.InputError) as caught:
+        getattr(estimate, method)()
+    assert str(caught.value) == f"this needs {module}, which is not installed: pip install 'infl[analysis]'"
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    result = doctest.testmod(records)
+    assert result.attempted
+    assert not result.failed
