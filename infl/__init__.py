@@ -46,8 +46,11 @@ if TYPE_CHECKING:
     from infl.scores.influence import influence_blocks as influence_blocks
     from infl.scores.influence import strongest_pairs as strongest_pairs
     from infl.scores.memorization import memorization as memorization
+    from infl.scores.query import influence_between as influence_between
+    from infl.scores.query import influences_of as influences_of
     from infl.scores.strongest import strongest_influences as strongest_influences
     from infl.store import Run as Run
+    from infl.store import import_outcomes as import_outcomes
     from infl.store import open_run as open_run
     from infl.training.algorithm import Algorithm as Algorithm
     from infl.training.ensemble import Layout as Layout
@@ -82,7 +85,8 @@ _HOME = {
     "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),
     "infl.scores.strongest": ("strongest_influences",),
-    "infl.store": ("Run", "open_run"),
+    "infl.scores.query": ("influence_between", "influences_of"),
+    "infl.store": ("Run", "import_outcomes", "open_run"),
     "infl.training.algorithm": ("Algorithm",),
     "infl.training.ensemble": ("Layout",),
     "infl.training.networks": ("Network", "from_linen", "from_nnx"),

@@ -144,7 +144,7 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
             images=dataset.images,
             labels=dataset.labels,
             n_classes=dataset.n_classes,
-            batch_size=run.manifest["algorithm"]["batch_size"],
+            batch_size=run.manifest["algorithm"].get("batch_size"),
             advance=progress.advance,
         )
 

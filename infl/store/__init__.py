@@ -10,14 +10,20 @@
     models/full/             reference models of all of D, one row a seed
     models/without-<sha>/    models of D without one forget set, one row a seed
 
+A run of models that were made elsewhere (`infl import`) has examples without pixels, [n, 0], and may hold correct or margin
+alone.
+
 A model counts once its line in the journal is whole. Rows without a line are leftovers of a kill and are written again.
 
 - `run`      the folder as a whole: make it, open it, write a block, ask what it holds;
 - `rows`     outcomes in zarr arrays, written and read by rows;
 - `journal`  the list of what is complete;
-- `examples` the copies of the data set and of groups.
+- `examples` the copies of the data set and of groups;
+- `archive`  arrays of an .npz file, read by rows;
+- `imported` masks and outcomes made elsewhere, from such a file to a run.
 """
 
+from infl.store.imported import import_outcomes as import_outcomes
 from infl.store.rows import StoredOutcomes as StoredOutcomes
 from infl.store.rows import bytes_per_model as bytes_per_model
 from infl.store.run import Run as Run

@@ -12,27 +12,28 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from infl.records import Array, Columns, InputError, Outcomes, rows_of_blocks
+from infl.records import Array, Columns, InputError, OutcomeKind, Outcomes, rows_of_blocks
 
 ROWS_PER_CHUNK = 64
 BYTES_PER_CHUNK_ROW = 16384
 LARGEST_MARGIN = 60000.0  # float16 ends at 65504
+BOTH_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin")
 
 
 def write_rows(folder: Path, models: Array, outcomes: Outcomes) -> dict[str, int]:
-    """Put outcomes into the rows `models` and wait until they are on disk; returns a checksum of each array.
+    """Put outcomes, of the kinds that there are, into the rows `models` and wait until they are on disk.
+
+    Returns a checksum of each array.
 
     Raises:
         OSError, ValueError: where the disk refuses.
     """
-    if outcomes.correct is None or outcomes.margin is None:
-        raise InputError("a run stores both correct and margin")
-    margin = np.clip(np.nan_to_num(outcomes.margin, nan=0.0), -LARGEST_MARGIN, LARGEST_MARGIN)
-    arrays = {
-        "masks": np.packbits(outcomes.masks, axis=1),
-        "correct": np.packbits(outcomes.correct, axis=1),
-        "margin": margin.astype(np.float16),
-    }
+    arrays: dict[str, Array] = {"masks": np.packbits(outcomes.masks, axis=1)}
+    if outcomes.correct is not None:
+        arrays["correct"] = np.packbits(outcomes.correct, axis=1)
+    if outcomes.margin is not None:
+        margin = np.clip(np.nan_to_num(outcomes.margin, nan=0.0), -LARGEST_MARGIN, LARGEST_MARGIN)
+        arrays["margin"] = margin.astype(np.float16)
     n_rows = int(models.max()) + 1
     writes = [_open_array(folder / name, array, n_rows=n_rows)[models].write(array) for name, array in arrays.items()]
     for write in writes:
@@ -42,7 +43,10 @@ def write_rows(folder: Path, models: Array, outcomes: Outcomes) -> dict[str, int
 
 @dataclass(frozen=True)
 class StoredOutcomes:
-    """Outcomes in a run folder, read block by block (an `OutcomeSource`)."""
+    """Outcomes in a run folder, read block by block (an `OutcomeSource`).
+
+    kinds: those that the run holds; models made elsewhere may have come with one.
+    """
 
     folder: Path
     models: tuple[int, ...]
@@ -50,6 +54,7 @@ class StoredOutcomes:
     n_columns: int
     starts: tuple[int, ...] | None = None
     period: int = 1  # models whose masks balance each other
+    kinds: tuple[OutcomeKind, ...] = BOTH_KINDS
 
     @property
     def n_models(self) -> int:
@@ -61,7 +66,8 @@ class StoredOutcomes:
         if not self.models:
             return
         with _damage_named(self.folder):
-            masks, correct, margin = (_open_array(self.folder / name) for name in ("masks", "correct", "margin"))
+            masks, *arrays = (_open_array(self.folder / name) for name in ("masks", *self.kinds))
+        stored = dict(zip(self.kinds, arrays, strict=True))
         numbers = np.arange(self.n_columns)[columns]
         # TensorStore counts neither from the end nor past it, as NumPy does: it is given plain bounds or numbers.
         wanted: Columns = numbers
@@ -74,27 +80,36 @@ class StoredOutcomes:
         for some in rows_of_blocks(len(models), n_rows, strata):
             rows = models[some]
             with _damage_named(self.folder):
-                reads = masks[rows].read(), correct[rows, window].read(), margin.oindex[rows, wanted].read()
-                packed_masks, bits, values = (read.result() for read in reads)
+                reads = {"masks": masks[rows].read()}
+                if "correct" in stored:
+                    reads["correct"] = stored["correct"][rows, window].read()
+                if "margin" in stored:
+                    reads["margin"] = stored["margin"].oindex[rows, wanted].read()
+                read = {name: future.result() for name, future in reads.items()}
+            bits = read.get("correct")
             yield Outcomes(
-                np.unpackbits(packed_masks, axis=1, count=self.n_train).astype(bool),
-                np.unpackbits(bits, axis=1).astype(bool)[:, numbers - first_bit],
-                values,
+                np.unpackbits(read["masks"], axis=1, count=self.n_train).astype(bool),
+                None if bits is None else np.unpackbits(bits, axis=1).astype(bool)[:, numbers - first_bit],
+                read.get("margin"),
                 None if self.starts is None else np.asarray(self.starts[some], np.int64),
                 None if strata is None else strata[some],
             )
 
     def load(self) -> Outcomes:
         """All of them in memory."""
-        blocks = list(self.blocks())
-        if not blocks:
-            width = self.n_columns
-            empty = np.zeros((0, width))
-            return Outcomes(np.zeros((0, self.n_train), bool), empty.astype(bool), empty.astype(np.float16))
+        # Of no models there are blocks of none.
+        empty = np.zeros((0, self.n_columns))
+        blocks = [Outcomes(np.zeros((0, self.n_train), bool), empty.astype(bool), empty.astype(np.float16))]
+        blocks += self.blocks()
+
+        def joined(kind: OutcomeKind) -> Array | None:
+            arrays = [getattr(block, kind) for block in blocks]
+            return np.concatenate(arrays) if kind in self.kinds else None
+
         return Outcomes(
             np.concatenate([block.masks for block in blocks]),
-            np.concatenate([block.of("correct") for block in blocks]).astype(bool),
-            np.concatenate([block.of("margin") for block in blocks]).astype(np.float16),
+            joined("correct"),
+            joined("margin"),
             None if self.starts is None else np.asarray(self.starts, np.int64),
             self._strata(np.asarray(self.models, np.int64)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, Groups, InputError, Outcomes
+from infl.records import Array, Dataset, Groups, InputError, OutcomeKind, Outcomes
 from infl.store.examples import describe_examples, read_examples, read_groups, write_examples, write_groups
 from infl.store.journal import append_line, read_journal
-from infl.store.rows import StoredOutcomes, write_rows
+from infl.store.rows import BOTH_KINDS, StoredOutcomes, write_rows
 
 FORMAT = 2  # 1 had margins against all other classes together
 N_STARTS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
 # Entries of the manifest that say how a run was made and do not bind how it goes on.
 NOT_BINDING = ("dataset.source", "design.period", "infl", "versions", "devices", "timings")
+_OF_A_BEGUN_RUN = {"run.partial", "data.partial", "data.npz", "groups", "journal.jsonl", "models"}
 
 
 class Run:
@@ -35,8 +37,25 @@ class Run:
         for line in read_journal(folder / "journal.jsonl"):
             self._remember(line)
 
+    @property
+    def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
+        """What is known of its models: both kinds, unless they were made elsewhere and came with one."""
+        return tuple(self.manifest.get("outcomes", BOTH_KINDS))
+
+    def check_trainable(self) -> None:
+        """Check that models can be added to this run.
+
+        Raises:
+            InputError: where its models were made elsewhere, from pixels and by an algorithm that it does not know.
+        """
+        if "imported" in self.manifest:
+            raise InputError(
+                f"run folder {self.folder} was imported from {self.manifest['imported']}: it holds no pixels and no training "
+                "algorithm, so it can be scored but not trained; use a run made by infl train"
+            )
+
     def dataset(self) -> Dataset:
-        """The examples of the run.
+        """The examples of the run; without pixels, [n, 0], where it was imported.
 
         Raises:
             InputError: where data.npz is damaged or is not the data of this run.
@@ -116,6 +135,7 @@ class Run:
             self.manifest["dataset"]["n_columns"],
             starts_of(collection, finite),
             int(self.manifest["design"].get("period", 1)) if collection == "design" else 1,
+            self.outcome_kinds,
         )
 
     def write(
@@ -191,9 +211,7 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], g
             cannot be written.
     """
     folder = Path(folder)
-    # As it will be read back: a tuple in the settings would never equal the list that it becomes.
-    given = {"format": FORMAT, "dataset": describe_examples(dataset), **settings}
-    manifest = json.loads(json.dumps(given, default=np.generic.item))
+    manifest = _manifest_of(dataset, settings)
     if (folder / "run.json").exists():
         run = open_run(folder)
         differences = _differences(run.manifest, manifest)
@@ -204,18 +222,35 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], g
             )
         return run
     check_new(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # run.partial comes first and becomes run.json last: it tells a folder that a kill left unfinished from a user's.
-        _write_durably(folder / "run.partial", _sealed_json(manifest))
-        write_examples(folder / "data.npz", dataset)
-        if groups is not None:
-            write_groups(folder / "groups" / "grouped.npz", groups)
-        (folder / "journal.jsonl").touch()
-        (folder / "run.partial").replace(folder / "run.json")
-    except OSError as error:
-        raise InputError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
+    _begin(folder, manifest, dataset, groups)
+    _complete(folder)
     return Run(folder, manifest)
+
+
+@contextmanager
+def new_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -> Iterator[Run]:
+    """A run to write to in a `with` block, which is a run only once the block ends.
+
+    A block that fails leaves nothing behind, one that is killed a folder that is no run, in which one can be made.
+
+    Raises:
+        InputError: where the folder holds something, a run too, or cannot be written.
+    """
+    folder, manifest = Path(folder), _manifest_of(dataset, settings)
+    if (folder / "run.json").exists():
+        raise InputError(f"{folder} is a run already, and nothing is added to it here; choose a new or an empty folder")
+    check_new(folder)
+    there_before = folder.exists()
+    try:
+        _begin(folder, manifest, dataset, None)
+        yield Run(folder, manifest)
+        _complete(folder)
+    except BaseException:
+        for path in (folder / name for name in _OF_A_BEGUN_RUN):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if not there_before and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def check_new(folder: str | Path) -> None:
@@ -280,6 +315,39 @@ def starts_of(collection: str, models: Sequence[int]) -> tuple[int, ...] | None:
     return None
 
 
+def _manifest_of(dataset: Dataset, settings: dict[str, Any]) -> dict[str, Any]:
+    # As it will be read back: a tuple in the settings would never equal the list that it becomes.
+    given = {"format": FORMAT, "dataset": describe_examples(dataset), **settings}
+    return json.loads(json.dumps(given, default=np.generic.item))
+
+
+def _begin(folder: Path, manifest: dict[str, Any], dataset: Dataset, groups: Groups | None) -> None:
+    """Write all that a run begins with. run.partial comes first: it tells a folder that a kill left from a user's."""
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_durably(folder / "run.partial", _sealed_json(manifest))
+        if (folder / "models").is_dir():  # of an import that was killed
+            shutil.rmtree(folder / "models")
+        (folder / "journal.jsonl").unlink(missing_ok=True)
+        write_examples(folder / "data.npz", dataset)
+        if groups is not None:
+            write_groups(folder / "groups" / "grouped.npz", groups)
+        (folder / "journal.jsonl").touch()
+
+
+def _complete(folder: Path) -> None:
+    with _writing(folder):
+        (folder / "run.partial").replace(folder / "run.json")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
+
+
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     found = []
     for key in sorted(set(old) | set(new)):
@@ -304,7 +372,7 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 def _is_empty_or_begun(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()}
-    return not names or "run.partial" in names <= {"run.partial", "data.partial", "data.npz", "groups", "journal.jsonl"}
+    return not names or "run.partial" in names <= _OF_A_BEGUN_RUN
 
 
 def _write_durably(path: Path, content: bytes) -> None:

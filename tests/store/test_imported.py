@@ -1,0 +1,379 @@
+"""Models made elsewhere give, once imported, the scores that their arrays give; a file that is wrong leaves no trace.
+
+Other programs write these files, so anything may be in them: too few rows, other dtypes, half a file. Each such file must be
+named in one line, and nothing of it may stay on disk, since half a run looks like a whole one with fewer models. A round trip
+from a run through a file to a run must keep every bit.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import infl
+from infl.records import InputError, OutcomeKind, Outcomes
+from infl.store import imported
+
+N, M, T, R = 21, 11, 150, 9
+Arrays = dict[str, Any]
+
+
+def make_arrays(seed: int = 0) -> Arrays:
+    random = np.random.default_rng(seed)
+    return {
+        "masks": random.random((T, N)) < 0.7,
+        "correct": random.random((T, N + M)) < 0.6,
+        "margin": (4 * random.normal(size=(T, N + M))).astype(np.float16),
+        "labels": np.arange(N + M) % 3,
+        "reference_correct": random.random((R, N + M)) < 0.9,
+        "reference_margin": (4 * random.normal(size=(R, N + M))).astype(np.float16),
+    }
+
+
+def write(path: Path, arrays: Arrays, **changed: Any) -> Path:
+    """The arrays as a file, with some changed, and without those that are changed to None."""
+    np.savez(path, **{name: array for name, array in (arrays | changed).items() if array is not None})
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "mine"
+
+
+# What comes in
+
+
+@pytest.mark.parametrize("kinds", [("correct", "margin"), ("correct",), ("margin",)])
+def test_an_imported_run_holds_the_arrays_and_gives_their_scores(
+    kinds: tuple[OutcomeKind, ...], tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imported, "BYTES_AT_ONCE", 8 * (N + M) * 64)  # three blocks
+    arrays = make_arrays()
+    without: Arrays = {f"{p}{k}": None for k in {"correct", "margin"} - set(kinds) for p in ("", "reference_")}
+    infl.import_outcomes(write(tmp_path / "mine.npz", arrays, **without), run=place)
+    run = infl.open_run(place)
+    assert run.outcome_kinds == kinds
+    for collection, prefix, n_models in (("design", "", T), ("full", "reference_", R)):
+        stored = run.outcomes(collection).load()
+        masks = arrays["masks"] if not prefix else np.ones((R, N), bool)
+        np.testing.assert_array_equal(stored.masks, masks)
+        for kind in ("correct", "margin"):
+            if kind in kinds:
+                np.testing.assert_array_equal(getattr(stored, kind), arrays[f"{prefix}{kind}"])
+            else:
+                assert getattr(stored, kind) is None
+        assert run.complete(collection) == list(range(n_models))
+    mine = Outcomes(arrays["masks"], *(arrays[k] if k in kinds else None for k in ("correct", "margin")))
+    for kind in kinds:
+        assert_same_scores(run.outcomes("design"), mine, kind, within=1e-6)
+    dataset = run.dataset()
+    np.testing.assert_array_equal(dataset.labels, arrays["labels"])
+    assert (dataset.name, dataset.n_train, dataset.n_held_out, dataset.n_classes) == ("mine", N, M, 3)
+    assert not dataset.has_pixels
+    assert dataset.source == str(tmp_path / "mine.npz")
+
+
+def assert_same_scores(mine: Any, theirs: Any, kind: OutcomeKind, *, within: float = 0.0) -> None:
+    """To the last bit where both are read from runs; arrays in memory may be summed in another order."""
+    for score in (
+        lambda outcomes: infl.memorization(outcomes, outcome=kind),
+        lambda outcomes: infl.influence(outcomes, reading="held-out", outcome=kind),
+        lambda outcomes: infl.influence(outcomes, reading="left-out", outcome=kind),
+    ):
+        one, other = score(mine).to_dataframe(), score(theirs).to_dataframe()
+        assert list(one) == list(other)
+        np.testing.assert_allclose(one.to_numpy(float), other.to_numpy(float), rtol=within, atol=within)
+
+
+def test_a_run_goes_out_into_a_file_and_comes_back_bit_for_bit(
+    small_digits: infl.Dataset, tmp_path: Path, place: Path
+) -> None:
+    algorithm = infl.Algorithm(hidden=(8,), epochs=2, batch_size=20)
+    design = infl.Design("uniform", (0.6, 0.9))
+    run = infl.train(
+        small_digits, run=tmp_path / "run", n_models=40, n_references=4, design=design, algorithm=algorithm
+    )
+    outcomes, references = run.outcomes("design").load(), run.outcomes("full").load()
+    np.savez_compressed(
+        tmp_path / "out.npz",
+        masks=outcomes.masks,
+        correct=np.asarray(outcomes.correct),
+        margin=np.asarray(outcomes.margin),
+        labels=small_digits.labels,
+        class_names=np.array(small_digits.class_names),
+        reference_correct=np.asarray(references.correct),
+        reference_margin=np.asarray(references.margin),
+    )
+    back = infl.import_outcomes(tmp_path / "out.npz", run=place)
+    for kind in ("correct", "margin"):
+        assert_same_scores(back.outcomes("design"), run.outcomes("design"), kind)
+    ours, theirs = (infl.influences_of(r.outcomes("design"), 70).influenced_by.estimate for r in (back, run))
+    np.testing.assert_array_equal(ours.value, theirs.value)
+    assert back.dataset().class_names == small_digits.class_names
+    sets = {"five": [1, 4, 9, 16, 25]}
+    mine, same = (next(infl.predict_effects(r, sets, predictor="additive", quiet=True)) for r in (back, run))
+    np.testing.assert_array_equal(mine.effect, same.effect)
+    np.testing.assert_array_equal(mine.se, same.se)
+    assert np.isfinite(mine.effect).sum() > 30
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_zeros_and_ones_of_any_dtype_are_bools(dtype: Any, tmp_path: Path, place: Path) -> None:
+    arrays = make_arrays()
+    numbers = {name: arrays[name].astype(dtype) for name in ("masks", "correct", "reference_correct")}
+    run = infl.import_outcomes(write(tmp_path / "mine.npz", arrays, **numbers), run=place)
+    stored = run.outcomes("design").load()
+    np.testing.assert_array_equal(stored.masks, arrays["masks"])
+    np.testing.assert_array_equal(stored.correct, arrays["correct"])
+
+
+def test_names_of_classes_are_kept(tmp_path: Path, place: Path) -> None:
+    path = write(tmp_path / "mine.npz", make_arrays(), class_names=np.array(["cat", "dog", "eel", "fox"]))
+    assert infl.import_outcomes(path, run=place).dataset().class_names == ("cat", "dog", "eel", "fox")
+
+
+def test_memory_is_that_of_a_block_and_not_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imported, "BYTES_AT_ONCE", 1 << 20)
+    random = np.random.default_rng(0)
+    peaks = []
+    for n_models in (512, 4096):
+        masks, margin = random.random((n_models, 200)) < 0.7, random.normal(size=(n_models, 1000))
+        path = tmp_path / f"{n_models}.npz"
+        np.savez(path, masks=masks, margin=margin, labels=np.arange(1000) % 2)
+        tracemalloc.start()
+        infl.import_outcomes(path, run=tmp_path / f"run-{n_models}")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.25 * peaks[0]  # eight times as much was read: 33 MB
+    assert peaks[1] < 12e6
+
+
+# What does not
+
+WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
+    "masks and outcomes of different T": (
+        lambda a: {"masks": a["masks"][:-1]},
+        r"masks are of 149 models, correct of 150; row t of both belongs to model t",
+    ),
+    "margins of another T": (lambda a: {"margin": a["margin"][:40]}, "masks are of 150 models, margin of 40"),
+    "labels missing": (
+        lambda a: {"labels": None},
+        r"missing labels, found correct, margin, .*; write it with np\.savez\(path, masks=",
+    ),
+    "masks missing": (lambda a: {"masks": None}, "missing masks, found"),
+    "no outcomes": (lambda a: {"correct": None, "margin": None}, "missing correct or margin, found labels, masks"),
+    "NaN among the correct": (
+        lambda a: {"correct": np.where(np.arange(N + M) == 5, np.nan, a["correct"].astype(float))},
+        "correct: expected 0 or 1, got nan for model 0, column 5",
+    ),
+    "NaN among the margins": (
+        lambda a: {"margin": np.where(np.arange(T)[:, None] == 140, np.nan, a["margin"])},
+        "margin: expected finite numbers; clip them, got nan for model 140, column 0",
+    ),
+    "an infinite margin": (lambda a: {"margin": np.full((T, N + M), np.inf)}, "margin: expected finite .* got inf"),
+    "an infinite reference margin": (
+        lambda a: {"reference_margin": np.full((R, N + M), -np.inf)},
+        "reference_margin: expected finite .* got -inf",
+    ),
+    "masks of indices": (lambda a: {"masks": a["masks"] * 7}, "masks: expected 0 or 1, got 7 for model"),
+    "masks of words": (lambda a: {"masks": a["masks"].astype("U5")}, "masks: expected numbers, got dtype <U5"),
+    "correct in percent": (lambda a: {"correct": a["correct"] * 0.5}, "correct: expected 0 or 1, got 0.5 for model"),
+    "masks of one axis": (
+        lambda a: {"masks": a["masks"][0]},
+        r"masks: expected an array \[models, n\], got one of shape \(21,\)",
+    ),
+    "margins with an axis of classes": (
+        lambda a: {"margin": np.zeros((T, N + M, 3))},
+        r"margin: expected an array \[models, n\+m\], got one of shape \(150, 32, 3\)",
+    ),
+    "correct of D alone": (
+        lambda a: {"correct": a["correct"][:, :N]},
+        "correct has 21 columns and there are 32 labels",
+    ),
+    "labels of D alone": (
+        lambda a: {"labels": a["labels"][:N]},
+        "at least one held-out|one held-out example, got masks",
+    ),
+    "labels that are fractions": (
+        lambda a: {"labels": a["labels"] / 2},
+        "labels: expected integers, .* got dtype float64",
+    ),
+    "labels that are words": (
+        lambda a: {"labels": a["labels"].astype(str)},
+        "labels: expected integers, .* got dtype <U",
+    ),
+    "one-hot labels": (
+        lambda a: {"labels": np.eye(3)[a["labels"]].astype(int)},
+        r"labels: .* got one of shape \(32, 3\)",
+    ),
+    "labels below 0": (lambda a: {"labels": a["labels"] - 1}, "labels: expected 0 to 65,535, got -1 to 1"),
+    "a label of two billion": (
+        lambda a: {"labels": a["labels"] + 2_000_000_000},
+        "labels: expected 0 to 65,535, got 2000000000",
+    ),
+    "too few names": (
+        lambda a: {"class_names": np.array(["a", "b"])},
+        "class_names: labels go to 2, expected 3 names, got 2",
+    ),
+    "no models": (lambda a: {"masks": a["masks"][:0]}, r"at least one model, .* got masks \(0, 21\)"),
+    "references of other kinds": (
+        lambda a: {"reference_margin": None},
+        "outcomes are correct and margin, the references' reference_correct; give both the same",
+    ),
+    "references of different T": (
+        lambda a: {"reference_margin": a["reference_margin"][:3]},
+        "reference_correct and reference_margin have different numbers of models",
+    ),
+    "Python objects": (
+        lambda a: {"masks": a["masks"].astype(object)},
+        "masks holds Python objects, which are not read",
+    ),
+    "an array stored by columns": (
+        lambda a: {"correct": np.asfortranarray(a["correct"])},
+        "correct is stored column by column",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_wrong_file_is_named_and_leaves_nothing(mistake: str, tmp_path: Path, place: Path) -> None:
+    change, message = WRONG[mistake]
+    arrays = make_arrays()
+    path = write(tmp_path / "mine.npz", arrays, **change(arrays))
+    with pytest.raises(InputError, match=message) as caught:
+        infl.import_outcomes(path, run=place)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert not place.exists()
+
+
+def test_a_wrong_value_is_named_by_its_model_wherever_it_stands(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imported, "BYTES_AT_ONCE", 8 * (N + M) * 64)
+    arrays = make_arrays()
+    arrays["margin"][140, 3] = np.nan
+    with pytest.raises(InputError, match="got nan for model 140, column 3"):
+        infl.import_outcomes(write(tmp_path / "mine.npz", arrays), run=place)
+    assert not place.exists()  # though two blocks were written
+
+
+def test_the_folder_of_a_user_is_left_as_it_was(tmp_path: Path, place: Path) -> None:
+    place.mkdir(parents=True)
+    with pytest.raises(InputError, match="masks are of"):
+        infl.import_outcomes(write(tmp_path / "a.npz", make_arrays(), masks=np.ones((3, N), bool)), run=place)
+    assert list(place.iterdir()) == []
+    (place / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="exists and is not a run of infl"):
+        infl.import_outcomes(write(tmp_path / "a.npz", make_arrays()), run=place)
+    assert [path.name for path in place.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_is_there_is_not_touched(tmp_path: Path, place: Path) -> None:
+    path = write(tmp_path / "mine.npz", make_arrays())
+    infl.import_outcomes(path, run=place)
+    before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+    with pytest.raises(InputError, match="is a run already"):
+        infl.import_outcomes(path, run=place)
+    assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_file_that_is_cut_off_is_named(share: float, tmp_path: Path, place: Path) -> None:
+    path = write(tmp_path / "mine.npz", make_arrays())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"expected an \.npz file .* of another kind or cut off"):
+        infl.import_outcomes(path, run=place)
+
+
+def test_what_is_no_npz_is_named(tmp_path: Path, place: Path) -> None:
+    np.save(tmp_path / "masks.npy", make_arrays()["masks"])
+    (tmp_path / "table.npz").write_text("id,correct\n")
+    for name, message in (
+        ("masks.npy", "of another kind"),
+        ("table.npz", "of another kind"),
+        ("gone.npz", "found nothing"),
+        (".", "found a folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            infl.import_outcomes(tmp_path / name, run=place)
+
+
+def test_a_bit_that_turned_is_named(tmp_path: Path, place: Path) -> None:
+    path = write(tmp_path / "mine.npz", make_arrays())
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo("margin.npy")
+    content = bytearray(path.read_bytes())
+    content[entry.header_offset + 1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="margin is damaged .*copy the file again"):
+        infl.import_outcomes(path, run=place)
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((10**9, 21), "21,000,000,000 bytes, and 3,150 are there"), ((1, 10**12), "rows of")]
+)
+def test_a_header_that_says_more_than_there_is_takes_no_memory(
+    shape: tuple[int, ...], message: str, tmp_path: Path, place: Path
+) -> None:
+    arrays, path = make_arrays(), tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                header = np.lib.format.header_data_from_array_1_0(array)
+                if name == "masks":
+                    header["shape"] = shape
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(array.tobytes())
+    with pytest.raises(InputError, match=message):
+        infl.import_outcomes(path, run=place)
+
+
+def test_a_killed_import_leaves_no_run_and_can_be_called_again(tmp_path: Path, place: Path) -> None:
+    path = write(tmp_path / "mine.npz", make_arrays())
+    program = f"""
+import os, signal
+from infl.store import imported, run
+imported.BYTES_AT_ONCE = 8 * {N + M} * 64
+write, blocks = run.Run.write, []
+def killing(*arguments, **settings):
+    write(*arguments, **settings)
+    blocks.append(1)
+    if len(blocks) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+run.Run.write = killing
+imported.import_outcomes({str(path)!r}, run={str(place)!r})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
+    killed = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (place / "models" / "design").is_dir()
+    with pytest.raises(InputError, match="is not a run folder"):
+        infl.open_run(place)
+    other = make_arrays(seed=1)
+    narrower = {name: array[:, :-1] for name, array in other.items() if array.ndim == 2 and name != "masks"}
+    path = write(tmp_path / "other.npz", other, labels=other["labels"][:-1], **narrower)
+    stored = infl.import_outcomes(path, run=place).outcomes("design").load()
+    np.testing.assert_array_equal(stored.correct, other["correct"][:, :-1])
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    result = doctest.testmod(imported)
+    assert result.attempted
+    assert not result.failed
