@@ -14,6 +14,8 @@ colour, so that a figure survives a black-and-white printer.
     labels     names beside points, without overlaps
     examples   one example as a small picture
     tables     the same records in a terminal
+    machine    the same as JSON and .npz
+    exchange   scores for other tools: CSV, Parquet, the layout of Feldman and Zhang's files
     pairing    predicted and measured verdicts brought together
     selection  which examples a report shows, and what they are called
     progress   how far a long stage has come

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.records import Effects, Estimate, InputError, Quantity, ScoredPair, Thresholds, Verdict
+from infl.records import (
+    Effects,
+    Estimate,
+    InputError,
+    OutcomeKind,
+    Quantity,
+    Reading,
+    ScoredPair,
+    Thresholds,
+    Verdict,
+)
 
 
 def verdicts_as_json(
@@ -30,22 +40,35 @@ def scores_as_json(
     memorization: Estimate, pairs: Sequence[ScoredPair], *, n_top: int, n_models: int, n_train: int
 ) -> dict[str, Any]:
     """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out."""
-    n_in, n_out = (np.broadcast_to(n, memorization.value.shape) for n in (memorization.n_in, memorization.n_out))
     order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
-    top = [
-        {
-            "id": int(i),
-            "memorization": _number(float(memorization.value[i])),
-            "se": _number(float(memorization.se[i])),
-            "n_in": int(n_in[i]),
-            "n_out": int(n_out[i]),
-        }
-        for i in order
-    ]
-    listed = [
-        {"source": p.source, "target": p.target, "influence": _number(p.value), "se": _number(p.se)} for p in pairs
-    ]
-    return {"n_models": n_models, "n_train": n_train, "memorization": top, "pairs": listed}
+    return {
+        "n_models": n_models,
+        "n_train": n_train,
+        "outcome": memorization.outcome,
+        "memorization": [_memorization_fields(memorization, int(i)) for i in order],
+        "pairs": [_pair_fields(pair) for pair in pairs],
+    }
+
+
+def example_as_json(
+    example: int,
+    memorization: Estimate | None,
+    listed: Mapping[str, tuple[Reading, Sequence[ScoredPair]]],
+    *,
+    outcome: OutcomeKind,
+    n_models: int,
+    n_train: int,
+) -> dict[str, Any]:
+    """The strongest influences on an example and, of a training example, by it.
+
+    listed: `influenced_by`, and of a training example `held_out` and `left_out`, whom it influences; each with its reading.
+    """
+    parts = {
+        name: {"reading": reading, "pairs": [_pair_fields(pair) for pair in pairs]}
+        for name, (reading, pairs) in listed.items()
+    }
+    own = {} if memorization is None else {"memorization": _memorization_fields(memorization, example)}
+    return {"example": example, "n_models": n_models, "n_train": n_train, "outcome": outcome, **own, **parts}
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
@@ -66,7 +89,7 @@ def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
     Raises:
         InputError: where the path cannot be written.
     """
-    _write_arrays(
+    write_arrays(
         path,
         names=np.array([e.forget_set.name for e in effects], dtype=np.str_),
         effect=np.stack([e.effect for e in effects]).astype(np.float32),
@@ -82,13 +105,26 @@ def write_scores(path: str | Path, memorization: Estimate, left_out: Estimate, h
     Raises:
         InputError: where the path cannot be written.
     """
-    _write_arrays(
+    write_arrays(
         path,
         memorization=memorization.value,
         memorization_se=memorization.se,
         influence=np.concatenate([left_out.value, held_out.value], axis=1).astype(np.float32),
         influence_se=np.concatenate([left_out.se, held_out.se], axis=1).astype(np.float32),
     )
+
+
+def write_arrays(path: str | Path, **arrays: Any) -> None:
+    """Write named arrays as .npz.
+
+    Raises:
+        InputError: where the path cannot be written.
+    """
+    try:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
@@ -121,17 +157,31 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
     return fields
 
 
+def _memorization_fields(memorization: Estimate, i: int) -> dict[str, Any]:
+    n_in, n_out = (np.broadcast_to(n, memorization.value.shape) for n in (memorization.n_in, memorization.n_out))
+    return {
+        "id": i,
+        "memorization": _number(float(memorization.value[i])),
+        "se": _number(float(memorization.se[i])),
+        "n_in": int(n_in[i]),
+        "n_out": int(n_out[i]),
+    }
+
+
+def _pair_fields(pair: ScoredPair) -> dict[str, Any]:
+    known = {name: getattr(pair, name) for name in ("p", "q") if not math.isnan(getattr(pair, name))}
+    return {
+        "source": pair.source,
+        "target": pair.target,
+        "influence": _number(pair.value),
+        "se": _number(pair.se),
+        **known,
+    }
+
+
 def _quantity(quantity: Quantity) -> dict[str, float | None]:
     return {"value": _number(quantity.value), "se": _number(quantity.se)}
 
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _write_arrays(path: str | Path, **arrays: Any) -> None:
-    try:
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
