@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from infl.scores.influence import strongest_pairs as strongest_pairs
     from infl.scores.memorization import memorization as memorization
     from infl.scores.query import influence_between as influence_between
+    from infl.scores.query import influence_within_classes as influence_within_classes
     from infl.scores.query import influences_of as influences_of
+    from infl.scores.query import top_of as top_of
     from infl.scores.strongest import strongest_influences as strongest_influences
     from infl.store import Run as Run
     from infl.store import import_outcomes as import_outcomes
@@ -84,8 +86,8 @@ _HOME = {
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
     "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),
+    "infl.scores.query": ("influence_between", "influence_within_classes", "influences_of", "top_of"),
     "infl.scores.strongest": ("strongest_influences",),
-    "infl.scores.query": ("influence_between", "influences_of"),
     "infl.store": ("Run", "import_outcomes", "open_run"),
     "infl.training.algorithm": ("Algorithm",),
     "infl.training.ensemble": ("Layout",),

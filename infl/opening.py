@@ -48,6 +48,7 @@ def open_for_training(
     exists = (Path(run) / "run.json").exists()
     if exists:
         old = open_run(run)
+        old.check_trainable()
         dataset = dataset or old.dataset()
         algorithm = algorithm or Algorithm.from_description(old.manifest["algorithm"])
         own = Design.from_description(old.manifest["design"], _groups_of(old))

@@ -135,6 +135,8 @@ def predict_effects(
 
 def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
     dataset = run.dataset()
+    if not dataset.has_pixels:
+        _check_predictable_without_pixels(run, name)
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
     with track(FIT_STEPS, "fitting", unit="steps", quiet=quiet) as progress:
         return fit_predictor(
@@ -146,6 +148,20 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
             n_classes=dataset.n_classes,
             batch_size=run.manifest["algorithm"].get("batch_size"),
             advance=progress.advance,
+        )
+
+
+def _check_predictable_without_pixels(run: Run, name: PredictorName) -> None:
+    """Say what an imported run lacks, by what its file would have to hold."""
+    if name != "additive":
+        raise InputError(
+            f"run folder {run.folder} was imported without pixels, and predictor {name} looks at them; "
+            "take --predictor additive, which sums the influences of single examples"
+        )
+    if "margin" not in run.outcome_kinds or not run.complete("full"):
+        raise InputError(
+            f"run folder {run.folder} was imported without what the additive predictor needs: margins of the models, and of "
+            "models of all of D; import a file with margin and reference_margin"
         )
 
 

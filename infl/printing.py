@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infl.records import ConceptGap, Estimate, ScoredPair, Verdict
+    from infl.records import ConceptGap, Dataset, Estimate, Reading, ScoredPair, Verdict
     from infl.store import Run
 
 
@@ -29,6 +29,39 @@ def show_scores(run: Run, memorization: Estimate, pairs: Sequence[ScoredPair], *
     memorized = save(memorization_figure(memorization, dataset), folder / "memorization.png")
     influential = save(influence_pairs_figure(pairs[:6], dataset), folder / "influence.png")
     say(f"figures: {memorized}, {influential}")
+
+
+def show_influences(
+    run: Run,
+    dataset: Dataset,
+    example: int,
+    memorization: Estimate | None,
+    listed: Mapping[str, tuple[Reading, Sequence[ScoredPair]]],
+) -> None:
+    """Tables of who influences an example and whom it influences; `listed` as in `report.machine.example_as_json`."""
+    from infl.report.pairing import with_error
+    from infl.report.selection import class_of, place_of
+    from infl.report.tables import pairs_table
+
+    unit = "probability" if run.outcome_kinds[0] == "correct" else "log-odds"
+    say(f"{place_of(dataset, example)} of {dataset.name}, {class_of(dataset, example)}")
+    if memorization is not None:
+        say(f"memorization {with_error(float(memorization.value[example]), float(memorization.se[example]))} ({unit})")
+    titles = {
+        "influenced_by": "training examples that influence it, surest first",
+        "held_out": "held-out examples that it influences, surest first",
+        "left_out": "training examples that it influences, surest first",
+    }
+    for name, (reading, pairs) in listed.items():
+        say("")
+        if pairs:
+            _print_table(pairs_table(pairs, dataset, title=f"{titles[name]}, reading: {reading}, in {unit}"))
+        else:
+            say(f"{titles[name]}, reading: {reading}: no pair has an estimate")
+    say(
+        f"\nfrom {run.outcomes('design').n_models:,} models; ± is one standard error, q is over the pairs of each table"
+    )
+    _name_diverged(run, ["design"])
 
 
 def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()) -> None:

@@ -505,12 +505,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """Training example `source` raises (or lowers) the probability that column `target` is predicted correctly."""
+    """Training example `source` raises (or lowers) the probability that column `target` is predicted correctly.
+
+    p, q: its p-value, and the false discovery rate at which it is found among those it was picked from; NaN where not asked.
+    """
 
     source: int
     target: int
     value: float
     se: float
+    p: float = math.nan
+    q: float = math.nan
 
 
 def _label_of(axis: str) -> str:

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import infl.pipeline
@@ -55,8 +56,18 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
     """On fewer models, so that it takes seconds."""
     monkeypatch.chdir(tmp_path)
     Path("forget.json").write_text('{"my set": [3, 14, 159]}')
+    masks = np.arange(64)[:, None] >> np.arange(6) & 1 == 1
+    np.savez("outcomes.npz", masks=masks, correct=np.c_[masks, masks], labels=np.arange(12) % 2)
     commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("infl ")]
-    assert {line.split()[1] for line in commands} >= {"train", "scores", "predict", "verify", "inspect", "plan"}
+    assert {line.split()[1] for line in commands} >= {
+        "train",
+        "scores",
+        "predict",
+        "verify",
+        "inspect",
+        "plan",
+        "import",
+    }
     for line in commands:
         arguments = shlex.split(line, comments=True)[1:]
         if arguments[0] == "train":

@@ -1,19 +1,22 @@
-"""Commands on runs: train one, score it, predict and verify forget sets, plan, inspect, and the demo of all that."""
+"""Commands on runs: train or import one, predict and verify forget sets, plan, inspect, and the demo of all that."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from infl.commands.options import File, Judging, Training, Whole
+import tyro
+
+from infl.commands.options import File, Judging, Training, Whole, quoted
 from infl.commands.outputs import Output, RunFolder
-from infl.printing import duration, say, show_run, show_scores, show_verdicts
+from infl.commands.scores import score
+from infl.printing import duration, say, show_run, show_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infl.records import Effects, Estimate, ForgetSet, ScoredPair, Thresholds, Verdict
+    from infl.records import Effects, ForgetSet, Thresholds, Verdict
     from infl.store import Run
 
 
@@ -36,7 +39,7 @@ class Demo:
         say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
         dataset = infl.load("digits")
         run = infl.train(dataset, run=self.run, n_models=self.models, n_references=self.verify_models)
-        memorization, pairs = _score(run, n_top=5)
+        memorization, pairs = score(run, n_top=5)
         sets = infl.forget_sets.varied_sets(dataset, memorization)
         infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
         thresholds = Judging().thresholds()
@@ -81,6 +84,8 @@ class Train(Training):
         import infl
 
         old = infl.open_run(self.run) if (self.run / "run.json").exists() else None
+        if old:
+            old.check_trainable()
         from infl.training.algorithm import Algorithm
         from infl.training.grouping import read_groups
         from infl.training.subsets import Design
@@ -109,36 +114,24 @@ class Train(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Memorization of each training example and influence of each on others, with standard errors."""
+class Import:
+    """Make a run of masks and outcomes of models trained elsewhere: then scores, inspect and forget read it like any other."""
 
-    run: Path
-    """Folder of the run."""
-    top: int = 10
-    """Examples and pairs to list."""
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
+    """An .npz with masks [T, n], correct and/or margin [T, n+m], labels [n+m]; and, where they are known, class_names and
+    reference_correct, reference_margin [R, n+m] of models of all n examples. See `infl.import_outcomes`."""
+    run: RunFolder
+    """Folder of the run, new or empty."""
     json: Output = None
-    """Write the listed examples and pairs here."""
-    arrays: Output = None
-    """Write all scores here as .npz, for runs whose matrix fits in memory."""
+    """Write what the run holds here."""
 
     def __call__(self) -> None:
         import infl
-        from infl.records import InputError
-        from infl.report.machine import scores_as_json, write_json, write_scores
 
-        if self.top < 1:
-            raise InputError(f"--top: expected at least 1, got {self.top}")
-        run = infl.open_run(self.run)
-        memorization, pairs = _score(run, n_top=self.top)
-        outcomes = run.outcomes("design")
-        if self.json:
-            content = scores_as_json(
-                memorization, pairs, n_top=self.top, n_models=outcomes.n_models, n_train=outcomes.n_train
-            )
-            write_json(self.json, content)
-        if self.arrays:
-            left_out, held_out = (infl.influence(outcomes, reading=reading) for reading in ("left-out", "held-out"))
-            write_scores(self.arrays, memorization, left_out, held_out)
+        run = infl.import_outcomes(self.file, run=self.run)
+        show_run(run)
+        _write_run(self.json, run)
+        say(f"\nNext: infl scores --run {quoted(self.run)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,15 +249,6 @@ class Inspect:
         run = infl.open_run(self.run)
         show_run(run)
         _write_run(self.json, run)
-
-
-def _score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair]]:
-    import infl
-
-    outcomes = run.outcomes("design")
-    memorization, pairs = infl.memorization(outcomes), infl.strongest_pairs(outcomes, n_pairs=n_top)
-    show_scores(run, memorization, pairs, n_top=n_top)
-    return memorization, pairs
 
 
 def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:

@@ -124,11 +124,15 @@ class Forget(Data, _ForgetKind):
         if run is None:
             made = make(dataset, **arguments)
         else:
-            outcomes = run.outcomes("design")
+            outcomes, recorded = run.outcomes("design"), run.outcome_kinds[0]
             high = arguments.pop("cross", None)
             if high is not None:
-                arguments |= {"cross": infl.cross_influence_totals(outcomes).value, "with_cross": high == "high"}
-            made = make(infl.memorization(outcomes), highest=self.kind == "most-memorized", **arguments)
+                arguments |= {
+                    "cross": infl.cross_influence_totals(outcomes, outcome=recorded).value,
+                    "with_cross": high == "high",
+                }
+            memorization = infl.memorization(outcomes, outcome=recorded)
+            made = make(memorization, highest=self.kind == "most-memorized", **arguments)
         sets = _checked([*before, made], dataset)
         infl.forget_sets.write_forget_sets(self.out, sets)
         say(f"{made.name}: {len(made)} of {dataset.n_train:,} training examples of {dataset.name}")

@@ -17,7 +17,8 @@ def draw_example(ax: Axes, example: Array, *, ink: str = "gray") -> Axes:
 
     [h, w] and [h, w, 1] are drawn in greys, [h, w, 3] in colour, pixel for pixel. uint8 spans 0 to 255 and floats
     within [0, 1] span that; any other range spans its own smallest to largest value. Examples of another shape become
-    a strip of their values in storage order: bars up to 24 of them, a line beyond. NaN is left blank.
+    a strip of their values in storage order: bars up to 24 of them, a line beyond. NaN is left blank, and an example without
+    pixels says so.
 
     Args:
         ax: axes to draw on.
@@ -28,7 +29,9 @@ def draw_example(ax: Axes, example: Array, *, ink: str = "gray") -> Axes:
     ax.set_yticks([])
     for spine in ax.spines.values():
         spine.set(visible=True, color=FAINT, linewidth=0.6)
-    if _is_image(example):
+    if not example.size:
+        ax.text(0.5, 0.5, "no pixels", ha="center", va="center", size=6.5, color=FAINT, transform=ax.transAxes)
+    elif _is_image(example):
         _draw_image(ax, example, ink)
     else:
         _draw_strip(ax, example.reshape(-1).astype(np.float64))

@@ -101,7 +101,7 @@ def pairs_table(pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "
     """Pairs in the order given: the training example, the one it influences, and the score ± standard error.
 
     Positive means that training on the first helps the second. Numbers are column ids: held-out ones start at n. NaN is
-    printed as `-`.
+    printed as `-`; q-values have a column where any is known.
 
     Raises:
         InputError: where a pair names an example that the dataset does not hold.
@@ -111,6 +111,9 @@ def pairs_table(pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "
     for head in ("training on", "label", "changes", "label"):
         table.add_column(head, no_wrap=head != "label", overflow="fold", max_width=22)
     table.add_column("influence", justify="right", no_wrap=True)
+    with_q = any(not math.isnan(pair.q) for pair in pairs)
+    if with_q:
+        table.add_column("q", justify="right", no_wrap=True)
     for pair in pairs:
         table.add_row(
             f"#{pair.source}",
@@ -118,6 +121,7 @@ def pairs_table(pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "
             place_of(dataset, pair.target),
             Text(class_of(dataset, pair.target)),
             with_error(pair.value, pair.se),
+            *(["-" if math.isnan(pair.q) else f"{pair.q:.2g}"] if with_q else []),
         )
     return table
 
@@ -207,15 +211,12 @@ def _count(number: int, unit: str) -> str:
 
 def run_table(description: dict[str, Any]) -> Table:
     """What a run holds, from `Run.describe()`: settings, then a line per collection of models."""
-    dataset, algorithm, design = (description[key] for key in ("dataset", "algorithm", "design"))
-    settings = ", ".join(f"{name} {value}" for name, value in algorithm.items() if not isinstance(value, dict))
-    network = " ".join(str(value) for value in algorithm["network"].values())
+    dataset = description["dataset"]
     table = _new_table(
         title=f"run {description['folder']}",
         caption=f"data {dataset['name']}: {dataset['n_train']:,} training, "
         f"{dataset['n_columns'] - dataset['n_train']:,} held-out examples, fingerprint {dataset['fingerprint'][:12]}\n"
-        f"design {design['kind']}, fraction {design['fraction']}, seed {description['seed']}\n"
-        f"network {network}, {settings}",
+        f"{_how_made(description)}",
     )
     table.add_column("models", overflow="fold")
     for head in ("complete", "missing", "diverged", "models/s"):
@@ -228,6 +229,20 @@ def run_table(description: dict[str, Any]) -> Table:
     if without:
         table.add_row(f"of D without one of {len(without)} forget sets", *_counts(without))
     return table
+
+
+def _how_made(description: dict[str, Any]) -> str:
+    if "imported" in description:
+        return (
+            f"{' and '.join(description['outcomes'])} of models made elsewhere, imported from {description['imported']}"
+        )
+    algorithm, design = description["algorithm"], description["design"]
+    settings = ", ".join(f"{name} {value}" for name, value in algorithm.items() if not isinstance(value, dict))
+    network = " ".join(str(value) for value in algorithm["network"].values())
+    return (
+        f"design {design['kind']}, fraction {design['fraction']}, seed {description['seed']}\n"
+        f"network {network}, {settings}"
+    )
 
 
 def _title_of(collection: str) -> str:

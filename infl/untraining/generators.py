@@ -111,7 +111,7 @@ def clusters(dataset: Dataset, n_clusters: int, *, seed: int = 0, features: Arra
         >>> clusters(infl.load("digits", n_train=200), 8, seed=1).shape
         (200,)
     """
-    points = flat_pixels(dataset.x_train) if features is None else _features(features, dataset.n_train)
+    points = _pixels(dataset) if features is None else _features(features, dataset.n_train)
     _random(seed)
     if not 1 <= _whole("n_clusters", n_clusters) <= dataset.n_train:
         raise InputError(
@@ -182,7 +182,7 @@ def neighbours_set(dataset: Dataset, example: int, size: int, *, name: str | Non
     """A training example and those nearest to it in pixels, `size` in all. Meant for: no-op to spreading, by its size."""
     _check_example(example, dataset.n_train)
     _check_size(size, dataset.n_train, "D")
-    pixels = flat_pixels(dataset.x_train)
+    pixels = _pixels(dataset)
     distances = ((pixels - pixels[example]) ** 2).sum(axis=1)
     distances[example] = -1.0
     return _make(name or f"neighbours of {example}, {size}", np.argsort(distances, kind="stable")[:size])
@@ -249,6 +249,15 @@ def _whole_or_share(whole: ForgetSet, share: float, seed: int, name: str | None)
     if share == 1:
         return ForgetSet(name or whole.name, whole.ids)
     return share_of(whole, share, seed=seed, name=name)
+
+
+def _pixels(dataset: Dataset) -> Array:
+    if not dataset.has_pixels:
+        raise InputError(
+            f"{dataset.name}: its examples came without pixels, and what is near what cannot be told; give features, or take "
+            "another kind of set"
+        )
+    return flat_pixels(dataset.x_train)
 
 
 def _features(given: ArrayLike, n_train: int) -> Array:

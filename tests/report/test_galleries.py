@@ -211,3 +211,14 @@ def test_light_strokes_on_a_dark_ground_are_printed_dark_on_light(dataset):
 )
 def test_a_number_is_written_with_its_error(value, se, text):
     assert with_error(value, se) == text
+
+
+def test_examples_that_came_without_pixels_say_so_above_their_scores(memorization, dataset):
+    blind = replace(dataset, x_train=np.zeros((40, 0), np.float32), x_held_out=np.zeros((20, 0), np.float32))
+    for figure, n_pictures in (
+        (memorization_figure(memorization, blind, n_examples=9), 9),
+        (influence_pairs_figure([ScoredPair(3, 45, 0.4, 0.1)], blind), 2),
+    ):
+        saying = [ax for ax in figure.axes if "no pixels" in [text.get_text() for text in ax.texts]]
+        assert len(saying) == n_pictures
+        assert all("#" in ax.get_xlabel() for ax in saying)

@@ -1,0 +1,113 @@
+"""Commands that read scores out of a run: of all examples or of one, printed and in files for other tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infl.commands.options import Whole
+from infl.commands.outputs import Output
+from infl.printing import show_influences, show_scores
+
+if TYPE_CHECKING:
+    from infl.records import Estimate, Reading, ScoredPair
+    from infl.store import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Memorization of each training example and influence of each on others, with standard errors."""
+
+    run: Path
+    """Folder of the run."""
+    top: int = 10
+    """Examples and pairs to list."""
+    example: Whole = None
+    """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
+    json: Output = None
+    """Write the listed examples and pairs here."""
+    table: Output = None
+    """Write a table here, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
+    arrays: Output = None
+    """Write all scores here as .npz, for runs whose matrix fits in memory."""
+    feldman_zhang: Output = None
+    """Write memorization, and influence within each class, here as .npz in the layout of their published scores."""
+
+    def __call__(self) -> None:
+        import infl
+        from infl.records import InputError
+        from infl.report.exchange import check_table
+
+        if self.top < 1:
+            raise InputError(f"--top: expected at least 1, got {self.top}")
+        if self.example is not None and (self.arrays or self.feldman_zhang):
+            raise InputError("--arrays and --feldman-zhang write the scores of all examples: leave --example out")
+        check_table(self.table)
+        run = infl.open_run(self.run)
+        if self.example is None:
+            self._score_all(run)
+        else:
+            self._score_one(run, self.example)
+
+    def _score_all(self, run: Run) -> None:
+        import infl
+        from infl.report.exchange import memorization_rows, pair_rows, write_feldman_zhang, write_table
+        from infl.report.machine import scores_as_json, write_json, write_scores
+
+        outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
+        memorization, pairs = score(run, n_top=self.top)
+        if self.json:
+            content = scores_as_json(
+                memorization, pairs, n_top=self.top, n_models=outcomes.n_models, n_train=outcomes.n_train
+            )
+            write_json(self.json, content)
+        if self.table:
+            q = None if memorization.p is None else infl.q_values(memorization.p)
+            rows = memorization_rows(memorization, dataset, q=q)
+            write_table(self.table, rows + pair_rows(pairs, "held-out", dataset))
+        if self.arrays:
+            left_out, held_out = (
+                infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
+            )
+            write_scores(self.arrays, memorization, left_out, held_out)
+        if self.feldman_zhang:
+            classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
+            write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
+
+    def _score_one(self, run: Run, example: int) -> None:
+        import infl
+        from infl.report.exchange import influence_rows, write_table
+        from infl.report.machine import example_as_json, write_json
+
+        outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
+        found = infl.influences_of(outcomes, example, outcome=kind)
+        named = {"influenced_by": found.influenced_by, "held_out": found.held_out, "left_out": found.left_out}
+        parts = {name: part for name, part in named.items() if part is not None}
+        listed: dict[str, tuple[Reading, list[ScoredPair]]] = {
+            name: (part.estimate.reading, infl.top_of(part, n_pairs=self.top)) for name, part in parts.items()
+        }
+        memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
+        show_influences(run, dataset, example, memorization, listed)
+        if self.json:
+            content = example_as_json(
+                example, memorization, listed, outcome=kind, n_models=outcomes.n_models, n_train=outcomes.n_train
+            )
+            write_json(self.json, content)
+        if self.table:
+            rows = []
+            for part in parts.values():
+                q = None if part.estimate.p is None else infl.q_values(part.estimate.p)
+                rows += influence_rows(part.estimate, part.sources, part.targets, dataset, q=q)
+            write_table(self.table, rows)
+
+
+def score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair]]:
+    """Memorization and the strongest pairs of a run, printed and drawn."""
+    import infl
+
+    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
+    memorization = infl.memorization(outcomes, outcome=kind)
+    pairs = infl.strongest_pairs(outcomes, n_pairs=n_top, outcome=kind)
+    show_scores(run, memorization, pairs, n_top=n_top)
+    return memorization, pairs
