@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from infl.records import InputError
-from infl.surrogate import fit_surrogate, tangent_kernel
+from infl.surrogate import fit_surrogate, leave_one_out_influence, tangent_kernel
 
 N, M, CLASSES, RIDGE = 24, 9, 3, 0.05
 SETS = {
@@ -152,3 +152,51 @@ def test_a_ridge_not_above_zero_is_refused(ridge):
     x, labels = examples()
     with pytest.raises(InputError, match="ridge"):
         fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=ridge)
+
+
+def naive_leave_one_out(x, labels, fraction, n_subsets, seed):
+    """Refit without i, subset by subset, with the draws of `leave_one_out_influence`."""
+    total, count, random = np.zeros((N, N + M)), np.zeros((N, 1)), np.random.RandomState(seed)
+    for _ in range(n_subsets):
+        kept = np.sort(random.permutation(N)[: round(fraction * N)])
+        out = [i for i in range(N) if i not in kept]
+        before = naive_margins(x, labels, N, out)
+        for i in kept:
+            total[i] += before - naive_margins(x, labels, N, [*out, i])
+            count[i] += 1
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    np.fill_diagonal(mean[:, :N], np.nan)
+    return mean
+
+
+@pytest.mark.parametrize(("most_exact", "tolerance"), [(N, 1e-4), (0, 3e-3)])
+def test_leave_one_out_influence_equals_refitting_without_each(most_exact, tolerance):
+    """Every pair, columns in the subset and out of it; three subsets leave rows that none holds."""
+    x, labels = examples()
+    surrogate = fit_surrogate(
+        x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE, most_exact=most_exact, n_landmarks=N
+    )
+    worth = leave_one_out_influence(surrogate, fraction=0.6, n_subsets=3, seed=5)
+    expected = naive_leave_one_out(x, labels, 0.6, 3, 5)
+    assert np.isnan(expected).all(axis=1).any()
+    assert np.nanstd(expected) > 30 * tolerance
+    np.testing.assert_allclose(worth, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("columns", [slice(20, 30), np.array([30, 2, 11]), slice(25, None)])
+def test_columns_of_leave_one_out_influence_do_not_depend_on_the_others(columns):
+    x, labels = examples()
+    surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE)
+    whole = leave_one_out_influence(surrogate, fraction=0.7, n_subsets=4)
+    part = leave_one_out_influence(surrogate, fraction=0.7, n_subsets=4, columns=columns)
+    np.testing.assert_allclose(part, whole[:, columns], atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"fraction": 0.0}, {"fraction": 1.1}, {"fraction": 0.01}])
+def test_a_fraction_that_is_none_is_refused(settings):
+    x, labels = examples()
+    surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES)
+    with pytest.raises(InputError, match="fraction"):
+        leave_one_out_influence(surrogate, **settings)
+    with pytest.raises(InputError, match="subsets"):
+        leave_one_out_influence(surrogate, fraction=0.7, n_subsets=0)
