@@ -10,5 +10,6 @@ did not, with its standard error and the two counts. The model is the sampling u
 - `influence`    the contrast of every other outcome, in one of three readings;
 - `strongest`    the pairs worth keeping of a matrix that is never held;
 - `adjustment`   influence from margins, and with a covariate: as if from two to three times the models;
+- `shrinkage`    influence as a posterior: most pairs are zero, and the largest estimates are the luckiest;
 - `planning`     how many models a wanted standard error takes.
 """
