@@ -22,7 +22,6 @@ from infl.scores.shrinkage import (
     shrink,
     shrunk_influence,
     shrunk_influence_blocks,
-    shrunk_memorization,
 )
 from infl.surrogate import fit_surrogate
 
@@ -226,18 +225,6 @@ def test_what_is_not_known_stays_so():
     assert (shrunk.value[4], shrunk.sign_rate[4]) == (0, 1)
 
 
-def test_memorization_has_a_prior_of_its_own():
-    """Most examples at zero and a few learned by heart: those stay, the rest comes closer to zero."""
-    rng = np.random.RandomState(5)
-    truth = np.where(np.arange(400) < 40, 0.8, 0.0)
-    masks = rng.rand(200, 400) < 0.7
-    correct = rng.rand(200, 400) < 0.1 + truth * masks + 0.6 * (truth == 0)
-    estimate, shrunk = shrunk_memorization(Outcomes(masks, correct))
-    assert np.sqrt(np.mean((shrunk.value - truth) ** 2)) < 0.6 * np.sqrt(np.mean((estimate.value - truth) ** 2))
-    np.testing.assert_allclose(shrunk.value[:40], estimate.value[:40], atol=0.05)
-    assert (shrunk.sign_rate[:40] < 1e-3).all()
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -246,7 +233,7 @@ def test_memorization_has_a_prior_of_its_own():
         (lambda: fit_prior(np.zeros(3), np.ones(4)), "standard error for each"),
         (lambda: shrink(of([0.1], 0.1), TWO_STRATA), "covariate"),
         (lambda: shrink(of([0.1], 0.1), TWO_STRATA, np.zeros(1), level=1.0), "level"),
-        (lambda: shrunk_memorization(Outcomes(np.ones((1, 4), bool), np.ones((1, 4), bool))), "train more models"),
+        (lambda: fit_influence_prior(Outcomes(np.ones((1, 4), bool), np.ones((1, 6), bool))), "train more models"),
     ],
 )
 def test_bad_input_is_named(call, message):
