@@ -89,7 +89,7 @@ def test_train_writes_what_the_run_holds(trained: Path) -> None:
     assert content["dataset"]["n_columns"] == N_COLUMNS
     assert content["algorithm"]["network"] == {"name": "mlp", "hidden": [8]}
     assert (content["algorithm"]["epochs"], content["algorithm"]["batch_size"], content["seed"]) == (2, 20, 0)
-    assert content["design"] == {"kind": "balanced", "fraction": 0.6}
+    assert content["design"] == {"kind": "balanced", "fraction": 0.6, "period": 5}
     counts = {name: collection["complete"] for name, collection in content["collections"].items()}
     assert counts == {"design": N_MODELS, "full": N_REFERENCES}
 
