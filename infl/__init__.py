@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from infl.scores.influence import influence_blocks as influence_blocks
     from infl.scores.influence import strongest_pairs as strongest_pairs
     from infl.scores.memorization import memorization as memorization
+    from infl.scores.posterior import shrunk_influence as shrunk_influence
+    from infl.scores.posterior import shrunk_influence_blocks as shrunk_influence_blocks
     from infl.scores.query import influence_between as influence_between
     from infl.scores.query import influence_within_classes as influence_within_classes
     from infl.scores.query import influences_of as influences_of
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from infl.store import Run as Run
     from infl.store import import_outcomes as import_outcomes
     from infl.store import open_run as open_run
+    from infl.surrogate import fit_surrogate as fit_surrogate
     from infl.training.algorithm import Algorithm as Algorithm
     from infl.training.ensemble import Layout as Layout
     from infl.training.networks import Network as Network
@@ -87,8 +90,10 @@ _HOME = {
     "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
     "infl.scores.memorization": ("memorization",),
     "infl.scores.query": ("influence_between", "influence_within_classes", "influences_of", "top_of"),
+    "infl.scores.posterior": ("shrunk_influence", "shrunk_influence_blocks"),
     "infl.scores.strongest": ("strongest_influences",),
     "infl.store": ("Run", "import_outcomes", "open_run"),
+    "infl.surrogate": ("fit_surrogate",),
     "infl.training.algorithm": ("Algorithm",),
     "infl.training.ensemble": ("Layout",),
     "infl.training.networks": ("Network", "from_linen", "from_nnx"),

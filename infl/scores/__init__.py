@@ -10,6 +10,7 @@ did not, with its standard error and the two counts. The model is the sampling u
 - `influence`    the contrast of every other outcome, in one of three readings;
 - `strongest`    the pairs worth keeping of a matrix that is never held;
 - `adjustment`   influence from margins, and with a covariate: as if from two to three times the models;
-- `shrinkage`    influence as a posterior: most pairs are zero, and the largest estimates are the luckiest;
+- `shrinkage`    posteriors of scores: most pairs are zero, and the largest estimates are the luckiest;
+- `posterior`    those of a whole influence matrix, or block by block;
 - `planning`     how many models a wanted standard error takes.
 """

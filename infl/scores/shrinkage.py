@@ -11,31 +11,18 @@ EM: first those of all pairs, then those of each stratum with the former as pseu
 that a stratum of few pairs falls back on all. The slope is that of the pairs that are not zero, in turns with the weights.
 Strata are bins of the covariate, finest at its ends, where the effects are.
 
-The covariate of a pair is known before its estimate is: the exact influence under the closed-form surrogate times the spread
-p (1 - p) of the column's outcomes, since a change of margin moves a probability only where the models disagree; the
-spread alone where no surrogate is at hand. Nothing is shrunk in place: a `Shrunk` stands beside the `Estimate`. Where margins
-were recorded, what is shrunk is the influence from softened margins (`adjustment`), which the same models tell better.
-
-For cross-influence only. Memorization is hardly ever zero, and its error is smallest where it is: the same prior, with or
-without a covariate, made 0/1 memorization worse on digits and Fashion-MNIST with 128 to 1,024 models.
-
 Pairs are taken one by one. Estimates in one column share models, which leaves means and rates over many pairs right,
 and says nothing of sums over a column: add up estimates, not these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
-from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, OutcomeSource, Reading
-from infl.scores.adjustment import adjusted_influence
-from infl.scores.contrasts import sum_pairs
-from infl.scores.influence import influence_blocks
-from infl.surrogate import Surrogate, leave_one_out_influence
+from infl.records import Array, Estimate, InputError
 
 TAILS = (0.0002, 0.0006, 0.002, 0.006, 0.02, 0.06, 0.2)  # shares of pairs beyond the edges of the strata, at both ends
 LEAST_IN_STRATUM = 100
@@ -84,94 +71,6 @@ class Shrunk:
     low: Array
     high: Array
     sign_rate: Array
-
-
-def shrunk_influence(
-    outcomes: OutcomeSource,
-    *,
-    reading: Reading = "held-out",
-    outcome: OutcomeKind = "correct",
-    surrogate: Surrogate | None = None,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[Estimate, Shrunk]:
-    """Cross-influence of every source on every column, as estimated and shrunk, both [n, m] or [n, n]; see `influence`.
-
-    surrogate: of the same data (`fit_surrogate`); without it the prior knows of a pair only how much the models disagree on
-        its column.
-
-    For a matrix larger than memory use `shrunk_influence_blocks` with `fit_influence_prior`.
-
-    Raises:
-        InputError: where there are no models, none estimates an error, or the outcome was not recorded.
-
-    Example:
-        >>> import numpy as np, infl
-        >>> rng = np.random.RandomState(0)
-        >>> masks = rng.rand(400, 30) < 0.7
-        >>> correct = rng.rand(400, 60) < 0.8
-        >>> correct[:, 59] = masks[:, 3]  # example 3 teaches the last column, all else is noise
-        >>> estimate, shrunk = shrunk_influence(infl.Outcomes(masks, correct))
-        >>> bool(np.abs(estimate.value[:, :-1]).mean() > 0.03), bool(np.abs(shrunk.value[:, :-1]).mean() < 0.01)
-        (True, True)
-        >>> bool(shrunk.value[3, -1] > 0.9)
-        True
-    """
-    settings = {"reading": reading, "outcome": outcome, "surrogate": surrogate, "seed": seed}
-    prior = fit_influence_prior(outcomes, **settings)
-    blocks = list(shrunk_influence_blocks(outcomes, prior, **settings, level=level))
-    joined = {
-        name: np.concatenate([getattr(estimate, name) for _, estimate, _ in blocks], axis=1)
-        for name in ("value", "se", "n_in", "n_out", "center", "p")
-    }
-    whole = [np.concatenate([getattr(b, name) for *_, b in blocks], axis=1) for name in Shrunk.__dataclass_fields__]
-    return Estimate(**joined, reading=reading, outcome=outcome), Shrunk(*whole)
-
-
-def fit_influence_prior(
-    outcomes: OutcomeSource,
-    *,
-    reading: Reading = "held-out",
-    outcome: OutcomeKind = "correct",
-    surrogate: Surrogate | None = None,
-    n_pairs: int = 1 << 20,
-    seed: int = 0,
-) -> Prior:
-    """The prior of cross-influence, from all sources and as many random columns as make `n_pairs`; see `shrunk_influence`.
-
-    Raises:
-        InputError: where there are no models, none estimates an error, or the outcome was not recorded.
-    """
-    n = outcomes.n_train
-    candidates = np.arange(n, outcomes.n_columns) if reading == "held-out" else np.arange(n)
-    drawn = np.random.RandomState(seed).permutation(candidates)[: max(1, n_pairs // max(n, 1))]
-    columns = np.sort(drawn)
-    sums = sum_pairs(outcomes, sources=np.arange(n), columns=columns, reading=reading, outcome=outcome)
-    estimate = sums.estimate(reading=reading, outcome=outcome)
-    covariate = _covariate(outcomes, estimate, columns, surrogate, seed)
-    told = _told_by_margins(outcomes, estimate, columns)
-    return fit_prior(told.value, told.se, covariate, centred=surrogate is not None, seed=seed)
-
-
-def shrunk_influence_blocks(
-    outcomes: OutcomeSource,
-    prior: Prior,
-    *,
-    reading: Reading = "held-out",
-    outcome: OutcomeKind = "correct",
-    surrogate: Surrogate | None = None,
-    n_columns: int | None = None,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Iterator[tuple[slice, Estimate, Shrunk]]:
-    """Yield (columns, estimate, shrunk) from the first column to the last, as `influence_blocks`; see `shrunk_influence`.
-
-    prior: from `fit_influence_prior` with the same reading, outcome, surrogate and seed.
-    n_columns: bounds the memory, to some two dozen float64 arrays of [n, n_columns]. Does not affect results beyond rounding.
-    """
-    for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome, n_columns=n_columns):
-        covariate = _covariate(outcomes, estimate, columns, surrogate, seed)
-        yield columns, estimate, shrink(_told_by_margins(outcomes, estimate, columns), prior, covariate, level=level)
 
 
 def fit_prior(
@@ -270,33 +169,6 @@ def shrink(estimate: Estimate, prior: Prior, covariate: Array | None = None, *, 
         pairs = usable[start : start + PAIRS_AT_ONCE]
         out[:, pairs] = _posterior(value[pairs], se[pairs], x[pairs], prior, level)
     return Shrunk(*(a.reshape(shape) for a in out))
-
-
-def _told_by_margins(outcomes: OutcomeSource, estimate: Estimate, columns: Columns) -> Estimate:
-    """The estimate from softened margins in place of that from 0/1 outcomes, where there are margins."""
-    first = next(iter(outcomes.blocks(slice(0, 1), n_rows=1)))
-    if estimate.outcome == "margin" or first.margin is None or estimate.reading == "own":
-        return estimate
-    return adjusted_influence(outcomes, columns=columns, reading=estimate.reading)
-
-
-def _covariate(
-    outcomes: OutcomeSource, estimate: Estimate, columns: Columns, surrogate: Surrogate | None, seed: int
-) -> Array:
-    """[n, columns]: surrogate influence times the spread p (1 - p) of the column's outcomes; the spread where there is none.
-
-    A change of margin moves a probability as far as the models disagree; a margin it moves by itself.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = estimate.se**2 / (1 / estimate.n_in + 1 / estimate.n_out)
-    known = np.isfinite(spread)
-    spread = np.where(known, spread, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    if surrogate is None:
-        return np.broadcast_to(spread, estimate.value.shape)
-    block = next(iter(outcomes.blocks(slice(0, 1))))
-    share = float(block.masks.mean())
-    worth = leave_one_out_influence(surrogate, fraction=share, columns=columns, seed=seed)
-    return np.nan_to_num(worth) * (spread if estimate.outcome == "correct" else 1.0)
 
 
 def _posterior(value: Array, se: Array, x: Array, prior: Prior, level: float) -> tuple[Array, ...]:
