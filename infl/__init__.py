@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from infl.pipeline import verify_effects as verify_effects
     from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
+    from infl.records import Detectable as Detectable
     from infl.records import Effects as Effects
     from infl.records import Estimate as Estimate
     from infl.records import ForgetSet as ForgetSet
@@ -41,13 +42,20 @@ if TYPE_CHECKING:
     from infl.scores.evidence import PValueCounts as PValueCounts
     from infl.scores.evidence import interval as interval
     from infl.scores.evidence import q_values as q_values
+    from infl.scores.findings import Findings as Findings
+    from infl.scores.findings import findings as findings
+    from infl.scores.findings import q_of_pairs as q_of_pairs
     from infl.scores.influence import cross_influence_totals as cross_influence_totals
     from infl.scores.influence import influence as influence
     from infl.scores.influence import influence_blocks as influence_blocks
+    from infl.scores.influence import score_pairs as score_pairs
     from infl.scores.influence import strongest_pairs as strongest_pairs
     from infl.scores.memorization import memorization as memorization
+    from infl.scores.planning import ErrorForecast as ErrorForecast
     from infl.scores.posterior import shrunk_influence as shrunk_influence
     from infl.scores.posterior import shrunk_influence_blocks as shrunk_influence_blocks
+    from infl.scores.power import detectable_influence as detectable_influence
+    from infl.scores.power import detectable_memorization as detectable_memorization
     from infl.scores.query import influence_between as influence_between
     from infl.scores.query import influence_within_classes as influence_within_classes
     from infl.scores.query import influences_of as influences_of
@@ -74,6 +82,7 @@ _HOME = {
     "infl.records": (
         "ConceptGap",
         "Dataset",
+        "Detectable",
         "Effects",
         "Estimate",
         "ForgetSet",
@@ -87,8 +96,17 @@ _HOME = {
     "infl.report.galleries": ("influence_pairs_figure", "memorization_figure"),
     "infl.scores.adjustment": ("adjusted_influence",),
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
-    "infl.scores.influence": ("cross_influence_totals", "influence", "influence_blocks", "strongest_pairs"),
+    "infl.scores.findings": ("Findings", "findings", "q_of_pairs"),
+    "infl.scores.influence": (
+        "cross_influence_totals",
+        "influence",
+        "influence_blocks",
+        "score_pairs",
+        "strongest_pairs",
+    ),
     "infl.scores.memorization": ("memorization",),
+    "infl.scores.planning": ("ErrorForecast",),
+    "infl.scores.power": ("detectable_influence", "detectable_memorization"),
     "infl.scores.query": ("influence_between", "influence_within_classes", "influences_of", "top_of"),
     "infl.scores.posterior": ("shrunk_influence", "shrunk_influence_blocks"),
     "infl.scores.strongest": ("strongest_influences",),

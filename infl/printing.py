@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infl import Findings
     from infl.records import ConceptGap, Dataset, Estimate, Reading, ScoredPair, Verdict
     from infl.store import Run
 
@@ -15,16 +16,24 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def show_scores(run: Run, memorization: Estimate, pairs: Sequence[ScoredPair], *, n_top: int) -> None:
+def show_scores(
+    run: Run,
+    memorization: Estimate,
+    pairs: Sequence[ScoredPair],
+    *,
+    n_top: int,
+    found: Findings,
+) -> None:
     """Tables of the most memorized examples and the strongest pairs; figures of both into the run folder."""
     from infl.report.figures import save
     from infl.report.galleries import influence_pairs_figure, memorization_figure
     from infl.report.tables import memorization_table, pairs_table
 
     dataset, folder = run.dataset(), run.folder / "figures"
-    _print_table(memorization_table(memorization, dataset, n_top))
-    _print_table(pairs_table(pairs, dataset, title="strongest cross-influences, reading: held-out"))
-    say(f"from {run.outcomes('design').n_models:,} models; ± is one standard error")
+    _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
+    title = "strongest cross-influences, reading: held-out"
+    _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))
+    say(f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate")
     _name_diverged(run, ["design"])
     memorized = save(memorization_figure(memorization, dataset), folder / "memorization.png")
     influential = save(influence_pairs_figure(pairs[:6], dataset), folder / "influence.png")

@@ -504,6 +504,25 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Detectable:
+    """The smallest true effect that the models at hand find with chance `power`, at a false discovery rate over all tests.
+
+    typical: in the column of median noise. worst: where outcomes are right half of the time (NaN for margins). NaN where
+        there are too few models for any error.
+    n_tests: examples, or pairs, that the false discovery rate is over.
+    p_cut: the largest p-value that counts as found.
+    """
+
+    typical: float
+    worst: float
+    n_tests: int
+    p_cut: float
+    power: float
+    false_discovery_rate: float
+    outcome: OutcomeKind
+
+
+@dataclass(frozen=True)
 class ScoredPair:
     """Training example `source` raises (or lowers) the probability that column `target` is predicted correctly.
 

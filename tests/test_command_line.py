@@ -124,6 +124,14 @@ def test_scores_lists_the_top_examples_and_pairs(outputs: Path) -> None:
         members, right = outcomes.masks[:, pair["source"]], outcomes.correct[:, pair["target"]]
         assert pair["influence"] == pytest.approx(right[members].mean() - right[~members].mean())
     assert [pair["influence"] for pair in pairs] == sorted((pair["influence"] for pair in pairs), reverse=True)
+    memorization, scored = infl.memorization(outcomes), infl.score_pairs(outcomes, n_pairs=4)
+    found = infl.findings(outcomes, memorization, scored)
+    assert [entry["q"] for entry in listed] == pytest.approx([found.q[entry["id"]] for entry in listed])
+    assert [pair["q"] for pair in pairs] == pytest.approx([pair.q for pair in scored.strongest])
+    smallest = content["detectable"]
+    assert smallest["memorization"]["typical"] == pytest.approx(found.memorization.typical)
+    assert (smallest["memorization"]["n_tests"], smallest["influence"]["n_tests"]) == (N_TRAIN, N_TRAIN * N_HELD_OUT)
+    assert (smallest["influence"]["power"], smallest["influence"]["false_discovery_rate"]) == (0.8, 0.05)
 
 
 def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
@@ -135,6 +143,12 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
         assert np.isnan(np.diagonal(arrays["influence"])).all()
         assert np.isnan(np.diagonal(arrays["influence_se"])).all()
         assert np.isfinite(arrays["influence"][:, N_TRAIN:]).all()
+        own = np.asarray(infl.memorization(outcomes).p)
+        np.testing.assert_allclose(arrays["memorization_q"], infl.q_values(own))
+        left_out, held_out = (infl.influence(outcomes, reading=reading) for reading in ("left-out", "held-out"))
+        p = np.concatenate([np.asarray(one.p) for one in (left_out, held_out)], axis=1)  # q over both readings together
+        np.testing.assert_allclose(arrays["influence_q"], infl.q_values(p), rtol=1e-6)
+        assert np.isnan(np.diagonal(arrays["influence_q"])).all()
         random = np.random.default_rng(0)
         for i, j in zip(random.integers(0, N_TRAIN, 200), random.integers(0, N_COLUMNS, 200), strict=True):
             counted = ~masks[:, j] if j < N_TRAIN else np.ones(N_MODELS, bool)

@@ -11,6 +11,7 @@ from infl.commands.outputs import Output
 from infl.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
+    from infl import Findings
     from infl.records import Estimate, Reading, ScoredPair
     from infl.store import Run
 
@@ -56,21 +57,27 @@ class Scores:
         from infl.report.machine import scores_as_json, write_json, write_scores
 
         outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
-        memorization, pairs = score(run, n_top=self.top)
+        memorization, pairs, found = score(run, n_top=self.top)
         if self.json:
             content = scores_as_json(
-                memorization, pairs, n_top=self.top, n_models=outcomes.n_models, n_train=outcomes.n_train
+                memorization,
+                pairs,
+                n_top=self.top,
+                n_models=outcomes.n_models,
+                n_train=outcomes.n_train,
+                q=found.q,
+                detectable={"memorization": found.memorization, "influence": found.influence},
             )
             write_json(self.json, content)
         if self.table:
-            q = None if memorization.p is None else infl.q_values(memorization.p)
-            rows = memorization_rows(memorization, dataset, q=q)
+            rows = memorization_rows(memorization, dataset, q=found.q)
             write_table(self.table, rows + pair_rows(pairs, "held-out", dataset))
         if self.arrays:
             left_out, held_out = (
                 infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
             )
-            write_scores(self.arrays, memorization, left_out, held_out)
+            q = infl.q_of_pairs(left_out, held_out)
+            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q))
         if self.feldman_zhang:
             classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
             write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
@@ -102,12 +109,13 @@ class Scores:
             write_table(self.table, rows)
 
 
-def score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair]]:
-    """Memorization and the strongest pairs of a run, printed and drawn."""
+def score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair], Findings]:
+    """Memorization, the strongest pairs and what of both counts as found, printed and drawn."""
     import infl
 
     outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     memorization = infl.memorization(outcomes, outcome=kind)
-    pairs = infl.strongest_pairs(outcomes, n_pairs=n_top, outcome=kind)
-    show_scores(run, memorization, pairs, n_top=n_top)
-    return memorization, pairs
+    scored = infl.score_pairs(outcomes, n_pairs=n_top, outcome=kind)
+    found = infl.findings(outcomes, memorization, scored)
+    show_scores(run, memorization, scored.strongest, n_top=n_top, found=found)
+    return memorization, scored.strongest, found

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from infl.records import (
+    Array,
+    Detectable,
     Effects,
     Estimate,
     InputError,
@@ -37,16 +39,28 @@ def verdicts_as_json(
 
 
 def scores_as_json(
-    memorization: Estimate, pairs: Sequence[ScoredPair], *, n_top: int, n_models: int, n_train: int
+    memorization: Estimate,
+    pairs: Sequence[ScoredPair],
+    *,
+    n_top: int,
+    n_models: int,
+    n_train: int,
+    q: Array | None = None,
+    detectable: Mapping[str, Detectable | None] | None = None,
 ) -> dict[str, Any]:
-    """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out."""
+    """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out.
+
+    q: of memorization, [n]. detectable: under `memorization` and `influence`, the smallest that could have been found.
+    """
+    smallest = {name: finite_fields(one) for name, one in (detectable or {}).items() if one is not None}
     order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
     return {
         "n_models": n_models,
         "n_train": n_train,
         "outcome": memorization.outcome,
-        "memorization": [_memorization_fields(memorization, int(i)) for i in order],
+        "memorization": [_memorization_fields(memorization, int(i), q) for i in order],
         "pairs": [_pair_fields(pair) for pair in pairs],
+        **({"detectable": smallest} if smallest else {}),
     }
 
 
@@ -69,6 +83,11 @@ def example_as_json(
     }
     own = {} if memorization is None else {"memorization": _memorization_fields(memorization, example)}
     return {"example": example, "n_models": n_models, "n_train": n_train, "outcome": outcome, **own, **parts}
+
+
+def finite_fields(record: Any) -> dict[str, Any]:
+    """A record as JSON, what records it holds too; NaN becomes null."""
+    return _finite(asdict(record))
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
@@ -97,10 +116,18 @@ def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
     )
 
 
-def write_scores(path: str | Path, memorization: Estimate, left_out: Estimate, held_out: Estimate) -> None:
+def write_scores(
+    path: str | Path,
+    memorization: Estimate,
+    left_out: Estimate,
+    held_out: Estimate,
+    *,
+    q: tuple[Array, Array] | None = None,
+) -> None:
     """Write `memorization`, `memorization_se` [n] and `influence`, `influence_se` [n, n+m] as .npz.
 
-    Columns of D are in the `left-out` reading, NaN on the diagonal; columns of H follow.
+    Columns of D are in the `left-out` reading, NaN on the diagonal; columns of H follow. q: written as `memorization_q` [n],
+    over all examples, and `influence_q` [n, n+m], over all pairs of both readings together.
 
     Raises:
         InputError: where the path cannot be written.
@@ -111,6 +138,7 @@ def write_scores(path: str | Path, memorization: Estimate, left_out: Estimate, h
         memorization_se=memorization.se,
         influence=np.concatenate([left_out.value, held_out.value], axis=1).astype(np.float32),
         influence_se=np.concatenate([left_out.se, held_out.se], axis=1).astype(np.float32),
+        **({} if q is None else {"memorization_q": q[0], "influence_q": q[1]}),
     )
 
 
@@ -157,7 +185,7 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
     return fields
 
 
-def _memorization_fields(memorization: Estimate, i: int) -> dict[str, Any]:
+def _memorization_fields(memorization: Estimate, i: int, q: Array | None = None) -> dict[str, Any]:
     n_in, n_out = (np.broadcast_to(n, memorization.value.shape) for n in (memorization.n_in, memorization.n_out))
     return {
         "id": i,
@@ -165,6 +193,7 @@ def _memorization_fields(memorization: Estimate, i: int) -> dict[str, Any]:
         "se": _number(float(memorization.se[i])),
         "n_in": int(n_in[i]),
         "n_out": int(n_out[i]),
+        **({} if q is None else {"q": _number(float(q[i]))}),
     }
 
 
@@ -185,3 +214,11 @@ def _quantity(quantity: Quantity) -> dict[str, float | None]:
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from infl.records import REGIMES, Dataset, Estimate, Quantity, ScoredPair, Verdict
+from infl.records import REGIMES, Array, Dataset, Detectable, Estimate, Quantity, ScoredPair, Verdict
 from infl.report.pairing import Row, common_thresholds, likeliest, pair_verdicts, thresholds_line, with_error
 from infl.report.selection import check_pairs, class_of, most_memorized, place_of
 from infl.report.style import REGIME_STYLES
@@ -61,11 +61,21 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     return table
 
 
-def memorization_table(memorization: Estimate, dataset: Dataset, n: int = 10) -> Table:
-    """The n most memorized training examples: id, position in the source, label, score ± standard error, counts.
+def memorization_table(
+    memorization: Estimate,
+    dataset: Dataset,
+    n: int = 10,
+    *,
+    q: Array | None = None,
+    detectable: Detectable | None = None,
+) -> Table:
+    """The n most memorized training examples: id, position in the source, label, score ± standard error, q-value, counts.
 
     Scores are differences of probability, or of log-odds where the estimate rests on margins. Examples whose score is
-    NaN are not listed; the caption counts them.
+    NaN are not listed; the caption counts them, and says the smallest score that could have been found.
+
+    Args:
+        q: [n], q-values over all examples; without them there is no such column.
 
     Raises:
         InputError: where the scores are not one per training example.
@@ -73,15 +83,17 @@ def memorization_table(memorization: Estimate, dataset: Dataset, n: int = 10) ->
     best = most_memorized(memorization, dataset, n)
     missing = int(np.isnan(memorization.value).sum())
     unit = "probability" if memorization.outcome == "correct" else "log-odds"
+    caption = [f"{missing:,} without an estimate"] if missing else []
+    if detectable is not None:
+        caption.append(detectable_line(detectable, "memorization", "examples"))
     table = _new_table(
-        title=f"most memorized of {dataset.n_train:,} training examples",
-        caption=f"{missing:,} without an estimate" if missing else None,
+        title=f"most memorized of {dataset.n_train:,} training examples", caption="\n".join(caption) or None
     )
     for head in ("id", "in source"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("label", overflow="fold", max_width=30)
     table.add_column(f"memorization ({unit})", justify="right", no_wrap=True)
-    for head in ("trained on it", "not"):
+    for head in (*(() if q is None else ("q",)), "trained on it", "not"):
         table.add_column(head, justify="right", no_wrap=True)
     n_in = np.broadcast_to(memorization.n_in, memorization.value.shape)
     n_out = np.broadcast_to(memorization.n_out, memorization.value.shape)
@@ -91,14 +103,21 @@ def memorization_table(memorization: Estimate, dataset: Dataset, n: int = 10) ->
             str(dataset.train_ids[i]),
             Text(class_of(dataset, i)),
             with_error(float(memorization.value[i]), float(memorization.se[i])),
+            *(() if q is None else (_q(float(q[i])),)),
             f"{int(n_in[i]):,}",
             f"{int(n_out[i]):,}",
         )
     return table
 
 
-def pairs_table(pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "strongest cross-influences") -> Table:
-    """Pairs in the order given: the training example, the one it influences, and the score ± standard error.
+def pairs_table(
+    pairs: Sequence[ScoredPair],
+    dataset: Dataset,
+    *,
+    title: str = "strongest cross-influences",
+    detectable: Detectable | None = None,
+) -> Table:
+    """Pairs in the order given: the training example, the one it influences, score ± standard error and q-value.
 
     Positive means that training on the first helps the second. Numbers are column ids: held-out ones start at n. NaN is
     printed as `-`; q-values have a column where any is known.
@@ -107,13 +126,13 @@ def pairs_table(pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "
         InputError: where a pair names an example that the dataset does not hold.
     """
     check_pairs(pairs, dataset)
-    table = _new_table(title=title)
+    line = None if detectable is None else detectable_line(detectable, "influence", "pairs")
+    table = _new_table(title=title, caption=line)
     for head in ("training on", "label", "changes", "label"):
         table.add_column(head, no_wrap=head != "label", overflow="fold", max_width=22)
-    table.add_column("influence", justify="right", no_wrap=True)
     with_q = any(not math.isnan(pair.q) for pair in pairs)
-    if with_q:
-        table.add_column("q", justify="right", no_wrap=True)
+    for head in ("influence", *(("q",) if with_q else ())):
+        table.add_column(head, justify="right", no_wrap=True)
     for pair in pairs:
         table.add_row(
             f"#{pair.source}",
@@ -121,9 +140,19 @@ def pairs_table(pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "
             place_of(dataset, pair.target),
             Text(class_of(dataset, pair.target)),
             with_error(pair.value, pair.se),
-            *(["-" if math.isnan(pair.q) else f"{pair.q:.2g}"] if with_q else []),
+            *((_q(pair.q),) if with_q else ()),
         )
     return table
+
+
+def detectable_line(detectable: Detectable, what: str, tested: str) -> str:
+    """The smallest effect that the models at hand find, as a sentence without a full stop, on two lines."""
+    d = detectable
+    conditions = f"(power {d.power:g}, false discovery rate {d.false_discovery_rate:g} over {d.n_tests:,} {tested})"
+    if math.isnan(d.typical):
+        return f"smallest {what} detectable: none, too few models\n{conditions}"
+    worst = "" if d.outcome == "margin" else f", at worst {'none' if math.isnan(d.worst) else f'{d.worst:.2f}'}"
+    return f"smallest {what} detectable: {d.typical:.2f} at median noise{worst}\n{conditions}"
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
@@ -195,6 +224,10 @@ def _width_of(heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> int:
     """Of these columns with a gap before each."""
     columns = zip([Text(head) for head in heads], *rows, strict=True)
     return sum(_GAP + max(cell_len(line) for cell in column for line in cell.plain.split("\n")) for column in columns)
+
+
+def _q(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2g}"
 
 
 def _quantity(quantity: Quantity) -> str:

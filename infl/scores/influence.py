@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from infl.records import (
     ScoredPair,
 )
 from infl.scores.contrasts import Sums, sum_pairs
+from infl.scores.evidence import PValueCounts
 
 PAIRS_AT_ONCE = 1 << 21
 
@@ -125,26 +126,48 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
     return Estimate(**fields, reading="held-out", outcome=outcome)
 
 
+@dataclass(frozen=True)
+class PairScores:
+    """The strongest pairs of a reading, and the p-values of all of its pairs, counted."""
+
+    strongest: list[ScoredPair]
+    p_values: PValueCounts
+
+
 def strongest_pairs(
     outcomes: OutcomeSource, *, n_pairs: int, reading: Reading = "held-out", outcome: OutcomeKind = "correct"
 ) -> list[ScoredPair]:
-    """The pairs with the largest influence, largest first; streamed, so the matrix is never held.
+    """The pairs with the largest influence, largest first; see `score_pairs`."""
+    return score_pairs(outcomes, n_pairs=n_pairs, reading=reading, outcome=outcome).strongest
+
+
+def score_pairs(
+    outcomes: OutcomeSource, *, n_pairs: int, reading: Reading = "held-out", outcome: OutcomeKind = "correct"
+) -> PairScores:
+    """The pairs with the largest influence, largest first, with q-values over all; streamed: the matrix is never held.
 
     Columns are numbered as in `Dataset`: a target of n or more is held out. Picking the largest of many noisy values
-    favours lucky ones; the standard error beside each is that of the single pair.
+    favours lucky ones; the standard error beside each is that of the single pair, the q-value counts how many there were
+    to pick from.
+
+    Raises:
+        InputError: where there are no models, or the outcome was not recorded.
     """
     best: list[ScoredPair] = []
+    counts = PValueCounts.of([])
     for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome):
+        assert estimate.p is not None
+        counts += PValueCounts.of([estimate.p])
         values = np.where(np.isnan(estimate.value), -np.inf, estimate.value).ravel()
         k = min(n_pairs, int(np.isfinite(values).sum()))
         top = np.argpartition(-values, k - 1)[:k] if k else np.array([], np.int64)
         width = estimate.value.shape[1]
-        best += [
-            ScoredPair(int(i), int(columns.start + j), float(estimate.value[i, j]), float(estimate.se[i, j]))
-            for i, j in zip(top // width, top % width, strict=True)
-        ]
+        fields = [array.ravel()[top].tolist() for array in (estimate.value, estimate.se, estimate.p)]
+        sources, targets = (top // width).tolist(), (columns.start + top % width).tolist()
+        best += map(ScoredPair, sources, targets, *fields)
         best = sorted(best, key=lambda pair: -pair.value)[:n_pairs]
-    return best
+    q = counts.q_values(np.array([pair.p for pair in best])).tolist()
+    return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts)
 
 
 def _without_diagonal(estimate: Estimate, rows: Array, columns: slice) -> Estimate:

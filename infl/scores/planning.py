@@ -1,21 +1,43 @@
-"""Turns a wanted standard error into a number of models."""
+"""Turns a wanted standard error into a number of models: at worst, and from the errors of models that are there.
+
+At worst outcomes are right half of the time; most are not. What errors will be with more models follows from the variance of
+each side of a contrast. With X right outcomes of n the error counts p = (X + 1) / (n + 2) (Agresti & Caffo 2000; see
+`contrasts`), so that its expected square is
+
+    E[p (1 - p) / (n + 2)] = (n (n - 1) v + n + 1) / (n + 2)^3,  v = P (1 - P) of the true share P,
+
+by E[X] = n P and E[X^2] = n P (1 - P) + (n P)^2. It is linear in v, which X (n - X) / (n (n - 1)) of a pilot estimates without
+bias: so does what follows here for the mean square over examples, however few the pilot's models are.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from infl.records import InputError
+import numpy as np
+
+from infl.records import Array, InputError, OutcomeSource
+from infl.scores.contrasts import Side, sum_own
+
+FIRST_LOOK = 64  # models
+MOST_GROWTH, LEAST_GROWTH = 2.0, 1.1  # from one look to the next
+MARGIN = 1.02  # on what a forecast says, so that the look it asks for is mostly the last
+LOOKS_AT = 32  # multiples: blocks are then full on most layouts
+MOST_MODELS = 1 << 40
 
 
-def models_for_standard_error(standard_error: float, *, fraction: float, probability: float = 0.5) -> int:
+def models_for_standard_error(
+    standard_error: float, *, fraction: float | tuple[float, float], probability: float = 0.5
+) -> int:
     """Models that bring a memorization or influence score to a wanted standard error.
 
-        T = p (1 - p) / (r (1 - r) se^2)
+        T = p (1 - p) / (information se^2),  information = r (1 - r), averaged over a range of shares
 
     from se^2 = p(1-p)/(rT) + p(1-p)/((1-r)T), the variance of a difference of two proportions near p (Feldman & Zhang
     2020, Lemma 2.1 bounds the same quantity with variance 1).
 
-    standard_error: wanted, in (0, 1). fraction: share r of D that each model trains on, in (0, 1).
+    standard_error: wanted, in (0, 1). fraction: share r of D that each model trains on, in (0, 1), or a range of it.
     probability: p, how often the example is predicted correctly; 0.5 is the worst case.
 
     Raises:
@@ -25,8 +47,161 @@ def models_for_standard_error(standard_error: float, *, fraction: float, probabi
         >>> models_for_standard_error(0.05, fraction=0.7)
         477
     """
-    for name, value in (("standard_error", standard_error), ("fraction", fraction), ("probability", probability)):
-        if not 0 < value < 1:
-            raise InputError(f"{name}: expected a number above 0 and below 1, got {value}")
-    needed = probability * (1 - probability) / (fraction * (1 - fraction) * standard_error**2)
+    check_share("standard_error", standard_error)
+    check_share("probability", probability)
+    needed = probability * (1 - probability) / (information_per_model(fraction) * standard_error**2)
     return math.ceil(needed - 1e-9)
+
+
+def information_per_model(fraction: float | tuple[float, float], *, left_out: bool = False) -> float:
+    """What one model adds to 1 / (1/n_in + 1/n_out) of a contrast: r (1 - r), averaged over a range of shares.
+
+    Under the overlap weights of `contrasts` with Kish's numbers the reciprocal of that sum is the sum over models of
+    r (1 - r), whatever their sizes. left_out: of the reading that counts a model only where it left the column out too,
+    r (1 - r)^2.
+
+    Raises:
+        InputError: for a share outside (0, 1).
+    """
+    shares = shares_of(fraction)
+    return float((shares * (1 - shares) ** (2 if left_out else 1)).mean())
+
+
+def shares_of(fraction: float | tuple[float, float]) -> Array:
+    """Shares of D that the models of a design hold, each as likely as the others.
+
+    Raises:
+        InputError: for a share outside (0, 1).
+    """
+    low, high = (fraction, fraction) if isinstance(fraction, (int, float)) else fraction
+    check_share("fraction", low)
+    check_share("fraction", high)
+    return np.array([low]) if low == high else low + (high - low) * (np.arange(1000) + 0.5) / 1000
+
+
+@dataclass(frozen=True)
+class ErrorForecast:
+    """Standard errors of memorization that other numbers of models would bring, from the outcomes of some.
+
+    n_models: of the pilot. inside, outside: effective models of each side for every model trained, on average over the
+        examples: in a small pilot some are left out more often than others by chance, which many models even out.
+    The other fields are [n], NaN where the pilot gives an example no error.
+    variance_inside, variance_outside: P (1 - P) of each side, without bias.
+    factor: of the design, see `spread`.
+    """
+
+    n_models: int
+    inside: float
+    outside: float
+    variance_inside: Array
+    variance_outside: Array
+    factor: Array
+
+    @staticmethod
+    def of(outcomes: OutcomeSource) -> ErrorForecast:
+        """From 0/1 outcomes.
+
+        Raises:
+            InputError: where there are no models, or `correct` was not recorded.
+
+        Example:
+            >>> import numpy as np, infl
+            >>> random = np.random.RandomState(0)
+            >>> pilot = infl.Outcomes(random.rand(100, 50) < 0.7, random.rand(100, 50) < 0.9)
+            >>> ErrorForecast.of(pilot).models_for(0.02) < infl.scores.planning.models_for_standard_error(0.02, fraction=0.7)
+            True
+        """
+        sums = sum_own(outcomes, outcome="correct")
+        own = np.nan_to_num(sums.inside.mean() - sums.outside.mean())
+        inside, outside = sums.inside, sums.outside
+        return ErrorForecast(
+            outcomes.n_models,
+            _mean(inside.effective()) / outcomes.n_models,
+            _mean(outside.effective()) / outcomes.n_models,
+            _unbiased_variance(inside),
+            _unbiased_variance(outside),
+            sums.spread.design_factor(own),
+        )
+
+    def standard_errors(self, n_models: int) -> Array:
+        """Expected error of each example, [n]."""
+        of_inside = _expected_square(n_models * self.inside, self.variance_inside)
+        of_outside = _expected_square(n_models * self.outside, self.variance_outside)
+        return np.sqrt(self.factor * (of_inside + of_outside))
+
+    def summary(self, n_models: int, *, quantile: float | None = None) -> float:
+        """Root mean square of the errors over the examples that have one, or a quantile; NaN where none has.
+
+        A quantile is read off errors that are themselves estimates: from a small pilot it comes out a little high.
+        """
+        errors = self.standard_errors(n_models)
+        errors = errors[~np.isnan(errors)]
+        if not len(errors):
+            return math.nan
+        return root_mean_square(errors) if quantile is None else float(np.quantile(errors, quantile))
+
+    def models_for(self, standard_error: float, *, quantile: float | None = None) -> int | None:
+        """Fewest models with which the summary is at most a wanted error; None where the pilot tells of no example.
+
+        Raises:
+            InputError: for an error outside (0, 1).
+        """
+        check_share("standard_error", standard_error)
+        high = 1
+        if math.isnan(self.summary(high, quantile=quantile)):
+            return None
+        while self.summary(high, quantile=quantile) > standard_error and high < MOST_MODELS:
+            high *= 2
+        low = high // 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.summary(middle, quantile=quantile) <= standard_error else (middle, high)
+        return high
+
+
+def root_mean_square(standard_errors: Array) -> float:
+    """Over the examples: what a target means. NaN where any example has no error yet, so that no target is met then."""
+    return float(np.sqrt(np.mean(np.square(standard_errors))))
+
+
+def next_look(n_models: int, *, needed: int | None, most: int) -> int:
+    """With how many models the errors are looked at next, in training to a target.
+
+    n_models: at the last look, 0 before the first. needed: by the forecast of that look. most: the limit.
+
+    At most twice as many as at the last look, at least a tenth more, and in between what the forecast asks for. All that
+    decides where training stops are errors averaged over examples, never a score: an example's own luck moves that mean by
+    1/n of itself, so that scores at the end are as good as unbiased (`tests/scores/test_planning.py`). Rules that stop each
+    example on its own outcomes are not.
+
+    Example:
+        >>> next_look(0, needed=None, most=1000), next_look(256, needed=400, most=1000)
+        (64, 416)
+    """
+    if not n_models:
+        return min(FIRST_LOOK, most)
+    wanted = MOST_GROWTH * n_models if needed is None else MARGIN * needed
+    wanted = min(max(wanted, LEAST_GROWTH * n_models), MOST_GROWTH * n_models)
+    return min(math.ceil(wanted / LOOKS_AT) * LOOKS_AT, most)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise `InputError` unless the value lies between 0 and 1."""
+    if not 0 < value < 1:
+        raise InputError(f"{name}: expected a number above 0 and below 1, got {value}")
+
+
+def _mean(numbers: Array) -> float:
+    known = numbers[~np.isnan(numbers)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _unbiased_variance(side: Side) -> Array:
+    mean, effective = side.mean(), side.effective()
+    return np.clip(mean * (1 - mean), 0, 1) * effective / (effective - 1)
+
+
+def _expected_square(n: float, variance: Array) -> Array:
+    # Fewer than one model is not a number of models; what is asked for then is only that it is too few.
+    n = max(n, 1.0)
+    return (n * (n - 1) * variance + n + 1) / (n + 2) ** 3

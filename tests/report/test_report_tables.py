@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infl.records import InputError, ScoredPair, Thresholds
+from infl.records import Detectable, InputError, ScoredPair, Thresholds
 from infl.report.tables import memorization_table, pairs_table, verdict_lines, verdict_table
 
 NAN = float("nan")
@@ -136,6 +136,39 @@ def test_the_pairs_table_tells_training_from_held_out(dataset):
     assert row(lines, "#5 ") == f"#5 {called[5]} held-out #52 {called[52]} -"
     with pytest.raises(InputError, match="5 -> 60"):
         pairs_table([ScoredPair(5, 60, 0.1, 0.1)], dataset)
+
+
+def detectable(**changed) -> Detectable:
+    return replace(Detectable(0.1249, 0.31, 797_000, 1e-7, 0.8, 0.05, "correct"), **changed)
+
+
+def test_tables_say_q_and_the_smallest_effect_they_could_find(memorization, dataset):
+    q = np.linspace(0, 0.04, len(memorization.value))
+    lines = printed(memorization_table(memorization, dataset, 3, q=q, detectable=detectable(n_tests=40)), 80)
+    best = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf))[:3]
+    assert lines[1].split()[-5:] == ["q", "trained", "on", "it", "not"]
+    for line, i in zip(lines[3:6], best, strict=True):
+        assert line.split()[-3] == f"{q[i]:.2g}"
+    said = " ".join(" ".join(lines[6:]).split())
+    assert "smallest memorization detectable: 0.12 at median noise, at worst 0.31" in said
+    assert "(power 0.8, false discovery rate 0.05 over 40 examples)" in said
+    assert max(map(len, lines)) <= 80
+
+    pairs = [ScoredPair(3, 17, 0.41, 0.03, 1e-9, 2e-5), ScoredPair(5, 52, NAN, NAN)]
+    lines = printed(pairs_table(pairs, dataset, detectable=detectable()), 80)
+    assert row(lines, "#3 ").endswith("0.41 ± 0.03 2e-05")
+    assert row(lines, "#5 ").endswith("- -")
+    assert "over 797,000 pairs)" in " ".join(lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_what_cannot_be_detected_is_said(dataset):
+    def said(one: Detectable) -> str:
+        return " ".join(" ".join(printed(pairs_table([], dataset, detectable=one))).split())
+
+    assert "smallest influence detectable: none, too few models (power" in said(detectable(typical=NAN, worst=NAN))
+    assert "0.12 at median noise, at worst none (power" in said(detectable(worst=NAN))
+    assert "0.12 at median noise (power" in said(detectable(worst=NAN, outcome="margin"))
 
 
 def test_verdict_lines_hold_everything_the_table_has_no_room_for(make_verdict):

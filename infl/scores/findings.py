@@ -1,0 +1,78 @@
+"""What of the scores of a run counts as found, and how small an effect could have been."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infl.records import Array, Detectable, Estimate, InputError, OutcomeSource
+from infl.scores.evidence import PValueCounts, q_values
+from infl.scores.influence import PairScores
+from infl.scores.power import FALSE_DISCOVERY_RATE, POWER, detectable_influence, detectable_memorization
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a table of scores says beside them.
+
+    q: of memorization, over all examples, [n].
+    memorization, influence: the smallest that the models find; influence is None where there are no held-out examples.
+    """
+
+    q: Array
+    memorization: Detectable
+    influence: Detectable | None
+
+
+def findings(
+    outcomes: OutcomeSource,
+    memorization: Estimate,
+    pairs: PairScores,
+    *,
+    power: float = POWER,
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
+) -> Findings:
+    """q-values and smallest detectable effects, at the p-values up to which these scores were found.
+
+    memorization, pairs: from the same outcomes, pairs in the reading `held-out`.
+
+    Where nothing was found, the cut is that of a first discovery.
+
+    Raises:
+        InputError: where the scores have no p-values, or power or rate is outside (0, 1).
+
+    Example:
+        >>> import numpy as np, infl
+        >>> random = np.random.RandomState(0)
+        >>> noise = infl.Outcomes(random.rand(200, 20) < 0.5, correct=random.rand(200, 40) < 0.5)
+        >>> found = infl.findings(noise, infl.memorization(noise), infl.score_pairs(noise, n_pairs=3))
+        >>> float(found.q.min()) > 0.05, found.influence.n_tests
+        (True, 400)
+    """
+    if memorization.p is None:
+        raise InputError("memorization: these scores have no p-values; compute them with infl.memorization")
+    cuts = [counts.largest_p(false_discovery_rate) for counts in (PValueCounts.of([memorization.p]), pairs.p_values)]
+    held_out = outcomes.n_columns > outcomes.n_train
+    asked: dict[str, Any] = {
+        "outcome": memorization.outcome,
+        "power": power,
+        "false_discovery_rate": false_discovery_rate,
+    }
+    return Findings(
+        q_values(memorization.p),
+        detectable_memorization(outcomes, p_cut=cuts[0], **asked),
+        detectable_influence(outcomes, p_cut=cuts[1], **asked) if held_out else None,
+    )
+
+
+def q_of_pairs(*estimates: Estimate) -> Array:
+    """q-values over all pairs of some estimates together, their columns side by side.
+
+    Raises:
+        InputError: where one has no p-values.
+    """
+    if any(estimate.p is None for estimate in estimates):
+        raise InputError("influence: these scores have no p-values; compute them with infl.influence")
+    return q_values(np.concatenate([np.asarray(estimate.p) for estimate in estimates], axis=1))

@@ -1,0 +1,195 @@
+"""A planted effect of the size called detectable is found as often as said, by the p-values that scores have.
+
+Power is simulated: models are drawn, outcomes follow the planted effect, and what counts as found is decided by
+`infl.memorization` and `infl.influence` themselves. Where outcomes are right half of the time and subsets are halves nothing
+is skewed, and the textbook's formula must come out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import infl
+from infl.records import InputError, Outcomes, Reading
+from infl.scores.power import (
+    Models,
+    chance_found,
+    detectable_effect,
+    detectable_influence,
+    detectable_memorization,
+    models_for_effect,
+    p_value_cut,
+)
+from infl.training.subsets import Design, draw_masks
+
+CUT = p_value_cut(10**6)
+
+
+def power_of_memorization(n_models: int, fraction: float | tuple[float, float], wrong: float, effect: float) -> float:
+    """Share of planted effects found, 800 of them: standard error 0.014 at a power of 0.8."""
+    found = []
+    for seed in range(2):
+        masks = draw_masks(Design("uniform", fraction), range(n_models), n_train=400, seed=seed)
+        right = np.where(masks, 1 - wrong, 1 - wrong - effect)
+        estimate = infl.memorization(Outcomes(masks, np.random.RandomState(seed).rand(*masks.shape) < right))
+        found.append((np.asarray(estimate.p) <= CUT).mean())
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(
+    ("n_models", "fraction", "wrong", "least", "most"),
+    [
+        (1000, 0.7, 0.5, 0.74, 0.86),
+        (1000, 0.7, 0.1, 0.74, 0.86),
+        (400, 0.5, 0.3, 0.74, 0.86),
+        (4000, (0.7, 0.97), 0.1, 0.74, 0.86),
+        (1000, (0.7, 0.97), 0.02, 0.74, 0.86),
+        (1000, 0.7, 0.001, 0.74, 0.86),
+        (4000, (0.7, 0.97), 0.001, 0.74, 0.86),
+    ],
+)
+def test_a_detectable_memorization_is_found_as_often_as_said(n_models, fraction, wrong, least, most):
+    effect = detectable_effect(Models.of_design(fraction).times(n_models), wrong=wrong, p_cut=CUT)
+    assert least <= power_of_memorization(n_models, fraction, wrong, effect) <= most
+
+
+@pytest.mark.parametrize("reading", ["held-out", "left-out"])
+def test_the_planned_models_find_a_planted_influence_as_often_as_said(reading) -> None:
+    left_out = reading == "left-out"
+    effect, wrong, n, m = 0.35, 0.1, 30, 400
+    one = Models.of_design(0.5, left_out=left_out)
+    n_models = models_for_effect(effect, one, wrong=wrong, p_cut=CUT, power=0.9)
+    masks = draw_masks(Design("uniform", 0.5), range(n_models), n_train=m if left_out else n, seed=3)
+    right = np.where(masks[:, :1], 1 - wrong, 1 - wrong - effect)
+    n_columns = m if left_out else n + m
+    outcomes = Outcomes(masks, np.random.RandomState(4).rand(n_models, n_columns) < right)
+    p = infl.influence(outcomes, reading=reading, sources=[0]).p
+    assert p is not None
+    found = p[np.isfinite(p)] <= CUT
+    assert 0.84 <= found.mean() <= 0.96
+
+
+def test_where_nothing_is_skewed_the_textbook_formula_comes_out():
+    for power in (0.5, 0.8, 0.95):
+        n_models = models_for_effect(0.1, Models.of_design(0.5), wrong=0.45, p_cut=CUT, power=power)
+        z_cut, z_power = stats.norm.isf(CUT / 2), stats.norm.ppf(power)
+        low, high = 0.45, 0.55
+        pooled, apart = np.sqrt(2 * 0.25), np.sqrt(low * (1 - low) + high * (1 - high))
+        per_side = (z_cut * pooled + z_power * apart) ** 2 / 0.1**2  # Fleiss, Levin & Paik 2003, (4.14)
+        assert n_models == pytest.approx(2 * per_side, rel=0.02)
+
+
+def test_models_and_effects_are_inverse():
+    one = Models.of_design((0.7, 0.97))
+    for wrong in (0.01, 0.2, 0.5):
+        n_models = models_for_effect(0.2, one, wrong=wrong, p_cut=1e-6, power=0.7)
+        assert detectable_effect(one.times(n_models), wrong=wrong, p_cut=1e-6, power=0.7) == pytest.approx(
+            0.2, rel=2e-3
+        )
+        assert chance_found(0.2, one.times(n_models), wrong=wrong, p_cut=1e-6) >= 0.7
+        assert chance_found(0.2, one.times(n_models - 1), wrong=wrong, p_cut=1e-6) < 0.7
+
+
+def test_more_models_and_a_larger_cut_find_smaller_effects_and_too_few_none():
+    one = Models.of_design(0.7)
+    sizes = [
+        detectable_effect(one.times(n), wrong=0.1, p_cut=cut) for n, cut in ((500, 1e-8), (1000, 1e-8), (1000, 1e-4))
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert np.isnan(detectable_effect(one.times(20), wrong=0.1, p_cut=1e-8))
+
+
+def test_the_cut_is_that_of_benjamini_and_hochberg():
+    """A p-value at the cut for a share found is found where that share is, and hardly one above it."""
+    random = np.random.RandomState(0)
+    n_tests, share = 100_000, 0.01
+    cut = p_value_cut(n_tests, expected_share=share)
+    planted = np.full(round(share * n_tests), cut)
+    p = np.concatenate([planted, random.uniform(2 * cut, 1, n_tests - len(planted))])
+    assert (infl.q_values(p) <= 0.05).sum() == len(planted)
+    p[: len(planted)] = 1.01 * cut
+    assert (infl.q_values(p) <= 0.05).sum() == 0
+    assert p_value_cut(n_tests) == pytest.approx(0.05 / n_tests)  # Bonferroni
+
+
+# From outcomes
+
+
+def noise(n_models: int = 600, right: float = 0.5, n: int = 40, m: int = 60, fraction: float = 0.7) -> Outcomes:
+    random = np.random.RandomState(1)
+    masks = draw_masks(Design("uniform", fraction), range(n_models), n_train=n, seed=1)
+    return Outcomes(masks, random.rand(n_models, n + m) < right, random.randn(n_models, n + m))
+
+
+@pytest.mark.parametrize("right", [0.1, 0.9])
+def test_what_outcomes_can_find_is_what_their_design_and_noise_say(right: float) -> None:
+    outcomes = noise(right=right)
+    readings: list[tuple[Reading, int, bool]] = [("held-out", 40 * 60, False), ("left-out", 40 * 39, True)]
+    for reading, n_tests, left_out in readings:
+        found = detectable_influence(outcomes, reading=reading)
+        assert (found.n_tests, found.p_cut) == (n_tests, pytest.approx(0.05 / n_tests))
+        one = Models.of_design(0.7)
+        models = (one if right > 0.5 else one.swapped()).times(600 * 0.3 if left_out else 600)
+        expected = detectable_effect(models, wrong=0.1, p_cut=found.p_cut)
+        assert found.typical == pytest.approx(expected, rel=0.06)
+        assert found.typical <= found.worst
+    own = detectable_memorization(outcomes)
+    assert own.n_tests == 40
+    assert own.typical < detectable_influence(outcomes).typical
+
+
+def test_discoveries_make_others_easier() -> None:
+    alone, among = (detectable_memorization(noise(), p_cut=cut) for cut in (None, 0.02))
+    assert (alone.p_cut, among.p_cut) == (pytest.approx(0.05 / 40), 0.02)
+    assert among.typical < alone.typical
+    assert detectable_memorization(noise(), p_cut=1e-9).p_cut == alone.p_cut
+
+
+def test_margins_have_a_normal_reach() -> None:
+    found = detectable_influence(noise(), outcome="margin")
+    reach = stats.norm.isf(found.p_cut / 2) + stats.norm.ppf(0.8)
+    assert found.typical == pytest.approx(reach * np.sqrt(1 / (0.21 * 600)), rel=0.06)
+    assert np.isnan(found.worst)
+
+
+def test_balanced_designs_find_what_their_factor_says() -> None:
+    """Outcomes that move with the period are no noise to a balanced design."""
+    masks = draw_masks(Design("balanced", 0.5), range(400), n_train=20, seed=0)
+    strata = np.arange(400) // 2
+    moving = np.repeat(np.random.RandomState(0).rand(200, 30) < 0.5, 2, axis=0)
+    flipped = np.random.RandomState(1).rand(400, 30) < 0.1
+    outcomes = Outcomes(masks, moving ^ flipped)
+    known = Outcomes(masks, moving ^ flipped, strata=strata)
+    assert detectable_influence(known).typical < 0.75 * detectable_influence(outcomes).typical
+
+
+def test_where_there_is_no_error_nothing_is_detectable() -> None:
+    found = detectable_memorization(noise(n_models=1))
+    assert np.isnan(found.typical)
+    assert np.isnan(found.worst)
+    with pytest.raises(InputError, match="no such columns"):
+        detectable_influence(noise(m=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"power": 1.0}, "power: expected a number above 0 and below 1, got 1.0"),
+        ({"power": -0.1}, "power: expected a number above 0"),
+        ({"false_discovery_rate": 0.0}, "false discovery rate: expected a number above 0"),
+    ],
+)
+def test_values_outside_their_range_are_named(settings, said):
+    with pytest.raises(InputError, match=said):
+        detectable_memorization(noise(), **settings)
+
+
+def test_cuts_and_effects_outside_their_range_are_named() -> None:
+    with pytest.raises(InputError, match="expected share: expected a number from 0 to 1, got 2"):
+        p_value_cut(10, expected_share=2)
+    with pytest.raises(InputError, match="tests: expected at least 1"):
+        p_value_cut(0)
+    with pytest.raises(InputError, match="effect: expected a number above 0 and below 1, got 1.5"):
+        models_for_effect(1.5, Models.of_design(0.5), p_cut=0.01)
