@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from infl.data import load as load
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
-    from infl.pipeline import plan as plan
     from infl.pipeline import predict as predict
     from infl.pipeline import predict_effects as predict_effects
     from infl.pipeline import train as train
     from infl.pipeline import verify as verify
     from infl.pipeline import verify_effects as verify_effects
+    from infl.planning import Plan as Plan
+    from infl.planning import plan as plan
     from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
     from infl.records import Detectable as Detectable
@@ -78,7 +79,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "infl.data": ("from_arrays", "load", "planting", "write_npz"),
-    "infl.pipeline": ("plan", "predict", "predict_effects", "train", "verify", "verify_effects"),
+    "infl.pipeline": ("predict", "predict_effects", "train", "verify", "verify_effects"),
+    "infl.planning": ("Plan", "plan"),
     "infl.records": (
         "ConceptGap",
         "Dataset",

@@ -1,30 +1,25 @@
 """The stages in order: data -> training -> store -> scores -> untraining. The only module that knows the order.
 
-`train` fills a run folder, `predict` and `verify` ask it about forget sets, `plan` says beforehand what a run costs. Each can
-be killed and called again: what is on disk is never trained twice. `infl.opening` finds or makes the run to train in, and
-`infl.jobs` trains the models that it lacks.
+`train` fills a run folder, `predict` and `verify` ask it about forget sets. Each can be killed and called again: what is on
+disk is never trained twice. `infl.opening` finds or makes the run to train in, `infl.jobs` trains the models that it lacks,
+and `infl.planning` says beforehand what a run costs.
 """
 
 from __future__ import annotations
 
-import math
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from infl.jobs import missing_jobs, train_jobs
-from infl.opening import DEFAULT_DESIGN, open_for_training
+from infl.opening import open_for_training
 from infl.records import Array, Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
 from infl.report.progress import track
-from infl.scores.planning import models_for_standard_error
-from infl.store import Run, StoredOutcomes, bytes_per_model, name_of_cover, name_of_leave_out, open_run
+from infl.store import Run, StoredOutcomes, name_of_cover, name_of_leave_out, open_run
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import Ensemble, Layout, model_keys
+from infl.training.ensemble import Ensemble, Layout
 from infl.training.grouping import groups_of_sets
 from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
@@ -284,75 +279,6 @@ def _measured(run: Run, forget_set: ForgetSet, n_seeds: int) -> Effects | None:
         return None
     return measure_effects(
         forget_set, full=run.outcomes("full", pairs).load(), without=run.outcomes(collection, pairs).load()
-    )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run costs. models_per_second was measured on this machine; bytes are before compression."""
-
-    n_models: int
-    n_references: int
-    standard_error: float
-    fraction: float
-    models_per_second: float
-    compile_seconds: float
-    n_bytes: int
-
-    @property
-    def seconds(self) -> float:
-        """Time to train everything."""
-        return self.compile_seconds + (self.n_models + self.n_references) / self.models_per_second
-
-
-def plan(
-    dataset: Dataset,
-    *,
-    standard_error: float = 0.05,
-    n_models: int | None = None,
-    n_references: int = 64,
-    design: Design | None = None,
-    algorithm: Algorithm | None = None,
-    layout: Layout | None = None,
-) -> Plan:
-    """Models, time and disk for a wanted standard error of memorization and influence, from a short measured run.
-
-    n_models: given instead of a standard error, which is then what it brings at worst (outcomes right half of the time).
-
-    Raises:
-        InputError: for a value outside its range.
-    """
-    design, algorithm = design or DEFAULT_DESIGN, algorithm or Algorithm()
-    share = 1.0  # of the models that scores rest on
-    if design.kind == "grouped":  # on its uniform ones; what a model costs depends on its size alone
-        share, design = 1 - design.grouped_share, Design("uniform", design.fraction)
-        if not share:
-            raise InputError("plan: scores rest on uniform models, and with a grouped share of 1 there are none")
-    fraction = float(np.mean(design.range))
-    if n_models is None:
-        n_models = models_for_standard_error(standard_error, fraction=fraction)
-        n_models = math.ceil(-(-n_models // design.period) * design.period / share - 1e-9)
-    elif n_models < 1:
-        raise InputError(f"models: expected at least 1, got {n_models}")
-    if n_references < 0:
-        raise InputError(f"references: expected at least 0, got {n_references}")
-    ensemble = Ensemble(algorithm, dataset, layout)
-    models = list(range(ensemble.block_size))
-    masks, keys = draw_masks(design, models, n_train=dataset.n_train, seed=0), model_keys(0, "design", np.array(models))
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        ensemble.finish(ensemble.start(keys, masks))
-        seconds.append(time.perf_counter() - start)
-    block_seconds = float(np.median(seconds[1:]))
-    return Plan(
-        n_models=n_models,
-        n_references=n_references,
-        standard_error=0.5 / np.sqrt(fraction * (1 - fraction) * share * n_models),
-        fraction=fraction,
-        models_per_second=ensemble.block_size / block_seconds,
-        compile_seconds=max(0.0, seconds[0] - block_seconds),
-        n_bytes=(n_models + n_references) * bytes_per_model(dataset.n_train, dataset.n_columns),
     )
 
 

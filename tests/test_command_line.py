@@ -271,6 +271,50 @@ def test_plan_writes_its_numbers(tmp_path: Path) -> None:
     assert content["n_models"] == 250  # 0.25 / (0.21 * 0.0049) = 242.95, in whole periods of 10
     assert content["n_bytes"] == 255 * (8 + 12 + 2 * N_COLUMNS)
     assert content["seconds"] == pytest.approx(content["compile_seconds"] + 255 / content["models_per_second"])
+    worst = [answer for answer in content["answers"] if "worst" in answer["basis"]]
+    assert [(answer["question"], answer["value"], answer["n_models"]) for answer in worst] == [
+        ("memorization", 0.07, 250)
+    ]
+
+
+def test_plan_answers_every_question_of_a_run_in_a_table(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infl.pilot.LEAST_SECONDS", 0.0)
+    asked = ["--detect", "0.3", "--fdr", "0.1", "--power", "0.9", "--set-size", "20"]
+    assert main(["plan", "--run", str(run), *asked, "--json", str(tmp_path / "plan.json")]) == 0
+    said = capsys.readouterr().out
+    content = json.loads((tmp_path / "plan.json").read_text())
+    assert content["n_pilot"] == N_MODELS
+    assert content["n_pairs"] == N_TRAIN * (N_COLUMNS - 1)
+    questions = [answer["question"] for answer in content["answers"]]
+    assert questions[:10] == ["memorization"] * 3 + ["influence"] * 4 + ["prediction"] * 3
+    assert set(questions[10:]) == {"verification"}
+    assert "influence found with power 0.9 at a false discovery rate of 0.1 over\n5,340 pairs" in said
+    rows = [line.split() for line in said.splitlines() if line.startswith("  ")]
+    for row, answer in zip(rows[1:], content["answers"], strict=True):
+        expected = "-" if answer["n_models"] is None else f"{answer['n_models']:,}"
+        assert expected in row
+    assert max(map(len, said.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan", *DATA, "--target-se", "-0.1"], "standard_error: expected a number above 0 and below 1, got -0.1"),
+        (["plan", *DATA, "--detect", "0.1", "--power", "1"], "power: expected a number above 0 and below 1, got 1"),
+        (["plan", *DATA, "--fdr", "2"], "false discovery rate: expected a number above 0 and below 1, got 2"),
+        (["plan", *DATA, "--set-size", "60"], "set size: expected 1 to 59"),
+        (["plan", "--run", "nowhere"], "nowhere is not a run folder"),
+    ],
+)
+def test_a_target_out_of_reach_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert said in refusal(capsys)
+    assert list(tmp_path.iterdir()) == []
 
 
 # A run that exists

@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "provenance": {ROOT},  # whose version it names
     "opening": {"records", "provenance", "store", "surrogate", "training"},
     "jobs": {"records", "provenance", "store", "training", "engines", "report"},
+    "pilot": {"records", "training", "untraining"},
+    "planning": {"records", "opening", "pilot", "scores", "store", "training"},
     "pipeline": EVERYTHING,
     # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
     # `pipeline` they reach through the package alone, but for the name of a type.

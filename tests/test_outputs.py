@@ -63,6 +63,7 @@ READ = {
     ("predict", "--forget"),
     ("verify", "--run"),
     ("verify", "--forget"),
+    ("plan", "--run"),
     ("inspect", "--run"),
     ("forget", "--run"),
 }

@@ -688,58 +688,6 @@ def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Pa
     assert open_run(folder).complete(name_of_leave_out([0, 1])) == [0, 1, 2, 3]
 
 
-# Plan
-
-
-class TimedEnsemble:
-    """Stands for the devices: a block of 8 models takes 2 seconds, the first one 10, on a clock of its own."""
-
-    block_size = 8
-    now = 0.0
-
-    def __init__(self, *_: Any) -> None:
-        self.n_started = 0
-
-    def start(self, keys: Array, masks: Array) -> None:
-        assert len(keys) == len(masks) == self.block_size
-        self.n_started += 1
-
-    def finish(self, _: None) -> None:
-        TimedEnsemble.now += 10 if self.n_started == 1 else 2
-
-
-def test_a_plan_follows_from_its_formulas(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infl.pipeline.Ensemble", TimedEnsemble)
-    monkeypatch.setattr("infl.pipeline.time.perf_counter", lambda: TimedEnsemble.now)
-    planned = infl.plan(small_digits, standard_error=0.07, n_references=5, design=BALANCED)
-    # p (1-p) / (r (1-r) se^2) = 0.25 / (0.21 * 0.0049) = 242.95, and a balanced design at 0.7 repeats every 10 models.
-    assert planned.n_models == 250
-    assert planned.standard_error == pytest.approx((0.25 / (0.21 * 250)) ** 0.5)
-    assert planned.n_bytes == 255 * (8 + 12 + 2 * 90)  # 60 and 90 bits in whole bytes, 90 float16
-    assert (planned.models_per_second, planned.compile_seconds) == (4, 8)
-    assert planned.seconds == 8 + 255 / 4
-    given = infl.plan(small_digits, n_models=7, n_references=0, design=infl.Design("uniform", (0.5, 0.7)))
-    assert (given.n_models, given.n_references, given.fraction) == (7, 0, 0.6)
-    assert given.standard_error == pytest.approx((0.25 / (0.24 * 7)) ** 0.5)
-
-
-def test_a_plan_of_a_grouped_run_counts_on_its_uniform_models_alone(
-    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Scores rest on no others: at a mean fraction of 0.835, 0.25 / (0.137775 * 0.0049) = 370.3 of them."""
-    monkeypatch.setattr("infl.pipeline.Ensemble", TimedEnsemble)
-    monkeypatch.setattr("infl.pipeline.time.perf_counter", lambda: TimedEnsemble.now)
-    monkeypatch.setattr("infl.opening.make_groups", lambda *_, **__: pytest.fail("groups are found"))
-    planned = infl.plan(small_digits, standard_error=0.07)
-    assert (planned.n_models, planned.fraction) == (2 * 371, pytest.approx(0.835))
-    assert planned.standard_error == pytest.approx((0.25 / (0.137775 * 371)) ** 0.5)
-    assert Design("grouped", (0.7, 0.97)).parts(planned.n_models)["design"][1] == 371
-    a_third = Design("grouped", 0.5, grouped_share=1 / 3)
-    assert infl.plan(small_digits, n_models=300, design=a_third).standard_error == pytest.approx((1 / 200) ** 0.5)
-    with pytest.raises(InputError, match="with a grouped share of 1 there are none"):
-        infl.plan(small_digits, design=Design("grouped", 0.5, grouped_share=1.0))
-
-
 # Mistakes
 
 
@@ -757,9 +705,6 @@ def test_a_plan_of_a_grouped_run_counts_on_its_uniform_models_alone(
         (lambda run, data: infl.predict(run, {"a": []}), "set 'a' is empty"),
         (lambda run, data: infl.predict(run, {"a": {"id": [1]}}), "expected the keys ids and, if known, concept"),
         (lambda run, data: infl.predict(run.folder / "models", SETS), "is not a run folder"),
-        (lambda run, data: infl.plan(data, n_models=0), "models: expected at least 1, got 0"),
-        (lambda run, data: infl.plan(data, n_references=-1), "references: expected at least 0, got -1"),
-        (lambda run, data: infl.plan(data, standard_error=0), "standard_error: expected a number above 0"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_trained(

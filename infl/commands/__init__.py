@@ -2,17 +2,18 @@
 
 Heavy imports wait until a command runs, so that help and a mistyped option answer at once.
 
-- `runs`     demo, train, import, predict, verify, plan, inspect;
+- `runs`     demo, train, import, predict, verify, inspect;
+- `planning` plan;
 - `scores`   scores, of all examples or of one;
 - `sets`     forget, plant: they make forget sets;
 - `options`  what several of them take;
 - `outputs`  what they write, checked before they run.
 """
 
+from infl.commands.planning import Plan as Plan
 from infl.commands.runs import Demo as Demo
 from infl.commands.runs import Import as Import
 from infl.commands.runs import Inspect as Inspect
-from infl.commands.runs import Plan as Plan
 from infl.commands.runs import Predict as Predict
 from infl.commands.runs import Train as Train
 from infl.commands.runs import Verify as Verify

@@ -1,4 +1,4 @@
-"""Commands on runs: train or import one, predict and verify forget sets, plan, inspect, and the demo of all that."""
+"""Commands on runs: train or import one, predict and verify forget sets, inspect, and the demo of all that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tyro
 from infl.commands.options import File, Judging, Training, Whole, quoted
 from infl.commands.outputs import Output, RunFolder
 from infl.commands.scores import score
-from infl.printing import duration, say, show_run, show_verdicts
+from infl.printing import say, show_run, show_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -190,48 +190,6 @@ class Verify(_Asking):
         predicted = infl.predict(run, sets, thresholds=thresholds) if run.outcomes("design").n_models else []
         show_verdicts(run, predicted, measured)
         _write_verdicts(self.json, predicted, measured, thresholds)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan(Training):
-    """Models, time and disk for a wanted standard error, from a short measured run on this machine."""
-
-    target_se: float = 0.05
-    """Wanted standard error of memorization and influence, in probability."""
-    models: Whole = None
-    """Plan for this many models instead."""
-    references: int = 64
-    """Models of all of D."""
-    json: Output = None
-    """Write the plan here."""
-
-    def __call__(self) -> None:
-        from dataclasses import asdict
-
-        import infl
-        from infl.records import InputError
-        from infl.report.machine import write_json
-
-        dataset = self.load()
-        if dataset is None:
-            raise InputError("plan: name a data set, e.g. infl plan digits")
-        planned = infl.plan(
-            dataset,
-            standard_error=self.target_se,
-            n_models=self.models,
-            n_references=self.references,
-            design=self.drawn(None),
-            algorithm=self.algorithm(None),
-            layout=self.layout(),
-        )
-        rate = f"{planned.models_per_second:.1f} models/s, measured here just now"
-        worst = f"at worst (outcomes right half of the time), fraction {planned.fraction:g}"
-        say(f"standard error    {planned.standard_error:.3f} {worst}")
-        say(f"models            {planned.n_models:,} and {planned.n_references:,} references")
-        say(f"time              {duration(planned.seconds)} at {rate}")
-        say(f"disk              {planned.n_bytes / 1e6:,.1f} MB before compression")
-        if self.json:
-            write_json(self.json, {**asdict(planned), "seconds": planned.seconds})
 
 
 @dataclass(frozen=True, kw_only=True)

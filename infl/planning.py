@@ -1,0 +1,293 @@
+"""Says beforehand what a run costs.
+
+A short measured run gives the time on this machine; its models, or those of a run that is there, are the pilot from which the
+errors of more models follow. Three questions: memorization with a wanted standard error, the smallest influence found with a
+wanted chance, and the regimes of forget sets of a size, predicted or verified.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from infl.opening import DEFAULT_DESIGN, open_for_training
+from infl.pilot import measure_blocks, scatter_of_retraining
+from infl.records import Dataset, InputError, OutcomeSource, Reading
+from infl.scores.planning import (
+    ErrorForecast,
+    check_share,
+    information_per_model,
+    models_for_standard_error,
+)
+from infl.scores.power import (
+    FALSE_DISCOVERY_RATE,
+    POWER,
+    Models,
+    detectable_effect,
+    median_column,
+    models_for_effect,
+    p_value_cut,
+)
+from infl.store import Run, bytes_per_model, open_run
+from infl.training.algorithm import Algorithm
+from infl.training.ensemble import Ensemble, Layout
+from infl.training.subsets import Design
+
+LEAST_PILOT = 32  # models, for a forecast
+MOST_EXAMPLES = 0.9  # quantile of the errors that "nine examples in ten" means
+RETRAININGS = (16, 32, 64)
+# Root mean square error of cross for sets of 20 examples and more, the larger one of n = 1,000 digits and n = 2,000
+# Fashion-MNIST: experiments/regimes, worlds digits-fitting and fashion-early, predictor combined.
+PREDICTED_CROSS_ERROR = {128: 0.125, 512: 0.087, 2048: 0.066}
+LEAST_PREDICTED_SIZE = 20
+
+Question = Literal["memorization", "influence", "prediction", "verification"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of a plan.
+
+    question: `memorization` known to a standard error, `influence` found, regimes by `prediction` or by `verification`.
+    basis: what the number rests on, in words.
+    value: the standard error, the effect found, or the error of cross (verification: the larger of self's and cross').
+    n_models: of subsets; for verification, models retrained without each set.
+    seconds, n_bytes: of all models and references; for verification, of the retrained models of one set.
+
+    None where it cannot be said: a pilot too small, or no number of models that would do.
+    """
+
+    question: Question
+    basis: str
+    value: float | None
+    n_models: int | None
+    seconds: float | None
+    n_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run costs. models_per_second was measured on this machine; bytes are before compression.
+
+    n_models: for the standard error at worst, where outcomes are right half of the time; most examples need fewer, see
+        `answers`.
+    n_pilot: models that the forecasts among the answers rest on.
+    p_cut, n_pairs: the p-value up to which an influence counts as found, and the pairs of both readings that the false
+        discovery rate is over.
+    """
+
+    n_models: int
+    n_references: int
+    standard_error: float
+    fraction: float
+    models_per_second: float
+    compile_seconds: float
+    n_bytes: int
+    n_pilot: int = 0
+    p_cut: float = math.nan
+    n_pairs: int = 0
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Time to train everything."""
+        return self.compile_seconds + (self.n_models + self.n_references) / self.models_per_second
+
+
+def plan(
+    dataset: Dataset | None = None,
+    *,
+    run: Run | str | Path | None = None,
+    standard_error: float = 0.05,
+    n_models: int | None = None,
+    n_references: int = 64,
+    detect: float | None = None,
+    power: float = POWER,
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
+    expected_share: float = 0.0,
+    set_size: int | None = None,
+    set_error: float = 0.05,
+    n_pilot: int = 0,
+    design: Design | None = None,
+    algorithm: Algorithm | None = None,
+    layout: Layout | None = None,
+) -> Plan:
+    """Models, time and disk for a wanted precision, from a short measured run whose models serve as the pilot.
+
+    dataset: the examples; None for those of `run`.
+    run: a run that exists: its models are the pilot, its settings those planned for.
+    standard_error: of memorization: its root mean square over the examples, that of nine in ten, and that at worst.
+    n_models: given instead of a standard error and an effect, which are then what it brings.
+    detect: smallest influence to be found with chance `power` at a false discovery rate over all pairs of both readings,
+        n (m + n - 1): by all models on held-out examples, by those that left both out on training examples. The cut is that
+        of the first discovery, or of `expected_share` of the pairs where at least so many will be found.
+    set_size: forget sets of so many examples: what predictions were worth elsewhere, and retrainings for each set until self
+        and cross have the error `set_error`, by the scatter of a few retrainings without random sets of that size. Rough:
+        other sets scatter more or less, and `infl.verify` stops earlier where a regime is clear.
+    n_pilot: least models of the measured run.
+    design, algorithm: None for the run's own, or for the defaults.
+
+    Raises:
+        InputError: for a value outside its range, no data, or data or settings other than the run's.
+    """
+    outcomes: OutcomeSource | None = None
+    if run is not None:
+        opened = open_run(run.folder if isinstance(run, Run) else run)
+        opened, dataset, algorithm, design = open_for_training(opened.folder, dataset, algorithm, design, None)
+        outcomes = opened.outcomes("design")
+    if dataset is None:
+        raise InputError("plan: name a data set, or a run that exists")
+    for name, number, least in (("models", n_models, 1), ("references", n_references, 0), ("pilot models", n_pilot, 0)):
+        if number is not None and number < least:
+            raise InputError(f"{name}: expected at least {least}, got {number}")
+    _check_sets(set_size, set_error, dataset)
+    design, share = _scored_part(design or DEFAULT_DESIGN)
+    n_pairs = dataset.n_train * (dataset.n_columns - 1)
+    asked = _Asked(
+        standard_error,
+        detect,
+        power,
+        p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_share=expected_share),
+        n_models,
+        design,
+        share,
+    )
+    at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
+    ensemble = Ensemble(algorithm or Algorithm(), dataset, layout)
+    measured = measure_blocks(ensemble, design, dataset, n_pilot=n_pilot)
+    pilot = measured.outcomes if outcomes is None or outcomes.n_models < LEAST_PILOT else outcomes
+    per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
+
+    def of_models(n: int, n_references: int = n_references) -> Plan:
+        return Plan(
+            n_models=n,
+            n_references=n_references,
+            standard_error=0.5 / math.sqrt(information_per_model(design.fraction) * share * n),
+            fraction=float(np.mean(design.range)),
+            models_per_second=measured.models_per_second,
+            compile_seconds=measured.compile_seconds,
+            n_bytes=(n + n_references) * per_model,
+            n_pilot=pilot.n_models,
+            p_cut=asked.p_cut,
+            n_pairs=n_pairs,
+        )
+
+    planned = of_models(at_worst)
+    lines = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
+    if set_size is not None:
+        lines += _prediction(set_size)
+    answers = []
+    for question, basis, value, models in lines:
+        if models is None or value is None or math.isnan(value):
+            answers.append(Answer(question, basis, None, None, None, None))
+        else:
+            cost = of_models(models)
+            answers.append(Answer(question, basis, value, models, cost.seconds, cost.n_bytes))
+    if set_size is not None:
+        scatter = scatter_of_retraining(ensemble, dataset, set_size)
+        for error, models in _verification(scatter, set_error):
+            seconds = models / measured.models_per_second
+            basis = "error of self or of cross, the larger"
+            answers.append(Answer("verification", basis, error, models, seconds, models * per_model))
+    return replace(planned, answers=tuple(answers))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a plan is for; design: of the models that scores rest on, share: theirs of all models of subsets."""
+
+    standard_error: float
+    detect: float | None
+    power: float
+    p_cut: float
+    n_models: int | None
+    design: Design
+    share: float
+
+    def __post_init__(self) -> None:
+        check_share("power", self.power)
+        if self.detect is not None:
+            check_share("detect", self.detect)
+
+    @property
+    def n_scored(self) -> int | None:
+        return None if self.n_models is None else max(1, round(self.share * self.n_models))
+
+    def of_run(self, n_scored: int) -> int:
+        """Models of subsets of a run of which scores rest on at least so many, in whole periods of the design."""
+        whole = -(-n_scored // self.design.period) * self.design.period
+        return math.ceil(whole / self.share - 1e-9)
+
+
+Line = tuple[Question, str, float | None, int | None]  # with the value and the models, None where they cannot be said
+
+
+def _scored_part(design: Design) -> tuple[Design, float]:
+    """Of a grouped design the uniform models, which alone scores rest on; what a model costs depends on its size alone."""
+    if design.kind != "grouped":
+        return design, 1.0
+    if design.grouped_share >= 1:
+        raise InputError("plan: scores rest on uniform models, and with a grouped share of 1 there are none")
+    return Design("uniform", design.fraction), 1 - design.grouped_share
+
+
+def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterator[Line]:
+    forecast = ErrorForecast.of(pilot) if pilot.n_models >= LEAST_PILOT else None
+    for basis, quantile in (("root mean square over examples", None), ("nine in ten examples", MOST_EXAMPLES)):
+        if forecast is None:
+            yield "memorization", basis, None, None
+        elif asked.n_scored is None:
+            needed = forecast.models_for(asked.standard_error, quantile=quantile)
+            yield "memorization", basis, asked.standard_error, None if needed is None else asked.of_run(needed)
+        else:
+            yield "memorization", basis, forecast.summary(asked.n_scored, quantile=quantile), asked.n_models
+    error = asked.standard_error if asked.n_models is None else planned.standard_error
+    yield "memorization", "at worst: right half of the time", error, planned.n_models
+
+
+def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
+    if asked.detect is None and asked.n_scored is None:
+        return
+    readings: list[tuple[Reading, str]] = [("held-out", "on held-out"), ("left-out", "on left-out training")]
+    for reading, words in readings:
+        if reading == "held-out" and pilot.n_columns == pilot.n_train:
+            continue
+        one = Models.of_design(asked.design.fraction, left_out=reading == "left-out")
+        enough = pilot.n_models >= LEAST_PILOT
+        median = median_column(pilot, reading=reading).wrong if enough else math.nan
+        for basis, wrong in ((f"{words} examples of median noise", median), (f"{words} examples at worst", 0.5)):
+            if math.isnan(wrong):
+                yield "influence", basis, None, None
+            elif asked.n_scored is None:
+                assert asked.detect is not None
+                needed = models_for_effect(asked.detect, one, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
+                yield "influence", basis, asked.detect, asked.of_run(needed)
+            else:
+                models = one.times(asked.n_scored)
+                found = detectable_effect(models, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
+                yield "influence", basis, found, asked.n_models
+
+
+def _prediction(size: int) -> Iterator[Line]:
+    for n_models, error in PREDICTED_CROSS_ERROR.items():
+        basis = "error of cross, in experiments/regimes"
+        yield "prediction", basis, error if size >= LEAST_PREDICTED_SIZE else None, n_models
+
+
+def _verification(scatter: float, wanted: float) -> Iterator[tuple[float, int]]:
+    if math.isnan(scatter):
+        return
+    enough = max(math.ceil((scatter / wanted) ** 2), RETRAININGS[0])
+    for n_models in sorted({*RETRAININGS, enough}):
+        yield scatter / math.sqrt(n_models), n_models
+
+
+def _check_sets(size: int | None, error: float, dataset: Dataset) -> None:
+    if size is not None and not 1 <= size < dataset.n_train:
+        raise InputError(f"set size: expected 1 to {dataset.n_train - 1} of the training examples, got {size}")
+    check_share("set error", error)
