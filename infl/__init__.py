@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from infl.pipeline import verify as verify
     from infl.pipeline import verify_effects as verify_effects
     from infl.planning import Plan as Plan
+    from infl.planning import Target as Target
+    from infl.planning import check_target as check_target
     from infl.planning import plan as plan
     from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
@@ -80,7 +82,7 @@ __version__ = "0.1.0"
 _HOME = {
     "infl.data": ("from_arrays", "load", "planting", "write_npz"),
     "infl.pipeline": ("predict", "predict_effects", "train", "verify", "verify_effects"),
-    "infl.planning": ("Plan", "plan"),
+    "infl.planning": ("Plan", "Target", "check_target", "plan"),
     "infl.records": (
         "ConceptGap",
         "Dataset",

@@ -15,8 +15,10 @@ from typing import Any
 
 from infl.jobs import missing_jobs, train_jobs
 from infl.opening import open_for_training
+from infl.planning import check_target
 from infl.records import Array, Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
 from infl.report.progress import track
+from infl.scores.planning import check_share, next_look
 from infl.store import Run, StoredOutcomes, name_of_cover, name_of_leave_out, open_run
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout
@@ -37,6 +39,7 @@ def train(
     *,
     run: str | Path | None = None,
     n_models: int = 1000,
+    standard_error: float | None = None,
     n_references: int = 64,
     design: Design | None = None,
     groups: Groups | None = None,
@@ -52,6 +55,10 @@ def train(
     dataset: the examples; None for an existing run's own.
     run: the run folder; a temporary one, gone at exit, where None.
     n_models: models of the design the run shall hold; fewer than it holds trains none.
+    standard_error: wanted of memorization, as the root mean square over the examples: train no more models than that takes,
+        and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and at least a tenth
+        more than the last time (`infl.scores.planning.next_look`), and before all what the run holds, so that a run that
+        meets the target trains none. `infl.check_target` says what was reached.
     n_references: models of all of D; effects are measured from them.
     design, algorithm, seed: None for the run's own, or for the defaults (grouped at 0.7:0.97; mlp; 0) where it is new.
     groups: examples that belong together (users, documents, sources), for a grouped design beside the labels and clusters
@@ -70,22 +77,46 @@ def train(
         raise InputError(f"expected at least 1 model and 0 references, got {n_models} and {n_references}")
     if models_per_covered_set < 1:
         raise InputError(f"models for each covered set: expected at least 1, got {models_per_covered_set}")
+    if standard_error is not None:
+        check_share("standard_error", standard_error)
+        if design is not None and design.kind == "grouped" and design.grouped_share == 1:
+            raise InputError(
+                "a standard error is that of scores, which rest on no grouped models: take a smaller grouped share"
+            )
     opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
     seed = int(opened.manifest["seed"])
-    parts = design.parts(n_models) | {"full": (Design("full"), n_references)}
-    if cover:
-        parts |= _covering_part(opened, cover, design, models_per_covered_set)
-    jobs = [job for name, (_, n_wanted) in parts.items() for job in missing_jobs(opened, name, range(n_wanted))]
-    if not jobs:
-        return opened
+    covering = _covering_part(opened, cover, design, models_per_covered_set) if cover else {}
+    ensemble: Ensemble | None = None
 
-    def masks_of(collection: str, models: list[int]) -> Array:
-        # Covering designs differ in their sets: each has random bits of its own.
-        own = zlib.crc32(collection.encode()) if collection.startswith("cover-") else 0
-        return draw_masks(parts[collection][0], models, n_train=dataset.n_train, seed=seed + own)
+    def complete(n_wanted: int) -> None:
+        nonlocal ensemble
+        parts = design.parts(n_wanted) | {"full": (Design("full"), n_references)} | covering
+        jobs = [job for name, (_, n) in parts.items() for job in missing_jobs(opened, name, range(n))]
+        if not jobs:
+            return
 
-    ensemble = Ensemble(algorithm, dataset, layout)
-    train_jobs(opened, ensemble, jobs, masks_of, seed, description="training", quiet=quiet)
+        def masks_of(collection: str, models: list[int]) -> Array:
+            # Covering designs differ in their sets: each has random bits of its own.
+            own = zlib.crc32(collection.encode()) if collection.startswith("cover-") else 0
+            return draw_masks(parts[collection][0], models, n_train=dataset.n_train, seed=seed + own)
+
+        ensemble = ensemble or Ensemble(algorithm, dataset, layout)
+        train_jobs(opened, ensemble, jobs, masks_of, seed, description="training", quiet=quiet)
+
+    if standard_error is None:
+        complete(n_models)
+    elif check_target(opened, standard_error).met:
+        complete(_held(opened, design))  # a kill may have kept the grouped ones from coming
+    else:
+        # Looks start over on a run that holds models already, so that a kill changes neither them nor where they end.
+        n, needed = 0, None
+        while n < n_models:
+            n = next_look(n, needed=needed, most=n_models)
+            complete(n)
+            target = check_target(opened, standard_error, models=range(design.parts(n)["design"][1]))
+            if target.met:
+                break
+            needed = target.n_needed
     return opened
 
 
@@ -289,6 +320,15 @@ def _covering_part(run: Run, cover: ForgetSets, design: Design, n_per_set: int) 
     run.write_groups(name, groups)
     covering = Design("grouped", (min(design.range[0], 0.7), 0.99), groups=groups)
     return {name: (covering, n_per_set * len(sets))}
+
+
+def _held(run: Run, design: Design) -> int:
+    """Models of subsets that a run was to hold, by those of them that scores rest on."""
+    n_scored = len(run.complete("design"))
+    n = n_scored
+    while design.parts(n + 1)["design"][1] <= n_scored:
+        n += 1
+    return n
 
 
 def _opened(run: Run | str | Path) -> Run:

@@ -298,6 +298,18 @@ def test_plan_answers_every_question_of_a_run_in_a_table(
     assert max(map(len, said.splitlines())) <= 100
 
 
+def test_train_to_a_target_says_what_it_reached(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "train.json"
+    arguments = ["train", "--run", str(run), "--references", str(N_REFERENCES), "--json", str(path)]
+    assert main([*arguments, "--target-se", "0.05", "--models", "70"]) == 0
+    said, target = capsys.readouterr().out, json.loads(path.read_text())["target"]
+    assert (target["wanted"], target["n_models"]) == (0.05, 70)
+    assert f"not reached 0.05: {target['reached']:.4f} with 70 models; about {target['n_needed']:,} would" in said
+    assert main([*arguments, "--target-se", "0.12", "--models", "70"]) == 0
+    reached = infl.check_target(infl.open_run(run), 0.12)
+    assert f"reached {reached.reached:.4f} with 70 models" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -306,6 +318,8 @@ def test_plan_answers_every_question_of_a_run_in_a_table(
         (["plan", *DATA, "--fdr", "2"], "false discovery rate: expected a number above 0 and below 1, got 2"),
         (["plan", *DATA, "--set-size", "60"], "set size: expected 1 to 59"),
         (["plan", "--run", "nowhere"], "nowhere is not a run folder"),
+        (["train", *DATA, "--run", "new", "--target-se", "0"], "standard_error: expected a number above 0"),
+        (["train", *DATA, "--run", "new", "--target-se", "0.1", "--grouped-share", "1"], "rest on no grouped models"),
     ],
 )
 def test_a_target_out_of_reach_is_one_line(

@@ -42,6 +42,7 @@ LINEAR = infl.Network(
 ALGORITHM = infl.Algorithm(network=LINEAR, epochs=2, batch_size=20)
 LAYOUT = infl.Layout(models_per_device=4)
 BALANCED = Design("balanced", 0.7)
+ALL_GROUPED = Design("grouped", 0.7, grouped_share=1.0)
 N_MODELS, N_REFERENCES = 60, 8
 SETS: dict[str, Any] = {
     "few": [50, 5, 44],
@@ -696,6 +697,9 @@ def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Pa
     [
         (lambda run, data: train(data, None, 0), "at least 1 model and 0 references, got 0 and 8"),
         (lambda run, data: train(data, None, 5, n_references=-1), "got 5 and -1"),
+        (lambda run, data: train(data, None, standard_error=0.0), "standard_error: expected a number above 0"),
+        (lambda run, data: train(None, run.folder, standard_error=1.5), "standard_error: expected a number above 0"),
+        (lambda run, data: train(data, None, standard_error=0.1, design=ALL_GROUPED), "rest on no grouped models"),
         (lambda run, data: train(None, run.folder.parent / "new"), "is not a run yet: name the data set"),
         (lambda run, data: train(None, None), "is not a run yet: name the data set"),
         (lambda run, data: verify(run, SETS, 1), "needs at least 2 models a set, got 1"),

@@ -1,4 +1,4 @@
-"""A plan follows from its formulas and from a clock that is played.
+"""A plan follows from its formulas and from a clock that is played; training to a target stops where it should.
 
 The devices are played too where only numbers matter: their models are right by chances that the test knows.
 """
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import infl
-from infl.planning import PREDICTED_CROSS_ERROR
+from infl.planning import PREDICTED_CROSS_ERROR, check_target
 from infl.records import Array, Dataset, InputError
 from infl.scores.power import Models, models_for_effect
+from infl.store import Run, open_run
 from infl.training.ensemble import BlockOutcomes
 from infl.training.subsets import Design
 
@@ -176,13 +177,85 @@ def test_retraining_is_planned_by_how_it_scatters(small_digits: Dataset) -> None
     assert by_models[wanted].value <= 0.02 or wanted == 64
 
 
+# A target
+
+
+def trained(dataset: Dataset | None, run: Path, **settings: Any) -> Run:
+    new = {"design": BALANCED, "algorithm": SMALL} if dataset is not None else {}
+    return infl.train(dataset, run=run, n_references=2, layout=LAYOUT, quiet=True, **new, **settings)
+
+
+def test_training_stops_at_the_target_and_a_met_target_trains_nothing(small_digits: Dataset, tmp_path: Path) -> None:
+    run = trained(small_digits, tmp_path / "run", n_models=600, standard_error=0.09)
+    target = check_target(run, 0.09)
+    assert target.met
+    assert target.reached == pytest.approx(np.sqrt(np.mean(infl.memorization(run.outcomes("design")).se ** 2)))
+    assert 64 <= target.n_models == len(run.complete("design")) < 600
+    assert len(run.complete("full")) == 2
+    journal = (run.folder / "journal.jsonl").read_bytes()
+    trained(small_digits, tmp_path / "run", n_models=600, standard_error=0.09)
+    trained(None, tmp_path / "run", standard_error=0.1)
+    assert (run.folder / "journal.jsonl").read_bytes() == journal
+    # It did not stop a look too late: with a tenth less, or half, the target was not met.
+    fewer = range(min(int(target.n_models / 1.1) - 32, target.n_models // 2 + 1))
+    assert not check_target(run, 0.09, models=fewer).met
+
+
+def test_a_limit_ends_it_and_the_forecast_says_what_would_do(small_digits: Dataset, tmp_path: Path) -> None:
+    run = trained(small_digits, tmp_path / "run", n_models=100, standard_error=0.04)
+    short = check_target(run, 0.04)
+    assert (short.met, short.n_models) == (False, 100)
+    assert short.n_needed is not None
+    done = check_target(trained(None, tmp_path / "run", n_models=2000, standard_error=0.04), 0.04)
+    assert done.met
+    assert done.n_models == pytest.approx(short.n_needed, rel=0.25)
+
+
+def test_where_training_stops_does_not_depend_on_a_kill_or_on_blocks(small_digits: Dataset, tmp_path: Path) -> None:
+    whole = trained(small_digits, tmp_path / "whole", n_models=600, standard_error=0.07)
+    trained(small_digits, tmp_path / "cut", n_models=75)  # what a kill would have left behind, between two looks
+    cut = infl.train(
+        None,
+        run=tmp_path / "cut",
+        n_models=600,
+        standard_error=0.07,
+        n_references=2,
+        layout=infl.Layout(models_per_device=7),
+        quiet=True,
+    )
+    assert cut.complete("design") == whole.complete("design")
+
+
+def test_the_grouped_half_comes_along(small_digits: Dataset, tmp_path: Path) -> None:
+    grouped = Design("grouped", (0.5, 0.8))
+    settings: dict[str, Any] = {"run": tmp_path / "run", "n_references": 2, "algorithm": SMALL, "layout": LAYOUT}
+    run = infl.train(small_digits, n_models=600, standard_error=0.12, design=grouped, quiet=True, **settings)
+    n_models = len(run.complete("design"))
+    assert len(run.complete("grouped")) == n_models
+    assert check_target(run, 0.12).n_models == 2 * n_models
+    # A kill between the two halves: scores have met their target, and the other half is trained all the same.
+    path = tmp_path / "run" / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line.split(b"\t")[0]).get("collection") != "grouped"]
+    path.write_bytes(b"".join(kept))
+    assert not open_run(tmp_path / "run").complete("grouped")
+    again = infl.train(None, standard_error=0.12, quiet=True, **settings)
+    assert (len(again.complete("design")), len(again.complete("grouped"))) == (n_models, n_models)
+
+
+def test_a_run_without_models_has_reached_nothing(small_digits: Dataset, tmp_path: Path) -> None:
+    run = trained(small_digits, tmp_path / "run", n_models=1)
+    target = check_target(run, 0.05)
+    assert (target.met, target.n_models, target.n_needed) == (False, 1, None)
+    assert np.isnan(target.reached)
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_run_is_its_own_pilot(small_digits: Dataset, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"run": tmp_path / "run", "n_models": 200, "n_references": 2}
-    run = infl.train(small_digits, design=BALANCED, algorithm=SMALL, layout=LAYOUT, quiet=True, **settings)
+    run = trained(small_digits, tmp_path / "run", n_models=200)
     planned = infl.plan(run=run, standard_error=0.05, layout=LAYOUT)
     assert (planned.n_pilot, planned.fraction) == (200, 0.7)
-    needed = infl.ErrorForecast.of(run.outcomes("design")).models_for(0.05)
+    needed = check_target(run, 0.05).n_needed
     assert needed is not None
     assert needed <= answers(planned, "memorization")[0].n_models < needed + 10
     with pytest.raises(InputError, match="was made with other settings"):

@@ -3,7 +3,7 @@
 Heavy imports wait until a command runs, so that help and a mistyped option answer at once.
 
 - `runs`     demo, train, import, predict, verify, inspect;
-- `planning` plan;
+- `planning` plan, and what train says of a target;
 - `scores`   scores, of all examples or of one;
 - `sets`     forget, plant: they make forget sets;
 - `options`  what several of them take;

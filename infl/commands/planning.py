@@ -1,7 +1,8 @@
-"""The command that says beforehand what a run costs."""
+"""The command that says beforehand what a run costs, and what is said of a target afterwards."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from infl.printing import duration, say
 
 if TYPE_CHECKING:
     from infl import Plan as Planned
+    from infl import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,3 +119,13 @@ def plan_lines(planned: Planned, asked: Plan) -> list[str]:
             "at n = 10,000 cross was off by 0.36 with 512 models"
         )
     return lines
+
+
+def target_line(target: Target) -> str:
+    """What training to a target came to."""
+    models = f"{target.n_models:,} models"
+    if target.met:
+        return f"reached {target.reached:.4f} with {models}: standard error of memorization, root mean square"
+    reached = "examples without an error yet" if math.isnan(target.reached) else f"{target.reached:.4f}"
+    needed = "" if target.n_needed is None else f"; about {target.n_needed:,} would"
+    return f"not reached {target.wanted:g}: {reached} with {models}{needed}"

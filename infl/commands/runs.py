@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from infl.commands.options import File, Judging, Training, Whole, quoted
+from infl.commands.options import File, Judging, Real, Training, Whole, quoted
 from infl.commands.outputs import Output, RunFolder
+from infl.commands.planning import target_line
 from infl.commands.scores import score
 from infl.printing import say, show_run, show_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from infl import Target
     from infl.records import Effects, ForgetSet, Thresholds, Verdict
     from infl.store import Run
 
@@ -64,7 +66,10 @@ class Train(Training):
     run: RunFolder
     """Folder of the run."""
     models: int = 1000
-    """Models of random subsets that the run shall hold."""
+    """Models of random subsets that the run shall hold; with --target-se the most that it shall."""
+    target_se: Real = None
+    """Train no more than it takes to know memorization with this standard error, as the root mean square over the training
+    examples. Errors are looked at after 64 models, then at most twice as many and at least a tenth more each time."""
     references: int = 64
     """Models of all of D that it shall hold; effects are measured from them."""
     groups: File = None
@@ -102,6 +107,7 @@ class Train(Training):
             cover=infl.forget_sets.read_forget_sets(self.cover, n_train=n_train) if self.cover and n_train else None,
             models_per_covered_set=self.cover_models,
             n_models=self.models,
+            standard_error=self.target_se,
             n_references=self.references,
             design=design,
             algorithm=algorithm,
@@ -109,7 +115,10 @@ class Train(Training):
             layout=self.layout(),
         )
         show_run(run)
-        _write_run(self.json, run)
+        target = None if self.target_se is None else infl.check_target(run, self.target_se)
+        if target:
+            say(target_line(target))
+        _write_run(self.json, run, target)
         say(f"\nNext: infl scores --run {self.run}")
 
 
@@ -232,8 +241,8 @@ def _write_verdicts(
         write_json(path, verdicts_as_json(predicted, measured, thresholds=thresholds))
 
 
-def _write_run(path: Path | None, run: Run) -> None:
-    from infl.report.machine import write_json
+def _write_run(path: Path | None, run: Run, target: Target | None = None) -> None:
+    from infl.report.machine import finite_fields, write_json
 
     if path:
-        write_json(path, run.describe())
+        write_json(path, run.describe() | ({"target": finite_fields(target)} if target else {}))
