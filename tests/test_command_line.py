@@ -149,6 +149,14 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
         p = np.concatenate([np.asarray(one.p) for one in (left_out, held_out)], axis=1)  # q over both readings together
         np.testing.assert_allclose(arrays["influence_q"], infl.q_values(p), rtol=1e-6)
         assert np.isnan(np.diagonal(arrays["influence_q"])).all()
+        data = infl.open_run(outputs / "run").dataset()
+        surrogate = infl.fit_surrogate(data.images, data.labels, n_train=N_TRAIN, n_classes=data.n_classes)
+        for reading, columns in (("left-out", slice(0, N_TRAIN)), ("held-out", slice(N_TRAIN, None))):
+            shrunk = infl.shrunk_influence(outcomes, reading=reading, surrogate=surrogate)[1]
+            np.testing.assert_allclose(arrays["influence_shrunk"][:, columns], shrunk.value, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                arrays["influence_sign_rate"][:, columns], shrunk.sign_rate, rtol=1e-3, atol=1e-6
+            )
         random = np.random.default_rng(0)
         for i, j in zip(random.integers(0, N_TRAIN, 200), random.integers(0, N_COLUMNS, 200), strict=True):
             counted = ~masks[:, j] if j < N_TRAIN else np.ones(N_MODELS, bool)

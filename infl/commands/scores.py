@@ -12,7 +12,7 @@ from infl.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
     from infl import Findings
-    from infl.records import Estimate, Reading, ScoredPair
+    from infl.records import Array, Estimate, Reading, ScoredPair
     from infl.store import Run
 
 
@@ -77,7 +77,7 @@ class Scores:
                 infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
             )
             q = infl.q_of_pairs(left_out, held_out)
-            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q))
+            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=_shrunk(run))
         if self.feldman_zhang:
             classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
             write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
@@ -119,3 +119,28 @@ def score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair], Findings
     found = infl.findings(outcomes, memorization, scored)
     show_scores(run, memorization, scored.strongest, n_top=n_top, found=found)
     return memorization, scored.strongest, found
+
+
+def _shrunk(run: Run) -> tuple[Array, Array]:
+    """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows."""
+    import numpy as np
+
+    import infl
+    from infl.report.progress import track
+
+    outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
+    readings: tuple[Reading, ...] = ("left-out", "held-out")
+    parts = []
+    with track(len(readings), "shrinking", unit="readings") as progress:
+        surrogate = None
+        if dataset.images.size:
+            surrogate = infl.fit_surrogate(
+                dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
+            )
+        for reading in readings:
+            parts.append(infl.shrunk_influence(outcomes, reading=reading, outcome=kind, surrogate=surrogate)[1])
+            progress.advance()
+    value, sign_rate = (
+        np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("value", "sign_rate")
+    )
+    return value, sign_rate

@@ -123,11 +123,13 @@ def write_scores(
     held_out: Estimate,
     *,
     q: tuple[Array, Array] | None = None,
+    shrunk: tuple[Array, Array] | None = None,
 ) -> None:
     """Write `memorization`, `memorization_se` [n] and `influence`, `influence_se` [n, n+m] as .npz.
 
     Columns of D are in the `left-out` reading, NaN on the diagonal; columns of H follow. q: written as `memorization_q` [n],
-    over all examples, and `influence_q` [n, n+m], over all pairs of both readings together.
+    over all examples, and `influence_q` [n, n+m], over all pairs of both readings together. shrunk: posterior means and rates
+    of false signs, written as `influence_shrunk` and `influence_sign_rate` [n, n+m].
 
     Raises:
         InputError: where the path cannot be written.
@@ -139,6 +141,9 @@ def write_scores(
         influence=np.concatenate([left_out.value, held_out.value], axis=1).astype(np.float32),
         influence_se=np.concatenate([left_out.se, held_out.se], axis=1).astype(np.float32),
         **({} if q is None else {"memorization_q": q[0], "influence_q": q[1]}),
+        **dict(
+            zip(("influence_shrunk", "influence_sign_rate"), (a.astype(np.float32) for a in shrunk or ()), strict=False)
+        ),
     )
 
 
