@@ -227,7 +227,9 @@ def _width_of(heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> int:
 
 
 def _q(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2g}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2g}" if value >= 1e-12 else "<1e-12"
 
 
 def _quantity(quantity: Quantity) -> str:

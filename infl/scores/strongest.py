@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.linalg import blas
 
-from infl.records import Array, InputError, OutcomeKind, OutcomeSource, Reading
+from infl.records import Array, Columns, InputError, OutcomeKind, OutcomeSource, Reading
 from infl.scores.contrasts import Side, columns_counted
 from infl.scores.evidence import PValueCounts, p_values
 from infl.scores.influence import influence_blocks
 from infl.scores.spread import Spread, measure_spread
 
-PAIRS_AT_ONCE = 1 << 26
+PAIRS_AT_ONCE = 1 << 27
 ROWS_AT_ONCE = 1024
 LEAST_EVIDENT = 0.01  # p-values above it are counted, not told apart
 MOST_EVIDENT_PAIRS = 1 << 24  # kept because of their p-value alone
@@ -72,8 +72,8 @@ def strongest_influences(
     false_discovery_rate: pairs with a q-value up to it are kept too, unless there are more than 16 million.
 
     q-values are those of Benjamini & Hochberg (1995) to 0.12%, see `PValueCounts`; 1 for p-values above 0.01.
-    Memory: a float32 for each of 67 million pairs at once, and what is kept. With subsets of one size and outcomes 0/1 the time
-    is little more than that of one product [n, T] x [T, columns]; over a range of sizes five products.
+    Memory: a float32 for each of 134 million pairs at once, and what is kept. With subsets of one size and outcomes 0/1 the
+    time is little more than that of one product [n, T] x [T, columns]; over a range of sizes five products.
 
     Raises:
         InputError: where there are no models or no such columns, the outcome was not recorded, or a number is out of range.
@@ -95,7 +95,7 @@ def strongest_influences(
     with ThreadPoolExecutor() as threads:
         for reading in readings:
             for tile in _tiles(outcomes, reading, outcome):
-                kept.add(tile, list(threads.map(lambda part, tile=tile: _select(tile, part, kept), _parts(tile))))
+                kept.add(list(threads.map(lambda part, tile=tile: _select(tile, part, kept), _parts(tile))))
     return kept.finish(false_discovery_rate)
 
 
@@ -104,11 +104,9 @@ class _Tile(Protocol):
 
     @property
     def columns(self) -> Array: ...
-    @property
-    def n_pairs(self) -> int: ...
 
-    def values(self, k: int) -> tuple[Array, Array]:
-        """Contrasts of the tile's k-th column, 0 where there is none, and which of them may have a p-value below the least."""
+    def values(self, k: int) -> tuple[Array, Array, int]:
+        """Contrasts of the k-th column, 0 where there is none; which may have a p-value below the least; how many are."""
         ...
 
     def evidence(self, k: int, sources: Array) -> tuple[Array, Array]:
@@ -132,11 +130,12 @@ class _Pairs:
         return _Pairs(*(getattr(self, field.name)[wanted] for field in fields(_Pairs)))
 
 
-def _select(tile: _Tile, part: range, kept: _Kept) -> tuple[_Pairs, _Pairs]:
-    """Of some columns of a tile the strongest pairs of each, and the evident ones."""
-    strongest, evident = [], []
+def _select(tile: _Tile, part: range, kept: _Kept) -> tuple[_Pairs, _Pairs, int]:
+    """Of some columns of a tile the strongest pairs of each, the evident ones, and how many pairs there are."""
+    strongest, evident, n_pairs = [], [], 0
     for k in part:
-        value, candidates = tile.values(k)
+        value, candidates, n_of_column = tile.values(k)
+        n_pairs += n_of_column
         magnitude = np.abs(value)
         sources = _largest(magnitude, kept.n_per_column)
         for found, among in ((strongest, sources), (evident, np.flatnonzero(candidates))):
@@ -144,7 +143,7 @@ def _select(tile: _Tile, part: range, kept: _Kept) -> tuple[_Pairs, _Pairs]:
             target = np.full(len(among), tile.columns[k], np.int32)
             pairs = _Pairs(among.astype(np.int32), target, value[among].astype(np.float32), se.astype(np.float32), p)
             found.append(pairs.take(np.isfinite(p) if found is strongest else p <= LEAST_EVIDENT))
-    return _Pairs.join(strongest), _Pairs.join(evident)
+    return _Pairs.join(strongest), _Pairs.join(evident), n_pairs
 
 
 def _largest(magnitude: Array, n: int) -> Array:
@@ -172,10 +171,10 @@ class _Kept:
         self.of_sources: _Pairs | None = None
         self.least_of_source = np.zeros(n_train, np.float32)
 
-    def add(self, tile: _Tile, parts: Sequence[tuple[_Pairs, _Pairs]]) -> None:
+    def add(self, parts: Sequence[tuple[_Pairs, _Pairs, int]]) -> None:
         evident = _Pairs.join([part[1] for part in parts])
         self.strongest += [part[0] for part in parts]
-        self.n_pairs += tile.n_pairs
+        self.n_pairs += sum(part[2] for part in parts)
         self.counts += PValueCounts.of([evident.p])
         self._keep_of_sources(evident)
         self.evident.append(evident)
@@ -224,7 +223,9 @@ def _tiles(outcomes: OutcomeSource, reading: Reading, outcome: OutcomeKind) -> I
     width = max(1, min(PAIRS_AT_ONCE // outcomes.n_train, stop - first))
     if outcome == "correct" and first < stop and _of_one_size(outcomes):
         # Every tile is written where the one before was: fresh memory costs as much as a fifth of the product.
-        arrays = [np.empty((width, outcomes.n_train), np.float32) for _ in range(1 if reading == "held-out" else 3)]
+        n_arrays = 1 if reading == "held-out" or outcomes.n_models < _PACK else 3
+        width = max(1, width // n_arrays)
+        arrays = [np.empty((width, outcomes.n_train), np.float32) for _ in range(n_arrays)]
         for start in range(first, stop, width):
             columns = np.arange(start, min(start + width, stop))
             yield _count_tile(outcomes, reading, columns, [array[: len(columns)] for array in arrays])
@@ -250,12 +251,9 @@ class _EstimatedTile:
     se: Array
     p: Array
 
-    @property
-    def n_pairs(self) -> int:
-        return int(np.isfinite(self.p).sum())
-
-    def values(self, k: int) -> tuple[Array, Array]:
-        return np.nan_to_num(self.value[:, k]), self.p[:, k] <= LEAST_EVIDENT
+    def values(self, k: int) -> tuple[Array, Array, int]:
+        p = self.p[:, k]
+        return np.nan_to_num(self.value[:, k]), p <= LEAST_EVIDENT, int(np.isfinite(p).sum())
 
     def evidence(self, k: int, sources: Array) -> tuple[Array, Array]:
         return self.se[sources, k], self.p[sources, k]
@@ -265,39 +263,42 @@ class _EstimatedTile:
 class _CountTile:
     """Counts of 0/1 outcomes of models of one size.
 
-    right_in: [columns, n] models with the source that are right on the column; n_in: [columns or 1, n] models with it.
+    product: [columns, n] models with the source that are right on the column.
+    n_in: [columns or 1, n] models with the source; None where they ride in the product, 4,096 to a model.
     """
 
     columns: Array
-    right_in: Array
-    n_in: Array
+    product: Array
+    n_in: Array | None
     n_models: Array
     n_right: Array
     factor: Array
 
-    @property
-    def n_pairs(self) -> int:
-        n_in = self.n_in if len(self.n_in) == len(self.columns) else np.broadcast_to(self.n_in, self.right_in.shape)
-        return sum(int(((row > 1) & (n - row > 1)).sum()) for row, n in zip(n_in, self.n_models, strict=True))
-
-    def values(self, k: int) -> tuple[Array, Array]:
-        n_in, n_models = self.n_in[k % len(self.n_in)], np.float32(self.n_models[k])
-        share = self.n_right[k] / max(n_models, 1)
-        both = np.maximum(n_in * (n_models - n_in), 0.5)  # where a side is empty the deviation below is 0
-        value = n_models * (self.right_in[k] - n_in * np.float32(share)) / both
+    def values(self, k: int) -> tuple[Array, Array, int]:
+        n_in, right_in = self._counts(k)
+        n_models, share = np.float32(self.n_models[k]), self.n_right[k] / max(self.n_models[k], 1)
+        n_out = n_models - n_in
+        both = np.maximum(n_in * n_out, np.float32(0.5))  # where a side is empty the deviation below is 0
+        value = (right_in - n_in * np.float32(share)) * (n_models / both)
         least = np.float32(_LEAST_Z * np.sqrt(share * (1 - share) * self.factor[k] * n_models))
-        return value, np.abs(value) * np.sqrt(both) > least
+        n_pairs = np.count_nonzero((n_in > 1) & (n_out > 1))
+        return value, np.abs(value) * np.sqrt(both) > least, n_pairs
 
     def evidence(self, k: int, sources: Array) -> tuple[Array, Array]:
-        n_in = self.n_in[k % len(self.n_in)][sources].astype(np.float64)
-        right = self.right_in[k, sources].astype(np.float64)
+        n_in, right = (counts.astype(np.float64) for counts in self._counts(k, sources))
         sides = Side.of_counts(n_in, right), Side.of_counts(self.n_models[k] - n_in, self.n_right[k] - right)
         se = np.sqrt(self.factor[k] * (sides[0].with_two_more()[1] + sides[1].with_two_more()[1]))
         n_in, n_out = (side.effective() for side in sides)
         return se, p_values(n_in, sides[0].y, n_out, sides[1].y, factor=self.factor[k])
 
+    def _counts(self, k: int, sources: Columns = slice(None)) -> tuple[Array, Array]:
+        if self.n_in is not None:
+            return self.n_in[k % len(self.n_in), sources], self.product[k, sources]
+        return _unpacked(self.product[k, sources])
+
 
 def _count_tile(outcomes: OutcomeSource, reading: Reading, columns: Array, arrays: Sequence[Array]) -> _CountTile:
+    """arrays: memory of the product, and of sums and counts where there are more models than ride in one product."""
     span = slice(int(columns[0]), int(columns[-1]) + 1)
     product, members = arrays[0], np.zeros(outcomes.n_train, np.float32)
     spread: Spread | None = None
@@ -321,13 +322,10 @@ def _count_tile(outcomes: OutcomeSource, reading: Reading, columns: Array, array
         raise InputError("no models to score: the run holds none that are complete and finite; train some first")
     if len(arrays) > 1:
         _unpack(product, *arrays[1:], add=n_unpacked > 0)
+        product = arrays[1]
+    n_in = members[None] if reading == "held-out" else arrays[2] if len(arrays) > 1 else None
     return _CountTile(
-        columns,
-        right_in=product if len(arrays) == 1 else arrays[1],
-        n_in=members[None] if len(arrays) == 1 else arrays[2],
-        n_models=spread.n,
-        n_right=spread.y,
-        factor=spread.design_factor(),
+        columns, product=product, n_in=n_in, n_models=spread.n, n_right=spread.y, factor=spread.design_factor()
     )
 
 
@@ -340,7 +338,11 @@ def _multiply(y: Array, masks: Array, total: Array, *, add: bool) -> None:
 def _unpack(packed: Array, sums: Array, counts: Array, *, add: bool) -> None:
     """The counts and sums that products of at most 4,095 models hold together, or those added to what is there."""
     for row, row_sums, row_counts in zip(packed, sums, counts, strict=True):
-        models = np.floor(row * np.float32(1 / _PACK))
-        row -= models * np.float32(_PACK)
+        models, right = _unpacked(row)
         row_counts[:] = models + row_counts if add else models
-        row_sums[:] = row + row_sums if add else row
+        row_sums[:] = right + row_sums if add else right
+
+
+def _unpacked(row: Array) -> tuple[Array, Array]:
+    models = np.floor(row * np.float32(1 / _PACK))
+    return models, row - models * np.float32(_PACK)
