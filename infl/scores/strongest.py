@@ -281,7 +281,7 @@ class _CountTile:
         both = np.maximum(n_in * n_out, np.float32(0.5))  # where a side is empty the deviation below is 0
         value = (right_in - n_in * np.float32(share)) * (n_models / both)
         least = np.float32(_LEAST_Z * np.sqrt(share * (1 - share) * self.factor[k] * n_models))
-        n_pairs = np.count_nonzero((n_in > 1) & (n_out > 1))
+        n_pairs = int(np.count_nonzero((n_in > 1) & (n_out > 1)))
         return value, np.abs(value) * np.sqrt(both) > least, n_pairs
 
     def evidence(self, k: int, sources: Array) -> tuple[Array, Array]:
