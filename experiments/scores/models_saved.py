@@ -40,9 +40,7 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
             models = run.complete("design")
             half = n_data + n_reference // 2
             parts = (models[n_data:half], models[half : n_data + n_reference], models[n_data : n_data + n_reference])
-            reference = _Reference.of(
-                *(infl.influence(run.outcomes("design", part), reading=reading) for part in parts)
-            )
+            reference = _Reference(*(infl.influence(run.outcomes("design", part), reading=reading) for part in parts))
             for n_models in (30, n_data) if small else (256, 512, 1024, n_data):
                 estimates = _estimates(
                     run, models[:n_models], reading, columns, worth[:, columns], same, n_models == n_data
