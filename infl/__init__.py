@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from infl.pipeline import verify as verify
     from infl.pipeline import verify_effects as verify_effects
     from infl.planning import Plan as Plan
-    from infl.planning import Target as Target
-    from infl.planning import check_target as check_target
     from infl.planning import plan as plan
     from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
@@ -68,6 +66,8 @@ if TYPE_CHECKING:
     from infl.store import import_outcomes as import_outcomes
     from infl.store import open_run as open_run
     from infl.surrogate import fit_surrogate as fit_surrogate
+    from infl.target import Target as Target
+    from infl.target import check_target as check_target
     from infl.training.algorithm import Algorithm as Algorithm
     from infl.training.ensemble import Layout as Layout
     from infl.training.networks import Network as Network
@@ -82,7 +82,7 @@ __version__ = "0.1.0"
 _HOME = {
     "infl.data": ("from_arrays", "load", "planting", "write_npz"),
     "infl.pipeline": ("predict", "predict_effects", "train", "verify", "verify_effects"),
-    "infl.planning": ("Plan", "Target", "check_target", "plan"),
+    "infl.planning": ("Plan", "plan"),
     "infl.records": (
         "ConceptGap",
         "Dataset",
@@ -116,6 +116,7 @@ _HOME = {
     "infl.scores.strongest": ("strongest_influences",),
     "infl.store": ("Run", "import_outcomes", "open_run"),
     "infl.surrogate": ("fit_surrogate",),
+    "infl.target": ("Target", "check_target"),
     "infl.training.algorithm": ("Algorithm",),
     "infl.training.ensemble": ("Layout",),
     "infl.training.networks": ("Network", "from_linen", "from_nnx"),

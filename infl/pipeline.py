@@ -15,11 +15,11 @@ from typing import Any
 
 from infl.jobs import missing_jobs, train_jobs
 from infl.opening import open_for_training
-from infl.planning import check_target
 from infl.records import Array, Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
 from infl.report.progress import track
 from infl.scores.planning import check_share, next_look
 from infl.store import Run, StoredOutcomes, name_of_cover, name_of_leave_out, open_run
+from infl.target import check_target
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout
 from infl.training.grouping import groups_of_sets

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "jobs": {"records", "provenance", "store", "training", "engines", "report"},
     "pilot": {"records", "training", "untraining"},
     "planning": {"records", "opening", "pilot", "scores", "store", "training"},
+    "target": {"records", "scores", "store"},
     "pipeline": EVERYTHING,
     # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
     # `pipeline` they reach through the package alone, but for the name of a type.

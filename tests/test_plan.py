@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import infl
-from infl.planning import PREDICTED_CROSS_ERROR, check_target
+from infl.planning import PREDICTED_CROSS_ERROR
 from infl.records import Array, Dataset, InputError
 from infl.scores.power import Models, models_for_effect
 from infl.store import Run, open_run
+from infl.target import check_target
 from infl.training.ensemble import BlockOutcomes
 from infl.training.subsets import Design
 
