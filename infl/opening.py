@@ -61,8 +61,7 @@ def open_for_training(
         raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")
     if not exists and design.kind == "grouped" and design.groups is None:
         check_new(run)
-        found = make_groups(dataset, algorithm, seed=seed, support=_support(dataset), known=groups)
-        design = replace(design, groups=found)
+        design = replace(design, groups=find_groups(dataset, algorithm, seed=seed, known=groups))
     elif groups is not None and design.groups is not None and not _holds(design.groups, groups):
         raise InputError(
             f"run folder {run} was made with other groups: continue it without naming any, or choose another folder"
@@ -78,6 +77,11 @@ def open_for_training(
         **software(),
     }
     return create_run(run, dataset, settings, design.groups), dataset, algorithm, design
+
+
+def find_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
+    """What a new run of design grouped leaves out together; see `infl.training.grouping.make_groups`."""
+    return make_groups(dataset, algorithm, seed=seed, support=_support(dataset), known=known)
 
 
 def _support(dataset: Dataset) -> Array:

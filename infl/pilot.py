@@ -29,28 +29,48 @@ class MeasuredBlocks:
     compile_seconds: float
 
 
-def measure_blocks(ensemble: Ensemble, design: Design, dataset: Dataset, *, n_pilot: int = 0) -> MeasuredBlocks:
-    """Train blocks of models, at least `n_pilot` models, 4 blocks and, up to 64 blocks, 3 seconds.
+def measure_blocks(
+    ensemble: Ensemble,
+    dataset: Dataset,
+    design: Design,
+    *,
+    beside: Design | None = None,
+    share: float = 1.0,
+    n_pilot: int = 0,
+) -> MeasuredBlocks:
+    """Train blocks of models of a design: at least `n_pilot` models, 4 blocks and, up to 64 blocks, 3 seconds.
 
-    Models that do not stay finite are left out of the outcomes, not of the time.
+    beside: a design that a share 1 - `share` of the models of the run is of: as many blocks of it are trained in turns, since
+        their subsets may be larger. They count for the time, not for the outcomes; nor do models that did not stay finite.
     """
-    size, seconds, blocks = ensemble.block_size, [], []
+    size, blocks, first = ensemble.block_size, [], 0.0
+    seconds: dict[str, list[float]] = {"design": [], "beside": []}
 
     def enough() -> bool:
         if len(blocks) < LEAST_BLOCKS or len(blocks) * size < n_pilot:
             return False
-        return sum(seconds[1:]) >= LEAST_SECONDS or len(blocks) >= MOST_BLOCKS
+        return sum(map(sum, seconds.values())) >= LEAST_SECONDS or len(blocks) >= MOST_BLOCKS
 
     while not enough():
         models = list(range(len(blocks) * size, (len(blocks) + 1) * size))
-        masks = draw_masks(design, models, n_train=dataset.n_train, seed=0)
-        start = time.perf_counter()
-        block = ensemble.finish(ensemble.start(model_keys(0, "design", np.array(models)), masks))
-        seconds.append(time.perf_counter() - start)
-        blocks.append((masks[block.finite], block.correct[block.finite]))
+        keys = model_keys(0, "design", np.array(models))
+        for name, drawn in (("design", design), ("beside", beside)):
+            if drawn is None:
+                continue
+            masks = draw_masks(drawn, models, n_train=dataset.n_train, seed=0)
+            start = time.perf_counter()
+            block = ensemble.finish(ensemble.start(keys, masks))
+            took = time.perf_counter() - start
+            if name == "design":
+                blocks.append((masks[block.finite], block.correct[block.finite]))
+            if name == "design" and len(blocks) == 1:
+                first = took
+            else:
+                seconds[name].append(took)
     masks, correct = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    block_seconds = float(np.median(seconds[1:]))
-    return MeasuredBlocks(Outcomes(masks, correct), size / block_seconds, max(0.0, seconds[0] - block_seconds))
+    of_design = float(np.median(seconds["design"]))
+    of_block = of_design if beside is None else share * of_design + (1 - share) * float(np.median(seconds["beside"]))
+    return MeasuredBlocks(Outcomes(masks, correct), size / of_block, max(0.0, first - of_design))
 
 
 def scatter_of_retraining(ensemble: Ensemble, dataset: Dataset, size: int) -> float:

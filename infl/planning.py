@@ -8,6 +8,7 @@ wanted chance, and the regimes of forget sets of a size, predicted or verified.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from infl.opening import DEFAULT_DESIGN, open_for_training
+from infl.opening import DEFAULT_DESIGN, find_groups, open_for_training
 from infl.pilot import measure_blocks, scatter_of_retraining
 from infl.records import Dataset, InputError, OutcomeSource, Reading
 from infl.scores.planning import (
@@ -76,6 +77,7 @@ class Plan:
 
     n_models: for the standard error at worst, where outcomes are right half of the time; most examples need fewer, see
         `answers`.
+    prepare_seconds: finding the groups of a grouped design, once for a run; 0 where a run has them.
     n_pilot: models that the forecasts among the answers rest on.
     p_cut, n_pairs: the p-value up to which an influence counts as found, and the pairs of both readings that the false
         discovery rate is over.
@@ -88,6 +90,7 @@ class Plan:
     models_per_second: float
     compile_seconds: float
     n_bytes: int
+    prepare_seconds: float = 0.0
     n_pilot: int = 0
     p_cut: float = math.nan
     n_pairs: int = 0
@@ -96,7 +99,9 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Time to train everything."""
-        return self.compile_seconds + (self.n_models + self.n_references) / self.models_per_second
+        return (
+            self.prepare_seconds + self.compile_seconds + (self.n_models + self.n_references) / self.models_per_second
+        )
 
 
 def plan(
@@ -121,7 +126,7 @@ def plan(
 
     dataset: the examples; None for those of `run`.
     run: a run that exists: its models are the pilot, its settings those planned for.
-    standard_error: of memorization: its root mean square over the examples, that of nine in ten, and that at worst.
+    standard_error: of memorization: its root mean square over the examples, and that at worst.
     n_models: given instead of a standard error and an effect, which are then what it brings.
     detect: smallest influence to be found with chance `power` at a false discovery rate over all pairs of both readings,
         n (m + n - 1): by all models on held-out examples, by those that left both out on training examples. The cut is that
@@ -146,7 +151,8 @@ def plan(
         if number is not None and number < least:
             raise InputError(f"{name}: expected at least {least}, got {number}")
     _check_sets(set_size, set_error, dataset)
-    design, share = _scored_part(design or DEFAULT_DESIGN)
+    algorithm, whole = algorithm or Algorithm(), design or DEFAULT_DESIGN
+    design, share = _scored_part(whole)
     n_pairs = dataset.n_train * (dataset.n_columns - 1)
     asked = _Asked(
         standard_error,
@@ -158,8 +164,12 @@ def plan(
         share,
     )
     at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
-    ensemble = Ensemble(algorithm or Algorithm(), dataset, layout)
-    measured = measure_blocks(ensemble, design, dataset, n_pilot=n_pilot)
+    ensemble = Ensemble(algorithm, dataset, layout)
+    start, beside = time.perf_counter(), whole if whole.kind == "grouped" else None
+    if beside is not None and beside.groups is None:
+        beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))
+    prepare_seconds = time.perf_counter() - start
+    measured = measure_blocks(ensemble, dataset, design, beside=beside, share=share, n_pilot=n_pilot)
     pilot = measured.outcomes if outcomes is None or outcomes.n_models < LEAST_PILOT else outcomes
     per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
 
@@ -171,6 +181,7 @@ def plan(
             fraction=float(np.mean(design.range)),
             models_per_second=measured.models_per_second,
             compile_seconds=measured.compile_seconds,
+            prepare_seconds=prepare_seconds,
             n_bytes=(n + n_references) * per_model,
             n_pilot=pilot.n_models,
             p_cut=asked.p_cut,
@@ -228,7 +239,7 @@ Line = tuple[Question, str, float | None, int | None]  # with the value and the 
 
 
 def _scored_part(design: Design) -> tuple[Design, float]:
-    """Of a grouped design the uniform models, which alone scores rest on; what a model costs depends on its size alone."""
+    """Of a grouped design the uniform models, which alone scores rest on, and their share."""
     if design.kind != "grouped":
         return design, 1.0
     if design.grouped_share >= 1:
@@ -237,15 +248,14 @@ def _scored_part(design: Design) -> tuple[Design, float]:
 
 
 def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterator[Line]:
-    forecast = ErrorForecast.of(pilot) if pilot.n_models >= LEAST_PILOT else None
-    for basis, quantile in (("root mean square over examples", None), ("nine in ten examples", MOST_EXAMPLES)):
-        if forecast is None:
-            yield "memorization", basis, None, None
-        elif asked.n_scored is None:
-            needed = forecast.models_for(asked.standard_error, quantile=quantile)
-            yield "memorization", basis, asked.standard_error, None if needed is None else asked.of_run(needed)
-        else:
-            yield "memorization", basis, forecast.summary(asked.n_scored, quantile=quantile), asked.n_models
+    basis = "root mean square over examples"
+    if pilot.n_models < LEAST_PILOT:
+        yield "memorization", basis, None, None
+    elif asked.n_scored is None:
+        needed = ErrorForecast.of(pilot).models_for(asked.standard_error)
+        yield "memorization", basis, asked.standard_error, None if needed is None else asked.of_run(needed)
+    else:
+        yield "memorization", basis, ErrorForecast.of(pilot).root_mean_square(asked.n_scored), asked.n_models
     error = asked.standard_error if asked.n_models is None else planned.standard_error
     yield "memorization", "at worst: right half of the time", error, planned.n_models
 

@@ -296,8 +296,8 @@ def test_plan_answers_every_question_of_a_run_in_a_table(
     assert content["n_pilot"] == N_MODELS
     assert content["n_pairs"] == N_TRAIN * (N_COLUMNS - 1)
     questions = [answer["question"] for answer in content["answers"]]
-    assert questions[:10] == ["memorization"] * 3 + ["influence"] * 4 + ["prediction"] * 3
-    assert set(questions[10:]) == {"verification"}
+    assert questions[:9] == ["memorization"] * 2 + ["influence"] * 4 + ["prediction"] * 3
+    assert set(questions[9:]) == {"verification"}
     assert "influence found with power 0.9 at a false discovery rate of 0.1 over\n5,340 pairs" in said
     rows = [line.split() for line in said.splitlines() if line.startswith("  ")]
     for row, answer in zip(rows[1:], content["answers"], strict=True):

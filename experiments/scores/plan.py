@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import surroundings, write_results
 
 FASHION = "idx:/usr/share/datasets/fashion-mnist"
-N_ROUNDS, N_REFERENCES, QUANTILE = 3, 16, 0.9
+N_ROUNDS, N_REFERENCES = 3, 16
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def _data_set(dataset: Any, algorithm: Any, wanted: float, n_rounds: int, work: 
     for seed in range(n_rounds):
         load = os.getloadavg()[0]
         planned = infl.plan(dataset, standard_error=wanted, n_references=N_REFERENCES, algorithm=algorithm)
-        mean, most, _ = planned.answers
+        mean, _ = planned.answers
         assert mean.n_models is not None
         assert mean.seconds is not None
         start = time.perf_counter()
@@ -88,14 +88,12 @@ def _data_set(dataset: Any, algorithm: Any, wanted: float, n_rounds: int, work: 
         seconds = time.perf_counter() - start
         target = infl.check_target(run, wanted)
         errors = infl.memorization(run.outcomes("design")).se
-        forecast = infl.plan(run=run, n_models=most.n_models, n_references=N_REFERENCES).answers[1].value
         row = {
             "n_pilot": planned.n_pilot,
             "n_models": mean.n_models,
             "n_models_at_worst": planned.n_models,
             "standard_error": {"planned": wanted, "reached": target.reached, "ratio": target.reached / wanted},
             "median_error": float(np.median(errors)),
-            "nine_in_ten": {"planned": wanted, "n_models": most.n_models, "by_the_run": forecast},
             "seconds": {"planned": mean.seconds, "measured": seconds, "ratio": seconds / mean.seconds},
             "models_per_second_planned": planned.models_per_second,
             "bytes": {"planned": mean.n_bytes, "measured": _bytes(run.folder / "models")},

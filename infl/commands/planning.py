@@ -26,7 +26,7 @@ class Plan(Training):
     """A run that exists: plan for its data and settings, with its models as the pilot."""
     target_se: float = 0.05
     """Wanted standard error of memorization, in probability: as the root mean square over the training examples (what
-    `infl train --target-se` reaches), for nine examples in ten, and at worst."""
+    `infl train --target-se` reaches), and at worst."""
     models: Whole = None
     """Plan for this many models instead: what they bring."""
     references: int = 64
@@ -110,7 +110,8 @@ def plan_lines(planned: Planned, asked: Plan) -> list[str]:
             lines.append(f"  {a.basis:46}{cells[0]:>7}{cells[1]:>11}{cells[2]:>9}{cells[3]:>13}")
     lines += [
         f"{planned.models_per_second:.1f} models/s, measured here just now; disk before compression",
-        f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets",
+        f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets"
+        + (f", and {duration(planned.prepare_seconds)} to find groups" if planned.prepare_seconds >= 0.5 else ""),
         f"subsets hold {planned.fraction:.3g} of D on average; noise is that of {planned.n_pilot:,} pilot models",
     ]
     if any(answer.question == "prediction" for answer in planned.answers):

@@ -87,7 +87,7 @@ def chances(n: int) -> Array:
 
 def test_a_small_pilot_forecasts_the_errors_of_a_large_run_without_bias() -> None:
     right = chances(150)
-    forecast = [ErrorForecast.of(draw(48, right, seed=seed)).summary(900) for seed in range(40)]
+    forecast = [ErrorForecast.of(draw(48, right, seed=seed)).root_mean_square(900) for seed in range(40)]
     reached = [root_mean_square(infl.memorization(draw(900, right, seed=100 + seed)).se) for seed in range(8)]
     assert np.mean(np.square(forecast)) == pytest.approx(np.mean(np.square(reached)), rel=0.03)
     # What errors shrunk as 1/sqrt(models) would say: the error of an example never wrong shrinks faster.
@@ -97,15 +97,14 @@ def test_a_small_pilot_forecasts_the_errors_of_a_large_run_without_bias() -> Non
 
 def test_models_for_is_the_fewest_that_do() -> None:
     forecast = ErrorForecast.of(draw(200, chances(100), seed=1))
-    for quantile in (None, 0.9):
-        n_models = forecast.models_for(0.03, quantile=quantile)
-        assert n_models is not None
-        assert forecast.summary(n_models, quantile=quantile) <= 0.03 < forecast.summary(n_models - 1, quantile=quantile)
+    n_models = forecast.models_for(0.03)
+    assert n_models is not None
+    assert forecast.root_mean_square(n_models) <= 0.03 < forecast.root_mean_square(n_models - 1)
 
 
 def test_a_pilot_that_tells_of_no_example_forecasts_nothing() -> None:
     forecast = ErrorForecast.of(Outcomes(np.ones((5, 3), bool), np.ones((5, 3), bool)))
-    assert np.isnan(forecast.summary(100))
+    assert np.isnan(forecast.root_mean_square(100))
     assert forecast.models_for(0.1) is None
     with pytest.raises(InputError, match="standard_error: expected a number above 0 and below 1, got -0.1"):
         forecast.models_for(-0.1)
