@@ -22,7 +22,7 @@ import pytest
 
 import infl
 from infl.__main__ import main
-from infl.records import REGIMES
+from infl.records import REGIMES, Reading
 from infl.store import name_of_leave_out
 
 N_TRAIN, N_HELD_OUT, N_MODELS, N_REFERENCES = 60, 30, 40, 8
@@ -151,7 +151,8 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
         assert np.isnan(np.diagonal(arrays["influence_q"])).all()
         data = infl.open_run(outputs / "run").dataset()
         surrogate = infl.fit_surrogate(data.images, data.labels, n_train=N_TRAIN, n_classes=data.n_classes)
-        for reading, columns in (("left-out", slice(0, N_TRAIN)), ("held-out", slice(N_TRAIN, None))):
+        both: tuple[tuple[Reading, slice], ...] = (("left-out", slice(0, N_TRAIN)), ("held-out", slice(N_TRAIN, None)))
+        for reading, columns in both:
             shrunk = infl.shrunk_influence(outcomes, reading=reading, surrogate=surrogate)[1]
             np.testing.assert_allclose(arrays["influence_shrunk"][:, columns], shrunk.value, rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(
