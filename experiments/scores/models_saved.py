@@ -1,8 +1,8 @@
 """How many models does shrinkage save, what does each part of it give, and what does it cost on the largest effects?
 
-Estimates from 256, 512 and 1,024 of the first 4,096 models (with 512 the parts of the method apart too), against 8,192 others in two halves: the mean of (estimate - half 1)
-(estimate - half 2) is the squared error without the reference's own noise. Average precision is that of finding
-|influence| >= 0.1, by the whole reference. The largest effects are the largest 0.1% of the reference.
+Estimates from 256, 512 and 1,024 of the first 4,096 models (from 512 in parts, too), against 8,192 others in
+two halves: the mean of (estimate - half 1)(estimate - half 2) is the squared error without the reference's own noise. Average
+precision is that of finding |influence| >= 0.1, by the whole reference. The largest effects are its largest 0.1%.
 """
 
 from __future__ import annotations
