@@ -279,7 +279,8 @@ def test_plan_writes_its_numbers(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert content["n_models"] == 250  # 0.25 / (0.21 * 0.0049) = 242.95, in whole periods of 10
     assert content["n_bytes"] == 255 * (8 + 12 + 2 * N_COLUMNS)
-    assert content["seconds"] == pytest.approx(content["compile_seconds"] + 255 / content["models_per_second"])
+    before = content["prepare_seconds"] + content["compile_seconds"]
+    assert content["seconds"] == pytest.approx(before + 255 / content["models_per_second"])
     worst = [answer for answer in content["answers"] if "worst" in answer["basis"]]
     assert [(answer["question"], answer["value"], answer["n_models"]) for answer in worst] == [
         ("memorization", 0.07, 250)

@@ -77,7 +77,9 @@ class Scores:
                 infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
             )
             q = infl.q_of_pairs(left_out, held_out)
-            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=_shrunk(run))
+            write_scores(
+                self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=_shrunk(run, left_out, held_out)
+            )
         if self.feldman_zhang:
             classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
             write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
@@ -121,26 +123,27 @@ def score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair], Findings
     return memorization, scored.strongest, found
 
 
-def _shrunk(run: Run) -> tuple[Array, Array]:
-    """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows."""
+def _shrunk(run: Run, *plain: Estimate) -> tuple[Array, Array]:
+    """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows.
+
+    plain: of both readings; NaN where no pair of one has an error to shrink by.
+    """
     import numpy as np
 
     import infl
     from infl.report.progress import track
 
     outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
-    readings: tuple[Reading, ...] = ("left-out", "held-out")
-    parts = []
-    with track(len(readings), "shrinking", unit="readings") as progress:
+    values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
+    with track(len(plain), "shrinking", unit="readings") as progress:
         surrogate = None
-        if dataset.images.size:
-            surrogate = infl.fit_surrogate(
-                dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
-            )
-        for reading in readings:
-            parts.append(infl.shrunk_influence(outcomes, reading=reading, outcome=kind, surrogate=surrogate)[1])
+        for k, one in enumerate(plain):
+            if one.reading != "own" and np.isfinite(one.se).any():
+                if surrogate is None and dataset.images.size:
+                    surrogate = infl.fit_surrogate(
+                        dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
+                    )
+                shrunk = infl.shrunk_influence(outcomes, reading=one.reading, outcome=kind, surrogate=surrogate)[1]
+                values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
             progress.advance()
-    value, sign_rate = (
-        np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("value", "sign_rate")
-    )
-    return value, sign_rate
+    return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)
