@@ -214,6 +214,15 @@ def test_training_stops_at_the_target_and_a_met_target_trains_nothing(small_digi
     assert not check_target(run, 0.09, models=fewer).met
 
 
+def test_a_run_that_meets_the_target_between_two_looks_trains_nothing(small_digits: Dataset, tmp_path: Path) -> None:
+    run = trained(small_digits, tmp_path / "run", n_models=75)
+    reached = check_target(run, 0.5).reached
+    assert not check_target(run, reached, models=range(64)).met
+    journal = (run.folder / "journal.jsonl").read_bytes()
+    trained(None, tmp_path / "run", standard_error=reached)
+    assert (run.folder / "journal.jsonl").read_bytes() == journal
+
+
 def test_a_limit_ends_it_and_the_forecast_says_what_would_do(small_digits: Dataset, tmp_path: Path) -> None:
     run = trained(small_digits, tmp_path / "run", n_models=100, standard_error=0.04)
     short = check_target(run, 0.04)
