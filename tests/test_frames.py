@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl import records
-from infl.records import Dataset, Estimate, Outcomes, Reading
+from infl.records import Dataset, Estimate, Outcomes, Reading, estimates
 
 N, M, T = 6, 3, 40
 NAMES = ("cat", "dog", "eel")
@@ -144,6 +143,6 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
-    result = doctest.testmod(records)
+    result = doctest.testmod(estimates)
     assert result.attempted
     assert not result.failed

@@ -1,0 +1,34 @@
+"""What the stages hand each other. Every stage imports this folder; it imports nothing of infl.
+
+Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out examples H whose columns are n..n+m-1,
+`T` models. Arrays are NumPy arrays on the host, axes in the order model, training example, column.
+
+- `words`     readings, kinds of outcomes, regimes, the error for a user's mistake;
+- `examples`  data -> training: Dataset, Groups;
+- `outcomes`  training -> store -> scores: Outcomes, and the protocol OutcomeSource;
+- `estimates` scores -> untraining: Estimate, ScoredPair, Detectable;
+- `verdicts`  untraining -> report: ForgetSet, Effects, Verdict, and what it is decided by.
+"""
+
+from infl.records.estimates import Detectable as Detectable
+from infl.records.estimates import Estimate as Estimate
+from infl.records.estimates import ScoredPair as ScoredPair
+from infl.records.examples import Dataset as Dataset
+from infl.records.examples import Groups as Groups
+from infl.records.examples import flat_pixels as flat_pixels
+from infl.records.outcomes import Outcomes as Outcomes
+from infl.records.outcomes import OutcomeSource as OutcomeSource
+from infl.records.outcomes import rows_of_blocks as rows_of_blocks
+from infl.records.verdicts import ConceptGap as ConceptGap
+from infl.records.verdicts import Effects as Effects
+from infl.records.verdicts import ForgetSet as ForgetSet
+from infl.records.verdicts import Quantity as Quantity
+from infl.records.verdicts import Thresholds as Thresholds
+from infl.records.verdicts import Verdict as Verdict
+from infl.records.words import REGIMES as REGIMES
+from infl.records.words import Array as Array
+from infl.records.words import Columns as Columns
+from infl.records.words import InputError as InputError
+from infl.records.words import OutcomeKind as OutcomeKind
+from infl.records.words import Reading as Reading
+from infl.records.words import Regime as Regime

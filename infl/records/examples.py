@@ -1,0 +1,123 @@
+"""What comes in: examples with their labels, and which of them belong together."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from infl.records.words import Array, InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled examples: D to train on, H to judge on.
+
+    Pixels are float32 and used as they are, or uint8 and divided by 255 on the device. No statistic of D enters the
+    pixels: otherwise an example that a model leaves out would still reach it.
+
+    x_train: [n, ...] float32 or uint8; [n, 0] where outcomes were imported and pixels did not come with them.
+    y_train: [n] int32, classes 0..c-1.
+    x_held_out: [m, ...], same dtype and shape per example.
+    y_held_out: [m] int32.
+    train_ids: [n] position of each training example in the source it came from.
+    held_out_ids: [m] likewise.
+    class_names: c names.
+    source: what `infl.load` was given, so that a person can tell where the examples came from.
+    """
+
+    name: str
+    x_train: Array
+    y_train: Array
+    x_held_out: Array
+    y_held_out: Array
+    train_ids: Array
+    held_out_ids: Array
+    class_names: tuple[str, ...]
+    source: str = ""
+
+    @property
+    def n_train(self) -> int:
+        return len(self.y_train)
+
+    @property
+    def n_held_out(self) -> int:
+        return len(self.y_held_out)
+
+    @property
+    def n_columns(self) -> int:
+        return self.n_train + self.n_held_out
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def has_pixels(self) -> bool:
+        return self.x_train.size > 0
+
+    @property
+    def images(self) -> Array:
+        """Pixels of all columns, [n+m, ...]."""
+        return np.concatenate([self.x_train, self.x_held_out])
+
+    @property
+    def labels(self) -> Array:
+        """Labels of all columns, [n+m]."""
+        return np.concatenate([self.y_train, self.y_held_out])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of pixels, labels, shapes and dtypes: two datasets with the same one train the same models."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_held_out, self.y_held_out):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def flat_pixels(x: Array) -> Array:
+    """Pixels [k, ...] as infl trains on them, float32 and uint8 divided by 255, one row per example: [k, d]."""
+    flat = x.reshape(len(x), -1).astype(np.float32)
+    return flat / 255 if x.dtype == np.uint8 else flat
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Examples of D that belong together, at several resolutions: classes, clusters, users, documents.
+
+    names: of the resolutions, R.
+    tables: [R, n] int32, the group of each example, 0..g-1; -1 where an example is in none.
+
+    Raises:
+        InputError: where a table holds other numbers, no group at all, or there are not as many tables as names.
+    """
+
+    names: tuple[str, ...]
+    tables: Array
+
+    def __post_init__(self) -> None:
+        tables = self.tables
+        if tables.ndim != 2 or not np.issubdtype(tables.dtype, np.integer) or len(tables) != len(self.names):
+            raise InputError(
+                f"groups: expected one row of integers [n] for each of {len(self.names)} names, "
+                f"got {tables.dtype} {tables.shape}"
+            )
+        if not len(self.names):
+            raise InputError("groups: expected at least one resolution")
+        for name, table in zip(self.names, tables, strict=True):
+            used = np.unique(table[table != -1])
+            if not len(used) or used[0] < 0 or used[-1] != len(used) - 1:
+                raise InputError(f"groups {name}: expected the numbers 0..g-1 without gaps, and -1 for no group")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Groups) and self.fingerprint() == other.fingerprint()
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
+    def fingerprint(self) -> str:
+        """SHA-256 of names and tables."""
+        digest = hashlib.sha256(repr((tuple(map(str, self.names)), self.tables.shape)).encode())
+        digest.update(np.ascontiguousarray(self.tables, dtype=np.int32).data)
+        return digest.hexdigest()

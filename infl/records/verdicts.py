@@ -1,0 +1,146 @@
+"""What untraining is about: forget sets, their effects, and the regime that follows from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from infl.records.words import Array, InputError, Regime
+
+
+@dataclass(frozen=True)
+class ForgetSet:
+    """Training examples S to forget.
+
+    ids: sorted, distinct, within D.
+    concept: ids of the full set of the behaviour that S is part of, where it is known.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    concept: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def retained(self, n_train: int) -> Array:
+        """Mask [n] of D without S."""
+        mask = np.ones(n_train, bool)
+        mask[list(self.ids)] = False
+        return mask
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effect of untraining S on every example, D_j(S) = P_A(D)[correct_j] - P_A(D\\S)[correct_j], predicted or measured.
+
+    effect, se: [n+m].
+    replicates: [B, n+m] equally good estimates whose mean is `effect` and whose scatter / sqrt(B) is its error. Any
+        sum over examples gets its error from the same sum over each replicate, so correlations between examples
+        are kept. Measured effects have one replicate per seed, predicted ones one per group of models.
+    source: `retrained`, or the name of the predictor.
+    n_models: models the effects rest on.
+    covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then `effect` and
+        `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
+    covered: largest share of S that a model left out at once, for predictors to which that matters.
+    whole: effects of untraining all of the concept that S is part of, where S has one and they are known.
+    """
+
+    forget_set: ForgetSet
+    n_train: int
+    effect: Array
+    se: Array
+    replicates: Array
+    source: str
+    n_models: int
+    covariance: Array | None = None
+    covered: float = math.nan
+    whole: Effects | None = None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number and its standard error."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class ConceptGap:
+    """How far untraining S is from unlearning the concept that S is a discovered part of.
+
+    Over the held-out examples of the concept, those k with D_k(S_full) >= e, where S_full is all of the concept's examples:
+
+        gap = mean of D_k(S_full) - D_k(S)
+
+    the accuracy on the concept that A(D\\S) has and A(D\\S_full) has not. 0 where the part does what the whole does.
+
+    n_full: size of S_full; n_held_out: examples averaged over; of_part, of_whole: mean effects there.
+    value: NaN where unlearning the concept takes e from no held-out example. Its error takes the examples as independent.
+    """
+
+    n_full: int
+    n_held_out: int
+    of_part: float
+    of_whole: float
+    value: Quantity
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where the regimes part. Infl's own choice: the note that defines the regimes gives none.
+
+    self_influence, cross_influence: least self(S), cross(S) called high.
+    effect: least |D_j(S)| that counts as harm or gain.
+    probability: a verdict below it is `undetermined`.
+    cross: whether cross is judged by its net value or by harm alone.
+
+    Raises:
+        InputError: for a threshold out of its range.
+    """
+
+    self_influence: float = 0.1
+    cross_influence: float = 0.1
+    effect: float = 0.1
+    probability: float = 0.8
+    cross: Literal["net", "harm"] = "net"
+
+    def __post_init__(self) -> None:
+        for name in ("self_influence", "cross_influence", "effect"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"threshold {name}: expected a finite number of at least 0, got {getattr(self, name)}")
+        if not 0 < self.probability <= 1:
+            raise InputError(f"threshold probability: expected a number above 0 and at most 1, got {self.probability}")
+        if self.cross not in ("net", "harm"):
+            raise InputError(f"threshold cross: expected net or harm, got {self.cross!r}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The regime of one forget set with everything it was decided by.
+
+    probability: of each of the four regimes; they sum to one, or are NaN where the errors are unknown.
+    hurt_most: ids of the columns outside S with the largest effects, largest first.
+    models_needed: roughly how many models would decide; None when decided, or when none of 4,096 times as many would.
+    concept_gap: for sets with a concept, where its effects are known.
+    """
+
+    forget_set: ForgetSet
+    regime: Regime
+    probability: dict[str, float]
+    self_influence: Quantity
+    cross_influence: Quantity
+    harm: Quantity
+    gain: Quantity
+    thresholds: Thresholds
+    source: str
+    n_models: int
+    hurt_most: tuple[int, ...] = ()
+    hurt_most_effects: tuple[float, ...] = ()
+    models_needed: int | None = None
+    note: str = ""
+    concept_gap: ConceptGap | None = None
