@@ -111,16 +111,30 @@ def assert_refused_at_once(
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("command", "option", "place", "said"),
     [
-        ("no/where/x.npz", "No such file or directory"),
-        ("run", "Is a directory"),
-        ("file/x.npz", "Not a directory"),
-        ("x" * 300, "File name too long"),
+        *(
+            (command, option, place, said)
+            for command, option in FILES
+            for place, said in (
+                ("no/where/x.npz", "No such file or directory"),
+                ("run", "Is a directory"),
+                ("file/x.npz", "Not a directory"),
+                ("x" * 300, "File name too long"),
+            )
+        ),
+        *(
+            (command, "--run", place, said)
+            for command in ("demo", "train", "import")
+            for place, said in (
+                ("file/run", "Not a directory"),
+                ("file/a/run", "Not a directory"),
+                ("x" * 300, "File name too long"),
+            )
+        ),
     ],
 )
-@pytest.mark.parametrize(("command", "option"), FILES)
-def test_a_file_that_cannot_be_written_is_refused_before_the_command_begins(
+def test_what_cannot_be_written_is_refused_before_the_command_begins(
     command: str,
     option: str,
     place: str,
@@ -131,23 +145,6 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_command_begins(
 ) -> None:
     path = places["{run}"].parent / place
     assert_refused_at_once(command, option, path, f": cannot be written: {said}", places, monkeypatch, capsys)
-
-
-@pytest.mark.parametrize(
-    ("place", "said"),
-    [("file/run", "Not a directory"), ("file/a/run", "Not a directory"), ("x" * 300, "File name too long")],
-)
-@pytest.mark.parametrize("command", ["demo", "train", "import"])
-def test_a_run_folder_that_cannot_be_made_is_refused_before_the_command_begins(
-    command: str,
-    place: str,
-    said: str,
-    places: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    path = places["{run}"].parent / place
-    assert_refused_at_once(command, "--run", path, f": cannot be written: {said}", places, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(("command", "option"), OUTPUTS)
