@@ -8,6 +8,8 @@ did not, with its standard error and the two counts. The model is the sampling u
 - `evidence`     intervals, p-values, and q-values over matrices that are never held;
 - `memorization` the contrast of an example's own outcome;
 - `influence`    the contrast of every other outcome, in one of three readings;
+- `counting`     counts of models, a bit each;
+- `tiles`        that matrix by columns, made and read on all cores;
 - `strongest`    the pairs worth keeping of a matrix that is never held;
 - `adjustment`   influence from margins, and with a covariate: as if from two to three times the models;
 - `shrinkage`    posteriors of scores: most pairs are zero, and the largest estimates are the luckiest;

@@ -10,7 +10,7 @@ import pytest
 
 import infl
 from infl.records import InputError, OutcomeKind, Outcomes
-from infl.scores import strongest
+from infl.scores import influence, strongest, tiles
 from infl.training.subsets import Design, draw_masks
 
 DESIGNS = {
@@ -75,8 +75,11 @@ def test_what_is_kept_is_what_the_whole_matrix_shows(kind, outcome: OutcomeKind)
 def test_sizes_of_tiles_and_blocks_do_not_matter(kind, monkeypatch):
     outcomes = planted(DESIGNS[kind])
     before = infl.strongest_influences(outcomes, n_per_column=2)
-    monkeypatch.setattr(strongest, "PAIRS_AT_ONCE", 40 * 7)
-    monkeypatch.setattr(strongest, "ROWS_AT_ONCE", 33)
+    monkeypatch.setattr(strongest, "TILES_AT_ONCE", 2)
+    monkeypatch.setattr(tiles, "ROWS_AT_ONCE", 14)
+    monkeypatch.setattr(tiles, "MODELS_AT_ONCE", 33)
+    monkeypatch.setattr(tiles, "COLUMNS_AT_ONCE", 9)
+    monkeypatch.setattr(influence, "PAIRS_AT_ONCE", 40 * 7)
     after = infl.strongest_influences(outcomes, n_per_column=2)
     for name in ("source", "target"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
@@ -84,8 +87,8 @@ def test_sizes_of_tiles_and_blocks_do_not_matter(kind, monkeypatch):
         np.testing.assert_allclose(getattr(before, name), getattr(after, name), rtol=2e-3, atol=1e-6)
 
 
-def test_counts_stay_exact_beyond_the_models_that_ride_in_one_product():
-    """Of 12,000 models some 5,100 trained on both of a pair: no float32 holds that count 4,096-fold beside a sum."""
+def test_counts_stay_exact_with_many_models():
+    """12,000 models are 375 words of bits; some 5,100 of them trained on both of a pair."""
     outcomes = planted(DESIGNS["uniform"], n_models=12_000, n=12, m=3)
     estimate = infl.influence(outcomes, reading="trained")
     found = infl.strongest_influences(outcomes, n_per_column=12, readings=["trained"])
@@ -101,6 +104,23 @@ def test_where_more_is_found_than_kept_it_says_so(monkeypatch):
     found = infl.strongest_influences(outcomes, n_per_column=1, n_per_source=0)
     assert not found.complete
     assert found.n_pairs == 40 * 39 + 40 * 30
+
+
+@pytest.mark.parametrize("reading", ["left-out", "trained", "held-out"])
+@pytest.mark.parametrize("n_models", [8, 20, 64, 3001])
+def test_pairs_without_an_estimate_take_no_place_of_those_with_one(n_models, reading):
+    """With few models a side may hold one or none, and an example has no influence on itself: no error, no place."""
+    outcomes = planted(DESIGNS["uniform"], n_models=n_models, n=60, m=5)
+    estimate = infl.influence(outcomes, reading=reading)
+    assert estimate.p is not None
+    value = np.where(np.isfinite(estimate.p), np.abs(estimate.value), -1.0)
+    found = infl.strongest_influences(outcomes, readings=[reading], n_per_column=5, n_per_source=0)
+    columns = found.target - (60 if reading == "held-out" else 0)
+    for column in range(value.shape[1]):
+        there = np.sort(value[:, column][value[:, column] >= 0])[::-1]
+        got = np.sort(np.abs(found.value[columns == column]))[::-1]
+        assert len(got) >= min(5, len(there))
+        np.testing.assert_allclose(got[:5], there[:5], atol=1e-5)
 
 
 def test_the_strongest_of_many_are_the_strongest():
