@@ -97,6 +97,7 @@ class _Pairs:
     value: Array
     se: Array
     p: Array
+    of_column: Array  # whether it is among the strongest of its column
 
     @staticmethod
     def join(parts: Sequence[_Pairs]) -> _Pairs:
@@ -109,24 +110,26 @@ class _Pairs:
 def _select(make_tile: Callable[[], Tile], n_per_column: int) -> tuple[_Pairs, _Pairs, int]:
     """Of a tile the strongest pairs of each column, the evident ones, and how many pairs there are."""
     tile, n_pairs = make_tile(), 0
-    strongest: list[tuple[Array, Array]] = []
-    evident: list[tuple[Array, Array]] = []
+    strongest: list[tuple[Array, Array, Array]] = []
+    evident: list[tuple[Array, Array, Array]] = []
     for k in range(len(tile.columns)):
         value, known, candidates = tile.values(k)
         n_pairs += int(np.count_nonzero(known))
         largest = _largest(np.where(known, np.abs(value), np.float32(-1)), n_per_column)
+        of_column = np.zeros(len(value), bool)
+        of_column[largest] = True
         for found, sources in ((strongest, largest[known[largest]]), (evident, np.flatnonzero(candidates))):
-            found.append((sources.astype(np.int32), value[sources].astype(np.float32)))
+            found.append((sources.astype(np.int32), value[sources].astype(np.float32), of_column[sources]))
     of_columns, beyond = _pairs_of(tile, strongest), _pairs_of(tile, evident)
     return of_columns, beyond.take(beyond.p <= LEAST_EVIDENT), n_pairs
 
 
-def _pairs_of(tile: Tile, found: Sequence[tuple[Array, Array]]) -> _Pairs:
-    """found: sources and values of each column of the tile."""
-    k = np.repeat(np.arange(len(found)), [len(sources) for sources, _ in found])
-    source, value = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+def _pairs_of(tile: Tile, found: Sequence[tuple[Array, Array, Array]]) -> _Pairs:
+    """found: of each column of the tile sources, values, and which are among its strongest."""
+    k = np.repeat(np.arange(len(found)), [len(sources) for sources, *_ in found])
+    source, value, of_column = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     se, p = tile.evidence(k, source)
-    return _Pairs(source, tile.columns[k].astype(np.int32), value, se.astype(np.float32), p)
+    return _Pairs(source, tile.columns[k].astype(np.int32), value, se.astype(np.float32), p, of_column)
 
 
 def _largest(magnitude: Array, n: int) -> Array:
@@ -139,7 +142,7 @@ def _largest(magnitude: Array, n: int) -> Array:
         candidates = above if len(above) >= n else candidates
     among = magnitude[candidates]
     if len(among) > n:
-        candidates = candidates[np.argpartition(-among, n - 1)[:n]]
+        candidates = np.sort(candidates[np.argpartition(-among, n - 1)[:n]])
     return candidates[np.argsort(-magnitude[candidates], kind="stable")]
 
 
@@ -172,16 +175,21 @@ class _Kept:
             raise InputError("strongest influences: name at least one reading")
         counts = self.counts.with_total(self.n_pairs)
         largest_p = counts.largest_p(rate)
-        evident = _Pairs.join(self.evident)
-        found = evident.take(evident.p <= largest_p)
-        parts = [*self.strongest, found, *([] if self.of_sources is None else [self.of_sources])]
+        evident, of_sources = _Pairs.join(self.evident), self.of_sources
+        parts = [*self.strongest, evident.take((evident.p <= largest_p) & ~evident.of_column)]
+        if of_sources is not None:
+            found = (of_sources.p <= largest_p) & (of_sources.p < self.least_p_dropped)
+            parts.append(of_sources.take(~found & ~of_sources.of_column))
+        # What was kept is the most that is ever held: it is let go of before it is put in order.
+        self.strongest, self.evident, self.of_sources = [], [], None
+        del evident, of_sources
         pairs = _Pairs.join(parts)
-        _, first = np.unique(pairs.target.astype(np.int64) * self.n_train + pairs.source, return_index=True)
-        pairs = pairs.take(first)
-        pairs = pairs.take(np.lexsort((-np.abs(pairs.value), pairs.target)))
+        parts.clear()
+        pairs = pairs.take(np.argsort(_by_target_and_size(pairs), kind="stable"))
         q = np.where(pairs.p <= LEAST_EVIDENT, counts.q_values(np.minimum(pairs.p, LEAST_EVIDENT)), 1.0)
         complete = largest_p < min(self.least_p_dropped, LEAST_EVIDENT)
-        return StrongestInfluences(**vars(pairs), q=q, n_pairs=self.n_pairs, largest_p=largest_p, complete=complete)
+        kept = {name: array for name, array in vars(pairs).items() if name != "of_column"}
+        return StrongestInfluences(**kept, q=q, n_pairs=self.n_pairs, largest_p=largest_p, complete=complete)
 
     def _keep_of_sources(self, new: _Pairs) -> None:
         if not self.n_per_source:
@@ -194,3 +202,9 @@ class _Kept:
         last = pairs.take(rank == self.n_per_source - 1)
         self.least_of_source[last.source] = np.abs(last.value)
         self.of_sources = pairs.take(rank < self.n_per_source)
+
+
+def _by_target_and_size(pairs: _Pairs) -> Array:
+    """A key that puts pairs in order: targets ascending, in each the largest first. Bits of floats above 0 order as they do."""
+    size = np.abs(pairs.value).view(np.uint32)
+    return (pairs.target.astype(np.uint64) << 32) | (np.uint32(0xFFFFFFFF) - size)
