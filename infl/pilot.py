@@ -62,15 +62,17 @@ def measure_blocks(
             block = ensemble.finish(ensemble.start(keys, masks))
             took = time.perf_counter() - start
             if name == "design":
-                blocks.append((masks[block.finite], block.correct[block.finite]))
+                kept = block.finite
+                blocks.append((masks[kept], block.correct[kept], np.array(models)[kept] // design.period))
             if name == "design" and len(blocks) == 1:
                 first = took
             else:
                 seconds[name].append(took)
-    masks, correct = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    masks, correct, strata = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    pilot = Outcomes(masks, correct, strata=strata if design.period > 1 else None)
     of_design = float(np.median(seconds["design"]))
     of_block = of_design if beside is None else share * of_design + (1 - share) * float(np.median(seconds["beside"]))
-    return MeasuredBlocks(Outcomes(masks, correct), size / of_block, max(0.0, first - of_design))
+    return MeasuredBlocks(pilot, size / of_block, max(0.0, first - of_design))
 
 
 def scatter_of_retraining(ensemble: Ensemble, dataset: Dataset, size: int) -> float:

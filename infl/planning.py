@@ -126,7 +126,9 @@ def plan(
 
     dataset: the examples; None for those of `run`.
     run: a run that exists: its models are the pilot, its settings those planned for.
-    standard_error: of memorization: its root mean square over the examples, and that at worst.
+    standard_error: of memorization: its root mean square over the examples, and that at worst. The first counts how the
+        design's strata change errors (`infl.scores.spread`); the lines at worst, and those of influence, take models as
+        independent.
     n_models: given instead of a standard error and an effect, which are then what it brings.
     detect: smallest influence to be found with chance `power` at a false discovery rate over all pairs of both readings,
         n (m + n - 1): by all models on held-out examples, by those that left both out on training examples. The cut is that

@@ -128,6 +128,26 @@ def test_memorization_is_planned_by_the_noise_of_the_pilot(small_digits: Dataset
 
 
 @pytest.mark.usefixtures("played")
+def test_memorization_is_planned_by_the_strata_of_the_design(
+    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one of each pair is right and the other wrong, pairs have 1/2 the variance within that models have, 1/4, in all."""
+
+    def finish(_: PlayedEnsemble, masks: Array) -> BlockOutcomes:
+        PlayedEnsemble.now += 2
+        first = np.random.RandomState(int(PlayedEnsemble.now)).rand(len(masks) // 2, 1, 90) < 0.5
+        correct = np.concatenate([first, ~first], axis=1).reshape(len(masks), 90)
+        finite = np.arange(len(masks)) != 3  # and the models after it keep their pairs
+        return BlockOutcomes(np.zeros(correct.shape), correct, finite)
+
+    monkeypatch.setattr(PlayedEnsemble, "finish", finish)
+    planned = infl.plan(small_digits, standard_error=0.05, design=Design("paired", 0.5), n_pilot=400)
+    mean, worst = answers(planned, "memorization")
+    assert worst.n_models == 400  # 0.25 / (0.25 * 0.0025), as if all were independent
+    assert mean.n_models == pytest.approx(800, rel=0.03)
+
+
+@pytest.mark.usefixtures("played")
 def test_influence_is_planned_over_all_pairs_by_reading(small_digits: Dataset) -> None:
     planned = infl.plan(small_digits, detect=0.2, design=BALANCED, n_pilot=400, power=0.9, false_discovery_rate=0.1)
     assert planned.n_pairs == 60 * 30 + 60 * 59
