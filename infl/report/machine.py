@@ -46,13 +46,13 @@ def scores_as_json(
     n_models: int,
     n_train: int,
     q: Array | None = None,
-    detectable: Mapping[str, Detectable | None] | None = None,
+    detectable: Mapping[str, Detectable] | None = None,
 ) -> dict[str, Any]:
     """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out.
 
     q: of memorization, [n]. detectable: under `memorization` and `influence`, the smallest that could have been found.
     """
-    smallest = {name: finite_fields(one) for name, one in (detectable or {}).items() if one is not None}
+    smallest = {name: finite_fields(one) for name, one in (detectable or {}).items()}
     order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
     return {
         "n_models": n_models,

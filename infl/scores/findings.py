@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,12 @@ class Findings:
     """What a table of scores says beside them.
 
     q: of memorization, over all examples, [n].
-    memorization, influence: the smallest that the models find; influence is None where there are no held-out examples.
+    memorization, influence: the smallest that the models find; influence in the reading of the pairs.
     """
 
     q: Array
     memorization: Detectable
-    influence: Detectable | None
+    influence: Detectable
 
 
 def findings(
@@ -36,12 +35,13 @@ def findings(
 ) -> Findings:
     """q-values and smallest detectable effects, at the p-values up to which these scores were found.
 
-    memorization, pairs: from the same outcomes, pairs in the reading `held-out`.
+    memorization, pairs: from the same outcomes, pairs in any reading.
 
     Where nothing was found, the cut is that of a first discovery.
 
     Raises:
-        InputError: where the scores have no p-values, or power or rate is outside (0, 1).
+        InputError: where the scores have no p-values or the outcomes no columns of the pairs' reading, or power or rate is
+            outside (0, 1).
 
     Example:
         >>> import numpy as np, infl
@@ -54,16 +54,11 @@ def findings(
     if memorization.p is None:
         raise InputError("memorization: these scores have no p-values; compute them with infl.memorization")
     cuts = [counts.largest_p(false_discovery_rate) for counts in (PValueCounts.of([memorization.p]), pairs.p_values)]
-    held_out = outcomes.n_columns > outcomes.n_train
-    asked: dict[str, Any] = {
-        "outcome": memorization.outcome,
-        "power": power,
-        "false_discovery_rate": false_discovery_rate,
-    }
+    asked = {"power": power, "false_discovery_rate": false_discovery_rate}
     return Findings(
         q_values(memorization.p),
-        detectable_memorization(outcomes, p_cut=cuts[0], **asked),
-        detectable_influence(outcomes, p_cut=cuts[1], **asked) if held_out else None,
+        detectable_memorization(outcomes, outcome=memorization.outcome, p_cut=cuts[0], **asked),
+        detectable_influence(outcomes, reading=pairs.reading, outcome=pairs.outcome, p_cut=cuts[1], **asked),
     )
 
 

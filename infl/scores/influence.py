@@ -132,6 +132,8 @@ class PairScores:
 
     strongest: list[ScoredPair]
     p_values: PValueCounts
+    reading: Reading
+    outcome: OutcomeKind
 
 
 def strongest_pairs(
@@ -167,7 +169,7 @@ def score_pairs(
         best += map(ScoredPair, sources, targets, *fields)
         best = sorted(best, key=lambda pair: -pair.value)[:n_pairs]
     q = counts.q_values(np.array([pair.p for pair in best])).tolist()
-    return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts)
+    return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, reading, outcome)
 
 
 def _without_diagonal(estimate: Estimate, rows: Array, columns: slice) -> Estimate:

@@ -57,17 +57,29 @@ def test_findings_are_judged_at_what_was_found(planted: Outcomes) -> None:
     largest = memorization.p[found.q <= 0.05].max()
     assert found.memorization.p_cut == pytest.approx(largest, rel=2e-3)
     assert found.memorization.p_cut > 0.05 / 12
-    assert found.influence is not None
     assert (found.influence.n_tests, found.memorization.n_tests) == (12 * 20, 12)
     strict = infl.findings(planted, memorization, scored, power=0.95, false_discovery_rate=0.01)
-    assert strict.influence is not None
     assert strict.influence.typical > found.influence.typical
 
 
-def test_without_held_out_examples_there_is_no_influence_on_them(planted: Outcomes) -> None:
-    alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)
+def test_influence_is_judged_in_the_reading_and_outcome_of_its_pairs(planted: Outcomes) -> None:
+    memorization, left_out = infl.memorization(planted), score_pairs(planted, n_pairs=3, reading="left-out")
+    found = infl.findings(planted, memorization, left_out).influence
+    cut = left_out.p_values.largest_p(0.05)
+    assert found == infl.detectable_influence(planted, reading="left-out", p_cut=cut)
+    assert found.n_tests == 12 * 11
+    alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)  # without held-out examples
     scored = score_pairs(alone, n_pairs=3, reading="left-out")
-    assert infl.findings(alone, infl.memorization(alone), scored).influence is None
+    assert infl.findings(alone, infl.memorization(alone), scored).influence == found
+    both = Outcomes(planted.masks, planted.correct, planted.of("correct") + np.linspace(0, 1, 32))
+    margins = score_pairs(both, n_pairs=3, outcome="margin")
+    assert infl.findings(both, infl.memorization(both), margins).influence.outcome == "margin"
+
+
+def test_pairs_of_columns_that_the_outcomes_lack_are_refused(planted: Outcomes) -> None:
+    alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)
+    with pytest.raises(InputError, match="reading held-out: these outcomes have no such columns"):
+        infl.findings(alone, infl.memorization(alone), score_pairs(planted, n_pairs=3))
 
 
 def test_q_values_of_two_readings_are_over_both(planted: Outcomes) -> None:
