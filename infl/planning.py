@@ -40,7 +40,6 @@ from infl.training.ensemble import Ensemble, Layout
 from infl.training.subsets import Design
 
 LEAST_PILOT = 32  # models, for a forecast
-MOST_EXAMPLES = 0.9  # quantile of the errors that "nine examples in ten" means
 RETRAININGS = (16, 32, 64)
 # Root mean square error of cross for sets of 20 examples and more, the larger one of n = 1,000 digits and n = 2,000
 # Fashion-MNIST: experiments/regimes, worlds digits-fitting and fashion-early, predictor combined.

@@ -1,47 +1,26 @@
 """Does a plan keep its promise: the standard error that it plans for, in the time that it plans?
 
-    python experiments/scores/plan.py            # some ten minutes on two cores
-    python experiments/scores/plan.py --small    # under half a minute
+The stage `plan` of run.py: some ten minutes on two cores, and under half a minute with --small.
 
 On each data set, three rounds of: plan for a root mean square standard error of memorization, train the number of models that
 the plan says into a run of a seed of its own, and compare the error and the time with those planned. Both are taken one
 after the other in the same round, beside whatever else the machine does; its load is noted. Then `infl.train` to the target
 itself, with five times as many models as the limit. Designs are the default: half of the models uniform, which scores rest on.
-
-Writes plan.json with the raw numbers of every round.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import surroundings, write_results
-
 FASHION = "idx:/usr/share/datasets/fashion-mnist"
 N_ROUNDS, N_REFERENCES = 3, 16
-
-
-def main() -> None:
-    """Measure and write plan.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="200 digits, one round")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "plan.json")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        measured = measure(options.small, Path(folder))
-    print(json.dumps(measured["summary"], indent=1))
-    write_results(options.out, {**measured, **surroundings()})
 
 
 def measure(small: bool, work: Path) -> dict[str, Any]:
@@ -146,7 +125,3 @@ def _collected(data_sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-if __name__ == "__main__":
-    main()
