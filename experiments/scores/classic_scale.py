@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 import infl
-from infl.records import Array, Columns, Outcomes
+from infl.records import Array, Columns, Outcomes, rows_of_blocks
 from infl.scores.strongest import StrongestInfluences
 from infl.training.subsets import draw_masks
 
@@ -65,13 +65,13 @@ class Simulated:
         wanted = np.arange(self.n_columns)[columns]
         first = wanted[0] // 8 if len(wanted) else 0
         last = -(-(wanted[-1] + 1) // 8) if len(wanted) else 0
-        for start in range(0, self.n_models, n_rows):
-            rows = slice(start, start + n_rows)
+        strata = np.arange(self.n_models) // 10
+        for rows in rows_of_blocks(self.n_models, n_rows, strata):
             bits = np.unpackbits(self._correct[rows, first:last], axis=1).astype(bool)
             yield Outcomes(
                 np.unpackbits(self._masks[rows], axis=1, count=self.n_train).astype(bool),
                 bits[:, wanted - 8 * first],
-                strata=np.arange(start, min(start + n_rows, self.n_models)) // 10,
+                strata=strata[rows],
             )
 
 
