@@ -106,7 +106,7 @@ def train(
     if standard_error is None:
         complete(n_models)
     elif check_target(opened, standard_error).met:
-        complete(_held(opened, design))  # a kill may have kept the grouped ones from coming
+        complete(min(_held(opened, design), n_models))  # a kill may have kept the grouped ones from coming
     else:
         # Looks start over on a run that holds models already, so that a kill changes neither them nor where they end.
         n, needed = 0, None

@@ -275,12 +275,14 @@ def test_the_grouped_half_comes_along(small_digits: Dataset, tmp_path: Path) -> 
     n_models = len(run.complete("design"))
     assert len(run.complete("grouped")) == n_models
     assert check_target(run, 0.12).n_models == 2 * n_models
-    # A kill between the two halves: scores have met their target, and the other half is trained all the same.
+    # A kill between the two halves: scores have met their target, and the other half is trained all the same, to the limit.
     path = tmp_path / "run" / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line.split(b"\t")[0]).get("collection") != "grouped"]
     path.write_bytes(b"".join(kept))
     assert not open_run(tmp_path / "run").complete("grouped")
+    limited = infl.train(None, n_models=21, standard_error=0.12, quiet=True, **settings)
+    assert len(limited.complete("grouped")) == grouped.parts(21)["grouped"][1]
     again = infl.train(None, standard_error=0.12, quiet=True, **settings)
     assert (len(again.complete("design")), len(again.complete("grouped"))) == (n_models, n_models)
 
