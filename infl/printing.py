@@ -18,6 +18,7 @@ def say(text: str) -> None:
 
 def show_scores(
     run: Run,
+    dataset: Dataset,
     memorization: Estimate,
     pairs: Sequence[ScoredPair],
     *,
@@ -29,7 +30,7 @@ def show_scores(
     from infl.report.galleries import influence_pairs_figure, memorization_figure
     from infl.report.tables import memorization_table, pairs_table
 
-    dataset, folder = run.dataset(), run.folder / "figures"
+    folder = run.folder / "figures"
     _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
     title = "strongest cross-influences, reading: held-out"
     _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))

@@ -18,6 +18,7 @@ import pytest
 
 import infl
 from infl.__main__ import main
+from infl.store.examples import read_examples
 
 N, M, T, R = 20, 12, 60, 10
 Arrays = dict[str, Any]
@@ -140,6 +141,16 @@ def test_a_table_and_a_file_in_the_published_layout_are_written_beside(tmp_path:
         for c in range(3):
             mine = influence[np.ix_(data[f"tr_classidx_{c}"], data[f"tt_classidx_{c}"])]
             np.testing.assert_allclose(data[f"infl_matrix_class{c}"], mine, atol=1e-6)
+
+
+def test_the_examples_are_read_once_however_much_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, reads = imported(tmp_path), []
+    monkeypatch.setattr("infl.store.run.read_examples", lambda *given: reads.append(given) or read_examples(*given))
+    files = [
+        f"--{name}={tmp_path / name}.{kind}" for name, kind in (("json", "json"), ("table", "csv"), ("arrays", "npz"))
+    ]
+    assert main(["scores", "--run", run, *files]) == 0
+    assert len(reads) == 1
 
 
 # Runs that say little

@@ -41,7 +41,7 @@ class Demo:
         say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
         dataset = infl.load("digits")
         run = infl.train(dataset, run=self.run, n_models=self.models, n_references=self.verify_models)
-        memorization, *_ = score(run, n_top=5)
+        memorization, *_ = score(run, dataset, n_top=5)
         sets = infl.forget_sets.varied_sets(dataset, memorization)
         infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
         thresholds = Judging().thresholds()

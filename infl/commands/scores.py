@@ -12,7 +12,7 @@ from infl.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
     from infl import Findings
-    from infl.records import Array, Estimate, Reading, ScoredPair
+    from infl.records import Array, Dataset, Estimate, Reading, ScoredPair
     from infl.store import Run
 
 
@@ -57,7 +57,7 @@ class Scores:
         from infl.report.machine import scores_as_json, write_json, write_scores
 
         outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
-        memorization, pairs, found = score(run, n_top=self.top)
+        memorization, pairs, found = score(run, dataset, n_top=self.top)
         if self.json:
             content = scores_as_json(
                 memorization,
@@ -77,9 +77,8 @@ class Scores:
                 infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
             )
             q = infl.q_of_pairs(left_out, held_out)
-            write_scores(
-                self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=_shrunk(run, left_out, held_out)
-            )
+            shrunk = _shrunk(run, dataset, left_out, held_out)
+            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
         if self.feldman_zhang:
             classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
             write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
@@ -111,7 +110,7 @@ class Scores:
             write_table(self.table, rows)
 
 
-def score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair], Findings]:
+def score(run: Run, dataset: Dataset, *, n_top: int) -> tuple[Estimate, list[ScoredPair], Findings]:
     """Memorization, the strongest pairs and what of both counts as found, printed and drawn."""
     import infl
 
@@ -119,11 +118,11 @@ def score(run: Run, *, n_top: int) -> tuple[Estimate, list[ScoredPair], Findings
     memorization = infl.memorization(outcomes, outcome=kind)
     scored = infl.score_pairs(outcomes, n_pairs=n_top, outcome=kind)
     found = infl.findings(outcomes, memorization, scored)
-    show_scores(run, memorization, scored.strongest, n_top=n_top, found=found)
+    show_scores(run, dataset, memorization, scored.strongest, n_top=n_top, found=found)
     return memorization, scored.strongest, found
 
 
-def _shrunk(run: Run, *plain: Estimate) -> tuple[Array, Array]:
+def _shrunk(run: Run, dataset: Dataset, *plain: Estimate) -> tuple[Array, Array]:
     """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows.
 
     plain: of both readings; NaN where no pair of one has an error to shrink by.
@@ -133,13 +132,13 @@ def _shrunk(run: Run, *plain: Estimate) -> tuple[Array, Array]:
     import infl
     from infl.report.progress import track
 
-    outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
+    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
     with track(len(plain), "shrinking", unit="readings") as progress:
         surrogate = None
         for k, one in enumerate(plain):
             if one.reading != "own" and np.isfinite(one.se).any():
-                if surrogate is None and dataset.images.size:
+                if surrogate is None and dataset.has_pixels:
                     surrogate = infl.fit_surrogate(
                         dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
                     )
