@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infl.records import InputError
-from infl.scores.memorization import memorization
+from infl.scores.contrasts import sum_own
 from infl.scores.planning import ErrorForecast, check_share, root_mean_square
 from infl.store import Run
 
@@ -49,6 +49,8 @@ def check_target(run: Run, standard_error: float, *, models: Sequence[int] | Non
     n_models = len(run.complete("design")) + len(run.complete("grouped"))
     if not outcomes.n_models:
         return Target(standard_error, math.nan, n_models, None)
-    needed = ErrorForecast.of(outcomes).models_for(standard_error)
-    reached = root_mean_square(memorization(outcomes).se)
+    # Training asks at every look: forecast and scores are made from one pass over the outcomes.
+    sums = sum_own(outcomes, outcome="correct")
+    needed = ErrorForecast.of_sums(sums, n_models=outcomes.n_models).models_for(standard_error)
+    reached = root_mean_square(sums.estimate(reading="own", outcome="correct").se)
     return Target(standard_error, reached, n_models, None if needed is None else math.ceil(needed / (1 - share)))

@@ -16,7 +16,7 @@ import infl
 from infl.planning import PREDICTED_CROSS_ERROR
 from infl.records import Array, Dataset, Groups, InputError
 from infl.scores.power import Models, models_for_effect
-from infl.store import Run, open_run
+from infl.store import Run, StoredOutcomes, open_run
 from infl.target import check_target
 from infl.training.ensemble import BlockOutcomes
 from infl.training.subsets import Design
@@ -285,6 +285,14 @@ def test_the_grouped_half_comes_along(small_digits: Dataset, tmp_path: Path) -> 
     assert len(limited.complete("grouped")) == grouped.parts(21)["grouped"][1]
     again = infl.train(None, standard_error=0.12, quiet=True, **settings)
     assert (len(again.complete("design")), len(again.complete("grouped"))) == (n_models, n_models)
+
+
+def test_a_look_reads_the_outcomes_once(small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, reads = trained(small_digits, tmp_path / "run", n_models=70), []
+    blocks = StoredOutcomes.blocks
+    monkeypatch.setattr(StoredOutcomes, "blocks", lambda *given, **how: reads.append(given) or blocks(*given, **how))
+    assert check_target(run, 0.2).n_needed is not None
+    assert len(reads) == 1
 
 
 def test_a_run_without_models_has_reached_nothing(small_digits: Dataset, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infl.records import Array, InputError, OutcomeSource
-from infl.scores.contrasts import Side, sum_own
+from infl.scores.contrasts import Side, Sums, sum_own
 
 FIRST_LOOK = 64  # models
 MOST_GROWTH, LEAST_GROWTH = 2.0, 1.1  # from one look to the next
@@ -111,13 +111,17 @@ class ErrorForecast:
             >>> ErrorForecast.of(pilot).models_for(0.02) < infl.scores.planning.models_for_standard_error(0.02, fraction=0.7)
             True
         """
-        sums = sum_own(outcomes, outcome="correct")
+        return ErrorForecast.of_sums(sum_own(outcomes, outcome="correct"), n_models=outcomes.n_models)
+
+    @staticmethod
+    def of_sums(sums: Sums, *, n_models: int) -> ErrorForecast:
+        """From what `sum_own` made of the 0/1 outcomes of so many models: memorization is made from the same sums."""
         own = np.nan_to_num(sums.inside.mean() - sums.outside.mean())
         inside, outside = sums.inside, sums.outside
         return ErrorForecast(
-            outcomes.n_models,
-            _mean(inside.effective()) / outcomes.n_models,
-            _mean(outside.effective()) / outcomes.n_models,
+            n_models,
+            _mean(inside.effective()) / n_models,
+            _mean(outside.effective()) / n_models,
             _unbiased_variance(inside),
             _unbiased_variance(outside),
             sums.spread.design_factor(own),
