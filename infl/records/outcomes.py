@@ -31,7 +31,7 @@ class OutcomeSource(Protocol):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What T models did on every example, made by infl or by anyone.
+    """What T models did on every example, made by infl or by anyone; arrays of other frameworks become NumPy's.
 
     masks: [T, n] bool, which examples of D each model trained on.
     correct: [T, n+m] bool, whether the model predicts the label; None where it was not recorded.
@@ -42,8 +42,11 @@ class Outcomes:
     strata: [T] integers: models of one number hold every example equally often between them (a period of a balanced design, a
         pair of complementary halves); None where models are drawn independently.
 
+    A block of some columns is one of these too, so that how many columns there are, and what is in them, is looked at only
+    where scores begin to read: see `blocks`.
+
     Raises:
-        InputError: where the arrays do not fit each other, are empty, or hold a margin that is not a number.
+        InputError: where masks are not bool, or the shapes do not fit each other.
     """
 
     masks: Array
@@ -53,14 +56,26 @@ class Outcomes:
     strata: Array | None = None
 
     def __post_init__(self) -> None:
+        for name, given in vars(self).items():
+            if given is not None and not isinstance(given, np.ndarray):
+                object.__setattr__(self, name, np.asarray(given))
         if self.masks.ndim != 2 or self.masks.dtype != np.bool_:
             raise InputError(f"masks: expected a bool array [models, n], got {self.masks.dtype} {self.masks.shape}")
         for name in ("correct", "margin"):
             array = getattr(self, name)
-            if array is not None and (array.ndim != 2 or len(array) != len(self.masks)):
+            if array is not None and (array.ndim != 2 or len(array) != self.n_models or array.dtype.kind not in "biuf"):
                 raise InputError(
-                    f"{name}: expected [models, n+m] with {len(self.masks)} models as in masks, got {array.shape}"
+                    f"{name}: expected numbers [models, n+m] with {self.n_models} models as in masks, "
+                    f"got {array.dtype} {array.shape}"
                 )
+        if self.correct is not None and self.margin is not None and self.correct.shape != self.margin.shape:
+            raise InputError(
+                f"correct and margin: expected one shape [models, n+m], got {self.correct.shape} and {self.margin.shape}"
+            )
+        for name in ("starts", "strata"):
+            array = getattr(self, name)
+            if array is not None and array.shape != (self.n_models,):
+                raise InputError(f"{name}: expected one number for each of {self.n_models} models, got {array.shape}")
 
     @property
     def n_models(self) -> int:
@@ -89,7 +104,16 @@ class Outcomes:
         return array.astype(np.float32)
 
     def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
-        """See `OutcomeSource.blocks`."""
+        """See `OutcomeSource.blocks`. All scores are read through here: what cannot be scored is refused, once per record.
+
+        Raises:
+            InputError: where columns of training examples are asked for that there are not, an entry of `correct` is not 0
+                or 1, or a margin is not finite; model and column are named.
+        """
+        self._check_columns(columns)
+        if not self.__dict__.get("_checked"):
+            self._check_entries()
+            object.__setattr__(self, "_checked", True)
         for rows in rows_of_blocks(self.n_models, n_rows, self.strata):
             yield Outcomes(
                 self.masks[rows],
@@ -98,6 +122,32 @@ class Outcomes:
                 None if self.starts is None else self.starts[rows],
                 None if self.strata is None else self.strata[rows],
             )
+
+    def _check_columns(self, columns: Columns) -> None:
+        bounds = (columns.start or 0, columns.stop or 0) if isinstance(columns, slice) else np.asarray(columns) + 1
+        asked = int(np.max(bounds, initial=0))
+        if self.n_columns < min(asked, self.n_train):
+            raise InputError(
+                f"outcomes: expected a column for each of the {self.n_train} training examples of masks, and after them one "
+                f"for each held-out example, got {self.n_columns} columns"
+            )
+
+    def _check_entries(self) -> None:
+        for rows in rows_of_blocks(self.n_models, 512, None):
+            if self.correct is not None and self.correct.dtype != np.bool_:
+                correct = self.correct[rows]
+                _refuse("correct", correct, (correct != 0) & (correct != 1), rows.start, "0 or 1")
+            if self.margin is not None:
+                margin = self.margin[rows]
+                wanted = "finite numbers (clip infinite ones, leave out models that diverged)"
+                _refuse("margin", margin, ~np.isfinite(margin), rows.start, wanted)
+
+
+def _refuse(name: str, array: Array, wrong: Array, first: int, expected: str) -> None:
+    if wrong.any():
+        model, column = map(int, np.argwhere(wrong)[0])
+        came = array[model, column].item()
+        raise InputError(f"{name}: expected {expected}, got {came} for model {first + model}, column {column}")
 
 
 def rows_of_blocks(n_models: int, n_rows: int, strata: Array | None) -> Iterator[slice]:

@@ -72,7 +72,7 @@ def influence_blocks(
         raise InputError(f"sources: expected ids of D (0..{outcomes.n_train - 1}), got {rows.min()}..{rows.max()}")
     width = n_columns or max(1, PAIRS_AT_ONCE // max(len(rows), 1))
     start, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
-    if start == stop:
+    if start >= stop:
         raise InputError(f"reading {reading}: these outcomes have no such columns")
     for first in range(start, stop, width):
         columns = slice(first, min(first + width, stop))
@@ -107,7 +107,7 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
         array([ 2., -2.])
     """
     n_train, n_held_out = outcomes.n_train, outcomes.n_columns - outcomes.n_train
-    if not n_held_out:
+    if n_held_out <= 0:
         raise InputError("cross-influence totals: these outcomes have no held-out columns to read it on")
     total: Sums | None = None
     origin = 0.0

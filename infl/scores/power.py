@@ -222,7 +222,7 @@ def median_column(outcomes: OutcomeSource, *, reading: Reading, outcome: Outcome
     """
     n_train = outcomes.n_train
     start, stop = (n_train, outcomes.n_columns) if reading == "held-out" else (0, n_train)
-    if start == stop:
+    if start >= stop:
         raise InputError(f"reading {reading}: these outcomes have no such columns")
     noises = []
     sources = np.unique(np.linspace(0, n_train - 1, MOST_SOURCES).astype(int))

@@ -1,0 +1,97 @@
+"""Arrays that anyone made end in scores or in a line that says what is wrong with them: a NaN would spread into every score.
+
+Which model and column it is, is known to the test that put it there. What infl itself makes, blocks of a few columns and
+blocks with models that diverged, stays possible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import infl
+from infl.records import InputError, Outcomes
+
+T, N, M = 700, 6, 4  # more models than are checked at a time
+MASKS = np.random.RandomState(0).rand(T, N) < 0.5
+CORRECT = np.random.RandomState(1).rand(T, N + M) < 0.7
+MARGIN = np.random.RandomState(2).randn(T, N + M)
+READERS: dict[str, Callable[[Outcomes], Any]] = {
+    "memorization": lambda outcomes: infl.memorization(outcomes, outcome="margin"),
+    "influence": lambda outcomes: infl.influence(outcomes, outcome="margin"),
+    "left-out": lambda outcomes: infl.influence(outcomes, reading="left-out", outcome="margin"),
+    "totals": lambda outcomes: infl.cross_influence_totals(outcomes, outcome="margin"),
+    "pairs": lambda outcomes: infl.strongest_pairs(outcomes, n_pairs=3, outcome="margin"),
+    "strongest": lambda outcomes: infl.strongest_influences(outcomes, n_per_column=2, outcome="margin"),
+    "one": lambda outcomes: infl.influences_of(outcomes, 3, outcome="margin"),
+    "adjusted": lambda outcomes: infl.adjusted_influence(outcomes, columns=[2, 9]),
+    "shrunk": lambda outcomes: infl.shrunk_influence(outcomes, reading="left-out", outcome="margin"),
+    "detectable": lambda outcomes: infl.detectable_influence(outcomes, outcome="margin"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_margin_that_is_no_number_is_named(reader: str, value: float) -> None:
+    margin = MARGIN.astype(np.float16)
+    margin[600, 8] = value
+    outcomes = Outcomes(MASKS, margin=margin)
+    for _ in range(2):  # also when asked again
+        with pytest.raises(
+            InputError, match=rf"margin: expected finite numbers .*, got {value} for model 600, column 8"
+        ):
+            READERS[reader](outcomes)
+
+
+@pytest.mark.parametrize("reader", sorted(READERS.keys() - {"shrunk"}))  # whose sums look at the columns first
+def test_columns_of_training_examples_may_not_be_missing(reader: str) -> None:
+    short = Outcomes(MASKS, margin=MARGIN[:, : N - 2])
+    said = "the 6 training examples of masks.* got 4 columns|no such columns|no held-out columns"
+    with pytest.raises(InputError, match=said):
+        READERS[reader](short)
+
+
+def test_predicted_classes_are_no_outcomes() -> None:
+    predicted = CORRECT.astype(np.int64)
+    as_bools = infl.memorization(Outcomes(MASKS, CORRECT))
+    np.testing.assert_array_equal(infl.memorization(Outcomes(MASKS, predicted)).value, as_bools.value)
+    predicted[3, 5] = 7
+    with pytest.raises(InputError, match="correct: expected 0 or 1, got 7 for model 3, column 5"):
+        infl.memorization(Outcomes(MASKS, predicted))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"masks": MASKS.astype(int)}, "masks: expected a bool array [models, n], got int64 (700, 6)"),
+        ({"masks": MASKS[0]}, "masks: expected a bool array [models, n], got bool (6,)"),
+        (
+            {"correct": CORRECT[:5]},
+            "correct: expected numbers [models, n+m] with 700 models as in masks, got bool (5, 10)",
+        ),
+        ({"margin": MARGIN.astype(str)}, "margin: expected numbers [models, n+m] with 700 models as in masks, got <U"),
+        ({"margin": MARGIN[:, 1:]}, "expected one shape [models, n+m], got (700, 10) and (700, 9)"),
+        ({"strata": np.arange(5)}, "strata: expected one number for each of 700 models, got (5,)"),
+        ({"starts": MASKS}, "starts: expected one number for each of 700 models, got (700, 6)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(arrays: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        Outcomes(**{"masks": MASKS, "correct": CORRECT, "margin": MARGIN, **arrays})
+
+
+def test_arrays_of_other_kinds_are_taken() -> None:
+    wanted = infl.memorization(Outcomes(MASKS, CORRECT)).value
+    for of in (jnp.asarray, np.ndarray.tolist):
+        np.testing.assert_array_equal(infl.memorization(Outcomes(of(MASKS), of(CORRECT))).value, wanted)
+
+
+def test_a_block_of_few_columns_or_with_a_diverged_model_is_a_record() -> None:
+    block = next(Outcomes(MASKS, CORRECT, MARGIN).blocks(slice(7, 9)))
+    assert (block.n_train, block.n_columns) == (N, 2)
+    assert Outcomes(MASKS, margin=np.full((T, N + M), np.nan)).n_models == T
