@@ -25,52 +25,11 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, Outcomes, OutcomeSource, Reading
+from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, OutcomeSource, Reading
 from infl.scores.evidence import p_values
+from infl.scores.sides import Side, columns_counted, weights_of_sizes
 from infl.scores.spread import Spread, measure_spread
-
-
-@dataclass(frozen=True)
-class Side:
-    """Sums over the models on one side of a contrast, weights w: n models, w, w^2, w y, w y^2."""
-
-    n: Array
-    w: Array
-    ww: Array
-    y: Array
-    yy: Array
-
-    @staticmethod
-    def of_counts(n: Array, right: Array) -> Side:
-        """Models of one weight and 0/1 outcomes: how many, and how many of them right."""
-        return Side(n, n, n, right, right)
-
-    def __add__(self, other: Side) -> Side:
-        return Side(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
-
-    def mean(self) -> Array:
-        """Weighted mean of the outcomes; NaN where there are no models."""
-        return self.y / self.weight()
-
-    def weight(self) -> Array:
-        """Sum of the weights; NaN where there are no models."""
-        return np.where((self.n > 0) & (self.w > 0), self.w, np.nan)
-
-    def effective(self) -> Array:
-        """Independent models of equal weight that would tell as much; NaN where there are fewer than two."""
-        effective = self.weight() ** 2 / np.where(self.n > 0, self.ww, np.nan)
-        return np.where((self.n > 1) & (effective > 1), effective, np.nan)
-
-    def variance_of_mean(self) -> Array:
-        """By the sample variance; NaN where there are fewer than two models."""
-        mean = self.mean()
-        return np.maximum(self.yy / self.weight() - mean * mean, 0) / (self.effective() - 1)
-
-    def with_two_more(self) -> tuple[Array, Array]:
-        """Mean of 0/1 outcomes and its variance after one success and one failure; NaN where there are fewer than two."""
-        effective = self.effective()
-        mean = (self.mean() * effective + 1) / (effective + 2)
-        return mean, mean * (1 - mean) / (effective + 2)
+from infl.scores.totals import PairTotals, known_totals, total_block
 
 
 @dataclass(frozen=True)
@@ -127,11 +86,38 @@ def sum_pairs(
     numbers = np.arange(source.n_columns)[columns]
     if reading != "held-out" and numbers.max(initial=0) >= source.n_train:
         raise InputError(f"reading {reading}: columns must be training examples (0..{source.n_train - 1})")
-    total: Sums | None = None
+    totals, spread = total_pairs(
+        source, sources=sources, columns=columns, reading=reading, outcome=outcome, n_rows=n_rows
+    )
+    return Sums(*totals.sides(), spread)
+
+
+def total_pairs(
+    source: OutcomeSource,
+    *,
+    sources: Array,
+    columns: Columns,
+    reading: Reading,
+    outcome: OutcomeKind,
+    n_rows: int = 512,
+) -> tuple[PairTotals, Spread]:
+    """What `sum_pairs` is made of, in the smallest form: products over models, or those that the source knows, and spread.
+
+    The spread is always worked out: it takes no products, and models of one stratum cannot be summed apart.
+    """
+    totals = known_totals(source, sources, columns, reading, outcome)
+    known, spread = totals is not None, None
     for block in source.blocks(columns, n_rows=n_rows):
-        part = _sum_block(block, sources, columns, reading, outcome)
-        total = part if total is None else total + part
-    return _require(total)
+        if not known:
+            part = total_block(block, sources, columns, reading, outcome)
+            totals = part if totals is None else totals + part
+        counted = columns_counted(block.masks, reading, columns)
+        y = block.of(outcome)
+        noise = measure_spread(y, counted=counted, strata=block.strata)
+        spread = noise if spread is None else spread + noise
+    if totals is None or spread is None:
+        raise no_models()
+    return totals, spread
 
 
 def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 128) -> Sums:
@@ -150,66 +136,11 @@ def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 128) -
         outside = Side(ones - n, sum_out - w_out, squares_out - ww_out, everywhere - wy_out, squared - wyy_out)
         part = Sums(inside, outside, measure_spread(y, strata=block.strata, own=masks))
         total = part if total is None else total + part
-    return _require(total)
-
-
-def weights_of_sizes(masks: Array, reading: Reading) -> tuple[Array, Array]:
-    """Weights of each model on the inside, 1 - p, and on the outside, p, [models].
-
-    p is the chance that a source other than the column is a member: k/n, and of the n - 1 others where the column is known
-    to be out (`left-out`) or in (`trained`).
-    """
-    others = masks.shape[1] - (reading != "held-out")
-    members = masks.sum(axis=1, dtype=np.float64) - (reading == "trained")
-    share = np.clip(members / max(others, 1), 0, 1)
-    return 1 - share, share
-
-
-def columns_counted(masks: Array, reading: Reading, columns: Columns) -> Array | None:
-    """[models, columns] bool: which models count for which column in this reading; None where all do."""
-    if reading == "held-out":
-        return None
-    return masks[:, columns] if reading == "trained" else ~masks[:, columns]
-
-
-def _sum_block(block: Outcomes, sources: Array, columns: Columns, reading: Reading, outcome: OutcomeKind) -> Sums:
-    members = np.ascontiguousarray(block.masks[:, sources].T, dtype=np.float32)
-    weights, _ = weights_of_sizes(block.masks, reading)
-    y = block.of(outcome)
-    counted = columns_counted(block.masks, reading, columns)
-    if counted is None:
-        ones = np.ones((len(y), 1), np.float32)
-    else:
-        ones, y = counted.astype(np.float32), y * counted
-
-    def both_sides(x: Array, power: int) -> tuple[Array, Array]:
-        return _both_sides(members, weights, x, power)
-
-    n, w, ww, wy = both_sides(ones, 0), both_sides(ones, 1), both_sides(ones, 2), both_sides(y, 1)
-    wyy = wy if outcome == "correct" else both_sides(y * y, 1)
-    inside, outside = (Side(*(pair[side] for pair in (n, w, ww, wy, wyy))) for side in (0, 1))
-    return Sums(inside, outside, measure_spread(y, counted=counted, strata=block.strata))
-
-
-def _both_sides(members: Array, weights: Array, x: Array, power: int) -> tuple[Array, Array]:
-    """Sums of w^power x over the models with the source, [sources, columns], and over those without.
-
-    members: [sources, models]; weights: of the models on the inside, one less those on the outside; x: [models, columns].
-    """
-    if power and np.ptp(weights) > 0:
-        own, other = (w[:, None] ** power * x for w in (weights, 1 - weights))
-        return _split(members, own)[0], _split(members, other)[1]
-    inside, outside = _split(members, x)  # one size: the weights are a factor
-    return inside * weights[0] ** power, outside * (1 - weights[0]) ** power
-
-
-def _split(members: Array, x: Array) -> tuple[Array, Array]:
-    x = x.astype(np.float32)
-    inside = (members @ x).astype(np.float64)
-    return inside, x.sum(axis=0, dtype=np.float64) - inside
-
-
-def _require(total: Sums | None) -> Sums:
     if total is None:
-        raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+        raise no_models()
     return total
+
+
+def no_models() -> InputError:
+    """What is said where there is nothing to sum."""
+    return InputError("no models to score: the run holds none that are complete and finite; train some first")

@@ -34,6 +34,10 @@ class Spread:
     def __add__(self, other: Spread) -> Spread:
         return Spread(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
 
+    def take(self, columns: slice) -> Spread:
+        """Of some of the columns, counted from the first."""
+        return Spread(*(array[..., columns] for array in vars(self).values()))
+
     def design_factor(self, own: Array | float = 0.0) -> Array:
         """Variance within strata over variance among all models, [columns]; 1 where there are no strata or no variance.
 
