@@ -3,6 +3,8 @@
 Every score here is a contrast: the mean outcome of the models that trained on an example minus that of the models that
 did not, with its standard error and the two counts. The model is the sampling unit.
 
+- `sides`        sums over the models with an example, or those without;
+- `totals`       what of them takes matrix products, and adds up over models: exact counts where it can be;
 - `contrasts`    sums that are streamed over models and merge, and the estimate made from them;
 - `spread`       how the design of the subsets makes their errors larger or smaller;
 - `evidence`     intervals, p-values, and q-values over matrices that are never held;

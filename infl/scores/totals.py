@@ -14,8 +14,6 @@ import numpy as np
 from infl.records import Array, Columns, OutcomeKind, Outcomes, OutcomeSource, Reading
 from infl.scores.sides import Side, columns_counted, weights_of_sizes
 
-_OF_A_SIDE = ("n", "w", "ww", "y", "yy")
-
 
 @dataclass(frozen=True)
 class PairTotals:
@@ -45,11 +43,8 @@ class PairTotals:
 
     def sides(self) -> tuple[Side, Side]:
         """Models with the source, and models without."""
-        inside, outside = (
-            [self.of_many_sizes().arrays.get(f"{side}_{name}") for name in _OF_A_SIDE] for side in ("inside", "outside")
-        )
-        # Of 0/1 outcomes the squares are the outcomes, and they take one weight, as those do.
-        return tuple(Side(n, w, ww, y, y if yy is None else yy) for n, w, ww, y, yy in (inside, outside))  # pyright: ignore
+        arrays = self.of_many_sizes().arrays
+        return _side("inside", arrays), _side("outside", arrays)
 
     def of_many_sizes(self) -> PairTotals:
         """The same sums with the weight of their size in them, so that those of other sizes can be added."""
@@ -67,6 +62,11 @@ class PairTotals:
             arrays |= {f"{side}_n": n, f"{side}_w": n * weight, f"{side}_ww": n * weight**2}
             arrays |= {f"{side}_{name}": array * weight for name, array in of_side.items()}
         return PairTotals(None, arrays)
+
+
+def _side(side: str, arrays: dict[str, Array]) -> Side:
+    n, w, ww, y = (arrays[f"{side}_{name}"] for name in ("n", "w", "ww", "y"))
+    return Side(n, w, ww, y, arrays.get(f"{side}_yy", y))  # of 0/1 outcomes the squares are the outcomes, at one weight
 
 
 @runtime_checkable
