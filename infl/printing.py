@@ -24,6 +24,7 @@ def show_scores(
     *,
     n_top: int,
     found: Findings,
+    q_over: str = "matrix",
 ) -> None:
     """Tables of the most memorized examples and the strongest pairs; figures of both into the run folder."""
     from infl.report.figures import save
@@ -34,7 +35,10 @@ def show_scores(
     _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
     title = "strongest cross-influences, reading: held-out"
     _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))
-    say(f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate")
+    of_pairs = "" if q_over == "matrix" else ", of a pair over those of its target"
+    say(
+        f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate{of_pairs}"
+    )
     _name_diverged(run, ["design"])
     memorized = save(memorization_figure(memorization, dataset), folder / "memorization.png")
     influential = save(influence_pairs_figure(pairs[:6], dataset), folder / "influence.png")

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.special import ndtr, ndtri
 
 from infl.records import Array, Estimate, InputError
@@ -37,7 +36,7 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
         >>> masks = np.arange(40)[:, None] % 2 == np.arange(2)
         >>> low, high = infl.interval(infl.memorization(infl.Outcomes(masks, correct=masks)))
         >>> low.round(2), high.round(2)
-        (array([0.78, 0.78]), array([1., 1.]))
+        (array([0.79, 0.79]), array([1., 1.]))
     """
     if not 0 < level < 1:
         raise InputError(f"level: expected a number above 0 and below 1, got {level}")
@@ -49,19 +48,51 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     return low, high
 
 
-def q_values(p: Array) -> Array:
+def q_values(p: Array, *, axis: int | None = None) -> Array:
     """Smallest false discovery rate at which each score is found, over all scores that have a p-value.
 
         q_i = min over p_k >= p_i of N p_k / rank(p_k)
 
     (Benjamini & Hochberg 1995.) p: of any shape; NaN stays NaN and does not count. For a matrix larger than memory
     see `PValueCounts`.
+
+    axis: None for one family of all scores, which is the answer to "which pairs are there"; 0 for a family of each column of a
+        matrix [sources, columns], the answer to a question about that column alone: over many columns more than that share
+        of all that is found may be false.
+
+    Raises:
+        InputError: for an axis that p does not have.
+
+    Example:
+        >>> import numpy as np, infl
+        >>> p = np.array([[0.01, 0.04], [0.02, 0.5], [np.nan, 0.9]])
+        >>> infl.q_values(p, axis=0)
+        array([[0.02, 0.12],
+               [0.02, 0.75],
+               [ nan, 0.9 ]])
     """
-    q = np.full(np.shape(p), np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        q[known] = stats.false_discovery_control(p[known])
-    return q
+    if axis is None:
+        return _q_down(np.reshape(p, (-1, 1))).reshape(np.shape(p))
+    if not -np.ndim(p) <= axis < np.ndim(p):
+        raise InputError(f"axis: expected one of the {np.ndim(p)} that the p-values have, or None, got {axis}")
+    return np.moveaxis(_q_down(np.moveaxis(p, axis, 0)), 0, axis)
+
+
+def check_q_over(q_over: str) -> None:
+    """Raises InputError for anything that q-values of a matrix cannot be over."""
+    if q_over not in ("matrix", "column"):
+        raise InputError(f"q_over: expected matrix or column, got {q_over!r}")
+
+
+def _q_down(p: Array) -> Array:
+    """q-values along the first axis; NaN, which sorts last, takes no part."""
+    order = np.argsort(p, axis=0)
+    ranks = np.arange(1, len(p) + 1).reshape(-1, *[1] * (p.ndim - 1))
+    scaled = np.take_along_axis(p, order, axis=0) * (np.isfinite(p).sum(axis=0) / ranks)
+    smallest = np.fmin.accumulate(scaled[::-1], axis=0)[::-1]
+    q = np.empty(p.shape)
+    np.put_along_axis(q, order, np.minimum(smallest, 1.0), axis=0)
+    return np.where(np.isfinite(p), q, np.nan)
 
 
 @dataclass(frozen=True)

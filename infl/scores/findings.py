@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from infl.records import Array, Detectable, Estimate, InputError, OutcomeSource
-from infl.scores.evidence import PValueCounts, q_values
+from infl.scores.evidence import PValueCounts, check_q_over, q_values
 from infl.scores.influence import PairScores
 from infl.scores.power import FALSE_DISCOVERY_RATE, POWER, detectable_influence, detectable_memorization
 
@@ -62,12 +63,14 @@ def findings(
     )
 
 
-def q_of_pairs(*estimates: Estimate) -> Array:
-    """q-values over all pairs of some estimates together, their columns side by side.
+def q_of_pairs(*estimates: Estimate, q_over: Literal["matrix", "column"] = "matrix") -> Array:
+    """q-values over all pairs of some estimates together, or over those of each column, their columns side by side.
 
     Raises:
-        InputError: where one has no p-values.
+        InputError: where one has no p-values, or q_over is neither.
     """
+    check_q_over(q_over)
     if any(estimate.p is None for estimate in estimates):
         raise InputError("influence: these scores have no p-values; compute them with infl.influence")
-    return q_values(np.concatenate([np.asarray(estimate.p) for estimate in estimates], axis=1))
+    p = np.concatenate([np.asarray(estimate.p) for estimate in estimates], axis=1)
+    return q_values(p, axis=0 if q_over == "column" else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from infl.records import (
     ScoredPair,
 )
 from infl.scores.contrasts import Sums, sum_pairs
-from infl.scores.evidence import PValueCounts
+from infl.scores.evidence import PValueCounts, check_q_over, q_values
 
 PAIRS_AT_ONCE = 1 << 21
 
@@ -144,17 +145,25 @@ def strongest_pairs(
 
 
 def score_pairs(
-    outcomes: OutcomeSource, *, n_pairs: int, reading: Reading = "held-out", outcome: OutcomeKind = "correct"
+    outcomes: OutcomeSource,
+    *,
+    n_pairs: int,
+    reading: Reading = "held-out",
+    outcome: OutcomeKind = "correct",
+    q_over: Literal["matrix", "column"] = "matrix",
 ) -> PairScores:
     """The pairs with the largest influence, largest first, with q-values over all; streamed: the matrix is never held.
+
+    q_over: q-values over all pairs of the reading, or over those of each pair's column, see `q_values`.
 
     Columns are numbered as in `Dataset`: a target of n or more is held out. Picking the largest of many noisy values
     favours lucky ones; the standard error beside each is that of the single pair, the q-value counts how many there were
     to pick from.
 
     Raises:
-        InputError: where there are no models, or the outcome was not recorded.
+        InputError: where there are no models, the outcome was not recorded, or q_over is neither.
     """
+    check_q_over(q_over)
     best: list[ScoredPair] = []
     counts = PValueCounts.of([])
     for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome):
@@ -164,10 +173,16 @@ def score_pairs(
         k = min(n_pairs, int(np.isfinite(values).sum()))
         top = np.argpartition(-values, k - 1)[:k] if k else np.array([], np.int64)
         width = estimate.value.shape[1]
-        fields = [array.ravel()[top].tolist() for array in (estimate.value, estimate.se, estimate.p)]
+        q = np.full(k, np.nan)
+        if q_over == "column" and k:
+            picked, which = np.unique(top % width, return_inverse=True)
+            q = q_values(estimate.p[:, picked], axis=0)[top // width, which]
+        fields = [array.ravel()[top].tolist() for array in (estimate.value, estimate.se, estimate.p)] + [q.tolist()]
         sources, targets = (top // width).tolist(), (columns.start + top % width).tolist()
         best += map(ScoredPair, sources, targets, *fields)
         best = sorted(best, key=lambda pair: -pair.value)[:n_pairs]
+    if q_over == "column":
+        return PairScores(best, counts)
     q = counts.q_values(np.array([pair.p for pair in best])).tolist()
     return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, reading, outcome)
 

@@ -166,6 +166,46 @@ def test_q_values_are_those_of_scipy_over_what_has_a_p_value():
     assert np.isnan(infl.q_values(np.full(3, np.nan))).all()
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_q_values_along_an_axis_are_those_of_scipy_column_by_column(axis):
+    p = np.random.RandomState(0).beta(0.3, 1, size=(40, 7)).round(2)  # with ties
+    p[5] = np.nan
+    p[3:, 2] = np.nan
+    q = infl.q_values(p, axis=axis)
+    for of_one, mine in zip(np.moveaxis(p, axis, -1), np.moveaxis(q, axis, -1), strict=True):
+        known = np.isfinite(of_one)
+        np.testing.assert_array_equal(np.isnan(mine), ~known)
+        if known.any():
+            np.testing.assert_allclose(mine[known], stats.false_discovery_control(of_one[known]), rtol=1e-12)
+
+
+def test_q_values_along_an_axis_that_is_not_there_are_refused():
+    with pytest.raises(InputError, match="axis: expected one of the 2"):
+        infl.q_values(np.ones((2, 2)), axis=2)
+
+
+@pytest.mark.parametrize("q_over", ["matrix", "column"])
+def test_pairs_listed_have_q_values_over_what_was_asked(q_over):
+    random = np.random.RandomState(1)
+    masks = random.rand(60, 12) < 0.6
+    outcomes = Outcomes(masks, correct=random.rand(60, 30) < 0.4 + 0.5 * np.c_[masks, masks[:, :6], masks])
+    p = p_of(infl.influence(outcomes))
+    of_both = {"column": infl.q_values(p, axis=0), "matrix": infl.q_values(p)}
+    assert np.nanmax(np.abs(of_both["column"] - of_both["matrix"])) > 0.1
+    q = of_both[q_over]
+    pairs = infl.score_pairs(outcomes, n_pairs=40, q_over=q_over).strongest
+    for pair in pairs:
+        assert pair.q == pytest.approx(q[pair.source, pair.target - 12], rel=2e-3)
+
+
+def test_anything_else_for_q_values_to_be_over_is_refused():
+    outcomes = Outcomes(np.eye(4, 2) > 0, correct=np.eye(4) > 0)
+    with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
+        infl.score_pairs(outcomes, n_pairs=1, q_over="row")
+    with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
+        infl.q_of_pairs(infl.influence(outcomes), q_over="row")
+
+
 def test_counted_q_values_are_those_of_all_and_never_below():
     rng = np.random.RandomState(0)
     p = np.concatenate([rng.rand(20_000), 10.0 ** -rng.uniform(2, 290, 300), [0.0, 1.0, 1.0, np.nan]])
