@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "pilot": {"records", "training", "untraining"},
     "planning": {"records", "opening", "pilot", "scores", "store", "training"},
     "target": {"records", "scores", "store"},
+    "kept": {"records", "scores", "store", "report"},
     "pipeline": EVERYTHING,
     # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
     # `pipeline` they reach through the package alone, but for the name of a type.

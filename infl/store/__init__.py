@@ -9,6 +9,7 @@
     models/cover-<sha>/      models that leave out given sets or parts of them
     models/full/             reference models of all of D, one row a seed
     models/without-<sha>/    models of D without one forget set, one row a seed
+    scores/                  sums over models of the design, where they are kept: they can be worked out again
 
 A run of models that were made elsewhere (`infl import`) has examples without pixels, [n, 0], and may hold correct or margin
 alone.
@@ -17,6 +18,7 @@ A model counts once its line in the journal is whole. Rows without a line are le
 
 - `run`      the folder as a whole: make it, open it, write a block, ask what it holds;
 - `rows`     outcomes in zarr arrays, written and read by rows;
+- `tiles`    matrices in zarr arrays, written and read by columns;
 - `journal`  the list of what is complete;
 - `examples` the copies of the data set and of groups;
 - `archive`  arrays of an .npz file, read by rows;
@@ -33,3 +35,7 @@ from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out
 from infl.store.run import open_run as open_run
 from infl.store.run import starts_of as starts_of
+from infl.store.tiles import Tiles as Tiles
+from infl.store.tiles import TileWriter as TileWriter
+from infl.store.tiles import new_tiles as new_tiles
+from infl.store.tiles import open_tiles as open_tiles

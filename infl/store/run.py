@@ -106,6 +106,15 @@ class Run:
         """Wall-clock seconds that training the complete models of a collection took."""
         return sum(block["seconds"] for block in self._blocks if block["collection"] == collection)
 
+    def fingerprint(self, collection: str, models: Sequence[int]) -> str:
+        """SHA-256 of these models and of the checksums of their outcomes: another one where any of them was made again."""
+        sums: dict[int, Any] = {}
+        for line in self._blocks:
+            if line["collection"] == collection:
+                sums.update(dict.fromkeys(line["models"], (line["models"], line.get("crc32"))))
+        content = [self.manifest["dataset"], [[model, *sums.get(model, ())] for model in models]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     def describe(self) -> dict[str, Any]:
         """What the run holds, as JSON: its manifest, the models of each collection, what was asked for and is missing."""
         wanted: dict[str, int] = {}

@@ -1,0 +1,173 @@
+"""A folder of zarr3 arrays that are written and read by tiles of columns, for matrices larger than memory.
+
+It is a zarr group: `zarr.json` with attributes, and beside it an array a folder, which zarr, xarray and TensorStore read as it
+is. It is made under another name and takes its own once it is whole, so a folder of that name is never a part of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from infl.records import Array, Columns, InputError
+
+FORMAT = 1
+ENTRIES_PER_CHUNK = 1 << 20
+PARTIAL = "partial-"  # what the name of a folder that is being made begins with
+
+
+@dataclass
+class TileWriter:
+    """A folder that is being made. Its attributes are written last."""
+
+    folder: Path
+    width: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    _arrays: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, tile: Mapping[str, Array], columns: slice, *, n_columns: int) -> None:
+        """Write the columns of some arrays, [rows, columns] each, and wait until the disk has them.
+
+        n_columns: of the whole arrays. What has one column for all, [rows, 1], is kept so.
+
+        Raises:
+            OSError, ValueError: where the disk refuses.
+        """
+        for name, array in tile.items():
+            if name not in self._arrays:
+                length = 1 if array.shape[1] == 1 else n_columns
+                self._arrays[name] = self._create(name, array.dtype, (len(array), length), ("source", "target"))
+        for write in [self._arrays[name][:, _span(self._arrays[name], columns)].write(a) for name, a in tile.items()]:
+            write.result()
+
+    def read(self, name: str, columns: slice) -> Array:
+        """Read back what was written."""
+        return np.asarray(self._arrays[name][:, columns].read().result())
+
+    def write_axis(self, name: str, ids: Array) -> None:
+        """Write the ids along `source` or `target`, from which xarray makes coordinates."""
+        self._create(name, ids.dtype, ids.shape, (name,)).write(ids).result()
+
+    def _create(self, name: str, dtype: Any, shape: tuple[int, ...], dimensions: tuple[str, ...]) -> Any:
+        chunk = [max(1, min(shape[0], ENTRIES_PER_CHUNK // self.width)), min(shape[-1], self.width)][: len(shape)]
+        metadata = {
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": chunk if len(shape) > 1 else list(shape)},
+            },
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "zstd", "configuration": {"level": 1, "checksum": False}},
+                {"name": "crc32c"},
+            ],
+            "dimension_names": list(dimensions),
+        }
+        dtype = np.dtype(dtype)
+        fill_value = np.nan if dtype.kind == "f" else 0
+        spec = {**_spec(self.folder / name), "metadata": metadata}
+        return ts.open(spec, create=True, dtype=dtype.name, shape=shape, fill_value=fill_value).result()
+
+
+@contextmanager
+def new_tiles(folder: Path, *, width: int) -> Iterator[TileWriter]:
+    """Make a folder of tiles; on an error nothing is left of it.
+
+    width: columns of a chunk.
+
+    Raises:
+        InputError: where the folder is there already, or cannot be written.
+    """
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose another name, nothing is overwritten")
+    partial: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-", dir=folder.parent))
+        writer = TileWriter(partial, width)
+        yield writer
+        _write_group(partial, writer.attributes)
+        partial.chmod(0o777 & ~_umask())
+        partial.rename(folder)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder}: cannot be written: {reason}") from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A folder of tiles that is whole."""
+
+    folder: Path
+    attributes: dict[str, Any]
+
+    def read(self, name: str, columns: Columns) -> Array | None:
+        """Columns of an array, or its only one, [rows, columns]; None where it is damaged or gone."""
+        try:
+            stored = ts.open(_spec(self.folder / name), open=True).result()
+            if isinstance(columns, slice) or stored.shape[1] == 1:
+                return np.asarray(stored[:, _span(stored, columns)].read().result())
+            return np.asarray(stored.oindex[:, columns].read().result())
+        except (OSError, ValueError, IndexError):
+            return None
+
+
+def open_tiles(folder: Path) -> Tiles | None:
+    """Open a folder; None where it is none, or its attributes are damaged or of another format."""
+    try:
+        group = json.loads((folder / "zarr.json").read_bytes())
+        attributes = dict(group["attributes"])
+        sealed = attributes.pop("checksum")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if sealed != _checksum(attributes) or attributes.pop("format") != FORMAT:
+        return None
+    return Tiles(folder, attributes)
+
+
+def _spec(path: Path) -> dict[str, Any]:
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path.absolute())},
+        # A chunk that is gone is an error, not zeros; so chunks of zeros are stored too.
+        "fill_missing_data_reads": False,
+        "store_data_equal_to_fill_value": True,
+    }
+
+
+def _span(stored: Any, columns: Columns) -> slice:
+    return slice(0, 1) if stored.shape[1] == 1 or not isinstance(columns, slice) else columns
+
+
+def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+    sealed = json.loads(json.dumps({**attributes, "format": FORMAT}))
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {**sealed, "checksum": _checksum(sealed)}}
+    with open(folder / "zarr.json", "w") as file:
+        json.dump(group, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _checksum(attributes: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
