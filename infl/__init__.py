@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
     from infl.kept import keep_sums as keep_sums
+    from infl.matrix import write_influence as write_influence
     from infl.pipeline import predict as predict
     from infl.pipeline import predict_effects as predict_effects
     from infl.pipeline import train as train
@@ -83,6 +84,7 @@ __version__ = "0.1.0"
 _HOME = {
     "infl.data": ("from_arrays", "load", "planting", "write_npz"),
     "infl.kept": ("keep_sums",),
+    "infl.matrix": ("write_influence",),
     "infl.pipeline": ("predict", "predict_effects", "train", "verify", "verify_effects"),
     "infl.planning": ("Plan", "plan"),
     "infl.records": (

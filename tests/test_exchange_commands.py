@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+import tensorstore
 
 import infl
 from infl.__main__ import main
@@ -271,6 +272,49 @@ def test_a_file_that_is_wrong_is_one_line_and_no_run(
     assert not run.exists()
 
 
+@pytest.mark.parametrize("q_over", ["matrix", "column"])
+def test_q_values_are_over_what_was_asked_wherever_they_are_written(
+    q_over: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = imported(tmp_path)
+    names = {name: str(tmp_path / f"scores.{name}") for name in ("json", "csv", "npz", "zarr")}
+    arguments = ["--json", names["json"], "--table", names["csv"], "--arrays", names["npz"], "--matrix", names["zarr"]]
+    assert main(["scores", "--run", run, "--q", q_over, *arguments]) == 0
+    assert ("of a pair over those of its target" in " ".join(capsys.readouterr().out.split())) == (q_over == "column")
+    outcomes = infl.open_run(run).outcomes("design")
+    parts = [infl.influence(outcomes, reading=reading) for reading in ("left-out", "held-out")]
+    p = np.concatenate([np.asarray(part.p) for part in parts], axis=1)
+    q = infl.q_values(p, axis=0) if q_over == "column" else infl.q_values(p)
+    # Pairs are listed from the held-out columns.
+    listed = infl.q_values(p[:, N:], axis=0) if q_over == "column" else infl.q_values(p[:, N:])
+    with np.load(names["npz"]) as arrays:
+        np.testing.assert_allclose(arrays["influence_q"], q, rtol=1e-6)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{names['zarr']}/q"}}
+    np.testing.assert_allclose(tensorstore.open(spec).result().read().result(), q, rtol=2e-3)
+    pairs = json.loads(Path(names["json"]).read_text())["pairs"]
+    assert len(pairs) == 10
+    for pair in pairs:
+        assert pair["q"] == pytest.approx(listed[pair["source"], pair["target"] - N], rel=2e-3)
+    rows = [row for row in pandas.read_csv(names["csv"]).to_dict("records") if row["target"] >= N]
+    assert len(rows) == 10
+    for row in rows:
+        assert row["q"] == pytest.approx(listed[int(row["source"]), int(row["target"]) - N], rel=2e-3)
+
+
+def test_kept_sums_are_used_once_they_are_there(tmp_path: Path) -> None:
+    run = imported(tmp_path)
+    asked = ["scores", "--run", run, "--json"]
+    assert main([*asked, str(tmp_path / "plain.json")]) == 0
+    assert not (Path(run) / "scores").exists()
+    assert main([*asked, str(tmp_path / "kept.json"), "--keep-sums", "True"]) == 0
+    (folder,) = (Path(run) / "scores").iterdir()
+    assert json.loads((tmp_path / "kept.json").read_text()) == json.loads((tmp_path / "plain.json").read_text())
+    (folder / "zarr.json").write_text("damaged")
+    assert main([*asked, str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text()) == json.loads((tmp_path / "plain.json").read_text())
+    assert (folder / "zarr.json").read_text() != "damaged"
+
+
 def test_mistakes_in_what_is_asked_are_named_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +325,9 @@ def test_mistakes_in_what_is_asked_are_named_before_any_work(
         (["--example", str(N + M)], "or a held-out one 20..31, got 32"),
         (["--example", "1", "--arrays", str(tmp_path / "a.npz")], "leave --example out"),
         (["--example", "1", "--feldman-zhang", str(tmp_path / "a.npz")], "leave --example out"),
+        (["--example", "1", "--matrix", str(tmp_path / "a.zarr")], "leave --example out"),
+        (["--example", "1", "--keep-sums", "True"], "leave --example out"),
+        (["--example", "1", "--q", "column"], "leave --q out"),
         (["--table", str(tmp_path / "top.xlsx")], "expected a path that ends in .csv or .parquet"),
         (["--table", str(tmp_path / "none" / "top.csv")], "cannot be written"),
         (["--feldman-zhang", str(tmp_path)], "cannot be written"),

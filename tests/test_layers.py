@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "planning": {"records", "opening", "pilot", "scores", "store", "training"},
     "target": {"records", "scores", "store"},
     "kept": {"records", "scores", "store", "report"},
+    "matrix": {"records", "scores", "store", "report"},
     "pipeline": EVERYTHING,
     # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
     # `pipeline` they reach through the package alone, but for the name of a type.

@@ -20,16 +20,17 @@ import tyro
 class Written:
     """Marks the type of an option whose path the command writes, with how it does.
 
-    in place: the file is opened and written; replaced: one beside it takes its place; new: it must not be there yet, and
-    `~` is the user's home; folder: made with the folders above it where it is not there.
+    in place: the file is opened and written; replaced: one beside it takes its place; new, new folder: it must not be there
+    yet, and `~` is the user's home; folder: made with the folders above it where it is not there.
     """
 
-    how: Literal["in place", "replaced", "new", "folder"]
+    how: Literal["in place", "replaced", "new", "new folder", "folder"]
 
 
 Output = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=""), Written("in place")]
 ForgetFile = Annotated[Path, Written("replaced")]
 NewFile = Annotated[Path, Written("new")]
+NewFolder = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=""), Written("new folder")]
 RunFolder = Annotated[Path, Written("folder")]
 
 
@@ -48,7 +49,7 @@ def check_outputs(command: Any) -> None:
             if how == "folder":
                 _check_folder_to_make(path)
             else:
-                _check_file(Path(os.path.expanduser(path)) if how == "new" else path, how, to_make)
+                _check_file(Path(os.path.expanduser(path)) if how.startswith("new") else path, how, to_make)
         except FileExistsError as error:
             raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
         except OSError as error:
@@ -65,8 +66,8 @@ def _outputs(command: Any) -> Iterable[tuple[Path | None, str]]:
 def _check_file(path: Path, how: str, to_make: set[str]) -> None:
     mode = _mode(path)
     if mode is not None and stat.S_ISDIR(mode):
-        raise _error(errno.EISDIR)
-    if mode is not None and how == "new":
+        raise _error(errno.EEXIST if how == "new folder" else errno.EISDIR)
+    if mode is not None and how in ("new", "new folder"):
         raise _error(errno.EEXIST)
     if mode is not None and how == "in place":
         if not os.access(path, os.W_OK):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from infl.commands.options import Whole
-from infl.commands.outputs import Output
+from infl.commands.outputs import NewFolder, Output
 from infl.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
     from infl import Findings
-    from infl.records import Array, Dataset, Estimate, Reading, ScoredPair
+    from infl.records import Array, Dataset, Estimate, OutcomeSource, Reading, ScoredPair
     from infl.store import Run
 
 
@@ -26,12 +26,18 @@ class Scores:
     """Examples and pairs to list."""
     example: Whole = None
     """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
+    q: Literal["matrix", "column"] = "matrix"
+    """What false discovery rates of pairs are over: all pairs, or the pairs of each target, as of a question about it alone."""
+    keep_sums: bool = False
+    """Keep sums over models in the run, so that scores of more models take those alone; once kept, they are always used."""
     json: Output = None
     """Write the listed examples and pairs here."""
     table: Output = None
     """Write a table here, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
     arrays: Output = None
     """Write all scores here as .npz, for runs whose matrix fits in memory."""
+    matrix: NewFolder = None
+    """Write the influence of all on all here as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
     feldman_zhang: Output = None
     """Write memorization, and influence within each class, here as .npz in the layout of their published scores."""
 
@@ -42,8 +48,12 @@ class Scores:
 
         if self.top < 1:
             raise InputError(f"--top: expected at least 1, got {self.top}")
-        if self.example is not None and (self.arrays or self.feldman_zhang):
-            raise InputError("--arrays and --feldman-zhang write the scores of all examples: leave --example out")
+        if self.example is not None and (self.arrays or self.feldman_zhang or self.matrix or self.keep_sums):
+            raise InputError(
+                "--arrays, --matrix, --feldman-zhang and --keep-sums are about all examples: leave --example out"
+            )
+        if self.example is not None and self.q != "matrix":
+            raise InputError("--q is about all pairs: with --example it is over the pairs of each table, leave --q out")
         check_table(self.table)
         run = infl.open_run(self.run)
         if self.example is None:
@@ -56,8 +66,9 @@ class Scores:
         from infl.report.exchange import memorization_rows, pair_rows, write_feldman_zhang, write_table
         from infl.report.machine import scores_as_json, write_json, write_scores
 
-        outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
-        memorization, pairs, found = score(run, dataset, n_top=self.top)
+        dataset, kind = run.dataset(), run.outcome_kinds[0]
+        outcomes = infl.keep_sums(run, start=self.keep_sums)
+        memorization, pairs, found = score(run, dataset, n_top=self.top, outcomes=outcomes, q_over=self.q)
         if self.json:
             content = scores_as_json(
                 memorization,
@@ -76,9 +87,11 @@ class Scores:
             left_out, held_out = (
                 infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
             )
-            q = infl.q_of_pairs(left_out, held_out)
-            shrunk = _shrunk(run, dataset, left_out, held_out)
+            q = infl.q_of_pairs(left_out, held_out, q_over=self.q)
+            shrunk = _shrunk(dataset, outcomes, left_out, held_out)
             write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
+        if self.matrix:
+            infl.write_influence(outcomes, self.matrix, outcome=kind, q_over=self.q)
         if self.feldman_zhang:
             classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
             write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
@@ -110,19 +123,29 @@ class Scores:
             write_table(self.table, rows)
 
 
-def score(run: Run, dataset: Dataset, *, n_top: int) -> tuple[Estimate, list[ScoredPair], Findings]:
-    """Memorization, the strongest pairs and what of both counts as found, printed and drawn."""
+def score(
+    run: Run,
+    dataset: Dataset,
+    *,
+    n_top: int,
+    outcomes: OutcomeSource | None = None,
+    q_over: Literal["matrix", "column"] = "matrix",
+) -> tuple[Estimate, list[ScoredPair], Findings]:
+    """Memorization, the strongest pairs and what of both counts as found, printed and drawn.
+
+    outcomes: of the run, where sums of them are known.
+    """
     import infl
 
-    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
+    outcomes, kind = outcomes or run.outcomes("design"), run.outcome_kinds[0]
     memorization = infl.memorization(outcomes, outcome=kind)
-    scored = infl.score_pairs(outcomes, n_pairs=n_top, outcome=kind)
+    scored = infl.score_pairs(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
     found = infl.findings(outcomes, memorization, scored)
-    show_scores(run, dataset, memorization, scored.strongest, n_top=n_top, found=found)
+    show_scores(run, dataset, memorization, scored.strongest, n_top=n_top, found=found, q_over=q_over)
     return memorization, scored.strongest, found
 
 
-def _shrunk(run: Run, dataset: Dataset, *plain: Estimate) -> tuple[Array, Array]:
+def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tuple[Array, Array]:
     """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows.
 
     plain: of both readings; NaN where no pair of one has an error to shrink by.
@@ -132,7 +155,6 @@ def _shrunk(run: Run, dataset: Dataset, *plain: Estimate) -> tuple[Array, Array]
     import infl
     from infl.report.progress import track
 
-    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
     with track(len(plain), "shrinking", unit="readings") as progress:
         surrogate = None
@@ -142,7 +164,7 @@ def _shrunk(run: Run, dataset: Dataset, *plain: Estimate) -> tuple[Array, Array]
                     surrogate = infl.fit_surrogate(
                         dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
                     )
-                shrunk = infl.shrunk_influence(outcomes, reading=one.reading, outcome=kind, surrogate=surrogate)[1]
+                shrunk = infl.shrunk_influence(outcomes, reading=one.reading, outcome=one.outcome, surrogate=surrogate)[1]
                 values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
             progress.advance()
     return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)

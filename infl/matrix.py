@@ -1,0 +1,142 @@
+"""Writes the whole influence matrix to disk, tile by tile, for runs whose matrix does not fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from infl.records import Array, OutcomeKind, OutcomeSource, Reading
+from infl.report.progress import track
+from infl.scores.contrasts import Sums, no_models, total_pairs
+from infl.scores.evidence import PValueCounts, check_q_over, q_values
+from infl.scores.influence import PAIRS_AT_ONCE
+from infl.scores.spread import Spread
+from infl.scores.totals import PairTotals
+from infl.store import new_tiles
+
+PAIRS_OF_A_TILE = 1 << 23
+PAIRS_OF_A_THREAD = 1 << 16
+LEAST_P = float(np.finfo(np.float32).tiny)
+
+
+def write_influence(
+    outcomes: OutcomeSource,
+    path: str | Path,
+    *,
+    outcome: OutcomeKind = "correct",
+    q_over: Literal["matrix", "column"] = "matrix",
+    quiet: bool = False,
+) -> Path:
+    """Write the influence of every training example on every example as a zarr group; see `infl.influence`.
+
+    Arrays [n, n+m], columns of D in the reading `left-out` and of H in `held-out`: `value`, `se`, `p`, `q` float32, NaN where
+    there is no estimate (an example on itself, a side without models); `n_in`, `n_out` int32, the models on either side.
+    Beside them `source` [n] and `target` [n+m], the ids. p-values below 1.2e-38 are written as that.
+
+    q_over: q-values are over the whole matrix (`PValueCounts`, at most 0.12% above those of `infl.q_values`), or within
+        each column, as of a question about that column alone.
+
+    The folder takes its name once it is whole. Memory: some arrays of 8 million pairs, whatever n, m and the number of
+    models. Read it with `zarr.open`, `xarray.open_zarr(path, consolidated=False)`, or TensorStore's driver `zarr3`.
+
+    Raises:
+        InputError: where the path is there already or cannot be written, there are no models, or the outcome was not recorded.
+
+    Example:
+        >>> import numpy as np, infl, tempfile, tensorstore
+        >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
+        >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])
+        >>> path = infl.write_influence(taught, f"{tempfile.mkdtemp()}/influence.zarr")
+        >>> value = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/value"}}
+        >>> tensorstore.open(value).result()[:, 3].read().result()
+        array([ 1. , -0.5, -0.5], dtype=float32)
+    """
+    path = Path(path).expanduser()
+    check_q_over(q_over)
+    if not outcomes.n_models:
+        raise no_models()
+    n_train, n_columns = outcomes.n_train, outcomes.n_columns
+    width = max(1, PAIRS_AT_ONCE // n_train)  # of a chunk, and of what is scored at once
+    counts = PValueCounts.of([])
+    with new_tiles(path, width=width) as writer:
+        writer.attributes |= {"outcome": outcome, "n_train": n_train, "n_models": outcomes.n_models, "q_over": q_over}
+        for name, length in (("source", n_train), ("target", n_columns)):
+            writer.write_axis(name, np.arange(length))
+        with track(n_columns, "influence", unit="columns", quiet=quiet) as bar, ThreadPoolExecutor() as threads:
+            for tile in _slices(0, n_columns, max(1, PAIRS_OF_A_TILE // (n_train * width)) * width):
+                summed = _sum(outcomes, tile, outcome)
+                for part in _slices(tile.start, tile.stop, width):
+                    pieces = [piece for one in summed for piece in one.split(part)]
+                    scored = list(threads.map(lambda piece: _score(piece, outcome, q_over), pieces))
+                    arrays = {name: np.concatenate([one[name] for one in scored], axis=1) for name in scored[0]}
+                    if q_over == "matrix":
+                        counts += PValueCounts.of([arrays["p"].astype(np.float64)])
+                    writer.write(arrays, part, n_columns=n_columns)
+                    bar.advance(part.stop - part.start)
+        if q_over == "matrix":
+            with track(n_columns, "q-values", unit="columns", quiet=quiet) as bar:
+                for part in _slices(0, n_columns, width):
+                    q = counts.q_values(writer.read("p", part).astype(np.float64))
+                    writer.write({"q": q.astype(np.float32)}, part, n_columns=n_columns)
+                    bar.advance(part.stop - part.start)
+    return path
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """Sums for columns of one reading."""
+
+    reading: Reading
+    columns: slice
+    totals: PairTotals
+    spread: Spread
+
+    def split(self, part: slice) -> list[_Summed]:
+        """What of it lies in `part`, in pieces for threads."""
+        start, stop = max(part.start, self.columns.start), min(part.stop, self.columns.stop)
+        n_sources = next(iter(self.totals.arrays.values())).shape[0]
+        return [
+            self._take(slice(columns.start, columns.stop))
+            for columns in _slices(start, stop, max(1, PAIRS_OF_A_THREAD // n_sources))
+        ]
+
+    def _take(self, columns: slice) -> _Summed:
+        inner = slice(columns.start - self.columns.start, columns.stop - self.columns.start)
+        return _Summed(self.reading, columns, self.totals.take(inner), self.spread.take(inner))
+
+
+def _sum(outcomes: OutcomeSource, tile: slice, outcome: OutcomeKind) -> list[_Summed]:
+    n_train, summed = outcomes.n_train, []
+    parts: tuple[tuple[Reading, slice], ...] = (
+        ("left-out", slice(tile.start, min(tile.stop, n_train))),
+        ("held-out", slice(max(tile.start, n_train), tile.stop)),
+    )
+    for reading, columns in parts:
+        if columns.start < columns.stop:
+            totals, spread = total_pairs(
+                outcomes, sources=np.arange(n_train), columns=columns, reading=reading, outcome=outcome
+            )
+            summed.append(_Summed(reading, columns, totals, spread))
+    return summed
+
+
+def _score(piece: _Summed, outcome: OutcomeKind, q_over: str) -> dict[str, Array]:
+    """Every array but `q` over the matrix, [n, columns]."""
+    estimate = Sums(*piece.totals.sides(), piece.spread).estimate(reading=piece.reading, outcome=outcome)
+    own = np.arange(len(estimate.value))[:, None] == np.arange(piece.columns.start, piece.columns.stop)
+    value, se, p = (np.where(own, np.nan, array) for array in (estimate.value, estimate.se, np.asarray(estimate.p)))
+    counted = [np.broadcast_to(n, value.shape).astype(np.int32) for n in (estimate.n_in, estimate.n_out)]
+    arrays = {"value": value, "se": se, "p": np.maximum(p, LEAST_P)}
+    if q_over == "column":
+        arrays["q"] = q_values(p, axis=0)
+    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return {**floats, "n_in": counted[0], "n_out": counted[1]}
+
+
+def _slices(start: int, stop: int, width: int) -> Iterator[slice]:
+    return (slice(first, min(first + width, stop)) for first in range(start, stop, width))
