@@ -41,8 +41,9 @@ def write_influence(
     q_over: q-values are over the whole matrix (`PValueCounts`, at most 0.12% above those of `infl.q_values`), or within
         each column, as of a question about that column alone.
 
-    The folder takes its name once it is whole. Memory: some arrays of 8 million pairs, whatever n, m and the number of
-    models. Read it with `zarr.open`, `xarray.open_zarr(path, consolidated=False)`, or TensorStore's driver `zarr3`.
+    The folder takes its name once it is whole; a kill leaves one called partial-..., which can be deleted. Memory: some
+    arrays of 8 million pairs, whatever n, m and the number of models. Read it with `zarr.open`,
+    `xarray.open_zarr(path, consolidated=False)`, or TensorStore's driver `zarr3`.
 
     Raises:
         InputError: where the path is there already or cannot be written, there are no models, or the outcome was not recorded.

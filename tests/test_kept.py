@@ -67,14 +67,14 @@ def summed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-def assert_same(mine: OutcomeSource, theirs: OutcomeSource, outcome: Any = "correct", **tolerance: float) -> None:
+def assert_same(
+    mine: OutcomeSource, theirs: OutcomeSource, outcome: Any = "correct", rtol: float = 0, atol: float = 0
+) -> None:
     for reading in READINGS:
         one, other = (infl.influence(source, reading=reading, outcome=outcome) for source in (mine, theirs))
         for name in FIELDS:
-            if tolerance:
-                np.testing.assert_allclose(getattr(one, name), getattr(other, name), err_msg=name, **tolerance)
-            else:
-                np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+            these, those = getattr(one, name), getattr(other, name)
+            np.testing.assert_allclose(these, those, rtol=rtol, atol=atol, err_msg=name)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ gone, attributes edited, a folder of another format. What is read is compared wi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,10 @@ def test_zarr_reads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-3], lambda raw: raw[:9] + bytes([raw[9] ^ 1]) + raw[10:], None])
-def test_a_damaged_chunk_is_never_read(tmp_path: Path, damage: object) -> None:
+def test_a_damaged_chunk_is_never_read(tmp_path: Path, damage: Callable[[bytes], bytes] | None) -> None:
     write(tmp_path / "matrix")
     chunk = tmp_path / "matrix" / "counts" / "c" / "0" / "1"
-    if callable(damage):
+    if damage is not None:
         chunk.write_bytes(damage(chunk.read_bytes()))
     else:
         chunk.unlink()
