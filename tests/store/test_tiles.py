@@ -7,7 +7,6 @@ gone, attributes edited, a folder of another format. What is read is compared wi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,16 +72,18 @@ def test_zarr_reads_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(group["values"][:], VALUES)
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-3], lambda raw: raw[:9] + bytes([raw[9] ^ 1]) + raw[10:], None])
-def test_a_damaged_chunk_is_never_read(tmp_path: Path, damage: Callable[[bytes], bytes] | None) -> None:
+def test_a_damaged_chunk_is_never_read(tmp_path: Path) -> None:
+    """Cut short, gone, or with one bit turned, wherever that is."""
     write(tmp_path / "matrix")
     chunk = tmp_path / "matrix" / "counts" / "c" / "0" / "1"
-    if damage is not None:
-        chunk.write_bytes(damage(chunk.read_bytes()))
-    else:
-        chunk.unlink()
-    tiles = open_tiles(tmp_path / "matrix")
+    tiles, raw = open_tiles(tmp_path / "matrix"), chunk.read_bytes()
     assert tiles is not None
+    for k in range(len(raw)):
+        chunk.write_bytes(raw[:k] + bytes([raw[k] ^ 1]) + raw[k + 1 :])
+        assert tiles.read("counts", slice(3, 6)) is None
+    chunk.write_bytes(raw[:-3])
+    assert tiles.read("counts", slice(3, 6)) is None
+    chunk.unlink()
     assert tiles.read("counts", slice(3, 6)) is None
     np.testing.assert_array_equal(tiles.read("counts", slice(8, 12)), COUNTS[:, 8:12])
 
