@@ -164,7 +164,9 @@ def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tupl
                     surrogate = infl.fit_surrogate(
                         dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
                     )
-                shrunk = infl.shrunk_influence(outcomes, reading=one.reading, outcome=one.outcome, surrogate=surrogate)[1]
+                shrunk = infl.shrunk_influence(outcomes, reading=one.reading, outcome=one.outcome, surrogate=surrogate)[
+                    1
+                ]
                 values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
             progress.advance()
     return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)

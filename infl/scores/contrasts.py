@@ -83,7 +83,7 @@ def sum_pairs(
     Raises:
         InputError: where a reading asks for columns outside what it is defined on, or there are no models.
     """
-    numbers = np.arange(source.n_columns)[columns]
+    numbers = np.arange(source.n_columns)[columns] if isinstance(columns, slice) else columns
     if reading != "held-out" and numbers.max(initial=0) >= source.n_train:
         raise InputError(f"reading {reading}: columns must be training examples (0..{source.n_train - 1})")
     totals, spread = total_pairs(

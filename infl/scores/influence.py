@@ -182,7 +182,7 @@ def score_pairs(
         best += map(ScoredPair, sources, targets, *fields)
         best = sorted(best, key=lambda pair: -pair.value)[:n_pairs]
     if q_over == "column":
-        return PairScores(best, counts)
+        return PairScores(best, counts, reading, outcome)
     q = counts.q_values(np.array([pair.p for pair in best])).tolist()
     return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, reading, outcome)
 

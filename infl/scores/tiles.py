@@ -15,10 +15,10 @@ from typing import Protocol
 import numpy as np
 
 from infl.records import Array, InputError, OutcomeKind, OutcomeSource, Reading
-from infl.scores.contrasts import Side, columns_counted
 from infl.scores.counting import ROWS_AT_ONCE, PackedMembers, pack_models
 from infl.scores.evidence import p_values
 from infl.scores.influence import influence_blocks
+from infl.scores.sides import Side, columns_counted
 from infl.scores.spread import Spread, measure_spread
 
 MODELS_AT_ONCE = 512

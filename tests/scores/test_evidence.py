@@ -201,9 +201,9 @@ def test_pairs_listed_have_q_values_over_what_was_asked(q_over):
 def test_anything_else_for_q_values_to_be_over_is_refused():
     outcomes = Outcomes(np.eye(4, 2) > 0, correct=np.eye(4) > 0)
     with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
-        infl.score_pairs(outcomes, n_pairs=1, q_over="row")
+        infl.score_pairs(outcomes, n_pairs=1, q_over="row")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
-        infl.q_of_pairs(infl.influence(outcomes), q_over="row")
+        infl.q_of_pairs(infl.influence(outcomes), q_over="row")  # pyright: ignore[reportArgumentType]
 
 
 def test_counted_q_values_are_those_of_all_and_never_below():
