@@ -29,7 +29,7 @@ from infl.store import Run, create_run, open_run
 from infl.training.subsets import Design, draw_masks
 
 N, M = 10, 8
-FIELDS = ("value", "se", "p", "n_in", "n_out", "center")
+FIELDS = ("value", "se", "p", "n_in", "n_out", "mean_out")
 READINGS = ("left-out", "held-out")
 
 

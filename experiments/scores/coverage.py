@@ -1,10 +1,16 @@
 """Do 95% intervals of memorization and influence hold what a reference of 8,192 other models says?
 
 Question: coverage overall, and among the examples and pairs with the largest effects. The reference has an error of its own, so
-coverage is of the difference: |center - reference| <= 1.96 sqrt(se^2 + se of the reference^2). The largest are chosen by
-one half of the reference and judged by the other, since the largest of many noisy values are too large. Columns that nearly
-all models have right (or wrong) are covered nearly always, whatever the interval; `coverage_of_varied` is that of columns
-which 5 to 95% of the models have right.
+coverage is of the difference: |value - reference| <= sqrt(reach^2 + (1.96 se of the reference)^2), reach that of the interval
+towards the reference. The largest are chosen by one half of the reference and judged by the other, since the largest of
+many noisy values are too large.
+
+Columns that nearly all models have right (or wrong) are covered nearly always, whatever the interval:
+    share_never_missed      pairs whose outcomes agree in all models, of estimate and reference: both are 0, and any
+                            interval that holds its own estimate holds the reference
+    least_overall           coverage over all pairs, were those covered and all others at 95%
+    coverage_of_disputed    where not all models of the estimate agree, which its user can see
+    coverage_of_varied      of columns which 5 to 95% of the models have right
 """
 
 from __future__ import annotations
@@ -42,12 +48,21 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
                 parts = [models[k * n_models : (k + 1) * n_models] for k in range(min(4, n_data // n_models))]
                 estimates = [_scores(run, kind, part) for part in parts]
                 inside = np.mean([_covers(estimate, reference) for estimate in estimates])
+                disputed = [_disputed(estimate) for estimate in estimates]
+                of_disputed = np.mean(
+                    [_covers(e, reference, np.flatnonzero(d)) for e, d in zip(estimates, disputed, strict=True)]
+                )
+                judged = np.isfinite(reference.value)
+                never = np.mean([(~d & ~_disputed(reference))[judged].mean() for d in disputed])
                 of_varied = np.mean([_covers(estimate, reference, np.flatnonzero(varied)) for estimate in estimates])
                 largest = _largest(chooser.value, min(N_LARGEST, chooser.value.size // 20))
                 of_largest = np.mean([_covers(estimate, judge, largest) for estimate in estimates])
                 row = {"world": name, "score": kind, "n_models": n_models, "repeats": len(parts)}
                 row |= {"coverage": float(inside), "coverage_of_largest": float(of_largest), "n_largest": len(largest)}
                 row |= {"coverage_of_varied": float(of_varied), "share_of_varied": float(varied.mean())}
+                row |= {"coverage_of_disputed": float(of_disputed)}
+                row |= {"share_of_disputed": float(np.mean([d[judged].mean() for d in disputed]))}
+                row |= {"share_never_missed": float(never), "least_overall": float(never + 0.95 * (1 - never))}
                 row["least_of_largest"] = float(np.abs(chooser.value.ravel()[largest]).min())
                 rows.append(row)
                 print(row, flush=True)
@@ -68,13 +83,21 @@ def _rates(run: infl.Run, models: list[int]) -> Array:
 
 
 def _covers(estimate: Estimate, reference: Estimate, among: Array | None = None) -> float:
-    assert estimate.center is not None
-    error = np.sqrt(estimate.se**2 + reference.se**2)
-    covered = np.abs(estimate.center - reference.value) <= 1.959964 * error
-    known = np.isfinite(error) & np.isfinite(estimate.center)
+    value, truth = estimate.value, reference.value
+    low, high = infl.interval(estimate)
+    reach = np.where(truth < value, value - low, high - value)
+    covered = np.abs(value - truth) <= np.sqrt(reach**2 + (1.959964 * reference.se) ** 2)
+    known = np.isfinite(reach) & np.isfinite(reference.se)
     if among is not None:
         covered, known = covered.ravel()[among], known.ravel()[among]
     return float(covered[known].mean())
+
+
+def _disputed(estimate: Estimate) -> Array:
+    """Where the models do not all agree, with the source or without it."""
+    assert estimate.mean_out is not None
+    shares = estimate.mean_out, estimate.mean_out + estimate.value
+    return ~np.logical_or.reduce([np.logical_and.reduce([abs(share - x) < 1e-9 for share in shares]) for x in (0, 1)])
 
 
 def _largest(value: Array, n: int) -> Array:

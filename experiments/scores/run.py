@@ -66,7 +66,7 @@ def summarize(measured: dict[str, Any]) -> dict[str, Any]:
     """The numbers that the page quotes, by stage."""
     summary: dict[str, Any] = {}
     if "coverage" in measured:
-        keys = ("coverage", "coverage_of_varied", "coverage_of_largest")
+        keys = ("coverage", "coverage_of_disputed", "coverage_of_varied", "coverage_of_largest")
         summary["coverage"] = {
             f"{row['world']}, {row['score']}, {row['n_models']} models": [round(row[key], 3) for key in keys]
             for row in measured["coverage"]

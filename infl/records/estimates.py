@@ -27,7 +27,8 @@ class Estimate:
     n_in, n_out: models on each side of the difference, broadcastable to that shape.
     reading: which models a column is read in (DESIGN: held-out, left-out or trained).
     outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
-    center: middle of the intervals, see `infl.interval`; None for `value`.
+    mean_out: mean outcome of the models without the source, of the shape of `value`; with `value` it tells how near 0 and 1
+        both sides are, as `infl.interval` has to know. None where scores are no difference of two means of outcomes.
     p: chance of a score as far from 0, were the masks shuffled against the outcomes; two-sided. See `infl.q_values`.
     """
 
@@ -37,7 +38,7 @@ class Estimate:
     n_out: Array
     reading: Reading | Literal["own"]
     outcome: OutcomeKind
-    center: Array | None = None
+    mean_out: Array | None = None
     p: Array | None = None
 
     def to_dataframe(

@@ -119,7 +119,7 @@ def adjusted_influence(
     value, se = (np.where(own, np.nan, a) for a in (estimate.value + shift, estimate.se))
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(se > 0, 2 * ndtr(-np.abs(value) / se), np.where(np.isnan(se), np.nan, 1.0))
-    return replace(estimate, value=value, se=se, outcome="correct", center=None, p=p)
+    return replace(estimate, value=value, se=se, outcome="correct", mean_out=None, p=p)
 
 
 def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None) -> Array:

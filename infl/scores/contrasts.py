@@ -45,18 +45,18 @@ class Sums:
 
     def estimate(self, *, reading: Reading | Literal["own"], outcome: OutcomeKind) -> Estimate:
         """Difference in means with error and p-value; NaN where a side is empty (those: has fewer than two models)."""
-        value = self.inside.mean() - self.outside.mean()
+        mean_out = self.outside.mean()
+        value = self.inside.mean() - mean_out
         factor = self.spread.design_factor(np.nan_to_num(value) if reading == "own" else 0.0)
         if outcome == "correct":
-            (high, of_high), (low, of_low) = self.inside.with_two_more(), self.outside.with_two_more()
-            center, se = high - low, np.sqrt(factor * (of_high + of_low))
+            of_in, of_out = self.inside.variance_with_two_more(), self.outside.variance_with_two_more()
+            se = np.sqrt(factor * (of_in + of_out))
             p = self._p_values(factor)
         else:
-            center = value
             se = np.sqrt(factor * (self.inside.variance_of_mean() + self.outside.variance_of_mean()))
             with np.errstate(divide="ignore", invalid="ignore"):
                 p = np.where(se > 0, 2 * ndtr(-np.abs(value / se)), np.where(np.isnan(se), np.nan, 1.0))
-        return Estimate(value, se, self.inside.n, self.outside.n, reading, outcome, center, p)
+        return Estimate(value, se, self.inside.n, self.outside.n, reading, outcome, mean_out, p)
 
     def _p_values(self, factor: Array) -> Array:
         """By how far masks shuffled against outcomes would bring the contrast."""

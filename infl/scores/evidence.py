@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import betaincinv, ndtr, ndtri
 
 from infl.records import Array, Estimate, InputError
 
@@ -22,11 +22,16 @@ _DECADES = 310
 def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     """Interval of every score at a confidence level: (low, high), each of the estimate's shape.
 
-        center -+ z se
+    For a difference p1 - p0 of shares of right models, with intervals (l1, u1) and (l0, u0) of the two shares,
 
-    For 0/1 outcomes center and se are those after one success and one failure were added to either side (Agresti & Caffo
-    2000), so that they hold for proportions near 0 and 1 and an error is never 0; clipped to [-1, 1]. NaN where there
-    is no estimate.
+        low = p1 - p0 - sqrt((p1 - l1)^2 + (u0 - p0)^2),    high = p1 - p0 + sqrt((u1 - p1)^2 + (p0 - l0)^2)
+
+    (Newcombe 1998, method 10, there with other intervals of shares; Zou & Donner 2008, section 2). For x right of n models
+    (l, u) are quantiles of Beta(x + 1/2, n - x + 1/2), widened to hold x/n (Jeffreys; Brown, Cai & DasGupta 2001, section 3),
+    x and n divided by the design effect: the variance se^2 over that of n independent models. So an interval has a width
+    where all outcomes agree, is lopsided where a share is near 0 or 1, and lies within [-1, 1].
+
+    Everything else is value -+ z se. NaN where there is no estimate.
 
     Raises:
         InputError: for a level outside (0, 1).
@@ -36,16 +41,33 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
         >>> masks = np.arange(40)[:, None] % 2 == np.arange(2)
         >>> low, high = infl.interval(infl.memorization(infl.Outcomes(masks, correct=masks)))
         >>> low.round(2), high.round(2)
-        (array([0.79, 0.79]), array([1., 1.]))
+        (array([0.84, 0.84]), array([1., 1.]))
     """
     if not 0 < level < 1:
         raise InputError(f"level: expected a number above 0 and below 1, got {level}")
-    center = estimate.value if estimate.center is None else estimate.center
-    reach = ndtri(0.5 + level / 2) * estimate.se
-    low, high = center - reach, center + reach
-    if estimate.outcome == "correct":
-        return np.clip(low, -1, 1), np.clip(high, -1, 1)
-    return low, high
+    value, share_out = estimate.value, estimate.mean_out
+    if estimate.outcome != "correct" or share_out is None:
+        reach = ndtri(0.5 + level / 2) * estimate.se
+        return value - reach, value + reach
+    share_in = np.clip(value + share_out, 0, 1)
+    sides = (share_in, estimate.n_in), (share_out, estimate.n_out)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        design_effect = estimate.se**2 / sum(_variance_with_two_more(share, n) for share, n in sides)
+        (down_in, up_in), (down_out, up_out) = (_reach_of_share(share, n / design_effect, level) for share, n in sides)
+    return value - np.hypot(down_in, up_out), value + np.hypot(up_in, down_out)
+
+
+def _reach_of_share(share: Array, n: Array, level: float) -> tuple[Array, Array]:
+    """How far the Jeffreys interval of a share reaches below it and above it."""
+    a, b = n * share + 0.5, n * (1 - share) + 0.5
+    low, high = (betaincinv(a, b, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
+    return np.maximum(share - low, 0), np.maximum(high - share, 0)
+
+
+def _variance_with_two_more(share: Array, n: Array) -> Array:
+    """As the errors of estimates are made."""
+    mean = (share * n + 1) / (n + 2)
+    return mean * (1 - mean) / (n + 2)
 
 
 def q_values(p: Array, *, axis: int | None = None) -> Array:

@@ -50,7 +50,7 @@ def influence(
     first = blocks[0][1]
     joined = {
         name: np.concatenate([getattr(estimate, name) for _, estimate in blocks], axis=1)
-        for name in ("value", "se", "n_in", "n_out", "center", "p")
+        for name in ("value", "se", "n_in", "n_out", "mean_out", "p")
     }
     return Estimate(**joined, reading=first.reading, outcome=first.outcome)
 
@@ -123,7 +123,7 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
         raise InputError("no models to score: the run holds none that are complete and finite; train some first")
     # Sums of outcomes are no 0/1 outcomes, whatever they are sums of.
     column = replace(total.estimate(reading="held-out", outcome="margin"), outcome=outcome)
-    fields = {name: getattr(column, name)[:, 0] for name in ("value", "se", "n_in", "n_out", "center", "p")}
+    fields = {name: getattr(column, name)[:, 0] for name in ("value", "se", "n_in", "n_out", "p")}
     return Estimate(**fields, reading="held-out", outcome=outcome)
 
 
@@ -189,5 +189,5 @@ def score_pairs(
 
 def _without_diagonal(estimate: Estimate, rows: Array, columns: slice) -> Estimate:
     own = rows[:, None] == np.arange(columns.start, columns.stop)[None, :]
-    blank = {name: np.where(own, np.nan, getattr(estimate, name)) for name in ("value", "se", "center", "p")}
+    blank = {name: np.where(own, np.nan, getattr(estimate, name)) for name in ("value", "se", "mean_out", "p")}
     return replace(estimate, **blank)

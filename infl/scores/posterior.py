@@ -59,7 +59,7 @@ def shrunk_influence(
     blocks = list(_blocks(outcomes, prior, reading=reading, outcome=outcome, worth=worth, n_columns=None, level=level))
     joined = {
         name: np.concatenate([getattr(estimate, name) for _, estimate, _ in blocks], axis=1)
-        for name in ("value", "se", "n_in", "n_out", "center", "p")
+        for name in ("value", "se", "n_in", "n_out", "mean_out", "p")
     }
     whole = [np.concatenate([getattr(b, name) for *_, b in blocks], axis=1) for name in Shrunk.__dataclass_fields__]
     return Estimate(**joined, reading=reading, outcome=outcome), Shrunk(*whole)

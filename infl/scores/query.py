@@ -14,7 +14,7 @@ from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomeSource
 from infl.scores.contrasts import sum_pairs
 from infl.scores.evidence import q_values
 
-DIAGONAL_HAS_NONE = ("value", "se", "center", "p")
+DIAGONAL_HAS_NONE = ("value", "se", "mean_out", "p")
 
 
 @dataclass(frozen=True)

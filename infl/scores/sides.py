@@ -45,11 +45,11 @@ class Side:
         mean = self.mean()
         return np.maximum(self.yy / self.weight() - mean * mean, 0) / (self.effective() - 1)
 
-    def with_two_more(self) -> tuple[Array, Array]:
-        """Mean of 0/1 outcomes and its variance after one success and one failure; NaN where there are fewer than two."""
+    def variance_with_two_more(self) -> Array:
+        """Of the mean of 0/1 outcomes, after one success and one failure; NaN where there are fewer than two."""
         effective = self.effective()
         mean = (self.mean() * effective + 1) / (effective + 2)
-        return mean, mean * (1 - mean) / (effective + 2)
+        return mean * (1 - mean) / (effective + 2)
 
 
 def weights_of_sizes(masks: Array, reading: Reading) -> tuple[Array, Array]:

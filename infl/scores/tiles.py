@@ -183,6 +183,6 @@ class _CountTile:
         right = self.right_in[k, sources].astype(np.float64)
         factor = self.factor[k]
         sides = Side.of_counts(n_in, right), Side.of_counts(self.n_models[k] - n_in, self.n_right[k] - right)
-        se = np.sqrt(factor * (sides[0].with_two_more()[1] + sides[1].with_two_more()[1]))
+        se = np.sqrt(factor * (sides[0].variance_with_two_more() + sides[1].variance_with_two_more()))
         n_in, n_out = (side.effective() for side in sides)
         return se, p_values(n_in, sides[0].y, n_out, sides[1].y, factor=factor)
