@@ -7,7 +7,7 @@ precision is that of finding |influence| >= 0.1, by the whole reference. The lar
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from infl.surrogate import leave_one_out_influence
 
 READINGS: tuple[Reading, ...] = ("held-out", "left-out")
 HIGH = 0.1
-SHIPPED = "softened, strata and centre by surrogate"
+SHIPPED = "softened, control variate, strata and centre by surrogate"
 IN_PARTS = (30, 512)  # numbers of models at which the parts of the method are told apart
 
 
@@ -36,6 +36,7 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
         data = run.dataset()
         surrogate = infl.fit_surrogate(data.images, data.labels, n_train=data.n_train, n_classes=data.n_classes)
         worth = np.nan_to_num(leave_one_out_influence(surrogate, fraction=0.7))
+        of_models = _margins(run, surrogate, run.complete("design")[: 30 if small else 1024])
         for reading in READINGS:
             columns = slice(data.n_train, None) if reading == "held-out" else slice(0, data.n_train)
             same = np.equal.outer(data.y_train, data.labels[columns]).astype(float)
@@ -44,9 +45,8 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
             parts = (models[n_data:half], models[half : n_data + n_reference], models[n_data : n_data + n_reference])
             reference = _Reference(*(infl.influence(run.outcomes("design", part), reading=reading) for part in parts))
             for n_models in (30, n_data) if small else (256, 512, 1024, n_data):
-                estimates = _estimates(
-                    run, models[:n_models], reading, columns, worth[:, columns], same, n_models == n_data
-                )
+                told = _Told(worth[:, columns], of_models[:n_models], same)
+                estimates = _estimates(run, models[:n_models], reading, columns, told, n_models == n_data)
                 for estimator, (estimate, shrunk) in estimates.items():
                     row = {"world": name, "reading": reading, "n_models": n_models, "estimator": estimator}
                     rows.append({**row, **reference.judge(estimate, shrunk)})
@@ -54,15 +54,31 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What is known without a model: influence on the surrogate's margin and same class [n, columns]; its margins [T, n+m]."""
+
+    worth: Array
+    of_models: Array
+    same: Array
+
+
+def _margins(run: Run, surrogate: infl.Surrogate, models: list[int]) -> Array:
+    """The surrogate's margins on the subset of each model, [T, n+m]."""
+    masks = np.concatenate([block.masks for block in run.outcomes("design", models).blocks(slice(0, 1))])
+    return np.stack([surrogate.margins(np.flatnonzero(~mask)) for mask in masks])
+
+
 def _estimates(
-    run: Run, models: list[int], reading: Reading, columns: slice, worth: Array, same: Array, plain_only: bool
+    run: Run, models: list[int], reading: Reading, columns: slice, told: _Told, plain_only: bool
 ) -> dict[str, tuple[Array, Shrunk | None]]:
     """Each estimator's matrix, and its posterior where it has one."""
     outcomes = run.outcomes("design", models)
     plain = infl.influence(outcomes, reading=reading)
     if plain_only:
         return {"plain": (plain.value, None)}
-    soft = _in_columns(run, models, reading, columns)
+    soft, rest = _in_columns(run, models, reading, columns), _in_columns(run, models, reading, columns, told)
+    worth, same = told.worth, told.same
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.nanmean(plain.se**2 / (1 / plain.n_in + 1 / plain.n_out), axis=0)
     of_spread = np.broadcast_to(spread, worth.shape)
@@ -72,28 +88,40 @@ def _estimates(
         "plain, strata by spread": (plain, of_spread, False),
         "plain, strata by surrogate": (plain, worth * spread, False),
         "plain, strata and centre by surrogate": (plain, worth * spread, True),
-        SHIPPED: (soft, worth * spread, True),
+        "softened, strata and centre by surrogate": (soft, worth * spread, True),
+        SHIPPED: (rest, worth * spread, True),
     }
     found: dict[str, tuple[Array, Shrunk | None]] = {"plain": (plain.value, None), "softened": (soft.value, None)}
+    found["softened, control variate"] = (rest.value, None)
     for name, (estimate, covariate, centred) in kinds.items():
         if name != SHIPPED and len(models) not in IN_PARTS:
             continue
         prior = fit_prior(estimate.value, estimate.se, covariate, centred=centred)
         shrunk = shrink(estimate, prior, covariate)
         found[name] = (shrunk.value, shrunk)
-        if centred:
+        if centred and estimate is plain:
             found[f"{name.split(',')[0]}: surrogate alone, times the slope"] = (prior.slope * worth * spread, None)
     return found
 
 
-def _in_columns(run: Run, models: list[int], reading: Reading, columns: slice) -> Estimate:
-    """Influence from softened margins, 500 columns at a time."""
+def _in_columns(
+    run: Run, models: list[int], reading: Reading, columns: slice, control: _Told | None = None
+) -> Estimate:
+    """Influence from softened margins, 500 columns at a time; with the surrogate as a control variate where it is given."""
     numbers = np.arange(run.manifest["dataset"]["n_columns"])[columns]
     outcomes = run.outcomes("design", models)
-    parts = [
-        infl.adjusted_influence(outcomes, columns=slice(int(some[0]), int(some[-1]) + 1), reading=reading)
-        for some in np.array_split(numbers, -(-len(numbers) // 500))
-    ]
+    parts = []
+    for some in np.array_split(numbers, -(-len(numbers) // 500)):
+        part = slice(int(some[0]), int(some[-1]) + 1)
+        given = (
+            {}
+            if control is None
+            else {
+                "covariate": control.of_models[:, part].astype(np.float64),
+                "covariate_influence": control.worth[:, some - numbers[0]],
+            }
+        )
+        parts.append(infl.adjusted_influence(outcomes, columns=part, reading=reading, **given))
     joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("value", "se")}
     return replace(parts[0], **joined)
 

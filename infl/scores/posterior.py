@@ -3,17 +3,20 @@
 The covariate of a pair is known before its estimate is: the exact influence under the closed-form surrogate times the spread
 p (1 - p) of the column's outcomes, since a change of margin moves a probability only where the models disagree; the
 spread alone where no surrogate is at hand. Nothing is shrunk in place: a `Shrunk` stands beside the `Estimate`. Where margins
-were recorded, what is shrunk is the influence from softened margins (`adjustment`), which the same models tell better.
+were recorded, what is shrunk is the influence from softened margins (`adjustment`), which the same models tell better; and
+where there is a surrogate, too, less what it says of each model's subset, which the other examples in it have brought about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
+from tempfile import TemporaryFile
 
 import numpy as np
 
 from infl.records import Array, Columns, Estimate, OutcomeKind, OutcomeSource, Reading
-from infl.scores.adjustment import adjusted_influence
+from infl.scores.adjustment import N_FOLDS, adjusted_influence
 from infl.scores.contrasts import sum_pairs
 from infl.scores.influence import influence_blocks
 from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
@@ -34,7 +37,7 @@ def shrunk_influence(
     """Cross-influence of every source on every column, as estimated and shrunk, both [n, m] or [n, n]; see `influence`.
 
     surrogate: of the same data (`fit_surrogate`); without it the prior knows of a pair only how much the models disagree on
-        its column.
+        its column. Where margins were recorded it is refitted to the subset of every model.
 
     For a matrix larger than memory use `shrunk_influence_blocks` with `fit_influence_prior`.
 
@@ -54,7 +57,7 @@ def shrunk_influence(
         True
     """
     columns = slice(outcomes.n_train, None) if reading == "held-out" else slice(0, outcomes.n_train)
-    worth = None if surrogate is None else _Worth.known(outcomes, surrogate, columns, seed)
+    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed, known=columns)
     prior = _fit(outcomes, reading=reading, outcome=outcome, worth=worth, n_pairs=N_PAIRS, seed=seed)
     blocks = list(_blocks(outcomes, prior, reading=reading, outcome=outcome, worth=worth, n_columns=None, level=level))
     joined = {
@@ -104,25 +107,40 @@ def shrunk_influence_blocks(
 
 
 class _Worth:
-    """What each example is worth to some columns under the surrogate, [n, columns]: worked out when asked for, or known."""
+    """What the surrogate says: of each example to a column, worked out when asked for, and of the subset of every model."""
 
-    def __init__(self, outcomes: OutcomeSource, surrogate: Surrogate, seed: int) -> None:
+    def __init__(self, outcomes: OutcomeSource, surrogate: Surrogate, seed: int, *, known: slice = slice(0, 0)) -> None:
         block = next(iter(outcomes.blocks(slice(0, 1))))
-        self.surrogate, self.fraction, self.seed = surrogate, float(block.masks.mean()), seed
-        self.first, self.values = 0, np.zeros((0, 0))
-
-    @staticmethod
-    def known(outcomes: OutcomeSource, surrogate: Surrogate, columns: slice, seed: int) -> _Worth:
-        worth = _Worth(outcomes, surrogate, seed)
-        worth.first, worth.values = columns.start, worth.of(columns)
-        return worth
+        self.outcomes, self.surrogate, self.seed = outcomes, surrogate, seed
+        self.fraction = float(block.masks.mean())
+        self.first, self.values = known.start, np.zeros((0, 0))
+        if known != slice(0, 0):
+            self.values = self.of(known)
 
     def of(self, columns: Columns) -> Array:
+        """Influence on the surrogate's margin, [n, columns]."""
         if self.values.size:
             numbers = np.arange(self.first + self.values.shape[1])[columns]
             return self.values[:, numbers - self.first]
         worth = leave_one_out_influence(self.surrogate, fraction=self.fraction, columns=columns, seed=self.seed)
         return np.nan_to_num(worth)
+
+    def of_models(self, columns: Columns) -> Array:
+        """Margins that the surrogate gives after each model's subset, [T, columns]."""
+        return np.asarray(self._margins[:, columns], np.float64)
+
+    @cached_property
+    def _margins(self) -> Array:
+        """[T, n+m] in a file, as the margins of the models are: a refit gives those of all columns at once."""
+        shape = self.outcomes.n_models, self.outcomes.n_columns
+        with TemporaryFile() as file:
+            margins = np.memmap(file, np.float32, "w+", shape=shape)
+        t = 0
+        for block in self.outcomes.blocks(slice(0, 1)):
+            for mask in block.masks:
+                margins[t] = self.surrogate.margins(np.flatnonzero(~mask))
+                t += 1
+        return margins[:t]
 
 
 def _fit(
@@ -133,7 +151,7 @@ def _fit(
     columns = np.sort(np.random.RandomState(seed).permutation(candidates)[: max(1, n_pairs // max(n, 1))])
     sums = sum_pairs(outcomes, sources=np.arange(n), columns=columns, reading=reading, outcome=outcome)
     estimate = sums.estimate(reading=reading, outcome=outcome)
-    told = _told_by_margins(outcomes, estimate, columns)
+    told = _told_by_margins(outcomes, estimate, columns, worth)
     covariate = _covariate(estimate, columns, worth)
     return fit_prior(told.value, told.se, covariate, centred=worth is not None, seed=seed)
 
@@ -149,16 +167,28 @@ def _blocks(
     level: float,
 ) -> Iterator[tuple[slice, Estimate, Shrunk]]:
     for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome, n_columns=n_columns):
-        told = _told_by_margins(outcomes, estimate, columns)
+        told = _told_by_margins(outcomes, estimate, columns, worth)
         yield columns, estimate, shrink(told, prior, _covariate(estimate, columns, worth), level=level)
 
 
-def _told_by_margins(outcomes: OutcomeSource, estimate: Estimate, columns: Columns) -> Estimate:
-    """The estimate from softened margins in place of that from 0/1 outcomes, where there are margins."""
+def _told_by_margins(outcomes: OutcomeSource, estimate: Estimate, columns: Columns, worth: _Worth | None) -> Estimate:
+    """The estimate from softened margins in place of that from 0/1 outcomes, where there are margins.
+
+    With a surrogate as their control variate, where there are models to fit slopes to.
+    """
     first = next(iter(outcomes.blocks(slice(0, 1), n_rows=1)))
     if estimate.outcome == "margin" or first.margin is None or estimate.reading == "own":
         return estimate
-    return adjusted_influence(outcomes, columns=columns, reading=estimate.reading)
+    of_models = None if worth is None else worth.of_models(columns)
+    if worth is None or of_models is None or len(of_models) < N_FOLDS:
+        return adjusted_influence(outcomes, columns=columns, reading=estimate.reading)
+    return adjusted_influence(
+        outcomes,
+        columns=columns,
+        covariate=of_models,
+        covariate_influence=worth.of(columns),
+        reading=estimate.reading,
+    )
 
 
 def _covariate(estimate: Estimate, columns: Columns, worth: _Worth | None) -> Array:
