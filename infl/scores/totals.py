@@ -102,7 +102,7 @@ def total_block(
     terms = {"n": ones, "y": y} | ({} if outcome == "correct" else {"yy": y * y})
     if np.ptp(weights) > 0:
         return PairTotals(None, _weighted_totals(members, weights, terms))
-    counts = {"n", "y"} if outcome == "correct" and block.correct is not None and block.correct.dtype == bool else {"n"}
+    counts = {"n", "y"} if outcome == "correct" else {"n"}
     arrays: dict[str, Array] = {}
     for name, x in terms.items():
         dtype = np.int32 if name in counts else np.float64

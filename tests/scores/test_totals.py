@@ -102,13 +102,6 @@ def test_how_models_are_read_changes_no_bit_of_a_count(n_rows: int) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_shares_of_right_predictions_are_not_cut_to_counts() -> None:
-    outcomes = make_outcomes()
-    shares = Outcomes(outcomes.masks, correct=np.full((T, N + M), 0.25))
-    inside, _ = totals_of(shares, slice(N, N + M), "held-out").sides()
-    np.testing.assert_allclose(inside.mean(), 0.25)
-
-
 def test_columns_are_taken_from_the_first_on() -> None:
     outcomes = make_outcomes(sizes=(3, 6))
     whole, part = (totals_of(outcomes, columns, "held-out") for columns in (slice(N, N + M), slice(N + 1, N + 3)))
