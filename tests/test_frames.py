@@ -7,14 +7,13 @@ them is told what to install.
 
 from __future__ import annotations
 
-import doctest
 import sys
 
 import numpy as np
 import pytest
 
 import infl
-from infl.records import Dataset, Estimate, Outcomes, Reading, estimates
+from infl.records import Dataset, Estimate, Outcomes, Reading
 
 N, M, T = 6, 3, 40
 NAMES = ("cat", "dog", "eel")
@@ -140,9 +139,3 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(
     with pytest.raises(infl.InputError) as caught:
         getattr(estimate, method)()
     assert str(caught.value) == f"this needs {module}, which is not installed: pip install 'infl[analysis]'"
-
-
-def test_the_examples_in_the_docstrings_run() -> None:
-    result = doctest.testmod(estimates)
-    assert result.attempted
-    assert not result.failed

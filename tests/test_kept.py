@@ -8,7 +8,6 @@ models that reach the products; that stale sums are not used, by the same count.
 
 from __future__ import annotations
 
-import doctest
 import hashlib
 import json
 import os
@@ -284,9 +283,3 @@ def test_a_full_disk_is_named_or_passed_over(balanced: Run, monkeypatch: pytest.
 def test_a_run_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no models to score"):
         infl.keep_sums(make_run(tmp_path / "run", Design("uniform", 0.7)))
-
-
-def test_the_examples_run() -> None:
-    result = doctest.testmod(kept)
-    assert result.attempted
-    assert not result.failed

@@ -7,7 +7,6 @@ training examples, of chunks, of threads' pieces.
 
 from __future__ import annotations
 
-import doctest
 import tracemalloc
 from pathlib import Path
 from typing import Any, Literal
@@ -145,9 +144,3 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists already"):
         infl.write_influence(outcomes, tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-def test_the_examples_run() -> None:
-    result = doctest.testmod(matrix)
-    assert result.attempted
-    assert not result.failed

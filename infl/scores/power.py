@@ -127,7 +127,7 @@ def detectable_effect(models: Models, *, wrong: float, p_cut: float, power: floa
     Example:
         >>> thousand = Models.of_design(0.7).times(1000)
         >>> round(detectable_effect(thousand, wrong=0.5, p_cut=5e-8), 3)
-        0.216
+        0.214
     """
     _check(p_cut, power)
     low, high = 0.0, 1.0 - wrong
@@ -150,7 +150,7 @@ def models_for_effect(effect: float, one: Models, *, wrong: float = 0.5, p_cut: 
 
     Example:
         >>> models_for_effect(0.1, Models.of_design(0.7), p_cut=5e-8)
-        4700
+        4710
     """
     check_share("effect", effect)
     _check(p_cut, power)

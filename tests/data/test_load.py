@@ -6,8 +6,6 @@ heavy waits until a source needs it.
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -77,10 +75,3 @@ def test_importing_it_imports_nothing_heavy() -> None:
     folder = Path(infl.data.__file__).parents[1]
     answer = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("module", ["infl.data", *(f"infl.data.{name}" for name in ("arrays", "digits", "idx", "npz"))])
-def test_the_examples_in_the_docstrings_run(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(module))
-    assert result.attempted > 0
-    assert result.failed == 0

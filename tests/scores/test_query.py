@@ -7,14 +7,11 @@ the models that the reading counts.
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 
 import infl
 from infl.records import Array, Estimate, Outcomes, Reading
-from infl.scores import query
 from infl.scores.query import Part, influence_within_classes, top_of
 
 N, M, T, SIZE = 7, 4, 60, 5
@@ -157,9 +154,3 @@ def test_one_model_gives_counts_and_no_scores(outcomes: Outcomes) -> None:
     found = infl.influences_of(next(outcomes.blocks(n_rows=1)), 0)
     assert np.isnan(found.influenced_by.estimate.value).all()
     assert top_of(found.influenced_by, n_pairs=5) == []
-
-
-def test_the_examples_in_the_docstrings_run() -> None:
-    result = doctest.testmod(query)
-    assert result.attempted
-    assert not result.failed

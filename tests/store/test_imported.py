@@ -7,7 +7,6 @@ from a run through a file to a run must keep every bit.
 
 from __future__ import annotations
 
-import doctest
 import os
 import signal
 import subprocess
@@ -371,9 +370,3 @@ imported.import_outcomes({str(path)!r}, run={str(place)!r})
     path = write(tmp_path / "other.npz", other, labels=other["labels"][:-1], **narrower)
     stored = infl.import_outcomes(path, run=place).outcomes("design").load()
     np.testing.assert_array_equal(stored.correct, other["correct"][:, :-1])
-
-
-def test_the_examples_in_the_docstrings_run() -> None:
-    result = doctest.testmod(imported)
-    assert result.attempted
-    assert not result.failed
