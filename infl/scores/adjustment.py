@@ -34,9 +34,12 @@ import numpy as np
 from scipy.special import ndtr
 
 from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, Reading, rows_of_blocks
-from infl.scores.contrasts import columns_counted, sum_pairs
+from infl.scores.contrasts import sum_pairs
+from infl.scores.evidence import normal_p_values
+from infl.scores.sides import columns_counted
 
 WIDTH = 1.0
+ROUNDING = 2.0**-24
 N_FOLDS = 16
 
 
@@ -117,9 +120,9 @@ def adjusted_influence(
     )
     estimate = sums.estimate(reading=reading, outcome="margin")
     value, se = (np.where(own, np.nan, a) for a in (estimate.value + shift, estimate.se))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(se > 0, 2 * ndtr(-np.abs(value) / se), np.where(np.isnan(se), np.nan, 1.0))
-    return replace(estimate, value=value, se=se, outcome="correct", mean_out=None, p=p)
+    # Softened outcomes far from zero fall below what a float32 of size 1 tells apart; no difference of them is known better.
+    se = np.maximum(se, ROUNDING)
+    return replace(estimate, value=value, se=se, outcome="correct", mean_out=None, p=normal_p_values(value, se))
 
 
 def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None) -> Array:

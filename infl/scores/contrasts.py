@@ -23,10 +23,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr
 
 from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, OutcomeSource, Reading
-from infl.scores.evidence import p_values
+from infl.scores.evidence import normal_p_values, p_values
 from infl.scores.sides import Side, columns_counted, weights_of_sizes
 from infl.scores.spread import Spread, measure_spread
 from infl.scores.totals import PairTotals, known_totals, total_block
@@ -54,8 +53,7 @@ class Sums:
             p = self._p_values(factor)
         else:
             se = np.sqrt(factor * (self.inside.variance_of_mean() + self.outside.variance_of_mean()))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                p = np.where(se > 0, 2 * ndtr(-np.abs(value / se)), np.where(np.isnan(se), np.nan, 1.0))
+            p = normal_p_values(value, se)
         return Estimate(value, se, self.inside.n, self.outside.n, reading, outcome, mean_out, p)
 
     def _p_values(self, factor: Array) -> Array:

@@ -215,6 +215,12 @@ def p_values(
         return np.where((n_in > 0) & (n_out > 0), p, np.nan)
 
 
+def normal_p_values(value: Array, se: Array) -> Array:
+    """Two-sided p-values 2 Phi(-|value| / se). With an error of 0, 1 for a value of 0 and NaN for others: nothing is known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((value == 0) & (se == 0), 1.0, np.where(se > 0, 2 * ndtr(-np.abs(value) / se), np.nan))
+
+
 def _bins(p: Array) -> Array:
     depth = -np.log10(np.maximum(p, 10.0**-_DECADES)) * _BINS_PER_DECADE
     return np.minimum(np.floor(depth + 1e-9).astype(np.int64), _BINS_PER_DECADE * _DECADES)

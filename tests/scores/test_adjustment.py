@@ -6,6 +6,7 @@ from scipy.special import ndtr
 
 from infl.records import InputError, Outcomes
 from infl.scores.adjustment import adjusted_influence, remainder, soften
+from infl.scores.shrinkage import Prior, shrink
 
 N, T = 40, 400
 HELD_OUT = slice(N, N + 3)
@@ -193,6 +194,18 @@ def test_a_covariate_or_a_column_that_does_not_vary_changes_nothing():
 def test_far_from_zero_nothing_overflows():
     u = soften(np.array([[400.0, -400.0], [401.0, -401.0]]))
     assert np.isfinite(u).all()
+
+
+def test_columns_that_all_models_are_sure_of_show_no_sign():
+    """Their softened outcomes differ by less than a float32 of size 1 can tell: by luck alone, and with no error above 0."""
+    masks, margins, *_ = planted(0)
+    sure = adjusted_influence(outcomes_of(masks, 0.2 * margins + [60.0, 9.0, -20.0]), columns=HELD_OUT)
+    assert np.abs(sure.value).max() < 1e-6
+    assert (sure.se > 1e-8).all()
+    assert sure.p is not None
+    assert sure.p.min() > 0.05
+    prior = Prior(np.array([0.0, 0.1]), np.array([[0.9, 0.1]]), 0.0, np.array([]))
+    assert shrink(sure, prior).sign_rate.min() > 0.5
 
 
 def test_bad_input_is_named():

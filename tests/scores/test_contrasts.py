@@ -283,6 +283,18 @@ def test_bad_input_is_named(small, call, message):
         call(small)
 
 
+def test_a_difference_without_an_error_has_no_p_value():
+    """Margins that are +5 with the source and -5 without say nothing of how they would scatter; equal ones differ by chance."""
+    masks = np.arange(8)[:, None] % 2 == np.arange(2)
+    estimate = infl.influence(
+        Outcomes(masks, margin=np.c_[masks, np.where(masks[:, 0], 5.0, -5.0), np.ones(8)]), outcome="margin"
+    )
+    assert estimate.p is not None
+    np.testing.assert_array_equal(estimate.value, [[10, 0], [-10, 0]])
+    np.testing.assert_array_equal(estimate.se, 0)
+    np.testing.assert_array_equal(estimate.p, [[np.nan, 1], [np.nan, 1]])
+
+
 def test_one_model_gives_nan_not_a_number(small):
     one = Outcomes(small.masks[:1], small.correct[:1])
     estimate = infl.memorization(one)
