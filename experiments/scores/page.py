@@ -81,10 +81,10 @@ def coverage(rows: Stage) -> str:
         "",
         flow(f"""
             Where models disagree, where outcomes vary, and where effects are large, intervals of pairs hold what they say;
-            those of memorization of digits are a little too wide. Over all scores the wanted 93-97% cannot be had: with most models
-            nothing disagrees in {agreed[0]} of the scores of digits and {agreed[1]} of those of Fashion-MNIST, and the others
-            would have to be held less often than they say. Posterior intervals (below) are too wide over all pairs, and too
-            narrow over those that they say are largest.
+            those of memorization of digits are a little too wide. Over all scores the wanted 93-97% cannot be had: with most
+            models nothing disagrees in {agreed[0]} of the scores of digits and {agreed[1]} of those of Fashion-MNIST, and the
+            others would have to be held less often than they say. Posterior intervals (below) are too wide over all pairs,
+            and too narrow over those that they say are largest.
         """),
     ]
     return "\n".join(lines)
