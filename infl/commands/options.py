@@ -60,9 +60,11 @@ class Training(Data):
     """Share of the training examples in a subset, or a range LOW:HIGH to draw it from (default: 0.7:0.97 for
     grouped, else 0.7; paired: 0.5)."""
     network: Name = None
-    """Network by name (default: mlp)."""
+    """Network by name: mlp, cnn, resnet9 or vit (default: mlp)."""
     hidden: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
-    """Widths of the hidden layers (default: 256)."""
+    """Widths of the dense hidden layers (default: 256 for mlp, 64 for cnn, six blocks of 256 for vit)."""
+    widths: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
+    """Channels of the convolutions (default: 16 32 for cnn, 64 128 256 512 for resnet9), or of vit's tokens (128)."""
     optimizer: Name = None
     """sgd, adam or adamw (default: sgd)."""
     epochs: Whole = None
@@ -89,7 +91,7 @@ class Training(Data):
 
         from infl.training.algorithm import Algorithm
 
-        names = ("network", "hidden", "optimizer", "epochs", "batch_size", "learning_rate", "momentum")
+        names = ("network", "hidden", "widths", "optimizer", "epochs", "batch_size", "learning_rate", "momentum")
         given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule")}
         return replace(base or Algorithm(), **{name: value for name, value in given.items() if value is not None})
 

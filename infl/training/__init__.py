@@ -2,6 +2,7 @@
 
 - `subsets`   which examples of D each model trains on: a mask from (seed, model id) and nothing else;
 - `networks`  what is trained: Flax networks, and adapters for a user's own init / apply;
+- `architectures` infl's own: mlp, cnn, resnet9, vit; `convolution` computes them, by the back end that is fastest here;
 - `algorithm` A: train ONE model, a pure function of key, members and data;
 - `ensemble`  train MANY: blocks of models over `lax.map` or `vmap`, sharded over devices.
 

@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import optax
 
 from infl.records import InputError
-from infl.training.networks import Network, build
+from infl.training.architectures import build
+from infl.training.networks import Network
 
 Schedule = Literal["constant", "linear", "cosine"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
+NETWORK_SETTINGS = ("hidden", "widths")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Algorithm:
     """Network, optimizer, batch size, epochs and learning-rate schedule.
 
     network: the name of a built-in network, or a `Network`.
-    hidden: widths of the hidden layers of `mlp`.
+    hidden: widths of the dense hidden layers of `mlp`, `cnn` and the blocks of `vit`; None for the network's own default.
+    widths: channels of the convolutions of `cnn` and `resnet9`, width of the tokens of `vit`; None for the default.
     optimizer: a name, or an `optax.GradientTransformation` that brings its own learning rate.
     batch_size: at most this many examples a step. An epoch over k examples takes ceil(k / batch_size) steps whose sizes
         differ by at most one, so that no step rests on a few left-over examples.
@@ -41,7 +44,8 @@ class Algorithm:
     """
 
     network: str | Network = "mlp"
-    hidden: tuple[int, ...] = (256,)
+    hidden: tuple[int, ...] | None = None
+    widths: tuple[int, ...] | None = None
     optimizer: str | optax.GradientTransformation = "sgd"
     batch_size: int = 50
     epochs: int = 30
@@ -96,7 +100,13 @@ class Algorithm:
                 raise InputError(
                     f"this run's {part} was given in Python; call infl.verify from Python with algorithm=..."
                 )
-        return Algorithm(network=name, hidden=tuple(network.get("hidden", (256,))), **settings)
+        defaults = build(name, 2).settings
+        given = {setting: value for setting, value in network.items() if value != defaults.get(setting)}
+        if rest := sorted(set(given) - set(NETWORK_SETTINGS)):
+            raise InputError(
+                f"this run's network was given in Python, with {rest[0]}; call infl.verify from Python with algorithm=..."
+            )
+        return Algorithm(network=name, **{setting: tuple(value) for setting, value in given.items()}, **settings)
 
     def build_network(self, n_classes: int) -> Network:
         """The network for data with that many classes."""
@@ -121,7 +131,7 @@ class Algorithm:
         return -(-n_members // self.batch_size)
 
     def _network_settings(self) -> dict[str, Any]:
-        return {"hidden": self.hidden} if self.network == "mlp" else {}
+        return {name: getattr(self, name) for name in NETWORK_SETTINGS if getattr(self, name) is not None}
 
 
 class TrainedModel(NamedTuple):

@@ -67,20 +67,6 @@ def mlp(n_classes: int, *, hidden: Sequence[int] = (256,)) -> Network:
     return Network(network.init, network.apply, "mlp", {"hidden": widths}, features)
 
 
-NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp}
-
-
-def build(name: str, n_classes: int, **settings: Any) -> Network:
-    """Build one of infl's networks by name.
-
-    Raises:
-        InputError: for a name that is none of them.
-    """
-    if name not in NETWORKS:
-        raise InputError(f"network: expected one of {', '.join(NETWORKS)}; got {name!r}")
-    return NETWORKS[name](n_classes, **settings)
-
-
 def from_linen(module: nn.Module, *, name: str | None = None) -> Network:
     """Adapt a Flax linen module whose only variables are parameters.
 

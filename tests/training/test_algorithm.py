@@ -23,6 +23,7 @@ import pytest
 
 from infl.records import InputError
 from infl.training.algorithm import Algorithm, TrainedModel, draw_order, judge, train_model
+from infl.training.architectures import resnet9
 from infl.training.networks import Network, from_linen, mlp
 
 FEATURES, CLASSES = 8, 3
@@ -417,6 +418,9 @@ def test_uint8_pixels_are_the_same_as_their_255ths() -> None:
         Algorithm(),
         Algorithm(hidden=(7, 4), optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, schedule="cosine"),
         Algorithm(hidden=(), batch_size=7, epochs=2, momentum=0.0, schedule="linear"),
+        Algorithm("cnn", widths=(4, 8, 8), hidden=()),
+        Algorithm("resnet9"),
+        Algorithm("vit", widths=(64,), hidden=(32, 32)),
     ],
 )
 def test_an_algorithm_read_from_a_manifest_is_the_same(algorithm: Algorithm) -> None:
@@ -426,6 +430,7 @@ def test_an_algorithm_read_from_a_manifest_is_the_same(algorithm: Algorithm) -> 
 @pytest.mark.parametrize(
     ("algorithm", "part"),
     [
+        (Algorithm(resnet9(CLASSES, norm="none")), "network"),
         (Algorithm(DATA_DEPENDENT), "network"),
         (Algorithm(from_linen(nn.Dense(CLASSES), name="mine")), "network"),
         (Algorithm(optimizer=optax.sgd(0.1)), "optimizer"),
@@ -450,8 +455,10 @@ def test_what_was_made_in_python_cannot_be_read_back(algorithm: Algorithm, part:
         ({"momentum": float("nan")}, "momentum.*got nan"),
         ({"schedule": "step"}, "schedule: expected one of constant, linear, cosine; got 'step'"),
         ({"optimizer": "lion"}, "optimizer: expected one of sgd, adam, adamw; got 'lion'"),
-        ({"network": "vgg"}, "network: expected one of mlp; got 'vgg'"),
+        ({"network": "vgg"}, "network: expected one of mlp, cnn, resnet9, vit; got 'vgg'"),
         ({"hidden": (16, 0)}, "hidden: expected widths of at least 1"),
+        ({"network": "resnet9", "hidden": (16,)}, "network resnet9 has no setting 'hidden'; it has widths"),
+        ({"network": "cnn", "widths": ()}, r"widths: expected at least 1 width\(s\), got \[\]"),
     ],
 )
 def test_a_setting_out_of_its_range_is_named(settings: dict, telling: str) -> None:

@@ -18,7 +18,8 @@ import pytest
 from flax import nnx
 
 from infl.records import InputError
-from infl.training.networks import Network, build, check_network, from_linen, from_nnx, mlp
+from infl.training.architectures import build
+from infl.training.networks import Network, check_network, from_linen, from_nnx, mlp
 
 N_FEATURES, CLASSES = 6, 3
 IMAGES = np.random.RandomState(0).normal(size=(5, 3, 2)).astype(np.float32)
@@ -136,7 +137,7 @@ def test_a_width_below_one_is_named(hidden: tuple[int, ...]) -> None:
 
 
 def test_a_name_that_is_no_network_is_named() -> None:
-    with pytest.raises(InputError, match="expected one of mlp; got 'vgg'"):
+    with pytest.raises(InputError, match="expected one of mlp, cnn, resnet9, vit; got 'vgg'"):
         build("vgg", CLASSES)
 
 
