@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 from infl.records import InputError
 from infl.training.algorithm import Algorithm, TrainedModel, draw_order, judge, train_model
@@ -330,6 +331,44 @@ def test_orders_are_uniform(n: int, ids: Any, n_keys: int) -> None:
     before = (places[:, :, None] < places[:, None, :]).mean(axis=0)[np.triu_indices(k, 1)]
     assert np.abs(at_place - 1 / k).max() < 4.5 * np.sqrt((1 / k) * (1 - 1 / k) / n_keys)
     assert np.abs(before - 0.5).max() < 4.5 * 0.5 / np.sqrt(n_keys)
+
+
+def test_orders_of_many_examples_pass_for_uniform_permutations() -> None:
+    """Beyond 65,535 examples an order is a keyed bijection, not a sort of random words. 300 keys, bounds fixed beforehand.
+
+    A place of an id, the order of four ids, what comes after what, ascents (mean (n-1)/2, variance (n+1)/12) and fixed
+    points (nearly Poisson with mean 1), against what they are in uniform permutations. Three rounds of the bijection instead
+    of eight fail it.
+    """
+    n, n_keys = 66_000, 300
+    keys = jax.random.split(jax.random.key(5), n_keys)
+    orders = np.asarray(jax.jit(lambda keys: jax.lax.map(lambda key: draw_order(key, jnp.ones(n, bool)), keys))(keys))
+    places = np.argsort(orders, axis=1)
+
+    def p_value(counts: np.ndarray) -> float:
+        return float(stats.chisquare(counts.ravel()).pvalue)
+
+    ids = np.r_[np.arange(0, n, 1000), 2 ** np.arange(17)]  # near and far, and what differs in a bit
+    p_values = [p_value(np.bincount(places[:, i] * 10 // n, minlength=10)) for i in ids]
+    assert min(p_values) > 1e-3 / len(p_values)
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+
+    fours = np.arange(n - n % 4).reshape(4, -1).T[::16], np.arange(n - n % 4).reshape(-1, 4)[::16]
+    for four in fours:
+        ranks = np.argsort(places[:, four], axis=-1) @ [64, 16, 4, 1]
+        counts = np.unique(ranks, return_counts=True)[1]
+        assert len(counts) == 24
+        assert p_value(counts) > 1e-3
+
+    for apart in (1, 2, 7):
+        steps = (orders[:, apart:] - orders[:, :-apart]) % n
+        assert p_value(np.bincount((steps * 64 // n).ravel(), minlength=64)) > 1e-3
+    ascents = (np.diff(orders, axis=1) > 0).sum(axis=1)
+    z = (ascents - (n - 1) / 2) / np.sqrt((n + 1) / 12)
+    assert abs(z.mean()) < 4 / np.sqrt(n_keys)
+    assert abs(z.var() - 1) < 4 * np.sqrt(2 / n_keys)
+    fixed = (orders == np.arange(n)).sum(axis=1)
+    assert abs(fixed.mean() - 1) < 4 / np.sqrt(n_keys)
 
 
 def test_epochs_have_orders_of_their_own() -> None:
