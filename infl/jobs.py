@@ -15,10 +15,12 @@ import numpy as np
 
 from infl.engines.local import run_blocks
 from infl.provenance import software
-from infl.records import Array, Outcomes
-from infl.report.progress import track
+from infl.records import Array, Dataset, Outcomes
+from infl.report.progress import note, track
 from infl.store import Run, starts_of
-from infl.training.ensemble import Ensemble, model_keys
+from infl.training.algorithm import Algorithm
+from infl.training.ensemble import Ensemble, Layout, is_out_of_memory, model_keys
+from infl.training.tuning import choose_layout
 
 Job = tuple[str, int]  # collection, model id
 MasksOf = Callable[[str, list[int]], Array]  # of a collection, and models of it: [B, n]
@@ -30,31 +32,73 @@ def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
     return [(collection, model) for model in models if model not in complete]
 
 
+def ensemble_for(
+    run: Run,
+    jobs: list[Job],
+    masks_of: MasksOf,
+    *,
+    algorithm: Algorithm,
+    dataset: Dataset,
+    layout: Layout | None,
+    current: Ensemble | None = None,
+    quiet: bool = False,
+) -> Ensemble:
+    """What trains these jobs of a run, in the layout that is fastest where they take long; see `infl.training.tuning`.
+
+    current: what trained other jobs before, taken on where its layout will do.
+
+    Raises:
+        InputError: where the network does not fit the data, or the layout this machine.
+    """
+    ensemble = current or Ensemble(algorithm, dataset, layout)
+    some = [masks_of(*job_models).mean() for job_models in _first_of_each(jobs)]
+    kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
+    choice = choose_layout(
+        ensemble, n_models=len(jobs), subset_share=float(np.mean(some)), recorded=kept[-1] if kept else None
+    )
+    if choice.source != "default" or current is None:
+        ensemble.lay_out(choice.layout, chosen=choice.how())
+        if choice.models_per_second:
+            note(f"layout: {choice.in_words()}", quiet=quiet)
+    return ensemble
+
+
 def train_jobs(
     run: Run, ensemble: Ensemble, jobs: list[Job], masks_of: MasksOf, seed: int, *, description: str, quiet: bool
 ) -> None:
     """Train the models of the jobs and write each block to the run as soon as it is there.
 
+    Where the memory of a device does not hold a block, the rest is trained in blocks of half as many models.
+
     masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
 
     Raises:
-        InputError: where the disk refuses.
+        InputError: where the disk refuses, or the memory does not hold the training of a single model.
     """
-    session = _session(ensemble, jobs)
-    run.record_session(session)
-    blocks = [jobs[start : start + ensemble.block_size] for start in range(0, len(jobs), ensemble.block_size)]
+    left = list(jobs)
     with track(len(jobs), description, quiet=quiet) as progress:
-        prepared = ((block, _prepare(block, masks_of, seed)) for block in blocks)
-        for (block, (_, masks)), outcome, seconds in run_blocks(
-            prepared, start=lambda item: ensemble.start(*item[1]), finish=ensemble.finish
-        ):
-            for collection, rows in _by_collection(block).items():
-                models = [block[row][1] for row in rows]
-                outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
-                share = seconds * len(rows) / len(block)
-                run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
-            progress.advance(len(block))
-    run.record_timings(session["devices"])
+        while left:
+            run.record_session(_session(ensemble, jobs))
+            size = ensemble.block_size
+            blocks = [left[start : start + size] for start in range(0, len(left), size)]
+            prepared = ((block, _prepare(block, masks_of, seed)) for block in blocks)
+            try:
+                for (block, (_, masks)), outcome, seconds in run_blocks(
+                    prepared, start=lambda item: ensemble.start(*item[1]), finish=ensemble.finish
+                ):
+                    for collection, rows in _by_collection(block).items():
+                        models = [block[row][1] for row in rows]
+                        outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
+                        share = seconds * len(rows) / len(block)
+                        run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
+                    left = left[len(block) :]
+                    progress.advance(len(block))
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                ensemble.halve()
+                note(f"out of memory: blocks of {ensemble.block_size} models from now on", quiet=quiet)
+    run.record_timings(_devices(ensemble))
 
 
 def _prepare(block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:
@@ -77,6 +121,11 @@ def _by_collection(block: list[Job]) -> dict[str, list[int]]:
     return parts
 
 
+def _first_of_each(jobs: list[Job], most: int = 8) -> list[tuple[str, list[int]]]:
+    """A few models of each collection."""
+    return [(name, [jobs[row][1] for row in rows[:most]]) for name, rows in _by_collection(jobs).items()]
+
+
 def _session(ensemble: Ensemble, jobs: list[Job]) -> dict[str, Any]:
     wanted: dict[str, int] = {}
     for collection, model in jobs:
@@ -84,8 +133,13 @@ def _session(ensemble: Ensemble, jobs: list[Job]) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **software(),
-        "devices": [f"{device.platform}:{device.device_kind}" for device in ensemble.devices],
+        "devices": _devices(ensemble),
         "block_size": ensemble.block_size,
         "mode": ensemble.mode,
+        "layout": ensemble.layout.describe() | ensemble.chosen,
         "wanted": wanted,
     }
+
+
+def _devices(ensemble: Ensemble) -> list[str]:
+    return [f"{device.platform}:{device.device_kind}" for device in ensemble.devices]

@@ -38,6 +38,7 @@ from infl.store import Run, bytes_per_model, open_run
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout
 from infl.training.subsets import Design
+from infl.training.tuning import choose_layout
 
 LEAST_PILOT = 32  # models, for a forecast
 RETRAININGS = (16, 32, 64)
@@ -166,6 +167,8 @@ def plan(
     )
     at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
     ensemble = Ensemble(algorithm, dataset, layout)
+    choice = choose_layout(ensemble, n_models=at_worst + n_references, subset_share=float(np.mean(design.range)))
+    ensemble.lay_out(choice.layout, chosen=choice.how())
     start, beside = time.perf_counter(), whole if whole.kind == "grouped" else None
     if beside is not None and beside.groups is None:
         beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))

@@ -1,4 +1,12 @@
-"""Two CPU devices for all tests, whatever the machine, so that sharding is always tested. Set before JAX starts."""
+"""Two CPU devices for all tests, whatever the machine, so that sharding is always tested. Set before JAX starts.
+
+A cache folder of their own, too: no test may read or write the user's.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
 
 import jax
 import pytest
@@ -6,6 +14,8 @@ import pytest
 import infl
 
 jax.config.update("jax_num_cpu_devices", 2)
+os.environ["INFL_CACHE_DIR"] = tempfile.mkdtemp(prefix="infl-cache-")
+atexit.register(shutil.rmtree, os.environ["INFL_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -85,6 +85,11 @@ class Training(Data):
     """Devices to use (default: all). Affects speed only."""
     mode: Annotated[Literal["map", "vmap"] | None, tyro.conf.arg(metavar="map|vmap", help_behavior_hint="")] = None
     """Models of a device one after another, or side by side (default: map on CPUs). Affects speed only."""
+    convolution: Name = None
+    """How convolutions are computed (default: the usual way of the device). Affects speed only."""
+    tune: Annotated[Literal["auto", "fresh", "off"], tyro.conf.arg(metavar="auto|fresh|off")] = "auto"
+    """What is not named of the three above is chosen by a short measurement where training takes long, and kept for the run and
+    this machine: auto. Measured anew: fresh. Never: off. Affects speed only."""
 
     def algorithm(self, base: Algorithm | None) -> Algorithm:
         from dataclasses import replace
@@ -117,7 +122,13 @@ class Training(Data):
     def layout(self) -> Layout:
         from infl.training.ensemble import Layout
 
-        return Layout(n_devices=self.devices, models_per_device=self.block_size, mode=self.mode)
+        return Layout(
+            n_devices=self.devices,
+            models_per_device=self.block_size,
+            mode=self.mode,
+            convolution=self.convolution,
+            tune=self.tune,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,12 @@ def track(
             print(f"{description}: {tracker.summary(completed=completed)}", file=out, flush=True)
 
 
+def note(text: str, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    """Write a line where progress is shown: to stderr unless a stream is given."""
+    if not quiet:
+        print(text, file=sys.stderr if stream is None else stream, flush=True)
+
+
 class Tracker:
     """Counts finished units and says how fast they came."""
 

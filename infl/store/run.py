@@ -90,6 +90,11 @@ class Run:
         with self._refusal_named("groups"):
             write_groups(self.folder / "groups" / f"{collection}.npz", groups)
 
+    @property
+    def sessions(self) -> tuple[dict[str, Any], ...]:
+        """Where and how models were trained, as noted when that began, in order."""
+        return tuple(self._sessions)
+
     def collections(self) -> list[str]:
         """Names of the collections that hold at least one complete model."""
         return sorted(self._done)

@@ -152,6 +152,7 @@ def train_model(
     algorithm: Algorithm,
     network: Network,
     most_steps: jax.Array | None = None,
+    epochs: jax.Array | int | None = None,
     evaluation_batch: int = 1024,
 ) -> TrainedModel:
     """Train one model on the members of a subset of D and judge it on every example.
@@ -164,12 +165,14 @@ def train_model(
     labels: [N] int32.
     most_steps: for `vmap`, where models of unequal steps per epoch run side by side: the most that any of them has, the
         same for all. Does not affect results.
+    epochs: passes over the subset instead of the algorithm's own; data, not shape, so that one compiled program also trains
+        for a few steps.
     evaluation_batch: examples judged at once. Does not affect results, up to rounding.
 
     A left-out example has no part in training: its pixels, even NaN, never reach the weights.
     """
     params, finite = train_params(
-        key, members, images, labels, algorithm=algorithm, network=network, most_steps=most_steps
+        key, members, images, labels, algorithm=algorithm, network=network, most_steps=most_steps, epochs=epochs
     )
     margin, correct = judge(network, params, images, labels, batch_size=evaluation_batch)
     return TrainedModel(margin, correct, finite & jnp.isfinite(margin).all())
@@ -184,12 +187,14 @@ def train_params(
     algorithm: Algorithm,
     network: Network,
     most_steps: jax.Array | None = None,
+    epochs: jax.Array | int | None = None,
 ) -> tuple[Any, jax.Array]:
     """The parameters of one model, and whether its loss stayed finite; see `train_model`."""
     init_key, order_key = jax.random.split(key)
     n_members = members.sum()
     steps = (n_members + algorithm.batch_size - 1) // algorithm.batch_size
     share, rest = n_members // steps, n_members % steps
+    epochs = algorithm.epochs if epochs is None else epochs
     optimizer = algorithm.build_optimizer()
     params = network.init(init_key, jnp.zeros((1, *images.shape[1:])))  # zeros: example 0 may be left out
 
@@ -210,7 +215,7 @@ def train_params(
             weights = jnp.where(slots < last, 1.0 / (last - first), 0.0)
             value, gradient = jax.value_and_grad(loss)(params, batch, weights)
             updates, new_state = optimizer.update(gradient, state, params)
-            factor = _schedule_factor(algorithm.schedule, (index * steps + position) / (algorithm.epochs * steps))
+            factor = _schedule_factor(algorithm.schedule, (index * steps + position) / (epochs * steps))
             updates = jax.tree.map(lambda update: factor * update, updates) if factor is not None else updates
             new_params = optax.apply_updates(params, updates)
             if most_steps is None:
@@ -221,7 +226,7 @@ def train_params(
         return jax.lax.fori_loop(0, steps if most_steps is None else most_steps, step, carry)
 
     carry = (params, optimizer.init(params), jnp.zeros(()))
-    params, _, total_loss = jax.lax.fori_loop(0, algorithm.epochs, epoch, carry)
+    params, _, total_loss = jax.lax.fori_loop(0, epochs, epoch, carry)
     return params, jnp.isfinite(total_loss)
 
 

@@ -3,15 +3,18 @@
 A block is sharded over the devices by model; inside a device its models run one after another (`map`) or side by side
 (`vmap`). A CPU gets one XLA device per core, each single-threaded, and `map`: a small model's weights then stay in the core's
 cache, which measured four times faster than one wide `vmap`. Neither setting affects results beyond float rounding.
+`infl.training.tuning` chooses between layouts by measurement.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +23,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infl.records import Array, Dataset, InputError
 from infl.training.algorithm import Algorithm, TrainedModel, train_model
-from infl.training.networks import Network, check_network
+from infl.training.convolution import BACKENDS, use_backend
+from infl.training.networks import check_network
 
 Mode = Literal["map", "vmap"]
+Tune = Literal["auto", "fresh", "off"]
 
 _STREAMS = {"design": 0, "reference": 1}
 
@@ -39,11 +44,26 @@ class Layout:
     models_per_device: models of a block that one device trains. A block is what a kill can lose. None for as many as fit
         into some five seconds by a rough count of operations, at most 16 with `map` and 64 with `vmap`.
     mode: `map` or `vmap` inside a device; None for `map` on CPUs, `vmap` elsewhere.
+    convolution: how convolutions are computed, a name of `infl.training.convolution.BACKENDS`; None for the usual way.
+    tune: what happens to settings that are None where training takes long: `auto` takes those that were fastest for this run or
+        on this machine before and measures where there are none (`infl.training.tuning`), `fresh` measures again, `off` takes
+        the defaults.
     """
 
     n_devices: int | None = None
     models_per_device: int | None = None
     mode: Mode | None = None
+    convolution: str | None = None
+    tune: Tune = "auto"
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON; what stands in `tune` is no part of it."""
+        return {name: getattr(self, name) for name in ("n_devices", "models_per_device", "mode", "convolution")}
+
+    @staticmethod
+    def from_description(description: dict[str, Any]) -> Layout:
+        """The inverse of `describe`; further entries are passed over."""
+        return Layout(**{name: description[name] for name in Layout().describe()})
 
     def __post_init__(self) -> None:
         for name in ("n_devices", "models_per_device"):
@@ -52,6 +72,10 @@ class Layout:
                 raise InputError(f"{name}: expected at least 1, got {value}")
         if self.mode not in (None, "map", "vmap"):
             raise InputError(f"mode: expected map or vmap, got {self.mode!r}")
+        if self.convolution is not None and self.convolution not in BACKENDS:
+            raise InputError(f"convolution: expected one of {', '.join(BACKENDS)}; got {self.convolution!r}")
+        if self.tune not in get_args(Tune):
+            raise InputError(f"tune: expected one of {', '.join(get_args(Tune))}; got {self.tune!r}")
 
 
 @dataclass(frozen=True)
@@ -100,95 +124,180 @@ class Ensemble:
 
     def __init__(self, algorithm: Algorithm, dataset: Dataset, layout: Layout | None = None) -> None:
         use_all_cores()
-        layout = layout or Layout()
+        wanted = layout or Layout()
         devices = jax.local_devices()
-        n_devices = layout.n_devices or len(devices)
+        n_devices = wanted.n_devices or len(devices)
         if n_devices > len(devices):
             raise InputError(
                 f"n_devices: this machine has {len(devices)} {devices[0].platform} device(s), got {n_devices}"
             )
+        self.algorithm, self.dataset, self.wanted = algorithm, dataset, wanted
         self.devices = devices[:n_devices]
-        self.mode: Mode = layout.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
-        self._algorithm = algorithm
-        self._n_train = dataset.n_train
-        network = algorithm.build_network(dataset.n_classes)
-        check_network(network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
-        width = layout.models_per_device or self._default_width(network, dataset)
-        self.block_size = n_devices * width
+        self._network = algorithm.build_network(dataset.n_classes)
+        check_network(self._network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
+        mode: Mode = wanted.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
+        width = wanted.models_per_device or usual_width(mode, estimated_seconds(algorithm, dataset, self.devices[0]))
+        self.layout = replace(wanted, n_devices=n_devices, models_per_device=width, mode=mode)
 
-        mesh = Mesh(np.array(self.devices), ("models",))
-        self._by_model = NamedSharding(mesh, PartitionSpec("models"))
-        everywhere = NamedSharding(mesh, PartitionSpec())
+        self.chosen: dict[str, Any] = {}
+        self._mesh = Mesh(np.array(self.devices), ("models",))
+        self._by_model = NamedSharding(self._mesh, PartitionSpec("models"))
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._images = jax.device_put(dataset.images, everywhere)
         self._labels = jax.device_put(dataset.labels.astype(np.int32), everywhere)
-
-        def train_on_device(
-            key_data: jax.Array, masks: jax.Array, most_steps: jax.Array, images: jax.Array, labels: jax.Array
-        ) -> TrainedModel:
-            train = partial(train_model, algorithm=algorithm, network=network)
-            keys = jax.random.wrap_key_data(key_data)
-            if self.mode == "map":
-                return jax.lax.map(lambda model: train(model[0], model[1], images, labels), (keys, masks))
-            return jax.vmap(lambda key, mask: train(key, mask, images, labels, most_steps=most_steps))(keys, masks)
-
-        spec = PartitionSpec("models")
-        sharded = jax.shard_map(
-            train_on_device,
-            mesh=mesh,
-            in_specs=(spec, spec, PartitionSpec(), PartitionSpec(), PartitionSpec()),
-            out_specs=spec,
-            check_vma=False,
-        )
-        self._train_block = jax.jit(sharded)
         self._compiled: jax.stages.Compiled | None = None
 
-    def start(self, keys: jax.Array, masks: Array) -> tuple[TrainedModel, int]:
+    @property
+    def mode(self) -> Mode:
+        """How the models of a device are trained."""
+        return self.layout.mode or "map"
+
+    @property
+    def block_size(self) -> int:
+        """Models of a block, on all devices together."""
+        return len(self.devices) * (self.layout.models_per_device or 1)
+
+    def start(self, keys: jax.Array, masks: Array, *, epochs: int | None = None) -> tuple[TrainedModel, int]:
         """Begin training one block of at most `block_size` models; returns before it is done.
 
         keys: [B]; masks: [B, n] bool. A short block is filled up with copies of its last model, which are dropped again.
+        epochs: instead of the algorithm's own.
         """
         n_models = len(masks)
         if not 0 < n_models <= self.block_size:
             raise InputError(f"a block holds 1 to {self.block_size} models, got {n_models}")
-        if masks.shape[1] != self._n_train or len(keys) != n_models:
+        if masks.shape[1] != self.dataset.n_train or len(keys) != n_models:
             raise InputError(
-                f"a block needs one key and one mask [{self._n_train}] a model, got keys {keys.shape}, masks {masks.shape}"
+                f"a block needs one key and one mask [{self.dataset.n_train}] a model, "
+                f"got keys {keys.shape}, masks {masks.shape}"
             )
         if not masks.any(axis=1).all():
             raise InputError("a model was given an empty subset; every model needs at least one training example")
         padding = self.block_size - n_models
         key_data = np.pad(np.asarray(jax.random.key_data(keys)), ((0, padding), (0, 0)), mode="edge")
         padded = np.pad(masks, ((0, padding), (0, 0)), mode="edge")
-        most_steps = np.int32(self._algorithm.steps_per_epoch(int(masks.sum(axis=1).max())))
-        arguments = (
+        compiled = self.compile()
+        started = compiled(
             jax.device_put(key_data, self._by_model),
             jax.device_put(padded, self._by_model),
-            most_steps,
+            np.int32(self.algorithm.steps_per_epoch(int(masks.sum(axis=1).max()))),
+            np.int32(self.algorithm.epochs if epochs is None else epochs),
             self._images,
             self._labels,
         )
-        if self._compiled is None:
-            self._compiled = self._compile(arguments)
-        return self._compiled(*arguments), n_models
+        return started, n_models
 
     def finish(self, started: tuple[TrainedModel, int]) -> BlockOutcomes:
         """Wait for a block and bring its outcomes to the host."""
         trained, n_models = started
         return BlockOutcomes(*(np.asarray(array)[:n_models] for array in trained))
 
-    def _default_width(self, network: Network, dataset: Dataset) -> int:
-        params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *dataset.x_train.shape[1:])))
-        n_params = sum(leaf.size for leaf in jax.tree.leaves(params))
-        seconds = 6.0 * max(n_params, 1) * dataset.n_train * self._algorithm.epochs
-        seconds /= FLOP_PER_SECOND.get(self.devices[0].platform, 1e13)
-        return int(np.clip(SECONDS_PER_BLOCK / seconds, 1, MOST_MODELS_PER_DEVICE[self.mode]))
+    def compile(self) -> jax.stages.Compiled:
+        """The program that trains a block; made once for a layout."""
+        if self._compiled is None:
+            key_data = jax.random.key_data(jax.random.split(jax.random.key(0), self.block_size))
+            shapes = [(key_data.shape, key_data.dtype), ((self.block_size, self.dataset.n_train), np.bool_)]
+            by_model = [jax.ShapeDtypeStruct(*shape, sharding=self._by_model) for shape in shapes]
+            with convolution_backend(self.layout.convolution):
+                lowered = jax.jit(self._sharded()).lower(
+                    *by_model, np.int32(1), np.int32(1), self._images, self._labels
+                )
+            self._compiled = self._compile(lowered)
+        return self._compiled
 
-    def _compile(self, arguments: tuple) -> jax.stages.Compiled:
-        lowered = self._train_block.lower(*arguments)
+    def lay_out(self, layout: Layout, *, chosen: dict[str, Any] | None = None) -> None:
+        """Train in this layout from now on, on the devices in use. chosen: how it was chosen, to be told where it is noted."""
+        if chosen is not None:
+            self.chosen = chosen
+        if layout != self.layout:
+            self.layout, self._compiled = replace(layout, n_devices=len(self.devices)), None
+
+    def bytes_per_device(self) -> int:
+        """Memory that training a block takes on each device, as compiled; 0 where the platform does not say."""
+        analysis = self.compile().memory_analysis()
+        names = ("temp_size_in_bytes", "output_size_in_bytes", "argument_size_in_bytes")
+        return sum(int(getattr(analysis, name, 0)) for name in names)
+
+    def halve(self) -> None:
+        """Train half as many models in a block from now on: for a device whose memory did not hold one.
+
+        Raises:
+            InputError: where a block has one model per device already.
+        """
+        width = self.layout.models_per_device or 1
+        if width == 1:
+            raise InputError(
+                f"the memory of a {self.devices[0].device_kind} does not hold the training of a single model: "
+                "take a smaller batch_size or a smaller network"
+            )
+        self.lay_out(replace(self.layout, models_per_device=width // 2))
+
+    def _sharded(self) -> Callable[..., TrainedModel]:
+        mode, train = self.mode, partial(train_model, algorithm=self.algorithm, network=self._network)
+
+        def train_on_device(
+            key_data: jax.Array,
+            masks: jax.Array,
+            most_steps: jax.Array,
+            epochs: jax.Array,
+            images: jax.Array,
+            labels: jax.Array,
+        ) -> TrainedModel:
+            one = partial(train, images=images, labels=labels, epochs=epochs)
+            keys = jax.random.wrap_key_data(key_data)
+            if mode == "map":
+                return jax.lax.map(lambda model: one(*model), (keys, masks))
+            return jax.vmap(partial(one, most_steps=most_steps))(keys, masks)
+
+        spec = PartitionSpec("models")
+        in_specs = (spec, spec, *[PartitionSpec()] * 4)
+        return jax.shard_map(train_on_device, mesh=self._mesh, in_specs=in_specs, out_specs=spec, check_vma=False)
+
+    def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         if self.devices[0].platform != "cpu":
             return lowered.compile()
         try:
             # Each core is a device of its own; Eigen's shared thread pool would make them wait for each other.
             return lowered.compile(compiler_options={"xla_cpu_multi_thread_eigen": False})
-        except jax.errors.JaxRuntimeError:
+        except jax.errors.JaxRuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             return lowered.compile()
+
+
+def usual_width(mode: Mode, seconds_per_model: float) -> int:
+    """Models per device that take some five seconds, at most 16 with `map` and 64 with `vmap`."""
+    return int(np.clip(SECONDS_PER_BLOCK / max(seconds_per_model, 1e-9), 1, MOST_MODELS_PER_DEVICE[mode]))
+
+
+def estimated_seconds(algorithm: Algorithm, dataset: Dataset, device: Any) -> float:
+    """Seconds that training one model takes on one device, by a rough count of operations: three passes over D an epoch."""
+    per_example = forward_operations(lower_apply(algorithm, dataset)) / algorithm.batch_size
+    operations = 3.0 * per_example * dataset.n_train * algorithm.epochs
+    return operations / FLOP_PER_SECOND.get(device.platform, 1e13)
+
+
+def lower_apply(algorithm: Algorithm, dataset: Dataset, convolution: str | None = None) -> jax.stages.Lowered:
+    """The forward pass of a batch, not compiled: what it computes, and how many operations that takes."""
+    network, shape = algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:]
+    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    batch = jax.ShapeDtypeStruct((algorithm.batch_size, *shape), jnp.float32)
+    with convolution_backend(convolution):
+        # A function of its own: what was traced before, with another back end, must not be taken for it.
+        return jax.jit(lambda params, x: network.apply(params, x)).lower(params, batch)
+
+
+def forward_operations(lowered: jax.stages.Lowered) -> float:
+    """Floating-point operations of what was lowered; 1 where the platform does not count them."""
+    counted: Any = lowered.cost_analysis() or {}
+    return max(float(counted.get("flops", 1.0)), 1.0)
+
+
+def convolution_backend(name: str | None) -> AbstractContextManager[None]:
+    """In a `with` block networks are traced with this convolution; None for the usual one."""
+    return nullcontext() if name is None else use_backend(name)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether XLA says that a device's memory does not hold a program or its arrays."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

@@ -1,0 +1,91 @@
+"""What infl keeps in the user's cache folder: which layout was fastest, and XLA's compiled programs.
+
+Nothing here changes a result: a folder that is missing, damaged or not writable only costs the time to find it out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+MOST_LAYOUTS = 500
+MOST_PROGRAM_BYTES = 1 << 30
+
+
+def cache_folder() -> Path:
+    """`$INFL_CACHE_DIR`, else `infl` in `$XDG_CACHE_HOME` or in `~/.cache`."""
+    if own := os.environ.get("INFL_CACHE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infl"
+
+
+def recall_layout(key: str) -> dict[str, Any] | None:
+    """What was kept under this key; None where nothing was, or it cannot be read."""
+    kept = _read_layouts().get(key)
+    return kept if isinstance(kept, dict) else None
+
+
+def keep_layout(key: str, layout: dict[str, Any]) -> None:
+    """Keep what was found, the 500 last ones; without effect where the folder cannot be written."""
+    layouts = {name: kept for name, kept in _read_layouts().items() if name != key} | {key: layout}
+    text = json.dumps(dict(list(layouts.items())[-MOST_LAYOUTS:]), indent=1)
+    with contextlib.suppress(OSError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=cache_folder(), prefix="layouts-", delete=False) as file:
+            file.write(text)
+        os.replace(file.name, cache_folder() / "layouts.json")
+
+
+def keep_compiled_programs() -> None:
+    """Let XLA keep its programs that took a second or more to compile, up to 1 GiB of them, for later processes.
+
+    A setting of the whole process, so it is for the command line; a program of one's own sets JAX's
+    `jax_compilation_cache_dir`. Without effect where the user set that, or where the folder cannot be written. Each version
+    of JAX and kind of processor has a folder of its own, since a program compiled for one may not run on another.
+    """
+    if _programs_are_kept():
+        return
+    folder = cache_folder() / "programs" / f"{jax.__version__}-{_processor()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_oldest(cache_folder() / "programs")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _programs_are_kept() -> bool:
+    return jax.config.jax_compilation_cache_dir is not None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _read_layouts() -> dict[str, Any]:
+    try:
+        layouts = json.loads((cache_folder() / "layouts.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return layouts if isinstance(layouts, dict) else {}
+
+
+def _processor() -> str:
+    described = f"{platform.machine()} {platform.processor()}"
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        described += "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+    return hashlib.sha256(described.encode()).hexdigest()[:12]
+
+
+def _drop_oldest(folder: Path) -> None:
+    """Make the files in a folder fit into the bytes allowed."""
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
+    excess = sum(path.stat().st_size for path in files) - MOST_PROGRAM_BYTES
+    for path in files:
+        if excess <= 0:
+            return
+        excess -= path.stat().st_size
+        path.unlink()

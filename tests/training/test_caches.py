@@ -1,0 +1,86 @@
+"""Programs compiled by one process are taken up by the next, silently, and the cache folder never decides whether infl runs.
+
+Whether XLA takes a program from its cache is asked of JAX's own events, in processes with warnings as errors.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from infl.training import caches
+from infl.training.caches import keep_compiled_programs, keep_layout, recall_layout
+
+PROGRAM = """
+import jax
+from infl.training.caches import keep_compiled_programs
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+keep_compiled_programs()
+jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y @ y, x)).lower(jax.numpy.ones((8, 8))).compile()
+print(sum(name.endswith("/cache_hits") for name in events))
+"""
+
+
+def hits(folder: Path, **variables: str) -> tuple[int, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION")}
+    mine = {"INFL_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        env=inherited | mine | variables,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout), done.stderr
+
+
+def test_programs_are_compiled_once_for_all_processes(tmp_path: Path) -> None:
+    assert hits(tmp_path) == (0, "")
+    n_hits, said = hits(tmp_path)
+    assert n_hits > 0
+    assert said == ""
+    assert list((tmp_path / "programs").glob(f"{jax.__version__}-*/*"))
+
+
+def test_a_folder_of_the_users_own_goes_before(tmp_path: Path) -> None:
+    hits(tmp_path / "mine", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
+    assert list((tmp_path / "own").iterdir())
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_done_without() -> None:
+    assert hits(Path("/proc/nothing")) == (0, "")
+
+
+def test_no_more_than_so_many_bytes_are_kept_the_newest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "MOST_PROGRAM_BYTES", 25)
+    for age, name in enumerate(["new", "old", "older"]):
+        path = tmp_path / "programs" / name / "program"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(10))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    monkeypatch.setenv("INFL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(caches, "_programs_are_kept", lambda: False)
+    keep_compiled_programs()
+    kept = {path.parent.name for path in tmp_path.rglob("program")}
+    assert kept == {"new", "old"}
+
+
+def test_layouts_are_kept_beside_each_other_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(caches, "MOST_LAYOUTS", 3)
+    assert recall_layout("a") is None
+    for key in "abac":
+        keep_layout(key, {"mode": key})
+    assert [recall_layout(key) for key in "abc"] == [{"mode": key} for key in "abc"]
+    keep_layout("d", {})
+    assert [key for key in "abcd" if recall_layout(key) is not None] == ["a", "c", "d"]
+    assert [path.name for path in tmp_path.iterdir()] == ["layouts.json"]

@@ -1,0 +1,375 @@
+"""The layout kept is the fastest of those measured, and never slower than the default by what was measured.
+
+A layout affects speed only, so the decisions are all there is to test: on a CPU one model after another on each core is what
+others must beat by 5%, twice; widths grow while that pays and fits; a memory too small halves them; what was found is not
+looked for again. A played machine, whose clock runs as its layouts need, stands for devices: no test looks at the time. The
+real measurement is run once on one, two and four devices, for what it returns and not for how fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from infl.records import Dataset, InputError
+from infl.training import tuning
+from infl.training.algorithm import Algorithm
+from infl.training.caches import cache_folder, keep_layout, recall_layout
+from infl.training.ensemble import Ensemble, Layout, estimated_seconds
+from infl.training.networks import Network
+from infl.training.tuning import Choice, TooLarge, choose, choose_layout
+
+PLAIN = Layout(2, 16, "map")
+WIDE = Layout(2, 4, "vmap")
+MANY = 10**9  # models, so that no time is too long to measure
+
+
+class Machine:
+    """Trains at given rates; compiling and measuring a layout takes a second."""
+
+    def __init__(self, rates: Callable[[Layout], Any], *, seconds: float = 1.0) -> None:
+        self.now, self.asked, self._rates, self._seconds = 0.0, [], rates, seconds
+
+    def measure(self, layout: Layout) -> float:
+        self.now += self._seconds
+        self.asked.append((layout.mode, layout.convolution, layout.models_per_device))
+        rate = self._rates(layout)
+        if isinstance(rate, Exception):
+            raise rate
+        return 1 / rate
+
+    def choose(self, default: Layout, *families: Layout, n_models: int = MANY, **settings: Any) -> Choice:
+        return choose(default, list(families), self.measure, n_models=n_models, clock=lambda: self.now, **settings)
+
+
+def rates_by_width(rates: dict[int, Any], plain: float = 100.0) -> Callable[[Layout], Any]:
+    return lambda layout: plain if layout.mode == "map" else rates[layout.models_per_device or 0]
+
+
+def out_of_memory() -> Exception:
+    return jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 bytes.")
+
+
+# Decisions
+
+
+@pytest.mark.parametrize("wide", [50.0, 100.0, 104.9])
+def test_the_default_stays_unless_another_is_five_percent_faster(wide: float) -> None:
+    machine = Machine(rates_by_width({4: wide}))
+    chosen = machine.choose(PLAIN, WIDE, most_width=4)
+    assert (chosen.layout, chosen.models_per_second, chosen.source) == (PLAIN, 100, "measured")
+    assert [rate for _, rate in chosen.tried] == pytest.approx([100, wide])
+
+
+def test_what_is_faster_is_chosen() -> None:
+    chosen = Machine(rates_by_width({4: 106.0})).choose(PLAIN, WIDE, most_width=4)
+    assert (chosen.layout, chosen.models_per_second) == (WIDE, pytest.approx(106))
+
+
+def test_what_was_faster_once_must_be_so_again() -> None:
+    """A machine that was busy while the default was measured."""
+    rates = iter([100.0, 150.0, 150.0, 151.0])
+    chosen = Machine(lambda layout: next(rates)).choose(PLAIN, WIDE, most_width=4)
+    assert (chosen.layout, chosen.models_per_second) == (PLAIN, 150)
+
+
+def test_widths_grow_until_models_per_second_do_not() -> None:
+    machine = Machine(rates_by_width({4: 150, 8: 250, 16: 300, 32: 314, 64: 1000}))
+    chosen = machine.choose(PLAIN, WIDE)
+    assert chosen.layout == replace(WIDE, models_per_device=16)
+    assert [width for mode, _, width in machine.asked if mode == "vmap"] == [4, 8, 16, 32, 16]
+
+
+@pytest.mark.parametrize("error", [TooLarge(), out_of_memory()])
+def test_widths_grow_until_the_memory_is_taken(error: Exception) -> None:
+    chosen = Machine(rates_by_width({4: 150, 8: 250, 16: error})).choose(PLAIN, WIDE)
+    assert chosen.layout == replace(WIDE, models_per_device=8)
+    assert 0.0 in [rate for _, rate in chosen.tried]
+
+
+@pytest.mark.parametrize("error", [TooLarge(), out_of_memory()])
+def test_a_width_too_large_from_the_start_is_halved(error: Exception) -> None:
+    """The default of an accelerator, by a count of operations, may not fit its memory."""
+    rates = rates_by_width({64: error, 32: error, 16: 90.0}, plain=50.0)
+    chosen = Machine(rates).choose(replace(WIDE, models_per_device=64), PLAIN)
+    assert chosen.layout == replace(WIDE, models_per_device=16)
+
+
+def test_one_after_another_is_left_where_nothing_fits_side_by_side() -> None:
+    chosen = Machine(rates_by_width({4: TooLarge(), 2: TooLarge(), 1: TooLarge()})).choose(WIDE, PLAIN)
+    assert chosen.layout == PLAIN
+
+
+def test_a_memory_that_holds_no_model_is_named() -> None:
+    with pytest.raises(InputError, match="does not hold the training of a single model.*batch_size"):
+        Machine(lambda layout: TooLarge()).choose(WIDE, PLAIN)
+
+
+def test_an_error_that_is_not_of_memory_is_not_swallowed() -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        Machine(lambda layout: jax.errors.JaxRuntimeError("INTERNAL: a bug")).choose(PLAIN, WIDE)
+
+
+def test_no_block_is_wider_than_there_are_models() -> None:
+    machine = Machine(lambda layout: layout.models_per_device)
+    chosen = machine.choose(WIDE, most_width=20)
+    assert chosen.layout.models_per_device == 16
+
+
+def test_a_width_that_is_given_is_kept() -> None:
+    machine = Machine(rates_by_width({4: 200.0}))
+    chosen = machine.choose(PLAIN, WIDE, grows=False)
+    assert chosen.layout == WIDE
+    assert {width for _, _, width in machine.asked} == {16, 4}
+
+
+def test_training_that_is_short_after_all_is_not_tuned_for() -> None:
+    machine = Machine(rates_by_width({4: 500.0}))
+    chosen = machine.choose(PLAIN, WIDE, n_models=1999)
+    assert (chosen.layout, chosen.source, len(machine.asked)) == (PLAIN, "default", 1)
+
+
+@pytest.mark.parametrize(("n_models", "n_asked"), [(2001, 1), (30_000, 3), (10_000, 1), (20_001, 2)])
+def test_tuning_takes_a_tenth_of_training_at_most(n_models: int, n_asked: int) -> None:
+    """Each layout takes ten seconds here; a tenth of training is 2 s, 30 s, 10 s, 20 s."""
+    families = [replace(PLAIN, convolution="xla") for _ in range(9)]
+    machine = Machine(lambda layout: 100.0, seconds=10.0)
+    machine.choose(PLAIN, *families, n_models=n_models)
+    assert len(machine.asked) == n_asked
+
+
+# What the pieces are
+
+
+def toy(n: int = 400, shape: tuple[int, ...] = (6, 6)) -> Dataset:
+    random = np.random.RandomState(0)
+    labels = (np.arange(n + 50) % 3).astype(np.int32)
+    images = random.normal(size=(n + 50, *shape)).astype(np.float32)
+    return Dataset(
+        name="toy",
+        x_train=images[:n],
+        y_train=labels[:n],
+        x_held_out=images[n:],
+        y_held_out=labels[n:],
+        train_ids=np.arange(n),
+        held_out_ids=np.arange(50),
+        class_names=("a", "b", "c"),
+    )
+
+
+DATASET, ALGORITHM = toy(), Algorithm(hidden=(8,), epochs=2, batch_size=50)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFL_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def test_operations_are_counted_as_by_hand() -> None:
+    """Three passes of 2 (36 x 8 + 8 x 3) operations an example and epoch, but for biases and ReLU; at 5e10 a second."""
+    device = jax.local_devices()[0]
+    by_hand = 3 * 2 * (36 * 8 + 8 * 3) * 400 * 2 / 5e10
+    assert estimated_seconds(ALGORITHM, DATASET, device) == pytest.approx(by_hand, rel=0.1)
+
+
+def test_memory_is_that_of_the_program_and_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Device:
+        platform = "gpu"
+
+        def memory_stats(self) -> dict[str, int]:
+            return {"bytes_limit": 1000, "bytes_in_use": 100}
+
+    class Played:
+        devices = (Device(),)
+
+        def bytes_per_device(self) -> int:
+            return 400
+
+    assert tuning.share_of_memory(Played(), 50) == pytest.approx(0.55)  # pyright: ignore[reportArgumentType]
+    ensemble = Ensemble(ALGORITHM, DATASET, Layout(models_per_device=64, mode="vmap"))
+    monkeypatch.setattr(tuning, "_host_bytes", lambda: 10**6)
+    masks_and_pixels = 64 * 400 + DATASET.images.nbytes
+    assert tuning.share_of_memory(ensemble) > len(ensemble.devices) * masks_and_pixels / 10**6
+
+
+def test_a_layout_that_takes_more_than_its_share_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = tuning.Trials(ALGORITHM, DATASET)
+    ensemble = Ensemble(ALGORITHM, trials._examples, Layout(1, 1, "vmap"))
+    needed = ensemble.bytes_per_device()
+    for share, fits in ((0.59, True), (0.61, False)):
+        monkeypatch.setattr(tuning, "_host_bytes", lambda share=share: needed / share)
+        if fits:
+            assert trials.seconds_per_model(Layout(1, 1, "vmap")) > 0
+        else:
+            with pytest.raises(TooLarge):
+                trials.seconds_per_model(Layout(1, 1, "vmap"))
+
+
+def test_halving_goes_down_to_one_model_and_no_further() -> None:
+    ensemble = Ensemble(ALGORITHM, DATASET, Layout(1, 5, "vmap"))
+    widths = []
+    for _ in range(2):
+        ensemble.halve()
+        widths.append(ensemble.block_size)
+    assert widths == [2, 1]
+    with pytest.raises(InputError, match="does not hold the training of a single model"):
+        ensemble.halve()
+
+
+def test_candidates_are_the_other_mode_and_each_other_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, *_ = tuning.BACKENDS
+    monkeypatch.setattr(tuning, "convolutions", lambda algorithm, dataset: (a, b))
+    usual = Ensemble(ALGORITHM, DATASET, Layout(2))
+    found = [(one.mode, one.convolution, one.models_per_device) for one in tuning.candidates(usual)]
+    width = usual.layout.models_per_device
+    assert found == [
+        *(("map", a, width), ("map", b, width)),
+        *(("vmap", None, 4), ("vmap", a, 4), ("vmap", b, 4)),
+    ]
+    asked = Ensemble(ALGORITHM, DATASET, Layout(2, mode="vmap", models_per_device=3))
+    assert [(one.mode, one.models_per_device) for one in tuning.candidates(asked)] == [("vmap", 3), ("vmap", 3)]
+
+
+def test_a_network_without_convolutions_has_one_way_to_be_computed() -> None:
+    assert tuning.convolutions(ALGORITHM, DATASET) == ()
+
+
+# What was found before
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> list[Layout]:
+    """Training that takes long, on a machine where two side by side are fastest; the layouts it was asked for."""
+    asked: list[Layout] = []
+
+    class Played:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def seconds_per_model(self, layout: Layout) -> float:
+            asked.append(layout)
+            return 1.0 if layout.mode == "vmap" else 2.0
+
+    monkeypatch.setattr(tuning, "Trials", Played)
+    monkeypatch.setattr(tuning, "estimated_seconds", lambda *_: 2.0)
+    return asked
+
+
+def ensemble_of(**settings: Any) -> Ensemble:
+    return Ensemble(ALGORITHM, DATASET, Layout(**settings))
+
+
+def test_a_layout_is_measured_once_on_a_machine(long: list[Layout]) -> None:
+    first = choose_layout(ensemble_of(), n_models=1000)
+    assert (first.source, first.layout.mode) == ("measured", "vmap")
+    n = len(long)
+    again = choose_layout(ensemble_of(), n_models=1000)
+    assert (again.source, again.layout, again.models_per_second) == ("this machine", first.layout, 1.0)
+    assert len(long) == n
+    assert choose_layout(ensemble_of(tune="fresh"), n_models=1000).source == "measured"
+    assert len(long) > n
+
+
+def test_another_algorithm_or_setting_is_measured_anew(long: list[Layout]) -> None:
+    choose_layout(ensemble_of(), n_models=1000)
+    for other in (
+        Ensemble(replace(ALGORITHM, batch_size=49), DATASET),
+        Ensemble(ALGORITHM, toy(399)),
+        Ensemble(ALGORITHM, DATASET, Layout(n_devices=1)),
+        Ensemble(ALGORITHM, DATASET, Layout(models_per_device=3)),
+        Ensemble(replace(ALGORITHM, network=custom(1.0)), DATASET),
+        Ensemble(replace(ALGORITHM, network=custom(2.0)), DATASET),
+    ):
+        assert choose_layout(other, n_models=1000).source == "measured"
+
+
+def custom(factor: float) -> Network:
+    """Networks of one's own, which share a name."""
+    return Network(lambda key, x: jax.numpy.ones((36, 3)), lambda w, x: factor * x.reshape(len(x), -1) @ w)
+
+
+def test_a_run_keeps_its_layout(long: list[Layout]) -> None:
+    """Outcomes are the same bit for bit only at one block size, so what a run was begun with goes before all."""
+    first = choose_layout(ensemble_of(), n_models=1000)
+    recorded = json.loads(json.dumps(first.layout.describe() | first.how())) | {"models_per_device": 7}
+    keep_layout(first.key or "", {**recorded, "models_per_device": 9})
+    for n_models in (1000, 1):
+        again = choose_layout(ensemble_of(), n_models=n_models, recorded=recorded)
+        assert (again.source, again.layout.models_per_device) == ("this run", 7)
+    asked = choose_layout(ensemble_of(mode="map"), n_models=1000, recorded=recorded)
+    assert asked.layout.mode == "map"
+    elsewhere = choose_layout(ensemble_of(), n_models=1000, recorded=recorded | {"key": "another machine"})
+    assert (elsewhere.source, elsewhere.layout.models_per_device) == ("this machine", 9)
+
+
+def test_short_training_and_settings_that_are_all_given_are_not_tuned(long: list[Layout]) -> None:
+    assert choose_layout(ensemble_of(tune="off"), n_models=10**6).source == "default"
+    assert choose_layout(ensemble_of(), n_models=15).source == "default"  # at two seconds on two devices
+    given = ensemble_of(mode="map", models_per_device=3, convolution=tuning.BACKENDS[0])
+    assert choose_layout(given, n_models=10**6) == Choice(given.layout)
+    assert long == []
+    assert recall_layout("") is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"mode": "sideways", "key": "KEY"}}', "\0"])
+def test_a_damaged_cache_is_passed_over(long: list[Layout], content: str) -> None:
+    key = tuning.key_of(ensemble_of())
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "layouts.json").write_text(content.replace("KEY", key))
+    assert choose_layout(ensemble_of(), n_models=1000).source == "measured"
+    assert choose_layout(ensemble_of(), n_models=1000).source == "this machine"
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(long: list[Layout], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFL_CACHE_DIR", "/proc/nothing")
+    assert [choose_layout(ensemble_of(), n_models=1000).source for _ in range(2)] == ["measured"] * 2
+
+
+def test_the_cache_folder_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INFL_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
+    assert cache_folder() == Path("/some/where/infl")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_folder() == Path("/home/me/.cache/infl")
+
+
+# The real measurement
+
+
+@pytest.mark.parametrize("n_devices", [1, 2, 4])
+def test_layouts_are_measured_on_any_number_of_devices(n_devices: int, tmp_path: Path) -> None:
+    """And models per second add up: what is predicted for a block is for the models of all devices."""
+    program = """
+import numpy as np
+from tests.training.test_tuning import ALGORITHM, DATASET
+from infl.training import tuning
+from infl.training.ensemble import Ensemble, Layout
+tuning.LEAST_SECONDS = 0
+ensemble = Ensemble(ALGORITHM, DATASET)
+tuning.SHARE_OF_TRAINING = 1e9
+choice = tuning.choose_layout(ensemble, n_models=8)
+assert choice.source == "measured", choice
+assert {layout.mode for layout, _ in choice.tried} == {"map", "vmap"}
+assert all(layout.n_devices == len(ensemble.devices) and rate > 0 for layout, rate in choice.tried)
+widths = [layout.models_per_device for layout, _ in choice.tried if layout.mode == "vmap"]
+assert max(widths) <= max(4, 8 // len(ensemble.devices))
+print(len(ensemble.devices), choice.layout.n_devices)
+"""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    mine = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(n_devices), "INFL_CACHE_DIR": str(tmp_path)}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=inherited | mine, cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(n_devices)] * 2
