@@ -53,8 +53,10 @@ class Plan(Training):
         from infl.records import InputError
         from infl.report.machine import finite_fields, write_json
         from infl.training.algorithm import Algorithm
+        from infl.training.caches import keep_compiled_programs
         from infl.training.subsets import Design
 
+        keep_compiled_programs()
         dataset, old = self.load(), None if self.run is None else infl.open_run(self.run)
         if old is not None:
             old.check_trainable()

@@ -37,7 +37,9 @@ class Demo:
 
     def __call__(self) -> None:
         import infl
+        from infl.training.caches import keep_compiled_programs
 
+        keep_compiled_programs()
         say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
         dataset = infl.load("digits")
         run = infl.train(dataset, run=self.run, n_models=self.models, n_references=self.verify_models)
@@ -92,9 +94,11 @@ class Train(Training):
         if old:
             old.check_trainable()
         from infl.training.algorithm import Algorithm
+        from infl.training.caches import keep_compiled_programs
         from infl.training.grouping import read_groups
         from infl.training.subsets import Design
 
+        keep_compiled_programs()
         algorithm = self.algorithm(Algorithm.from_description(old.manifest["algorithm"]) if old else None)
         design = self.drawn(Design.from_description(old.manifest["design"]) if old else None)
         dataset = self.load()
@@ -189,7 +193,9 @@ class Verify(_Asking):
 
     def __call__(self) -> None:
         import infl
+        from infl.training.caches import keep_compiled_programs
 
+        keep_compiled_programs()
         run, sets = self.opened()
         thresholds = self.thresholds()
         effects = infl.verify_effects(
