@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from infl.target import Target as Target
     from infl.target import check_target as check_target
     from infl.training.algorithm import Algorithm as Algorithm
+    from infl.training.augmentation import Augmentation as Augmentation
     from infl.training.ensemble import Layout as Layout
     from infl.training.networks import Network as Network
     from infl.training.networks import from_linen as from_linen
@@ -122,6 +123,7 @@ _HOME = {
     "infl.surrogate": ("fit_surrogate",),
     "infl.target": ("Target", "check_target"),
     "infl.training.algorithm": ("Algorithm",),
+    "infl.training.augmentation": ("Augmentation",),
     "infl.training.ensemble": ("Layout",),
     "infl.training.networks": ("Network", "from_linen", "from_nnx"),
     "infl.training.subsets": ("Design",),

@@ -79,6 +79,10 @@ class Training(Data):
     """Weight decay of adamw (default: 0)."""
     schedule: Name = None
     """Learning rate over training: constant, linear or cosine (default: constant)."""
+    augment: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="WORD ...", help_behavior_hint="")] = None
+    """Random changes of the images trained on: flip, shift:PIXELS, shift:PIXELS:reflect (default: none)."""
+    precision: Name = None
+    """Of training: float32, or bfloat16 with weights, loss and updates in float32 (default: float32)."""
     block_size: Whole = None
     """Models per device in a block. Affects speed only."""
     devices: Whole = None
@@ -97,7 +101,11 @@ class Training(Data):
         from infl.training.algorithm import Algorithm
 
         names = ("network", "hidden", "widths", "optimizer", "epochs", "batch_size", "learning_rate", "momentum")
-        given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule")}
+        given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule", "precision")}
+        if self.augment:
+            from infl.training.augmentation import Augmentation
+
+            given["augmentation"] = Augmentation.parse(self.augment)
         return replace(base or Algorithm(), **{name: value for name, value in given.items() if value is not None})
 
     def drawn(self, base: Design | None) -> Design:

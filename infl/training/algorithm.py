@@ -17,12 +17,15 @@ import optax
 
 from infl.records import InputError
 from infl.training.architectures import build
+from infl.training.augmentation import Augmentation, augmented_batch
 from infl.training.networks import Network
 
+Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 NETWORK_SETTINGS = ("hidden", "widths")
 FEISTEL_ROUNDS = 8
+AUGMENTATION_STREAM = 2  # of a model's key, whose streams 0 and 1 are its initial weights and its orders
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Algorithm:
     learning_rate, momentum, weight_decay: for optimizers given by name; momentum is sgd's, weight decay adamw's.
     schedule: factor on every update, as a function of the share of training done: constant, or down to zero along a
         line or half a cosine.
+    augmentation: random changes of the images trained on; None for none.
+    precision: of the forward and backward pass of training. With `bfloat16` (8 significant bits instead of 24) the weights
+        themselves, the loss and the updates stay float32, and trained models are judged in float32.
 
     Raises:
         InputError: for a setting out of its range.
@@ -54,6 +60,8 @@ class Algorithm:
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Schedule = "constant"
+    augmentation: Augmentation | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs"):
@@ -69,6 +77,8 @@ class Algorithm:
             raise InputError(f"momentum: expected at least 0 and below 1, got {self.momentum}")
         if self.schedule not in get_args(Schedule):
             raise InputError(f"schedule: expected one of {', '.join(get_args(Schedule))}; got {self.schedule!r}")
+        if self.precision not in get_args(Precision):
+            raise InputError(f"precision: expected one of {', '.join(get_args(Precision))}; got {self.precision!r}")
         if isinstance(self.optimizer, str) and self.optimizer not in OPTIMIZERS:
             raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
         if isinstance(self.network, str):
@@ -81,7 +91,13 @@ class Algorithm:
             used = {"sgd": ("learning_rate", "momentum"), "adam": ("learning_rate",)}
             names = used.get(self.optimizer, ("learning_rate", "weight_decay"))
             description |= {"optimizer": self.optimizer, **{name: getattr(self, name) for name in names}}
-        return description | {"batch_size": self.batch_size, "epochs": self.epochs, "schedule": self.schedule}
+        description |= {"batch_size": self.batch_size, "epochs": self.epochs, "schedule": self.schedule}
+        # What is not the default alone, so that runs made before there was a choice can be continued.
+        if self.augmentation is not None:
+            description["augmentation"] = " ".join(self.augmentation.words())
+        if self.precision != "float32":
+            description["precision"] = self.precision
+        return description
 
     @staticmethod
     def from_description(description: dict[str, Any]) -> Algorithm:
@@ -101,6 +117,8 @@ class Algorithm:
                 raise InputError(
                     f"this run's {part} was given in Python; call infl.verify from Python with algorithm=..."
                 )
+        if "augmentation" in settings:
+            settings["augmentation"] = Augmentation.parse(settings["augmentation"].split())
         defaults = build(name, 2).settings
         given = {setting: value for setting, value in network.items() if value != defaults.get(setting)}
         if rest := sorted(set(given) - set(NETWORK_SETTINGS)):
@@ -198,8 +216,14 @@ def train_params(
     optimizer = algorithm.build_optimizer()
     params = network.init(init_key, jnp.zeros((1, *images.shape[1:])))  # zeros: example 0 may be left out
 
-    def loss(params: Any, batch: jax.Array, weights: jax.Array) -> jax.Array:
-        logits = network.apply(params, _pixels(images[batch]))
+    augmentation, augmentation_key = algorithm.augmentation, jax.random.fold_in(key, AUGMENTATION_STREAM)
+    if augmentation is not None:
+        augmentation.check(images.shape[1:])
+
+    def loss(params: Any, pixels: jax.Array, batch: jax.Array, weights: jax.Array) -> jax.Array:
+        if algorithm.precision == "bfloat16":
+            params, pixels = jax.tree.map(_halved, (params, pixels))
+        logits = network.apply(params, pixels).astype(jnp.float32)
         return weights @ optax.softmax_cross_entropy_with_integer_labels(logits, labels[batch])
 
     def epoch(index: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
@@ -213,7 +237,11 @@ def train_params(
             # Slots past the end of the batch repeat a member at weight zero, never a left-out example.
             batch = order[jnp.minimum(slots, n_members - 1)]
             weights = jnp.where(slots < last, 1.0 / (last - first), 0.0)
-            value, gradient = jax.value_and_grad(loss)(params, batch, weights)
+            if augmentation is None:
+                pixels = images[batch]
+            else:
+                pixels = augmented_batch(augmentation, jax.random.fold_in(augmentation_key, index), images, batch)
+            value, gradient = jax.value_and_grad(loss)(params, _pixels(pixels), batch, weights)
             updates, new_state = optimizer.update(gradient, state, params)
             factor = _schedule_factor(algorithm.schedule, (index * steps + position) / (epochs * steps))
             updates = jax.tree.map(lambda update: factor * update, updates) if factor is not None else updates
@@ -312,3 +340,7 @@ def _schedule_factor(schedule: Schedule, done: jax.Array) -> jax.Array | None:
 
 def _pixels(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+
+
+def _halved(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.bfloat16) if array.dtype == jnp.float32 else array

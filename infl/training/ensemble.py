@@ -135,6 +135,8 @@ class Ensemble:
         self.devices = devices[:n_devices]
         self._network = algorithm.build_network(dataset.n_classes)
         check_network(self._network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
+        if algorithm.augmentation is not None:
+            algorithm.augmentation.check(dataset.x_train.shape[1:])
         mode: Mode = wanted.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
         width = wanted.models_per_device or usual_width(mode, estimated_seconds(algorithm, dataset, self.devices[0]))
         self.layout = replace(wanted, n_devices=n_devices, models_per_device=width, mode=mode)
@@ -277,14 +279,23 @@ def estimated_seconds(algorithm: Algorithm, dataset: Dataset, device: Any) -> fl
     return operations / FLOP_PER_SECOND.get(device.platform, 1e13)
 
 
-def lower_apply(algorithm: Algorithm, dataset: Dataset, convolution: str | None = None) -> jax.stages.Lowered:
-    """The forward pass of a batch, not compiled: what it computes, and how many operations that takes."""
+def lower_apply(
+    algorithm: Algorithm, dataset: Dataset, convolution: str | None = None, *, gradient: bool = False
+) -> jax.stages.Lowered:
+    """The forward pass of a batch, or its gradient: not compiled, for what it computes and how many operations that takes."""
     network, shape = algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:]
     params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
     batch = jax.ShapeDtypeStruct((algorithm.batch_size, *shape), jnp.float32)
+
+    # Functions of this call alone: what was traced before, with another back end, must not be taken for them.
+    def forward(params: Any, x: jax.Array) -> jax.Array:
+        return network.apply(params, x)
+
+    def slope(params: Any, x: jax.Array) -> Any:
+        return jax.grad(lambda params: (forward(params, x) ** 2).sum())(params)
+
     with convolution_backend(convolution):
-        # A function of its own: what was traced before, with another back end, must not be taken for it.
-        return jax.jit(lambda params, x: network.apply(params, x)).lower(params, batch)
+        return jax.jit(slope if gradient else forward).lower(params, batch)
 
 
 def forward_operations(lowered: jax.stages.Lowered) -> float:

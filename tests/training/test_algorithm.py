@@ -508,3 +508,82 @@ def test_a_setting_out_of_its_range_is_named(settings: dict, telling: str) -> No
 @pytest.mark.parametrize(("n_members", "steps"), [(1, 1), (8, 1), (9, 2), (16, 2), (17, 3)])
 def test_an_epoch_takes_as_few_steps_as_the_batch_size_allows(n_members: int, steps: int) -> None:
     assert ALGORITHM.steps_per_epoch(n_members) == steps
+
+
+# Precision
+
+
+def one_step(precision: Any) -> tuple[list[np.ndarray], list[Any]]:
+    """The gradient of the first step, and the types that a network was called with."""
+    images, labels = toy(N)
+    seen, types = [], []
+
+    def look(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        jax.debug.callback(lambda *parts: seen.append(parts), *updates)
+        return updates, state
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        types.append((x.dtype, params[0].dtype))
+        return SMALL.apply(params, x)
+
+    spy = optax.GradientTransformation(lambda params: (), look)
+    network = replace(SMALL, apply=apply, init=lambda key, x: [jnp.asarray(part) for part in START])
+    trainer(Algorithm(network, optimizer=spy, batch_size=N, epochs=1, precision=precision))(
+        KEY, np.ones(N, bool), images, labels
+    )
+    jax.effects_barrier()
+    return [np.asarray(part) for part in seen[0]], types
+
+
+def test_bfloat16_gradients_are_those_of_float32_but_for_its_rounding() -> None:
+    """Three products and a softmax of numbers rounded to 1 part in 256: 2% of the gradient's length, fixed beforehand."""
+    (exact, plain_types), (rounded, types) = one_step("float32"), one_step("bfloat16")
+    for one, other in zip(exact, rounded, strict=True):
+        assert one.dtype == other.dtype == np.float32
+        assert 0 < np.linalg.norm(one - other) < 0.02 * np.linalg.norm(one)
+    half, whole = (jnp.dtype(jnp.bfloat16),) * 2, (jnp.dtype(jnp.float32),) * 2
+    assert set(plain_types) == {whole}
+    assert types[0] == half
+    assert types[-1] == whole  # judged
+
+
+def test_bfloat16_weights_take_updates_too_small_for_bfloat16() -> None:
+    """Sixty updates of 1/2048 of a weight of 1, whose neighbours in bfloat16 are 1/256 and 1/128 away."""
+    n, updates = 12, 60
+    network = Network(lambda key, x: jnp.ones(()), lambda w, x: jnp.stack([w * x[:, 0], jnp.zeros_like(x[:, 0])], 1))
+    step = optax.GradientTransformation(
+        lambda params: (), lambda updates, state, params=None: (jnp.full_like(updates, -1 / 2048), state)
+    )
+    algorithm = Algorithm(network, optimizer=step, batch_size=1, epochs=5, precision="bfloat16")
+    trained = train(algorithm, np.ones(n, bool), np.ones((n, 1), np.float32), np.zeros(n, np.int32))
+    np.testing.assert_array_equal(trained.margin, np.full(n, 1 - updates / 2048, np.float32))
+
+
+def test_bfloat16_trains_nearly_the_same_model() -> None:
+    """Steps times 1/128 of the largest margin at most; and far nearer than a model of another key."""
+    images, labels = toy(N_ALL)
+    members, algorithm = np.ones(N, bool), replace(ALGORITHM, precision="bfloat16")
+    exact = default_trainer(KEY, members, images, labels)
+    other = default_trainer(jax.random.key(1), members, images, labels)
+    rounded = train(algorithm, members, images, labels)
+    apart = np.abs(np.asarray(rounded.margin - exact.margin))
+    assert 0 < apart.max() < 9 / 128 * np.abs(exact.margin).max()
+    assert apart.mean() < 0.1 * np.abs(np.asarray(other.margin - exact.margin)).mean()
+    assert rounded.finite
+
+
+def test_precision_is_in_the_manifest_where_it_is_not_the_default() -> None:
+    algorithm = Algorithm(precision="bfloat16")
+    assert algorithm.describe()["precision"] == "bfloat16"
+    assert "precision" not in Algorithm().describe()
+    assert Algorithm.from_description(json.loads(json.dumps(algorithm.describe()))) == algorithm
+    with pytest.raises(InputError, match="precision: expected one of float32, bfloat16; got 'float16'"):
+        Algorithm(precision="float16")  # pyright: ignore[reportArgumentType]
+
+
+def test_epochs_given_as_data_train_as_those_of_the_algorithm() -> None:
+    images, labels = toy(N_ALL)
+    fixed = train(replace(ALGORITHM, epochs=2, schedule="cosine"), np.ones(N, bool), images, labels)
+    given = trainer(replace(ALGORITHM, epochs=9, schedule="cosine"))
+    of_data = given(KEY, np.ones(N, bool), images, labels, epochs=jnp.int32(2))
+    np.testing.assert_allclose(of_data.margin, fixed.margin, atol=1e-5)

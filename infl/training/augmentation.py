@@ -1,0 +1,106 @@
+"""Turns a batch of images into flipped and shifted ones, each as its model, its epoch and its id draw it.
+
+An example's draw depends on these three alone: leaving others out changes nothing of it, so models of D and of D\\S that
+share a key still pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from infl.records import InputError
+
+Padding = Literal["zero", "reflect"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How images of a batch are changed at random in training; they are judged as they are.
+
+    flip: mirror left and right with probability 1/2.
+    shift: move by -shift to shift pixels, each equally likely, along each axis.
+    padding: what comes in at the edge: zeros, or the image mirrored there (its edge pixels not repeated).
+
+    Raises:
+        InputError: for a shift below 0, an unknown padding, or an augmentation that changes nothing.
+
+    Example:
+        >>> Augmentation.parse(["flip", "shift:2:reflect"])
+        Augmentation(flip=True, shift=2, padding='reflect')
+    """
+
+    flip: bool = False
+    shift: int = 0
+    padding: Padding = "zero"
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise InputError(f"augmentation: expected a shift of at least 0 pixels, got {self.shift}")
+        if self.padding not in get_args(Padding):
+            raise InputError(f"augmentation: expected padding zero or reflect, got {self.padding!r}")
+        if not self.flip and not self.shift:
+            raise InputError("augmentation: expected a flip or a shift; None for no augmentation")
+
+    def words(self) -> list[str]:
+        """As `parse` reads it."""
+        shift = f"shift:{self.shift}" + (f":{self.padding}" if self.padding != "zero" else "")
+        return ["flip"] * self.flip + [shift] * bool(self.shift)
+
+    @staticmethod
+    def parse(words: list[str] | tuple[str, ...]) -> Augmentation:
+        """From `flip`, `shift:PIXELS` and `shift:PIXELS:reflect`.
+
+        Raises:
+            InputError: for other words.
+        """
+        flip, shift, padding = False, 0, "zero"
+        for word in words:
+            name, *rest = word.split(":")
+            if name == "flip" and not rest:
+                flip = True
+            elif name == "shift" and 1 <= len(rest) <= 2 and rest[0].isdecimal():
+                shift, padding = int(rest[0]), rest[1] if len(rest) == 2 else "zero"
+            else:
+                raise InputError(f"augmentation: expected flip, shift:PIXELS or shift:PIXELS:reflect; got {word!r}")
+        return Augmentation(flip, shift, padding)  # pyright: ignore[reportArgumentType]
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Check that images of this shape can be augmented.
+
+        Raises:
+            InputError: where they are not [h, w] or [h, w, channels], or no larger than the shift.
+        """
+        if len(shape) not in (2, 3):
+            raise InputError(f"augmentation: expected images [h, w] or [h, w, channels], got examples {list(shape)}")
+        if self.shift >= min(shape[:2]):
+            raise InputError(
+                f"augmentation: images of {shape[0]} x {shape[1]} cannot be shifted by {self.shift} pixels"
+            )
+
+
+def augmented_batch(augmentation: Augmentation, key: jax.Array, images: jax.Array, ids: jax.Array) -> jax.Array:
+    """Examples `ids` of the images, [b, h, w, ...], each changed as (key, id) draws it.
+
+    key: that of a model and an epoch. images: [N, h, w] or [N, h, w, channels].
+    """
+    height, width = images.shape[1:3]
+    draws = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (3,), jnp.uint32))(ids)
+    offsets = (draws[:, :2] % (2 * augmentation.shift + 1)).astype(jnp.int32) - augmentation.shift
+    rows = jnp.arange(height) + offsets[:, :1]
+    columns = jnp.arange(width) + offsets[:, 1:]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    rows, columns = _mirrored(rows, height), _mirrored(columns, width)
+    if augmentation.flip:
+        columns = jnp.where((draws[:, 2:] & 1) == 1, width - 1 - columns, columns)
+    moved = images[ids[:, None, None], rows[:, :, None], columns[:, None, :]]
+    if augmentation.padding == "reflect":
+        return moved
+    return jnp.where(inside.reshape(inside.shape + (1,) * (moved.ndim - 3)), moved, jnp.zeros((), moved.dtype))
+
+
+def _mirrored(places: jax.Array, size: int) -> jax.Array:
+    return (size - 1) - jnp.abs((size - 1) - jnp.abs(places))
