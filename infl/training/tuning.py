@@ -223,9 +223,9 @@ def candidates(ensemble: Ensemble) -> list[Layout]:
 
 def convolutions(algorithm: Algorithm, dataset: Dataset) -> tuple[str, ...]:
     """Names of the back ends that compute this network in a way of their own; none where it does not convolve."""
-    seen, different = {lower_apply(algorithm, dataset).as_text()}, []
+    seen, different = {lower_apply(algorithm, dataset, gradient=True).as_text()}, []
     for name in BACKENDS:
-        text = lower_apply(algorithm, dataset, name).as_text()
+        text = lower_apply(algorithm, dataset, name, gradient=True).as_text()
         if text not in seen:
             seen.add(text)
             different.append(name)
@@ -235,7 +235,7 @@ def convolutions(algorithm: Algorithm, dataset: Dataset) -> tuple[str, ...]:
 def key_of(ensemble: Ensemble) -> str:
     """What a measurement holds for: devices, cores, JAX, algorithm, network as it is computed, data shapes, settings given."""
     algorithm, dataset, wanted = ensemble.algorithm, ensemble.dataset, ensemble.wanted
-    network = lower_apply(algorithm, dataset, wanted.convolution).as_text()
+    network = lower_apply(algorithm, dataset, wanted.convolution, gradient=True).as_text()
     described = {
         "device": f"{ensemble.devices[0].platform}:{ensemble.devices[0].device_kind}",
         "devices": [len(ensemble.devices), len(jax.local_devices())],

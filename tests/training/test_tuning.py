@@ -25,6 +25,7 @@ from infl.records import Dataset, InputError
 from infl.training import tuning
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_folder, keep_layout, recall_layout
+from infl.training.convolution import BACKENDS, chosen_backend, convolve
 from infl.training.ensemble import Ensemble, Layout, estimated_seconds
 from infl.training.networks import Network
 from infl.training.tuning import Choice, TooLarge, choose, choose_layout
@@ -227,7 +228,7 @@ def test_halving_goes_down_to_one_model_and_no_further() -> None:
 
 
 def test_candidates_are_the_other_mode_and_each_other_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b, *_ = tuning.BACKENDS
+    a, b, *_ = BACKENDS
     monkeypatch.setattr(tuning, "convolutions", lambda algorithm, dataset: (a, b))
     usual = Ensemble(ALGORITHM, DATASET, Layout(2))
     found = [(one.mode, one.convolution, one.models_per_device) for one in tuning.candidates(usual)]
@@ -238,6 +239,17 @@ def test_candidates_are_the_other_mode_and_each_other_convolution(monkeypatch: p
     ]
     asked = Ensemble(ALGORITHM, DATASET, Layout(2, mode="vmap", models_per_device=3))
     assert [(one.mode, one.models_per_device) for one in tuning.candidates(asked)] == [("vmap", 3), ("vmap", 3)]
+
+
+def test_a_network_that_convolves_can_be_computed_in_each_way() -> None:
+    """Back ends that differ in their gradients alone, too."""
+
+    def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        return convolve(x[..., None], kernel).mean(axis=(1, 2))
+
+    network = Network(lambda key, x: jax.random.normal(key, (3, 3, 1, 3)), apply)
+    found = tuning.convolutions(replace(ALGORITHM, network=network), toy(100, (8, 8)))
+    assert found == tuple(name for name in BACKENDS if name != chosen_backend())
 
 
 def test_a_network_without_convolutions_has_one_way_to_be_computed() -> None:
@@ -314,7 +326,7 @@ def test_a_run_keeps_its_layout(long: list[Layout]) -> None:
 def test_short_training_and_settings_that_are_all_given_are_not_tuned(long: list[Layout]) -> None:
     assert choose_layout(ensemble_of(tune="off"), n_models=10**6).source == "default"
     assert choose_layout(ensemble_of(), n_models=15).source == "default"  # at two seconds on two devices
-    given = ensemble_of(mode="map", models_per_device=3, convolution=tuning.BACKENDS[0])
+    given = ensemble_of(mode="map", models_per_device=3, convolution=BACKENDS[0])
     assert choose_layout(given, n_models=10**6) == Choice(given.layout)
     assert long == []
     assert recall_layout("") is None
