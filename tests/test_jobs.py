@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import infl
+from infl.__main__ import main
 from infl.report.progress import note
 from infl.training import tuning
 from infl.training.ensemble import Ensemble
@@ -130,3 +131,16 @@ def test_a_note_is_a_line_unless_all_is_quiet(capsys: Any) -> None:
     note("hidden", quiet=True)
     note("shown")
     assert capsys.readouterr().err == "shown\n"
+
+
+def test_settings_of_the_command_line_reach_the_run(tmp_path: Path, capsys: Any) -> None:
+    words = "train digits --n-train 40 --n-held-out 10 --models 2 --references 0 --design uniform --epochs 1"
+    mine = "--augment flip shift:1:reflect --precision bfloat16 --tune off --mode vmap --block-size 1 --convolution xla"
+    assert main([*words.split(), *mine.split(), "--run", str(tmp_path / "run")]) == 0, capsys.readouterr().err
+    run = infl.open_run(tmp_path / "run")
+    described = run.manifest["algorithm"]
+    assert (described["augmentation"], described["precision"]) == ("flip shift:1:reflect", "bfloat16")
+    layout = run.sessions[0]["layout"]
+    assert (layout["mode"], layout["models_per_device"], layout["convolution"]) == ("vmap", 1, "xla")
+    assert main([*words.split(), "--augment", "turn", "--run", str(tmp_path / "other")]) == 2
+    assert "expected flip, shift:PIXELS or shift:PIXELS:reflect; got 'turn'" in capsys.readouterr().err
