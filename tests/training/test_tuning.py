@@ -245,10 +245,10 @@ def test_a_network_that_convolves_can_be_computed_in_each_way() -> None:
     """Back ends that differ in their gradients alone, too."""
 
     def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
-        return convolve(x[..., None], kernel).mean(axis=(1, 2))
+        return convolve(x, kernel).mean(axis=(1, 2))
 
-    network = Network(lambda key, x: jax.random.normal(key, (3, 3, 1, 3)), apply)
-    found = tuning.convolutions(replace(ALGORITHM, network=network), toy(100, (8, 8)))
+    network = Network(lambda key, x: jax.random.normal(key, (3, 3, 3, 3)), apply)
+    found = tuning.convolutions(replace(ALGORITHM, network=network), toy(100, (8, 8, 3)))
     assert found == tuple(name for name in BACKENDS if name != chosen_backend())
 
 
