@@ -222,9 +222,9 @@ def classic_scale(measured: Stage) -> str:
             with planted influences: memorization of all in {measured["memorization_seconds"]:.0f} s, the top 256 influences of
             every column with q-values over {measured["pairs_of_matrix"] / 1e9:.2f} billion pairs in
             {measured["influence_seconds"]:.0f} s: **{measured["times_bare_product"]:.2f} times** a bare float32 product of the
-            same size ({product:.0f} s: {before:.0f} s for one half before, {after:.0f} s for the other after, so that other load
-            shows), in {measured["peak_gigabytes"]:.2f} GB at most. Models are counted as bits, 32 to a word, which takes a tenth
-            of the product's time; the rest goes into contrasts and the choice of the strongest.
+            same size ({product:.0f} s: {before:.0f} s for one half before, {after:.0f} s for the other after, so that other
+            load shows), in {measured["peak_gigabytes"]:.2f} GB at most. Models are counted as bits, 32 to a word, which takes a
+            tenth of the product's time; the rest goes into contrasts and the choice of the strongest.
         """),
         "",
         "| planted influence | reading | found at q <= 0.05 | expected from the power of the test |",
