@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from infl.records import InputError
-from infl.training import convolution
+from infl.training import convolution, winograd
 from infl.training.algorithm import Algorithm, train_params
 from infl.training.convolution import BACKENDS, chosen_backend, convolve, max_pool, use_backend
 
@@ -82,6 +82,36 @@ def test_each_back_end_is_the_loop_and_its_gradients(
     found = with_gradients(x, kernel, slope, stride=stride, padding=padding, backend=backend)
     for name, mine, theirs in zip(("y", "dx", "dk"), found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("image", [(7, 6), (4, 4), (3, 5)])
+@pytest.mark.parametrize("numbers", [2**20, 2 * 16 * 3 * 2 * 7])
+def test_winograd_is_the_loop_and_its_gradients(
+    padding: str, image: tuple[int, int], numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sides of any parity, all seven images at once and in parts that do not divide them."""
+    monkeypatch.setattr(winograd, "WIDE", 3)
+    monkeypatch.setattr(winograd, "NUMBERS", numbers)
+    x, kernel = drawn(7, *image, 3), drawn(3, 3, 3, 4, seed=1)
+    assert winograd.suits(jnp.asarray(x), jnp.asarray(kernel), 1)
+    slope = drawn(*slow(x, kernel, None, 1, padding)[0].shape, seed=2)
+    expected = slow(x, kernel, slope, 1, padding)
+    y, pull = jax.vjp(partial(convolve, padding=padding, backend="mixed"), jnp.asarray(x), jnp.asarray(kernel))
+    found = y, *pull(jnp.asarray(slope, jnp.float32))  # not through a jit, which would not see the patches
+    for name, mine, theirs in zip(("y", "dx", "dk"), found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4, err_msg=name)
+
+
+def test_winograd_rounds_as_finely_as_the_products_it_replaces() -> None:
+    """Over 64 channels, root mean square error against float64, no more than three times that of one tap at a time."""
+    x, kernel, slope = drawn(4, 8, 8, 64), drawn(3, 3, 64, 64, seed=1), drawn(4, 8, 8, 64, seed=2)
+    settings: dict[str, Any] = {"stride": 1, "padding": "SAME"}
+    assert winograd.suits(jnp.asarray(x), jnp.asarray(kernel), 1)
+    exact = slow(x, kernel, slope, 1, "SAME")
+    mixed, taps = (with_gradients(x, kernel, slope, backend=backend, **settings) for backend in ("mixed", "taps"))
+    for mine, theirs, true in zip(mixed, taps, exact, strict=True):
+        assert np.square(mine - true).mean() < 9 * np.square(theirs - true).mean()
 
 
 @each_backend
