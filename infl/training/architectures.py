@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from infl.records import InputError
 from infl.training.convolution import convolve, max_pool
+from infl.training.group_norm import normed_relu
 from infl.training.networks import Network, from_linen, mlp
 
 Norm = Literal["group", "none"]
@@ -151,9 +152,13 @@ class _GroupNorm(nn.Module):
     """Over the pixels and groups of 16 channels of one image; sums by channel first, which XLA does fast."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, relu: bool = False, pool: bool = False) -> jax.Array:
         channels = x.shape[-1]
         groups = channels // 16 if channels % 16 == 0 else 1
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        shift = self.param("bias", nn.initializers.zeros, (channels,))
+        if relu and x.dtype == jnp.float32 and not (pool and (x.shape[1] % 2 or x.shape[2] % 2)):
+            return normed_relu(x, scale, shift, groups, pool)
         wide = x.astype(jnp.float32)
 
         def mean(numbers: jax.Array) -> jax.Array:
@@ -162,9 +167,11 @@ class _GroupNorm(nn.Module):
 
         centre = mean(wide)
         spread = jnp.maximum(mean(wide * wide) - centre**2, 0)
-        scale = self.param("scale", nn.initializers.ones, (channels,)) * jax.lax.rsqrt(spread + 1e-5)
-        shift = self.param("bias", nn.initializers.zeros, (channels,)) - centre * scale
-        return (wide * scale[:, None, None] + shift[:, None, None]).astype(x.dtype)
+        scale = scale * jax.lax.rsqrt(spread + 1e-5)
+        shift = shift - centre * scale
+        y = (wide * scale[:, None, None] + shift[:, None, None]).astype(x.dtype)
+        y = max_pool(y) if pool else y
+        return nn.relu(y) if relu else y
 
 
 class _Cnn(nn.Module):
@@ -191,7 +198,10 @@ class _ResNet9(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, until_readout: bool = False) -> jax.Array:
         def layer(x: jax.Array, width: int, *, pool: bool = False) -> jax.Array:
-            x = (_GroupNorm() if self.normed else _Bias())(_Kernel(width)(x))
+            x = _Kernel(width)(x)
+            if self.normed:
+                return _GroupNorm()(x, relu=True, pool=pool)
+            x = _Bias()(x)
             return nn.relu(max_pool(x) if pool else x)
 
         def residual(x: jax.Array) -> jax.Array:

@@ -112,6 +112,22 @@ def test_group_norm_is_that_of_flax() -> None:
     np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), atol=1e-4)
 
 
+@pytest.mark.parametrize("pool", [False, True])
+def test_the_written_gradient_of_norm_and_relu_is_that_of_the_plain_expression(pool: bool) -> None:
+    from infl.training.group_norm import normed_relu
+
+    def plain(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+        y: Any = nn.GroupNorm(num_groups=2, epsilon=1e-5).apply({"params": {"scale": scale, "bias": shift}}, x)
+        return nn.relu(nn.max_pool(y, (2, 2), strides=(2, 2)) if pool else y)
+
+    arguments = 3 * drawn(3, 6, 4, 32) + 1, drawn(32, seed=1), drawn(32, seed=2)
+    mine, pull = jax.vjp(lambda *a: normed_relu(*a, 2, pool), *arguments)
+    theirs, pull_plain = jax.vjp(plain, *arguments)
+    slope = drawn(*theirs.shape, seed=3)
+    for a, b in zip((mine, *pull(slope)), (theirs, *pull_plain(slope)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_resnet9_has_eight_convolutions_and_one_dense_layer(norm: str) -> None:
     network = build("resnet9", 10, norm=norm)
