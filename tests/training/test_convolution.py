@@ -21,7 +21,7 @@ import pytest
 from infl.records import InputError
 from infl.training import convolution, winograd
 from infl.training.algorithm import Algorithm, train_params
-from infl.training.convolution import BACKENDS, chosen_backend, convolve, max_pool, use_backend
+from infl.training.convolution import BACKENDS, Padding, chosen_backend, convolve, max_pool, use_backend
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -88,7 +88,7 @@ def test_each_back_end_is_the_loop_and_its_gradients(
 @pytest.mark.parametrize("image", [(7, 6), (4, 4), (3, 5)])
 @pytest.mark.parametrize("numbers", [2**20, 2 * 16 * 3 * 2 * 7])
 def test_winograd_is_the_loop_and_its_gradients(
-    padding: str, image: tuple[int, int], numbers: int, monkeypatch: pytest.MonkeyPatch
+    padding: Padding, image: tuple[int, int], numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sides of any parity, all seven images at once and in parts that do not divide them."""
     monkeypatch.setattr(winograd, "WIDE", 3)
