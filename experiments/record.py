@@ -12,6 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+# What an experiment of several parts writes after each of them changes none of the others.
+_RESULTS = [f":(top,exclude)experiments/*/{name}" for name in ("results.json", "README.md", "*.png")]
+
 
 def surroundings(*packages: str) -> dict[str, Any]:
     """Commit, date, Python and package versions, processor and cores of this run."""
@@ -23,7 +26,7 @@ def surroundings(*packages: str) -> dict[str, Any]:
             versions[package] = "not installed"
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *_RESULTS)),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv),
         "versions": versions,
