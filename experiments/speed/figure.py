@@ -14,6 +14,7 @@ def draw_speed(summary: dict[str, Any], tasks: dict[str, Any], path: Path) -> No
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     from infl.report.style import FAINT, HELPS, INK, QUIET, house_style
 
@@ -40,6 +41,9 @@ def draw_speed(summary: dict[str, Any], tasks: dict[str, Any], path: Path) -> No
             axis.set_ylim(-0.7, len(ordered) - 0.3)
             axis.set_title(f"{name}: {tasks[name]['title']}")
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
         axes[0, 0].annotate("models/s", (1.02, 1.0), xycoords="axes fraction", va="bottom", fontsize=7.5, color=QUIET)
         axes[-1, 0].set_xlabel("models per second / that of infl, median and range of the rounds")
         figure.tight_layout()

@@ -155,7 +155,8 @@ def _verify(summary: dict[str, Any]) -> str:
         f"\n## Verifying {summary['sets']} forget sets, T1, {summary['models_per_set']} models each\n\n"
         f"`infl verify` takes {summary['seconds_unequal']:.1f} s for sets of {summary['sets']} different sizes and "
         f"{summary['seconds_equal']:.1f} s for as many of one size: "
-        f"{_range(summary['unequal_over_equal'], '.2f')} times as long, and {_range(summary['unequal_over_equal_training'], '.2f')} times for the retraining alone. Programs of training "
+        f"{_range(summary['unequal_over_equal'], '.2f')} times as long, "
+        f"and {_range(summary['unequal_over_equal_training'], '.2f')} times for the retraining alone. Programs of training "
         f"compiled in one command: {summary['trainings_compiled']}.\n"
     )
 
