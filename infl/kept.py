@@ -22,6 +22,7 @@ import numpy as np
 
 from infl.records import Array, Columns, InputError, OutcomeKind, Outcomes, OutcomeSource, Reading
 from infl.report.progress import track
+from infl.scores.contrasts import no_models
 from infl.scores.influence import PAIRS_AT_ONCE
 from infl.scores.totals import PairTotals, total_block
 from infl.store import Run, StoredOutcomes, Tiles, TileWriter, new_tiles, open_tiles
@@ -109,7 +110,7 @@ def keep_sums(
     if not start and not any(folder.glob(f"{kind}-*")):
         return outcomes
     if not outcomes.n_models:
-        raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+        raise no_models()
     if known is None or known.n_models < outcomes.n_models:
         try:
             tiles = _write(run, kind, folder, known, quiet=quiet)

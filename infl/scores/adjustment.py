@@ -34,7 +34,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, Reading, rows_of_blocks
-from infl.scores.contrasts import sum_pairs
+from infl.scores.contrasts import no_models, sum_pairs
 from infl.scores.evidence import normal_p_values
 from infl.scores.sides import columns_counted
 
@@ -204,7 +204,7 @@ class _Given:
     def read(outcomes: OutcomeSource, columns: Columns) -> _Given:
         blocks = list(outcomes.blocks(columns))
         if not blocks:
-            raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+            raise no_models()
         strata = [block.strata for block in blocks if block.strata is not None]
         return _Given(
             np.concatenate([block.masks for block in blocks]),

@@ -18,7 +18,7 @@ from infl.records import (
     Reading,
     ScoredPair,
 )
-from infl.scores.contrasts import Sums, sum_pairs
+from infl.scores.contrasts import Sums, no_models, sum_pairs
 from infl.scores.evidence import PValueCounts, check_q_over, q_values
 
 PAIRS_AT_ONCE = 1 << 21
@@ -120,7 +120,7 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
         part = sum_pairs(summed, sources=np.arange(n_train), columns=slice(0, 1), reading="held-out", outcome="margin")
         total = part if total is None else total + part
     if total is None:
-        raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+        raise no_models()
     # Sums of outcomes are no 0/1 outcomes, whatever they are sums of.
     column = replace(total.estimate(reading="held-out", outcome="margin"), outcome=outcome)
     fields = {name: getattr(column, name)[:, 0] for name in ("value", "se", "n_in", "n_out", "p")}

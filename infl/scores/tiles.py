@@ -14,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from infl.records import Array, InputError, OutcomeKind, OutcomeSource, Reading
+from infl.records import Array, OutcomeKind, OutcomeSource, Reading
+from infl.scores.contrasts import no_models
 from infl.scores.counting import ROWS_AT_ONCE, PackedMembers, pack_models
 from infl.scores.evidence import p_values
 from infl.scores.influence import influence_blocks
@@ -138,7 +139,7 @@ def _pack(outcomes: OutcomeSource, reading: Reading, columns: slice, threads: Th
         if counted is not None:
             counts_for.append(pack_models(counted))
     if not spread:
-        raise InputError("no models to score: the run holds none that are complete and finite; train some first")
+        raise no_models()
     joined = Spread(
         *(np.concatenate(arrays, axis=-1) for arrays in zip(*(vars(s).values() for s in spread), strict=True))
     )
