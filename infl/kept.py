@@ -24,6 +24,7 @@ from infl.records import Array, Columns, InputError, OutcomeKind, Outcomes, Outc
 from infl.report.progress import track
 from infl.scores.contrasts import no_models
 from infl.scores.influence import PAIRS_AT_ONCE
+from infl.scores.sides import columns_of
 from infl.scores.totals import PairTotals, total_block
 from infl.store import Run, StoredOutcomes, Tiles, TileWriter, new_tiles, open_tiles
 
@@ -63,7 +64,7 @@ class SummedOutcomes:
         """Sums over all models for all sources and these columns; None of what is not kept, or is damaged."""
         if outcome != self.kind or reading not in self.tiles.attributes["arrays"]:
             return None
-        numbers = np.arange(self.n_columns)[columns] - _first_column(self, reading)
+        numbers = np.arange(self.n_columns)[columns] - columns_of(self, reading).start
         if not len(numbers) or not np.array_equal(numbers, np.arange(numbers[0], numbers[0] + len(numbers))):
             return None
         span = slice(int(numbers[0]), int(numbers[-1]) + 1)
@@ -153,11 +154,11 @@ def _write(run: Run, kind: OutcomeKind, folder: Path, known: SummedOutcomes | No
         arrays: dict[str, list[str]] = {}
         weights: dict[str, tuple[float, float] | None] = {}
         for reading in _readings(outcomes):
-            first = _first_column(outcomes, reading)
-            n_columns = (outcomes.n_columns if reading == "held-out" else outcomes.n_train) - first
+            whole = columns_of(outcomes, reading)
+            n_columns = whole.stop - whole.start
             for start in range(0, n_columns, CHUNKS_AT_ONCE * width):
                 span = slice(start, min(start + CHUNKS_AT_ONCE * width, n_columns))
-                columns = slice(first + span.start, first + span.stop)
+                columns = slice(whole.start + span.start, whole.start + span.stop)
                 totals = _sum(rest, columns, reading, kind)
                 if known is not None:
                     before = known.totals(columns, reading=reading, outcome=kind)
@@ -190,10 +191,6 @@ def _sum(source: OutcomeSource, columns: slice, reading: Reading, kind: OutcomeK
 
 def _readings(outcomes: OutcomeSource) -> tuple[Reading, ...]:
     return ("left-out", "held-out") if outcomes.n_columns > outcomes.n_train else ("left-out",)
-
-
-def _first_column(outcomes: OutcomeSource, reading: Reading) -> int:
-    return outcomes.n_train if reading == "held-out" else 0
 
 
 def _remove_others(folder: Path, kind: OutcomeKind, kept: Path) -> None:

@@ -20,6 +20,7 @@ from infl.records import (
 )
 from infl.scores.contrasts import Sums, no_models, sum_pairs
 from infl.scores.evidence import PValueCounts, check_q_over, q_values
+from infl.scores.sides import columns_of
 
 PAIRS_AT_ONCE = 1 << 21
 
@@ -72,11 +73,11 @@ def influence_blocks(
     if len(rows) and (rows.min() < 0 or rows.max() >= outcomes.n_train):
         raise InputError(f"sources: expected ids of D (0..{outcomes.n_train - 1}), got {rows.min()}..{rows.max()}")
     width = n_columns or max(1, PAIRS_AT_ONCE // max(len(rows), 1))
-    start, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
-    if start >= stop:
+    whole = columns_of(outcomes, reading)
+    if whole.start >= whole.stop:
         raise InputError(f"reading {reading}: these outcomes have no such columns")
-    for first in range(start, stop, width):
-        columns = slice(first, min(first + width, stop))
+    for first in range(whole.start, whole.stop, width):
+        columns = slice(first, min(first + width, whole.stop))
         sums = sum_pairs(outcomes, sources=rows, columns=columns, reading=reading, outcome=outcome)
         estimate = sums.estimate(reading=reading, outcome=outcome)
         if reading != "held-out":

@@ -20,6 +20,7 @@ from infl.scores.adjustment import N_FOLDS, adjusted_influence
 from infl.scores.contrasts import sum_pairs
 from infl.scores.influence import influence_blocks
 from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
+from infl.scores.sides import columns_of
 from infl.surrogate import Surrogate, leave_one_out_influence
 
 N_PAIRS = 1 << 20  # that a prior is fitted to
@@ -56,8 +57,7 @@ def shrunk_influence(
         >>> bool(shrunk.value[3, -1] > 0.9)
         True
     """
-    columns = slice(outcomes.n_train, None) if reading == "held-out" else slice(0, outcomes.n_train)
-    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed, known=columns)
+    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed, known=columns_of(outcomes, reading))
     prior = _fit(outcomes, reading=reading, outcome=outcome, worth=worth, n_pairs=N_PAIRS, seed=seed)
     blocks = list(_blocks(outcomes, prior, reading=reading, outcome=outcome, worth=worth, n_columns=None, level=level))
     joined = {
@@ -147,7 +147,8 @@ def _fit(
     outcomes: OutcomeSource, *, reading: Reading, outcome: OutcomeKind, worth: _Worth | None, n_pairs: int, seed: int
 ) -> Prior:
     n = outcomes.n_train
-    candidates = np.arange(n, outcomes.n_columns) if reading == "held-out" else np.arange(n)
+    whole = columns_of(outcomes, reading)
+    candidates = np.arange(whole.start, whole.stop)
     columns = np.sort(np.random.RandomState(seed).permutation(candidates)[: max(1, n_pairs // max(n, 1))])
     sums = sum_pairs(outcomes, sources=np.arange(n), columns=columns, reading=reading, outcome=outcome)
     estimate = sums.estimate(reading=reading, outcome=outcome)

@@ -27,6 +27,7 @@ from infl.records import Array, Detectable, InputError, OutcomeKind, OutcomeSour
 from infl.scores.contrasts import Sums, sum_own, sum_pairs
 from infl.scores.evidence import p_values
 from infl.scores.planning import MOST_MODELS, check_share, shares_of
+from infl.scores.sides import columns_of
 
 POWER, FALSE_DISCOVERY_RATE = 0.8, 0.05
 COLUMNS_AT_ONCE = 1 << 13
@@ -220,14 +221,13 @@ def median_column(outcomes: OutcomeSource, *, reading: Reading, outcome: Outcome
     Raises:
         InputError: where there are no models or no such columns, or the outcome was not recorded.
     """
-    n_train = outcomes.n_train
-    start, stop = (n_train, outcomes.n_columns) if reading == "held-out" else (0, n_train)
-    if start >= stop:
+    whole = columns_of(outcomes, reading)
+    if whole.start >= whole.stop:
         raise InputError(f"reading {reading}: these outcomes have no such columns")
     noises = []
-    sources = np.unique(np.linspace(0, n_train - 1, MOST_SOURCES).astype(int))
-    for first in range(start, stop, COLUMNS_AT_ONCE):
-        columns = slice(first, min(first + COLUMNS_AT_ONCE, stop))
+    sources = np.unique(np.linspace(0, outcomes.n_train - 1, MOST_SOURCES).astype(int))
+    for first in range(whole.start, whole.stop, COLUMNS_AT_ONCE):
+        columns = slice(first, min(first + COLUMNS_AT_ONCE, whole.stop))
         noises.append(
             _noise(
                 sum_pairs(outcomes, sources=sources, columns=columns, reading=reading, outcome=outcome), 0.0, outcome

@@ -13,6 +13,7 @@ import numpy as np
 from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomeSource, Reading, ScoredPair
 from infl.scores.contrasts import sum_pairs
 from infl.scores.evidence import q_values
+from infl.scores.sides import columns_of
 
 DIAGONAL_HAS_NONE = ("value", "se", "mean_out", "p")
 
@@ -95,8 +96,9 @@ def influence_between(
             outcome was not recorded.
     """
     rows, columns = np.asarray(sources, np.int64), np.asarray(targets, np.int64)
-    start, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
-    for name, ids, low, high in (("sources", rows, 0, outcomes.n_train), ("targets", columns, start, stop)):
+    of_reading = columns_of(outcomes, reading)
+    wanted_ids = (("sources", rows, 0, outcomes.n_train), ("targets", columns, of_reading.start, of_reading.stop))
+    for name, ids, low, high in wanted_ids:
         if ids.ndim != 1 or not len(ids) or ids.min() < low or ids.max() >= high:
             raise InputError(f"{name}: expected numbers {low}..{high - 1} in reading {reading}, at least one")
     # A slice where it can be one: the store reads it without unpacking the others.

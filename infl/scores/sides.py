@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infl.records import Array, Columns, Reading
+from infl.records import Array, Columns, OutcomeSource, Reading
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ def weights_of_sizes(masks: Array, reading: Reading) -> tuple[Array, Array]:
     members = masks.sum(axis=1, dtype=np.float64) - (reading == "trained")
     share = np.clip(members / max(others, 1), 0, 1)
     return 1 - share, share
+
+
+def columns_of(source: OutcomeSource, reading: Reading) -> slice:
+    """The columns that a reading is about: those of H, or those of D."""
+    return slice(source.n_train, source.n_columns) if reading == "held-out" else slice(0, source.n_train)
 
 
 def columns_counted(masks: Array, reading: Reading, columns: Columns) -> Array | None:

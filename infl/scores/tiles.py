@@ -19,7 +19,7 @@ from infl.scores.contrasts import no_models
 from infl.scores.counting import ROWS_AT_ONCE, PackedMembers, pack_models
 from infl.scores.evidence import p_values
 from infl.scores.influence import influence_blocks
-from infl.scores.sides import Side, columns_counted
+from infl.scores.sides import Side, columns_counted, columns_of
 from infl.scores.spread import Spread, measure_spread
 
 MODELS_AT_ONCE = 512
@@ -55,12 +55,13 @@ def tiles_of(
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
     """
-    first, stop = (outcomes.n_train, outcomes.n_columns) if reading == "held-out" else (0, outcomes.n_train)
-    if outcome == "correct" and first < stop and _of_one_size(outcomes):
-        packed = _pack(outcomes, reading, slice(first, stop), threads)
+    whole = columns_of(outcomes, reading)
+    n_columns = whole.stop - whole.start
+    if outcome == "correct" and n_columns > 0 and _of_one_size(outcomes):
+        packed = _pack(outcomes, reading, whole, threads)
         width = ROWS_AT_ONCE if reading == "held-out" else ROWS_AT_ONCE // 2
-        for start in range(0, stop - first, width):
-            yield partial(packed.tile, np.arange(start, min(start + width, stop - first)))
+        for start in range(0, n_columns, width):
+            yield partial(packed.tile, np.arange(start, min(start + width, n_columns)))
         return
     for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome):
         assert estimate.p is not None
