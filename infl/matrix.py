@@ -14,7 +14,7 @@ from infl.records import Array, OutcomeKind, OutcomeSource, Reading
 from infl.report.progress import track
 from infl.scores.contrasts import Sums, no_models, total_pairs
 from infl.scores.evidence import PValueCounts, check_q_over, q_values
-from infl.scores.influence import PAIRS_AT_ONCE
+from infl.scores.influence import PAIRS_AT_ONCE, without_own
 from infl.scores.spread import Spread
 from infl.scores.totals import PairTotals
 from infl.store import new_tiles
@@ -129,10 +129,11 @@ def _sum(outcomes: OutcomeSource, tile: slice, outcome: OutcomeKind) -> list[_Su
 def _score(piece: _Summed, outcome: OutcomeKind, q_over: str) -> dict[str, Array]:
     """Every array but `q` over the matrix, [n, columns]."""
     estimate = Sums(*piece.totals.sides(), piece.spread).estimate(reading=piece.reading, outcome=outcome)
-    own = np.arange(len(estimate.value))[:, None] == np.arange(piece.columns.start, piece.columns.stop)
-    value, se, p = (np.where(own, np.nan, array) for array in (estimate.value, estimate.se, np.asarray(estimate.p)))
-    counted = [np.broadcast_to(n, value.shape).astype(np.int32) for n in (estimate.n_in, estimate.n_out)]
-    arrays = {"value": value, "se": se, "p": np.maximum(p, LEAST_P)}
+    targets = np.arange(piece.columns.start, piece.columns.stop)
+    estimate = without_own(estimate, np.arange(len(estimate.value)), targets)
+    p = np.asarray(estimate.p)
+    counted = [np.broadcast_to(n, p.shape).astype(np.int32) for n in (estimate.n_in, estimate.n_out)]
+    arrays = {"value": estimate.value, "se": estimate.se, "p": np.maximum(p, LEAST_P)}
     if q_over == "column":
         arrays["q"] = q_values(p, axis=0)
     floats = {name: array.astype(np.float32) for name, array in arrays.items()}

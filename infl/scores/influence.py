@@ -47,13 +47,8 @@ def influence(
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
     """
-    blocks = list(influence_blocks(outcomes, reading=reading, outcome=outcome, sources=sources))
-    first = blocks[0][1]
-    joined = {
-        name: np.concatenate([getattr(estimate, name) for _, estimate in blocks], axis=1)
-        for name in ("value", "se", "n_in", "n_out", "mean_out", "p")
-    }
-    return Estimate(**joined, reading=first.reading, outcome=first.outcome)
+    blocks = influence_blocks(outcomes, reading=reading, outcome=outcome, sources=sources)
+    return join_columns([estimate for _, estimate in blocks])
 
 
 def influence_blocks(
@@ -81,8 +76,22 @@ def influence_blocks(
         sums = sum_pairs(outcomes, sources=rows, columns=columns, reading=reading, outcome=outcome)
         estimate = sums.estimate(reading=reading, outcome=outcome)
         if reading != "held-out":
-            estimate = _without_diagonal(estimate, rows, columns)
+            estimate = without_own(estimate, rows, np.arange(columns.start, columns.stop))
         yield columns, estimate
+
+
+def without_own(estimate: Estimate, sources: Array, targets: Array) -> Estimate:
+    """NaN for the influence of an example on itself: that is its memorization."""
+    own = sources[:, None] == targets
+    blank = {name: np.where(own, np.nan, getattr(estimate, name)) for name in ("value", "se", "mean_out", "p")}
+    return replace(estimate, **blank)
+
+
+def join_columns(estimates: Sequence[Estimate]) -> Estimate:
+    """Estimates of one kind for neighbouring columns as one, [sources, all columns]."""
+    names = ("value", "se", "n_in", "n_out", "mean_out", "p")
+    joined = {name: np.concatenate([getattr(estimate, name) for estimate in estimates], axis=1) for name in names}
+    return replace(estimates[0], **joined)
 
 
 def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -> Estimate:
@@ -186,9 +195,3 @@ def score_pairs(
         return PairScores(best, counts, reading, outcome)
     q = counts.q_values(np.array([pair.p for pair in best])).tolist()
     return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, reading, outcome)
-
-
-def _without_diagonal(estimate: Estimate, rows: Array, columns: slice) -> Estimate:
-    own = rows[:, None] == np.arange(columns.start, columns.stop)[None, :]
-    blank = {name: np.where(own, np.nan, getattr(estimate, name)) for name in ("value", "se", "mean_out", "p")}
-    return replace(estimate, **blank)

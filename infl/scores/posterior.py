@@ -18,7 +18,7 @@ import numpy as np
 from infl.records import Array, Columns, Estimate, OutcomeKind, OutcomeSource, Reading
 from infl.scores.adjustment import N_FOLDS, adjusted_influence
 from infl.scores.contrasts import sum_pairs
-from infl.scores.influence import influence_blocks
+from infl.scores.influence import influence_blocks, join_columns
 from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
 from infl.scores.sides import columns_of
 from infl.surrogate import Surrogate, leave_one_out_influence
@@ -60,12 +60,8 @@ def shrunk_influence(
     worth = None if surrogate is None else _Worth(outcomes, surrogate, seed, known=columns_of(outcomes, reading))
     prior = _fit(outcomes, reading=reading, outcome=outcome, worth=worth, n_pairs=N_PAIRS, seed=seed)
     blocks = list(_blocks(outcomes, prior, reading=reading, outcome=outcome, worth=worth, n_columns=None, level=level))
-    joined = {
-        name: np.concatenate([getattr(estimate, name) for _, estimate, _ in blocks], axis=1)
-        for name in ("value", "se", "n_in", "n_out", "mean_out", "p")
-    }
     whole = [np.concatenate([getattr(b, name) for *_, b in blocks], axis=1) for name in Shrunk.__dataclass_fields__]
-    return Estimate(**joined, reading=reading, outcome=outcome), Shrunk(*whole)
+    return join_columns([estimate for _, estimate, _ in blocks]), Shrunk(*whole)
 
 
 def fit_influence_prior(

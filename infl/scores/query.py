@@ -6,16 +6,15 @@ The matrix itself is never made. A row costs one pass over the models, and so do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomeSource, Reading, ScoredPair
 from infl.scores.contrasts import sum_pairs
 from infl.scores.evidence import q_values
+from infl.scores.influence import without_own
 from infl.scores.sides import columns_of
-
-DIAGONAL_HAS_NONE = ("value", "se", "mean_out", "p")
 
 
 @dataclass(frozen=True)
@@ -105,11 +104,7 @@ def influence_between(
     whole = np.array_equal(columns, np.arange(columns[0], columns[0] + len(columns)))
     wanted = slice(int(columns[0]), int(columns[0]) + len(columns)) if whole else columns
     sums = sum_pairs(outcomes, sources=rows, columns=wanted, reading=reading, outcome=outcome)
-    estimate = sums.estimate(reading=reading, outcome=outcome)
-    own = rows[:, None] == columns
-    given = {name: getattr(estimate, name) for name in DIAGONAL_HAS_NONE}
-    blank = {name: np.where(own, np.nan, array) for name, array in given.items() if array is not None}
-    return replace(estimate, **blank)
+    return without_own(sums.estimate(reading=reading, outcome=outcome), rows, columns)
 
 
 def influence_within_classes(
