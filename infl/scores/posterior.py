@@ -17,7 +17,7 @@ import numpy as np
 
 from infl.records import Array, Columns, Estimate, OutcomeKind, OutcomeSource, Reading
 from infl.scores.adjustment import N_FOLDS, adjusted_influence
-from infl.scores.contrasts import sum_pairs
+from infl.scores.contrasts import no_models, sum_pairs
 from infl.scores.influence import influence_blocks, join_columns
 from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
 from infl.scores.sides import columns_of
@@ -106,7 +106,9 @@ class _Worth:
     """What the surrogate says: of each example to a column, worked out when asked for, and of the subset of every model."""
 
     def __init__(self, outcomes: OutcomeSource, surrogate: Surrogate, seed: int, *, known: slice = slice(0, 0)) -> None:
-        block = next(iter(outcomes.blocks(slice(0, 1))))
+        block = next(iter(outcomes.blocks(slice(0, 1))), None)
+        if block is None or not outcomes.n_models:
+            raise no_models()
         self.outcomes, self.surrogate, self.seed = outcomes, surrogate, seed
         self.fraction = float(block.masks.mean())
         self.first, self.values = known.start, np.zeros((0, 0))

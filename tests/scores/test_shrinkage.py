@@ -190,6 +190,14 @@ def test_fewer_models_than_folds_do_without_a_control_variate(taught):
     assert np.isfinite(shrunk.value[:, (few.masks.sum(axis=0).min() > 1)]).any()
 
 
+def test_without_models_a_surrogate_changes_nothing_about_the_message(taught):
+    outcomes, surrogate = taught
+    none = Outcomes(outcomes.masks[:0], outcomes.correct[:0], outcomes.margin[:0])
+    for call in (fit_influence_prior, shrunk_influence):
+        with pytest.raises(InputError, match="no models to score"):
+            call(none, surrogate=surrogate)
+
+
 @pytest.fixture(scope="module")
 def taught():
     """Models whose outcomes depend on a few examples, on data that a surrogate can be fitted to."""
