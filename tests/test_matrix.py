@@ -137,7 +137,7 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no models to score"):
         infl.write_influence(Outcomes(np.zeros((0, 3), bool), np.zeros((0, 4), bool)), tmp_path / "matrix")
     with pytest.raises(InputError, match="q_over: expected matrix or column"):
-        infl.write_influence(outcomes, tmp_path / "matrix", q_over="row")  # type: ignore[arg-type]
+        infl.write_influence(outcomes, tmp_path / "matrix", q_over="row")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="hold no 'margin'"):
         infl.write_influence(Outcomes(outcomes.masks, outcomes.correct), tmp_path / "matrix", outcome="margin")
     (tmp_path / "taken").mkdir()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infl.records import Outcomes, Reading
+from infl.records import OutcomeKind, Outcomes, Reading
 from infl.scores.contrasts import sum_pairs
 from infl.scores.totals import PairTotals, total_block
 
@@ -34,9 +34,9 @@ def some(outcomes: Outcomes, rows: np.ndarray | slice) -> Outcomes:
     return Outcomes(outcomes.masks[rows], outcomes.correct[rows], outcomes.margin[rows])
 
 
-def totals_of(outcomes: Outcomes, columns: slice, reading: Reading, outcome: str = "correct") -> PairTotals:
+def totals_of(outcomes: Outcomes, columns: slice, reading: Reading, outcome: OutcomeKind = "correct") -> PairTotals:
     block = next(iter(outcomes.blocks(columns)))
-    return total_block(block, np.arange(N), columns, reading, outcome)  # type: ignore[arg-type]
+    return total_block(block, np.arange(N), columns, reading, outcome)
 
 
 @pytest.mark.parametrize(("reading", "columns"), READINGS)
@@ -60,7 +60,7 @@ def test_of_one_size_they_are_the_counts_of_a_plain_loop(reading: Reading, colum
 @pytest.mark.parametrize(("reading", "columns"), READINGS)
 @pytest.mark.parametrize("outcome", ["correct", "margin"])
 @pytest.mark.parametrize("sizes", [(4,), (3, 4, 6)])
-def test_parts_add_up_to_the_whole(reading: Reading, columns: slice, outcome: str, sizes: tuple[int, ...]) -> None:
+def test_parts_add_up_to_the_whole(reading: Reading, columns: slice, outcome: OutcomeKind, sizes: tuple[int, ...]) -> None:
     outcomes = make_outcomes(sizes=sizes)
     order = np.random.default_rng(1).permutation(T)
     whole = totals_of(outcomes, columns, reading, outcome)
