@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -138,7 +138,7 @@ class Ensemble:
         if algorithm.augmentation is not None:
             algorithm.augmentation.check(dataset.x_train.shape[1:])
         mode: Mode = wanted.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
-        width = wanted.models_per_device or usual_width(mode, estimated_seconds(algorithm, dataset, self.devices[0]))
+        width = wanted.models_per_device or usual_width(mode, self.estimated_seconds)
         self.layout = replace(wanted, n_devices=n_devices, models_per_device=width, mode=mode)
 
         self.chosen: dict[str, Any] = {}
@@ -148,6 +148,11 @@ class Ensemble:
         self._images = jax.device_put(dataset.images, everywhere)
         self._labels = jax.device_put(dataset.labels.astype(np.int32), everywhere)
         self._compiled: jax.stages.Compiled | None = None
+
+    @cached_property
+    def estimated_seconds(self) -> float:
+        """Seconds that training one model takes on one device, by a rough count of operations."""
+        return estimated_seconds(self.algorithm, self.dataset, self.devices[0])
 
     @property
     def mode(self) -> Mode:

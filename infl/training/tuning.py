@@ -29,7 +29,6 @@ from infl.training.ensemble import (
     Ensemble,
     Layout,
     Mode,
-    estimated_seconds,
     is_out_of_memory,
     lower_apply,
     model_keys,
@@ -96,7 +95,7 @@ def choose_layout(
     default, wanted, devices = Choice(ensemble.layout), ensemble.wanted, ensemble.devices
     if wanted.tune == "off" or None not in (wanted.models_per_device, wanted.mode, wanted.convolution):
         return default
-    seconds = estimated_seconds(ensemble.algorithm, ensemble.dataset, devices[0]) * subset_share / len(devices)
+    seconds = ensemble.estimated_seconds * subset_share / len(devices)
     long = n_models * seconds >= LEAST_SECONDS
     if not long and not recorded:
         return default

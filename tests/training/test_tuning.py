@@ -272,7 +272,7 @@ def long(monkeypatch: pytest.MonkeyPatch) -> list[Layout]:
             return 1.0 if layout.mode == "vmap" else 2.0
 
     monkeypatch.setattr(tuning, "Trials", Played)
-    monkeypatch.setattr(tuning, "estimated_seconds", lambda *_: 2.0)
+    monkeypatch.setattr(Ensemble, "estimated_seconds", 2.0)
     return asked
 
 
