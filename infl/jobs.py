@@ -32,7 +32,7 @@ def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
     return [(collection, model) for model in models if model not in complete]
 
 
-def ensemble_for(
+def train_jobs(
     run: Run,
     jobs: list[Job],
     masks_of: MasksOf,
@@ -40,16 +40,39 @@ def ensemble_for(
     algorithm: Algorithm,
     dataset: Dataset,
     layout: Layout | None,
+    seed: int,
+    description: str,
     current: Ensemble | None = None,
     quiet: bool = False,
 ) -> Ensemble:
-    """What trains these jobs of a run, in the layout that is fastest where they take long; see `infl.training.tuning`.
+    """Train the models of the jobs and write each block to the run as soon as it is there; returns what trained them.
 
+    They are trained in the layout that is fastest where they take long; see `infl.training.tuning`. Where the memory of a
+    device does not hold a block, the rest is trained in blocks of half as many models.
+
+    masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
     current: what trained other jobs before, taken on where its layout will do.
 
     Raises:
-        InputError: where the network does not fit the data, or the layout this machine.
+        InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, or
+            the memory does not hold the training of a single model.
     """
+    ensemble = _ensemble_for(run, jobs, masks_of, algorithm, dataset, layout, current=current, quiet=quiet)
+    _train(run, ensemble, jobs, masks_of, seed, description=description, quiet=quiet)
+    return ensemble
+
+
+def _ensemble_for(
+    run: Run,
+    jobs: list[Job],
+    masks_of: MasksOf,
+    algorithm: Algorithm,
+    dataset: Dataset,
+    layout: Layout | None,
+    *,
+    current: Ensemble | None,
+    quiet: bool,
+) -> Ensemble:
     ensemble = current or Ensemble(algorithm, dataset, layout)
     some = [masks_of(*job_models).mean() for job_models in _first_of_each(jobs)]
     kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
@@ -63,18 +86,9 @@ def ensemble_for(
     return ensemble
 
 
-def train_jobs(
+def _train(
     run: Run, ensemble: Ensemble, jobs: list[Job], masks_of: MasksOf, seed: int, *, description: str, quiet: bool
 ) -> None:
-    """Train the models of the jobs and write each block to the run as soon as it is there.
-
-    Where the memory of a device does not hold a block, the rest is trained in blocks of half as many models.
-
-    masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
-
-    Raises:
-        InputError: where the disk refuses, or the memory does not hold the training of a single model.
-    """
     left = list(jobs)
     with track(len(jobs), description, quiet=quiet) as progress:
         while left:

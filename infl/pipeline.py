@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from infl.jobs import ensemble_for, missing_jobs, train_jobs
+from infl.jobs import missing_jobs, train_jobs
 from infl.opening import open_for_training
 from infl.records import Array, Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
 from infl.report.progress import track
@@ -100,15 +100,16 @@ def train(
             own = zlib.crc32(collection.encode()) if collection.startswith("cover-") else 0
             return draw_masks(parts[collection][0], models, n_train=dataset.n_train, seed=seed + own)
 
-        ensemble = ensemble_for(
+        ensemble = train_jobs(
             *(opened, jobs, masks_of),
             algorithm=algorithm,
             dataset=dataset,
             layout=layout,
+            seed=seed,
+            description="training",
             current=ensemble,
             quiet=quiet,
         )
-        train_jobs(opened, ensemble, jobs, masks_of, seed, description="training", quiet=quiet)
 
     if standard_error is None:
         complete(n_models)
@@ -287,16 +288,16 @@ def verify_effects(
         # All that this look needs in one go, so that only the last of its blocks may be short.
         jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
         if jobs:
-            ensemble = ensemble_for(
+            ensemble = train_jobs(
                 *(opened, jobs, masks_of),
                 algorithm=algorithm,
                 dataset=dataset,
                 layout=layout,
+                seed=seed,
+                description="retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}",
                 current=ensemble,
                 quiet=quiet,
             )
-            description = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
-            train_jobs(opened, ensemble, jobs, masks_of, seed, description=description, quiet=quiet)
         if n_seeds == n_models:  # no model is left to save
             break
         for name in list(undecided):
