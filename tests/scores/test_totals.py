@@ -60,7 +60,9 @@ def test_of_one_size_they_are_the_counts_of_a_plain_loop(reading: Reading, colum
 @pytest.mark.parametrize(("reading", "columns"), READINGS)
 @pytest.mark.parametrize("outcome", ["correct", "margin"])
 @pytest.mark.parametrize("sizes", [(4,), (3, 4, 6)])
-def test_parts_add_up_to_the_whole(reading: Reading, columns: slice, outcome: OutcomeKind, sizes: tuple[int, ...]) -> None:
+def test_parts_add_up_to_the_whole(
+    reading: Reading, columns: slice, outcome: OutcomeKind, sizes: tuple[int, ...]
+) -> None:
     outcomes = make_outcomes(sizes=sizes)
     order = np.random.default_rng(1).permutation(T)
     whole = totals_of(outcomes, columns, reading, outcome)
