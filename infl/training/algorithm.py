@@ -255,7 +255,9 @@ def train_params(
 
     carry = (params, optimizer.init(params), jnp.zeros(()))
     params, _, total_loss = jax.lax.fori_loop(0, epochs, epoch, carry)
-    return params, jnp.isfinite(total_loss)
+    # A maximum on the CPU passes over NaN, so that the loss of a network of NaN can be a number.
+    finite = [jnp.isfinite(total_loss), *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params))]
+    return params, jnp.stack(finite).all()
 
 
 def draw_order(key: jax.Array, members: jax.Array) -> jax.Array:

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from infl.records import InputError
-from infl.training.convolution import convolve, max_pool
+from infl.training.convolution import convolve
 from infl.training.group_norm import normed_relu
 from infl.training.networks import Network, from_linen, mlp
+from infl.training.pooling import convolve_and_pool, max_pool
 
 Norm = Literal["group", "none"]
 
@@ -133,13 +134,15 @@ _HEAD = 32
 
 
 class _Kernel(nn.Module):
-    """A 3 x 3 convolution without bias."""
+    """A 3 x 3 convolution without bias, and the maximum of 2 x 2 pixels where asked for."""
 
     channels: int
+    pool: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return convolve(x, self.param("kernel", _he, (3, 3, x.shape[-1], self.channels)).astype(x.dtype))
+        kernel = self.param("kernel", _he, (3, 3, x.shape[-1], self.channels)).astype(x.dtype)
+        return convolve_and_pool(x, kernel) if self.pool else convolve(x, kernel)
 
 
 class _Bias(nn.Module):
@@ -183,7 +186,7 @@ class _Cnn(nn.Module):
     def __call__(self, x: jax.Array, *, until_readout: bool = False) -> jax.Array:
         x = _images(x, "cnn", least=2 ** len(self.widths))
         for width in self.widths:
-            x = nn.relu(_Bias()(max_pool(_Kernel(width)(x))))
+            x = nn.relu(_Bias()(_Kernel(width, pool=True)(x)))
         x = x.reshape(len(x), -1)
         for width in self.hidden:
             x = nn.relu(nn.Dense(width, kernel_init=_he)(x))

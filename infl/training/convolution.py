@@ -77,20 +77,6 @@ def convolve(
     return _FORWARD[name](x, kernel, stride, pads)
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """The greatest of each 2 x 2 pixels, [b, h, w, c] -> [b, h // 2, w // 2, c]; an odd last row or column is dropped.
-
-    The gradient goes to the first of equal pixels, row by row. It is written out because XLA's for a window maximum
-    measured twenty times slower on a CPU.
-
-    Example:
-        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].astype(int).tolist()
-        [[5, 7], [13, 15]]
-    """
-    rows, columns = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    return _pool(x if (rows, columns) == x.shape[1:3] else x[:, :rows, :columns])
-
-
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Convolve by this back end whatever is traced inside the block.
@@ -269,34 +255,3 @@ def _images_gradient(
 
 def _images_at_once(n_images: int, most: int) -> int:
     return next((n for n in range(min(most, n_images), 0, -1) if n_images % n == 0), 1)
-
-
-# The maximum of 2 x 2 pixels
-
-
-@jax.custom_vjp
-def _pool(x: jax.Array) -> jax.Array:
-    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
-
-
-def _pool_gradient(saved: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax.Array]:
-    x, most = saved
-    squares = _squares(x)
-    first, second, third = (squares[:, :, i, :, j] == most for i, j in ((0, 0), (0, 1), (1, 0)))
-    place = jnp.where(first, 0, jnp.where(second, 1, jnp.where(third, 2, 3)))
-    here = place[:, :, None, :, None] == jnp.arange(4).reshape(1, 1, 2, 1, 2, 1)
-    return (jnp.where(here, slope[:, :, None, :, None], 0).reshape(x.shape),)
-
-
-def _squares(x: jax.Array) -> jax.Array:
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c)
-
-
-def _pool_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    most = _pool(x)
-    return most, (x, most)
-
-
-_pool.defvjp(_pool_forward, _pool_gradient)

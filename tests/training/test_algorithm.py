@@ -256,6 +256,23 @@ def test_a_huge_learning_rate_is_reported_as_divergence() -> None:
     ).finite
 
 
+def test_weights_that_are_not_numbers_are_reported_where_logits_are() -> None:
+    """XLA's maximum on a CPU may pass over NaN, and the logits above it are numbers; here ReLU of a maximum is written so."""
+    network = mlp(CLASSES, hidden=(4,))
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        return network.apply(jax.tree.map(lambda leaf: jnp.where(jnp.isnan(leaf), 0, leaf), params), x)
+
+    images, labels = toy(N_ALL)
+    members = members_of(np.arange(3, N), N)
+    for fault, finite in ((1.0, True), (np.nan, False)):
+        faulty = Network(lambda key, x, fault=fault: jax.tree.map(lambda a: a * fault, network.init(key, x)), apply)
+        algorithm = Algorithm(faulty, epochs=1, batch_size=8, learning_rate=0.01)
+        trained = train(algorithm, members, images, labels)
+        assert np.isfinite(trained.margin).all()
+        assert bool(trained.finite) == finite
+
+
 # Left-out examples
 
 

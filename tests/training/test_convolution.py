@@ -21,7 +21,7 @@ import pytest
 from infl.records import InputError
 from infl.training import convolution, winograd
 from infl.training.algorithm import Algorithm, train_params
-from infl.training.convolution import BACKENDS, Padding, chosen_backend, convolve, max_pool, use_backend
+from infl.training.convolution import BACKENDS, Padding, chosen_backend, convolve, use_backend
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -171,25 +171,6 @@ def test_a_tiny_cnn_trains_to_the_same_parameters(backend: str, mapped: bool) ->
 
 def _first(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], tree)
-
-
-# Pooling
-
-
-@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
-def test_pooling_takes_the_greatest_and_sends_its_gradient_to_the_first(size: tuple[int, int]) -> None:
-    """Whole numbers, so that many are equal; the loop knows its own rule for them."""
-    x = np.random.RandomState(0).randint(0, 3, (2, *size, 3)).astype(np.float32)
-    slope = drawn(2, size[0] // 2, size[1] // 2, 3)
-    y, dx = np.zeros_like(slope), np.zeros_like(x)
-    for image, u, v, c in product(*map(range, slope.shape)):
-        square = x[image, 2 * u : 2 * u + 2, 2 * v : 2 * v + 2, c]
-        y[image, u, v, c] = square.max()
-        i, j = np.unravel_index(square.argmax(), (2, 2))
-        dx[image, 2 * u + i, 2 * v + j, c] = slope[image, u, v, c]
-    found, pull = jax.vjp(max_pool, jnp.asarray(x))
-    np.testing.assert_array_equal(found, y)
-    np.testing.assert_array_equal(pull(jnp.asarray(slope))[0], dx)
 
 
 # The choice
