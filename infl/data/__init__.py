@@ -13,6 +13,9 @@ Where examples can come from, and when each is right:
 - `idx:FOLDER`: the four files of MNIST and its relatives (Fashion-MNIST, Kuzushiji-MNIST), gzipped or not. For results
   that others can compare with. Debian ships Fashion-MNIST: after `apt-get install dataset-fashion-mnist` it is
   `idx:/usr/share/datasets/fashion-mnist`.
+- `tfds:NAME`: a data set of TensorFlow Datasets that lies prepared on this machine (as array_record; reading it takes no
+  TensorFlow, and the extra `tfds`). For CIFAR and whatever else TFDS has, in the order of its publication. infl's own
+  `tfds:infl_digits` and `tfds:infl_fashion_mnist` are prepared on first use.
 - a path that ends in `.npz`: your own data, saved once with `np.savez(path, x_train=..., y_train=..., x_test=...,
   y_test=...)`. For the command line, and whenever a run must name its data again later.
 - `from_arrays`: your own data, already in memory. For notebooks; since no string names it, a run made from it can
@@ -26,14 +29,16 @@ from __future__ import annotations
 import difflib
 import os
 
-from infl.data import digits, idx, npz
+from infl.data import digits, idx, npz, tfds
 from infl.data.arrays import from_arrays, subset
 from infl.data.npz import write_npz
 from infl.records import Dataset, InputError
 
 __all__ = ["from_arrays", "load", "subset", "write_npz"]
 
-FORMS = "`digits`, `idx:FOLDER` (MNIST-style files), or a path that ends in `.npz`"
+FORMS = "`digits`, `idx:FOLDER` (MNIST-style files), `tfds:NAME`, or a path that ends in `.npz`"
+
+PLACEHOLDERS = {"idx": "FOLDER", "tfds": "NAME"}
 
 
 def load(
@@ -42,7 +47,8 @@ def load(
     """Load the examples that a source names, all of them or a seeded subset.
 
     Args:
-        source: `digits`, `idx:FOLDER`, or a path that ends in `.npz`; `~` is expanded.
+        source: `digits`, `idx:FOLDER`, `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in `.npz`;
+            `~` is expanded.
         n_train: training examples to draw, 1 to as many as there are; None takes all.
         n_held_out: held-out examples to draw, likewise.
         seed: of the draw, 0 to 2**32 - 1; without effect where all examples are taken.
@@ -69,7 +75,7 @@ def _load_all(source: str) -> Dataset:
     if source.startswith("idx:"):
         return idx.load(source.removeprefix("idx:"))
     if source.startswith("tfds:"):
-        raise InputError(f"source {source!r}: TensorFlow Datasets are not available in this version; expected {FORMS}")
+        return tfds.load(source.removeprefix("tfds:"))
     if source.lower().endswith(".npz"):
         return npz.load(source)
     raise InputError(f"unknown source {source!r}: expected {FORMS}{_hint(source)}")
@@ -82,11 +88,14 @@ def _hint(source: str) -> str:
     if os.path.isfile(source):
         return "; save the arrays of this file with `np.savez` first"
     word, colon, rest = source.partition(":")
-    match difflib.get_close_matches(word.lower(), ["digits", "idx", "fashion-mnist", "mnist"], n=1, cutoff=0.7):
+    known = ["digits", *PLACEHOLDERS, "fashion-mnist", "mnist", "cifar10", "cifar100"]
+    match difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.7):
         case ["digits"]:
             return "; did you mean 'digits'?"
-        case ["idx"]:
-            return f"; did you mean 'idx:{rest if colon and rest else 'FOLDER'}'?"
+        case [form] if form in PLACEHOLDERS:
+            return f"; did you mean '{form}:{rest if colon and rest else PLACEHOLDERS[form]}'?"
+        case [name] if "cifar" in name:
+            return f"; did you mean 'tfds:{name}'?"
         case [name]:
             return f"; did you mean 'idx:FOLDER', with the folder that holds the four files of {name}?"
     return ""

@@ -26,10 +26,11 @@ from infl.records import InputError
         ("idx", "did you mean 'idx:FOLDER'"),
         ("IDX:/somewhere", "did you mean 'idx:/somewhere'"),
         ("fashion_mnist", "did you mean 'idx:FOLDER', .* of fashion-mnist"),
+        ("cifar-10", "did you mean 'tfds:cifar10'"),
         ("imagenet", r"unknown source 'imagenet': expected `digits`, `idx:FOLDER` .*, or a path that ends in `\.npz`$"),
         ("", "unknown source ''"),
         ("idx:", "expected a folder after the colon"),
-        ("tfds:mnist", "TensorFlow Datasets are not available in this version; expected `digits`"),
+        ("tfds", "did you mean 'tfds:NAME'"),
         ("nowhere.npz", "nowhere.npz: expected a .npz file, found nothing"),
     ],
 )
@@ -70,7 +71,8 @@ def test_importing_it_imports_nothing_heavy() -> None:
         infl.__path__ = [sys.argv[1]]
         sys.modules["infl"] = infl
         import infl.data
-        print(sorted({"sklearn", "scipy", "jax", "tensorstore", "matplotlib"} & set(sys.modules)))
+        heavy = {"sklearn", "scipy", "jax", "tensorstore", "matplotlib", "tensorflow_datasets", "datasets", "PIL"}
+        print(sorted(heavy & set(sys.modules)))
     """
     folder = Path(infl.data.__file__).parents[1]
     answer = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)

@@ -1,0 +1,285 @@
+"""A data set of TensorFlow Datasets (TFDS), prepared as array_record, becomes a `Dataset`; TensorFlow is not needed to read it.
+
+What is read is what lies in TFDS's folder, ~/tensorflow_datasets or $TFDS_DATA_DIR: nothing is downloaded, and the code that
+made the data is not run. infl's own `infl_digits` and `infl_fashion_mnist` are prepared on first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infl.data.arrays import from_arrays
+from infl.data.held_out import held_out_name
+from infl.records import Array, Dataset, InputError
+
+FORM = "tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]"
+INSTALL = "pip install 'infl[tfds]', or in infl's folder pip install '.[tfds]'"
+FORMAT = "array_record"
+VERSION = re.compile(r"[\d*]+\.[\d*]+\.[\d*]+")
+NAME = re.compile(r"\w+(/[\w.+-]+)?")
+COLON_OUTSIDE_BRACKETS = re.compile(r":(?![^\[]*\])")
+NUMBER_AT_THE_END = re.compile(rb"(?<!\d)\d{1,18}$")
+NUMBERING = ("index", "id")  # features that may say where in its source an example stands
+
+
+def load(name: str) -> Dataset:
+    """Load the splits of a prepared data set that has an image, or any array of one shape, and a label.
+
+    Image and label are the data set's supervised keys, or its features `image` and `label`; pixels stay as they are stored
+    (images: uint8 [h, w, channels]). Classes have the names of the label feature.
+
+    Order and ids: TFDS shuffles examples as it writes them, always the same way. Where a feature `index` or `id` numbers
+    them (an integer, or a text that ends in one, as CIFAR's "train_00017"), that number is their id, and they come in its
+    order, that of the original publication. Otherwise, and for builders that do not shuffle, they come in the order in which
+    they are stored; without a number their id is the position in it.
+
+    Args:
+        name: `NAME` or `NAME/CONFIG`, with a `:VERSION` behind it or not (default: the newest prepared one); then `:TRAIN` or
+            `:TRAIN:HELD_OUT` in TFDS's language of splits, as in `cifar10:train[:10000]` or `cifar10:train[:80%]:train[80%:]`.
+            TRAIN is `train` by default, HELD_OUT `test`, or `validation` where there is no test. The two may not overlap.
+
+    Raises:
+        InputError: where tensorflow-datasets is not installed, the data set is unknown, not prepared, or prepared in another
+            format (with the command that prepares it), where a split is unknown, splits overlap, there is no image or label,
+            images have several sizes, or files are damaged.
+    """
+    full_name, version, train, held_out = _parse(name)
+    tfds = _import()
+    with _quiet():
+        builder = _prepared(tfds, full_name, version)
+        splits = _splits(builder, train, held_out)
+        image, label = _keys(builder)
+        (x, y, ids), (x_held_out, y_held_out, held_out_ids) = (_read(builder, split, image, label) for split in splits)
+    try:
+        return from_arrays(
+            x,
+            y,
+            x_held_out,
+            y_held_out,
+            name=full_name.replace("/", "-"),
+            class_names=getattr(builder.info.features[label], "names", None) or None,
+            train_ids=ids,
+            held_out_ids=held_out_ids,
+            source=f"tfds:{full_name}:{builder.info.version}:{':'.join(splits)}",
+        )
+    except InputError as error:
+        read_as = f"{splits[0]} is read as x_train and y_train, {splits[1]} as x_held_out and y_held_out"
+        raise InputError(f"tfds:{name}: {error} ({read_as})") from error
+
+
+def _parse(name: str) -> tuple[str, str | None, str | None, str | None]:
+    """Name with its config, version, train split, held-out split."""
+    full_name, *rest = COLON_OUTSIDE_BRACKETS.split(name)
+    version = rest.pop(0) if rest and VERSION.fullmatch(rest[0]) else None
+    if not NAME.fullmatch(full_name) or len(rest) > 2 or not all(rest):
+        raise InputError(f"tfds:{name}: expected {FORM}, as in tfds:infl_digits or tfds:cifar10:train[:80%]:test")
+    train, held_out = (*rest, None, None)[:2]
+    return full_name, version, train, held_out
+
+
+def _import() -> Any:
+    try:
+        tfds = import_module("tensorflow_datasets")
+        for needed in ("array_record.python.array_record_data_source", "importlib_resources", "infl.data.builders"):
+            import_module(needed)
+    except ImportError as error:
+        raise InputError(f"tfds: reading TensorFlow Datasets takes an extra of infl ({error}): {INSTALL}") from error
+    return tfds
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TFDS's bars, its lines on stdout and absl's advice."""
+    logging, bars = import_module("absl.logging"), import_module("tensorflow_datasets.core.utils.tqdm_utils")
+    verbosity, shown = logging.get_verbosity(), getattr(bars, "_active", True)
+    logging.set_verbosity(logging.ERROR)
+    bars.display_progress_bar(False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        bars.display_progress_bar(shown)
+
+
+def _prepared(tfds: Any, full_name: str, version: str | None) -> Any:
+    """The builder that reads the files that are there; infl's own data sets are written first where they are not."""
+    files = import_module("tensorflow_datasets.core.read_only_builder")
+    own = import_module("infl.data.builders").OWN.get(full_name)
+    place = _place()
+    try:
+        if own:
+            _prepare(tfds, own, place)
+        builder = files.builder_from_files(full_name + (f":{version}" if version else ""), **place)
+        formats = {form.value for form in builder.info.available_file_formats()}
+    except InputError:
+        raise
+    except tfds.core.DatasetNotFoundError as error:
+        raise InputError(_what_is_missing(tfds, full_name, version, place)) from error
+    except Exception as error:  # of many kinds: from the disk, json, protobuf, and ValueErrors of TFDS's own
+        raise InputError(
+            f"tfds:{full_name} cannot be opened ({_first_line(error)}); if its folder is damaged, prepare it again"
+        ) from error
+    if FORMAT not in formats:
+        raise InputError(
+            f"tfds:{full_name} lies in {builder.data_dir} as {', '.join(sorted(formats))}, which takes TensorFlow to read; "
+            f"delete that folder and prepare it as {FORMAT}: {_command(full_name, place)}"
+        )
+    return builder
+
+
+def _place() -> dict[str, str]:
+    """TFDS's folder, asked anew: TFDS itself looks at the variable once, when it is imported."""
+    folder = os.environ.get("TFDS_DATA_DIR")
+    return {"data_dir": os.path.abspath(os.path.expanduser(folder))} if folder else {}
+
+
+def _prepare(tfds: Any, own: Any, place: Mapping[str, str]) -> None:
+    builder = own(file_format=FORMAT, **place)
+    if os.path.isdir(builder.data_dir):
+        own.check(builder.info)
+        return
+    print(f"preparing tfds:{own.name} in {builder.data_dir}, once", file=sys.stderr, flush=True)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+
+
+def _what_is_missing(tfds: Any, full_name: str, version: str | None, place: Mapping[str, str]) -> str:
+    known = tfds.list_builders(with_community_datasets=False)
+    folders = import_module("tensorflow_datasets.core.utils.file_utils").list_data_dirs(place.get("data_dir"))
+    where = " or ".join(map(str, folders))
+    prepared = [str(path) for folder in folders for path in sorted(Path(folder, full_name).glob("*"))]
+    if prepared:
+        wanted = f"version {version}" if version else "it"
+        return f"tfds:{full_name}: {wanted} is not among what is prepared of it: {', '.join(prepared)}"
+    if (base := full_name.split("/")[0]) not in known:
+        near = difflib.get_close_matches(base, known, n=1, cutoff=0.7)
+        guess = f"; did you mean tfds:{near[0]}?" if near else ""
+        return f"tfds:{full_name}: TFDS knows no data set of this name, and none is prepared in {where}{guess}"
+    return (
+        f"tfds:{full_name} is not prepared in {where}. Preparing it takes TensorFlow, once and on any machine, reading it "
+        f"does not: {_command(full_name, place)}"
+    )
+
+
+def _command(full_name: str, place: Mapping[str, str]) -> str:
+    """What a shell is told to prepare a data set of TFDS."""
+    folder = f" --data_dir={shlex.quote(place['data_dir'])}" if place else ""
+    packages = "tensorflow tensorflow-datasets array_record importlib_resources"
+    return f"pip install {packages} && tfds build {shlex.quote(full_name)} --file_format={FORMAT}{folder}"
+
+
+def _splits(builder: Any, train: str | None, held_out: str | None) -> tuple[str, str]:
+    there = list(builder.info.splits)
+    train, held_out = train or "train", held_out or held_out_name(there)
+    if held_out is None:
+        raise InputError(
+            f"tfds:{builder.name}: expected a split test or validation, found {', '.join(there)}; say what to hold out, as in "
+            f"tfds:{builder.name}:train[:80%]:train[80%:]"
+        )
+    parts: list[tuple[str, int, int]] = []
+    for split in (train, held_out):
+        try:
+            parts += [
+                (part.filename, part.skip, part.skip + part.take)
+                for part in builder.info.splits[split].file_instructions
+            ]
+        except Exception as error:  # KeyError, ValueError, AssertionError ...: whatever the slip in TFDS's language is
+            raise InputError(
+                f"tfds:{builder.name}: no split {split!r}: there are {', '.join(there)}, slices as train[:80%] and sums as "
+                f"train+test ({_first_line(error)})"
+            ) from error
+    shared = sum(max(0, min(a[2], b[2]) - max(a[1], b[1])) for a, b in combinations(parts, 2) if a[0] == b[0])
+    if shared:
+        raise InputError(
+            f"tfds:{builder.name}: {shared} examples would be there twice in {train} and {held_out}; name splits that do not "
+            f"overlap, as in tfds:{builder.name}:train[:80%]:train[80%:]"
+        )
+    return train, held_out
+
+
+def _keys(builder: Any) -> tuple[str, str]:
+    """Names of the features to read as pixels and label."""
+    features = builder.info.features
+    image, label = builder.info.supervised_keys if len(builder.info.supervised_keys or ()) == 2 else ("image", "label")
+    wrong = image not in features or label not in features
+    if wrong or not _is_numeric(features[image]) or features[label].shape != () or not _is_integer(features[label]):
+        listed = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+        raise InputError(
+            f"tfds:{builder.name}: expected an image, or another array of numbers, and one integer label, got {listed}; "
+            "bring other data as an .npz"
+        )
+    return image, label
+
+
+def _is_numeric(feature: Any) -> bool:
+    dtype = getattr(feature, "np_dtype", None)
+    return isinstance(getattr(feature, "shape", None), tuple) and dtype is not None and np.dtype(dtype).kind in "buif"
+
+
+def _is_integer(feature: Any) -> bool:
+    return _is_numeric(feature) and np.dtype(feature.np_dtype).kind in "ui"
+
+
+def _read(builder: Any, split: str, image: str, label: str) -> tuple[Array, Array, Array]:
+    """Pixels, labels and ids of a split, in the order of its source."""
+    numbering = [name for name in NUMBERING if name in builder.info.features][:1]
+    x: Array = np.zeros(0)
+    labels, numbers = [], []
+    try:
+        examples = builder.as_data_source(split, file_format=FORMAT)
+        for position, example in enumerate(examples):
+            pixels = np.asarray(example[image])
+            if position == 0:
+                x = np.empty((len(examples), *pixels.shape), pixels.dtype)
+            if pixels.shape != x.shape[1:]:
+                raise InputError(
+                    f"tfds:{builder.name}: expected images of one size, got {x.shape[1:]} first and {pixels.shape} at position "
+                    f"{position} of {split}; scale them and bring them as an .npz, or as folder:DIR:HEIGHTxWIDTH"
+                )
+            x[position] = pixels
+            labels.append(int(example[label]))
+            numbers += [_number(example[name]) for name in numbering]
+    except InputError:
+        raise
+    except Exception as error:  # of many kinds: array_record's own, protobuf, Pillow
+        raise InputError(
+            f"tfds:{builder.name}: {split} in {builder.data_dir} cannot be read ({_first_line(error)}); if files are damaged, "
+            "delete that folder and prepare it again"
+        ) from error
+    ids = _ids(numbers, len(labels))
+    order = np.arange(len(labels)) if builder.info.disable_shuffling else np.argsort(ids)
+    return x[order], np.array(labels, np.int64)[order], ids[order]
+
+
+def _number(value: Any) -> int | None:
+    """The number that an integer is or a text ends in."""
+    if isinstance(value, bytes):
+        match = NUMBER_AT_THE_END.search(value)
+        return int(match[0]) if match else None
+    return int(value) if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "ui" else None
+
+
+def _ids(numbers: list[int | None], n_examples: int) -> Array:
+    """The numbers where each example has one of its own, otherwise positions."""
+    if len(numbers) == n_examples and None not in numbers and len(set(numbers)) == n_examples:
+        ids = np.array(numbers, np.int64)
+        if n_examples and ids.min() >= 0:
+            return ids
+    return np.arange(n_examples)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,295 @@
+"""What tensorflow-datasets wrote is what infl reads: every pixel, label and name, in the order of the source.
+
+The files are written and read for real, without TensorFlow. infl's own two data sets are held against the sources that they
+are made from; for the stock ones, which only TensorFlow can write, stands a builder with the same features whose images come
+as PNG files. TFDS shuffles what it writes, so positions in its files say nothing of the source: ids must.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import infl.data.builders
+from infl.data import load
+from infl.data.builders import FASHION_MNIST_FOLDER, InflDigits
+from infl.records import InputError
+
+N, M = 40, 10
+
+
+def picture(k: int, shape: tuple[int, ...] = (5, 4, 3)) -> np.ndarray:
+    return np.random.RandomState(k).randint(0, 256, shape).astype(np.uint8)
+
+
+def png(pixels: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, "PNG")
+    file.seek(0)
+    return file
+
+
+class Stock(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Like CIFAR-10: shuffled as it is written, ids such as train_00017, images stored as PNG, a second label."""
+
+    VERSION = tfds.core.Version("1.2.0")
+    numbered = True
+    held_out_split = "test"
+    features: dict[str, Any] = {}
+
+    def _info(self) -> Any:
+        features = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(5, 4, 3)),
+            "coarse_label": tfds.features.ClassLabel(names=["all"]),
+            "label": tfds.features.ClassLabel(names=["frog", "ship"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({**features, **self.features}))
+
+    def _split_generators(self, dl_manager: Any) -> Any:
+        return {"train": self._generate_examples(0, N), self.held_out_split: self._generate_examples(N, M)}
+
+    def _generate_examples(self, first: int, n: int) -> Any:
+        part = "train" if first == 0 else "test"
+        for k in range(n):
+            made = {"image": png(self.pixels(first + k)), "coarse_label": 0, "label": k % 2}
+            yield f"{part}{k}", {"id": f"{part}_{k:05d}" if self.numbered else "none", **made, **self.more(k)}
+
+    def pixels(self, k: int) -> np.ndarray:
+        return picture(k)
+
+    def more(self, k: int) -> dict[str, Any]:
+        return {}
+
+
+def prepare(folder: Path, *, file_format: str = "array_record", **changes: Any) -> Path:
+    """Write a variant of `Stock`; returns where."""
+    made = type("Stock", (Stock,), changes, skip_registration=True)(data_dir=folder, file_format=file_format)
+    made.download_and_prepare()
+    return Path(made.data_dir)
+
+
+def stored(data_dir: Path, split: str) -> Any:
+    """The examples as TFDS itself reads them, in the order of its files."""
+    builder: Any = tfds.builder_from_directory(data_dir / "stock" / "1.2.0")
+    return builder.as_data_source(split)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    return tmp_path / "tfds"
+
+
+def test_digits_come_back_as_they_went_in(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dataset, direct = load("tfds:infl_digits"), load("digits")
+    assert dataset.fingerprint() == direct.fingerprint()
+    np.testing.assert_array_equal(dataset.train_ids, direct.train_ids)
+    np.testing.assert_array_equal(dataset.held_out_ids, direct.held_out_ids)
+    assert (dataset.name, dataset.class_names) == ("infl_digits", direct.class_names)
+    assert dataset.source == "tfds:infl_digits:1.0.0:train:test"
+    assert "tensorflow" not in sys.modules
+    # Prepared once, in TFDS's folder, with one line that says so and nothing of TFDS's own.
+    assert list(data_dir.rglob("*.array_record-*"))
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", f"preparing tfds:infl_digits in {data_dir}/infl_digits/1.0.0, once\n")
+    assert load(dataset.source).fingerprint() == direct.fingerprint()
+    assert capfd.readouterr().err == ""
+
+
+def test_tfds_reads_them_too(data_dir: Path) -> None:
+    """The files are TFDS's, not a dialect: its own reader sees the same examples."""
+    dataset = load("tfds:infl_digits")
+    theirs: Any = tfds.data_source(
+        InflDigits.name, split="test", data_dir=data_dir, builder_kwargs={"file_format": "array_record"}
+    )
+    np.testing.assert_array_equal(np.array([one["image"] for one in theirs]), dataset.x_held_out)
+
+
+def write_idx(folder: Path, n: int) -> Path:
+    folder.mkdir()
+    for part, first in (("train", 0), ("t10k", 1000)):
+        pixels = b"".join(picture(first + k, (28, 28)).tobytes() for k in range(n))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x0803, n, 28, 28) + pixels)
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 0x0801, n) + bytes(k * 7 % 10 for k in range(n))
+        )
+    return folder
+
+
+def test_fashion_mnist_is_made_from_idx_files(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_idx(tmp_path / "fashion-mnist", 50)
+    monkeypatch.setenv(FASHION_MNIST_FOLDER, str(folder))
+    dataset, direct = load("tfds:infl_fashion_mnist"), load(f"idx:{folder}")
+    assert dataset.fingerprint() == direct.fingerprint()
+    assert dataset.class_names == direct.class_names == load(dataset.source).class_names
+    assert dataset.train_ids.tolist() == list(range(50))
+    # What was prepared from one folder is not passed off as another's.
+    monkeypatch.setenv(FASHION_MNIST_FOLDER, str(tmp_path / "elsewhere"))
+    with pytest.raises(InputError, match=r"was prepared from idx:.*fashion-mnist, and \$INFL_FASHION_MNIST_DIR names"):
+        load("tfds:infl_fashion_mnist")
+
+
+def test_fashion_mnist_says_where_it_looks(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infl.data.builders, "DEBIAN_FOLDER", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"apt-get install dataset-fashion-mnist, or name a folder .* \$INFL_FASHION"):
+        load("tfds:infl_fashion_mnist")
+    monkeypatch.setenv(FASHION_MNIST_FOLDER, str(tmp_path / "neither"))
+    with pytest.raises(InputError, match="neither: expected a folder that holds train-images"):
+        load("tfds:infl_fashion_mnist")
+    with pytest.raises(InputError, match="neither"):  # a failed attempt leaves nothing that is taken for prepared
+        load("tfds:infl_fashion_mnist")
+
+
+def test_stock_images_come_in_the_order_of_their_numbers(data_dir: Path) -> None:
+    prepare(data_dir)
+    files = [one["id"] for one in stored(data_dir, "train")]
+    assert files != sorted(files), "TFDS shuffles: otherwise this test shows nothing"
+    dataset = load("tfds:stock")
+    np.testing.assert_array_equal(dataset.x_train, [picture(k) for k in range(N)])
+    np.testing.assert_array_equal(dataset.x_held_out, [picture(N + k) for k in range(M)])
+    assert dataset.y_train.tolist() == [k % 2 for k in range(N)]
+    assert (dataset.train_ids.tolist(), dataset.held_out_ids.tolist()) == (list(range(N)), list(range(M)))
+    assert (dataset.name, dataset.class_names) == ("stock", ("frog", "ship"))
+    assert load("tfds:stock:1.2.0").source == load("tfds:stock:train").source == dataset.source
+
+
+def test_without_numbers_examples_keep_the_order_of_the_files(data_dir: Path) -> None:
+    prepare(data_dir, numbered=False)
+    files = stored(data_dir, "train")
+    dataset = load("tfds:stock")
+    np.testing.assert_array_equal(dataset.x_train, [one["image"] for one in files])
+    assert dataset.train_ids.tolist() == list(range(N))
+    assert sorted(pixels.tobytes() for pixels in dataset.x_train) == sorted(picture(k).tobytes() for k in range(N))
+
+
+def test_splits_are_tfds_s_own(data_dir: Path) -> None:
+    prepare(data_dir)
+    whole = load("tfds:stock")
+    slices = load("tfds:stock:train[:75%]:train[75%:]+test")
+    assert (slices.n_train, slices.n_held_out) == (30, 20)
+    of_files = [int(one["id"][-5:]) for one in stored(data_dir, "train[:75%]")]
+    assert slices.train_ids.tolist() == sorted(of_files)
+    np.testing.assert_array_equal(slices.x_train, whole.x_train[slices.train_ids])
+    assert load(slices.source).fingerprint() == slices.fingerprint()
+    # train and test number their examples alike, so over both of them a number names no example.
+    assert slices.held_out_ids.tolist() == sorted(slices.held_out_ids.tolist())
+    both = load("tfds:stock:train+test[:5]:test[5:]")
+    assert (both.n_train, both.n_held_out, both.train_ids.tolist()) == (45, 5, list(range(45)))
+
+
+def test_validation_is_held_out_where_there_is_no_test(data_dir: Path) -> None:
+    prepare(data_dir, held_out_split="validation")
+    assert load("tfds:stock").source == "tfds:stock:1.2.0:train:validation"
+
+
+def sizes(self: Any, k: int) -> np.ndarray:
+    return picture(k, (5, 4 if k < 7 else 6, 3))
+
+
+def truncated(place: Path) -> None:
+    path = next(place.glob("*train*"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(place: Path) -> None:
+    next(place.glob("*train*")).write_bytes(b"")
+
+
+def undescribed(place: Path) -> None:
+    (place / "dataset_info.json").write_text("{")
+
+
+def other_format(place: Path) -> None:
+    description = json.loads((place / "dataset_info.json").read_text())
+    (place / "dataset_info.json").write_text(json.dumps(description | {"fileFormat": "tfrecord"}))
+
+
+IMAGE, LABEL = tfds.features.Image, tfds.features.ClassLabel
+BAD: dict[str, tuple[dict[str, Any], Callable[[Path], None] | None, str, str]] = {
+    "sizes": (
+        {"features": {"image": IMAGE(shape=(None, None, 3))}, "pixels": sizes},
+        None,
+        "",
+        r"images of one size, got \(5, [46], 3\) first and \(5, [46], 3\) at position",
+    ),
+    "no label": (
+        {"features": {"label": tfds.features.Text()}, "more": lambda self, k: {"label": "a"}},
+        None,
+        "",
+        "one int",
+    ),
+    "one class": (
+        {"features": {"label": LABEL(names=["a"])}, "more": lambda self, k: {"label": 0}},
+        None,
+        "",
+        "at least 2",
+    ),
+    "no held-out": ({"held_out_split": "more"}, None, "", r"split test or validation, found train, more; say what"),
+    "tfrecord": (
+        {},
+        other_format,
+        "",
+        "lies in .* as tfrecord, .* tfds build stock --file_format=array_record --data_dir=",
+    ),
+    "truncated": ({}, truncated, "", "train in .*stock/1.2.0 cannot be read .*; if files are damaged, delete"),
+    "emptied": ({}, emptied, "", "cannot be read"),
+    "no description": ({}, undescribed, "", "tfds:stock cannot be opened"),
+    "unknown split": ({}, None, ":train:dev", "no split 'dev': there are train, test, slices as"),
+    "unknown slice": ({}, None, ":train[:1o]", r"no split 'train\[:1o\]'"),
+    "overlap": ({}, None, ":train[:30]:train[20:]", "10 examples would be there twice"),
+    "overlap in a sum": ({}, None, ":train+train[:3]", "3 examples would be there twice"),
+    "empty split": ({}, None, ":train[:0]", r"train\[:0\]"),
+    "unknown version": ({}, None, ":9.9.9", "version 9.9.9 is not among what is prepared of it: .*/tfds/stock/1.2.0$"),
+}
+
+
+@pytest.mark.parametrize(("changes", "damage", "splits", "message"), BAD.values(), ids=BAD.keys())
+def test_what_cannot_be_read_is_said_in_one_line(
+    data_dir: Path, changes: dict[str, Any], damage: Callable[[Path], None] | None, splits: str, message: str
+) -> None:
+    place = prepare(data_dir, **changes)
+    if damage:
+        damage(place)
+    with pytest.raises(InputError, match=message) as refusal:
+        load(f"tfds:stock{splits}")
+    assert "tfds:stock" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("tfds:", "expected tfds:NAME"),
+        ("tfds:a:b:c:d", "expected tfds:NAME"),
+        ("tfds:a::b", "expected tfds:NAME"),
+        ("tfds:../../etc", "expected tfds:NAME"),
+        ("tfds:mnits", "knows no data set of this name, .*; did you mean tfds:mnist"),
+        ("tfds:infl_digit", "did you mean tfds:infl_digits"),
+        ("tfds:infl_digits:7.0.0", "version 7.0.0 is not among what is prepared of it: .*1.0.0"),
+        (
+            "tfds:mnist",
+            r"not prepared in .* pip install tensorflow .* && tfds build mnist --file_format=array_record --data_",
+        ),
+        ("tfds:cifar100:3.0.2:train:test", "tfds:cifar100 is not prepared"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_to_run(data_dir: Path, source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(source)
+
+
+def test_a_missing_package_is_said_with_what_to_install(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(InputError, match=r"takes an extra of infl .*pip install 'infl\[tfds\]'"):
+        load("tfds:infl_digits")
