@@ -16,6 +16,8 @@ Where examples can come from, and when each is right:
 - `tfds:NAME`: a data set of TensorFlow Datasets that lies prepared on this machine (as array_record; reading it takes no
   TensorFlow, and the extra `tfds`). For CIFAR and whatever else TFDS has, in the order of its publication. infl's own
   `tfds:infl_digits` and `tfds:infl_fashion_mnist` are prepared on first use.
+- `folder:DIR`: your own pictures, in one subfolder for each class; `hf:DIR`: what Hugging Face's `datasets` saved with
+  `save_to_disk` (the extra `huggingface`). Both take a share to hold out and a size to scale to: `folder:DIR:0.2:32x32`.
 - a path that ends in `.npz`: your own data, saved once with `np.savez(path, x_train=..., y_train=..., x_test=...,
   y_test=...)`. For the command line, and whenever a run must name its data again later.
 - `from_arrays`: your own data, already in memory. For notebooks; since no string names it, a run made from it can
@@ -29,16 +31,19 @@ from __future__ import annotations
 import difflib
 import os
 
-from infl.data import digits, idx, npz, tfds
+from infl.data import digits, folder, hf, idx, npz, tfds
 from infl.data.arrays import from_arrays, subset
 from infl.data.npz import write_npz
 from infl.records import Dataset, InputError
 
 __all__ = ["from_arrays", "load", "subset", "write_npz"]
 
-FORMS = "`digits`, `idx:FOLDER` (MNIST-style files), `tfds:NAME`, or a path that ends in `.npz`"
+FORMS = (
+    "`digits`, `idx:FOLDER` (MNIST-style files), `folder:DIR` (pictures), `tfds:NAME`, `hf:DIR` (Hugging Face), or a path that "
+    "ends in `.npz`"
+)
 
-PLACEHOLDERS = {"idx": "FOLDER", "tfds": "NAME"}
+PLACEHOLDERS = {"idx": "FOLDER", "folder": "DIR", "hf": "DIR", "tfds": "NAME"}
 
 
 def load(
@@ -47,8 +52,9 @@ def load(
     """Load the examples that a source names, all of them or a seeded subset.
 
     Args:
-        source: `digits`, `idx:FOLDER`, `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in `.npz`;
-            `~` is expanded.
+        source: `digits`, `idx:FOLDER`, `folder:DIR[:SHARE][:HEIGHTxWIDTH]`, `hf:DIR[:SHARE][:HEIGHTxWIDTH]`,
+            `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in `.npz`; `~` is expanded. What each
+            means says `load` in `infl.data.idx`, `.folder`, `.hf`, `.tfds` and `.npz`.
         n_train: training examples to draw, 1 to as many as there are; None takes all.
         n_held_out: held-out examples to draw, likewise.
         seed: of the draw, 0 to 2**32 - 1; without effect where all examples are taken.
@@ -74,6 +80,10 @@ def _load_all(source: str) -> Dataset:
         return digits.load()
     if source.startswith("idx:"):
         return idx.load(source.removeprefix("idx:"))
+    if source.startswith("folder:"):
+        return folder.load(source.removeprefix("folder:"))
+    if source.startswith("hf:"):
+        return hf.load(source.removeprefix("hf:"))
     if source.startswith("tfds:"):
         return tfds.load(source.removeprefix("tfds:"))
     if source.lower().endswith(".npz"):
@@ -84,7 +94,7 @@ def _load_all(source: str) -> Dataset:
 def _hint(source: str) -> str:
     """A guess at what was meant, or nothing."""
     if os.path.isdir(source):
-        return f"; for a folder of MNIST-style files write 'idx:{source}'"
+        return f"; for a folder of MNIST-style files write 'idx:{source}', for one of pictures 'folder:{source}'"
     if os.path.isfile(source):
         return "; save the arrays of this file with `np.savez` first"
     word, colon, rest = source.partition(":")

@@ -1,0 +1,208 @@
+"""A folder of pictures comes in picture for picture, in the order of its sorted paths, or is refused by the file's name.
+
+Pictures are made of known pixels here and saved by Pillow in a format without loss, so that every pixel can be asked for. The
+order is what ids mean: it may depend on names alone, not on the order in which a disk lists them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infl.data import load
+from infl.records import InputError
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def picture(k: int, shape: tuple[int, ...] = (5, 4, 3)) -> np.ndarray:
+    return np.random.RandomState(k).randint(0, 256, shape).astype(np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def write(folder: Path, n: int = 4, *, first: int = 0, shape: tuple[int, ...] = (5, 4, 3)) -> Path:
+    """n pictures of each class, written last to first; picture k of class c holds the pixels of number first + 10 c + k."""
+    for label, name in reversed(list(enumerate(CLASSES))):
+        for k in reversed(range(n)):
+            save(folder / name / f"{k}.png", picture(first + 10 * label + k, shape))
+    return folder
+
+
+def test_train_and_test_come_in_as_they_are_sorted(tmp_path: Path) -> None:
+    write(tmp_path / "insects" / "train", 4)
+    write(tmp_path / "insects" / "test", 2, first=100)
+    dataset = load(f"folder:{tmp_path / 'insects'}")
+    np.testing.assert_array_equal(dataset.x_train, [picture(10 * c + k) for c in range(3) for k in range(4)])
+    np.testing.assert_array_equal(dataset.x_held_out, [picture(100 + 10 * c + k) for c in range(3) for k in range(2)])
+    assert dataset.y_train.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert dataset.y_held_out.tolist() == [0, 0, 1, 1, 2, 2]
+    assert (dataset.train_ids.tolist(), dataset.held_out_ids.tolist()) == (list(range(12)), list(range(6)))
+    assert (dataset.name, dataset.class_names) == ("insects", CLASSES)
+
+
+def test_names_sort_by_code_points_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    for k, name in enumerate(["10.png", "9.png", "B.png", "a/z.PNG", "b.png"]):
+        save(tmp_path / "x" / name, picture(k))
+        save(tmp_path / "y" / name, picture(10 + k))
+    for stray in ("x/.hidden.png", "x/Thumbs.db", "readme.txt", ".git/config.png"):
+        (tmp_path / stray).parent.mkdir(exist_ok=True)
+        (tmp_path / stray).write_bytes(b"no picture")
+    dataset = load(f"folder:{tmp_path}:0.2")
+    everything = np.zeros((10, 5, 4, 3), np.uint8)
+    everything[dataset.train_ids], everything[dataset.held_out_ids] = dataset.x_train, dataset.x_held_out
+    np.testing.assert_array_equal(everything, [picture(k) for k in (*range(5), *range(10, 15))])
+
+
+@pytest.mark.parametrize(("share", "held_out"), [("0.25", 2), (".5", 4), ("0.01", 1), ("0.99", 7)])
+def test_a_share_of_each_class_is_drawn_once_and_for_all(tmp_path: Path, share: str, held_out: int) -> None:
+    write(tmp_path, 8)
+    dataset = load(f"folder:{tmp_path}:{share}")
+    assert np.bincount(dataset.y_held_out).tolist() == [held_out] * 3
+    assert sorted([*dataset.train_ids, *dataset.held_out_ids]) == list(range(24))
+    for pixels, position in zip(dataset.x_train, dataset.train_ids, strict=True):
+        np.testing.assert_array_equal(pixels, picture(10 * (position // 8) + position % 8))
+    assert load(dataset.source).fingerprint() == dataset.fingerprint()
+    # Not the first ones of each class, which may well be alike.
+    assert share == "0.99" or dataset.held_out_ids.tolist() != [8 * c + k for c in range(3) for k in range(held_out)]
+
+
+@pytest.mark.parametrize("name", ["test", "held_out", "validation", "valid", "val"])
+def test_the_held_out_folder_may_have_any_of_its_names(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "train", 2)
+    write(tmp_path / name, 1, first=100)
+    write(tmp_path / "zz other", 1)
+    assert load(f"folder:{tmp_path}").n_held_out == 3
+
+
+def test_the_source_loads_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a:b", 4)
+    monkeypatch.chdir(tmp_path)
+    first = load("folder:a:b:0.25:3x2")
+    assert first.source == f"folder:{tmp_path}/a:b:0.25:3x2"
+    monkeypatch.chdir("/")
+    assert load(first.source).fingerprint() == first.fingerprint()
+
+
+def test_grey_pictures_stay_grey_and_mixed_ones_become_colour(tmp_path: Path) -> None:
+    write(tmp_path / "grey", 3, shape=(5, 4))
+    grey = load(f"folder:{tmp_path / 'grey'}:0.3")
+    assert grey.x_train.shape == (6, 5, 4)
+    np.testing.assert_array_equal(grey.x_train[0], picture(int(grey.train_ids[0]), (5, 4)))
+    save(tmp_path / "grey" / "ant" / "2.png", picture(2))
+    mixed = load(f"folder:{tmp_path / 'grey'}:0.3")
+    assert mixed.x_train.shape == (6, 5, 4, 3)
+    for pixels, held in ((mixed.x_train, mixed.train_ids), (mixed.x_held_out, mixed.held_out_ids)):
+        for one, position in zip(pixels, held, strict=True):
+            k = 10 * (position // 3) + position % 3
+            np.testing.assert_array_equal(one, picture(k) if k == 2 else np.repeat(picture(k, (5, 4, 1)), 3, axis=2))
+
+
+def test_jpeg_palette_and_opaque_alpha_are_read(tmp_path: Path) -> None:
+    """Flat colours survive all of them, JPEG within its rounding."""
+    for k, name in enumerate(["a/0.jpg", "a/1.png", "b/0.png", "b/1.bmp"]):
+        image = Image.new("RGB", (16, 16), (40 * k, 100, 200))
+        image = image.quantize(2) if name == "a/1.png" else image.convert("RGBA") if name == "b/0.png" else image
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        image.save(tmp_path / name)
+    dataset = load(f"folder:{tmp_path}:0.5")
+    everything = np.zeros((4, 16, 16, 3))
+    everything[dataset.train_ids], everything[dataset.held_out_ids] = dataset.x_train, dataset.x_held_out
+    wanted = np.array([[40 * k, 100, 200] for k in range(4)])[:, None, None, :]
+    assert np.abs(everything - wanted).max() <= 3
+    assert np.abs(everything - wanted)[[2, 3]].max() == 0
+
+
+def test_a_size_cuts_around_the_middle_and_scales(tmp_path: Path) -> None:
+    """Left half black, right half white: the cut is central, so each half of the result has its one colour."""
+    for name in ("a/0", "a/1", "b/0", "b/1"):
+        pixels = np.zeros((10, 40 if name < "b" else 12, 3), np.uint8)
+        pixels[:, pixels.shape[1] // 2 :] = 255
+        save(tmp_path / f"{name}.png", pixels)
+    dataset = load(f"folder:{tmp_path}:0.5:10x4")
+    assert dataset.x_train.shape == (2, 10, 4, 3)
+    assert (dataset.x_train[:, :, :2] == 0).all()
+    assert (dataset.x_train[:, :, 2:] == 255).all()
+    half = load(f"folder:{tmp_path}:0.5:5x2").x_train
+    assert half.shape == (2, 5, 2, 3)
+    assert (half[:, :, 0].max(), half[:, :, 1].min()) < (128, 256)
+    assert half[:, :, 1].min() > 128
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def text(path: Path) -> None:
+    path.write_text("no picture")
+
+
+def larger(path: Path) -> None:
+    save(path, picture(0, (5, 6, 3)))
+
+
+def deep(path: Path) -> None:
+    Image.fromarray(np.zeros((5, 4), np.uint16)).save(path)
+
+
+def transparent(path: Path) -> None:
+    Image.fromarray(np.full((5, 4, 4), 128, np.uint8)).save(path)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "expected a picture .* cannot be read"),
+        (text, "expected a picture .* cannot be read"),
+        (emptied, "expected a picture .* cannot be read"),
+        (
+            larger,
+            "one size, got 5 x 6 pixels, and 5 x 4 pixels for .*ant/0.png; scale them, or ask for a size as in :32x32",
+        ),
+        (deep, "8 bits a channel, got mode I;16"),
+        (transparent, "without transparent pixels"),
+    ],
+)
+def test_a_bad_picture_is_named(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    write(tmp_path)
+    damage(tmp_path / "bee" / "3.png")
+    with pytest.raises(InputError, match=f"bee/3.png: .*{message}") as refusal:
+        load(f"folder:{tmp_path}:0.25")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_laid_out_otherwise_is_told_how(tmp_path: Path) -> None:
+    def refused(message: str, source: str = f"folder:{tmp_path}") -> None:
+        with pytest.raises(InputError, match=message) as refusal:
+            load(source)
+        assert "\n" not in str(refusal.value)
+
+    refused("expected a folder after the colon", "folder:")
+    refused("nowhere: expected a folder with one subfolder a class, got .*; check", f"folder:{tmp_path}/nowhere:0.2")
+    refused(r"expected folders train and test \(or held_out, .* as in folder:.*:0.2; got no subfolders")
+    write(tmp_path, 2)
+    refused("or one subfolder a class and a share to hold out, as in folder:.*:0.2; got ant, bee, cat")
+    refused("share of the examples to hold out, above 0 and below 1, got 1", f"folder:{tmp_path}:1")
+    (tmp_path / "dog").mkdir()
+    refused("dog: expected pictures", f"folder:{tmp_path}:0.5")
+    write(tmp_path / "two" / "train", 2)
+    refused("got train", f"folder:{tmp_path}/two")
+    write(tmp_path / "two" / "test", 2)
+    refused("holds train and test: leave the share", f"folder:{tmp_path}/two:0.2")
+    os.rename(tmp_path / "two" / "test" / "bee", tmp_path / "two" / "test" / "wasp")
+    refused("test: expected no classes besides those to train on, got wasp", f"folder:{tmp_path}/two")
+    save(tmp_path / "one" / "alone" / "0.png", picture(0))
+    save(tmp_path / "one" / "alone" / "1.png", picture(0))
+    refused("at least 2 classes, got 1", f"folder:{tmp_path}/one:0.5")
