@@ -575,7 +575,7 @@ def write_npz(path: Path, **changes: Any) -> None:
         (["digit"], "did you mean 'digits'?"),
         (["nosuch.npz"], "expected a .npz file, found nothing"),
         (["idx:nosuch"], "nosuch"),
-        (["tfds:mnist"], "not available in this version"),
+        (["tfds:nosuch"], "TFDS knows no data set of this name"),
         (["digits", "--n-train", "100000"], "n_train: expected 1 to 1000, the examples there are, got 100000"),
         (["digits", "--n-train", "0"], "n_train: expected 1 to 1000"),
         (["digits", "--n-held-out", "-1"], "n_held_out: expected 1 to 797"),

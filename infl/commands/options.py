@@ -82,6 +82,9 @@ class Training(Data):
     """Learning rate over training: constant, linear or cosine (default: constant)."""
     augment: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="WORD ...", help_behavior_hint="")] = None
     """Random changes of the images trained on: flip, shift:PIXELS, shift:PIXELS:reflect (default: none)."""
+    standardize: Annotated[bool | None, tyro.conf.arg(metavar="True|False", help_behavior_hint="")] = None
+    """Give the network pixels minus mean over standard deviation of each channel, those of the model's own examples
+    (default: False)."""
     precision: Name = None
     """Of training: float32, or bfloat16 with weights, loss and updates in float32 (default: float32)."""
     block_size: Whole = None
@@ -102,7 +105,7 @@ class Training(Data):
         from infl.training.algorithm import Algorithm
 
         names = ("network", "hidden", "widths", "optimizer", "epochs", "batch_size", "learning_rate", "momentum")
-        given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule", "precision")}
+        given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule", "precision", "standardize")}
         if self.augment:
             from infl.training.augmentation import Augmentation
 

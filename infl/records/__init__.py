@@ -15,6 +15,7 @@ from infl.records.estimates import Estimate as Estimate
 from infl.records.estimates import ScoredPair as ScoredPair
 from infl.records.examples import Dataset as Dataset
 from infl.records.examples import Groups as Groups
+from infl.records.examples import channel_axes as channel_axes
 from infl.records.examples import flat_pixels as flat_pixels
 from infl.records.outcomes import Outcomes as Outcomes
 from infl.records.outcomes import OutcomeSource as OutcomeSource

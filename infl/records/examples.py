@@ -82,6 +82,18 @@ def flat_pixels(x: Array) -> Array:
     return flat / 255 if x.dtype == np.uint8 else flat
 
 
+def channel_axes(example_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of a batch of such examples over which a statistic of a channel runs.
+
+    The last axis of [h, w, channels] tells channels apart, an image [h, w] is one channel, and each feature of [d] is one.
+
+    Example:
+        >>> channel_axes((32, 32, 3)), channel_axes((28, 28)), channel_axes((64,))
+        ((0, 1, 2), (0, 1, 2), (0,))
+    """
+    return (0, 1, 2) if len(example_shape) == 2 else tuple(range(len(example_shape)))
+
+
 @dataclass(frozen=True, eq=False)
 class Groups:
     """Examples of D that belong together, at several resolutions: classes, clusters, users, documents.

@@ -7,6 +7,7 @@ from the same weights and visit the examples they share in the same relative ord
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
@@ -19,6 +20,7 @@ from infl.records import InputError
 from infl.training.architectures import build
 from infl.training.augmentation import Augmentation, augmented_batch
 from infl.training.networks import Network
+from infl.training.standardization import member_moments, standardized, unit_pixels
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -43,6 +45,8 @@ class Algorithm:
     schedule: factor on every update, as a function of the share of training done: constant, or down to zero along a
         line or half a cosine.
     augmentation: random changes of the images trained on; None for none.
+    standardize: whether the network gets pixels minus their mean, divided by their standard deviation, channel by channel:
+        those of the examples that the model trains on, so that left-out ones have no part in them. After augmentation.
     precision: of the forward and backward pass of training. With `bfloat16` (8 significant bits instead of 24) the weights
         themselves, the loss and the updates stay float32, and trained models are judged in float32.
 
@@ -61,6 +65,7 @@ class Algorithm:
     weight_decay: float = 0.0
     schedule: Schedule = "constant"
     augmentation: Augmentation | None = None
+    standardize: bool = False
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -95,6 +100,8 @@ class Algorithm:
         # What is not the default alone, so that runs made before there was a choice can be continued.
         if self.augmentation is not None:
             description["augmentation"] = " ".join(self.augmentation.words())
+        if self.standardize:
+            description["standardize"] = True
         if self.precision != "float32":
             description["precision"] = self.precision
         return description
@@ -192,7 +199,8 @@ def train_model(
     params, finite = train_params(
         key, members, images, labels, algorithm=algorithm, network=network, most_steps=most_steps, epochs=epochs
     )
-    margin, correct = judge(network, params, images, labels, batch_size=evaluation_batch)
+    prepare = network_input(algorithm, members, images)
+    margin, correct = judge(network, params, images, labels, batch_size=evaluation_batch, prepare=prepare)
     return TrainedModel(margin, correct, finite & jnp.isfinite(margin).all())
 
 
@@ -220,6 +228,8 @@ def train_params(
     if augmentation is not None:
         augmentation.check(images.shape[1:])
 
+    prepare = network_input(algorithm, members, images)
+
     def loss(params: Any, pixels: jax.Array, batch: jax.Array, weights: jax.Array) -> jax.Array:
         if algorithm.precision == "bfloat16":
             params, pixels = jax.tree.map(_halved, (params, pixels))
@@ -241,7 +251,7 @@ def train_params(
                 pixels = images[batch]
             else:
                 pixels = augmented_batch(augmentation, jax.random.fold_in(augmentation_key, index), images, batch)
-            value, gradient = jax.value_and_grad(loss)(params, _pixels(pixels), batch, weights)
+            value, gradient = jax.value_and_grad(loss)(params, prepare(pixels), batch, weights)
             updates, new_state = optimizer.update(gradient, state, params)
             factor = _schedule_factor(algorithm.schedule, (index * steps + position) / (epochs * steps))
             updates = jax.tree.map(lambda update: factor * update, updates) if factor is not None else updates
@@ -258,6 +268,13 @@ def train_params(
     # A maximum on the CPU passes over NaN, so that the loss of a network of NaN can be a number.
     finite = [jnp.isfinite(total_loss), *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params))]
     return params, jnp.stack(finite).all()
+
+
+def network_input(algorithm: Algorithm, members: jax.Array, images: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """What turns pixels as stored into what the network of a model with these members gets."""
+    if not algorithm.standardize:
+        return unit_pixels
+    return partial(standardized, moments=member_moments(members, images))
 
 
 def draw_order(key: jax.Array, members: jax.Array) -> jax.Array:
@@ -311,7 +328,13 @@ def _hash(words: jax.Array) -> jax.Array:
 
 
 def judge(
-    network: Network, params: Any, images: jax.Array, labels: jax.Array, *, batch_size: int
+    network: Network,
+    params: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    batch_size: int,
+    prepare: Callable[[jax.Array], jax.Array] = unit_pixels,
 ) -> tuple[jax.Array, jax.Array]:
     """Margin log p(y) - max over c != y of log p(c), and correctness of a model on every example, [N] each."""
     n = len(labels)
@@ -322,7 +345,7 @@ def judge(
     def judge_batch(start: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = jax.lax.dynamic_slice_in_dim(images, start, size)
         y = jax.lax.dynamic_slice_in_dim(labels, start, size)
-        logits = network.apply(params, _pixels(x))
+        logits = network.apply(params, prepare(x))
         own = jnp.arange(logits.shape[1]) == y[:, None]
         others = jnp.max(jnp.where(own, -jnp.inf, logits), axis=1)
         return jnp.sum(jnp.where(own, logits, 0), axis=1) - others, jnp.argmax(logits, axis=1) == y
@@ -338,10 +361,6 @@ def _schedule_factor(schedule: Schedule, done: jax.Array) -> jax.Array | None:
     if schedule == "constant":
         return None
     return 1 - done if schedule == "linear" else 0.5 * (1 + jnp.cos(jnp.pi * done))
-
-
-def _pixels(images: jax.Array) -> jax.Array:
-    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
 
 
 def _halved(array: jax.Array) -> jax.Array:

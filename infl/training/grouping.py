@@ -26,7 +26,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from infl.records import Array, Dataset, Groups, InputError
-from infl.training.algorithm import Algorithm, train_params
+from infl.training.algorithm import Algorithm, network_input, train_params
 from infl.training.ensemble import model_keys, use_all_cores
 from infl.training.networks import check_network
 
@@ -99,7 +99,7 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
     parts = []
     for key in model_keys(seed, "features", np.arange(N_FEATURE_MODELS)):
         params, finite = train(key, members, images, labels)
-        pixels = images / 255.0 if images.dtype == jnp.uint8 else images
+        pixels = network_input(algorithm, members, images)(images)
         part = np.asarray(jax.jit(read)(params, pixels)).reshape(dataset.n_train, -1)
         if not bool(finite) or not np.isfinite(part).all():
             return None

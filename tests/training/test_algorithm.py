@@ -284,12 +284,13 @@ def data_dependent(key: jax.Array, x: jax.Array) -> Any:
 DATA_DEPENDENT = Network(data_dependent, lambda params, x: (x - params["shift"]) @ params["w"])
 
 
-@pytest.mark.parametrize("own_network", [False, True])
-def test_only_members_reach_the_weights(own_network: bool) -> None:
+@pytest.mark.parametrize(("own_network", "standardize"), [(False, False), (True, False), (False, True)])
+def test_only_members_reach_the_weights(own_network: bool, standardize: bool) -> None:
     """A left-out or held-out example replaced by noise or NaN changes no bit of other outcomes; a member changes them."""
     images, labels = toy(N_ALL)
     members = members_of(np.setdiff1d(np.arange(N), [0, 7, N - 1]), N)
-    trained = trainer(Algorithm(DATA_DEPENDENT, epochs=3, batch_size=8)) if own_network else default_trainer
+    algorithm = Algorithm(DATA_DEPENDENT, epochs=3, batch_size=8) if own_network else ALGORITHM
+    trained = trainer(replace(algorithm, standardize=standardize))
     before = trained(KEY, members, images, labels)
 
     def changed(example: int, pixels: Any) -> np.ndarray:
@@ -475,7 +476,7 @@ def test_uint8_pixels_are_the_same_as_their_255ths() -> None:
         Algorithm(hidden=(7, 4), optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, schedule="cosine"),
         Algorithm(hidden=(), batch_size=7, epochs=2, momentum=0.0, schedule="linear"),
         Algorithm("cnn", widths=(4, 8, 8), hidden=()),
-        Algorithm("resnet9"),
+        Algorithm("resnet9", standardize=True),
         Algorithm("vit", widths=(64,), hidden=(32, 32)),
     ],
 )
