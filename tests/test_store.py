@@ -38,7 +38,8 @@ SETTINGS = {
 def make_dataset(seed: int = 0) -> Dataset:
     pixels = np.random.default_rng(seed).random((WIDTH, 2)).astype(np.float32)
     labels = np.arange(WIDTH) % 2
-    return from_arrays(pixels[:N], labels[:N], pixels[N:], labels[N:], name="toy")
+    names = ["T-shirt/top", "<b>œuf</b>, 'x' \u2028"]  # as users have them; what prints them escapes them
+    return from_arrays(pixels[:N], labels[:N], pixels[N:], labels[N:], name="toy", class_names=names)
 
 
 def make_groups(seed: int = 0) -> Groups:

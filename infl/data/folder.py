@@ -10,7 +10,7 @@ import numpy as np
 from infl.data.arrays import from_arrays
 from infl.data.held_out import HELD_OUT_NAMES, draw_held_out, held_out_name, split_off_share
 from infl.data.pictures import read_pictures, split_off_size
-from infl.records import Dataset, InputError
+from infl.records import Array, Dataset, InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -41,42 +41,62 @@ def load(place: str) -> Dataset:
         >>> pictures.class_names, pictures.x_train.shape, pictures.x_train[0, 0, 0].tolist()
         (('blue', 'red'), (2, 3, 4, 3), [0, 0, 255])
     """
+    root, share, size = _parse(place)
+    class_names, paths, labels, train, held_out, first = _listing(root, share)
+    try:
+        pixels = read_pictures([(str(path), path) for path in paths], size)
+        return from_arrays(
+            pixels[train],
+            labels[train],
+            pixels[held_out],
+            labels[held_out],
+            name=os.path.basename(root) or "folder",
+            class_names=class_names,
+            train_ids=train,
+            held_out_ids=held_out - first,
+            source=f"folder:{root}{'' if share is None else f':{share}'}{f':{size[0]}x{size[1]}' if size else ''}",
+        )
+    except InputError as error:
+        raise InputError(f"folder:{place}: {error}") from error
+
+
+def files(source: str) -> tuple[list[Path], list[Path]]:
+    """The pictures that `dataset.train_ids` and `dataset.held_out_ids` number, for a dataset made from `folder:...`.
+
+    The picture of training example i is `files(dataset.source)[0][dataset.train_ids[i]]`, in a subset too.
+
+    Raises:
+        InputError: where the folder is missing or not laid out as `load` wants it.
+    """
+    root, share, _ = _parse(source.removeprefix("folder:"))
+    _, paths, _, _, _, first = _listing(root, share)
+    return (paths[:first], paths[first:]) if first else (paths, paths)
+
+
+def _parse(place: str) -> tuple[str, float | None, tuple[int, int] | None]:
     rest, size = split_off_size(place)
     folder, share = split_off_share(rest)
     if not folder:
         raise InputError("folder: expected a folder after the colon, as in folder:DIR, got none; name the folder")
-    folder = os.path.abspath(os.path.expanduser(folder))
-    train_folder, held_out_folder = _layout(folder, share)
+    return os.path.abspath(os.path.expanduser(folder)), share, size
 
+
+def _listing(root: str, share: float | None) -> tuple[list[str], list[Path], Array, Array, Array, int]:
+    """Classes, all pictures and their labels, positions of training and held-out ones, and where ids of the latter begin."""
+    train_folder, held_out_folder = _layout(root, share)
     class_names = _subfolders(train_folder)
-    files, labels = _files(train_folder, class_names)
+    paths, labels = _pictures(train_folder, class_names)
     if empty := [name for label, name in enumerate(class_names) if label not in set(labels)]:
         raise InputError(
             f"{train_folder / empty[0]}: expected pictures ({', '.join(SUFFIXES)}), got none; add some or remove it"
         )
-    train = np.arange(len(files))
-    if held_out_folder is not None:
-        more, more_labels = _files(held_out_folder, class_names)
-        files, labels = files + more, labels + more_labels
-        held_out = np.arange(len(train), len(files))
-    else:
+    n_train = len(paths)
+    if held_out_folder is None:
         train, held_out = draw_held_out(np.array(labels, np.int64), share or 0)
-    numbers = np.array(labels, np.int64)
-    try:
-        pixels = read_pictures([(str(path), path) for path in files], size)
-        return from_arrays(
-            pixels[train],
-            numbers[train],
-            pixels[held_out],
-            numbers[held_out],
-            name=os.path.basename(folder) or "folder",
-            class_names=class_names,
-            train_ids=train,
-            held_out_ids=held_out if held_out_folder is None else held_out - len(train),
-            source=f"folder:{folder}{'' if share is None else f':{share}'}{f':{size[0]}x{size[1]}' if size else ''}",
-        )
-    except InputError as error:
-        raise InputError(f"folder:{place}: {error}") from error
+        return class_names, paths, np.array(labels, np.int64), train, held_out, 0
+    more, more_labels = _pictures(held_out_folder, class_names)
+    numbers = np.array(labels + more_labels, np.int64)
+    return class_names, paths + more, numbers, np.arange(n_train), np.arange(n_train, len(numbers)), n_train
 
 
 def _layout(folder: str, share: float | None) -> tuple[Path, Path | None]:
@@ -104,11 +124,11 @@ def _subfolders(folder: Path) -> list[str]:
         ) from error
 
 
-def _files(folder: Path, class_names: list[str]) -> tuple[list[Path], list[int]]:
+def _pictures(folder: Path, class_names: list[str]) -> tuple[list[Path], list[int]]:
     """Pictures of the classes, sorted, and the label of each."""
     if unknown := [name for name in _subfolders(folder) if name not in class_names]:
         raise InputError(f"{folder}: expected no classes besides those to train on, got {_listed(unknown)}")
-    files: list[Path] = []
+    paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(class_names):
         found = [
@@ -117,9 +137,9 @@ def _files(folder: Path, class_names: list[str]) -> tuple[list[Path], list[int]]
             for file in names
             if file.lower().endswith(SUFFIXES) and not file.startswith(".")
         ]
-        files += sorted(found, key=lambda path: path.as_posix())
+        paths += sorted(found, key=lambda path: path.as_posix())
         labels += [label] * len(found)
-    return files, labels
+    return paths, labels
 
 
 def _listed(names: list[str]) -> str:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from infl.data import load
+from infl.data.folder import files
 from infl.records import InputError
 
 CLASSES = ("ant", "bee", "cat")
@@ -73,6 +74,18 @@ def test_a_share_of_each_class_is_drawn_once_and_for_all(tmp_path: Path, share: 
     assert load(dataset.source).fingerprint() == dataset.fingerprint()
     # Not the first ones of each class, which may well be alike.
     assert share == "0.99" or dataset.held_out_ids.tolist() != [8 * c + k for c in range(3) for k in range(held_out)]
+
+
+@pytest.mark.parametrize("share", ["", ":0.25"])
+def test_ids_lead_back_to_the_files(tmp_path: Path, share: str) -> None:
+    write(tmp_path if share else tmp_path / "train", 8)
+    if not share:
+        write(tmp_path / "test", 2, first=100)
+    dataset = load(f"folder:{tmp_path}{share}", n_train=10, n_held_out=5, seed=1)
+    sides = ((dataset.x_train, dataset.train_ids), (dataset.x_held_out, dataset.held_out_ids))
+    for (examples, ids), paths in zip(sides, files(dataset.source), strict=True):
+        for pixels, position in zip(examples, ids, strict=True):
+            np.testing.assert_array_equal(pixels, Image.open(paths[position]))
 
 
 @pytest.mark.parametrize("name", ["test", "held_out", "validation", "valid", "val"])
