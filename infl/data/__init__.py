@@ -4,7 +4,8 @@ A dataset is two collections of labelled examples. D, the training examples, is 
 be forgotten; H, the held-out examples, is what they are judged on besides. Every example keeps the position it had in
 its source, so that "training example 17" can be traced back to a picture, even in a subset. Pixels stay as they came:
 uint8 pixels stay uint8 (and count as /255), everything else is float32, used as it is. Nothing is standardized here,
-since a mean taken over D would let an example reach models that were trained without it.
+since a mean taken over D would let an example reach models that were trained without it: `statistics` shows mean and deviation
+of each channel, and `infl.Algorithm(standardize=True)` takes them for each model from its own examples.
 
 Where examples can come from, and when each is right:
 

@@ -1,0 +1,88 @@
+"""docs/data.md is followed from top to bottom, as a user would: its Python runs, its commands run as written.
+
+On fewer models, so that it takes seconds, and with a small Fashion-MNIST where the page names Debian's: not everyone has that.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import infl
+from infl.__main__ import main
+
+PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+DEBIAN = "/usr/share/datasets/fashion-mnist"
+
+
+def small_fashion_mnist(folder: Path) -> None:
+    random = np.random.RandomState(0)
+    folder.mkdir()
+    for part, n in (("train", 60), ("t10k", 30)):
+        pixels = random.randint(0, 256, (n, 28, 28)).astype(np.uint8)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x0803, n, 28, 28) + pixels.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 0x0801, n) + bytes(k % 10 for k in range(n))
+        )
+
+
+def photos(folder: Path) -> None:
+    random = np.random.RandomState(0)
+    for name in ("ant", "bee"):
+        (folder / name).mkdir(parents=True)
+        for k in range(20):
+            size = (40 + k, 60, 3)
+            Image.fromarray(random.randint(0, 256, size).astype(np.uint8)).save(folder / name / f"{k:04d}.jpg")
+
+
+def shortened(command: str, fashion_mnist: Path) -> list[str]:
+    words = [
+        {"200": "6", "2000": "40", "1000": "20"}.get(word, word).replace(DEBIAN, str(fashion_mnist))
+        for word in shlex.split(command)[1:]
+    ]
+    return (
+        [*words, "--references", "0", "--epochs", "2", "--design", "uniform", "--devices", "1", "--hidden", "4"]
+        if words[0] == "train"
+        else words
+    )
+
+
+def test_the_page_can_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("INFL_FASHION_MNIST_DIR", str(tmp_path / "fashion-mnist"))
+    small_fashion_mnist(tmp_path / "fashion-mnist")
+    photos(tmp_path / "photos")
+    sources = []
+    for language, block in re.findall(r"```(python|bash)\n(.*?)```", PAGE, re.DOTALL):
+        if language == "python":
+            exec(compile(block, "data.md", "exec"), {})
+            continue
+        commands = block.splitlines()
+        assert 0 < len(commands) <= 3, "from data to figures in three commands"
+        for command in commands:
+            assert main(shortened(command, tmp_path / "fashion-mnist")) == 0, (command, capsys.readouterr().err)
+        sources.append(commands[0].split()[2].partition(":")[0])
+    assert sources == ["mine.npz", "folder", "idx", "tfds", "hf"]
+    assert f"{tmp_path}/photos/ant/0017.jpg" in capsys.readouterr().out
+    idx, tfds = (infl.open_run(f"runs/{name}").dataset() for name in ("clothes", "clothes-tfds"))
+    assert idx.fingerprint() == tfds.fingerprint()
+    assert idx.class_names == tfds.class_names
+    assert infl.open_run("runs/photos").dataset().class_names == ("ant", "bee")
+
+
+def test_the_refusal_on_the_page_is_what_infl_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert main(["train", "tfds:cifar10", "--run", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip().replace(f" --data_dir={tmp_path}", "")
+    assert said.replace(str(tmp_path), "/home/me/tensorflow_datasets") in PAGE
