@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from infl.pipeline import predict as predict
     from infl.pipeline import predict_effects as predict_effects
     from infl.pipeline import train as train
+    from infl.pipeline import verified_effects as verified_effects
     from infl.pipeline import verify as verify
     from infl.pipeline import verify_effects as verify_effects
     from infl.planning import Plan as Plan
@@ -89,7 +90,7 @@ _HOME = {
     "infl.data.statistics": ("ChannelStatistics", "channel_statistics"),
     "infl.kept": ("keep_sums",),
     "infl.matrix": ("write_influence",),
-    "infl.pipeline": ("predict", "predict_effects", "train", "verify", "verify_effects"),
+    "infl.pipeline": ("predict", "predict_effects", "train", "verified_effects", "verify", "verify_effects"),
     "infl.planning": ("Plan", "plan"),
     "infl.records": (
         "ConceptGap",

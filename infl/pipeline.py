@@ -8,7 +8,7 @@ and `infl.planning` says beforehand what a run costs.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -288,6 +288,8 @@ def verify_effects(
         # All that this look needs in one go, so that only the last of its blocks may be short.
         jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
         if jobs:
+            for name in {name for name, _ in jobs} & set(names):
+                opened.name_forget_set(names[name])
             ensemble = train_jobs(
                 *(opened, jobs, masks_of),
                 algorithm=algorithm,
@@ -301,13 +303,13 @@ def verify_effects(
         if n_seeds == n_models:  # no model is left to save
             break
         for name in list(undecided):
-            measured = _measured(opened, names[name], n_seeds)
+            measured = _measured(opened, names[name], range(n_seeds))
             if measured is not None and is_clear(measured, thresholds, stop):
                 seeds[name] = n_seeds
                 undecided.remove(name)
     for forget_set in sets:
         n_seeds = seeds[name_of_leave_out(forget_set.ids)]
-        measured = _measured(opened, forget_set, n_seeds)
+        measured = _measured(opened, forget_set, range(n_seeds))
         if measured is None:
             raise InputError(
                 f"set {forget_set.name!r}: of {n_seeds} pairs of models none stayed finite, so nothing can be measured; "
@@ -316,11 +318,26 @@ def verify_effects(
         yield measured
 
 
-def _measured(run: Run, forget_set: ForgetSet, n_seeds: int) -> Effects | None:
-    """Effects measured with the seeds 0..n_seeds-1, whatever else the run holds; None where no pair stayed finite."""
+def verified_effects(run: Run | str | Path, forget_sets: ForgetSets | None = None) -> Iterator[Effects]:
+    """Yield the effects measured so far, with all pairs of models that the run holds; trains nothing.
+
+    forget_sets: None for all without which it holds models; of those given, only these are yielded.
+
+    Raises:
+        InputError: where a set is not one of D's.
+    """
+    opened = _opened(run)
+    for forget_set in opened.forget_sets() if forget_sets is None else _forget_sets(opened, forget_sets):
+        measured = _measured(opened, forget_set, opened.complete(name_of_leave_out(forget_set.ids)))
+        if measured is not None:
+            yield measured
+
+
+def _measured(run: Run, forget_set: ForgetSet, seeds: Iterable[int]) -> Effects | None:
+    """Effects measured with these seeds, whatever else the run holds; None where no pair stayed finite."""
     collection = name_of_leave_out(forget_set.ids)
-    finite = [set(range(n_seeds)) - set(run.diverged(name)) for name in ("full", collection)]
-    pairs = sorted(finite[0] & finite[1])
+    both = [set(run.complete(name)) - set(run.diverged(name)) for name in ("full", collection)]
+    pairs = sorted(set(seeds) & both[0] & both[1])
     if not pairs:
         return None
     return measure_effects(

@@ -591,6 +591,34 @@ def test_verifying_again_trains_nothing(verified: tuple[Run, list[Verdict]]) -> 
     assert (run.folder / "journal.jsonl").read_bytes() == before
 
 
+def test_a_run_tells_which_sets_it_was_verified_for(verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    sets = open_run(folder).forget_sets()
+    assert sets == [verdict.forget_set for verdict in verified[1]]
+    assert [s.concept for s in sets] == [None, None, tuple(range(5, 15))]
+    measured = list(infl.verified_effects(folder))
+    assert [infl.judge(effects) for effects in measured] == verified[1]
+    verify(folder, {"few": SETS["few"]}, n_models=8)
+    assert [e.n_models for e in infl.verified_effects(folder)] == [8, 6, 6]
+    assert [e.forget_set.name for e in infl.verified_effects(folder, {"new": [55], "mine": SETS["few"]})] == ["mine"]
+
+
+def test_a_set_whose_name_was_not_kept_is_known_by_its_models(
+    verified: tuple[Run, list[Verdict]], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    shutil.rmtree(folder / "forget")  # as of a run from before names were kept
+    assert [(s.name, s.ids) for s in open_run(folder).forget_sets()][0] == ("3 examples from id 5", (5, 44, 50))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"few": {"ids": 3}}', '{"few": {"ids": [1, 2]}}'])
+def test_a_damaged_name_of_a_set_is_said(content: str, verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    (folder / "forget" / f"{name_of_leave_out(SETS['few'])}.json").write_text(content)
+    with pytest.raises(InputError, match="delete it"):
+        open_run(folder).forget_sets()
+
+
 def test_more_models_train_only_the_missing_ones(verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
     folder = shutil.copytree(verified[0].folder, tmp_path / "run")
     sets = {"few": SETS["few"], "the same": SETS["few"][::-1], "new": [55]}

@@ -9,6 +9,7 @@
     models/cover-<sha>/      models that leave out given sets or parts of them
     models/full/             reference models of all of D, one row a seed
     models/without-<sha>/    models of D without one forget set, one row a seed
+    forget/without-<sha>.json  name, ids and concept of that set
     scores/                  sums over models of the design, where they are kept: they can be worked out again
 
 A run of models that were made elsewhere (`infl import`) has examples without pixels, [n, 0], and may hold correct or margin
@@ -21,6 +22,7 @@ A model counts once its line in the journal is whole. Rows without a line are le
 - `tiles`    matrices in zarr arrays, written and read by columns;
 - `journal`  the list of what is complete;
 - `examples` the copies of the data set and of groups;
+- `forgotten` the names of verified forget sets;
 - `archive`  arrays of an .npz file, read by rows;
 - `imported` masks and outcomes made elsewhere, from such a file to a run.
 """

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, Groups, InputError, OutcomeKind, Outcomes
+from infl.records import Array, Dataset, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
 from infl.store.examples import describe_examples, read_examples, read_groups, write_examples, write_groups
+from infl.store.forgotten import read_forgotten, write_forgotten
 from infl.store.journal import append_line, read_journal
 from infl.store.rows import BOTH_KINDS, StoredOutcomes, write_rows
 
@@ -89,6 +90,32 @@ class Run:
             return
         with self._refusal_named("groups"):
             write_groups(self.folder / "groups" / f"{collection}.npz", groups)
+
+    def forget_sets(self) -> list[ForgetSet]:
+        """The sets without which it holds models, in the order in which these came.
+
+        Raises:
+            InputError: where the file that names one is damaged.
+        """
+        found = []
+        for name in (name for name in self._done if name.startswith("without-")):
+            finite = self.outcomes(name).models
+            if finite:
+                (mask,) = self.outcomes(name, finite[:1]).load().masks
+                ids = tuple(np.flatnonzero(~mask).tolist())
+                found.append(read_forgotten(self.folder / "forget" / f"{name}.json", ids))
+        return found
+
+    def name_forget_set(self, forget_set: ForgetSet) -> None:
+        """Keep name and concept of a set beside the models without it; the first name stays.
+
+        Raises:
+            InputError: where the disk refuses.
+        """
+        path = self.folder / "forget" / f"{name_of_leave_out(forget_set.ids)}.json"
+        if not path.exists():
+            with self._refusal_named("the name of a forget set"):
+                write_forgotten(path, forget_set)
 
     @property
     def sessions(self) -> tuple[dict[str, Any], ...]:
