@@ -18,6 +18,7 @@ colour, so that a figure survives a black-and-white printer.
     exchange   scores for other tools: CSV, Parquet, the layout of Feldman and Zhang's files
     pairing    predicted and measured verdicts brought together
     selection  which examples a report shows, and what they are called
+    page       all of it in one HTML file for a browser
     progress   how far a long stage has come
 
 Figures are made without pyplot, so nothing global is left behind: a figure shows itself as the last line of a notebook

@@ -1,0 +1,78 @@
+"""What a page is made of: the records that the pipeline gathers from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infl.records import Array, Dataset, Detectable, Estimate, InputError, Quantity, Reading, ScoredPair, Verdict
+
+
+@dataclass(frozen=True)
+class ScoreContent:
+    """Scores of a run, and how sure they are.
+
+    n_models: of random subsets, on which they rest.
+    memorization, interval, q: of the training examples, [n]; interval is (low, high) at 95%.
+    pairs, pair_intervals: the strongest influences in `reading`, and (low, high) of each at 95%; none without such columns.
+    smallest_memorization, smallest_influence: what could have been found; None where it was not asked.
+    """
+
+    n_models: int
+    memorization: Estimate
+    interval: tuple[Array, Array]
+    q: Array
+    pairs: Sequence[ScoredPair] = ()
+    pair_intervals: Sequence[tuple[float, float]] = ()
+    reading: Reading = "held-out"
+    smallest_memorization: Detectable | None = None
+    smallest_influence: Detectable | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.pairs) != len(self.pair_intervals):
+            raise InputError(f"page: expected an interval for each of {len(self.pairs)} pairs")
+
+
+@dataclass(frozen=True)
+class HarmedExample:
+    """An example outside S that untraining S harms; each effect is None where it is not known."""
+
+    column: int
+    predicted: Quantity | None
+    measured: Quantity | None
+
+
+@dataclass(frozen=True)
+class SetContent:
+    """What is known of one forget set; harmed: examples harmed most, by the measurement where there is one."""
+
+    predicted: Verdict | None
+    measured: Verdict | None
+    harmed: Sequence[HarmedExample] = ()
+
+    def __post_init__(self) -> None:
+        if self.predicted is None and self.measured is None:
+            raise InputError("page: expected a predicted or a measured verdict of each forget set, got neither")
+
+    @property
+    def best(self) -> Verdict:
+        """The measured verdict where there is one, else the predicted one."""
+        verdict = self.measured or self.predicted
+        assert verdict is not None
+        return verdict
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """All that a page shows.
+
+    description: of the run, as `Run.describe` gives it.
+    scores: None where the run has no models of random subsets.
+    sets: forget sets, each name once.
+    """
+
+    description: Mapping[str, Any]
+    dataset: Dataset
+    scores: ScoreContent | None = None
+    sets: Sequence[SetContent] = field(default_factory=tuple)

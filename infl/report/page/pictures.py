@@ -1,0 +1,123 @@
+"""Turns examples into small PNG pictures, each in the page once however often it is shown.
+
+A picture is a CSS class with the PNG as its background, so that the same example in a gallery, a table and three cards costs
+its bytes once, with and without JavaScript. Large images are scaled down; examples that are no images become bars.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from infl.records import Array, Dataset
+from infl.report.examples import ink_for
+from infl.report.selection import example_of
+
+MOST_PICTURE_BYTES = 9_000_000  # of all pictures of a page, encoded
+LARGEST_SIDE = 64  # pixels; what is larger is scaled down
+SIDES = (44, 64, 84)  # CSS pixels at which the page shows pictures, about
+_BARS, _BAR_HEIGHT = 32, 32
+_SAMPLE = 64
+
+
+class Pictures:
+    """Pictures of the examples of a dataset, gathered while a page is laid out.
+
+    Grey images with light strokes on a dark ground come with both turned, as on paper; `turned` tells the page, which turns
+    them back in its dark theme.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._uris: dict[int, str] = {}
+        self.available = dataset.has_pixels
+        self.turned = dataset.has_pixels and ink_for(dataset) == "gray_r"
+        self._span = _span(dataset.x_train) if dataset.has_pixels else (0.0, 1.0)
+
+    def class_of(self, column: int) -> str:
+        """CSS class of the picture of an example; empty where the dataset has no pixels."""
+        if not self.available:
+            return ""
+        if column not in self._uris:
+            self._uris[column] = self._encode(column)
+        return f"x{column}"
+
+    def affordable(self, n_places: int, *, most: int) -> int:
+        """Pictures that each of some places may show, of `most`, without more than `MOST_PICTURE_BYTES` in all; at least 1.
+
+        Takes every picture to be a new one, of the mean size of a sample.
+        """
+        if not self.available or not n_places:
+            return most
+        sample = np.unique(np.linspace(0, self._dataset.n_train - 1, _SAMPLE).astype(int))
+        each = sum(len(self._encode(int(i))) for i in sample) / len(sample)
+        left = MOST_PICTURE_BYTES - sum(map(len, self._uris.values()))
+        return max(1, min(most, int(left / each / n_places)))
+
+    def css(self) -> str:
+        """One rule a picture, and the sides at which all are shown: whole multiples of their pixels where there is room."""
+        rules = (f".x{column}{{background-image:url({uri})}}" for column, uri in sorted(self._uris.items()))
+        return self._sides() + "\n".join(rules)
+
+    def _sides(self) -> str:
+        shape = self._dataset.x_train.shape[1:3] if _is_image(self._dataset.x_train[:1]) else (_BAR_HEIGHT,)
+        pixels = min(LARGEST_SIDE, max(shape))
+        sides = {side: pixels * max(1, round(side / pixels)) for side in SIDES}
+        return ":root{" + "".join(f"--side-{about}:{side}px;" for about, side in sides.items()) + "}\n"
+
+    def _encode(self, column: int) -> str:
+        picture = _picture(example_of(self._dataset, column), self._span, turned=self.turned)
+        file = io.BytesIO()
+        picture.save(file, "PNG", optimize=True)
+        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _picture(example: Array, span: tuple[float, float], *, turned: bool) -> Image.Image:
+    if not _is_image(example[None]):
+        return Image.fromarray(_bars(example.reshape(-1).astype(np.float64)))
+    low, high = span
+    shades = np.nan_to_num((example.astype(np.float64) - low) / (high - low), nan=1.0, posinf=1.0, neginf=0.0)
+    bytes_ = np.rint(255 * np.clip(1 - shades if turned else shades, 0, 1)).astype(np.uint8)
+    picture = Image.fromarray(bytes_[:, :, 0] if bytes_.ndim == 3 and bytes_.shape[2] == 1 else bytes_)
+    scale = LARGEST_SIDE / max(picture.size)
+    if scale < 1:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    return picture
+
+
+def _is_image(examples: Array) -> bool:
+    return examples.ndim == 3 or (examples.ndim == 4 and examples.shape[3] in (1, 3))
+
+
+def _span(images: Array) -> tuple[float, float]:
+    """Values drawn black and white, one pair for all examples, so that they can be compared."""
+    if images.dtype == np.uint8:
+        return 0.0, 255.0
+    finite = images[np.isfinite(images)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, high if high > low else low + 1.0
+
+
+def _bars(values: Array) -> Array:
+    """A strip of bars from zero, [height, width] in greys; neighbours are averaged where there are many values."""
+    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    means = np.array([part.mean() for part in np.array_split(finite, min(_BARS, len(finite)))])
+    low, high = min(means.min(), 0.0), max(means.max(), 0.0)
+    reach = high - low or 1.0
+    zero = (high - 0.0) / reach * (_BAR_HEIGHT - 1)
+    tops = (high - means) / reach * (_BAR_HEIGHT - 1)
+    rows = np.arange(_BAR_HEIGHT)[:, None]
+    inked = (rows >= np.floor(np.minimum(tops, zero))) & (rows <= np.ceil(np.maximum(tops, zero)))
+    width = math.ceil(_BARS / len(means))
+    strip = np.full((_BAR_HEIGHT, len(means), width), 255, np.uint8)
+    strip[inked] = 60
+    if width > 2:
+        strip[:, :, -1] = 255
+    return strip.reshape(_BAR_HEIGHT, -1)

@@ -1,0 +1,326 @@
+"""The page says what the records say, fetches nothing, and shows whatever users named as text.
+
+A name can do harm only by becoming something else than text, and then the page has another skeleton: other elements, or
+elements with other attributes. So the skeleton of a page with hostile names must be that of the same page with harmless ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infl.records import Array, Dataset, Estimate, InputError, Quantity, Thresholds, Verdict
+from infl.report.page import HarmedExample, PageContent, SetContent, render_page, write_page
+from infl.report.page.charts import histogram, regime_map
+from infl.report.page.pictures import MOST_PICTURE_BYTES, Pictures
+
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+class Page(HTMLParser):
+    """Elements in order with their attributes, the text of each by class or tag, and what was left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.parts: dict[str, list[list[str]]] = {}
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        self.texts = {tag: ["".join(parts) for parts in texts] for tag, texts in self.parts.items()}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+            self.parts.setdefault(tag, []).append([])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self.open):
+            self.parts[tag][-1].append(data)
+        if self.open and {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    @property
+    def skeleton(self) -> list[tuple[str, tuple[str, ...]]]:
+        return [(tag, tuple(attributes)) for tag, attributes in self.elements]
+
+    def attributes(self, name: str) -> list[str]:
+        return [attributes[name] or "" for _, attributes in self.elements if name in attributes]
+
+
+def named(dataset: Dataset, *, name: str, classes: tuple[str, ...]) -> Dataset:
+    return replace(dataset, name=name, source=f"idx:/{name}", class_names=classes)
+
+
+@pytest.fixture
+def content(make_page_content: Callable[..., PageContent]) -> PageContent:
+    return make_page_content()
+
+
+def test_the_page_is_well_formed_and_in_one_file(content: PageContent) -> None:
+    page = Page(render_page(content))
+    assert page.open == []
+    assert len([tag for tag, _ in page.elements if tag in ("html", "head", "body", "main", "style", "script")]) == 6
+    ids = page.attributes("id")
+    assert len(set(ids)) == len(ids)
+    for name in ("href", "src", "srcset", "action", "formaction", "poster", "data", "xlink:href", "background"):
+        for value in page.attributes(name):
+            assert value == "data:," or (value.startswith("#") and value[1:] in ids), (name, value)
+    urls = re.findall(r"url\(([^)]{0,30})", page.texts["style"][0])
+    assert urls
+    assert all(url.startswith("data:image/png;base64,") for url in urls)
+    assert "@import" not in page.texts["style"][0]
+
+
+def test_the_policy_allows_this_style_and_script_and_nothing_else(content: PageContent) -> None:
+    page = Page(render_page(content))
+    (policy,) = [a["content"] or "" for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    for kind in ("style", "script"):
+        digest = base64.b64encode(hashlib.sha256(page.texts[kind][0].encode()).digest()).decode()
+        assert rules.pop(f"{kind}-src") == f"'sha256-{digest}'"
+    assert rules == {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
+    assert not [
+        name for _, attributes in page.elements for name in attributes if name == "style" or name.startswith("on")
+    ]
+
+
+def test_hostile_names_are_text(
+    make_page_content: Callable[..., PageContent], dataset: Dataset, hostile_names: tuple[str, ...]
+) -> None:
+    harmless = tuple(f"name {k}" for k in range(8))
+    hostile = make_page_content(hostile_names, named(dataset, name=hostile_names[0], classes=hostile_names[1:4]))
+    harmless = make_page_content(harmless, named(dataset, name="data", classes=("class 1", "class 2", "class 3")))
+    page = Page(render_page(hostile))
+    assert page.skeleton == Page(render_page(harmless)).skeleton
+    shown = set(page.texts["bdi"])
+    assert set(hostile_names) <= shown
+    assert f"{hostile_names[0]} (from idx:/{hostile_names[0]})" in shown
+    # Style and script hold no name at all.
+    for kind in ("style", "script"):
+        assert page.texts[kind] == Page(render_page(harmless)).texts[kind]
+
+
+def test_a_name_that_no_file_can_hold_is_written(
+    make_page_content: Callable[..., PageContent], hostile_names: tuple[str, ...], tmp_path: Path
+) -> None:
+    size = write_page(make_page_content(hostile_names), tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size == size
+    assert "gnp.exe" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_verdicts_stand_in_the_table_and_on_their_card(content: PageContent) -> None:
+    page = Page(render_page(content))
+    rows = {row[1].strip(): row for row in page.rows if len(row) == 11}
+    assert [cell.strip() for cell in rows["ten"]] == [
+        *("1", "ten", "1", "spreading", "0.91", "spreading", "agree"),
+        *("0.93 ± 0.02", "0.75 ± 0.05", "0.30 ± 0.04", "0.20 ± 0.03"),  # measured, where it was
+    ]
+    assert [cell.strip() for cell in rows["only predicted"]][5:9] == ["–", "–", "0.10 ± 0.02", "0.10 ± 0.05"]
+    assert [cell.strip() for cell in rows["only measured"]][3:6] == ["–", "–", "local"]
+    assert [cell.strip() for cell in rows["unknown"]][7:9] == ["–", "0.55 ± 0.05"]
+    cards = [text for text in page.texts["details"] if "In the set" in text]
+    assert len(cards) == 8
+    # 95%: 0.90 and 0.93, 1.96 times 0.02 to either side.
+    assert "0.90 (0.86 to 0.94)" in cards[0]
+    assert "0.93 (0.89 to 0.97)" in cards[0]
+    assert "0.52 ± 0.07 measured" in cards[0]
+    assert "0.41 ± 0.10 predicted" in cards[0]
+    assert "retraining without it 32 times" in cards[0]
+    assert "predicted" not in cards[6].split("In the set")[0]
+
+
+def test_scores_stand_in_their_tables(content: PageContent, memorization: Estimate) -> None:
+    page = Page(render_page(content))
+    best = int(np.nanargmax(memorization.value))
+    row = next(row for row in page.rows if len(row) == 9 and row[1] == str(best))
+    value, se = memorization.value[best], memorization.se[best]
+    assert row[4:] == [
+        *(f"{value:.2f} ± {se:.2f}", f"{value - 0.08:.2f} to {value + 0.07:.2f}", "0.031", "1,434", "614"),
+    ]
+    assert len([row for row in page.rows if len(row) == 9]) == 1 + 37  # three have no estimate
+    pairs = [row for row in page.rows if len(row) == 6][1:]
+    assert pairs[0][3:] == ["0.75 ± 0.05", "0.63 to 0.84", "<1e−12"]
+    assert pairs[1][1:] == ["harms →", pairs[1][2], "−0.25 ± 0.04", "−0.33 to −0.17", "0.02"]
+    words = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
+    assert words["Data"] == "made up"
+    assert words["Network"] == "mlp 256"
+    assert words["Models trained"] == "2,048 of random subsets, 32 without one of 1 forget set"
+    assert words["Seconds of training"] == "64 on 2 × cpu"
+    assert words["Without an estimate"] == "3 training examples"
+    assert words["Memorization that can be found"].startswith("0.21 or more at median noise, 0.40 at worst")
+    assert words["Standard error of memorization"].startswith(f"{np.nanmedian(memorization.se):.3f} at the median")
+
+
+def test_the_map_places_marks_by_their_values(content: PageContent) -> None:
+    """Values in order lie in order, and each mark on its side of the thresholds; beyond 1 the axis is logarithmic."""
+    drawn = regime_map(content.sets, Thresholds())
+    assert drawn.missing == 1
+    marks = {}
+    for spot in drawn.spots:
+        one = content.sets[spot.number - 1]
+        verdicts = [verdict for verdict in (one.predicted, one.measured) if verdict]
+        for verdict, mark in zip(verdicts, spot.marks, strict=True):
+            assert mark.filled == (verdict is one.measured)
+            assert (mark.x >= drawn.x_threshold) == (verdict.self_influence.value >= 0.1)
+            assert (mark.y <= drawn.y_threshold) == (verdict.cross_influence.value >= 0.1)
+            assert drawn.left <= mark.left <= mark.x <= mark.right <= drawn.right
+            assert drawn.top <= mark.top <= mark.y <= mark.bottom <= drawn.bottom
+            marks[verdict.self_influence.value, verdict.cross_influence.value] = (mark.x, mark.y)
+    for axis, sign in ((0, 1), (1, -1)):
+        order = sorted(marks, key=lambda place: place[axis])
+        assert (np.diff([sign * marks[place][axis] for place in order]) >= 0).all()
+    x = {place[0]: at[0] for place, at in marks.items()}
+    assert x[0.9] - x[0.8] == pytest.approx((x[0.8] - x[0.3]) / 5, abs=0.02)  # linear
+    y = {place[1]: at[1] for place, at in marks.items()}
+    assert y[0.7] - y[3.2] < 2.5 / 0.3 * (y[0.4] - y[0.7])  # and less than linear beyond 0.2
+
+
+def test_the_histogram_counts_every_score(memorization: Estimate) -> None:
+    drawn = histogram(memorization)
+    assert drawn is not None
+    assert sum(int(bar.text.split()[0]) for bar in drawn.bars) == 37
+    nothing = replace(memorization, value=np.full(40, np.nan))
+    assert histogram(nothing) is None
+    margins = histogram(replace(memorization, outcome="margin", value=10 * memorization.value))
+    assert margins is not None
+    assert sum(int(bar.text.split()[0]) for bar in margins.bars) == 37
+    assert margins.memorized is None
+
+
+def decoded(pictures: Pictures, column: int) -> Array:
+    (uri,) = re.findall(rf"\.x{column}\{{background-image:url\(data:image/png;base64,([^)]*)\)", pictures.css())
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "colour", "one channel", "float"])
+def test_pictures_are_the_pixels(dataset: Dataset, kind: str) -> None:
+    shape = {"colour": (40, 7, 9, 3), "one channel": (40, 7, 9, 1)}.get(kind, (40, 7, 9))
+    pixels = np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
+    given = pixels.astype(np.float32) / 255 if kind == "float" else pixels
+    pictures = Pictures(replace(dataset, x_train=given, x_held_out=given[:20]))
+    assert not pictures.turned
+    assert pictures.class_of(12) == pictures.class_of(12) == "x12"
+    pictures.class_of(45)
+    assert pictures.css().count("background-image") == 2
+    np.testing.assert_array_equal(decoded(pictures, 12), pixels[12].squeeze())
+    np.testing.assert_array_equal(decoded(pictures, 45), pixels[5].squeeze())  # held out
+
+
+def test_light_strokes_on_dark_are_turned_and_large_images_made_small(dataset: Dataset) -> None:
+    pictures = Pictures(dataset)
+    pictures.class_of(1)
+    assert pictures.turned
+    np.testing.assert_allclose(decoded(pictures, 1), 255 * (1 - dataset.x_train[1]), atol=0.51)
+    large = replace(
+        dataset, x_train=np.zeros((40, 300, 100, 3), np.uint8), x_held_out=np.zeros((20, 300, 100, 3), np.uint8)
+    )
+    pictures = Pictures(large)
+    pictures.class_of(0)
+    assert decoded(pictures, 0).shape == (64, 21, 3)
+
+
+@pytest.mark.parametrize("n_features", [1, 5, 200])
+def test_examples_that_are_no_images_become_bars(dataset: Dataset, n_features: int) -> None:
+    values = np.random.default_rng(0).normal(size=(60, n_features)).astype(np.float32)
+    values[0] = np.arange(n_features) + 1
+    values[1, 0] = np.nan
+    pictures = Pictures(replace(dataset, x_train=values[:40], x_held_out=values[40:]))
+    pictures.class_of(0)
+    pictures.class_of(1)
+    bars = (decoded(pictures, 0) < 255).sum(axis=0)
+    heights = bars[bars > 0]
+    assert heights.max() == 32
+    assert (np.diff(heights) >= 0).all()
+
+
+def test_without_pixels_scores_or_sets_the_page_says_so(
+    make_page_content: Callable[..., PageContent], dataset: Dataset
+) -> None:
+    blank = replace(dataset, x_train=np.zeros((40, 0)), x_held_out=np.zeros((20, 0)))
+    page = Page(render_page(make_page_content(data=blank)))
+    assert "no pixels" in page.texts["main"][0]
+    assert "background-image" not in page.texts["style"][0].split("*/")[-1].split("@media print")[-1]
+    page = Page(render_page(make_page_content(scores=None, sets=())))
+    assert "no models of random subsets" in page.texts["main"][0]
+    assert "infl verify --run" in page.texts["main"][0]
+    assert page.open == []
+
+
+def test_verdicts_by_different_thresholds_are_refused(
+    make_page_content: Callable[..., PageContent], make_verdict: Callable[..., Verdict]
+) -> None:
+    odd = make_verdict("odd", 0.5, 0.5, thresholds=Thresholds(self_influence=0.3))
+    with pytest.raises(InputError, match="one set of thresholds"):
+        render_page(make_page_content(sets=[*make_page_content().sets, SetContent(odd, None)]))
+    with pytest.raises(InputError, match="predicted or a measured verdict"):
+        SetContent(None, None)
+
+
+@pytest.fixture(scope="module")
+def noise() -> Dataset:
+    """Ten thousand colour images that no encoding makes smaller: the worst case for the size of a page."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (12_000, 32, 32, 3)).astype(np.uint8)
+    labels = random.integers(0, 10, 12_000).astype(np.int32)
+    ids = np.arange(12_000)
+    return Dataset(
+        name="noise",
+        x_train=images[:10_000],
+        y_train=labels[:10_000],
+        x_held_out=images[10_000:],
+        y_held_out=labels[10_000:],
+        train_ids=ids[:10_000],
+        held_out_ids=ids[:2_000],
+        class_names=tuple(f"class {k}" for k in range(10)),
+    )
+
+
+def large_content(noise: Dataset, content: PageContent) -> PageContent:
+    """Two hundred sets of fifty examples each, no two of which share an example, and ten harmed ones each."""
+    sets = []
+    for k in range(200):
+        verdicts = []
+        for one in (content.sets[k % 5].predicted, content.sets[k % 5].measured):
+            assert one is not None
+            forget_set = replace(one.forget_set, name=f"set {k}", ids=tuple(range(50 * k, 50 * k + 50)))
+            verdicts.append(replace(one, forget_set=forget_set, self_influence=Quantity(k / 200, 0.02)))
+        columns = range(10_000 + 10 * k, 10_000 + 10 * k + 10)
+        harmed = [HarmedExample(column, Quantity(0.3, 0.1), Quantity(0.4, 0.1)) for column in columns]
+        sets.append(SetContent(*verdicts, harmed))
+    scores = content.scores
+    assert scores is not None
+    value = np.linspace(0, 1, 10_000)
+    estimate = replace(
+        scores.memorization, value=value, se=np.full(10_000, 0.02), n_in=1434, n_out=np.full(10_000, 614)
+    )
+    scores = replace(scores, memorization=estimate, interval=(value - 0.1, value + 0.1), q=np.full(10_000, 0.01))
+    return replace(content, dataset=noise, scores=scores, sets=sets)
+
+
+def test_a_page_of_200_sets_and_10_000_examples_is_less_than_15_mb(noise: Dataset, content: PageContent) -> None:
+    html = render_page(large_content(noise, content))
+    page = Page(html)
+    pictures = sum(map(len, re.findall(r"url\(([^)]*)\)", page.texts["style"][0])))
+    assert pictures <= 1.05 * MOST_PICTURE_BYTES
+    assert len(html.encode()) < 15e6
+    assert len([a for tag, a in page.elements if tag == "details" and "card" in (a.get("class") or "")]) == 200
