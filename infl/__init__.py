@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from infl.report.figures import regime_map as regime_map
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
     from infl.report.galleries import memorization_figure as memorization_figure
+    from infl.reporting import Report as Report
+    from infl.reporting import write_report as write_report
     from infl.scores.adjustment import adjusted_influence as adjusted_influence
     from infl.scores.evidence import PValueCounts as PValueCounts
     from infl.scores.evidence import interval as interval
@@ -107,6 +109,7 @@ _HOME = {
     ),
     "infl.report.figures": ("regime_map",),
     "infl.report.galleries": ("influence_pairs_figure", "memorization_figure"),
+    "infl.reporting": ("Report", "write_report"),
     "infl.scores.adjustment": ("adjusted_influence",),
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
     "infl.scores.findings": ("Findings", "findings", "q_of_pairs"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from infl.commands import Demo, Forget, Import, Inspect, Plan, Plant, Predict, Scores, Train, Verify
+from infl.commands import Demo, Forget, Import, Inspect, Plan, Plant, Predict, Report, Scores, Train, Verify
 from infl.commands.outputs import check_outputs
 
 _DESCRIPTION = (
@@ -17,7 +17,7 @@ _DESCRIPTION = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 2 a mistake of the user's, 130 interrupted."""
-    commands = (Demo, Train, Import, Scores, Forget, Predict, Verify, Plan, Plant, Inspect)
+    commands = (Demo, Train, Import, Scores, Forget, Predict, Verify, Report, Plan, Plant, Inspect)
     union: Any = None
     for command in commands:
         named = Annotated[command, tyro.conf.subcommand(command.__name__.lower(), prefix_name=False)]

@@ -853,7 +853,7 @@ def as_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_the_commands() -> None:
     done = as_process("-m", "infl", "--help")
     assert done.returncode == 0
-    for command in ("demo", "train", "scores", "predict", "verify", "plan", "inspect"):
+    for command in ("demo", "train", "scores", "predict", "verify", "report", "plan", "inspect"):
         assert command in done.stdout
     assert done.stderr == ""
 

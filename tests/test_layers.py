@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "kept": {"records", "scores", "store", "report"},
     "matrix": {"records", "scores", "store", "report"},
     "pipeline": EVERYTHING,
+    "reporting": {"records", "kept", "pipeline", "scores", "store", "untraining", "report"},
     # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
     # `pipeline` they reach through the package alone, but for the name of a type.
     "commands": {ROOT, "records", "data", "training", "store", "report", "printing"},

@@ -5,12 +5,14 @@ Heavy imports wait until a command runs, so that help and a mistyped option answ
 - `runs`     demo, train, import, predict, verify, inspect;
 - `planning` plan, and what train says of a target;
 - `scores`   scores, of all examples or of one;
+- `report`   report, the page of a run;
 - `sets`     forget, plant: they make forget sets;
 - `options`  what several of them take;
 - `outputs`  what they write, checked before they run.
 """
 
 from infl.commands.planning import Plan as Plan
+from infl.commands.report import Report as Report
 from infl.commands.runs import Demo as Demo
 from infl.commands.runs import Import as Import
 from infl.commands.runs import Inspect as Inspect
