@@ -157,7 +157,8 @@ def test_scores_stand_in_their_tables(content: PageContent, memorization: Estima
     assert row[4:] == [
         *(f"{value:.2f} ± {se:.2f}", f"{value - 0.08:.2f} to {value + 0.07:.2f}", "0.031", "1,434", "614"),
     ]
-    assert len([row for row in page.rows if len(row) == 9]) == 1 + 37  # three have no estimate
+    ids = [int(row[1]) for row in page.rows if len(row) == 9 and row[1] != "id"]
+    assert ids == np.argsort(-memorization.value).tolist()[:37]  # three have no estimate
     pairs = [row for row in page.rows if len(row) == 6][1:]
     assert pairs[0][3:] == ["0.75 ± 0.05", "0.63 to 0.84", "<1e−12"]
     assert pairs[1][1:] == ["harms →", pairs[1][2], "−0.25 ± 0.04", "−0.33 to −0.17", "0.02"]
@@ -192,7 +193,8 @@ def test_the_map_places_marks_by_their_values(content: PageContent) -> None:
     x = {place[0]: at[0] for place, at in marks.items()}
     assert x[0.9] - x[0.8] == pytest.approx((x[0.8] - x[0.3]) / 5, abs=0.02)  # linear
     y = {place[1]: at[1] for place, at in marks.items()}
-    assert y[0.7] - y[3.2] < 2.5 / 0.3 * (y[0.4] - y[0.7])  # and less than linear beyond 0.2
+    ratio = np.log(3.2 / 0.7) / np.log(0.7 / 0.4)
+    assert (y[0.7] - y[3.2]) / (y[0.4] - y[0.7]) == pytest.approx(ratio, abs=0.01)
 
 
 def test_the_histogram_counts_every_score(memorization: Estimate) -> None:

@@ -80,7 +80,7 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
@@ -89,6 +89,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
     yield Browser(driver)
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """Whatever a test does, the console stays empty."""
+    yield chromium
+    assert chromium.driver.get_log("browser") == []
 
 
 @pytest.fixture
@@ -169,6 +176,9 @@ def test_the_keyboard_reaches_every_mark_and_opens_a_card(browser: Browser, page
 
 def test_tables_are_sorted_by_number_and_by_word(browser: Browser, page: Path) -> None:
     browser.open(page)
+    for _ in range(2):
+        browser.one("#sets-table th:nth-child(2) button").click()
+    assert browser.column("sets-table", 1) == sorted(browser.column("sets-table", 1), reverse=True)
     button = browser.one("#sets-table th:nth-child(8) button")
     button.click()
     selfs = browser.column("sets-table", 7)
