@@ -64,6 +64,7 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
         "scores",
         "predict",
         "verify",
+        "report",
         "inspect",
         "plan",
         "import",
