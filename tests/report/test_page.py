@@ -162,6 +162,7 @@ def test_scores_stand_in_their_tables(content: PageContent, memorization: Estima
     pairs = [row for row in page.rows if len(row) == 6][1:]
     assert pairs[0][3:] == ["0.75 ± 0.05", "0.63 to 0.84", "<1e−12"]
     assert pairs[1][1:] == ["harms →", pairs[1][2], "−0.25 ± 0.04", "−0.33 to −0.17", "0.02"]
+    assert "Of these 2 the models at hand find 2 at" in page.texts["main"][0]
     words = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
     assert words["Data"] == "made up"
     assert words["Network"] == "mlp 256"

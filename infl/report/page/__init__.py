@@ -49,41 +49,37 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
     memorized = [] if scores is None else views.memorized_rows(scores, dataset, pictures, n_top=n_top)
     pairs = [] if scores is None else views.pair_rows(scores, dataset, pictures)
     cards = views.cards(sets, dataset, pictures)  # last: it takes the room that is left for pictures
+    placed = regime_map(sets, thresholds) if sets else None
     colours = "".join(f".{name}{{--regime:{style.color}}}" for name, style in REGIME_STYLES.items())
     style = f"{colours}\n{_text('page.css')}\n{pictures.css()}"
     script = _text("page.js")
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            title=f"infl report: {dataset.name}",
-            dataset=dataset,
-            headline=views.headline(content),
-            run_facts=views.run_facts(content),
-            certainty_facts=[] if scores is None else views.certainty_facts(scores),
-            histogram=None if scores is None else histogram(scores.memorization),
-            scores=scores,
-            memorized=memorized,
-            in_gallery=views.IN_GALLERY,
-            pairs=pairs,
-            cards=cards,
-            map=regime_map(sets, thresholds) if sets else None,
-            thresholds=views.thresholds_in_words(sets),
-            cross_word="harm" if thresholds.cross == "harm" else "cross",
-            shapes=SHAPES,
-            regimes=[name for name in REGIME_STYLES if any(name in _regimes_of(one) for one in sets)],
-            has_pictures=pictures.available,
-            turned=pictures.turned,
-            style=Markup(style),
-            script=Markup(script),
-            style_hash=_hash(style),
-            script_hash=_hash(script),
-        )
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
+        title=f"infl report: {dataset.name}",
+        dataset=dataset,
+        headline=views.headline(content),
+        run_facts=views.run_facts(content),
+        certainty_facts=[] if scores is None else views.certainty_facts(scores),
+        histogram=None if scores is None else histogram(scores.memorization),
+        scores=scores,
+        memorized=memorized,
+        in_gallery=views.IN_GALLERY,
+        pairs=pairs,
+        pairs_found=sum(pair.q <= 0.05 for pair in scores.pairs) if scores else 0,
+        cards=cards,
+        map=placed,
+        numbered=placed is not None and any(spot.tag for spot in placed.spots),
+        thresholds=views.thresholds_in_words(sets),
+        cross_word="harm" if thresholds.cross == "harm" else "cross",
+        shapes=SHAPES,
+        regimes=[name for name in REGIME_STYLES if any(name in _regimes_of(one) for one in sets)],
+        has_pictures=pictures.available,
+        turned=pictures.turned,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
     )
-
-
-def _regimes_of(one: SetContent) -> set[str]:
-    return {verdict.regime for verdict in (one.predicted, one.measured) if verdict}
 
 
 def write_page(content: PageContent, path: str | Path, *, n_top: int = 60) -> int:
@@ -99,6 +95,10 @@ def write_page(content: PageContent, path: str | Path, *, n_top: int = 60) -> in
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return len(page)
+
+
+def _regimes_of(one: SetContent) -> set[str]:
+    return {verdict.regime for verdict in (one.predicted, one.measured) if verdict}
 
 
 @cache

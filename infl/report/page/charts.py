@@ -19,6 +19,7 @@ NORMAL_95 = 1.959964
 _LINEAR_BELOW = 0.2
 _STEPS = [step * 10.0**power for power in range(-1, 7) for step in (1, 2, 5)]
 _MEMORIZED_FROM = 0.25
+_MOST_TAGS = 40
 _BIN = 0.025
 SHAPES = {  # of the marks, around (0, 0)
     "no-op": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0Z",
@@ -254,8 +255,12 @@ def histogram(memorization: Estimate) -> Histogram | None:
 
 def _tagged(spots: Sequence[Spot], plot: tuple[float, float, float, float]) -> tuple[Spot, ...]:
     """Each spot with a place for its number that no mark and no other number takes, where there is one."""
+    if len(spots) > _MOST_TAGS:
+        return tuple(spots)
     left, right, top, bottom = plot
-    taken = [(m.x - 6, m.x + 6, m.y - 6, m.y + 6) for spot in spots for m in spot.marks]
+    # Names of the regimes stand in the corners.
+    taken = [(x, x + 72, y, y + 22) for x in (left, right - 72) for y in (top, bottom - 22)]
+    taken += [(m.x - 6, m.x + 6, m.y - 6, m.y + 6) for spot in spots for m in spot.marks]
     tagged = []
     for spot in spots:
         width, tag = 7.0 * len(str(spot.number)), None
