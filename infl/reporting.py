@@ -95,9 +95,8 @@ def gather(
 
 def _scores(run: Run, n_top: int) -> ScoreContent:
     outcomes, kind = keep_sums(run, start=False, quiet=True), run.outcome_kinds[0]
-    reading: Reading = "held-out" if outcomes.n_columns > outcomes.n_train else "left-out"
     estimate = memorization(outcomes, outcome=kind)
-    scored = score_pairs(outcomes, n_pairs=n_top, reading=reading, outcome=kind)
+    scored = score_pairs(outcomes, n_pairs=n_top, outcome=kind)
     found = findings(outcomes, estimate, scored)
     return ScoreContent(
         n_models=outcomes.n_models,
@@ -105,8 +104,8 @@ def _scores(run: Run, n_top: int) -> ScoreContent:
         interval=interval(estimate),
         q=found.q,
         pairs=scored.strongest,
-        pair_intervals=_pair_intervals(outcomes, scored.strongest, reading, kind),
-        reading=reading,
+        pair_intervals=_pair_intervals(outcomes, scored.strongest, scored.reading, kind),
+        reading=scored.reading,
         smallest_memorization=found.memorization,
         smallest_influence=found.influence,
     )

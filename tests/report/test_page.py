@@ -309,7 +309,7 @@ def large_content(noise: Dataset, content: PageContent) -> PageContent:
             verdicts.append(replace(one, forget_set=forget_set, self_influence=Quantity(k / 200, 0.02)))
         columns = range(10_000 + 10 * k, 10_000 + 10 * k + 10)
         harmed = [HarmedExample(column, Quantity(0.3, 0.1), Quantity(0.4, 0.1)) for column in columns]
-        sets.append(SetContent(*verdicts, harmed))
+        sets.append(SetContent(verdicts[0], verdicts[1], harmed))
     scores = content.scores
     assert scores is not None
     value = np.linspace(0, 1, 10_000)

@@ -91,15 +91,15 @@
     card.querySelector("summary").focus({ preventScroll: true });
   };
   const openAddressed = () => {
-    const card = document.getElementById(location.hash.slice(1));
-    if (card?.matches("details.card")) open(card);
+    const card = document.getElementById(location.hash.slice(1))?.closest("details.card");
+    if (card) open(card);
   };
   for (const link of all('a[href^="#set-"]')) {
     link.addEventListener("click", (event) => {
       event.preventDefault();
       const id = link.getAttribute("href").slice(1);
       history.replaceState(null, "", `#${id}`);
-      open(document.getElementById(id));
+      open(document.getElementById(id).closest("details.card"));
     });
   }
   addEventListener("hashchange", openAddressed);
