@@ -287,7 +287,7 @@ class Trials:
         # One after another, more models in a block take as much longer.
         layout = replace(layout, models_per_device=1) if layout.mode == "map" else layout
         if layout not in self._ensembles:
-            self._ensembles[layout] = Ensemble(self._algorithm, self._examples, layout)
+            self._ensembles[layout] = Ensemble(self._algorithm, self._examples, layout, check=False)
         ensemble = self._ensembles[layout]
         if share_of_memory(ensemble, self._more_bytes) > MEMORY_SHARE:
             raise TooLarge

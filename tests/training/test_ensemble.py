@@ -148,6 +148,24 @@ def test_other_subset_sizes_do_not_compile_anew(mode: Any, monkeypatch: pytest.M
     assert min(seen[0]) > 0
 
 
+@pytest.mark.parametrize("n_models", [1, 3, 4])
+def test_a_short_block_trains_its_models_and_no_more(n_models: int) -> None:
+    """Each model draws its initial weights once, whatever else the block has room for."""
+    drawn = []
+
+    def init(key: jax.Array, x: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda key: drawn.append(tuple(key.tolist())), jax.random.key_data(key))
+        return jax.random.normal(key, (FEATURES, CLASSES))
+
+    algorithm = Algorithm(Network(init, lambda weights, x: x @ weights), epochs=1, batch_size=8)
+    ensemble = Ensemble(algorithm, DATASET, layout_of(1, 4, "map"), check=False)
+    outcomes = ensemble.finish(ensemble.start(keys_of(range(n_models)), np.ones((n_models, N), bool)))
+    jax.effects_barrier()
+    assert len(drawn) == len(set(drawn)) == n_models
+    assert outcomes.finite.all()
+    assert len(np.unique(outcomes.margin, axis=0)) == n_models
+
+
 def test_the_default_layout_uses_every_device() -> None:
     ensemble = Ensemble(ALGORITHM, DATASET)
     assert ensemble.devices == jax.local_devices()
