@@ -22,8 +22,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from infl.records import Array, Dataset, Groups, InputError
 from infl.training.algorithm import Algorithm, network_input, train_params
@@ -76,6 +74,12 @@ def make_groups(
 
 def cluster(features: Array, n_clusters: int, *, seed: int) -> Array:
     """k-means, [n] numbers of clusters; on mini-batches from 10,000 examples on."""
+    from sklearn.cluster import (  # here, because it takes a second, and most runs need no clusters
+        KMeans,
+        MiniBatchKMeans,
+    )
+    from sklearn.exceptions import ConvergenceWarning
+
     kind: Any = KMeans if len(features) <= MOST_FOR_FULL_KMEANS else MiniBatchKMeans
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # copies of examples may leave fewer points than clusters

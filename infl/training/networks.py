@@ -135,11 +135,16 @@ def check_network(network: Network, example: jax.Array, n_classes: int) -> None:
             of its batch.
     """
     shape = (2, *example.shape)
-    batch, other = (jax.random.uniform(jax.random.key(seed), shape) for seed in (0, 1))
+
+    @jax.jit  # as training will be; one by one its operations take five times as long to compile
+    def logits_of_two(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        batch, other = (jax.random.uniform(key, shape) for key in keys[1:])
+        params = network.init(keys[0], jnp.zeros((1, *example.shape)))
+        both = network.apply(params, batch), network.apply(params, batch.at[1].set(other[1]))
+        return jnp.asarray(both[0]), jnp.asarray(both[1])
+
     try:
-        params = network.init(jax.random.key(0), jnp.zeros((1, *example.shape)))
-        logits = jnp.asarray(network.apply(params, batch))
-        mixed = jnp.asarray(network.apply(params, batch.at[1].set(other[1])))
+        logits, mixed = logits_of_two(jax.random.split(jax.random.key(0), 3))
     except InputError:
         raise
     except Exception as error:
