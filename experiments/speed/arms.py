@@ -91,7 +91,7 @@ ARMS = {
         **_JAX,
     ),
 }
-INFL_MODELS = {"T1": 1024, "T2": 40, "T3": 24, "T4": 4}
+INFL_MODELS = {"T1": 1024, "T2": 80, "T3": 32, "T4": 4}
 INFL_BLOCK = {"T3": 1, "T4": 1}  # models on each device; of so few, a block that is not full would count for much
 SMALL = {"T1": set(ARMS) - {"torch_compile"}, "T2": {"torch"}, "T3": {"torch", "jax_scan"}, "T4": {"torch"}}
 INFL_TITLE = "infl train"

@@ -39,11 +39,12 @@ that a user types. Ratios are taken within a round; numbers are medians (lowest 
 ![models per second of every arm](speed.png)
 """
 COLUMNS = """
-Rates leave out start-up and compilation, which is a column of its own; infl's CPU seconds include them. `sgemm` is NumPy's
-product of 2048 x 2048 matrices, one process on each core, measured in the same round: the share of it says what part of the
-machine's arithmetic an arm turns into models. Memory is the sum over the processes. *Gate*: mean held-out accuracy of the
-arm's models, and its difference from infl's in standard errors, which should be within 2. Where whole models would take too
-long an arm trains a few steps of each, its rate is that share of a model's operations, and it has no accuracy.
+Rates leave out start-up and compilation, which is a column of its own; infl's CPU seconds include them. `sgemm` is the
+product of 2048 x 2048 matrices by the fastest of NumPy, JAX and PyTorch, one process on each core, measured in the same
+round: the share of it says what part of the machine's arithmetic an arm turns into models. Memory is the sum over the
+processes. *Gate*: mean held-out accuracy of the arm's models, and its difference from infl's in standard errors, which should
+be within 2. Where whole models would take too long an arm trains a few steps of each, its rate is that share of a model's
+operations, and it has no accuracy.
 """
 FOOT = """
     python experiments/speed/run.py                 # all; needs the extra `torch`, and a C++ compiler for torch.compile
@@ -85,7 +86,8 @@ def _task(name: str, task: dict[str, Any], summary: dict[str, Any]) -> str:
         f"{task['subset']:,} of {task['n_train']:,} examples, batches of {task['batch']}, {task['epochs']} epochs, "
         f"{task['steps']:,} steps; judged on {task['n_train'] + task['n_held_out']:,}. "
         f"{task['flop_per_model'] / 1e9:.3g} GFLOP a model; "
-        f"sgemm {_range(summary['sgemm_gflop_per_second'], '.0f')} GFLOP/s.\n",
+        f"sgemm {_range(summary['sgemm_gflop_per_second'], '.0f')} GFLOP/s"
+        f" ({', '.join(f'{name} {rate:.0f}' for name, rate in summary['sgemm_by_library'].items())}).\n",
         f"| | {unit} | infl / this | of sgemm | CPU s a model | compile, s | memory, MB | gate |",
         "|---|---|---|---|---|---|---|---|",
     ]

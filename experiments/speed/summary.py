@@ -20,6 +20,10 @@ def summarize_task(task: Task, rounds: list[dict[str, Any]]) -> dict[str, Any]:
         arms[name] = _summarize_arm(task, name, rounds)
     return {
         "sgemm_gflop_per_second": _spread([measured["sgemm"]["gflop_per_second"] for measured in rounds]),
+        "sgemm_by_library": {
+            name: statistics.median(measured["sgemm"]["by_library"][name] for measured in rounds)
+            for name in rounds[0]["sgemm"]["by_library"]
+        },
         "steps_per_model": task.steps,
         "gflop_per_model": task.flop_per_model / 1e9,
         "arms": arms,
