@@ -192,9 +192,12 @@ def _mixed_gradient(
     if images == len(x):
         total = product(x, slope)
     else:
-        parts = x.reshape(-1, images, *x.shape[1:]), slope.reshape(-1, images, *slope.shape[1:])
-        shape = jax.eval_shape(product, x, slope).shape
-        total, _ = lax.scan(lambda sum_, part: (sum_ + product(*part), None), jnp.zeros(shape, jnp.float32), parts)
+        # Slices, not a scan over parts: reshaped for it, x and slope would be computed a second time.
+        def add(part: jax.Array, total: jax.Array) -> jax.Array:
+            return total + product(*(lax.dynamic_slice_in_dim(a, part * images, images) for a in (x, slope)))
+
+        nothing = jnp.zeros(jax.eval_shape(product, x, slope).shape, jnp.float32)
+        total = lax.fori_loop(0, len(x) // images, add, nothing)
     return _images_gradient(_xla, x, kernel, stride, pads, slope), _as_kernel(total, kernel)
 
 
