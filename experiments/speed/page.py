@@ -20,8 +20,9 @@ LIMITS = {
         "second-level cache at every step, for every arm."
     ),
     "T3": (
-        "The first convolution, which has nine products for each sum and so moves more than it computes. XLA's own "
-        "gradients of a convolution are the trap here: see `infl/training/convolution.py`."
+        "Half arithmetic, half memory. The second convolution's three products take half of a step, at nearly the matrix "
+        "product's rate; the rest gathers patches, takes maxima and puts gradients back, and moves more than it computes. "
+        "XLA's own gradients of a convolution are the trap here: see `infl/training/convolution.py`."
     ),
     "T4": (
         "Arithmetic of wide convolutions, where PyTorch's oneDNN is at home. Synthetic pixels and few steps: accuracies say "
@@ -70,7 +71,13 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
     text += COLUMNS
     for name, task in tasks.items():
         text += _task(name, task, summary[name])
-    for name, write in {"growth": _growth, "devices": _devices, "verify": _verify, "gate": _gate}.items():
+    for name, write in {
+        "growth": _growth,
+        "devices": _devices,
+        "verify": _verify,
+        "gate": _gate,
+        "precision": _precision,
+    }.items():
         if name in summary and "skipped" not in summary[name]:
             text += write(summary[name])
     (folder / "README.md").write_text(text + FOOT)
@@ -164,14 +171,26 @@ def _verify(summary: dict[str, Any]) -> str:
 
 
 def _gate(summary: dict[str, Any]) -> str:
-    found = summary["correlation"]
+    return "\n## Do PyTorch's models say the same? T1, the same masks\n\n" + _agreement(summary, "infl's", "PyTorch's")
+
+
+def _precision(summary: dict[str, Any]) -> str:
+    accuracies = summary["held_out_accuracy"]
     return (
-        f"\n## Do PyTorch's models say the same? T1, the same masks\n\nMemorization of the 1,000 digits from halves of "
-        f"{summary['models_per_half']} models correlates {found['infl_infl']:.3f} between infl's two halves, "
-        f"{found['torch_torch']:.3f} between PyTorch's, and {found['infl_torch']:.3f} between a half of one and the other half "
-        f"of the other; the shortfall is {summary['shortfall_between_arms']:+.4f} "
-        f"(standard error {summary['standard_error']:.4f}): "
-        f"{'no difference is seen' if summary['passed'] else '**they differ**'}.\n"
+        "\n## What does bfloat16 do to the scores? T1, the same masks\n\n"
+        + _agreement(summary, "the float32 models'", "the bfloat16 models'")
+        + f"Held-out accuracy is {accuracies['float32']:.4f} in float32 and {accuracies['bfloat16']:.4f} in bfloat16 (weights "
+        "are float32 in both). CPU: bfloat16 is for accelerators, and nothing is said of its speed.\n"
+    )
+
+
+def _agreement(summary: dict[str, Any], one: str, other: str) -> str:
+    within_one, within_other, between = summary["correlation"].values()
+    return (
+        f"Memorization of the 1,000 digits from halves of {summary['models_per_half']} models correlates {within_one:.3f} "
+        f"between {one} two halves, {within_other:.3f} between {other}, and {between:.3f} between a half of one and the other "
+        f"half of the other; the shortfall is {summary['shortfall_between_arms']:+.4f} (standard error "
+        f"{summary['standard_error']:.4f}): {'no difference is seen' if summary['passed'] else '**they differ**'}.\n"
     )
 
 

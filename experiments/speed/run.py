@@ -2,7 +2,7 @@
 
     python experiments/speed/run.py                  # every task and stage; needs the extra `torch`
     python experiments/speed/run.py --task T1        # one part, into the same results.json; tasks: T1 T2 T3 T4
-    python experiments/speed/run.py --stage growth   # likewise; stages: growth devices verify gate
+    python experiments/speed/run.py --stage growth   # likewise; stages: growth devices verify gate precision
     python experiments/speed/run.py --page           # only draw speed.png and write README.md again
     python experiments/speed/run.py --small          # under a minute
 

@@ -1,6 +1,7 @@
 """What else must hold of speed: cost grows with the number of models alone, cores add up, and verifying compiles once.
 
-And the second half of the validity gate: the memorization scores of PyTorch's models agree with those of infl's.
+And scores agree: those of PyTorch's models with those of infl's, the second half of the validity gate, and those of models
+trained in bfloat16 with those of models trained in float32.
 """
 
 from __future__ import annotations
@@ -90,37 +91,51 @@ def verify(*, small: bool, rounds: int) -> dict[str, Any]:
 
 
 def gate(*, small: bool, rounds: int) -> dict[str, Any]:
-    """Memorization of T1's examples by models of infl and of PyTorch, trained on the same masks, half against half.
-
-    Each half holds other models and other subsets than the other, so that the correlation of a half of infl's with the other
-    half of PyTorch's should be that of two halves of one.
-    """
+    """Memorization of T1's examples by models of infl and of PyTorch, trained on the same masks."""
     del rounds
     if importlib.util.find_spec("torch") is None:
         return {"summary": {"skipped": "torch is not installed"}}
+    task, models = _task("T1", small), 20 if small else 400
+    of_infl = _outcomes(task, models)
+    parts = np.array_split(np.arange(models), len(cores()))
+    trained = run_together(_train_torch, [(task, of_infl.masks[part], number) for number, part in enumerate(parts)])
+    correct = {"infl": of_infl.correct, "torch": np.concatenate(trained)}
+    return {"summary": compare_scores(correct, of_infl.masks, task.n_train)}
+
+
+def precision(*, small: bool, rounds: int) -> dict[str, Any]:
+    """Memorization of T1's examples by models trained in float32 and in bfloat16, on the same masks. CPU, so no speed."""
+    del rounds
+    task, models = _task("T1", small), 20 if small else 400
+    runs = {name: _outcomes(task, models, "--precision", name) for name in ("float32", "bfloat16")}
+    masks = runs["float32"].masks
+    correct = {name: outcomes.correct for name, outcomes in runs.items()}
+    accuracies = {name: float(right[:, task.n_train :].mean()) for name, right in correct.items()}
+    return {"summary": compare_scores(correct, masks, task.n_train) | {"held_out_accuracy": accuracies}}
+
+
+def compare_scores(correct: dict[str, Any], masks: Any, n_train: int) -> dict[str, Any]:
+    """Correlation of memorization between two arms, half against half.
+
+    Each half holds other models and other subsets than the other, so that the correlation of a half of one arm with the other
+    half of the other should be that of two halves of one. The standard error is of a bootstrap over examples.
+
+    correct: [models, N] of each arm; the models of a row have the same mask in both.
+    """
     import infl
     from infl.records import Outcomes
 
-    task, models = _task("T1", small), 20 if small else 400
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        run_command(train_command(task, folder / "run", models=models, seed=1, data_folder=folder))
-        of_infl = infl.open_run(folder / "run").outcomes("design").load()
-    masks = of_infl.masks
-    parts = np.array_split(np.arange(models), len(cores()))
-    trained = run_together(_train_torch, [(task, masks[part], number) for number, part in enumerate(parts)])
-    correct = {"infl": of_infl.correct, "torch": np.concatenate(trained)}
-    half = models // 20 * 10  # whole periods of the balanced design
+    one, other = correct
+    half = len(masks) // 20 * 10  # whole periods of the balanced design
     scores = {
-        (arm, number): infl.memorization(Outcomes(masks=masks[rows], correct=of_arm[rows])).value[: task.n_train]
+        (arm, number): infl.memorization(Outcomes(masks=masks[rows], correct=of_arm[rows])).value[:n_train]
         for arm, of_arm in correct.items()
         for number, rows in enumerate((slice(0, half), slice(half, None)))
-        if of_arm is not None
     }
     pairs = {
-        "infl_infl": [(("infl", 0), ("infl", 1))],
-        "torch_torch": [(("torch", 0), ("torch", 1))],
-        "infl_torch": [(("infl", 0), ("torch", 1)), (("torch", 0), ("infl", 1))],
+        f"{one}_{one}": [((one, 0), (one, 1))],
+        f"{other}_{other}": [((other, 0), (other, 1))],
+        f"{one}_{other}": [((one, 0), (other, 1)), ((other, 0), (one, 1))],
     }
 
     def correlations(ids: Any) -> dict[str, float]:
@@ -130,27 +145,37 @@ def gate(*, small: bool, rounds: int) -> dict[str, Any]:
         return {name: statistics.mean(of_pair(a, b) for a, b in some) for name, some in pairs.items()}
 
     def shortfall(found: dict[str, float]) -> float:
-        return (found["infl_infl"] + found["torch_torch"]) / 2 - found["infl_torch"]
+        within_one, within_other, between = found.values()
+        return (within_one + within_other) / 2 - between
 
-    found = correlations(np.arange(task.n_train))
+    found = correlations(np.arange(n_train))
     random = np.random.default_rng(0)
-    again = [shortfall(correlations(random.integers(0, task.n_train, task.n_train))) for _ in range(200)]
+    again = [shortfall(correlations(random.integers(0, n_train, n_train))) for _ in range(200)]
     error = float(np.std(again))
-    summary = {
+    return {
         "models_per_half": half,
         "correlation": found,
         "shortfall_between_arms": shortfall(found),
         "standard_error": error,
         "passed": bool(shortfall(found) <= 2 * error),
     }
-    return {"summary": summary}
 
 
-STAGES = {"growth": growth, "devices": devices, "verify": verify, "gate": gate}
+STAGES = {"growth": growth, "devices": devices, "verify": verify, "gate": gate, "precision": precision}
 
 
 def _task(name: str, small: bool) -> Task:
     return (SMALL_TASKS if small else TASKS)[name]
+
+
+def _outcomes(task: Task, models: int, *words: str) -> Any:
+    """What models of infl get right, and their masks."""
+    import infl
+
+    with tempfile.TemporaryDirectory() as temporary:
+        run = Path(temporary) / "run"
+        run_command([*train_command(task, run, models=models, seed=1, data_folder=Path(temporary)), *words])
+        return infl.open_run(run).outcomes("design").load()
 
 
 def _ratios(ratios: list[float]) -> dict[str, float]:
