@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
     from infl.records import Verdict as Verdict
+    from infl.report.canvas import save as save
     from infl.report.figures import regime_map as regime_map
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
     from infl.report.galleries import memorization_figure as memorization_figure
+    from infl.report.style import house_style as house_style
     from infl.reporting import Report as Report
     from infl.reporting import write_report as write_report
     from infl.scores.adjustment import adjusted_influence as adjusted_influence
@@ -107,8 +109,13 @@ _HOME = {
         "Thresholds",
         "Verdict",
     ),
+    "infl.report.canvas": ("save",),
     "infl.report.figures": ("regime_map",),
-    "infl.report.galleries": ("influence_pairs_figure", "memorization_figure"),
+    "infl.report.galleries": (
+        "influence_pairs_figure",
+        "memorization_figure",
+    ),
+    "infl.report.style": ("house_style",),
     "infl.reporting": ("Report", "write_report"),
     "infl.scores.adjustment": ("adjusted_influence",),
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from infl.records import Array, Dataset
-from infl.report.style import FAINT, INK
+from infl.report.style import current_theme
 
 _BARS_UP_TO = 24
 _LOOKED_AT = 256
@@ -28,9 +28,18 @@ def draw_example(ax: Axes, example: Array, *, ink: str = "gray") -> Axes:
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
-        spine.set(visible=True, color=FAINT, linewidth=0.6)
+        spine.set(visible=True, color=current_theme().faint, linewidth=0.6)
     if not example.size:
-        ax.text(0.5, 0.5, "no pixels", ha="center", va="center", size=6.5, color=FAINT, transform=ax.transAxes)
+        ax.text(
+            0.5,
+            0.5,
+            "no pixels",
+            ha="center",
+            va="center",
+            size=6.5,
+            color=current_theme().faint,
+            transform=ax.transAxes,
+        )
     elif _is_image(example):
         _draw_image(ax, example, ink)
     else:
@@ -39,13 +48,13 @@ def draw_example(ax: Axes, example: Array, *, ink: str = "gray") -> Axes:
 
 
 def ink_for(dataset: Dataset) -> str:
-    """The colour map in which this dataset's grey images read well on white paper.
+    """The colour map in which this dataset's grey images read well on the paper of the theme.
 
-    Light strokes on a dark ground (digits, clothes) are turned into dark strokes on a light one; other images stay as
-    they are. One choice for all examples, so that they can be compared.
+    On white paper light strokes on a dark ground (digits, clothes) are turned into dark strokes; other images stay as
+    they are, and so do all on a dark page. One choice for all examples, so that they can be compared.
     """
     images = dataset.x_train[:_LOOKED_AT]
-    if not len(images) or not _is_image(images[0]):
+    if not len(images) or not _is_image(images[0]) or current_theme().name == "dark":
         return "gray"
     grey = images.reshape(len(images), *images.shape[1:3], -1).mean(axis=3)
     frame = np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1)
@@ -80,8 +89,8 @@ def _span(example: Array) -> tuple[float, float]:
 def _draw_strip(ax: Axes, values: Array) -> None:
     places = np.arange(len(values))
     if len(values) <= _BARS_UP_TO:
-        ax.bar(places, values, width=0.8, color=INK)
+        ax.bar(places, values, width=0.8, color=current_theme().ink)
     else:
-        ax.plot(places, values, color=INK, linewidth=0.7)
-    ax.axhline(0, color=FAINT, linewidth=0.6, zorder=0.5)
+        ax.plot(places, values, color=current_theme().ink, linewidth=0.7)
+    ax.axhline(0, color=current_theme().faint, linewidth=0.6, zorder=0.5)
     ax.set_box_aspect(1)

@@ -1,25 +1,24 @@
-"""Turns verdicts into the map of regimes, and any figure into a file."""
+"""Turns verdicts into the map of regimes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from infl.records import Array, InputError, Quantity, Regime, Thresholds, Verdict
+from infl.records import Array, Quantity, Regime, Thresholds, Verdict
+from infl.report.canvas import axes_or_new, note_below
+from infl.report.canvas import save as save
 from infl.report.labels import place_labels
 from infl.report.pairing import Row, common_thresholds, judged_cross, pair_verdicts
-from infl.report.style import FAINT, INK, QUIET, REGIME_STYLES, house_style
+from infl.report.style import current_theme, house_style
 
 _SELF_LABEL = "self-influence: probability that a forgotten example is lost"
 _CROSS_LABELS = {
@@ -52,7 +51,7 @@ def regime_map(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *
     rows = pair_verdicts(predicted, measured)
     thresholds = common_thresholds([*predicted, *measured])
     with house_style():
-        ax = ax if ax is not None else _new_axes()
+        ax = axes_or_new(ax, 6.4, 5.2)
         drawn = [verdict for verdict in (*predicted, *measured) if _is_known(verdict)]
         _set_axes(ax, drawn, thresholds)
         for row in rows:
@@ -60,43 +59,12 @@ def regime_map(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *
         quadrants = _name_quadrants(ax)
         if drawn:
             _draw_legend(ax, drawn, predicted=bool(predicted), measured=bool(measured))
-        note = ax.annotate(
-            "", (1, 0), xytext=(0, -34), xycoords="axes fraction", textcoords="offset points", ha="right", va="top"
-        )
-        note.set(fontsize=7, color=QUIET)
+        note = note_below(ax, "")
         skipped = len(predicted) + len(measured) - len(drawn)
         note.set_text(_note(skipped, 0, len(rows)))
         unnamed = _name_points(ax, rows, drawn, thresholds, quadrants)
         note.set_text(_note(skipped, unnamed, len(rows)))
     return ax
-
-
-def save(figure_or_axes: Figure | Axes, path: str | Path) -> Path:
-    """Write the figure, cropped to what is drawn, at 150 dots per inch; the parent folder is created.
-
-    The ending of the path decides the format (`.png` where it has none, `.pdf` and `.svg` for print).
-
-    Raises:
-        InputError: where matplotlib cannot write that format.
-    """
-    figure = figure_or_axes if isinstance(figure_or_axes, Figure) else figure_or_axes.get_figure(root=True)
-    if figure is None:
-        raise InputError("save: expected a figure or axes on a figure, got axes that were removed from theirs")
-    path = Path(path)
-    path = path if path.suffix else path.with_name(path.name + ".png")
-    formats = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
-        raise InputError(f"save: expected a path ending in one of {', '.join(sorted(formats))}, got {path.name!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with house_style():
-        figure.savefig(path, dpi=150, bbox_inches="tight")
-    return path
-
-
-def _new_axes() -> Axes:
-    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.add_subplot()
 
 
 def _is_known(verdict: Verdict) -> bool:
@@ -108,6 +76,7 @@ def _bar(quantity: Quantity) -> float:
 
 
 def _set_axes(ax: Axes, drawn: Sequence[Verdict], thresholds: Thresholds) -> None:
+    theme = current_theme()
     x = [(v.self_influence.value, _bar(v.self_influence)) for v in drawn]
     y = [(judged_cross(v).value, _bar(judged_cross(v))) for v in drawn]
     cut_x, cut_y = thresholds.self_influence, thresholds.cross_influence
@@ -121,9 +90,9 @@ def _set_axes(ax: Axes, drawn: Sequence[Verdict], thresholds: Thresholds) -> Non
     ax.set_xlim(*_padded(ax.xaxis, _reach(x, (-0.05, max(1.0, 2 * cut_x)))))
     ax.set_ylim(*_padded(ax.yaxis, (low, high)))
     dashes = (0, (5, 3))
-    ax.axvline(cut_x, color=QUIET, linewidth=0.8, linestyle=dashes, zorder=1, gid="threshold-self")
-    ax.axhline(cut_y, color=QUIET, linewidth=0.8, linestyle=dashes, zorder=1, gid="threshold-cross")
-    ax.axhline(0, color=FAINT, linewidth=0.6, zorder=0.5)
+    ax.axvline(cut_x, color=theme.quiet, linewidth=0.8, linestyle=dashes, zorder=1, gid="threshold-self")
+    ax.axhline(cut_y, color=theme.quiet, linewidth=0.8, linestyle=dashes, zorder=1, gid="threshold-cross")
+    ax.axhline(0, color=theme.faint, linewidth=0.6, zorder=0.5)
     ax.set_xlabel(_SELF_LABEL)
     ax.set_ylabel(_CROSS_LABELS[thresholds.cross])
 
@@ -144,13 +113,18 @@ def _padded(axis: Axis, limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _draw_row(ax: Axes, row: Row) -> None:
+    theme = current_theme()
     known = [verdict for verdict in row.verdicts if _is_known(verdict)]
     if len(known) == 2:
         ax.plot(
-            *_positions(known).T, color=QUIET, linewidth=0.6, zorder=2, gid=f"pair:{row.verdicts[0].forget_set.name}"
+            *_positions(known).T,
+            color=theme.quiet,
+            linewidth=0.6,
+            zorder=2,
+            gid=f"pair:{row.verdicts[0].forget_set.name}",
         )
     for verdict in known:
-        style = REGIME_STYLES[verdict.regime]
+        style = theme.regimes[verdict.regime]
         filled = verdict is row.measured
         ((x, y),) = _positions([verdict])
         ax.errorbar(
@@ -161,7 +135,7 @@ def _draw_row(ax: Axes, row: Row) -> None:
             fmt=style.marker,
             color=style.color,
             markersize=_MARKER_SIZE,
-            markerfacecolor=style.color if filled else "white",
+            markerfacecolor=style.color if filled else theme.ground,
             markeredgecolor=style.color,
             markeredgewidth=1.1,
             elinewidth=0.8,
@@ -193,8 +167,8 @@ def _name_quadrants(ax: Axes) -> list[Text]:
             va=va,
             size=9,
             style="italic",
-            color=REGIME_STYLES[name].color,
-            alpha=0.75,
+            color=current_theme().regimes[name].color,
+            alpha=0.9,
             zorder=1,
         )
         for name, (x, y, dx, dy, ha, va) in corners.items()
@@ -202,6 +176,8 @@ def _name_quadrants(ax: Axes) -> list[Text]:
 
 
 def _draw_legend(ax: Axes, drawn: Sequence[Verdict], *, predicted: bool, measured: bool) -> None:
+    theme = current_theme()
+
     def entry(label: str, marker: str, color: str, face: str) -> Line2D:
         return Line2D(
             [], [], linestyle="", marker=marker, color=color, markerfacecolor=face, markersize=_MARKER_SIZE, label=label
@@ -209,12 +185,14 @@ def _draw_legend(ax: Axes, drawn: Sequence[Verdict], *, predicted: bool, measure
 
     present = {verdict.regime for verdict in drawn}
     regimes = [
-        entry(regime, style.marker, style.color, style.color if measured else "white")
-        for regime, style in REGIME_STYLES.items()
+        entry(regime, style.marker, style.color, style.color if measured else theme.ground)
+        for regime, style in theme.regimes.items()
         if regime in present
     ]
-    kinds = [entry("predicted", "o", INK, "white")] * predicted + [entry("measured", "o", INK, INK)] * measured
-    kinds.append(Line2D([], [], color=QUIET, linewidth=0.8, label="1 standard error"))
+    kinds = [entry("predicted", "o", theme.ink, theme.ground)] * predicted + [
+        entry("measured", "o", theme.ink, theme.ink)
+    ] * measured
+    kinds.append(Line2D([], [], color=theme.quiet, linewidth=0.8, label="1 standard error"))
     # Legends fill column by column; regimes go above, kinds below.
     blank = Line2D([], [], linestyle="", label=" ")
     handles = [handle for column in zip_longest(regimes, kinds, fillvalue=blank) for handle in column]

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 
 from infl.records import Array
-from infl.report.style import INK, QUIET
+from infl.report.style import current_theme
 
 _ANGLES = np.deg2rad(np.arange(0, 360, 22.5))
 _DISTANCES = (6.0, 10.0, 17.0, 26.0, 37.0, 50.0, 65.0, 82.0)
@@ -114,7 +114,7 @@ def place_labels(
 def _write(ax: Axes, point: Array, name: str, place: _Places, c: int, size: float) -> Annotation:
     leader = {
         "arrowstyle": "-",
-        "color": QUIET,
+        "color": current_theme().quiet,
         "linewidth": 0.5,
         "patchA": None,
         "shrinkA": 0,
@@ -127,14 +127,14 @@ def _write(ax: Axes, point: Array, name: str, place: _Places, c: int, size: floa
         xytext=tuple(place.offsets[c]),
         textcoords="offset points",
         arrowprops=leader if place.distances[c] > _LEADER_FROM else None,
-        path_effects=[withStroke(linewidth=1.8, foreground="white")],
+        path_effects=[withStroke(linewidth=1.8, foreground=current_theme().ground)],
         zorder=5,
         **_text_style(size),
     )
 
 
 def _text_style(size: float) -> dict[str, Any]:
-    return {"ha": "center", "va": "center", "size": size, "color": INK, "parse_math": False}
+    return {"ha": "center", "va": "center", "size": size, "color": current_theme().ink, "parse_math": False}
 
 
 def _shorten(name: str) -> str:

@@ -1,13 +1,21 @@
-"""One look for everything infl draws: a colour and a marker per regime, and matplotlib's settings while drawing."""
+"""One look for everything infl draws: a colour and a marker per regime, and matplotlib's settings while drawing.
+
+There is a light theme, for paper, and a dark one, for slides and dark pages. Both take their colours from Okabe and Ito,
+which are told apart by people with any kind of colour vision, and keep at least 3:1 of contrast against their ground
+(4.5:1 for text). `house_style("dark")` around the calls switches; a function that draws takes the theme it finds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from infl.records import Regime
+from infl.records import InputError, Regime
+
+ThemeName = Literal["light", "dark"]
 
 
 @dataclass(frozen=True)
@@ -18,58 +26,135 @@ class RegimeStyle:
     marker: str
 
 
-# Colours by Okabe and Ito, told apart by people with any kind of colour vision.
-REGIME_STYLES: dict[Regime, RegimeStyle] = {
-    "no-op": RegimeStyle("#009E73", "o"),
-    "local": RegimeStyle("#0072B2", "s"),
-    "spreading": RegimeStyle("#D55E00", "^"),
-    "indirect": RegimeStyle("#CC79A7", "D"),
-    "undetermined": RegimeStyle("#7A7A7A", "X"),
-}
+@dataclass(frozen=True)
+class Theme:
+    """The colours of one theme.
 
-INK = "#222222"
-QUIET = "#6B6B6B"
-FAINT = "#C9C9C9"
-BAND = "#E6E6E6"
-HELPS = "#0072B2"
-HARMS = "#D55E00"
+    ground: of the paper; ink: text and what matters most; quiet: second to it; faint: lines to lean on; band: areas.
+    helps, harms: the two directions of an influence. cycle: series that have no meaning of their own, in order.
+    """
 
-HOUSE_STYLE: dict[str, Any] = {
-    "font.size": 8.5,
-    "axes.labelsize": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": "white",
-    "figure.dpi": 110,
-    "image.interpolation": "nearest",
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.0,
-    "pdf.fonttype": 42,  # text stays text in a PDF; many venues refuse the default Type 3
-    "savefig.bbox": "tight",
-    "savefig.dpi": 150,
-    "savefig.facecolor": "white",
-    "text.color": INK,
-    "text.usetex": False,
-    "xtick.color": QUIET,
-    "xtick.labelsize": 7.5,
-    "xtick.labelcolor": INK,
-    "ytick.color": QUIET,
-    "ytick.labelsize": 7.5,
-    "ytick.labelcolor": INK,
-}
+    name: ThemeName
+    ground: str
+    ink: str
+    quiet: str
+    faint: str
+    band: str
+    helps: str
+    harms: str
+    regimes: dict[Regime, RegimeStyle]
+    cycle: tuple[str, ...]
+
+    def settings(self) -> dict[str, Any]:
+        """matplotlib's settings."""
+        return {
+            "font.size": 8.5,
+            "axes.labelsize": 8.5,
+            "axes.titlesize": 9.5,
+            "axes.titlelocation": "left",
+            "axes.edgecolor": self.quiet,
+            "axes.facecolor": self.ground,
+            "axes.labelcolor": self.ink,
+            "axes.linewidth": 0.7,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.facecolor": self.ground,
+            "figure.dpi": 110,
+            "hatch.color": self.faint,
+            "hatch.linewidth": 0.6,
+            "image.interpolation": "nearest",
+            "legend.fontsize": 7.5,
+            "legend.frameon": False,
+            "lines.linewidth": 1.0,
+            "pdf.fonttype": 42,  # text stays text in a PDF; many venues refuse the default Type 3
+            "savefig.bbox": "tight",
+            "savefig.dpi": 150,
+            "savefig.facecolor": "auto",  # that of the figure, whatever theme it was drawn in
+            "text.color": self.ink,
+            "text.usetex": False,
+            "xtick.color": self.quiet,
+            "xtick.labelsize": 7.5,
+            "xtick.labelcolor": self.ink,
+            "ytick.color": self.quiet,
+            "ytick.labelsize": 7.5,
+            "ytick.labelcolor": self.ink,
+        }
+
+
+def _regimes(no_op: str, local: str, spreading: str, indirect: str, undetermined: str) -> dict[Regime, RegimeStyle]:
+    return {
+        "no-op": RegimeStyle(no_op, "o"),
+        "local": RegimeStyle(local, "s"),
+        "spreading": RegimeStyle(spreading, "^"),
+        "indirect": RegimeStyle(indirect, "D"),
+        "undetermined": RegimeStyle(undetermined, "X"),
+    }
+
+
+LIGHT = Theme(
+    name="light",
+    ground="#FFFFFF",
+    ink="#222222",
+    quiet="#6B6B6B",
+    faint="#C9C9C9",
+    band="#E6E6E6",
+    helps="#0072B2",
+    harms="#D55E00",
+    regimes=_regimes("#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7A7A7A"),
+    cycle=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"),
+)
+DARK = Theme(
+    name="dark",
+    ground="#15181C",
+    ink="#E8E8E8",
+    quiet="#A3A8AE",
+    faint="#4A5058",
+    band="#2B3036",
+    helps="#56B4E9",
+    harms="#E69F00",
+    regimes=_regimes("#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#9A9A9A"),
+    cycle=("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#E8E8E8"),
+)
+THEMES: dict[str, Theme] = {"light": LIGHT, "dark": DARK}
+
+REGIME_STYLES = LIGHT.regimes
+HOUSE_STYLE = LIGHT.settings()
+INK, QUIET, FAINT, BAND, HELPS, HARMS = LIGHT.ink, LIGHT.quiet, LIGHT.faint, LIGHT.band, LIGHT.helps, LIGHT.harms
+
+_CURRENT: ContextVar[Theme] = ContextVar("theme", default=LIGHT)
+
+
+def current_theme() -> Theme:
+    """The theme of the innermost `house_style` block around; light outside of any."""
+    return _CURRENT.get()
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw in infl's style inside the `with` block; the caller's settings are back afterwards."""
+def house_style(theme: ThemeName | None = None) -> Iterator[Theme]:
+    """Draw in infl's style inside the `with` block; the caller's settings are back afterwards.
+
+    theme: `light` or `dark`; None for that of the block around, or light. Every figure of infl that is drawn in the block
+        has it, and keeps it when it is saved later.
+
+    Raises:
+        InputError: for another theme.
+
+    Example:
+        >>> import infl
+        >>> with infl.house_style("dark") as theme:
+        ...     ax = infl.regime_map([])
+        >>> theme.name, ax.get_facecolor() == (0x15 / 255, 0x18 / 255, 0x1C / 255, 1.0)
+        ('dark', True)
+    """
     import matplotlib  # here, so that tables can use the palette without it
 
-    # `rc_context` is typed with the literal names of all settings, which a plain dict cannot show.
-    with matplotlib.rc_context(HOUSE_STYLE):  # pyright: ignore[reportArgumentType]
-        yield
+    if theme is not None and theme not in THEMES:
+        raise InputError(f"theme: expected {' or '.join(get_args(ThemeName))}, got {theme!r}")
+    chosen = current_theme() if theme is None else THEMES[theme]
+    token = _CURRENT.set(chosen)
+    try:
+        # `rc_context` is typed with the literal names of all settings, which a plain dict cannot show.
+        with matplotlib.rc_context(chosen.settings()):  # pyright: ignore[reportArgumentType]
+            yield chosen
+    finally:
+        _CURRENT.reset(token)

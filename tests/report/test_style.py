@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import colorsys
 import itertools
+import re
+from pathlib import Path
 from typing import get_args
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
-from infl.records import Regime
-from infl.report.style import HOUSE_STYLE, REGIME_STYLES, house_style
+import infl
+import infl.report
+import infl.report.canvas
+from infl.records import InputError, Regime
+from infl.report.style import DARK, HOUSE_STYLE, LIGHT, REGIME_STYLES, house_style
 
+FIGURES = Path(infl.report.__file__).parent
 OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
 
 
@@ -24,7 +33,7 @@ def test_every_regime_has_a_marker_and_a_colour_of_its_own():
 
 
 def test_colours_are_those_of_okabe_and_ito_and_undetermined_is_grey():
-    for regime, style in REGIME_STYLES.items():
+    for regime, style in (*REGIME_STYLES.items(), *DARK.regimes.items()):
         if regime == "undetermined":
             assert colorsys.rgb_to_hsv(*to_rgb(style.color))[1] == 0
         else:
@@ -41,3 +50,58 @@ def test_the_style_holds_inside_the_block_and_is_gone_after_it_even_after_an_err
     with pytest.raises(RuntimeError):
         interrupted()
     assert dict(matplotlib.rcParams) == before
+
+
+def luminance(color: str) -> float:
+    """Relative luminance, WCAG 2.2."""
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return float(np.dot(channels, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_and_marks_have_contrast_against_the_paper(theme):
+    def contrast(color: str) -> float:
+        dark, light = sorted([luminance(color), luminance(theme.ground)])
+        return (light + 0.05) / (dark + 0.05)
+
+    assert contrast(theme.ink) >= 7
+    assert contrast(theme.quiet) >= 4.5
+    for color in (theme.helps, theme.harms, *theme.cycle, *(style.color for style in theme.regimes.values())):
+        assert (
+            contrast(color) >= 3 or color == "#CC79A7"
+        )  # Okabe and Ito's purple has 2.9 on white, and a marker of its own
+
+
+def test_an_inner_block_keeps_the_theme_around_it_and_the_theme_ends_with_its_block():
+    with house_style("dark"):
+        with house_style() as theme:
+            assert theme is DARK
+        with house_style("light") as theme:
+            assert theme is LIGHT
+    with house_style() as theme:
+        assert theme is LIGHT
+
+
+def test_another_theme_is_an_error():
+    with pytest.raises(InputError, match="light or dark, got 'sepia'"), house_style("sepia"):  # type: ignore[arg-type]
+        pass
+
+
+def corner(ax, path) -> list[float]:
+    pixels = imread(infl.report.canvas.save(ax, path))
+    return [round(float(channel) * 255) for channel in pixels[0, 0, :3]]
+
+
+def test_a_figure_is_saved_in_the_theme_it_was_drawn_in(tmp_path):
+    made_before = Figure().add_subplot()
+    with house_style("dark"):
+        dark = infl.regime_map([])
+        given = infl.regime_map([], ax=made_before)
+    assert corner(dark, tmp_path / "dark.png") == corner(given, tmp_path / "given.png") == [0x15, 0x18, 0x1C]
+    assert corner(infl.regime_map([]), tmp_path / "light.png") == [255, 255, 255]
+
+
+def test_no_figure_has_colours_of_its_own():
+    for path in FIGURES.glob("*.py"):
+        if path.name not in ("style.py", "heatmap.py"):  # the ink on a coloured cell is black or white in either theme
+            assert not re.findall(r'"(?:#[0-9A-Fa-f]{6}|white|black)"', path.read_text()), path.name
