@@ -44,7 +44,10 @@ if TYPE_CHECKING:
     from infl.report.canvas import save as save
     from infl.report.figures import regime_map as regime_map
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
+    from infl.report.galleries import influence_pairs_gallery as influence_pairs_gallery
     from infl.report.galleries import memorization_figure as memorization_figure
+    from infl.report.galleries import memorized_gallery as memorized_gallery
+    from infl.report.histogram import memorization_histogram as memorization_histogram
     from infl.report.style import house_style as house_style
     from infl.reporting import Report as Report
     from infl.reporting import write_report as write_report
@@ -113,8 +116,11 @@ _HOME = {
     "infl.report.figures": ("regime_map",),
     "infl.report.galleries": (
         "influence_pairs_figure",
+        "influence_pairs_gallery",
         "memorization_figure",
+        "memorized_gallery",
     ),
+    "infl.report.histogram": ("memorization_histogram",),
     "infl.report.style": ("house_style",),
     "infl.reporting": ("Report", "write_report"),
     "infl.scores.adjustment": ("adjusted_influence",),

@@ -11,6 +11,7 @@ colour, so that a figure survives a black-and-white printer.
     style        colours, markers, and the settings of matplotlib while infl draws, in light and dark
     canvas       axes, notes, saving
     figures      the map of regimes
+    histogram    memorization, beside what chance alone would draw
     galleries    memorized examples and influential pairs, as pictures
     labels       names beside points, without overlaps
     examples     one example as a small picture

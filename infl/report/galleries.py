@@ -7,32 +7,26 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
 
-from infl.records import Array, Dataset, Estimate, ScoredPair
+from infl.records import Array, Dataset, Estimate, InputError, ScoredPair
+from infl.report.canvas import axes_or_new, new_figure
 from infl.report.examples import draw_example, ink_for
+from infl.report.histogram import MEMORIZED_FROM, memorization_histogram
 from infl.report.pairing import with_error
 from infl.report.selection import check_pairs, class_of, example_of, most_memorized, place_of
-from infl.report.style import BAND, HARMS, HELPS, INK, QUIET, house_style
+from infl.report.style import current_theme, house_style
 
-_UNITS = {"correct": "probability", "margin": "log-odds"}
-_MEMORIZED_FROM = 0.25
-_BIN = 0.025
 _ROWS = 6
+_MOST_CLASSES = 10
+_PICTURE = 0.72  # inches
 
 
 def memorization_figure(memorization: Estimate, dataset: Dataset, *, n_examples: int = 16) -> Figure:
     """Draw how memorization is distributed over D, and the most memorized examples.
 
-    Left: a histogram of the scores, with counts on a logarithmic axis where they span more than two decades. The grey
-    band reaches two median standard errors to either side of zero: scores inside it may well be none. Where the unit is
-    a probability, a dashed line at 0.25 (Feldman & Zhang 2020) and the number of examples at or beyond it. Right: the
-    most memorized examples with label, training id and score ± standard error. Scores that are NaN are in neither,
-    and their number is written below the histogram.
+    Left: `memorization_histogram`. Right: the most memorized examples with label, training id and score ± standard error.
+    Scores that are NaN are in neither, and their number is written below the histogram.
 
     Args:
         memorization: scores of the training examples, [n].
@@ -46,115 +40,162 @@ def memorization_figure(memorization: Estimate, dataset: Dataset, *, n_examples:
     columns = max(1, math.ceil(math.sqrt(len(best))))
     rows = max(1, math.ceil(len(best) / columns))
     with house_style():
-        figure = _new_figure(4.2 + 1.05 * columns, max(3.6, 1.28 * rows))
-        panels = figure.subfigures(1, 2, squeeze=False, width_ratios=(4.2, max(1.05 * columns, 2.0)), wspace=0.02)
+        figure = new_figure(4.4 + 1.05 * columns, max(3.6, 1.28 * rows))
+        panels = figure.subfigures(1, 2, squeeze=False, width_ratios=(4.4, max(1.05 * columns, 2.0)), wspace=0.02)
         left, right = panels[0]
-        _draw_histogram(left, memorization)
-        _draw_gallery(right, memorization, dataset, best, shape=(rows, columns))
+        memorization_histogram(memorization, ax=left.add_subplot())
+        _draw_best(right, memorization, dataset, best, shape=(rows, columns))
     return figure
+
+
+def memorized_gallery(
+    memorization: Estimate,
+    dataset: Dataset,
+    *,
+    n_per_class: int = 6,
+    labels: Sequence[int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the most memorized examples of each class, a class a row, the most memorized on the left.
+
+    Below each picture its training id and score ± standard error; beside each row the name of the class and how many of its
+    examples have a score of 0.25 or more, of how many that have a score. Scores that are NaN are not shown.
+
+    Args:
+        memorization: scores of the training examples, [n].
+        dataset: the data they were estimated on.
+        n_per_class: pictures in a row, fewer where fewer have a score.
+        labels: classes to show, in this order; None for all, or, of more than ten, for the ten with the most memorized
+            examples.
+        ax: axes to draw on; new ones of the size it takes where None (reach the figure by `.figure`).
+
+    Raises:
+        InputError: where the scores are not one per training example, a number is out of its range, or a class is none of
+            the dataset's.
+    """
+    order = most_memorized(memorization, dataset, dataset.n_train)
+    if n_per_class < 1:
+        raise InputError(f"n_per_class: expected at least 1, got {n_per_class}")
+    memorized = np.nan_to_num(memorization.value, nan=-np.inf) >= MEMORIZED_FROM
+    per_class = np.bincount(dataset.y_train[memorized], minlength=dataset.n_classes)
+    shown = _classes_shown(labels, per_class)
+    with house_style() as theme:
+        pitch = (_PICTURE + 0.2, _PICTURE + 0.36)
+        width, height = 1.15 + pitch[0] * n_per_class, pitch[1] * max(len(shown), 1)
+        ax = axes_or_new(ax, width, height + 0.3)
+        ax.set_axis_off()
+        ink = ink_for(dataset)
+        for row, label in enumerate(shown):
+            of_class = order[dataset.y_train[order] == label]
+            bottom = 1 - (row * pitch[1] + _PICTURE) / height
+            name = "\n".join(_lines(_class_name(dataset, label)))
+            beside = {"ha": "left", "transform": ax.transAxes, "parse_math": False}
+            middle = bottom + 0.5 * _PICTURE / height
+            ax.text(0, middle, name, va="bottom", size=8.5, color=theme.ink, **beside)
+            counted = f"{per_class[label]:,} of {len(of_class):,}\n≥ {MEMORIZED_FROM:g}"
+            ax.text(0, middle - 0.02 / height, counted, va="top", size=7, color=theme.quiet, linespacing=1.15, **beside)
+            for k, i in enumerate(of_class[:n_per_class]):
+                bounds = ((1.15 + k * pitch[0]) / width, bottom, _PICTURE / width, _PICTURE / height)
+                picture = draw_example(ax.inset_axes(bounds), dataset.x_train[i], ink=ink)
+                _caption(picture, f"#{i}\n{_score(float(memorization.value[i]), float(memorization.se[i]))}")
+        heading = "most memorized training examples of each class"
+        if len(shown) < dataset.n_classes:
+            heading += f", {len(shown)} of {dataset.n_classes:,} classes"
+        ax.set_title(heading)
+    return ax
 
 
 def influence_pairs_figure(
     pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "strongest cross-influences"
 ) -> Figure:
+    """The figure of `influence_pairs_gallery`."""
+    figure = influence_pairs_gallery(pairs, dataset, title=title).get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def influence_pairs_gallery(
+    pairs: Sequence[ScoredPair],
+    dataset: Dataset,
+    *,
+    intervals: Sequence[tuple[float, float]] | None = None,
+    title: str = "strongest cross-influences",
+    ax: Axes | None = None,
+) -> Axes:
     """Draw pairs of examples: the training example that influences, and the one whose prediction it changes.
 
     One pair a row, at most six rows, then the next block to the right, in the order given. Below each picture its
     label and column id (training ids below n, held-out ones from n on); on the arrow the score ± standard error, blue
-    where the training example helps, orange where it harms. A pair whose score is NaN is left out and counted below.
+    where the training example helps, orange where it harms, and the interval where one is given. A pair whose score is NaN
+    is left out and counted below.
 
     Args:
         pairs: the pairs to draw.
         dataset: the data they were estimated on.
+        intervals: (low, high) of each pair, such as `infl.interval` gives.
         title: written above.
+        ax: axes to draw on; new ones of the size it takes where None (reach the figure by `.figure`).
 
     Raises:
-        InputError: where a pair names an example the dataset does not hold.
+        InputError: where a pair names an example the dataset does not hold, or there are not as many intervals as pairs.
     """
     check_pairs(pairs, dataset)
-    shown = [pair for pair in pairs if not math.isnan(pair.value)]
+    if intervals is not None and len(intervals) != len(pairs):
+        raise InputError(f"intervals: expected one (low, high) for each of {len(pairs)} pairs, got {len(intervals)}")
+    shown = [k for k, pair in enumerate(pairs) if not math.isnan(pair.value)]
     blocks = max(1, math.ceil(len(shown) / _ROWS))
     rows = max(1, math.ceil(len(shown) / blocks))
-    with house_style():
-        figure = _new_figure(3.3 * blocks, 0.55 + 1.25 * rows)
-        figure.suptitle(title, x=0.012, ha="left", fontsize=9.5)
-        skipped = len(pairs) - len(shown)
-        if skipped or not shown:
-            figure.supxlabel(_pairs_note(skipped), fontsize=7, color=QUIET)
-        # One flat grid, so that all pictures come out the same size: source, arrow, target, gap; headings on top.
-        widths = ([1, 0.95, 1, 0.3] * blocks)[:-1]
-        grid = figure.add_gridspec(rows + 1, len(widths), width_ratios=widths, height_ratios=[0.04, *[1] * rows])
+    with house_style() as theme:
+        # Inches of a block: source, arrow, target, gap; and of a row.
+        side, arrow, gap, pitch, head = 0.95, 1.0, 0.3, 1.3, 0.24
+        width, height = blocks * (2 * side + arrow) + (blocks - 1) * gap, head + rows * pitch
+        ax = axes_or_new(ax, width + 0.3, height + 0.3)
+        ax.set_axis_off()
+        ax.set_title(title)
+        if len(shown) < len(pairs) or not shown:
+            note = _pairs_note(len(pairs) - len(shown))
+            ax.text(0.5, 0, note, ha="center", va="top", size=7, color=theme.quiet, transform=ax.transAxes)
         ink = ink_for(dataset)
-        for k, pair in enumerate(shown):
-            row, first = k % rows, 4 * (k // rows)
+        for position, k in enumerate(shown):
+            block, row = divmod(position, rows)
+            left, bottom = block * (2 * side + arrow + gap), height - head - row * pitch - side
+            places = [(left, side), (left + side, arrow), (left + side + arrow, side)]
+            axes = [ax.inset_axes((x / width, bottom / height, w / width, side / height)) for x, w in places]
             if row == 0:
-                _draw_heading(figure.add_subplot(grid[0, first]), "training example")
-                _draw_heading(figure.add_subplot(grid[0, first + 2]), "influenced example")
-            axes = [figure.add_subplot(grid[row + 1, first + c]) for c in range(3)]
-            _draw_pair(axes, pair, dataset, ink)
-    return figure
+                axes[0].set_title("training example", fontsize=7.5, color=theme.quiet, loc="center", pad=4)
+                axes[2].set_title("influenced example", fontsize=7.5, color=theme.quiet, loc="center", pad=4)
+            _draw_pair(axes, pairs[k], dataset, ink, None if intervals is None else intervals[k])
+    return ax
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def _classes_shown(labels: Sequence[int] | None, per_class: Array) -> list[int]:
+    n_classes = len(per_class)
+    if labels is None:
+        most = np.argsort(-per_class, kind="stable")[:_MOST_CLASSES]
+        return sorted(int(label) for label in most)
+    wrong = [label for label in labels if not 0 <= label < n_classes]
+    if wrong:
+        raise InputError(f"labels: expected classes 0..{n_classes - 1}, got {wrong[0]}")
+    return [int(label) for label in labels]
 
 
-def _draw_histogram(panel: SubFigure, memorization: Estimate) -> None:
-    ax = panel.add_subplot()
-    scores = memorization.value[~np.isnan(memorization.value)]
-    is_probability = memorization.outcome == "correct"
-    unit = _UNITS[memorization.outcome]
-    handles: list[Line2D | Patch] = []
-    counts, _, _ = ax.hist(scores, bins=_edges(scores, is_probability).tolist(), color=HELPS, zorder=2)
-    if np.max(counts) > 100:
-        ax.set_yscale("log")
-        ax.set_ylim(bottom=0.7)
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    errors = memorization.se[~np.isnan(memorization.se)]
-    if errors.size:
-        error = float(np.median(errors))
-        ax.axvspan(-2 * error, 2 * error, color=BAND, linewidth=0, zorder=0, gid="null-band")
-        handles.append(Patch(color=BAND, label=f"0 ± 2 standard errors (median {error:.3f})"))
-    if is_probability and len(scores):
-        ax.axvline(_MEMORIZED_FROM, color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=3, gid="memorized")
-        beyond = int((scores >= _MEMORIZED_FROM).sum())
-        label = f"{beyond:,} of {len(scores):,} are ≥ {_MEMORIZED_FROM:g}"
-        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label=label))
-    ax.set_xlabel(f"memorization: {unit} gained by training on the example")
-    ax.set_ylabel("training examples")
-    if not len(scores):
-        ax.set_yticks([])
-    missing = len(memorization.value) - len(scores)
-    if missing:
-        ax.annotate(
-            f"{missing:,} without an estimate not shown",
-            (1, 0),
-            xytext=(0, -34),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            size=7,
-            color=QUIET,
-        )
-    if handles:
-        ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+def _class_name(dataset: Dataset, label: int) -> str:
+    name = dataset.class_names[label]
+    return f"label {name}" if len(name) <= 2 else name
 
 
-def _edges(scores: Array, is_probability: bool) -> Array:
-    low, high = (float(scores.min()), float(scores.max())) if len(scores) else (0.0, 1.0)
-    if high == low:
-        low, high = low - 0.5 * _BIN, high + 0.5 * _BIN
-    if not is_probability:
-        return np.linspace(low, high, 41)
-    # Edges at whole multiples, so that none of the bars straddles zero or 0.25.
-    # The hair added at both ends keeps a score that lies on an edge from being lost to rounding.
-    return np.arange(math.floor(low / _BIN - 1e-9), math.ceil(high / _BIN + 1e-9) + 1) * _BIN
+def _lines(name: str, *, width: int = 14, most: int = 3) -> list[str]:
+    """A long name in lines, cut where it takes too many."""
+    lines = [""]
+    for word in name.split():
+        word = word if len(word) <= width else word[: width - 1] + "…"
+        if len(lines[-1]) + len(word) + 1 > width and lines[-1]:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"]
 
 
-def _draw_gallery(
+def _draw_best(
     panel: SubFigure, memorization: Estimate, dataset: Dataset, ids: Array, *, shape: tuple[int, int]
 ) -> None:
     panel.suptitle(
@@ -165,26 +206,31 @@ def _draw_gallery(
     for k, i in enumerate(ids):
         ax = draw_example(panel.add_subplot(grid[divmod(k, shape[1])]), dataset.x_train[i], ink=ink)
         score = _score(float(memorization.value[i]), float(memorization.se[i]))
-        _caption(ax, f"{class_of(dataset, int(i))} · #{i}\n{score}")
+        _caption(ax, f"{_cut(class_of(dataset, int(i)), 14)} · #{i}\n{score}")
 
 
-def _draw_pair(axes: Sequence[Axes], pair: ScoredPair, dataset: Dataset, ink: str) -> None:
+def _draw_pair(
+    axes: Sequence[Axes], pair: ScoredPair, dataset: Dataset, ink: str, interval: tuple[float, float] | None
+) -> None:
+    theme = current_theme()
     source, arrow, target = axes
     for ax, column in ((source, pair.source), (target, pair.target)):
         draw_example(ax, example_of(dataset, column), ink=ink)
-        _caption(ax, f"{class_of(dataset, column)}\n{place_of(dataset, column)}")
-    word, color = ("helps", HELPS) if pair.value >= 0 else ("harms", HARMS)
+        _caption(ax, f"{_cut(class_of(dataset, column))}\n{place_of(dataset, column)}")
+    word, color = ("helps", theme.helps) if pair.value >= 0 else ("harms", theme.harms)
     arrow.set_axis_off()
     arrow.annotate(
         "", (0.95, 0.5), xytext=(0.05, 0.5), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.2}
     )
-    arrow.text(0.5, 0.56, _score(pair.value, pair.se), ha="center", va="bottom", size=7, color=INK)
+    arrow.text(0.5, 0.56, _score(pair.value, pair.se), ha="center", va="bottom", size=7, color=theme.ink)
     arrow.text(0.5, 0.44, word, ha="center", va="top", size=7, color=color)
+    if interval is not None:
+        low, high = (f"{end:z.2f}".replace("-", "−") for end in interval)
+        arrow.text(0.5, 0.28, f"[{low}, {high}]", ha="center", va="top", size=6.8, color=theme.quiet)
 
 
-def _draw_heading(ax: Axes, text: str) -> None:
-    ax.set_axis_off()
-    ax.text(0.5, 0, text, ha="center", va="bottom", size=7.5, color=QUIET)
+def _cut(name: str, most: int = 22) -> str:
+    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
 
 
 def _score(value: float, se: float) -> str:

@@ -9,17 +9,29 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy.stats import norm
 
 from infl.records import InputError, ScoredPair
 from infl.report.examples import draw_example, ink_for
-from infl.report.galleries import influence_pairs_figure, memorization_figure
+from infl.report.galleries import (
+    influence_pairs_figure,
+    influence_pairs_gallery,
+    memorization_figure,
+    memorized_gallery,
+)
 from infl.report.pairing import with_error
+from infl.report.style import house_style
 
 NAN = float("nan")
 
 
+def panels(figure) -> list[Any]:
+    """All axes, those that lie inside others too."""
+    return [inner for ax in figure.axes for inner in (ax, *ax.child_axes)]
+
+
 def pictures(figure):
-    return [(ax.images[0].get_array(), ax.get_xlabel()) for ax in figure.axes if ax.images]
+    return [(ax.images[0].get_array(), ax.get_xlabel()) for ax in panels(figure) if ax.images]
 
 
 def histogram(figure) -> Any:
@@ -52,20 +64,16 @@ def test_the_histogram_holds_every_score_once_and_counts_the_missing(memorizatio
 
 
 def test_the_number_memorized_is_written_and_its_bound_drawn(memorization, dataset):
+    memorization = replace(memorization, se=4 * memorization.se)
     ax = histogram(memorization_figure(memorization, dataset))
     (bound,) = [line for line in ax.get_lines() if line.get_gid() == "memorized"]
     assert set(bound.get_xdata()) == {0.25}
     beyond = int(np.sum(memorization.value >= 0.25))
-    assert f"{beyond} of 37 are ≥ 0.25" in [text.get_text() for text in ax.get_legend().get_texts()]
+    expected = norm.sf(0.25 / memorization.se[3:]).sum()
+    said = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert f"{beyond} of 37 are ≥ 0.25 ({expected:.1f} expected)" in said
     edges = [bar.get_x() for bar in ax.containers[0]]
     assert np.isclose(edges, 0.25).any()
-
-
-def test_the_null_band_is_two_median_errors_wide_on_both_sides(memorization, dataset):
-    ax = histogram(memorization_figure(memorization, dataset))
-    (band,) = [patch for patch in ax.patches if patch.get_gid() == "null-band"]
-    error = np.nanmedian(memorization.se)
-    np.testing.assert_allclose([band.get_x(), band.get_x() + band.get_width()], [-2 * error, 2 * error])
 
 
 def test_log_odds_have_no_bound_at_a_quarter(memorization, dataset):
@@ -124,7 +132,7 @@ def test_each_pair_shows_its_training_example_then_the_one_it_influences(dataset
 
 def test_arrows_carry_score_and_direction(dataset):
     figure = influence_pairs_figure([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, -0.2, 0.04)], dataset)
-    written = [[text.get_text() for text in ax.texts if text.get_text()] for ax in figure.axes]
+    written = [[text.get_text() for text in ax.texts if text.get_text()] for ax in panels(figure)]
     assert ["0.41 ± 0.03", "helps"] in written
     assert ["−0.20 ± 0.04", "harms"] in written
 
@@ -132,17 +140,72 @@ def test_arrows_carry_score_and_direction(dataset):
 def test_a_pair_without_a_score_is_left_out_and_counted(dataset):
     figure = influence_pairs_figure([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, NAN, NAN)], dataset)
     assert len(pictures(figure)) == 2
-    assert figure.get_supxlabel() == "1 pair without an estimate not shown"
-    assert influence_pairs_figure([], dataset).get_supxlabel() == "no pairs"
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1 pair without an estimate not shown"]
+    assert [text.get_text() for text in influence_pairs_figure([], dataset).axes[0].texts] == ["no pairs"]
 
 
 def test_seven_pairs_make_two_blocks_with_pictures_of_one_size(dataset):
     figure = influence_pairs_figure([ScoredPair(k, 40 + k, 0.3, 0.1) for k in range(7)], dataset)
     figure.draw_without_rendering()
     assert [caption.split("#")[1] for _, caption in pictures(figure)][::2] == [str(k) for k in range(7)]
-    boxes = [ax.get_window_extent() for ax in figure.axes if ax.images]
+    boxes = [ax.get_window_extent() for ax in panels(figure) if ax.images]
     np.testing.assert_allclose([box.width for box in boxes], boxes[0].width, rtol=1e-6)
     assert boxes[8].x0 > boxes[1].x1
+
+
+def test_intervals_stand_on_the_arrows_of_their_pairs(dataset):
+    pairs = [ScoredPair(3, 17, NAN, NAN), ScoredPair(5, 52, -0.2, 0.04)]
+    ax = influence_pairs_gallery(pairs, dataset, intervals=[(0.1, 0.3), (-0.28, -0.001)])
+    assert [t.get_text() for panel in ax.child_axes for t in panel.texts if "[" in t.get_text()] == ["[−0.28, 0.00]"]
+    with pytest.raises(InputError, match="each of 2 pairs, got 1"):
+        influence_pairs_gallery(pairs, dataset, intervals=[(0.1, 0.3)])
+
+
+def rows_of(ax) -> list[list[int]]:
+    """Ids of the pictures of each row, from their places on paper."""
+    ax.figure.draw_without_rendering()
+    rows: dict[float, list[tuple[float, int]]] = {}
+    for picture in ax.child_axes:
+        box = picture.get_window_extent()
+        rows.setdefault(round(box.y0), []).append((box.x0, int(picture.get_xlabel().split("\n")[0][1:])))
+    return [[i for _, i in sorted(rows[y])] for y in sorted(rows, reverse=True)]
+
+
+def test_the_gallery_has_a_class_a_row_and_its_most_memorized_examples_first(memorization, dataset):
+    ax = memorized_gallery(memorization, dataset, n_per_class=4)
+    wanted = []
+    for label in range(3):
+        known = [i for i in range(3, 40) if dataset.y_train[i] == label]  # 0 to 2 have no score
+        wanted.append(sorted(known, key=lambda i: -memorization.value[i])[:4])
+    assert rows_of(ax) == wanted
+    for picture in ax.child_axes:
+        i = int(picture.get_xlabel().split("\n")[0][1:])
+        np.testing.assert_array_equal(picture.images[0].get_array(), dataset.x_train[i])
+        assert picture.get_xlabel().endswith(f"{memorization.value[i]:.2f} ± {memorization.se[i]:.2f}")
+    beside = [text.get_text() for text in ax.texts]
+    assert beside[::2] == ["label 0", "shirt", "bag [red]"]
+    for label, said in enumerate(beside[1::2]):
+        scores = [memorization.value[i] for i in range(3, 40) if dataset.y_train[i] == label]
+        assert said == f"{sum(s >= 0.25 for s in scores)} of {len(scores)}\n≥ 0.25"
+
+
+def test_the_gallery_shows_the_classes_asked_for_or_the_ten_most_memorized(memorization, dataset):
+    ax = memorized_gallery(memorization, dataset, n_per_class=2, labels=[2, 0])
+    assert [dataset.y_train[row[0]] for row in rows_of(ax)] == [2, 0]
+    assert "2 of 3 classes" in ax.get_title(loc="left")
+    each = replace(dataset, y_train=np.arange(40, dtype=np.int32), class_names=tuple(f"class {k}" for k in range(40)))
+    scores = replace(memorization, value=np.where(np.arange(40) % 4 == 1, 0.9, 0.1))
+    assert rows_of(memorized_gallery(scores, each)) == [[i] for i in range(1, 40, 4)]
+
+
+def test_a_gallery_of_what_is_not_there_is_an_error(memorization, dataset):
+    wrongs: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"labels": [3]}, r"0\.\.2, got 3"),
+        ({"n_per_class": 0}, "at least 1, got 0"),
+    )
+    for wrong, said in wrongs:
+        with pytest.raises(InputError, match=said):
+            memorized_gallery(memorization, dataset, **wrong)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +259,8 @@ def test_light_strokes_on_a_dark_ground_are_printed_dark_on_light(dataset):
     assert ink_for(dataset) == "gray_r"
     assert ink_for(replace(dataset, x_train=1 - dataset.x_train)) == "gray"
     assert ink_for(replace(dataset, x_train=dataset.x_train.reshape(40, -1))) == "gray"
+    with house_style("dark"):
+        assert ink_for(dataset) == "gray"
 
 
 @pytest.mark.parametrize(
@@ -219,6 +284,6 @@ def test_examples_that_came_without_pixels_say_so_above_their_scores(memorizatio
         (memorization_figure(memorization, blind, n_examples=9), 9),
         (influence_pairs_figure([ScoredPair(3, 45, 0.4, 0.1)], blind), 2),
     ):
-        saying = [ax for ax in figure.axes if "no pixels" in [text.get_text() for text in ax.texts]]
+        saying = [ax for ax in panels(figure) if "no pixels" in [text.get_text() for text in ax.texts]]
         assert len(saying) == n_pictures
         assert all("#" in ax.get_xlabel() for ax in saying)
