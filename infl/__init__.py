@@ -47,11 +47,13 @@ if TYPE_CHECKING:
     from infl.report.galleries import influence_pairs_gallery as influence_pairs_gallery
     from infl.report.galleries import memorization_figure as memorization_figure
     from infl.report.galleries import memorized_gallery as memorized_gallery
+    from infl.report.heatmap import class_influence_map as class_influence_map
     from infl.report.histogram import memorization_histogram as memorization_histogram
     from infl.report.style import house_style as house_style
     from infl.reporting import Report as Report
     from infl.reporting import write_report as write_report
     from infl.scores.adjustment import adjusted_influence as adjusted_influence
+    from infl.scores.classes import influence_of_classes as influence_of_classes
     from infl.scores.evidence import PValueCounts as PValueCounts
     from infl.scores.evidence import interval as interval
     from infl.scores.evidence import q_values as q_values
@@ -120,10 +122,12 @@ _HOME = {
         "memorization_figure",
         "memorized_gallery",
     ),
+    "infl.report.heatmap": ("class_influence_map",),
     "infl.report.histogram": ("memorization_histogram",),
     "infl.report.style": ("house_style",),
     "infl.reporting": ("Report", "write_report"),
     "infl.scores.adjustment": ("adjusted_influence",),
+    "infl.scores.classes": ("influence_of_classes",),
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
     "infl.scores.findings": ("Findings", "findings", "q_of_pairs"),
     "infl.scores.influence": (

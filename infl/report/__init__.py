@@ -13,6 +13,7 @@ colour, so that a figure survives a black-and-white printer.
     figures      the map of regimes
     histogram    memorization, beside what chance alone would draw
     galleries    memorized examples and influential pairs, as pictures
+    heatmap      influence of classes on classes
     labels       names beside points, without overlaps
     examples     one example as a small picture
     tables       the same records in a terminal
