@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
     from infl.records import Verdict as Verdict
+    from infl.report.calibration import effects_reliability as effects_reliability
+    from infl.report.calibration import regime_reliability as regime_reliability
     from infl.report.canvas import save as save
+    from infl.report.curves import dose_response as dose_response
+    from infl.report.curves import error_curve as error_curve
     from infl.report.figures import regime_map as regime_map
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
     from infl.report.galleries import influence_pairs_gallery as influence_pairs_gallery
@@ -114,7 +118,9 @@ _HOME = {
         "Thresholds",
         "Verdict",
     ),
+    "infl.report.calibration": ("effects_reliability", "regime_reliability"),
     "infl.report.canvas": ("save",),
+    "infl.report.curves": ("dose_response", "error_curve"),
     "infl.report.figures": ("regime_map",),
     "infl.report.galleries": (
         "influence_pairs_figure",

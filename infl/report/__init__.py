@@ -14,6 +14,8 @@ colour, so that a figure survives a black-and-white printer.
     histogram    memorization, beside what chance alone would draw
     galleries    memorized examples and influential pairs, as pictures
     heatmap      influence of classes on classes
+    calibration  predictions beside what retraining measured
+    curves       dose-response of a group; errors against models
     labels       names beside points, without overlaps
     examples     one example as a small picture
     tables       the same records in a terminal

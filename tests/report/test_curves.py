@@ -1,0 +1,125 @@
+"""Doses and errors are read off the axes: shares, effects, errors and laws stand where the records say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infl.records import Estimate, ForgetSet, InputError
+from infl.report.curves import dose_response, error_curve
+
+NAN = float("nan")
+GROUP = tuple(range(10))
+
+
+@pytest.fixture
+def dose(make_verdict):
+    def make(size, self_influence, cross, *, group=GROUP, name="class 4", se=(0.02, 0.05)):
+        whole = size == len(group)
+        title = name if whole else f"{size / len(group):.0%} of {name}"
+        forget_set = ForgetSet(title, group[:size], None if whole else group)
+        return replace(make_verdict("x", self_influence, cross, se=se), forget_set=forget_set)
+
+    return make
+
+
+def curves(ax) -> Any:
+    return {c.get_label(): c.lines[0].get_xydata() for c in ax.containers}
+
+
+def line(ax, gid) -> Any:
+    (found,) = [one for one in ax.get_lines() if one.get_gid() == gid]
+    return found.get_xydata()
+
+
+def test_a_dose_is_the_share_and_what_others_lose_per_example_of_the_group(dose):
+    measured = [dose(10, 1.0, 0.9), dose(2, 0.1, 0.05), dose(8, 0.4, 0.2)]  # in any order
+    ax: Any = dose_response([dose(5, 0.2, 0.1)], measured)
+    found = curves(ax)
+    np.testing.assert_allclose(found["_measured:class 4"], [[0.2, 0.01], [0.8, 0.16], [1, 0.9]])
+    np.testing.assert_allclose(found["_predicted:class 4"], [[0.5, 0.05]])
+    (bars,) = [c for c in ax.containers if c.get_label() == "_measured:class 4"]
+    segments = bars.lines[2][0].get_segments()
+    np.testing.assert_allclose(segments[1][:, 1], [0.16 - 0.8 * 0.05, 0.16 + 0.8 * 0.05])
+    np.testing.assert_allclose(line(ax, "proportional:class 4"), [[0, 0], [1, 0.9]])
+
+
+def test_members_are_shown_as_they_are(dose):
+    ax: Any = dose_response([], [dose(2, 0.1, 0.05), dose(10, 1.0, 0.9)], of="members")
+    np.testing.assert_allclose(curves(ax)["_measured:class 4"], [[0.2, 0.1], [1, 1]])
+    assert not [one for one in ax.get_lines() if "proportional" in str(one.get_gid())]
+
+
+def test_groups_have_curves_of_their_own_and_are_named_without_the_share(dose):
+    other = tuple(range(20, 24))
+    ax: Any = dose_response([dose(2, 0.1, 0.1), dose(1, 0.1, 0.2, group=other, name="$rare$")])
+    assert set(curves(ax)) == {"_predicted:class 4", "_predicted:$rare$"}
+    styles = {(c.lines[0].get_marker(), c.lines[0].get_color()) for c in ax.containers}
+    assert len({marker for marker, _ in styles}) == len({color for _, color in styles}) == 2
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["class 4", "$rare$", "predicted"]
+    ax.figure.draw_without_rendering()
+
+
+def test_a_dose_without_an_estimate_is_counted(dose):
+    ax: Any = dose_response([], [dose(2, 0.1, NAN), dose(10, 1.0, 0.9, se=(NAN, NAN))])
+    np.testing.assert_allclose(curves(ax)["_measured:class 4"], [[1, 0.9]])
+    assert "1 verdict without an estimate not drawn" in [text.get_text() for text in ax.texts]
+
+
+def test_what_is_no_dose_is_an_error(dose, make_verdict):
+    with pytest.raises(InputError, match="'random 3'.*share_of"):
+        dose_response([dose(2, 0.1, 0.1), make_verdict("random 3", 0.1, 0.1)])
+    with pytest.raises(InputError, match="others or members, got 'all'"):
+        dose_response([], of="all")  # type: ignore[arg-type]
+    many = [dose(1, 0.1, 0.1, group=(2 * k, 2 * k + 1), name=str(k)) for k in range(6)]
+    with pytest.raises(InputError, match="at most 5 groups in one figure, got 6"):
+        dose_response(many)
+
+
+def scores(se, outcome: Any = "correct"):
+    se = np.asarray(se, float)
+    return Estimate(se, se, se, se, "own", outcome)
+
+
+def test_errors_are_root_mean_squares_with_their_percentiles():
+    few, many = np.r_[NAN, np.random.RandomState(0).uniform(0.05, 0.2, 50)], np.linspace(0.01, 0.02, 11)
+    ax: Any = error_curve({400: scores(many), 100: scores(few)}, planned={100: 0.1, 200: 0.05}, target=0.02)
+    ((_, points),) = curves(ax).items()
+    known = few[1:]
+    np.testing.assert_allclose(points, [[100, np.sqrt((known**2).mean())], [400, np.sqrt((many**2).mean())]])
+    bars = ax.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose(bars[1][:, 1], [0.011, 0.019])
+    np.testing.assert_allclose(bars[0][:, 1], np.quantile(known, [0.1, 0.9]))
+    law = line(ax, "law")
+    np.testing.assert_allclose(law[:, 1] * np.sqrt(law[:, 0]), points[-1, 1] * 20)
+    np.testing.assert_allclose(line(ax, "planned"), [[100, 0.1], [200, 0.05]])
+    assert set(line(ax, "target")[:, 1]) == {0.02}
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "200", "400"]
+
+
+def test_a_mean_square_above_the_percentiles_has_a_bar_downwards_only():
+    se = np.r_[np.full(19, 0.01), 1.0]
+    ax: Any = error_curve({10: scores(se)})
+    bar = ax.containers[0].lines[2][0].get_segments()[0][:, 1]
+    np.testing.assert_allclose(bar, [0.01, np.sqrt((se**2).mean())])
+
+
+def test_errors_that_are_unknown_leave_an_empty_figure():
+    error_curve({10: scores([NAN])}).figure.draw_without_rendering()  # type: ignore[union-attr]
+    error_curve({}).figure.draw_without_rendering()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("estimates", "planned", "said"),
+    [
+        ({0: scores([0.1])}, None, "at least 1"),
+        ({10: scores([0.1])}, {10: 0.0}, "errors above 0"),
+        ({10: scores([0.1]), 20: scores([0.1], "margin")}, None, "all of correct or all of margin"),
+    ],
+)
+def test_what_is_no_curve_is_an_error(estimates, planned, said):
+    with pytest.raises(InputError, match=said):
+        error_curve(estimates, planned=planned)
