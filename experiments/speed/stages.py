@@ -107,7 +107,10 @@ def precision(*, small: bool, rounds: int) -> dict[str, Any]:
     """Memorization of T1's examples by models trained in float32 and in bfloat16, on the same masks. CPU, so no speed."""
     del rounds
     task, models = _task("T1", small), 20 if small else 400
-    runs = {name: _outcomes(task, models, "--precision", name) for name in ("float32", "bfloat16")}
+    # A CPU computes bfloat16 in float32, and XLA drops the rounding in between unless it is told not to.
+    rounding = {"XLA_FLAGS": "--xla_allow_excess_precision=false"}
+    names = ("float32", "bfloat16")
+    runs = {name: _outcomes(task, models, "--precision", name, environment=rounding) for name in names}
     masks = runs["float32"].masks
     correct = {name: outcomes.correct for name, outcomes in runs.items()}
     accuracies = {name: float(right[:, task.n_train :].mean()) for name, right in correct.items()}
@@ -168,13 +171,14 @@ def _task(name: str, small: bool) -> Task:
     return (SMALL_TASKS if small else TASKS)[name]
 
 
-def _outcomes(task: Task, models: int, *words: str) -> Any:
+def _outcomes(task: Task, models: int, *words: str, environment: dict[str, str] | None = None) -> Any:
     """What models of infl get right, and their masks."""
     import infl
 
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run"
-        run_command([*train_command(task, run, models=models, seed=1, data_folder=Path(temporary)), *words])
+        command = train_command(task, run, models=models, seed=1, data_folder=Path(temporary))
+        run_command([*command, *words], environment=environment)
         return infl.open_run(run).outcomes("design").load()
 
 
