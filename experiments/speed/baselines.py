@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import time
 import warnings
@@ -76,8 +77,7 @@ def _product_of(library: str, a: Any) -> Callable[[], Any]:
         multiply, x = jax.jit(lambda x: x @ x), jax.device_put(a)
         return lambda: multiply(x).block_until_ready()
     if library == "torch":
-        import torch
-
+        torch = importlib.import_module("torch")
         torch.set_num_threads(1)
         tensor = torch.from_numpy(a)
         return lambda: tensor @ tensor
