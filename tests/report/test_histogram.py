@@ -63,8 +63,15 @@ def test_a_design_that_halves_the_errors_halves_the_null():
     scores = infl.memorization(Outcomes(masks, correct=correct))
     halved = null_deviations(replace(scores, se=scores.se / 2))
     np.testing.assert_allclose(halved, null_deviations(scores) / 2)
-    # Where nothing is memorized and outcomes scatter, it is near the error itself.
-    np.testing.assert_allclose(null_deviations(scores)[20::2], scores.se[20::2], rtol=0.05)
+
+
+def test_of_a_uniform_design_the_null_is_that_of_one_share_for_in_and_out():
+    masks = draw_masks(infl.Design("uniform", 0.7), range(T), n_train=N, seed=0)
+    correct = outcomes_of(masks, np.random.RandomState(0), np.arange(N) < 20)
+    share, n_in = correct.mean(axis=0), masks.sum(axis=0)
+    by_hand = np.sqrt(share * (1 - share) * (1 / n_in + 1 / (T - n_in)))
+    found = null_deviations(infl.memorization(Outcomes(masks, correct=correct)))
+    np.testing.assert_allclose(found, by_hand, rtol=1e-9)
 
 
 def test_counts_of_models_trained_anew_scatter_no_more_than_the_errors_say():
