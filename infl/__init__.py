@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from infl.records import Effects as Effects
     from infl.records import Estimate as Estimate
     from infl.records import ForgetSet as ForgetSet
+    from infl.records import Groups as Groups
     from infl.records import InputError as InputError
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
