@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test docs lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/infl demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html; to search it, python3 -m http.server --directory site"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

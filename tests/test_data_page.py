@@ -5,8 +5,6 @@ On fewer models, so that it takes seconds, and with a small Fashion-MNIST where 
 
 from __future__ import annotations
 
-import re
-import shlex
 import struct
 from pathlib import Path
 
@@ -16,8 +14,9 @@ from PIL import Image
 
 import infl
 from infl.__main__ import main
+from tests.pages import ROOT, blocks, commands_in, follow
 
-PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+PAGE = (ROOT / "docs/data.md").read_text()
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 
 
@@ -41,10 +40,9 @@ def photos(folder: Path) -> None:
             Image.fromarray(random.randint(0, 256, size).astype(np.uint8)).save(folder / name / f"{k:04d}.jpg")
 
 
-def shortened(command: str, fashion_mnist: Path) -> list[str]:
+def shortened(words: list[str], fashion_mnist: Path) -> list[str]:
     words = [
-        {"200": "6", "2000": "40", "1000": "20"}.get(word, word).replace(DEBIAN, str(fashion_mnist))
-        for word in shlex.split(command)[1:]
+        {"200": "6", "2000": "40", "1000": "20"}.get(word, word).replace(DEBIAN, str(fashion_mnist)) for word in words
     ]
     return (
         [*words, "--references", "0", "--epochs", "2", "--design", "uniform", "--devices", "1", "--hidden", "4"]
@@ -61,18 +59,12 @@ def test_the_page_can_be_followed(
     monkeypatch.setenv("INFL_FASHION_MNIST_DIR", str(tmp_path / "fashion-mnist"))
     small_fashion_mnist(tmp_path / "fashion-mnist")
     photos(tmp_path / "photos")
-    sources = []
-    for language, block in re.findall(r"```(python|bash)\n(.*?)```", PAGE, re.DOTALL):
-        if language == "python":
-            exec(compile(block, "data.md", "exec"), {})
-            continue
-        commands = block.splitlines()
-        assert 0 < len(commands) <= 3, "from data to figures in three commands"
-        for command in commands:
-            assert main(shortened(command, tmp_path / "fashion-mnist")) == 0, (command, capsys.readouterr().err)
-        sources.append(commands[0].split()[2].partition(":")[0])
+    commands = [commands_in(block) for _, block in blocks(PAGE, "bash")]
+    assert all(0 < len(of_source) <= 3 for of_source in commands), "from data to figures in three commands"
+    sources = [of_source[0][1].partition(":")[0] for of_source in commands]
     assert sources == ["mine.npz", "folder", "idx", "tfds", "hf"]
-    assert f"{tmp_path}/photos/ant/0017.jpg" in capsys.readouterr().out
+    printed = follow(PAGE, capsys, adapted=lambda words: shortened(words, tmp_path / "fashion-mnist"), look=False)
+    assert f"{tmp_path}/photos/ant/0017.jpg" in printed
     idx, tfds = (infl.open_run(f"runs/{name}").dataset() for name in ("clothes", "clothes-tfds"))
     assert idx.fingerprint() == tfds.fingerprint()
     assert idx.class_names == tfds.class_names

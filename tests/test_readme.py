@@ -4,33 +4,28 @@ Numbers are compared within a little, since the last digits of a trained network
 """
 
 import re
-import shlex
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import infl.pipeline
 from infl.__main__ import main
+from tests.pages import ROOT, blocks, commands_in, follow
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+README = (ROOT / "README.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def code(language):
+    return [block for _, block in blocks(README, language)]
 
 
 def test_the_ten_lines_print_what_stands_under_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code, shown = blocks("python")[0], blocks("text")[0]
-    assert len([line for line in code.splitlines() if line and not line.startswith("import")]) <= 10
-    exec(compile(code, "README.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert NUMBER.sub("N", printed) == NUMBER.sub("N", shown)
-    for mine, theirs in zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True):
-        assert float(mine) == pytest.approx(float(theirs), rel=0.15, abs=0.1)
+    lines, shown = code("python")[0], code("text")[0]
+    assert len([line for line in lines.splitlines() if line and not line.startswith("import")]) <= 10
+    printed = follow(f"```python\n{lines}```\n```text\n{shown}```\n", capsys, close=(0.15, 0.1))
+    assert len(printed.splitlines()) == len(shown.splitlines())
 
 
 def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
@@ -45,7 +40,7 @@ def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
     real_train = infl.pipeline.train
     monkeypatch.setattr(infl.pipeline, "train", lambda *a, **k: real_train(*a, n_models=4, n_references=2, **k))
     names = {"init": init, "apply": apply, "data": infl.load("digits", n_train=60, n_held_out=20), "infl": infl}
-    exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    exec(compile(code("python")[1], "README.md", "exec"), names)
     assert {name: names["run"].complete(name) for name in ("design", "grouped")} == {
         "design": [0, 1],
         "grouped": [0, 1],
@@ -58,8 +53,8 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
     Path("forget.json").write_text('{"my set": [3, 14, 159]}')
     masks = np.arange(64)[:, None] >> np.arange(6) & 1 == 1
     np.savez("outcomes.npz", masks=masks, correct=np.c_[masks, masks], labels=np.arange(12) % 2)
-    commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("infl ")]
-    assert {line.split()[1] for line in commands} >= {
+    commands = [words for block in code("bash") for words in commands_in(block)]
+    assert {words[0] for words in commands} >= {
         "train",
         "scores",
         "predict",
@@ -69,8 +64,7 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
         "plan",
         "import",
     }
-    for line in commands:
-        arguments = shlex.split(line, comments=True)[1:]
+    for arguments in commands:
         if arguments[0] == "train":
             arguments = [a if a != "1000" else "30" for a in arguments] + ["--references", "6"]
         if arguments[0] == "verify":
@@ -84,4 +78,4 @@ def test_every_file_the_readme_points_at_is_there():
     )
     for target in targets:
         if not target.startswith("http"):
-            assert (Path(__file__).parents[1] / target).exists(), target
+            assert (ROOT / target).exists(), target

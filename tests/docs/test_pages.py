@@ -1,0 +1,125 @@
+"""Pages can be followed: every block of Python and every command on them runs, and every command that they name exists.
+
+Start is followed as it stands, with its own numbers. The others are followed on a run small enough to take seconds: what is
+tested there is that nothing on them is refused, not what comes out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.datasets import load_digits
+
+import infl
+from tests.pages import ROOT, blocks, commands_named, follow, loaded
+
+PAGES = {str(path.relative_to(ROOT / "docs")): path.read_text() for path in sorted((ROOT / "docs").rglob("*.md"))}
+FOLLOWED_ELSEWHERE = {"start.md", "data.md"}  # below, and in tests/test_data_page.py
+SMALL = infl.Algorithm(hidden=(4,), epochs=2)
+
+
+@pytest.fixture(scope="module")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has after Start, but small: mine.npz, forget.json and runs/mine."""
+    folder = tmp_path_factory.mktemp("mine")
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype("float32")
+    data = infl.from_arrays(x[:80], y[:80], x[80:120], y[80:120], name="mine")
+    infl.write_npz(folder / "mine.npz", data)
+    data = infl.load(str(folder / "mine.npz"))
+    infl.train(data, run=folder / "runs/mine", n_models=40, n_references=8, algorithm=SMALL)
+    (folder / "forget.json").write_text(json.dumps({"my examples": [3, 14, 15], "the first": list(range(10))}))
+    return folder
+
+
+def quicker(words: list[str]) -> list[str]:
+    """On few models. Numbers of models on a page are kept in proportion to no more than the small run can bear."""
+    fewer = {"200": "40", "64": "6", "128": "8", "1000": "40"}
+    words = [fewer.get(word, word) for word in words]
+    if words[0] in ("train", "plan"):
+        words += ["--references", "8", "--epochs", "2", "--hidden", "4", "--devices", "1"]
+    return words
+
+
+@pytest.mark.parametrize("name", sorted(set(PAGES) - FOLLOWED_ELSEWHERE))
+def test_the_page_can_be_followed(
+    name: str, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(small_folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    follow(PAGES[name], capsys, adapted=quicker, close=None)
+
+
+def test_start_leads_to_a_verdict_with_its_own_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = PAGES["start.md"]
+    before, scores, after = re.split(r"## 4.*?\n|## 5.*?\n", page)
+    names: dict[str, Any] = {}
+    follow(before, capsys, names=names)
+    follow(scores, capsys, names=names)  # which examples are memorized most, and how many models have them, may differ
+    follow(after, capsys, names=names, close=(0.15, 0.1))
+    assert (tmp_path / "runs/mine/report.html").stat().st_size > 50_000
+    assert list(json.loads((tmp_path / "forget.json").read_text())) == [
+        "my examples",
+        "random 30",
+        "highest memorization 20",
+        "class 3",
+    ]
+
+
+def test_the_verdict_that_is_explained_is_one_of_start() -> None:
+    [quoted] = [block for _, block in blocks(PAGES["how-to/verdict.md"], "text")]
+    shown = {line.strip() for _, block in blocks(PAGES["start.md"], "text") for line in block.splitlines()}
+    assert {line.strip() for line in quoted.splitlines()} <= shown
+
+
+def test_what_start_installs_is_there() -> None:
+    lines = [line for _, block in blocks(PAGES["start.md"], "bash") for line in block.splitlines()]
+    install = next(line for line in lines if "pip install" in line)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = re.search(r"'\.\[([\w,]+)\]'", install)
+    assert asked
+    assert set(asked[1].split(",")) <= set(extras)
+    assert "--constraint constraints.txt" in install
+    assert (ROOT / "constraints.txt").exists()
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_commands_and_options_that_a_page_names_exist(name: str) -> None:
+    hook = loaded("docs/hooks/commands.py")
+    for words in commands_named(PAGES[name]):
+        if words == ["--help"]:
+            continue
+        known = re.findall(r"(--[a-z0-9-]+)", hook.help_of(words[0]))
+        assert known, f"infl {words[0]} is no command"
+        for word in words[1:]:
+            if word.startswith("--"):
+                assert word in known, f"infl {words[0]} has no {word}"
+
+
+def test_every_block_has_a_language_that_is_tested_or_is_no_code() -> None:
+    for name, text in PAGES.items():
+        fences = re.findall(r"^```(\w*)$", text, re.MULTILINE)
+        assert set(fences[::2]) <= {"python", "bash", "text", "json"}, name
+        for _, block in blocks(text, "json"):
+            assert json.loads(block), name
+
+
+def test_a_page_that_shows_something_else_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    follow("```python\nprint('self 0.50')\n```\n```text\nself 0.52\n```\n", capsys, close=(0.1, 0.1))
+    for shown in ("cross 0.50", "self 0.90", "self 0.50\nself 0.50"):
+        with pytest.raises(AssertionError):
+            follow(f"```python\nprint('self 0.50')\n```\n```text\n{shown}\n```\n", capsys, close=(0.1, 0.1))
+    with pytest.raises(AssertionError):
+        follow("```bash\ninfl inspect --run nowhere\n```\n", capsys)
