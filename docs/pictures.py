@@ -185,7 +185,7 @@ def shrinking() -> Figure:
     axes.plot(b, b * scale**2 / (scale**2 + s**2) * wide / (wide + spike), color=IN, lw=2)
     axes.axvspan(-s, s, color=QUIET, alpha=0.15, lw=0)
     axes.text(0, -0.28, "± 1 error", ha="center")
-    axes.text(-0.28, -0.2, "plain", ha="left", color=QUIET)
+    axes.text(0.16, 0.2, "plain", ha="right", color=QUIET)
     axes.text(0.19, 0.06, "shrunk", ha="left", color=IN, weight="bold")
     axes.set(xlim=(-0.3, 0.3), ylim=(-0.3, 0.3), xticks=[-0.2, 0, 0.2], yticks=[-0.2, 0, 0.2])
     axes.set_xlabel("plain estimate")

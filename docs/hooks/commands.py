@@ -75,11 +75,13 @@ def _section(name: str) -> str:
         lines += [f"| {_HEADS.get(title, title)} | |", "|---|---|"]
         for option, said in rows:
             if not option.startswith("-h"):
-                lines.append(f"| `{option.replace('|', chr(92) + '|')}` | {_escaped(said.strip())} |")
+                lines.append(f"| `{option}` | {_escaped(said.strip())} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def _escaped(said: str) -> str:
-    """For a cell of a table: bars and what Markdown would read as HTML."""
-    return said.replace("|", "\\|").replace("<", "&lt;")
+    """For a cell of a table: bars and what Markdown would read as HTML, but for code, which stands as it is."""
+    parts = said.split("`")
+    parts[::2] = [part.replace("|", "\\|").replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)

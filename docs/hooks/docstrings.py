@@ -10,6 +10,7 @@ from typing import Any
 
 import griffe
 
+_ARGUMENTS = re.compile(r"^(?P<indent> +)(?P<names>\w+(?:, \w+)+): (?P<rest>\S.*)$")  # within Args
 _ENTRY = re.compile(r"^(?P<names>\w+(?:, \w+)*): (?P<rest>\S.*)$")
 
 
@@ -27,6 +28,9 @@ def as_lists(text: str, *, known: set[str]) -> str:
     lines, inside = [], False
     for line in text.splitlines():
         line = "Examples:" if line == "Example:" else line
+        if (several := _ARGUMENTS.match(line)) and set(several["names"].split(", ")) <= known:
+            lines += [f"{several['indent']}{name}: {several['rest']}" for name in several["names"].split(", ")]
+            continue
         entry = _ENTRY.match(line)
         if entry and set(entry["names"].split(", ")) <= known:
             if not inside and lines and lines[-1]:
