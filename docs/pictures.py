@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 from mkdocs.structure.files import File, Files
 
+from infl.records import Regime
 from infl.report.style import REGIME_STYLES
 
 INK = "#010203"  # becomes the colour of the text
@@ -122,12 +123,13 @@ def regimes() -> Figure:
     axes.axvline(0.1, color=QUIET, lw=0.9)
     axes.axhline(0.1, color=QUIET, lw=0.9)
     # Not to scale on purpose: at their true place the thresholds would leave no room for the words.
-    for x, y, regime in (
-        (0.05, 0.045, "no-op"),
-        (0.19, 0.045, "local"),
-        (0.19, 0.2, "spreading"),
-        (0.05, 0.2, "indirect"),
-    ):
+    places: dict[Regime, tuple[float, float]] = {
+        "no-op": (0.05, 0.045),
+        "local": (0.19, 0.045),
+        "spreading": (0.19, 0.2),
+        "indirect": (0.05, 0.2),
+    }
+    for regime, (x, y) in places.items():
         style = REGIME_STYLES[regime]
         axes.plot(x, y, style.marker, color=style.color, ms=9)
         axes.text(x, y - 0.028, regime, ha="center", va="center")
@@ -235,7 +237,7 @@ def svg(name: str) -> str:
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }
     written = StringIO()
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # pyright: ignore[reportArgumentType]
         PICTURES[name]().savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     element = written.getvalue()[written.getvalue().index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)

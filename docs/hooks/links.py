@@ -1,4 +1,4 @@
-"""Lets pages link to files of the repository as they lie there, so that the links lead somewhere on the site and beside the code.
+"""Lets pages link to files of the repository as they lie there, so that a link is good on the site and in the repository.
 
 What the site has under another address is linked there; what it does not hold is named and not linked.
 """

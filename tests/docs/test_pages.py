@@ -17,6 +17,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import infl
+import infl.pipeline
 from tests.pages import ROOT, blocks, commands_named, follow, loaded
 
 PAGES = {str(path.relative_to(ROOT / "docs")): path.read_text() for path in sorted((ROOT / "docs").rglob("*.md"))}
@@ -36,6 +37,21 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     infl.train(data, run=folder / "runs/mine", n_models=40, n_references=8, algorithm=SMALL)
     (folder / "forget.json").write_text(json.dumps({"my examples": [3, 14, 15], "the first": list(range(10))}))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command of a page that predicts fits anew, to the same models as the one before: here once for as many models."""
+    fit, fitted = infl.pipeline._fitted, {}
+
+    def kept(run: infl.Run, name: Any, *, quiet: bool) -> Any:
+        models = {collection: len(run.complete(collection)) for collection in run.collections()}
+        key = str(run.folder.absolute()), name, str({k: v for k, v in models.items() if not k.startswith("without-")})
+        if key not in fitted:
+            fitted[key] = fit(run, name, quiet=quiet)
+        return fitted[key]
+
+    monkeypatch.setattr(infl.pipeline, "_fitted", kept)
 
 
 def quicker(words: list[str]) -> list[str]:
