@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from infl.data.arrays import from_arrays
+from infl.reading import most_bytes_held
 from infl.records import Array, Dataset, InputError
 
 FILES = {
@@ -100,11 +101,15 @@ def _read(path: str, n_axes: int) -> Array:
             zipped = raw.peek(2)[:2] == b"\x1f\x8b"
             with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
                 shape = _shape(path, file.read(4 + 4 * n_axes), n_axes)
-                entries = _at_most(file, math.prod(shape) + 1)
+                entries = _at_most(file, min(math.prod(shape), most_bytes_held()) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: expected an idx file, but it cannot be read ({error}); copy it again") from error
     if 0 in shape:
         raise InputError(f"{path}: expected at least one entry, got {' x '.join(map(str, shape))}; check the file")
+    if most_bytes_held() < len(entries) <= math.prod(shape):
+        raise InputError(
+            f"{path}: {math.prod(shape):,} bytes are more than half of this machine's memory; take a part of it"
+        )
     if len(entries) != math.prod(shape):
         held = f"only {len(entries)}" if len(entries) < math.prod(shape) else "more"
         raise InputError(

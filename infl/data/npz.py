@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 
 from infl.data.arrays import from_arrays
+from infl.reading import open_archive
 from infl.records import Array, Dataset, InputError
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -33,9 +35,6 @@ def load(path: str) -> Dataset:
         'two'
     """
     path = os.path.abspath(os.path.expanduser(path))
-    if not os.path.isfile(path):
-        came = "a folder" if os.path.isdir(path) else "nothing"
-        raise InputError(f"{path}: expected a .npz file, found {came}; check the path")
     arrays = _read(path)
     try:
         return from_arrays(
@@ -81,37 +80,13 @@ def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
 
 
 def _read(path: str) -> dict[str, Array]:
-    current = ""
-    # A damaged file fails in zipfile, zlib, lzma or numpy, with more kinds of exception than those modules document.
-    try:
-        # Opened here and not by np.load, which leaves the file open where it is no zip.
+    if os.path.isfile(path):
         with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+            if file.read(6) == b"\x93NUMPY":
                 raise InputError(f"{path}: expected several named arrays, found a single one (.npy); {REMEDY}")
-            with archive:
-                _check_names(path, archive.files)
-                arrays = {}
-                for current in [name for name in (*REQUIRED, "class_names") if name in archive.files]:
-                    arrays[current] = archive[current]
-    except InputError:
-        raise
-    except Exception as error:
-        if current and "Object arrays" in str(error):
-            raise InputError(
-                f"{path}: {current} holds Python objects, which are not read since that can run code; "
-                "expected numbers (class_names: strings); convert it with np.asarray(x, dtype=...) and save again"
-            ) from error
-        where = f"its array {current}" if current else "the file"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(
-            f"{path}: expected a .npz file (a zip of arrays), but {where} cannot be read; "
-            f"it is damaged or of another kind ({reason}); copy it again, or {REMEDY}"
-        ) from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # numpy hands over members that do not start like an array as bytes
-            raise InputError(f"{path}: {name} is not a NumPy array; {REMEDY}")
-    return arrays
+    with open_archive(Path(path)) as archive:
+        _check_names(path, archive.names)
+        return {name: archive.read(name) for name in (*REQUIRED, "class_names") if name in archive.names}
 
 
 def _check_names(path: str, found: list[str]) -> None:

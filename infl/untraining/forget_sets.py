@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from infl.reading import read_json
 from infl.records import ForgetSet, InputError
 from infl.untraining.generators import class_set as class_set
 from infl.untraining.generators import cluster_set as cluster_set
@@ -33,12 +34,12 @@ def read_forget_sets(path: str | Path, *, n_train: int) -> list[ForgetSet]:
             (0..n_train-1), or is all of D.
     """
     try:
-        content = json.loads(Path(path).read_bytes(), object_pairs_hook=_without_repeats)
+        content = read_json(path, object_pairs_hook=_without_repeats)
     except OSError as error:
         raise InputError(f"forget file {path}: cannot be read: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"forget file {path}: {error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f'forget file {path}: not JSON ({error}); expected {{"name": [ids], ...}}') from error
     if not isinstance(content, dict) or not content:
         raise InputError(f'forget file {path}: expected an object {{"name": [ids], ...}} with at least one set')
@@ -70,7 +71,7 @@ def make_forget_sets(sets: Mapping[str, Any], *, n_train: int) -> list[ForgetSet
             raise InputError(f"set {name!r}: its concept is all of D ({n_train} examples)")
         if whole is not None and (missing := sorted(set(ids) - set(whole))):
             raise InputError(f"set {name!r}: its concept must name every id of the set; {missing[0]} is missing")
-        made.append(ForgetSet(str(name), ids, whole))
+        made.append(ForgetSet(_check_name(name), ids, whole))
     return made
 
 
@@ -109,6 +110,16 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise InputError(f"the name {name!r} comes twice: give each set a name of its own")
         named[name] = entry
     return named
+
+
+def _check_name(name: Any) -> str:
+    try:
+        str(name).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"set {name!r}: half a character (a lone surrogate) stands in its name; write it anew"
+        ) from error
+    return str(name)
 
 
 def _check_ids(entry: Any, what: str, n_train: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infl.data import load
+from infl.data import idx, load
 from infl.records import InputError
 
 CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -172,3 +172,14 @@ def test_missing_files_are_listed_beside_those_found(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{tmp_path}/nowhere: expected a folder that holds {IMAGES}"):
         load(f"idx:{tmp_path}/nowhere")
+
+
+def test_a_file_that_unpacks_to_more_than_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gzip of a few bytes may hold a thousand times as many, and a header that fits them."""
+    write(tmp_path)
+    (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(header(1000, 100, 100) + bytes(10_000_000)))
+    monkeypatch.setattr(idx, "most_bytes_held", lambda: 1_000_000)
+    with pytest.raises(InputError, match="10,000,000 bytes are more than half of this machine's memory"):
+        load(f"idx:{tmp_path}")

@@ -31,7 +31,7 @@ from infl.records import InputError
         ("", "unknown source ''"),
         ("idx:", "expected a folder after the colon"),
         ("tfds", "did you mean 'tfds:NAME'"),
-        ("nowhere.npz", "nowhere.npz: expected a .npz file, found nothing"),
+        ("nowhere.npz", "nowhere.npz: expected an .npz file, found nothing"),
     ],
 )
 def test_what_is_no_source_gets_the_forms_and_a_guess(source: str, message: str) -> None:

@@ -1,12 +1,14 @@
-"""Turns the arrays of an .npz file into rows that are read block by block, with nothing larger than a block in memory.
+"""Turns the arrays of an .npz file into rows that are read block by block, or into whole arrays that this machine can hold.
 
-`np.load` holds a whole array, and believes what its header says of its size. Here the header is read first and held to the
-size of the member, and no member is ever unpickled, so a file from a stranger runs no code.
+`np.load` believes what a header says of its own length and of the array's size. Here both are held against the size of the
+member and the memory before anything is allocated, and no member is ever unpickled, so a file from a stranger runs no code.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import struct
 import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -16,9 +18,12 @@ from typing import IO
 
 import numpy as np
 
+from infl.reading.limits import most_bytes_held
 from infl.records import Array, InputError
 
 MOST_BYTES_A_ROW = 1 << 28
+MOST_HEADER_BYTES = 1 << 14
+BYTES_AT_ONCE = 1 << 22
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -71,6 +76,30 @@ class Archive:
                 content = file.read(shape[0] * width * member.dtype.itemsize)
                 yield np.frombuffer(content, member.dtype).reshape(shape)
 
+    def read(self, name: str) -> Array:
+        """A whole array.
+
+        Raises:
+            InputError: as `member` (but columns may come one by one), where it is larger than this machine's memory, or where
+                its content is damaged.
+        """
+        with self._opened(name) as file:
+            member, by_columns = self._any_header(name, file)
+            if self._entries[name].file_size > most_bytes_held():
+                raise InputError(
+                    f"{self.path}: {name} {member.dtype} {member.shape} takes {self._entries[name].file_size:,} bytes, more "
+                    f"than half of this machine's memory; check the file, or take a part of it"
+                )
+            # What is not there is not allocated either: pages of an empty array come with what is written to them.
+            content = np.empty(math.prod(member.shape) * member.dtype.itemsize, np.uint8)
+            there = 0
+            while there < len(content) and (n := file.readinto(content[there : there + BYTES_AT_ONCE])):  # pyright: ignore[reportAttributeAccessIssue]
+                there += n
+            if there < len(content):
+                raise ValueError(f"it ends after {there:,} of {len(content):,} bytes")
+            file.read(1)  # the end, where its checksum is looked at
+            return content.view(member.dtype).reshape(member.shape, order="F" if by_columns else "C")
+
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
         # A damaged file fails in zipfile, zlib, lzma or numpy, with more kinds of exception than those modules document.
@@ -85,29 +114,36 @@ class Archive:
             ) from error
 
     def _header(self, name: str, file: IO[bytes]) -> Member:
+        member, by_columns = self._any_header(name, file, most_bytes_a_row=MOST_BYTES_A_ROW)
+        if by_columns and len(member.shape) > 1:
+            raise InputError(f"{self.path}: {name} is stored column by column; save np.ascontiguousarray({name})")
+        return member
+
+    def _any_header(self, name: str, file: IO[bytes], *, most_bytes_a_row: int | None = None) -> tuple[Member, bool]:
+        """What the header says, and whether columns come one by one."""
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise InputError(f"{self.path}: {name} holds named fields, expected plain numbers; save its columns apart")
-        shape, by_columns, dtype = _HEADERS[version](file)
+        shape, by_columns, dtype = _HEADERS[version](_bounded(file, version))
         if dtype.hasobject:
             raise InputError(
                 f"{self.path}: {name} holds Python objects, which are not read since that can run code; "
                 "convert it with np.asarray(x, dtype=...) and save again"
             )
-        if by_columns and len(shape) > 1:
-            raise InputError(f"{self.path}: {name} is stored column by column; save np.ascontiguousarray({name})")
+        if any(length < 0 for length in shape):
+            raise ValueError(f"its header says shape {shape}")
         row = math.prod(shape[1:]) * dtype.itemsize
-        if row > MOST_BYTES_A_ROW:
+        if most_bytes_a_row is not None and row > most_bytes_a_row:
             raise InputError(
                 f"{self.path}: {name} of shape {shape} has rows of {row:,} bytes: that is no outcome of a model"
             )
-        held, said = self._entries[name].file_size - file.tell(), row * (shape[0] if shape else 1)
+        held, said = self._entries[name].file_size - file.tell(), math.prod(shape) * dtype.itemsize
         if held != said:
             raise InputError(
                 f"{self.path}: {name} is damaged: its header says {dtype} {shape}, {said:,} bytes, and {held:,} are there; "
                 "copy the file again, or write it anew"
             )
-        return Member(name, tuple(shape), dtype)
+        return Member(name, tuple(shape), dtype), by_columns
 
 
 @contextmanager
@@ -121,14 +157,25 @@ def open_archive(path: Path) -> Iterator[Archive]:
         raise InputError(
             f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}; check the path"
         )
+    # A damaged directory fails with more kinds of exception than zipfile documents.
     try:
         file = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:
         raise InputError(
             f"{path}: expected an .npz file as np.savez writes it, but it is of another kind or cut off ({_first_line(error)})"
         ) from error
     with file:
         yield Archive(path, file)
+
+
+def _bounded(file: IO[bytes], version: tuple[int, int]) -> IO[bytes]:
+    """The header, whose length NumPy would believe up to four gigabytes."""
+    form = "<H" if version == (1, 0) else "<I"
+    start = file.read(struct.calcsize(form))
+    (length,) = struct.unpack(form, start)
+    if length > MOST_HEADER_BYTES:
+        raise ValueError(f"its header says that it is {length:,} bytes long")
+    return io.BytesIO(start + file.read(length))
 
 
 def _is_array(name: str) -> bool:
