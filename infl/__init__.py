@@ -34,14 +34,18 @@ if TYPE_CHECKING:
     from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
     from infl.records import Detectable as Detectable
+    from infl.records import DiskError as DiskError
     from infl.records import Effects as Effects
     from infl.records import Estimate as Estimate
     from infl.records import ForgetSet as ForgetSet
     from infl.records import Groups as Groups
     from infl.records import InputError as InputError
+    from infl.records import LockedError as LockedError
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
     from infl.records import Verdict as Verdict
+    from infl.repairing import Repair as Repair
+    from infl.repairing import repair as repair
     from infl.report.calibration import effects_reliability as effects_reliability
     from infl.report.calibration import regime_reliability as regime_reliability
     from infl.report.canvas import save as save
@@ -83,6 +87,7 @@ if TYPE_CHECKING:
     from infl.scores.strongest import strongest_influences as strongest_influences
     from infl.store import Run as Run
     from infl.store import import_outcomes as import_outcomes
+    from infl.store import merge as merge
     from infl.store import open_run as open_run
     from infl.surrogate import fit_surrogate as fit_surrogate
     from infl.target import Target as Target
@@ -110,11 +115,13 @@ _HOME = {
         "ConceptGap",
         "Dataset",
         "Detectable",
+        "DiskError",
         "Effects",
         "Estimate",
         "ForgetSet",
         "Groups",
         "InputError",
+        "LockedError",
         "Outcomes",
         "Thresholds",
         "Verdict",
@@ -133,6 +140,7 @@ _HOME = {
     "infl.report.histogram": ("memorization_histogram",),
     "infl.report.style": ("house_style",),
     "infl.reporting": ("Report", "write_report"),
+    "infl.repairing": ("Repair", "repair"),
     "infl.scores.adjustment": ("adjusted_influence",),
     "infl.scores.classes": ("influence_of_classes",),
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
@@ -150,7 +158,7 @@ _HOME = {
     "infl.scores.query": ("influence_between", "influence_within_classes", "influences_of", "top_of"),
     "infl.scores.posterior": ("shrunk_influence", "shrunk_influence_blocks"),
     "infl.scores.strongest": ("strongest_influences",),
-    "infl.store": ("Run", "import_outcomes", "open_run"),
+    "infl.store": ("Run", "import_outcomes", "merge", "open_run"),
     "infl.surrogate": ("fit_surrogate",),
     "infl.target": ("Target", "check_target"),
     "infl.training.algorithm": ("Algorithm",),

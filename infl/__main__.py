@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated, Any
 
 import tyro
 
-from infl.commands import Demo, Forget, Import, Inspect, Plan, Plant, Predict, Report, Scores, Train, Verify
+from infl.commands import Demo, Forget, Import, Inspect, Merge, Plan, Plant, Predict, Report, Scores, Train, Verify
 from infl.commands.outputs import check_outputs
 
 _DESCRIPTION = (
     "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"
 )
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 2 a mistake of the user's, 130 interrupted."""
-    commands = (Demo, Train, Import, Scores, Forget, Predict, Verify, Report, Plan, Plant, Inspect)
+    """Run one command and return the exit status.
+
+    0 done; 2 a mistake of the user's; 3 the disk refuses (full, read-only) or has damaged a run; 4 another process writes to
+    the run; 130 interrupted. After 3, 4 and 130 the run is whole, and the same command goes on with it.
+    """
+    commands = (Demo, Train, Merge, Import, Scores, Forget, Predict, Verify, Report, Plan, Plant, Inspect)
     union: Any = None
     for command in commands:
         named = Annotated[command, tyro.conf.subcommand(command.__name__.lower(), prefix_name=False)]
@@ -35,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         command()
     except (InputError, OSError) as error:
         print(f"infl {type(command).__name__.lower()}: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_status", 3 if getattr(error, "errno", None) in _OF_THE_DISK else 2)
     except KeyboardInterrupt:
         print("\nstopped; what is complete is kept: run the same command again to go on", file=sys.stderr)
         return 130

@@ -7,12 +7,13 @@ a block takes them as they come, so that only the last block of all may be short
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from infl.drawing import MasksOf
 from infl.engines.local import run_blocks
 from infl.provenance import software
 from infl.records import Array, Dataset, Outcomes
@@ -23,7 +24,6 @@ from infl.training.ensemble import Ensemble, Layout, is_out_of_memory, model_key
 from infl.training.tuning import choose_layout
 
 Job = tuple[str, int]  # collection, model id
-MasksOf = Callable[[str, list[int]], Array]  # of a collection, and models of it: [B, n]
 
 
 def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
@@ -50,15 +50,21 @@ def train_jobs(
     They are trained in the layout that is fastest where they take long; see `infl.training.tuning`. Where the memory of a
     device does not hold a block, the rest is trained in blocks of half as many models.
 
+    The run is locked meanwhile. Models that another process has added to it since it was opened are not trained.
+
     masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
     current: what trained other jobs before, taken on where its layout will do.
 
     Raises:
-        InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, or
-            the memory does not hold the training of a single model.
+        InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, another
+            process writes to the run, or the memory does not hold the training of a single model.
     """
-    ensemble = _ensemble_for(run, jobs, masks_of, algorithm, dataset, layout, current=current, quiet=quiet)
-    _train(run, ensemble, jobs, masks_of, seed, description=description, quiet=quiet)
+    with run.lock():
+        jobs = [job for name, models in _models_by_collection(jobs).items() for job in missing_jobs(run, name, models)]
+        if not jobs:
+            return current or Ensemble(algorithm, dataset, layout)
+        ensemble = _ensemble_for(run, jobs, masks_of, algorithm, dataset, layout, current=current, quiet=quiet)
+        _train(run, ensemble, jobs, masks_of, seed, description=description, quiet=quiet)
     return ensemble
 
 
@@ -135,15 +141,19 @@ def _by_collection(block: list[Job]) -> dict[str, list[int]]:
     return parts
 
 
+def _models_by_collection(jobs: list[Job]) -> dict[str, list[int]]:
+    return {name: [jobs[row][1] for row in rows] for name, rows in _by_collection(jobs).items()}
+
+
 def _first_of_each(jobs: list[Job], most: int = 8) -> list[tuple[str, list[int]]]:
     """A few models of each collection."""
     return [(name, [jobs[row][1] for row in rows[:most]]) for name, rows in _by_collection(jobs).items()]
 
 
 def _session(ensemble: Ensemble, jobs: list[Job]) -> dict[str, Any]:
-    wanted: dict[str, int] = {}
-    for collection, model in jobs:
-        wanted[collection] = max(wanted.get(collection, 0), model + 1)
+    models = _models_by_collection(jobs)
+    wanted = {name: max(some) + 1 for name, some in models.items()}
+    first = {name: min(some) for name, some in models.items() if min(some)}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **software(),
@@ -152,6 +162,7 @@ def _session(ensemble: Ensemble, jobs: list[Job]) -> dict[str, Any]:
         "mode": ensemble.mode,
         "layout": ensemble.layout.describe() | ensemble.chosen,
         "wanted": wanted,
+        **({"first": first} if first else {}),
     }
 
 

@@ -7,15 +7,16 @@ and `infl.planning` says beforehand what a run costs.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from infl.drawing import masks_of_run
 from infl.jobs import missing_jobs, train_jobs
-from infl.opening import open_for_training
-from infl.records import Array, Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
+from infl.opening import DEFAULT_DESIGN, open_for_training
+from infl.records import Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
 from infl.report.progress import track
 from infl.scores.planning import check_share, next_look
 from infl.store import Run, StoredOutcomes, name_of_cover, name_of_leave_out, open_run
@@ -23,7 +24,7 @@ from infl.target import check_target
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout
 from infl.training.grouping import groups_of_sets
-from infl.training.subsets import Design, draw_masks
+from infl.training.subsets import Design
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
 from infl.untraining.forget_sets import by_name, make_forget_sets
 from infl.untraining.regimes import judge
@@ -38,9 +39,9 @@ def train(
     dataset: Dataset | None = None,
     *,
     run: str | Path | None = None,
-    n_models: int = 1000,
+    n_models: int | range = 1000,
     standard_error: float | None = None,
-    n_references: int = 64,
+    n_references: int | range = 64,
     design: Design | None = None,
     groups: Groups | None = None,
     cover: ForgetSets | None = None,
@@ -54,12 +55,13 @@ def train(
 
     dataset: the examples; None for an existing run's own.
     run: the run folder; a temporary one, gone at exit, where None.
-    n_models: models of the design the run shall hold; fewer than it holds trains none.
+    n_models: models of the design the run shall hold; fewer than it holds trains none. A range makes the run a shard, which
+        holds these models of the design alone (`infl.merge` joins shards); the run of `n_models=8` is that of range(8).
+    n_references: models of all of D, or a range of them; effects are measured from them.
     standard_error: wanted of memorization, as the root mean square over the examples: train no more models than that takes,
         and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and at least a tenth
         more than the last time (`infl.scores.planning.next_look`), and before all what the run holds, so that a run that
         meets the target trains none. `infl.check_target` says what was reached.
-    n_references: models of all of D; effects are measured from them.
     design, algorithm, seed: None for the run's own, or for the defaults (grouped at 0.7:0.97; mlp; 0) where it is new.
     groups: examples that belong together (users, documents, sources), for a grouped design beside the labels and clusters
         that it finds itself.
@@ -73,8 +75,12 @@ def train(
     Raises:
         InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
     """
-    if n_models < 1 or n_references < 0:
+    shard, references = _as_range(n_models), _as_range(n_references)
+    if not shard or references.start < 0:
         raise InputError(f"expected at least 1 model and 0 references, got {n_models} and {n_references}")
+    if standard_error is not None and shard.start:
+        raise InputError("a standard error is that of all models: ask for it of the merged run, not of a shard")
+    n_models = shard.stop
     if models_per_covered_set < 1:
         raise InputError(f"models for each covered set: expected at least 1, got {models_per_covered_set}")
     if standard_error is not None:
@@ -85,21 +91,22 @@ def train(
             )
     opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
     seed = int(opened.manifest["seed"])
-    covering = _covering_part(opened, cover, design, models_per_covered_set) if cover else {}
+    covers = _covering_groups(opened, cover) if cover else {}
+    masks_of = masks_of_run(design, n_train=dataset.n_train, seed=seed, covers=covers)
     ensemble: Ensemble | None = None
 
     def complete(n_wanted: int) -> None:
         nonlocal ensemble
-        parts = design.parts(n_wanted) | {"full": (Design("full"), n_references)} | covering
-        jobs = [job for name, (_, n) in parts.items() for job in missing_jobs(opened, name, range(n))]
+        before = {name: n for name, (_, n) in design.parts(shard.start).items()}
+        wanted = {name: range(before[name], n) for name, (_, n) in design.parts(n_wanted).items()} | {
+            "full": references
+        }
+        wanted |= {name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()}
+        jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
         if not jobs:
             return
-
-        def masks_of(collection: str, models: list[int]) -> Array:
-            # Covering designs differ in their sets: each has random bits of its own.
-            own = zlib.crc32(collection.encode()) if collection.startswith("cover-") else 0
-            return draw_masks(parts[collection][0], models, n_train=dataset.n_train, seed=seed + own)
-
+        if ensemble is None:
+            held.enter_context(opened.lock())  # from now on to the end, looks between trainings too
         ensemble = train_jobs(
             *(opened, jobs, masks_of),
             algorithm=algorithm,
@@ -111,21 +118,29 @@ def train(
             quiet=quiet,
         )
 
+    with ExitStack() as held:
+        _until_target(opened, design, complete, n_models, standard_error)
+    return opened
+
+
+def _until_target(
+    run: Run, design: Design, complete: Callable[[int], None], n_models: int, standard_error: float | None
+) -> None:
+    """Train as many models as the target takes, and `n_models` where there is none or they do not reach it."""
     if standard_error is None:
         complete(n_models)
-    elif check_target(opened, standard_error).met:
-        complete(min(_held(opened, design), n_models))  # a kill may have kept the grouped ones from coming
+    elif check_target(run, standard_error).met:
+        complete(min(_held(run, design), n_models))  # a kill may have kept the grouped ones from coming
     else:
         # Looks start over on a run that holds models already, so that a kill changes neither them nor where they end.
         n, needed = 0, None
         while n < n_models:
             n = next_look(n, needed=needed, most=n_models)
             complete(n)
-            target = check_target(opened, standard_error, models=range(design.parts(n)["design"][1]))
+            target = check_target(run, standard_error, models=range(design.parts(n)["design"][1]))
             if target.met:
-                break
+                return
             needed = target.n_needed
-    return opened
 
 
 def predict(
@@ -275,11 +290,7 @@ def verify_effects(
     opened, dataset, algorithm, _ = open_for_training(opened.folder, None, algorithm, None, None)
     seed = int(opened.manifest["seed"])
     names = {name_of_leave_out(s.ids): s for s in sets}
-
-    def masks_of(collection: str, models: list[int]) -> Array:
-        drawn = Design("full") if collection == "full" else Design("leave-out", left_out=names[collection].ids)
-        return draw_masks(drawn, models, n_train=dataset.n_train, seed=seed)
-
+    masks_of = masks_of_run(DEFAULT_DESIGN, n_train=dataset.n_train, seed=seed, left_out=names)
     ensemble: Ensemble | None = None
     seeds, undecided = dict.fromkeys(names, n_models), list(names)
     for number, n_seeds in enumerate(looks, start=1):
@@ -345,13 +356,18 @@ def _measured(run: Run, forget_set: ForgetSet, seeds: Iterable[int]) -> Effects 
     )
 
 
-def _covering_part(run: Run, cover: ForgetSets, design: Design, n_per_set: int) -> dict[str, tuple[Design, int]]:
+def _covering_groups(run: Run, cover: ForgetSets) -> dict[str, Groups]:
     # Sorted as their name is: in which order they are given changes no mask.
     sets = {s.name: s.ids for s in sorted(_forget_sets(run, cover), key=lambda s: s.name)}
     name, groups = name_of_cover(sets), groups_of_sets(sets, n_train=run.manifest["dataset"]["n_train"])
     run.write_groups(name, groups)
-    covering = Design("grouped", (min(design.range[0], 0.7), 0.99), groups=groups)
-    return {name: (covering, n_per_set * len(sets))}
+    return {name: groups}
+
+
+def _as_range(models: int | range) -> range:
+    if isinstance(models, range):
+        return models if models.step == 1 and models.start >= 0 else range(-1, -1)
+    return range(models) if models >= 0 else range(-1, -1)
 
 
 def _held(run: Run, design: Design) -> int:

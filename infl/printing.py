@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infl import Findings
+    from infl import Findings, Repair
     from infl.records import ConceptGap, Dataset, Estimate, Reading, ScoredPair, Verdict
     from infl.store import Run
 
@@ -103,6 +103,18 @@ def show_run(run: Run) -> None:
     _name_diverged(run, run.collections())
 
 
+def show_repair(done: Repair) -> None:
+    """What was mended, and what could not be."""
+    if done.n_lines:
+        say(f"{done.n_lines} damaged lines taken out of journal.jsonl")
+    for collection, models in done.trained.items():
+        say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
+    for collection, models in done.lost.items():
+        say(f"lost: {len(models)} models of {collection}; infl verify trains them when it is asked for that set again")
+    if not (done.n_lines or done.trained or done.lost):
+        say("nothing is damaged")
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 90:
@@ -123,8 +135,11 @@ def _name_diverged(run: Run, collections: Sequence[str]) -> None:
     for collection in collections:
         ids = run.diverged(collection)
         if ids:
-            named = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
-            say(f"diverged in training and left out: {len(ids)} models of {collection}: {named}")
+            say(f"diverged in training and left out: {len(ids)} models of {collection}: {_some(ids)}")
+
+
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
 
 
 def _print_table(table: Any) -> None:

@@ -542,7 +542,7 @@ def test_a_run_whose_groups_are_damaged_names_the_file(
     path = grouped_run / "groups" / "grouped.npz"
     path.write_bytes(path.read_bytes()[:100])
     options = ["--forget", str(tmp_path / "forget.json")] if command == "verify" else []
-    assert main([command, "--run", str(grouped_run), *options]) == 2
+    assert main([command, "--run", str(grouped_run), *options]) == 3
     assert "groups/grouped.npz is missing or damaged" in refusal(capsys)
 
 
@@ -573,7 +573,7 @@ def write_npz(path: Path, **changes: Any) -> None:
     [
         (["nosuch"], "unknown source 'nosuch'"),
         (["digit"], "did you mean 'digits'?"),
-        (["nosuch.npz"], "expected a .npz file, found nothing"),
+        (["nosuch.npz"], "expected an .npz file, found nothing"),
         (["idx:nosuch"], "nosuch"),
         (["tfds:nosuch"], "TFDS knows no data set of this name"),
         (["digits", "--n-train", "100000"], "n_train: expected 1 to 1000, the examples there are, got 100000"),
@@ -627,8 +627,8 @@ def test_a_file_that_holds_no_data_set_is_refused(
         (["--fraction", "0.8:0.7", "--design", "uniform"], "fraction: expected a share above 0 and below 1"),
         (["--fraction", "0.7", "--design", "paired"], "fraction must be 0.5"),
         (["--models", "0"], "expected at least 1 model"),
-        (["--models", "-3"], "expected at least 1 model"),
-        (["--references", "-1"], "and 0 references, got 1000 and -1"),
+        (["--models", "-3"], "--models: expected a number of models, or FROM:TO as in 100:200, got -3"),
+        (["--references", "-1"], "--references: expected a number of models, or FROM:TO"),
         (["--epochs", "0"], "epochs: expected at least 1, got 0"),
         (["--batch-size", "0"], "batch_size: expected at least 1, got 0"),
         (["--hidden", "8", "0"], "hidden: expected widths of at least 1"),
@@ -785,7 +785,7 @@ def test_a_folder_that_is_no_run_or_damaged_is_refused(
     damage(run)
     before = snapshot(run)
     options = ["--forget", str(tmp_path / "forget.json")] if command == "predict" else []
-    assert main([command, "--run", str(run), *options]) == 2
+    assert main([command, "--run", str(run), *options]) == (3 if "damaged" in said else 2)
     assert said in refusal(capsys)
     assert snapshot(run) == before
 

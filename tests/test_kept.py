@@ -181,7 +181,7 @@ STALE: dict[str, Callable[[Run], Any]] = {
     "a model diverged": diverge,
     "models were trained again": train_again,
     "other sums": lambda run: edit(run, lambda a: a.update(kind="sums of pairs, 2")),
-    "a format of tomorrow": lambda run: edit(run, lambda a: a.update(format=2)),
+    "a format of tomorrow": lambda run: edit(run, lambda a: a.update(format=3)),
     "more models than there are": lambda run: edit(run, lambda a: a.update(models=[[0, 99]])),
     "attributes cut short": lambda run: next((run.folder / "scores").glob("*/zarr.json")).write_text('{"attributes"'),
 }

@@ -29,6 +29,7 @@ COMMANDS = {
     "report": {"--run": "{run}", "--out": "{new}.npz"},
     "plan": {"": [*DATA, "--epochs", "1", "--hidden", "4"]},
     "inspect": {"--run": "{run}"},
+    "merge": {"": ["{new}", "{run}"]},
     "import": {"": ["{forget}"], "--run": "{new}"},
     "forget": {"": ["random", *DATA, "--size", "3"], "--out": "{new}.json"},
     "plant": {"": ["flipped", *DATA, "--size", "3"], "--out": "{new}.npz", "--forget": "{new}.json"},
@@ -43,6 +44,7 @@ OUTPUTS = [
     ("scores", "--matrix"),
     ("scores", "--table"),
     ("scores", "--feldman-zhang"),
+    ("merge", "--json"),
     ("import", "--json"),
     ("import", "--run"),
     ("predict", "--json"),
@@ -60,6 +62,8 @@ OUTPUTS = [
 FILES = [(command, option) for command, option in OUTPUTS if option != "--run"]
 READ = {
     ("import", "--file"),
+    ("merge", "--run"),
+    ("merge", "--shards"),
     ("train", "--groups"),
     ("train", "--cover"),
     ("scores", "--run"),

@@ -63,10 +63,12 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
         "inspect",
         "plan",
         "import",
+        "merge",
     }
     for arguments in commands:
         if arguments[0] == "train":
-            arguments = [a if a != "1000" else "30" for a in arguments] + ["--references", "6"]
+            smaller = {"1000": "30", "0:500": "0:10"}
+            arguments = [smaller.get(a, a) for a in arguments] + ["--references", "6"]
         if arguments[0] == "verify":
             arguments += ["--models", "6"]
         assert main(arguments) == 0, capsys.readouterr().err

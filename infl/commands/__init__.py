@@ -2,7 +2,7 @@
 
 Heavy imports wait until a command runs, so that help and a mistyped option answer at once.
 
-- `runs`     demo, train, import, predict, verify, inspect;
+- `runs`     demo, train, merge, import, predict, verify, inspect;
 - `planning` plan, and what train says of a target;
 - `scores`   scores, of all examples or of one;
 - `report`   report, the page of a run;
@@ -16,6 +16,7 @@ from infl.commands.report import Report as Report
 from infl.commands.runs import Demo as Demo
 from infl.commands.runs import Import as Import
 from infl.commands.runs import Inspect as Inspect
+from infl.commands.runs import Merge as Merge
 from infl.commands.runs import Predict as Predict
 from infl.commands.runs import Train as Train
 from infl.commands.runs import Verify as Verify

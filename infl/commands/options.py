@@ -21,6 +21,24 @@ Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=""
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
 
+def models_from(option: str, text: str) -> int | range:
+    """Read a number of models, or FROM:TO: those from one number to before another.
+
+    Raises:
+        InputError: where it is neither.
+
+    Example:
+        >>> models_from("--models", "100"), models_from("--models", "100:200")
+        (100, range(100, 200))
+    """
+    from infl.records import InputError
+
+    parts = text.split(":")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise InputError(f"{option}: expected a number of models, or FROM:TO as in 100:200, got {text}")
+    return int(text) if len(parts) == 1 else range(int(parts[0]), int(parts[1]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """A data set."""

@@ -1,18 +1,18 @@
-"""Commands on runs: train or import one, predict and verify forget sets, inspect, and the demo of all that."""
+"""Commands on runs: train, merge or import one, predict and verify forget sets, inspect, and the demo of all that."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from infl.commands.options import File, Judging, Real, Training, Whole, quoted
+from infl.commands.options import File, Judging, Real, Training, Whole, models_from, quoted
 from infl.commands.outputs import Output, RunFolder
 from infl.commands.planning import target_line
 from infl.commands.scores import score
-from infl.printing import say, show_run, show_verdicts
+from infl.printing import say, show_repair, show_run, show_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,13 +67,15 @@ class Train(Training):
 
     run: RunFolder
     """Folder of the run."""
-    models: int = 1000
-    """Models of random subsets that the run shall hold; with --target-se the most that it shall."""
+    models: Annotated[str, tyro.conf.arg(metavar="INT|FROM:TO")] = "1000"
+    """Models of random subsets that the run shall hold; with --target-se the most that it shall. FROM:TO makes the run a shard
+    that holds these alone, as a task of an array job does; `infl merge` joins shards."""
     target_se: Real = None
     """Train no more than it takes to know memorization with this standard error, as the root mean square over the training
     examples. Errors are looked at after 64 models, then at most twice as many and at least a tenth more each time."""
-    references: int = 64
-    """Models of all of D that it shall hold; effects are measured from them."""
+    references: Annotated[str | None, tyro.conf.arg(metavar="INT|FROM:TO", help_behavior_hint="")] = None
+    """Models of all of D that it shall hold; effects are measured from them (default: 64, and 0 in a shard that does not begin
+    with model 0)."""
     groups: File = None
     """Examples that belong together (users, documents, sources), left out together by design grouped beside the classes and
     clusters it finds itself: .json {"group": [ids], ...} or .csv lines id,group."""
@@ -98,6 +100,9 @@ class Train(Training):
         from infl.training.grouping import read_groups
         from infl.training.subsets import Design
 
+        models = models_from("--models", self.models)
+        usual = 64 if isinstance(models, int) or not models.start else 0
+        references = usual if self.references is None else models_from("--references", self.references)
         keep_compiled_programs()
         algorithm = self.algorithm(Algorithm.from_description(old.manifest["algorithm"]) if old else None)
         design = self.drawn(Design.from_description(old.manifest["design"]) if old else None)
@@ -110,9 +115,9 @@ class Train(Training):
             groups=read_groups(self.groups, n_train=n_train) if self.groups and n_train else None,
             cover=infl.forget_sets.read_forget_sets(self.cover, n_train=n_train) if self.cover and n_train else None,
             models_per_covered_set=self.cover_models,
-            n_models=self.models,
+            n_models=models,
             standard_error=self.target_se,
-            n_references=self.references,
+            n_references=references,
             design=design,
             algorithm=algorithm,
             seed=self.seed,
@@ -208,20 +213,58 @@ class Verify(_Asking):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Join shards of one run: models trained apart, with `infl train --models FROM:TO`, by the same data and settings."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run to add to; made where it is not there."""
+    shards: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SHARD")]
+    """Folders of the shards; they stay as they are."""
+    json: Output = None
+    """Write what the run then holds here."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run = infl.merge(self.run, self.shards)
+        show_run(run)
+        _write_run(self.json, run)
+        say(f"\nNext: infl scores --run {quoted(self.run)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspect:
-    """What a run holds and what is missing."""
+    """What a run holds, what is missing, and what the disk has damaged: every row is read and held against its checksum."""
 
     run: Path
     """Folder of the run."""
+    repair: bool = False
+    """Train the models of damaged blocks again, and no others."""
     json: Output = None
     """Write it here too."""
 
     def __call__(self) -> None:
         import infl
+        from infl.records import DiskError
 
+        if self.repair:
+            from infl.training.caches import keep_compiled_programs
+
+            keep_compiled_programs()
+            show_repair(infl.repair(self.run))
         run = infl.open_run(self.run)
         show_run(run)
-        _write_run(self.json, run)
+        damage = run.find_damage()
+        _write_run(self.json, run, damage=[block.in_words() for block in damage.blocks])
+        if damage.blocks or damage.descriptions:
+            for block in damage.blocks:
+                say(f"damaged: {block.in_words()}")
+            for path in damage.descriptions:
+                say(f"damaged: {path}/zarr.json")
+            raise DiskError(
+                f"{self.run}: {len(damage.blocks)} blocks are damaged, of "
+                f"{sum(map(len, damage.models().values()))} models; --repair True trains these again"
+            )
 
 
 def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:
@@ -247,8 +290,8 @@ def _write_verdicts(
         write_json(path, verdicts_as_json(predicted, measured, thresholds=thresholds))
 
 
-def _write_run(path: Path | None, run: Run, target: Target | None = None) -> None:
+def _write_run(path: Path | None, run: Run, target: Target | None = None, **more: Any) -> None:
     from infl.report.machine import finite_fields, write_json
 
     if path:
-        write_json(path, run.describe() | ({"target": finite_fields(target)} if target else {}))
+        write_json(path, run.describe() | ({"target": finite_fields(target)} if target else {}) | more)

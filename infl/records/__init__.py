@@ -3,7 +3,7 @@
 Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out examples H whose columns are n..n+m-1,
 `T` models. Arrays are NumPy arrays on the host, axes in the order model, training example, column.
 
-- `words`     readings, kinds of outcomes, regimes, the error for a user's mistake;
+- `words`     readings, kinds of outcomes, regimes, the errors that end in one line;
 - `examples`  data -> training: Dataset, Groups;
 - `outcomes`  training -> store -> scores: Outcomes, and the protocol OutcomeSource;
 - `estimates` scores -> untraining: Estimate, ScoredPair, Detectable;
@@ -29,7 +29,9 @@ from infl.records.verdicts import Verdict as Verdict
 from infl.records.words import REGIMES as REGIMES
 from infl.records.words import Array as Array
 from infl.records.words import Columns as Columns
+from infl.records.words import DiskError as DiskError
 from infl.records.words import InputError as InputError
+from infl.records.words import LockedError as LockedError
 from infl.records.words import OutcomeKind as OutcomeKind
 from infl.records.words import Reading as Reading
 from infl.records.words import Regime as Regime

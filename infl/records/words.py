@@ -1,8 +1,8 @@
-"""Words that all records share: arrays, readings, kinds of outcomes, regimes, and the error for a user's mistake."""
+"""Words that all records share: arrays, readings, kinds of outcomes, regimes, and the errors that end in one line."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -17,3 +17,17 @@ REGIMES: tuple[Regime, ...] = ("no-op", "local", "spreading", "indirect")
 
 class InputError(ValueError):
     """A user's mistake. The message says what was expected, what came, and what to do."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class DiskError(InputError):
+    """The disk refuses, as a full or a read-only one does, or has changed what was written. The call itself was right."""
+
+    exit_status: ClassVar[int] = 3
+
+
+class LockedError(InputError):
+    """Another process writes to the same run. The same call will do once it has ended."""
+
+    exit_status: ClassVar[int] = 4

@@ -15,24 +15,34 @@
 A run of models that were made elsewhere (`infl import`) has examples without pixels, [n, 0], and may hold correct or margin
 alone.
 
-A model counts once its line in the journal is whole. Rows without a line are leftovers of a kill and are written again.
+A model counts once its rows, the names of their files, and then its line in the journal are on disk. Rows without a line are
+leftovers of a kill and are written again. A line holds a checksum of its rows, by which `infl inspect` finds what a disk has
+changed. run.lock is there while a process writes to the run.
 
 - `run`      the folder as a whole: make it, open it, write a block, ask what it holds;
 - `rows`     outcomes in zarr arrays, written and read by rows;
+- `manifest` run.json: sealed, of one format, older and newer ones refused;
+- `ledger`   what the lines of the journal add up to;
+- `lock`     one writer at a time;
+- `durable`  files whole or not at all, synced;
+- `places`   nothing in a run leads out of it;
+- `damage`   blocks that are not as they were written;
+- `merging`  shards of one run, joined;
 - `tiles`    matrices in zarr arrays, written and read by columns;
 - `journal`  the list of what is complete;
 - `examples` the copies of the data set and of groups;
 - `forgotten` the names of verified forget sets;
-- `archive`  arrays of an .npz file, read by rows;
 - `imported` masks and outcomes made elsewhere, from such a file to a run.
 """
 
 from infl.store.imported import import_outcomes as import_outcomes
+from infl.store.merging import merge as merge
 from infl.store.rows import StoredOutcomes as StoredOutcomes
 from infl.store.rows import bytes_per_model as bytes_per_model
 from infl.store.run import Run as Run
 from infl.store.run import check_new as check_new
 from infl.store.run import create_run as create_run
+from infl.store.run import mend_journal as mend_journal
 from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out
 from infl.store.run import open_run as open_run

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, Groups, InputError
+from infl.reading import open_archive
+from infl.records import Array, Dataset, DiskError, Groups, InputError
+from infl.store.durable import make_folder, write_durably
 
 
 def describe_examples(dataset: Dataset) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def read_examples(path: Path, description: dict[str, Any]) -> Dataset:
 
 def write_groups(path: Path, groups: Groups) -> None:
     """Write groups, whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     _write(path, {"names": np.array(groups.names, dtype=np.str_), "tables": groups.tables})
 
 
@@ -74,22 +75,16 @@ def read_groups(path: Path) -> Groups:
 
 
 def _write(path: Path, arrays: dict[str, Array]) -> None:
-    temporary = path.with_suffix(".partial")
-    with open(temporary, "wb") as file:
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_durably(path, lambda file: np.savez(file, **arrays))  # pyright: ignore[reportArgumentType]
 
 
 def _read(path: Path) -> dict[str, Array]:
-    # Opened here and not by np.load, which leaves the file open where it is no zip.
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    with open_archive(path) as archive:
+        return {name: archive.read(name) for name in archive.names}
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
     # A damaged file fails in zipfile, zlib or numpy, with more kinds of exception than those modules document.
-    return InputError(
+    return DiskError(
         f"{path} is missing or damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); restore it"
     )

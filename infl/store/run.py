@@ -7,22 +7,26 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
-from infl.store.examples import describe_examples, read_examples, read_groups, write_examples, write_groups
+from infl.records import Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
+from infl.store.damage import Damage, clear, find_damage, mend_descriptions
+from infl.store.durable import make_folder, sync_folder, write_durably
+from infl.store.examples import read_examples, read_groups, write_examples, write_groups
 from infl.store.forgotten import read_forgotten, write_forgotten
-from infl.store.journal import append_line, read_journal
-from infl.store.rows import BOTH_KINDS, StoredOutcomes, write_rows
+from infl.store.journal import append_line, keep_lines
+from infl.store.ledger import Ledger, is_collection, is_line
+from infl.store.lock import Held, lock
+from infl.store.manifest import differences, manifest_of, read_manifest, sealed
+from infl.store.places import check_places
+from infl.store.rows import ARRAYS, BOTH_KINDS, StoredOutcomes, pack, write_rows
 
-FORMAT = 2  # 1 had margins against all other classes together
 N_STARTS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
-# Entries of the manifest that say how a run was made and do not bind how it goes on.
-NOT_BINDING = ("dataset.source", "design.period", "infl", "versions", "devices", "timings")
+MOST_MISSING = 1 << 24
 _OF_A_BEGUN_RUN = {"run.partial", "data.partial", "data.npz", "groups", "journal.jsonl", "models"}
 
 
@@ -32,11 +36,22 @@ class Run:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._done: dict[str, dict[int, bool]] = {}
-        self._sessions: list[dict[str, Any]] = []
-        self._blocks: list[dict[str, Any]] = []
-        for line in read_journal(folder / "journal.jsonl"):
-            self._remember(line)
+        self._ledger = Ledger.read(folder / "journal.jsonl")
+
+    @contextmanager
+    def lock(self) -> Iterator[Held]:
+        """Be the only one that writes to the run, in a `with` block; what others wrote before is known within. Locks nest.
+
+        Raises:
+            LockedError: where another process writes to it.
+            DiskError: where the disk refuses.
+        """
+        with ExitStack() as stack:
+            with self._refusal_named("its lock"):
+                held = stack.enter_context(lock(self.folder))
+            if held.depth == 1:
+                self._ledger = Ledger.read(self.folder / "journal.jsonl")
+            yield held
 
     @property
     def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
@@ -71,7 +86,7 @@ class Run:
         """
         path = self.folder / "groups" / f"{collection}.npz"
         groups = read_groups(path)
-        made_with = self.manifest["design"].get("groups") if collection == "grouped" else None
+        made_with = self.manifest.get("design", {}).get("groups") if collection == "grouped" else None
         if made_with is not None and groups.fingerprint() != made_with["sha256"]:
             raise InputError(
                 f"{path} is not the groups that this run was made with: its fingerprint differs; restore it"
@@ -88,7 +103,7 @@ class Run:
             if self.groups(collection) != groups:
                 raise InputError(f"run folder {self.folder}: its collection {collection} was made with other groups")
             return
-        with self._refusal_named("groups"):
+        with self.lock(), self._refusal_named("groups"):
             write_groups(self.folder / "groups" / f"{collection}.npz", groups)
 
     def forget_sets(self) -> list[ForgetSet]:
@@ -98,12 +113,22 @@ class Run:
             InputError: where the file that names one is damaged.
         """
         found = []
-        for name in (name for name in self._done if name.startswith("without-")):
+        for name in (name for name in self._ledger.finite if name.startswith("without-")):
             finite = self.outcomes(name).models
             if finite:
                 (mask,) = self.outcomes(name, finite[:1]).load().masks
                 ids = tuple(np.flatnonzero(~mask).tolist())
-                found.append(read_forgotten(self.folder / "forget" / f"{name}.json", ids))
+                found.append(read_forgotten(self._name_of_set(name), ids, n_train=len(mask)))
+        return found
+
+    def known_forget_sets(self) -> dict[str, ForgetSet]:
+        """The sets that files in the run name, by the collection of models without each; damaged files are passed over."""
+        found = {}
+        for path in sorted((self.folder / "forget").glob("without-*.json")):
+            with suppress(InputError):
+                forget_set = read_forgotten(path, None, n_train=self.manifest["dataset"]["n_train"])
+                if path.stem == name_of_leave_out(forget_set.ids):
+                    found[path.stem] = forget_set
         return found
 
     def name_forget_set(self, forget_set: ForgetSet) -> None:
@@ -112,61 +137,74 @@ class Run:
         Raises:
             InputError: where the disk refuses.
         """
-        path = self.folder / "forget" / f"{name_of_leave_out(forget_set.ids)}.json"
+        path = self._name_of_set(name_of_leave_out(forget_set.ids))
         if not path.exists():
-            with self._refusal_named("the name of a forget set"):
+            with self.lock(), self._refusal_named("the name of a forget set"):
                 write_forgotten(path, forget_set)
+
+    @property
+    def blocks(self) -> tuple[dict[str, Any], ...]:
+        """Lines of the journal that blocks of models have, in order: collection, models, diverged, seconds, crc32."""
+        return tuple(self._ledger.blocks)
 
     @property
     def sessions(self) -> tuple[dict[str, Any], ...]:
         """Where and how models were trained, as noted when that began, in order."""
-        return tuple(self._sessions)
+        return tuple(self._ledger.sessions)
 
     def collections(self) -> list[str]:
         """Names of the collections that hold at least one complete model."""
-        return sorted(self._done)
+        return sorted(self._ledger.finite)
 
     def complete(self, collection: str) -> list[int]:
         """Ids of the models whose outcomes are on disk, diverged ones too, ascending."""
-        return sorted(self._done.get(collection, {}))
+        return sorted(self._ledger.finite.get(collection, {}))
 
     def diverged(self, collection: str) -> list[int]:
         """Ids of the complete models whose training did not stay finite; they are left out of the outcomes."""
-        return sorted(model for model, finite in self._done.get(collection, {}).items() if not finite)
+        return sorted(model for model, finite in self._ledger.finite.get(collection, {}).items() if not finite)
 
     def seconds(self, collection: str) -> float:
         """Wall-clock seconds that training the complete models of a collection took."""
-        return sum(block["seconds"] for block in self._blocks if block["collection"] == collection)
+        return self._ledger.seconds(collection)
+
+    def missing(self, collection: str) -> list[int]:
+        """Ids of the models that a session was to train and that are not complete, ascending.
+
+        Raises:
+            InputError: where they are more than any run holds, so that the journal says what is not so.
+        """
+        n_models = sum(map(len, self._ledger.missing().get(collection, [])))
+        if n_models > MOST_MISSING:
+            raise InputError(
+                f"{self.folder / 'journal.jsonl'}: {n_models:,} models of {collection} are missing, more than any run holds"
+            )
+        return [model for models in self._ledger.missing().get(collection, []) for model in models]
 
     def fingerprint(self, collection: str, models: Sequence[int]) -> str:
         """SHA-256 of these models and of the checksums of their outcomes: another one where any of them was made again."""
-        sums: dict[int, Any] = {}
-        for line in self._blocks:
-            if line["collection"] == collection:
-                sums.update(dict.fromkeys(line["models"], (line["models"], line.get("crc32"))))
+        blocks = self._ledger.last_blocks(collection)
+        sums = {model: (line["models"], line.get("crc32")) for model, line in blocks.items()}
         content = [self.manifest["dataset"], [[model, *sums.get(model, ())] for model in models]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """What the run holds, as JSON: its manifest, the models of each collection, what was asked for and is missing."""
-        wanted: dict[str, int] = {}
-        for session in self._sessions:
-            for collection, n_models in session.get("wanted", {}).items():
-                wanted[collection] = max(wanted.get(collection, 0), n_models)
+        missing = {name: sum(map(len, ranges)) for name, ranges in self._ledger.missing().items()}
         collections = {}
-        for name in sorted(set(self._done) | set(wanted)):
-            complete = self.complete(name)
+        for name in sorted(set(self._ledger.finite) | set(missing)):
             collections[name] = {
-                "complete": len(complete),
-                "missing": len(set(range(wanted.get(name, 0))) - set(complete)),
+                "complete": len(self.complete(name)),
+                "missing": missing.get(name, 0),
                 "diverged": self.diverged(name),
                 "seconds": round(self.seconds(name), 3),
             }
-        return {"folder": str(self.folder), **self.manifest, "collections": collections, "sessions": self._sessions}
+        sessions = self._ledger.sessions
+        return {"folder": str(self.folder), **self.manifest, "collections": collections, "sessions": sessions}
 
     def outcomes(self, collection: str, models: Sequence[int] | None = None) -> StoredOutcomes:
         """Outcomes of the complete models of a collection, or of those given, without the diverged ones."""
-        done = self._done.get(collection, {})
+        done = self._ledger.finite.get(collection, {})
         wanted = self.complete(collection) if models is None else [model for model in models if model in done]
         finite = tuple(model for model in wanted if done[model])
         return StoredOutcomes(
@@ -175,7 +213,7 @@ class Run:
             self.manifest["dataset"]["n_train"],
             self.manifest["dataset"]["n_columns"],
             starts_of(collection, finite),
-            int(self.manifest["design"].get("period", 1)) if collection == "design" else 1,
+            int(self.manifest.get("design", {}).get("period", 1)) if collection == "design" else 1,
             self.outcome_kinds,
         )
 
@@ -189,11 +227,23 @@ class Run:
         Raises:
             InputError: where the disk refuses.
         """
-        with self._refusal_named("outcomes"):
-            checksums = write_rows(self.folder / "models" / collection, np.asarray(models, np.int64), outcomes)
-            line = {"collection": collection, "models": [int(model) for model in models], "seconds": round(seconds, 4)}
-            line["diverged"] = [int(model) for model, ok in zip(models, finite, strict=True) if not ok]
-            self._append({**line, "crc32": checksums})
+        rows, diverged = (
+            [int(model) for model in models],
+            [int(m) for m, ok in zip(models, finite, strict=True) if not ok],
+        )
+        self.write_packed(collection, rows, pack(outcomes), diverged, seconds=seconds)
+
+    def write_packed(
+        self, collection: str, models: list[int], arrays: dict[str, Array], diverged: list[int], *, seconds: float
+    ) -> None:
+        """As `write`, of outcomes as they are kept (`infl.store.rows.pack`)."""
+        if not is_collection(collection):
+            raise ValueError(f"no collection of models is called {collection!r}")
+        with self.lock() as held, self._refusal_named("outcomes"):
+            sums = write_rows(self.folder / "models" / collection, np.asarray(models, np.int64), arrays)
+            line = {"collection": collection, "models": models, "seconds": round(seconds, 4), "diverged": diverged}
+            held.check()
+            self._append({**line, "crc32": sums})
 
     def record_session(self, session: dict[str, Any]) -> None:
         """Note in the journal where and with what models are about to be trained.
@@ -201,7 +251,7 @@ class Run:
         Raises:
             InputError: where the disk refuses.
         """
-        with self._refusal_named("the journal"):
+        with self.lock(), self._refusal_named("the journal"):
             self._append({"session": session})
 
     def record_timings(self, devices: Sequence[str]) -> None:
@@ -211,13 +261,40 @@ class Run:
             InputError: where the disk refuses.
         """
         timings = {
-            name: {"models": len(done), "seconds": round(self.seconds(name), 3)} for name, done in self._done.items()
+            name: {"models": len(done), "seconds": round(self.seconds(name), 3)}
+            for name, done in self._ledger.finite.items()
         }
         manifest = {**self.manifest, "devices": list(devices), "timings": timings}
-        with self._refusal_named("run.json"):
-            _write_durably(self.folder / "run.next", _sealed_json(manifest))
-            (self.folder / "run.next").replace(self.folder / "run.json")
+        with self.lock(), self._refusal_named("run.json"):
+            write_durably(self.folder / "run.json", sealed(manifest))
         self.manifest = manifest
+
+    def find_damage(self) -> Damage:
+        """Read every row of every block and hold it against the checksum that its line in the journal has."""
+        return find_damage(self.folder / "models", self._ledger, self._arrays(), self.manifest["dataset"])
+
+    def drop_damage(self) -> dict[str, list[int]]:
+        """Take out of the run the blocks that are damaged, so that their models can be trained again; returns these.
+
+        Raises:
+            InputError: where another process writes to the run, or the disk refuses.
+        """
+        with self.lock(), self._refusal_named("the journal"):
+            models = self.folder / "models"
+            mend_descriptions(models, self.find_damage(), self._ledger, self.manifest["dataset"])
+            damage = self.find_damage()
+            # Chunks first: killed between the two, their blocks are still in the journal and found to be damaged.
+            clear(models, damage, self._arrays())
+            lines = [block.line for block in damage.blocks]
+            keep_lines(self.folder / "journal.jsonl", lambda line: line not in lines)
+            self._ledger = Ledger.read(self.folder / "journal.jsonl")
+        return damage.models()
+
+    def _arrays(self) -> list[str]:
+        return [name for name in ARRAYS if name == "masks" or name in self.outcome_kinds]
+
+    def _name_of_set(self, collection: str) -> Path:
+        return self.folder / "forget" / f"{collection}.json"
 
     @contextmanager
     def _refusal_named(self, what: str) -> Iterator[None]:
@@ -226,19 +303,12 @@ class Run:
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"run folder {self.folder}: cannot write {what}: {_first_line(error)}") from error
+            raise DiskError(f"run folder {self.folder}: cannot write {what}: {_first_line(error)}") from error
 
     def _append(self, line: dict[str, Any]) -> None:
+        assert is_line(line), line
         append_line(self.folder / "journal.jsonl", line)
-        self._remember(line)
-
-    def _remember(self, line: dict[str, Any]) -> None:
-        if "session" in line:
-            self._sessions.append(line["session"])
-            return
-        diverged = set(line["diverged"])
-        self._done.setdefault(line["collection"], {}).update({m: m not in diverged for m in line["models"]})
-        self._blocks.append(line)
+        self._ledger.add(line)
 
 
 def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], groups: Groups | None = None) -> Run:
@@ -252,20 +322,22 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], g
             cannot be written.
     """
     folder = Path(folder)
-    manifest = _manifest_of(dataset, settings)
-    if (folder / "run.json").exists():
-        run = open_run(folder)
-        differences = _differences(run.manifest, manifest)
-        if differences:
-            raise InputError(
-                f"run folder {folder} was made with other settings: {'; '.join(differences)}. "
-                "Use the same settings to continue it, or another --run folder"
-            )
-        return run
-    check_new(folder)
-    _begin(folder, manifest, dataset, groups)
-    _complete(folder)
-    return Run(folder, manifest)
+    manifest = manifest_of(dataset, settings)
+    if not (folder / "run.json").exists():
+        check_new(folder)
+        with _writing(folder), _locked(folder):
+            if not (folder / "run.json").exists():  # else another process made it meanwhile
+                check_new(folder)
+                _begin(folder, manifest, dataset, groups)
+                _complete(folder)
+    run = open_run(folder)
+    found = differences(run.manifest, manifest)
+    if found:
+        raise InputError(
+            f"run folder {folder} was made with other settings: {'; '.join(found)}. "
+            "Use the same settings to continue it, or another --run folder"
+        )
+    return run
 
 
 @contextmanager
@@ -277,21 +349,24 @@ def new_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -> I
     Raises:
         InputError: where the folder holds something, a run too, or cannot be written.
     """
-    folder, manifest = Path(folder), _manifest_of(dataset, settings)
+    folder, manifest = Path(folder), manifest_of(dataset, settings)
     if (folder / "run.json").exists():
         raise InputError(f"{folder} is a run already, and nothing is added to it here; choose a new or an empty folder")
     check_new(folder)
     there_before = folder.exists()
-    try:
-        _begin(folder, manifest, dataset, None)
-        yield Run(folder, manifest)
-        _complete(folder)
-    except BaseException:
-        for path in (folder / name for name in _OF_A_BEGUN_RUN):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        if not there_before and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
+    with ExitStack() as stack:
+        with _writing(folder):
+            stack.callback(_remove_if_empty, folder, there_before)
+            stack.enter_context(_locked(folder))
+            check_new(folder)
+        try:
+            _begin(folder, manifest, dataset, None)
+            yield Run(folder, manifest)
+            _complete(folder)
+        except BaseException:
+            for path in (folder / name for name in _OF_A_BEGUN_RUN):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            raise
 
 
 def check_new(folder: str | Path) -> None:
@@ -317,18 +392,22 @@ def open_run(folder: str | Path) -> Run:
         raise InputError(
             f"{folder} is not a run folder: it has no run.json. Make one with: infl train DATASET --run {folder}"
         )
-    try:
-        manifest = json.loads(path.read_bytes())
-        sealed = manifest.pop("checksum")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"{path} is damaged: not a complete JSON manifest ({_first_line(error)}); restore it"
-        ) from error
-    if sealed != _checksum(manifest):
-        raise InputError(f"{path} is damaged or was edited: its checksum does not fit its content; restore it")
-    if manifest.get("format") != FORMAT:
-        raise InputError(f"{path} has format {manifest.get('format')}; this version of infl reads format {FORMAT}")
-    return Run(folder, manifest)
+    check_places(folder)
+    return Run(folder, read_manifest(path))
+
+
+def mend_journal(folder: str | Path) -> int:
+    """Take the lines that do not fit their seal out of the journal of a run; returns how many there were.
+
+    Raises:
+        InputError: where it is no run, another process writes to it, or the disk refuses.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        open_run(folder)
+    check_places(folder)
+    with _writing(folder), lock(folder):
+        return keep_lines(folder / "journal.jsonl", lambda line: True)
 
 
 def name_of_cover(sets: Mapping[str, Sequence[int]]) -> str:
@@ -356,17 +435,14 @@ def starts_of(collection: str, models: Sequence[int]) -> tuple[int, ...] | None:
     return None
 
 
-def _manifest_of(dataset: Dataset, settings: dict[str, Any]) -> dict[str, Any]:
-    # As it will be read back: a tuple in the settings would never equal the list that it becomes.
-    given = {"format": FORMAT, "dataset": describe_examples(dataset), **settings}
-    return json.loads(json.dumps(given, default=np.generic.item))
-
-
 def _begin(folder: Path, manifest: dict[str, Any], dataset: Dataset, groups: Groups | None) -> None:
     """Write all that a run begins with. run.partial comes first: it tells a folder that a kill left from a user's."""
     with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_durably(folder / "run.partial", _sealed_json(manifest))
+        with open(folder / "run.partial", "wb") as file:
+            file.write(sealed(manifest))
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(folder)
         if (folder / "models").is_dir():  # of an import that was killed
             shutil.rmtree(folder / "models")
         (folder / "journal.jsonl").unlink(missing_ok=True)
@@ -374,11 +450,25 @@ def _begin(folder: Path, manifest: dict[str, Any], dataset: Dataset, groups: Gro
         if groups is not None:
             write_groups(folder / "groups" / "grouped.npz", groups)
         (folder / "journal.jsonl").touch()
+        sync_folder(folder)
 
 
 def _complete(folder: Path) -> None:
     with _writing(folder):
         (folder / "run.partial").replace(folder / "run.json")
+        sync_folder(folder)
+
+
+def _remove_if_empty(folder: Path, there_before: bool) -> None:
+    if not there_before and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    make_folder(folder)
+    with lock(folder):
+        yield
 
 
 @contextmanager
@@ -386,41 +476,14 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key in sorted(set(old) | set(new)):
-        name = f"{prefix}{key}"
-        mine, other = old.get(key), new.get(key)
-        if name in NOT_BINDING:
-            continue
-        if isinstance(mine, dict) and isinstance(other, dict):
-            found += _differences(mine, other, f"{name}.")
-        elif mine != other:
-            found.append(f"{name} is {mine!r} in the run, {other!r} asked for")
-    return found
-
-
-def _sealed_json(manifest: dict[str, Any]) -> bytes:
-    return json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=2).encode() + b"\n"
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        raise DiskError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
 
 
 def _is_empty_or_begun(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir()}
+    names = {
+        path.name for path in folder.iterdir() if path.name != "run.lock" and not path.name.startswith("run.lock.")
+    }
     return not names or "run.partial" in names <= _OF_A_BEGUN_RUN
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _first_line(error: BaseException) -> str:

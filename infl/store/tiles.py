@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from infl.records import Array, Columns, InputError
+from infl.reading import read_at_most, read_json
+from infl.records import Array, Columns, DiskError, InputError
+from infl.store.durable import sync_folder
 
-FORMAT = 1
+FORMAT = 2  # 1 did not say which arrays there are
+MOST_DESCRIPTION_BYTES = 1 << 20
 ENTRIES_PER_CHUNK = 1 << 20
 PARTIAL = "partial-"  # what the name of a folder that is being made begins with
 
@@ -54,6 +57,10 @@ class TileWriter:
     def read(self, name: str, columns: slice) -> Array:
         """Read back what was written."""
         return np.asarray(self._arrays[name][:, columns].read().result())
+
+    def members(self) -> dict[str, list[Any]]:
+        """Shape and type of each array of tiles: one that says other ones later was changed."""
+        return {name: [list(array.shape), array.dtype.name] for name, array in self._arrays.items()}
 
     def write_axis(self, name: str, ids: Array) -> None:
         """Write the ids along `source` or `target`, from which xarray makes coordinates."""
@@ -96,14 +103,16 @@ def new_tiles(folder: Path, *, width: int) -> Iterator[TileWriter]:
         partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-", dir=folder.parent))
         writer = TileWriter(partial, width)
         yield writer
+        writer.attributes["members"] = writer.members()
         _write_group(partial, writer.attributes)
         partial.chmod(0o777 & ~_umask())
         partial.rename(folder)
+        sync_folder(folder.parent)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder}: cannot be written: {reason}") from error
+        raise DiskError(f"{folder}: cannot be written: {reason}") from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
@@ -119,7 +128,10 @@ class Tiles:
     def read(self, name: str, columns: Columns) -> Array | None:
         """Columns of an array, or its only one, [rows, columns]; None where it is damaged or gone."""
         try:
+            read_at_most(self.folder / name / "zarr.json", MOST_DESCRIPTION_BYTES)
             stored = ts.open(_spec(self.folder / name), open=True).result()
+            if [list(stored.shape), stored.dtype.name] != self.attributes["members"].get(name):
+                return None
             if isinstance(columns, slice) or stored.shape[1] == 1:
                 return np.asarray(stored[:, _span(stored, columns)].read().result())
             return np.asarray(stored.oindex[:, columns].read().result())
@@ -130,12 +142,12 @@ class Tiles:
 def open_tiles(folder: Path) -> Tiles | None:
     """Open a folder; None where it is none, or its attributes are damaged or of another format."""
     try:
-        group = json.loads((folder / "zarr.json").read_bytes())
+        group = read_json(folder / "zarr.json", most_bytes=MOST_DESCRIPTION_BYTES)
         attributes = dict(group["attributes"])
         sealed = attributes.pop("checksum")
+        if sealed != _checksum(attributes) or attributes.pop("format") != FORMAT:
+            return None
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if sealed != _checksum(attributes) or attributes.pop("format") != FORMAT:
         return None
     return Tiles(folder, attributes)
 

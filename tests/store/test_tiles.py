@@ -36,7 +36,7 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "matrix")
     tiles = open_tiles(tmp_path / "matrix")
     assert tiles is not None
-    assert tiles.attributes == {"kind": "a test"}
+    assert tiles.attributes["kind"] == "a test"
     for columns in (slice(0, WIDTH), slice(5, 17), np.array([22, 0, 9])):
         np.testing.assert_array_equal(tiles.read("counts", columns), COUNTS[:, columns])
         np.testing.assert_array_equal(tiles.read("values", columns), VALUES[:, columns])
@@ -97,7 +97,7 @@ def test_an_array_that_is_gone_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [('"a test"', '"another"'), ('"format": 1', '"format": 2'), ("{", ""), ('"checksum"', '"sum"')]
+    ("old", "new"), [('"a test"', '"another"'), ('"format": 2', '"format": 3'), ("{", ""), ('"checksum"', '"sum"')]
 )
 def test_attributes_that_were_edited_are_not_believed(tmp_path: Path, old: str, new: str) -> None:
     write(tmp_path / "matrix")

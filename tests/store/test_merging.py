@@ -1,0 +1,154 @@
+"""Shards of one run, trained apart, join to the run that one machine would have made; anything else is refused by name.
+
+What model t is follows from (seed, t) alone, so the merged outcomes must be those of an undivided run, bit for bit on the
+same block width. A merge reads what others wrote, so it holds every row against its checksum on the way.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import infl
+from infl.__main__ import main
+from infl.opening import open_for_training
+from infl.records import DiskError, InputError
+
+ALGORITHM = infl.Algorithm(hidden=(4,), epochs=1, batch_size=20)
+LAYOUT = infl.Layout(n_devices=1, models_per_device=4)
+
+
+@pytest.fixture(scope="module")
+def data() -> infl.Dataset:
+    return infl.load("digits", n_train=60, n_held_out=30)
+
+
+def train(data: infl.Dataset, folder: Path, models: Any, references: Any = 0, **settings: Any) -> infl.Run:
+    given = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True} | settings
+    return infl.train(data, run=folder, n_models=models, n_references=references, **given)
+
+
+def begin(data: infl.Dataset, folder: Path, **settings: Any) -> None:
+    """A run that holds no model yet."""
+    open_for_training(folder, data, settings.get("algorithm", ALGORITHM), settings.get("design"), settings.get("seed"))
+
+
+@pytest.fixture(scope="module")
+def made(data: infl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undivided run of the default design, and three shards of it, one with a forget set that was verified."""
+    folder = tmp_path_factory.mktemp("made")
+    train(data, folder / "whole", 24, 4)
+    train(data, folder / "a", range(8), 4)
+    train(data, folder / "b", range(8, 16))
+    train(data, folder / "c", range(16, 24))
+    infl.verify(folder / "a", {"mine": [1, 2, 3]}, n_models=4, stop=None, layout=LAYOUT, quiet=True)
+    return folder
+
+
+def copied(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "made")
+    return tmp_path / "made"
+
+
+def assert_same(one: infl.Run, other: infl.Run, collection: str) -> None:
+    assert one.complete(collection) == other.complete(collection)
+    mine, theirs = one.outcomes(collection).load(), other.outcomes(collection).load()
+    for name in ("masks", "correct", "margin"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize("into", ["new", "a"])
+def test_merged_shards_are_the_undivided_run(made: Path, tmp_path: Path, into: str) -> None:
+    folder = copied(made, tmp_path)
+    shards = [folder / name for name in ("c", "b", "a") if name != into]
+    run = infl.merge(folder / into, shards)
+    whole = infl.open_run(folder / "whole")
+    for opened in (run, infl.open_run(folder / into)):
+        for collection in ("design", "grouped", "full"):
+            assert_same(opened, whole, collection)
+        assert [s.name for s in opened.forget_sets()] == ["mine"]
+        assert not opened.find_damage().blocks
+        assert {counts["missing"] for counts in opened.describe()["collections"].values()} == {0}
+    assert run.groups("grouped") == whole.groups("grouped")
+    np.testing.assert_array_equal(
+        infl.memorization(run.outcomes("design")).value, infl.memorization(whole.outcomes("design")).value
+    )
+
+
+def test_merging_again_adds_nothing(made: Path, tmp_path: Path) -> None:
+    folder = copied(made, tmp_path)
+    infl.merge(folder / "a", [folder / "b"])
+    lines = (folder / "a" / "journal.jsonl").read_bytes()
+    infl.merge(folder / "a", [folder / "b", folder / "b"])
+    assert (folder / "a" / "journal.jsonl").read_bytes() == lines
+
+
+def test_shards_stay_as_they_are(made: Path, tmp_path: Path) -> None:
+    folder = copied(made, tmp_path)
+    before = {path: path.read_bytes() for path in (folder / "b").rglob("*") if path.is_file()}
+    infl.merge(folder / "a", [folder / "b"])
+    assert {path: path.read_bytes() for path in (folder / "b").rglob("*") if path.is_file()} == before
+
+
+def test_a_shard_knows_what_it_was_to_hold(made: Path) -> None:
+    content = infl.open_run(made / "b").describe()["collections"]
+    assert {name: counts["missing"] for name, counts in content.items()} == {"design": 0, "grouped": 0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"seed": 5}, "seed is 0 in the run, 5 in .*/other"),
+        ({"algorithm": infl.Algorithm(hidden=(4,), epochs=2, batch_size=20)}, "algorithm.epochs is 1 in the run, 2 in"),
+        ({"design": infl.Design("uniform", 0.7)}, "design.kind is 'grouped' in the run, 'uniform' in"),
+    ],
+    ids=["seed", "algorithm", "design"],
+)
+def test_other_runs_are_refused_and_the_difference_named(
+    made: Path, data: infl.Dataset, tmp_path: Path, changed: dict[str, Any], named: str
+) -> None:
+    folder = copied(made, tmp_path)
+    begin(data, folder / "other", **changed)
+    before = (folder / "a" / "journal.jsonl").read_bytes()
+    with pytest.raises(InputError, match=f"is no shard of .*: .*{named}"):
+        infl.merge(folder / "a", [folder / "b", folder / "other"])
+    assert (folder / "a" / "journal.jsonl").read_bytes() == before
+
+
+def test_other_data_are_refused(made: Path, tmp_path: Path) -> None:
+    folder = copied(made, tmp_path)
+    begin(infl.load("digits", n_train=60, n_held_out=30, seed=1), folder / "other")
+    with pytest.raises(InputError, match="dataset.fingerprint is"):
+        infl.merge(folder / "a", [folder / "other"])
+
+
+def test_a_damaged_shard_is_refused_by_block(made: Path, tmp_path: Path) -> None:
+    folder = copied(made, tmp_path)
+    path = next(path for path in (folder / "b" / "models" / "design" / "margin" / "c").rglob("*") if path.is_file())
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    with pytest.raises(DiskError, match="models/design is damaged in the block of models 4 to 7"):
+        infl.merge(folder / "a", [folder / "b"])
+    assert not infl.open_run(folder / "a").find_damage().blocks
+
+
+def test_a_merge_with_itself_or_with_nothing_is_refused(made: Path) -> None:
+    with pytest.raises(InputError, match="is the run itself"):
+        infl.merge(made / "a", [made / "a"])
+    with pytest.raises(InputError, match="at least one shard"):
+        infl.merge(made / "a", [])
+
+
+def test_the_commands_train_shards_and_merge_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["digits", "--n-train", "60", "--n-held-out", "30", "--epochs", "1", "--hidden", "4"]
+    for name, *models in (("one", "0:4", "--references", "3"), ("two", "4:10")):
+        assert main(["train", *options, "--models", *models, "--run", str(tmp_path / name)]) == 0
+    assert main(["merge", str(tmp_path / "all"), str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    run = infl.open_run(tmp_path / "all")
+    assert {name: len(run.complete(name)) for name in run.collections()} == {"design": 5, "grouped": 5, "full": 3}
+    for models in ("4:", ":4", "a", "4:6:8", "-1", "6:4", "5:5", ""):
+        assert main(["train", "--run", str(tmp_path / "all"), "--models", models]) == 2
+        assert "model" in capsys.readouterr().err
