@@ -1,0 +1,159 @@
+"""Turns the pieces in results.json into their sums and into README.md."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from kills import COMMANDS, N_MODELS, N_REFERENCES, N_SEEDS, SETS
+
+HEAD = """# Does a run survive kills, a disk that changes bytes, and files from strangers?
+
+{processor}, {cores} cores, one at a time; {versions}.
+"""
+KILLS = """
+## Kills
+
+{kills} times a process was killed with SIGKILL, in {rounds} rounds of `infl train` ({half} models), the same extended
+to {models} (and {references} of all of D), `infl merge` of two shards of {half} and `infl verify` of {sets} sets with
+{seeds} models each; after each kill the same command was started again. One kill in three fell at a moment drawn from
+the time that the undisturbed command takes, the others 0 to 20 ms after one to three new blocks of 8 models were in the
+journal.
+
+| | kills | before its first block | models lost | damaged blocks |
+|---|---|---|---|---|
+{rows}
+
+At the end of the rounds {models_in_two_blocks} models of the {compared} were in two blocks of the journal and
+{models_missing} were missing; outcomes were bit for bit those of undisturbed runs in {outcomes_equal} of {runs} runs,
+memorization and influence in {scores_equal}. The engine is the local one. Processes are forked from one that has done
+infl's imports.
+"""
+FLIPS = """
+## Flipped bits
+
+{flips:,} times one random bit was flipped in a run with every kind of file, file by file in turn, and the run was asked
+for scores, errors, outcomes, measured effects, names, groups, settings and data. *Refused*: infl said that the file is
+damaged; *harmless*: all that the run says was the same; *silent*: something was different.
+
+| file | refused | harmless | silent |
+|---|---|---|---|
+{rows}
+"""
+FUZZ = """
+## Readers of files from strangers
+
+A case fails where the reader raises anything but its one-line refusal, takes more than 10 s, or where the process grows
+by more than half a gigabyte. Some cases are whole files with up to eight changes of bytes, the others files whose
+checksums fit and whose content is anything.
+
+| reader | cases | accepted | failed | slowest, s | growth of memory, MB |
+|---|---|---|---|---|---|
+{rows}
+"""
+FOOT = """
+Memory by number of models is measured in `experiments/speed` (stage growth).
+
+    python experiments/faults/run.py                  # 200 kills, 2,000 flips, 100,000 cases a reader
+    python experiments/faults/run.py --stage kills    # one part, into the same results.json; kills flips fuzz
+    python experiments/faults/run.py --minutes 5      # as far as that takes it; the same command goes on
+    python experiments/faults/run.py --small
+
+Raw numbers, seeds, commit and versions: `results.json`, which this page is written from.
+"""
+
+
+def summarize(pieces: dict[str, list[Any]]) -> dict[str, Any]:
+    """The sums of the pieces of each stage."""
+    sums = {"kills": _of_kills, "flips": _of_flips, "fuzz": _of_fuzz}
+    return {stage: sums[stage](some) for stage, some in pieces.items() if some}
+
+
+def write_page(results: dict[str, Any], folder: Path) -> None:
+    """Write README.md from what results.json holds so far."""
+    summary = results["summary"]
+    versions = ", ".join(
+        f"{name} {results['versions'][name]}" for name in ("python", "jax", "tensorstore", "hypothesis")
+    )
+    text = HEAD.format(processor=results["processor"], cores=results["cores"], versions=versions)
+    if "kills" in summary:
+        text += _page_of_kills(summary["kills"])
+    if "flips" in summary:
+        rows = [
+            f"| {kind} | {fates.get('refused', 0):,} | {fates.get('harmless', 0):,} | {fates.get('silent', 0):,} |"
+            for kind, fates in {**summary["flips"]["files"], "all": summary["flips"]}.items()
+        ]
+        text += FLIPS.format(flips=summary["flips"]["flips"], rows="\n".join(rows))
+    if "fuzz" in summary:
+        rows = [
+            f"| {name} | {one['cases']:,} | {one['accepted']:,} | {one['failed']:,} | {one['slowest_seconds']:.2f} | "
+            f"{one['growth_mb']:,} |"
+            for name, one in summary["fuzz"].items()
+        ]
+        text += FUZZ.format(rows="\n".join(rows))
+    (folder / "README.md").write_text(text + FOOT)
+    print(f"wrote {folder / 'README.md'}")
+
+
+def _of_kills(rounds: list[Any]) -> dict[str, Any]:
+    kills = [kill for one in rounds for kill in one["kills"]]
+    ends = [one[name] for one in rounds for name in ("run", "merged")]
+
+    def counted(name: str) -> dict[str, int]:
+        mine = [kill for kill in kills if kill["command"] == name]
+        return {
+            "kills": len(mine),
+            "before_its_first_block": sum(kill["blocks_then"] == kill["blocks_before"] for kill in mine),
+            "models_lost": sum(kill["models_lost"] for kill in mine),
+            "damaged_blocks": sum(kill["damaged_blocks"] for kill in mine),
+        }
+
+    return {
+        "kills": len(kills),
+        "rounds": len(rounds),
+        "runs": len(ends),
+        "commands": {name: counted(name) for name in COMMANDS},
+        "models_compared": sum(end["models"] for end in ends),
+        "models_in_two_blocks": sum(end["models_in_two_blocks"] for end in ends),
+        "models_missing": sum(end["models_missing"] for end in ends),
+        "damaged_blocks": sum(end["damaged_blocks"] for end in ends),
+        "outcomes_equal": sum(end["outcomes_equal"] for end in ends),
+        "scores_equal": sum(end["scores_equal"] for end in ends),
+    }
+
+
+def _page_of_kills(summary: dict[str, Any]) -> str:
+    rows = [f"| {name} | {' | '.join(f'{n:,}' for n in row.values())} |" for name, row in summary["commands"].items()]
+    return KILLS.format(
+        **{name: summary[name] for name in ("kills", "rounds", "runs", "models_in_two_blocks", "models_missing")},
+        **{name: summary[name] for name in ("outcomes_equal", "scores_equal")},
+        **{"half": N_MODELS // 2, "models": N_MODELS, "references": N_REFERENCES, "sets": len(SETS), "seeds": N_SEEDS},
+        compared=f"{summary['models_compared']:,}",
+        rows="\n".join(rows),
+    )
+
+
+def _of_flips(pieces: list[Any]) -> dict[str, Any]:
+    files: dict[str, Counter[str]] = {}
+    for piece in pieces:
+        for name, n in piece["counts"].items():
+            kind, _, fate = name.rpartition(": ")
+            files.setdefault(kind, Counter())[fate] += n
+    fates = {fate: sum(counts[fate] for counts in files.values()) for fate in ("refused", "harmless", "silent")}
+    by_file = {kind: dict(sorted(files[kind].items())) for kind in sorted(files)}
+    return {"flips": sum(piece["flips"] for piece in pieces), **fates, "files": by_file}
+
+
+def _of_fuzz(pieces: list[Any]) -> dict[str, Any]:
+    by_reader: dict[str, list[Any]] = {}
+    for piece in pieces:
+        by_reader.setdefault(piece["reader"], []).append(piece)
+    return {
+        name: {
+            **{key: sum(piece[key] for piece in some) for key in ("cases", "accepted", "failed")},
+            "slowest_seconds": max(piece["slowest_seconds"] for piece in some),
+            "growth_mb": max(piece["growth_mb"] for piece in some),
+        }
+        for name, some in by_reader.items()
+    }

@@ -1,0 +1,319 @@
+"""Every reader of files that a stranger may have written, what is fed to it, and what it must do: read, or raise InputError."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+import infl
+from infl.records import Dataset, InputError
+from infl.store import create_run, open_run
+from infl.untraining.forget_sets import read_forget_sets
+
+N_TRAIN, N_HELD_OUT = 12, 6
+IMAGES = "train-images-idx3-ubyte"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of file: cases of its content, where it lies in a folder, and what reads the folder."""
+
+    cases: st.SearchStrategy[bytes]
+    name: str
+    prepare: Callable[[Path], None]
+    read: Callable[[Path], Any]
+
+    def survives(self, folder: Path, content: bytes) -> bool:
+        """Read one case; whether it was accepted. What is neither read nor refused in one line comes out as it is.
+
+        Raises:
+            AssertionError: where the refusal is longer than a line.
+        """
+        (folder / self.name).write_bytes(content)
+        try:
+            self.read(folder)
+        except InputError as error:
+            if "\n" in str(error):
+                raise AssertionError(f"a refusal of several lines: {error}") from error
+            return False
+        return True
+
+
+def readers() -> dict[str, Reader]:
+    """All readers by name."""
+    return {
+        "npz": Reader(
+            _mutated([_npz(np.savez), _npz(np.savez_compressed)]) | _npz_headers(),
+            "mine.npz",
+            lambda folder: None,
+            lambda folder: infl.load(str(folder / "mine.npz")),
+        ),
+        "import": Reader(
+            _mutated([_outcomes(np.savez), _outcomes(np.savez_compressed)]) | _npz_headers("masks"),
+            "theirs.npz",
+            lambda folder: None,
+            _import,
+        ),
+        "idx": Reader(
+            _mutated([_idx(), gzip.compress(_idx())]) | _idx_headers(),
+            IMAGES,
+            _write_idx,
+            lambda folder: infl.load(f"idx:{folder}"),
+        ),
+        "run.json": Reader(
+            _mutated([_manifest()]) | _changed_manifests(),
+            "run.json",
+            _write_run,
+            lambda folder: _look_at(folder),
+        ),
+        "journal": Reader(
+            _mutated([_journal()]) | st.lists(_lines(), max_size=4).map(b"".join),
+            "journal.jsonl",
+            _write_run,
+            lambda folder: _look_at(folder),
+        ),
+        "forget": Reader(
+            _mutated([FORGET]) | _json().map(_as_json) | _forget_files().map(_as_json),
+            "forget.json",
+            lambda folder: None,
+            lambda folder: read_forget_sets(folder / "forget.json", n_train=N_TRAIN),
+        ),
+    }
+
+
+FORGET = b'{"a": [1, 2, 3], "b": {"ids": [4, 5], "concept": [4, 5, 6]}}'
+
+
+def _mutated(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
+    """A whole file with one to eight bytes flipped, cut out, put in or repeated, or cut off; or any bytes."""
+    kinds = st.sampled_from(["flip", "set", "cut", "insert", "repeat", "end", "number"])
+    edits = st.lists(
+        st.tuples(kinds, st.integers(0, 1 << 20), st.binary(min_size=1, max_size=8)), min_size=1, max_size=8
+    )
+    return st.builds(_edited, st.sampled_from(seeds), edits) | st.binary(max_size=200)
+
+
+def _edited(content: bytes, edits: list[tuple[str, int, bytes]]) -> bytes:
+    for kind, position, given in edits:
+        at = position % max(1, len(content))
+        n = len(given)
+        if kind == "flip":
+            content = content[:at] + bytes([content[at] ^ (1 << given[0] % 8)] if content else b"") + content[at + 1 :]
+        elif kind == "set":
+            content = content[:at] + given + content[at + n :]
+        elif kind == "cut":
+            content = content[:at] + content[at + n :]
+        elif kind == "insert":
+            content = content[:at] + given + content[at:]
+        elif kind == "repeat":
+            content = content[:at] + content[at : at + 8 * n] * given[0] + content[at:]
+        elif kind == "end":
+            content = content[:at]
+        else:
+            largest = {1: b"\xff", 2: b"\xff\xff", 4: b"\xff\xff\xff\x7f", 8: b"\xff" * 7 + b"\x7f"}[1 << given[0] % 4]
+            content = content[:at] + largest + content[at + len(largest) :]
+    return content[: 1 << 20]
+
+
+def _json() -> st.SearchStrategy[Any]:
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.integers(-3, 20)
+    return st.recursive(
+        leaves, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    )
+
+
+def _as_json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _dataset() -> Dataset:
+    random = np.random.RandomState(0)
+    labels = np.arange(N_TRAIN) % 3
+    return infl.from_arrays(random.rand(N_TRAIN, 2, 2), labels, random.rand(N_HELD_OUT, 2, 2), labels[:N_HELD_OUT])
+
+
+def _npz(save: Callable[..., None]) -> bytes:
+    data, file = _dataset(), io.BytesIO()
+    save(file, x_train=data.x_train, y_train=data.y_train, x_test=data.x_held_out, y_test=data.y_held_out)
+    return file.getvalue()
+
+
+def _outcomes(save: Callable[..., None]) -> bytes:
+    masks, file = np.arange(64)[:, None] >> np.arange(4) & 1 == 1, io.BytesIO()
+    save(file, masks=masks, correct=np.c_[masks, masks], labels=np.arange(8) % 2)
+    return file.getvalue()
+
+
+def _npz_headers(name: str = "x_train") -> st.SearchStrategy[bytes]:
+    """Files of which one array says of itself whatever it likes, in a zip that is whole."""
+    shapes = st.lists(st.integers(-2, 20) | st.integers(), max_size=4).map(tuple)
+    descriptions = st.sampled_from(["<f4", "|b1", "<i8", "|O", "<U5", "|V8", "<f16", "M8[s]", "<f4,<i2", "U0"])
+    headers = st.builds(
+        lambda shape, descr, order, rest: repr({"descr": descr, "fortran_order": order, "shape": shape})[
+            : rest or None
+        ],
+        *(shapes, descriptions | st.text(max_size=5), st.booleans(), st.integers(-5, 0)),
+    ) | st.text(max_size=40)
+    return st.builds(_npz_with, st.just(name), headers, st.integers(0, 4), st.integers(0, 1 << 33), st.booleans())
+
+
+def _npz_with(name: str, header: str, version: int, length: int, honest: bool) -> bytes:
+    import zipfile
+
+    text = header.encode("utf-8", "replace") + b"\n"
+    said = len(text) if honest else length
+    size = struct.pack("<H", said % (1 << 16)) if version == 1 else struct.pack("<I", said % (1 << 32))
+    file = io.BytesIO(_npz(np.savez) if name == "x_train" else _outcomes(np.savez))
+    whole = io.BytesIO()
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new:
+        for entry in old.infolist():
+            content = old.read(entry.filename)
+            if entry.filename == f"{name}.npy":
+                content = b"\x93NUMPY" + bytes([version, 0]) + size + text + bytes(192)
+            new.writestr(entry.filename, content)
+    return whole.getvalue()
+
+
+def _idx() -> bytes:
+    return struct.pack(">4I", 0x0803, N_TRAIN, 2, 2) + bytes(range(N_TRAIN * 4))
+
+
+def _idx_headers() -> st.SearchStrategy[bytes]:
+    """Any lengths of axes before few bytes, gzipped or not."""
+    numbers = st.integers(0, (1 << 32) - 1) | st.integers(0, 20)
+    plain = st.builds(
+        lambda axes, body: struct.pack(">4I", 0x0803, *axes) + body,
+        st.tuples(numbers, numbers, numbers),
+        st.binary(max_size=99),
+    )
+    return plain | plain.map(lambda content: gzip.compress(content, compresslevel=1))
+
+
+def _write_idx(folder: Path) -> None:
+    (folder / IMAGES).write_bytes(_idx())
+    (folder / "train-labels-idx1-ubyte").write_bytes(
+        struct.pack(">2I", 0x0801, N_TRAIN) + bytes(i % 3 for i in range(N_TRAIN))
+    )
+    (folder / "t10k-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x0803, 3, 2, 2) + bytes(12))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, 3) + bytes([0, 1, 2]))
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "algorithm": infl.Algorithm(hidden=(4,)).describe(),
+        "design": {"kind": "uniform", "fraction": 0.7},
+        "seed": 0,
+        "infl": "0.1",
+    }
+
+
+def _write_run(folder: Path) -> None:
+    create_run(folder, _dataset(), _settings())
+    (folder / "journal.jsonl").write_bytes(_journal())
+
+
+def _look_at(folder: Path) -> None:
+    run = open_run(folder)
+    json.dumps(run.describe())
+    run.find_damage()
+    for collection in run.collections():
+        run.fingerprint(collection, run.complete(collection)[:5])
+        with suppress(InputError):
+            run.outcomes(collection).load()
+
+
+def _import(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    infl.import_outcomes(folder / "theirs.npz", run=folder / "run")
+
+
+def _manifest() -> bytes:
+    from infl.store.manifest import manifest_of, sealed
+
+    return sealed(manifest_of(_dataset(), _settings()))
+
+
+def _changed_manifests() -> st.SearchStrategy[bytes]:
+    """Manifests whose seal fits and of which some entries, found by a path, are anything."""
+    paths = st.sampled_from(
+        [
+            (key,)
+            for key in ("format", "dataset", "algorithm", "design", "seed", "outcomes", "imported", "infl", "timings")
+        ]
+        + [("dataset", key) for key in ("name", "source", "n_train", "n_columns", "fingerprint")]
+        + [("design", key) for key in ("kind", "fraction", "period", "groups")]
+        + [("algorithm", key) for key in ("network", "epochs", "optimizer")]
+    )
+    return st.lists(st.tuples(paths, _json()), min_size=1, max_size=3).map(_changed)
+
+
+def _changed(changes: list[tuple[tuple[str, ...], Any]]) -> bytes:
+    manifest = json.loads(_manifest())
+    del manifest["checksum"]
+    for (*above, key), value in changes:
+        place = manifest
+        for part in above:
+            place = place.get(part) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place[key] = value
+    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**manifest, "checksum": seal}).encode()
+
+
+def _sealed_line(value: Any) -> bytes:
+    text = json.dumps(value).encode()
+    return text + b"\t%08x\n" % zlib.crc32(text)
+
+
+def _journal() -> bytes:
+    session = {"session": {"date": "today", "wanted": {"design": 8}, "layout": {}}}
+    block = {
+        "collection": "design",
+        "models": [0, 1, 2],
+        "seconds": 1.0,
+        "diverged": [1],
+        "crc32": {"masks": 1, "correct": 2},
+    }
+    return _sealed_line(session) + _sealed_line(block)
+
+
+def _lines() -> st.SearchStrategy[bytes]:
+    """Lines whose seal fits and that say anything."""
+    numbers = st.lists(st.integers(-1, 50) | st.integers(), max_size=4)
+    names = st.sampled_from(["design", "full", "../../etc", "/etc", "without-0123456789abcdef", ""]) | st.text(
+        max_size=8
+    )
+    block = st.fixed_dictionaries(
+        {
+            "collection": names | _json(),
+            "models": numbers | _json(),
+            "seconds": st.floats() | _json(),
+            "diverged": numbers,
+        },
+        optional={"crc32": st.dictionaries(st.sampled_from(["masks", "margin", "x"]), st.integers()) | _json()},
+    )
+    wanted = st.dictionaries(names, st.integers(), max_size=3) | _json()
+    session = st.fixed_dictionaries(
+        {}, optional={"wanted": wanted, "first": wanted, "layout": _json(), "date": _json()}
+    )
+    return (block | st.fixed_dictionaries({"session": session | _json()}) | _json()).map(_sealed_line)
+
+
+def _forget_files() -> st.SearchStrategy[Any]:
+    ids = st.lists(st.integers(-1, N_TRAIN) | st.integers() | st.floats(), max_size=6) | _json()
+    entry = ids | st.fixed_dictionaries({"ids": ids}, optional={"concept": ids, "more": ids})
+    return st.dictionaries(st.text(max_size=6), entry, max_size=3)
