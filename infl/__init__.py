@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from infl.data import write_npz as write_npz
     from infl.data.statistics import ChannelStatistics as ChannelStatistics
     from infl.data.statistics import channel_statistics as channel_statistics
+    from infl.engines.ray import Ray as Ray
     from infl.kept import keep_sums as keep_sums
     from infl.matrix import write_influence as write_influence
     from infl.pipeline import predict as predict
@@ -107,6 +108,7 @@ __version__ = "0.1.0"
 _HOME = {
     "infl.data": ("from_arrays", "load", "planting", "write_npz"),
     "infl.data.statistics": ("ChannelStatistics", "channel_statistics"),
+    "infl.engines.ray": ("Ray",),
     "infl.kept": ("keep_sums",),
     "infl.matrix": ("write_influence",),
     "infl.pipeline": ("predict", "predict_effects", "train", "verified_effects", "verify", "verify_effects"),

@@ -1,4 +1,4 @@
-"""Turns a list of models that a run lacks into rows on its disk: block by block, with an ensemble, on this machine.
+"""Turns a list of models that a run lacks into rows on its disk: block by block, wherever they are trained.
 
 A job is one model: the collection it belongs to and its number there. The jobs of one call may be of several collections;
 a block takes them as they come, so that only the last block of all may be short.
@@ -14,14 +14,12 @@ import jax
 import numpy as np
 
 from infl.drawing import MasksOf
-from infl.engines.local import run_blocks
 from infl.provenance import software
-from infl.records import Array, Dataset, Outcomes
+from infl.records import Array, Outcomes
 from infl.report.progress import note, track
 from infl.store import Run, starts_of
-from infl.training.algorithm import Algorithm
-from infl.training.ensemble import Ensemble, Layout, is_out_of_memory, model_keys
-from infl.training.tuning import choose_layout
+from infl.trainers import Trainer
+from infl.training.ensemble import is_out_of_memory, model_keys
 
 Job = tuple[str, int]  # collection, model id
 
@@ -37,15 +35,12 @@ def train_jobs(
     jobs: list[Job],
     masks_of: MasksOf,
     *,
-    algorithm: Algorithm,
-    dataset: Dataset,
-    layout: Layout | None,
+    trainer: Trainer,
     seed: int,
     description: str,
-    current: Ensemble | None = None,
     quiet: bool = False,
-) -> Ensemble:
-    """Train the models of the jobs and write each block to the run as soon as it is there; returns what trained them.
+) -> None:
+    """Train the models of the jobs and write each block to the run as soon as it is there.
 
     They are trained in the layout that is fastest where they take long; see `infl.training.tuning`. Where the memory of a
     device does not hold a block, the rest is trained in blocks of half as many models.
@@ -53,7 +48,7 @@ def train_jobs(
     The run is locked meanwhile. Models that another process has added to it since it was opened are not trained.
 
     masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
-    current: what trained other jobs before, taken on where its layout will do.
+    trainer: where they are trained; used again for other jobs, it has compiled its program.
 
     Raises:
         InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, another
@@ -61,64 +56,42 @@ def train_jobs(
     """
     with run.lock():
         jobs = [job for name, models in _models_by_collection(jobs).items() for job in missing_jobs(run, name, models)]
-        if not jobs:
-            return current or Ensemble(algorithm, dataset, layout)
-        ensemble = _ensemble_for(run, jobs, masks_of, algorithm, dataset, layout, current=current, quiet=quiet)
-        _train(run, ensemble, jobs, masks_of, seed, description=description, quiet=quiet)
-    return ensemble
-
-
-def _ensemble_for(
-    run: Run,
-    jobs: list[Job],
-    masks_of: MasksOf,
-    algorithm: Algorithm,
-    dataset: Dataset,
-    layout: Layout | None,
-    *,
-    current: Ensemble | None,
-    quiet: bool,
-) -> Ensemble:
-    ensemble = current or Ensemble(algorithm, dataset, layout)
-    some = [masks_of(*job_models).mean() for job_models in _first_of_each(jobs)]
-    kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
-    choice = choose_layout(
-        ensemble, n_models=len(jobs), subset_share=float(np.mean(some)), recorded=kept[-1] if kept else None
-    )
-    if choice.source != "default" or current is None:
-        ensemble.lay_out(choice.layout, chosen=choice.how())
-        if choice.models_per_second:
-            note(f"layout: {choice.in_words()}", quiet=quiet)
-    return ensemble
+        if jobs:
+            _train(run, trainer, jobs, masks_of, seed, description=description, quiet=quiet)
 
 
 def _train(
-    run: Run, ensemble: Ensemble, jobs: list[Job], masks_of: MasksOf, seed: int, *, description: str, quiet: bool
+    run: Run, trainer: Trainer, jobs: list[Job], masks_of: MasksOf, seed: int, *, description: str, quiet: bool
 ) -> None:
-    left = list(jobs)
+    some = [masks_of(*job_models).mean() for job_models in _first_of_each(jobs)]
+    kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
+    choice = trainer.choose(len(jobs), subset_share=float(np.mean(some)), recorded=kept[-1] if kept else None)
+    if choice.models_per_second:
+        note(f"layout: {choice.in_words()}", quiet=quiet)
+    left = dict.fromkeys(jobs)
     with track(len(jobs), description, quiet=quiet) as progress:
         while left:
-            run.record_session(_session(ensemble, jobs))
-            size = ensemble.block_size
-            blocks = [left[start : start + size] for start in range(0, len(left), size)]
-            prepared = ((block, _prepare(block, masks_of, seed)) for block in blocks)
+            run.record_session(_session(trainer, jobs))
+            size, waiting = trainer.block_size, list(left)
+            blocks = [waiting[start : start + size] for start in range(0, len(waiting), size)]
             try:
-                for (block, (_, masks)), outcome, seconds in run_blocks(
-                    prepared, start=lambda item: ensemble.start(*item[1]), finish=ensemble.finish
+                for block, masks, outcome, seconds in trainer.train(
+                    blocks, lambda block: _prepare(block, masks_of, seed)
                 ):
                     for collection, rows in _by_collection(block).items():
                         models = [block[row][1] for row in rows]
                         outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
                         share = seconds * len(rows) / len(block)
                         run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
-                    left = left[len(block) :]
+                    for job in block:
+                        del left[job]
                     progress.advance(len(block))
             except jax.errors.JaxRuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                ensemble.halve()
-                note(f"out of memory: blocks of {ensemble.block_size} models from now on", quiet=quiet)
-    run.record_timings(_devices(ensemble))
+                trainer.halve()
+                note(f"out of memory: blocks of {trainer.block_size} models from now on", quiet=quiet)
+    run.record_timings(trainer.describe()["devices"])
 
 
 def _prepare(block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:
@@ -150,21 +123,14 @@ def _first_of_each(jobs: list[Job], most: int = 8) -> list[tuple[str, list[int]]
     return [(name, [jobs[row][1] for row in rows[:most]]) for name, rows in _by_collection(jobs).items()]
 
 
-def _session(ensemble: Ensemble, jobs: list[Job]) -> dict[str, Any]:
+def _session(trainer: Trainer, jobs: list[Job]) -> dict[str, Any]:
     models = _models_by_collection(jobs)
     wanted = {name: max(some) + 1 for name, some in models.items()}
     first = {name: min(some) for name, some in models.items() if min(some)}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **software(),
-        "devices": _devices(ensemble),
-        "block_size": ensemble.block_size,
-        "mode": ensemble.mode,
-        "layout": ensemble.layout.describe() | ensemble.chosen,
+        **trainer.describe(),
         "wanted": wanted,
         **({"first": first} if first else {}),
     }
-
-
-def _devices(ensemble: Ensemble) -> list[str]:
-    return [f"{device.platform}:{device.device_kind}" for device in ensemble.devices]

@@ -8,12 +8,13 @@ and `infl.planning` says beforehand what a run costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from infl.drawing import masks_of_run
+from infl.engines.ray import Ray
 from infl.jobs import missing_jobs, train_jobs
 from infl.opening import DEFAULT_DESIGN, open_for_training
 from infl.records import Dataset, Effects, ForgetSet, Groups, InputError, OutcomeSource, Thresholds, Verdict
@@ -21,8 +22,9 @@ from infl.report.progress import track
 from infl.scores.planning import check_share, next_look
 from infl.store import Run, StoredOutcomes, name_of_cover, name_of_leave_out, open_run
 from infl.target import check_target
+from infl.trainers import Trainer, make_trainer
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import Ensemble, Layout
+from infl.training.ensemble import Layout
 from infl.training.grouping import groups_of_sets
 from infl.training.subsets import Design
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
@@ -49,6 +51,7 @@ def train(
     algorithm: Algorithm | None = None,
     seed: int | None = None,
     layout: Layout | None = None,
+    engine: Ray | None = None,
     quiet: bool = False,
 ) -> Run:
     """Train models of random subsets of D, and reference models of all of D, until the run holds as many as asked for.
@@ -68,6 +71,7 @@ def train(
     cover: forget sets that models shall leave out, wholly or in part, beside those of the design: for sets unlike anything
         that the design leaves out. Their number is `models_per_covered_set` times that of the sets.
     layout: how blocks are laid out on the devices. Affects speed only.
+    engine: a Ray cluster to train on; None for this machine's devices. Affects speed only.
 
     Mask, initial weights and order of model t depend on (seed, t) alone: not on the layout, on what was trained before, or
     on how often the call was killed.
@@ -93,10 +97,10 @@ def train(
     seed = int(opened.manifest["seed"])
     covers = _covering_groups(opened, cover) if cover else {}
     masks_of = masks_of_run(design, n_train=dataset.n_train, seed=seed, covers=covers)
-    ensemble: Ensemble | None = None
+    trainer: Trainer | None = None
 
     def complete(n_wanted: int) -> None:
-        nonlocal ensemble
+        nonlocal trainer
         before = {name: n for name, (_, n) in design.parts(shard.start).items()}
         wanted = {name: range(before[name], n) for name, (_, n) in design.parts(n_wanted).items()} | {
             "full": references
@@ -105,18 +109,10 @@ def train(
         jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
         if not jobs:
             return
-        if ensemble is None:
+        if trainer is None:
             held.enter_context(opened.lock())  # from now on to the end, looks between trainings too
-        ensemble = train_jobs(
-            *(opened, jobs, masks_of),
-            algorithm=algorithm,
-            dataset=dataset,
-            layout=layout,
-            seed=seed,
-            description="training",
-            current=ensemble,
-            quiet=quiet,
-        )
+            trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
+        train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training", quiet=quiet)
 
     with ExitStack() as held:
         _until_target(opened, design, complete, n_models, standard_error)
@@ -224,6 +220,7 @@ def verify(
     algorithm: Algorithm | None = None,
     thresholds: Thresholds | None = None,
     layout: Layout | None = None,
+    engine: Ray | None = None,
     quiet: bool = False,
 ) -> list[Verdict]:
     """Measure the regime of forget sets by retraining without each of them; see `verify_effects` and `infl.judge`.
@@ -239,6 +236,7 @@ def verify(
         algorithm=algorithm,
         thresholds=thresholds,
         layout=layout,
+        engine=engine,
         quiet=quiet,
     )
     return [judge(measured, thresholds) for measured in effects]
@@ -254,6 +252,7 @@ def verify_effects(
     algorithm: Algorithm | None = None,
     thresholds: Thresholds | None = None,
     layout: Layout | None = None,
+    engine: Ray | None = None,
     quiet: bool = False,
 ) -> Iterator[Effects]:
     """Train models of D\\S for each set until its regime is clear, paired by key with as many of D; yield the effects.
@@ -266,6 +265,7 @@ def verify_effects(
         before all of them.
     first: models before the first look; each later look has twice as many as the one before, the last `n_models`.
     algorithm: needed only where the run's network or optimizer was made in Python.
+    engine: a Ray cluster to train on; None for this machine's devices.
     thresholds: by which the looks judge; give `infl.judge` the same.
 
     What is yielded follows from the set and these numbers alone. The other sets of the call do not matter, nor does what
@@ -291,33 +291,28 @@ def verify_effects(
     seed = int(opened.manifest["seed"])
     names = {name_of_leave_out(s.ids): s for s in sets}
     masks_of = masks_of_run(DEFAULT_DESIGN, n_train=dataset.n_train, seed=seed, left_out=names)
-    ensemble: Ensemble | None = None
+    trainer: Trainer | None = None
     seeds, undecided = dict.fromkeys(names, n_models), list(names)
-    for number, n_seeds in enumerate(looks, start=1):
-        if not undecided:
-            break
-        # All that this look needs in one go, so that only the last of its blocks may be short.
-        jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
-        if jobs:
-            for name in {name for name, _ in jobs} & set(names):
-                opened.name_forget_set(names[name])
-            ensemble = train_jobs(
-                *(opened, jobs, masks_of),
-                algorithm=algorithm,
-                dataset=dataset,
-                layout=layout,
-                seed=seed,
-                description="retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}",
-                current=ensemble,
-                quiet=quiet,
-            )
-        if n_seeds == n_models:  # no model is left to save
-            break
-        for name in list(undecided):
-            measured = _measured(opened, names[name], range(n_seeds))
-            if measured is not None and is_clear(measured, thresholds, stop):
-                seeds[name] = n_seeds
-                undecided.remove(name)
+    with ExitStack() as held:
+        for number, n_seeds in enumerate(looks, start=1):
+            if not undecided:
+                break
+            # All that this look needs in one go, so that only the last of its blocks may be short.
+            jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
+            if jobs:
+                for name in {name for name, _ in jobs} & set(names):
+                    opened.name_forget_set(names[name])
+                if trainer is None:
+                    trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
+                what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
+                train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description=what, quiet=quiet)
+            if n_seeds == n_models:  # no model is left to save
+                break
+            for name in list(undecided):
+                measured = _measured(opened, names[name], range(n_seeds))
+                if measured is not None and is_clear(measured, thresholds, stop):
+                    seeds[name] = n_seeds
+                    undecided.remove(name)
     for forget_set in sets:
         n_seeds = seeds[name_of_leave_out(forget_set.ids)]
         measured = _measured(opened, forget_set, range(n_seeds))

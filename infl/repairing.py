@@ -9,6 +9,7 @@ from infl.drawing import masks_of_run
 from infl.jobs import train_jobs
 from infl.opening import open_for_training
 from infl.store import Run, mend_journal, open_run
+from infl.trainers import make_trainer
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Layout
 
@@ -64,13 +65,7 @@ def repair(
         )
         jobs = [(name, model) for name, models in trained.items() for model in models]
         if jobs:
-            train_jobs(
-                *(opened, jobs, masks_of),
-                algorithm=algorithm,
-                dataset=dataset,
-                layout=layout,
-                seed=int(opened.manifest["seed"]),
-                description="training again",
-                quiet=quiet,
-            )
+            trainer = make_trainer(algorithm, dataset, layout)
+            seed = int(opened.manifest["seed"])
+            train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training again", quiet=quiet)
     return Repair(opened, trained, lost, n_lines)

@@ -34,8 +34,9 @@ MAY_IMPORT = {
     "provenance": {ROOT},  # whose version it names
     "opening": {"records", "provenance", "store", "surrogate", "training"},
     "drawing": {"records", "training"},
-    "jobs": {"records", "drawing", "provenance", "store", "training", "engines", "report"},
-    "repairing": {"records", "drawing", "jobs", "opening", "store", "training"},
+    "trainers": {"records", "training", "engines"},
+    "jobs": {"records", "drawing", "provenance", "store", "trainers", "training", "report"},
+    "repairing": {"records", "drawing", "jobs", "opening", "store", "trainers", "training"},
     "pilot": {"records", "training", "untraining"},
     "planning": {"records", "opening", "pilot", "scores", "store", "training"},
     "target": {"records", "scores", "store"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "reporting": {"records", "kept", "pipeline", "scores", "store", "untraining", "report"},
     # They turn options into the settings records of data and training, and print what the pipeline gave. `store` and
     # `pipeline` they reach through the package alone, but for the name of a type.
-    "commands": {ROOT, "records", "data", "training", "store", "report", "printing"},
+    "commands": {ROOT, "records", "data", "training", "engines", "store", "report", "printing"},
     "printing": {ROOT, "records", "store", "report"},
     "__main__": {ROOT, "records", "commands"},
     "__init__": EVERYTHING,

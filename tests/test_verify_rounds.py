@@ -269,9 +269,12 @@ def test_each_look_has_a_progress_line_that_ends(
     ]
 
 
+RAY = ["--engine", "ray", "--ray-address", "head:6379", "--ray-cpus", "2"]
+
+
 @pytest.mark.parametrize(
     ("options", "stop", "n_models"),
-    [([], 0.95, 64), (["--stop", "0.9", "--models", "100"], 0.9, 100), (["--stop", "1"], None, 64)],
+    [([], 0.95, 64), (["--stop", "0.9", "--models", "100"], 0.9, 100), (["--stop", "1"], None, 64), (RAY, 0.95, 64)],
 )
 def test_the_command_hands_its_options_on(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], stop: float | None, n_models: int
@@ -286,7 +289,12 @@ def test_the_command_hands_its_options_on(
     (tmp_path / "forget.json").write_text(json.dumps(SETS))
     common = ["--run", str(bare), "--forget", str(tmp_path / "forget.json"), "--self-threshold", "0.2"]
     assert main(["verify", *common, *options]) == 2
-    assert asked == {"n_models": n_models, "stop": stop, "thresholds": Thresholds(self_influence=0.2)}
+    assert asked == {
+        "n_models": n_models,
+        "stop": stop,
+        "thresholds": Thresholds(self_influence=0.2),
+        "engine": infl.Ray("head:6379", cpus=2) if "ray" in options else None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from infl.engines.ray import Ray
     from infl.records import Dataset, Thresholds
     from infl.training.algorithm import Algorithm
     from infl.training.ensemble import Layout
@@ -159,6 +160,39 @@ class Training(Data):
             convolution=self.convolution,
             tune=self.tune,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Where models are trained."""
+
+    engine: Annotated[Literal["local", "ray"], tyro.conf.arg(metavar="local|ray")] = "local"
+    """On this machine's devices, or on the workers of a Ray cluster (extra `ray`). Affects speed only."""
+    ray_address: Name = None
+    """Of the cluster's head, HOST:PORT (default: that of $RAY_ADDRESS, else a cluster of this machine, started for the
+    command)."""
+    ray_workers: Whole = None
+    """Workers (default: as many as the nodes hold, and more when nodes join)."""
+    ray_cpus: Whole = None
+    """Cores of a worker (default: all of the smallest node; 1 with GPUs)."""
+    ray_gpus: float = 0
+    """GPUs of a worker; a share such as 0.5 lets two share one."""
+
+    def trained_by(self) -> Ray | None:
+        from infl.records import InputError
+
+        settings = (self.ray_address, self.ray_workers, self.ray_cpus, self.ray_gpus)
+        if self.engine == "local":
+            if settings != (None, None, None, 0):
+                raise InputError("--ray-address, --ray-workers, --ray-cpus and --ray-gpus are settings of --engine ray")
+            return None
+        import jax
+
+        from infl.engines.ray import Ray
+
+        # The driver trains next to nothing, and on a GPU it would take the memory that a worker there needs.
+        jax.config.update("jax_platforms", "cpu")
+        return Ray(self.ray_address, cpus=self.ray_cpus, gpus=self.ray_gpus, n_workers=self.ray_workers)
 
 
 @dataclass(frozen=True, kw_only=True)

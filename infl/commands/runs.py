@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from infl.commands.options import File, Judging, Real, Training, Whole, models_from, quoted
+from infl.commands.options import Engine, File, Judging, Real, Training, Whole, models_from, quoted
 from infl.commands.outputs import Output, RunFolder
 from infl.commands.planning import target_line
 from infl.commands.scores import score
@@ -62,7 +62,7 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Training):
+class Train(Engine, Training):
     """Train models on random subsets, and reference models on all of D. Continues or extends a run that exists."""
 
     run: RunFolder
@@ -92,6 +92,7 @@ class Train(Training):
     def __call__(self) -> None:
         import infl
 
+        engine = self.trained_by()
         old = infl.open_run(self.run) if (self.run / "run.json").exists() else None
         if old:
             old.check_trainable()
@@ -122,6 +123,7 @@ class Train(Training):
             algorithm=algorithm,
             seed=self.seed,
             layout=self.layout(),
+            engine=engine,
         )
         show_run(run)
         target = None if self.target_se is None else infl.check_target(run, self.target_se)
@@ -188,7 +190,7 @@ class Predict(_Asking):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(_Asking):
+class Verify(Engine, _Asking):
     """Measure the regime of forget sets by retraining without each, beside the prediction."""
 
     models: int = 64
@@ -200,12 +202,12 @@ class Verify(_Asking):
         import infl
         from infl.training.caches import keep_compiled_programs
 
+        engine = self.trained_by()
         keep_compiled_programs()
         run, sets = self.opened()
         thresholds = self.thresholds()
-        effects = infl.verify_effects(
-            run, sets, n_models=self.models, stop=None if self.stop >= 1 else self.stop, thresholds=thresholds
-        )
+        stop = None if self.stop >= 1 else self.stop
+        effects = infl.verify_effects(run, sets, n_models=self.models, stop=stop, thresholds=thresholds, engine=engine)
         measured = _judge_all(effects, thresholds, self.effects)
         predicted = infl.predict(run, sets, thresholds=thresholds) if run.outcomes("design").n_models else []
         show_verdicts(run, predicted, measured)
