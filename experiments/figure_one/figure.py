@@ -51,7 +51,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         more = rows[0, 4].get_legend_handles_labels()
         figure.legend(handles + more[0], labels + more[1], loc="outside lower right", ncols=6, handlelength=1)
         figure.suptitle("Circles survive untraining and the star does not; unlearning takes both", x=0.01, ha="left")
-        figure.savefig(path, dpi=90)
+        figure.savefig(path, dpi=84)
 
 
 @dataclass(frozen=True)
