@@ -27,6 +27,8 @@ PARTS = ("circles", "star", "odd star", "held-out")
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """One row a data set: three planes, bars of the concept drawn, and all concepts."""
+    from PIL import Image
+
     import infl
     from infl.report.canvas import new_figure
 
@@ -50,8 +52,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
         handles, labels = rows[0, 3].get_legend_handles_labels()
         more = rows[0, 4].get_legend_handles_labels()
         figure.legend(handles + more[0], labels + more[1], loc="outside lower right", ncols=6, handlelength=1)
-        figure.suptitle("Circles survive untraining and the star does not; unlearning takes both", x=0.01, ha="left")
-        figure.savefig(path, dpi=84)
+        figure.suptitle("Untraining S keeps the circles and loses the star", x=0.01, ha="left")
+        figure.savefig(path, dpi=100)
+    Image.open(path).quantize(96).save(path, optimize=True)
 
 
 @dataclass(frozen=True)
