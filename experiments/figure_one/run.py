@@ -82,7 +82,7 @@ def measure(name: str, world: World, folder: Path, *, small: bool) -> dict[str, 
     }
     full = run.outcomes("full", range(n_seeds)).load().of("correct")
     drawn = names.index(DRAWN[name]) if not small else 0
-    rows = []
+    rows, picture = [], {}
     for instance in instances:
         part, with_odd, whole = (effects[one.ids] for one in instance.forget_sets)
         correct = {"A(D)": full, "A(D\\S)": full - part.replicates, "A(D\\S_full)": full - whole.replicates}
