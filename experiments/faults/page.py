@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from cluster import N_MODELS as N_RAY_MODELS
 from kills import COMMANDS, N_MODELS, N_REFERENCES, N_SEEDS, SETS
 
 HEAD = """# Does a run survive kills, a disk that changes bytes, and files from strangers?
@@ -27,7 +29,7 @@ journal.
 
 At the end of the rounds {models_in_two_blocks} models of the {compared} were in two blocks of the journal and
 {models_missing} were missing; outcomes were bit for bit those of undisturbed runs in {outcomes_equal} of {runs} runs,
-memorization and influence in {scores_equal}. The engine is the local one. Processes are forked from one that has done
+memorization and influence in {scores_equal}. The engine is the local one; for Ray's see below. Processes are forked from one that has done
 infl's imports.
 """
 FLIPS = """
@@ -52,11 +54,29 @@ checksums fit and whose content is anything.
 |---|---|---|---|---|---|
 {rows}
 """
+RAY = """
+## A Ray cluster that breaks
+
+Ray on this machine with three nodes of one core each; {models} models in blocks of four. In {node_rounds} rounds a node was killed at a
+random moment of the first third and another joined before the half was done; in {driver_rounds} rounds the process that drives the
+training was killed with SIGKILL three times and started again. All rounds came to their end; in {equal} of {rounds} the masks and
+outcomes are bit for bit those of one process.
+"""
+COST = """
+## What the Ray engine costs
+
+The same blocks in one process and on one Ray worker, both with all cores, one after the other; the first block of each is left
+out (imports, the data, a compilation). The share is of the time of the local engine: median, least and most of the rounds.
+
+| seconds of a block | rounds | blocks | more time |
+|---|---|---|---|
+{rows}
+"""
 FOOT = """
 Memory by number of models is measured in `experiments/speed` (stage growth).
 
     python experiments/faults/run.py                  # 200 kills, 2,000 flips, 100,000 cases a reader
-    python experiments/faults/run.py --stage kills    # one part, into the same results.json; kills flips fuzz
+    python experiments/faults/run.py --stage kills    # one part, into the same results.json; kills flips fuzz ray cost
     python experiments/faults/run.py --minutes 5      # as far as that takes it; the same command goes on
     python experiments/faults/run.py --small
 
@@ -66,7 +86,7 @@ Raw numbers, seeds, commit and versions: `results.json`, which this page is writ
 
 def summarize(pieces: dict[str, list[Any]]) -> dict[str, Any]:
     """The sums of the pieces of each stage."""
-    sums = {"kills": _of_kills, "flips": _of_flips, "fuzz": _of_fuzz}
+    sums = {"kills": _of_kills, "flips": _of_flips, "fuzz": _of_fuzz, "ray": _of_ray, "cost": _of_costs}
     return {stage: sums[stage](some) for stage, some in pieces.items() if some}
 
 
@@ -92,6 +112,14 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
             for name, one in summary["fuzz"].items()
         ]
         text += FUZZ.format(rows="\n".join(rows))
+    if "ray" in summary:
+        text += RAY.format(**summary["ray"])
+    if "cost" in summary:
+        rows = [
+            f"| {name} | {one['rounds']} | {one['blocks']} | {one['median']:+.1%} ({one['least']:+.1%} to {one['most']:+.1%}) |"
+            for name, one in summary["cost"].items()
+        ]
+        text += COST.format(rows="\n".join(rows))
     (folder / "README.md").write_text(text + FOOT)
     print(f"wrote {folder / 'README.md'}")
 
@@ -156,4 +184,30 @@ def _of_fuzz(pieces: list[Any]) -> dict[str, Any]:
             "growth_mb": max(piece["growth_mb"] for piece in some),
         }
         for name, some in by_reader.items()
+    }
+
+
+def _of_ray(pieces: list[Any]) -> dict[str, Any]:
+    return {
+        "rounds": len(pieces),
+        "node_rounds": sum(piece["lost"] == "node" for piece in pieces),
+        "driver_rounds": sum(piece["lost"] == "driver" for piece in pieces),
+        "equal": sum(piece["equal"] for piece in pieces),
+        "models": N_RAY_MODELS,
+    }
+
+
+def _of_costs(pieces: list[Any]) -> dict[str, Any]:
+    by_length: dict[str, list[Any]] = {}
+    for piece in pieces:
+        by_length.setdefault(f"{piece['block_seconds_wanted']:g}", []).append(piece)
+    return {
+        name: {
+            "rounds": len(some),
+            "blocks": some[0]["blocks"],
+            "median": float(np.median([piece["overhead"] for piece in some])),
+            "least": min(piece["overhead"] for piece in some),
+            "most": max(piece["overhead"] for piece in some),
+        }
+        for name, some in by_length.items()
     }

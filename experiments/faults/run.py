@@ -1,7 +1,7 @@
 """Does a run survive kills, a disk that changes bytes, and files from strangers?
 
     python experiments/faults/run.py                     # 200 kills, 2,000 flips, 100,000 cases a reader
-    python experiments/faults/run.py --stage kills       # one part, into the same results.json; kills flips fuzz
+    python experiments/faults/run.py --stage kills       # one part, into the same results.json; kills flips fuzz ray cost
     python experiments/faults/run.py --minutes 5         # as far as that takes it: the same command goes on later
     python experiments/faults/run.py --page              # only write README.md again
     python experiments/faults/run.py --small             # under a minute
@@ -10,6 +10,9 @@
   bit for bit with undisturbed ones, and models that were lost or are in two blocks are counted.
 - flips: one bit of a small run is flipped, file by file, and the run is asked for everything that it says. Each flip is
   refused, or harmless (all is the same), or silent: a score, a name or a pixel is different and nothing was said.
+- ray: on three nodes of a Ray cluster of this machine a node is killed and another joins, or the process that drives the
+  training is killed; outcomes are compared bit for bit with those of one process. cost: what the engine adds to blocks of about
+  1, 5 and 20 seconds, both engines with all cores, five rounds. Not in --small, which CI runs: tests/engines/test_ray.py.
 - fuzz: readers.py, whole files with changed bytes and files whose checksums fit and whose content is anything.
 
 Each part is made of pieces with seeds 0, 1, 2, ...; a piece is written as soon as it is there, and none is made twice.
@@ -28,6 +31,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
+from cluster import BLOCK_SECONDS, costs, rounds
 from flips import make_run, try_flips
 from fuzz import fuzz
 from kills import kill_rounds
@@ -35,8 +39,9 @@ from page import summarize, write_page
 from readers import readers
 from record import surroundings, write_results
 
-STAGES = ("kills", "flips", "fuzz")
+STAGES = ("kills", "flips", "fuzz", "ray", "cost")
 FLIPS_A_PIECE, CASES_A_PIECE = 100, 2_500
+RAY_ROUNDS, COST_ROUNDS = 10, 5
 
 
 def main() -> None:
@@ -51,15 +56,20 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="measure nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
+    stages = STAGES if options.stage is None else (options.stage,)
     if options.small:
-        options.kills, options.flips, options.cases = 4, 20, 50
+        options.kills, options.flips, options.cases, stages = 4, 20, 50, stages[:3]
     until = time.monotonic() + 60 * options.minutes
     pieces: dict[str, list[Any]] = _read(options.out).get("pieces", {})
-    for stage in () if options.page else [options.stage] if options.stage else STAGES:
+    for stage in () if options.page else stages:
         with tempfile.TemporaryDirectory() as folder:
             for piece in more(stage, pieces.setdefault(stage, []), Path(folder), options):
                 pieces[stage].append(piece)
-                results = {"summary": summarize(pieces), **surroundings("tensorstore", "hypothesis"), "pieces": pieces}
+                results = {
+                    "summary": summarize(pieces),
+                    **surroundings("tensorstore", "hypothesis", "ray"),
+                    "pieces": pieces,
+                }
                 write_results(options.out, results)
                 if time.monotonic() > until:
                     break
@@ -89,6 +99,11 @@ def more(stage: str, done: list[Any], folder: Path, options: argparse.Namespace)
             yield {"seed": seed, "flips": size, "counts": dict(sorted(counts.items())), "silent": silent} | {
                 "seconds": seconds
             }
+    elif stage == "ray":
+        yield from rounds(folder, iter(range(len(done), RAY_ROUNDS)))
+    elif stage == "cost":
+        for number in range(len(done), COST_ROUNDS * len(BLOCK_SECONDS)):
+            yield costs(folder / str(number), seconds=BLOCK_SECONDS[number % len(BLOCK_SECONDS)])
     else:
         size = min(CASES_A_PIECE, options.cases)
         for seed in range(-(-options.cases // size)):

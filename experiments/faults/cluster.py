@@ -1,0 +1,210 @@
+"""Trains on a Ray cluster of this machine while nodes and drivers are killed, and measures what the engine costs.
+
+A round is a run of 40 blocks on three nodes of one core. At a random moment one node is killed, and later another joins; or the
+process that drives the training is killed and started again. The run must equal one that was trained in one process, bit for bit.
+Cost: the same blocks in one process and on one Ray worker, both with all cores, one after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import infl
+
+LAYOUT = infl.Layout(n_devices=1, models_per_device=4, tune="off")
+ALGORITHM = infl.Algorithm(hidden=(32,), epochs=30)
+N_MODELS, N_REFERENCES = 152, 8
+BLOCK_SECONDS = (1.0, 5.0, 20.0)
+SECONDS_OF_A_COST = 40.0
+
+# In a process of its own: Ray starts nodes by fork, which may lock up one in which JAX runs.
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+memory = 1 << 27
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory})
+nodes = [cluster.add_node(num_cpus=1, object_store_memory=memory) for _ in range(3)]
+print("cluster:", cluster.address, flush=True)
+for line in sys.stdin:
+    if line.startswith("kill"):
+        cluster.remove_node(nodes.pop(0), allow_graceful=False)
+    else:
+        nodes.append(cluster.add_node(num_cpus=1, object_store_memory=memory))
+    print("cluster: done", flush=True)
+cluster.shutdown()
+"""
+DRIVER = """
+import sys
+sys.path.insert(0, sys.argv[3])
+import cluster
+cluster.train(sys.argv[1], infl_engine=sys.argv[2])
+"""
+
+
+class Nodes:
+    """A head that trains nothing and three nodes of one core each."""
+
+    def __init__(self) -> None:
+        pipe, silent = subprocess.PIPE, subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", NODES], stdin=pipe, stdout=pipe, stderr=silent, text=True
+        )
+        self.address = self._answer()
+
+    def tell(self, what: str) -> None:
+        """Do it and wait until it is done: `kill` or `add`."""
+        assert self._process.stdin is not None
+        print(what, file=self._process.stdin, flush=True)
+        self._answer()
+
+    def close(self) -> None:
+        """End the cluster."""
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        while not (line := self._process.stdout.readline()).startswith("cluster: "):
+            assert line, "the process that holds the nodes ended"
+        return line.removeprefix("cluster: ").strip()
+
+
+def train(folder: str | Path, *, infl_engine: str | None) -> infl.Run:
+    """The run of a round, in this process or on the cluster of that address."""
+    return infl.train(
+        infl.load("digits", n_train=300, n_held_out=100),
+        run=folder,
+        n_models=N_MODELS,
+        n_references=N_REFERENCES,
+        design=infl.Design("uniform", 0.7),
+        algorithm=ALGORITHM,
+        layout=LAYOUT,
+        engine=infl.Ray(infl_engine, cpus=1) if infl_engine else None,
+        quiet=True,
+    )
+
+
+def rounds(folder: Path, seeds: Iterator[int]) -> Iterator[dict[str, Any]]:
+    """One after another: in even ones a node is killed and another joins, in odd ones the driver is killed three times."""
+    local = train(folder / "local", infl_engine=None)
+    for seed in seeds:
+        draw, nodes, run = random.Random(seed), Nodes(), folder / f"round-{seed}"
+        start = time.perf_counter()
+        kind = "node" if seed % 2 == 0 else "driver"
+        try:
+            moments = (_lose_a_node if kind == "node" else _lose_drivers)(draw, nodes, run)
+        finally:
+            nodes.close()
+        yield {
+            "seed": seed,
+            "lost": kind,
+            "models_on_disk_then": moments,
+            "equal": _equal(local, infl.open_run(run)),
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+
+
+def costs(folder: Path, *, seconds: float) -> dict[str, Any]:
+    """Seconds of the same blocks, each of about so many seconds, in one process and on one worker with the same cores."""
+    cores = len(os.sched_getaffinity(0))
+    dataset, width = infl.load("digits"), 8
+    n_blocks = max(3, round(SECONDS_OF_A_COST / seconds))
+    epochs = _epochs_for(folder, dataset, width, seconds)
+    took: dict[str, list[float]] = {}
+    for name, engine in (("local", None), ("ray", infl.Ray(cpus=cores))):
+        run = infl.train(
+            dataset,
+            run=folder / f"{name}-{seconds:g}",
+            n_models=n_blocks * width * cores,
+            n_references=0,
+            design=infl.Design("uniform", 0.7),
+            algorithm=infl.Algorithm(epochs=epochs),
+            layout=infl.Layout(n_devices=cores, models_per_device=width, mode="map", tune="off"),
+            engine=engine,
+            quiet=True,
+        )
+        took[name] = [block["seconds"] for block in run.blocks]
+    # The first block waits for imports, the data and a compilation.
+    each = {name: float(np.mean(blocks[1:])) for name, blocks in took.items()}
+    return {
+        "block_seconds_wanted": seconds,
+        "epochs": epochs,
+        "blocks": n_blocks,
+        "seconds": {name: [round(block, 3) for block in blocks] for name, blocks in took.items()},
+        "overhead": round(each["ray"] / each["local"] - 1, 4),
+    }
+
+
+def _lose_a_node(draw: random.Random, nodes: Nodes, run: Path) -> list[int]:
+    driver = _start_driver(nodes, run)
+    moments = []
+    for what, least, most in (("kill", 1, N_MODELS // 3), ("add", N_MODELS // 3, N_MODELS // 2)):
+        _wait_until(run, draw.randint(least, most), driver)
+        nodes.tell(what)
+        moments.append(_n_models(run))
+    assert driver.wait() == 0, "the driver failed"
+    return moments
+
+
+def _lose_drivers(draw: random.Random, nodes: Nodes, run: Path) -> list[int]:
+    moments: list[int] = []
+    for _ in range(3):
+        driver = _start_driver(nodes, run)
+        _wait_until(run, (moments or [0])[-1] + draw.randint(1, N_MODELS // 4), driver)
+        time.sleep(draw.uniform(0, 0.1))
+        driver.kill()
+        driver.wait()
+        moments.append(_n_models(run))
+    assert _start_driver(nodes, run).wait() == 0, "the last driver failed"
+    return moments
+
+
+def _start_driver(nodes: Nodes, run: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(run), nodes.address, str(Path(__file__).parent)])
+
+
+def _wait_until(run: Path, n_models: int, driver: subprocess.Popen[bytes]) -> None:
+    while driver.poll() is None and _n_models(run) < n_models:
+        time.sleep(0.02)
+
+
+def _n_models(run: Path) -> int:
+    try:
+        return len(infl.open_run(run).complete("design"))
+    except infl.InputError:
+        return 0
+
+
+def _equal(one: infl.Run, other: infl.Run) -> bool:
+    for collection in ("design", "full"):
+        if one.complete(collection) != other.complete(collection):
+            return False
+        left, right = (run.outcomes(collection).load() for run in (one, other))
+        if not all(
+            np.array_equal(getattr(left, name), getattr(right, name)) for name in ("masks", "correct", "margin")
+        ):
+            return False
+    return True
+
+
+def _epochs_for(folder: Path, dataset: infl.Dataset, width: int, seconds: float) -> int:
+    """Epochs with which one core trains a block of so many models in about so many seconds."""
+    run = infl.train(
+        dataset,
+        run=folder / f"trial-{seconds:g}",
+        n_models=3 * width,
+        n_references=0,
+        design=infl.Design("uniform", 0.7),
+        algorithm=infl.Algorithm(epochs=60),
+        layout=infl.Layout(n_devices=1, models_per_device=width, mode="map", tune="off"),
+        quiet=True,
+    )
+    return max(1, round(60 * seconds / min(block["seconds"] for block in run.blocks)))
