@@ -1,8 +1,8 @@
 """Trains on a Ray cluster of this machine while nodes and drivers are killed, and measures what the engine costs.
 
-A round is a run of 40 blocks on three nodes of one core. At a random moment one node is killed, and later another joins; or the
-process that drives the training is killed and started again. The run must equal one that was trained in one process, bit for bit.
-Cost: the same blocks in one process and on one Ray worker, both with all cores, one after the other.
+A round is a run of 40 blocks on three nodes of one core. At a random moment one node is killed, and later another joins;
+or the process that drives the training is killed and started again. The run must equal one that was trained in one process,
+bit for bit. Cost: the same blocks in one process and on one Ray worker, both with all cores, one after the other.
 """
 
 from __future__ import annotations

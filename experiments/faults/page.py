@@ -29,8 +29,8 @@ journal.
 
 At the end of the rounds {models_in_two_blocks} models of the {compared} were in two blocks of the journal and
 {models_missing} were missing; outcomes were bit for bit those of undisturbed runs in {outcomes_equal} of {runs} runs,
-memorization and influence in {scores_equal}. The engine is the local one; for Ray's see below. Processes are forked from one that has done
-infl's imports.
+memorization and influence in {scores_equal}. The engine is the local one; for Ray's see below. Processes are forked from
+one that has done infl's imports.
 """
 FLIPS = """
 ## Flipped bits
@@ -57,10 +57,10 @@ checksums fit and whose content is anything.
 RAY = """
 ## A Ray cluster that breaks
 
-Ray on this machine with three nodes of one core each; {models} models in blocks of four. In {node_rounds} rounds a node was killed at a
-random moment of the first third and another joined before the half was done; in {driver_rounds} rounds the process that drives the
-training was killed with SIGKILL three times and started again. All rounds came to their end; in {equal} of {rounds} the masks and
-outcomes are bit for bit those of one process.
+Ray on this machine with three nodes of one core each; {models} models in blocks of four. In {node_rounds} rounds a node
+was killed at a random moment of the first third and another joined before the half was done; in {driver_rounds} rounds the
+process that drives the training was killed with SIGKILL three times and started again. All rounds came to their end; in
+{equal} of {rounds} the masks and outcomes are bit for bit those of one process.
 """
 COST = """
 ## What the Ray engine costs
