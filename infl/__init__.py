@@ -102,6 +102,8 @@ if TYPE_CHECKING:
     from infl.training.subsets import Design as Design
     from infl.untraining import forget_sets as forget_sets
     from infl.untraining.regimes import judge as judge
+    from infl.weights import keep_weights as keep_weights
+    from infl.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -170,6 +172,7 @@ _HOME = {
     "infl.training.subsets": ("Design",),
     "infl.untraining": ("forget_sets",),
     "infl.untraining.regimes": ("judge",),
+    "infl.weights": ("keep_weights", "load_weights"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = ("forget_sets", "planting")  # names that are modules themselves

@@ -97,11 +97,12 @@ def _train(
 def _prepare(block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:
     parts = _by_collection(block)
     masks = np.concatenate([masks_of(name, [block[row][1] for row in rows]) for name, rows in parts.items()])
-    keys = [_keys(seed, name, [block[row][1] for row in rows]) for name, rows in parts.items()]
+    keys = [keys_of(seed, name, [block[row][1] for row in rows]) for name, rows in parts.items()]
     return jax.numpy.concatenate(keys), masks
 
 
-def _keys(seed: int, collection: str, models: list[int]) -> jax.Array:
+def keys_of(seed: int, collection: str, models: list[int]) -> jax.Array:
+    """The keys from which initial weights and orders of these models follow, [len(models)]."""
     starts = starts_of(collection, models)
     stream = collection if starts is None else "reference"
     return model_keys(seed, stream, np.array(models if starts is None else starts))

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "drawing": {"records", "training"},
     "trainers": {"records", "training", "engines"},
     "jobs": {"records", "drawing", "provenance", "store", "trainers", "training", "report"},
+    "weights": {"records", "drawing", "jobs", "opening", "report", "store", "training"},
     "repairing": {"records", "drawing", "jobs", "opening", "store", "trainers", "training"},
     "pilot": {"records", "training", "untraining"},
     "planning": {"records", "opening", "pilot", "scores", "store", "training"},

@@ -198,13 +198,30 @@ def train_model(
 
     A left-out example has no part in training: its pixels, even NaN, never reach the weights.
     """
+    settings = {"most_steps": most_steps, "epochs": epochs, "evaluation_batch": evaluation_batch}
+    return train_and_keep(key, members, images, labels, algorithm=algorithm, network=network, **settings)[0]
+
+
+def train_and_keep(
+    key: jax.Array,
+    members: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    algorithm: Algorithm,
+    network: Network,
+    most_steps: jax.Array | None = None,
+    epochs: jax.Array | int | None = None,
+    evaluation_batch: int | None = None,
+) -> tuple[TrainedModel, Any]:
+    """What one model does, and its parameters; see `train_model`."""
     params, finite = train_params(
         key, members, images, labels, algorithm=algorithm, network=network, most_steps=most_steps, epochs=epochs
     )
     prepare = network_input(algorithm, members, images)
     batch_size = evaluation_batch or EVALUATION_BATCH.get(jax.default_backend(), 1024)
     margin, correct = judge(network, params, images, labels, batch_size=batch_size, prepare=prepare)
-    return TrainedModel(margin, correct, finite & jnp.isfinite(margin).all())
+    return TrainedModel(margin, correct, finite & jnp.isfinite(margin).all()), params
 
 
 def train_params(

@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infl.records import Array, Dataset, InputError
-from infl.training.algorithm import Algorithm, TrainedModel, train_model
+from infl.training.algorithm import Algorithm, train_and_keep, train_model
 from infl.training.convolution import BACKENDS, use_backend
 from infl.training.networks import check_network
 
@@ -80,11 +80,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class BlockOutcomes:
-    """Outcomes of one block: margin [B, n+m] float32, correct [B, n+m] bool, finite [B] bool."""
+    """Outcomes of one block: margin [B, n+m] float32, correct [B, n+m] bool, finite [B] bool; params [B, ...] where kept."""
 
     margin: Array
     correct: Array
     finite: Array
+    params: Any = None
 
 
 def use_all_cores() -> None:
@@ -123,9 +124,18 @@ class Ensemble:
     """
 
     def __init__(
-        self, algorithm: Algorithm, dataset: Dataset, layout: Layout | None = None, *, check: bool = True
+        self,
+        algorithm: Algorithm,
+        dataset: Dataset,
+        layout: Layout | None = None,
+        *,
+        check: bool = True,
+        keep_params: bool = False,
     ) -> None:
-        """check: try the network on random pixels first; not needed where another ensemble has."""
+        """check: try the network on random pixels first; not needed where another ensemble has.
+
+        keep_params: give the parameters back with the outcomes.
+        """
         use_all_cores()
         wanted = layout or Layout()
         devices = jax.local_devices()
@@ -146,6 +156,7 @@ class Ensemble:
         self.layout = replace(wanted, n_devices=n_devices, models_per_device=width, mode=mode)
 
         self.chosen: dict[str, Any] = {}
+        self._keep_params = keep_params
         self._mesh = Mesh(np.array(self.devices), ("models",))
         self._by_model = NamedSharding(self._mesh, PartitionSpec("models"))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
@@ -168,7 +179,7 @@ class Ensemble:
         """Models of a block, on all devices together."""
         return len(self.devices) * (self.layout.models_per_device or 1)
 
-    def start(self, keys: jax.Array, masks: Array, *, epochs: int | None = None) -> tuple[TrainedModel, Array]:
+    def start(self, keys: jax.Array, masks: Array, *, epochs: int | None = None) -> tuple[Any, Array]:
         """Begin training one block of at most `block_size` models; returns before it is done.
 
         keys: [B]; masks: [B, n] bool. A short block is spread evenly over the devices. With `map` it takes as much less
@@ -200,10 +211,11 @@ class Ensemble:
         )
         return started, places
 
-    def finish(self, started: tuple[TrainedModel, Array]) -> BlockOutcomes:
+    def finish(self, started: tuple[Any, Array]) -> BlockOutcomes:
         """Wait for a block and bring its outcomes to the host."""
         trained, places = started
-        return BlockOutcomes(*(np.asarray(array)[places] for array in trained))
+        kept = jax.tree.map(lambda array: np.asarray(array)[places], trained)
+        return BlockOutcomes(*kept[0], params=kept[1]) if self._keep_params else BlockOutcomes(*kept)
 
     def compile(self) -> jax.stages.Compiled:
         """The program that trains a block; made once for a layout."""
@@ -253,8 +265,9 @@ class Ensemble:
         counts[: n_models % n_devices] += 1
         return np.concatenate([device * width + np.arange(count) for device, count in enumerate(counts)]), counts
 
-    def _sharded(self) -> Callable[..., TrainedModel]:
-        mode, train = self.mode, partial(train_model, algorithm=self.algorithm, network=self._network)
+    def _sharded(self) -> Callable[..., Any]:
+        train_one = train_and_keep if self._keep_params else train_model
+        mode, train = self.mode, partial(train_one, algorithm=self.algorithm, network=self._network)
 
         def train_on_device(
             key_data: jax.Array,
@@ -264,7 +277,7 @@ class Ensemble:
             epochs: jax.Array,
             images: jax.Array,
             labels: jax.Array,
-        ) -> TrainedModel:
+        ) -> Any:
             one = partial(train, images=images, labels=labels, epochs=epochs)
             keys = jax.random.wrap_key_data(key_data)
             if mode == "map":
@@ -287,10 +300,10 @@ class Ensemble:
             return lowered.compile()
 
 
-def _map_first(train: Callable[..., TrainedModel], count: jax.Array, keys: jax.Array, masks: jax.Array) -> TrainedModel:
+def _map_first(train: Callable[..., Any], count: jax.Array, keys: jax.Array, masks: jax.Array) -> Any:
     """The first `count` of the models, one after another; zeros for the rest."""
 
-    def train_next(i: jax.Array, trained: TrainedModel) -> TrainedModel:
+    def train_next(i: jax.Array, trained: Any) -> Any:
         one = train(keys[i], masks[i])
         return jax.tree.map(partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0), trained, one)
 
