@@ -118,11 +118,11 @@ def predictors_table(summary: dict[str, Any]) -> str:
 
 def made(name: str, world: dict[str, Any]) -> str:
     """What one data set took."""
+    scored, seeds, n_sets = world["models_scored"], world["seeds"], len(world["sets"])
     return (
         f"- {name}: {world['n_before']:,} examples and {world['n_train'] - world['n_before']} copies, "
-        f"{world['n_held_out']:,} held out; {len(world['sets'])} sets; {world['models_scored']} models for each fraction and "
-        f"for the predictors, {world['seeds']} seeds of D and of D without each set; {world['models']:,} models in all, "
-        f"{world['model_seconds']:.0f} s beside other work"
+        f"{world['n_held_out']:,} held out; {n_sets} sets; {scored} models at each fraction and for the predictors, "
+        f"{seeds} seeds of D beside each of the three and of D without each set: {3 * (scored + seeds) + seeds * n_sets:,} models"
     )
 
 

@@ -115,7 +115,7 @@ def measure(
                 "scores": {str(r): mean_score(memorization[r], one) for r in fractions},
             }
         )
-    runs = [grouped, *uniform.values()]
+    runs = [infl.open_run(run.folder) for run in (grouped, *uniform.values())]  # with what verification has added
     return {
         "n_train": dataset.n_train,
         "n_before": n_train,
