@@ -119,10 +119,11 @@ def predictors_table(summary: dict[str, Any]) -> str:
 def made(name: str, world: dict[str, Any]) -> str:
     """What one data set took."""
     scored, seeds, n_sets = world["models_scored"], world["seeds"], len(world["sets"])
+    n_models = 3 * (scored + seeds) + seeds * n_sets
     return (
         f"- {name}: {world['n_before']:,} examples and {world['n_train'] - world['n_before']} copies, "
         f"{world['n_held_out']:,} held out; {n_sets} sets; {scored} models at each fraction and for the predictors, "
-        f"{seeds} seeds of D beside each of the three and of D without each set: {3 * (scored + seeds) + seeds * n_sets:,} models"
+        f"{seeds} seeds of D beside each of these and of D without each set: {n_models:,} models"
     )
 
 

@@ -56,7 +56,7 @@ MODELS = 400
 def main() -> None:
     """Train, predict, retrain, and write results.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="few models of few digits, two predictors")
+    parser.add_argument("--small", action="store_true", help="few models of few digits, one predictor")
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="these data sets alone")
     parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
@@ -64,7 +64,7 @@ def main() -> None:
     worlds = (
         {"digits": {**WORLDS["digits"], **SMALL}} if options.small else {name: WORLDS[name] for name in options.worlds}
     )
-    predictors = ("additive", "additive-shrunk") if options.small else PREDICTORS
+    predictors = ("additive",) if options.small else PREDICTORS
     n_models, fractions = (40, FRACTIONS[1:]) if options.small else (MODELS, FRACTIONS)
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
