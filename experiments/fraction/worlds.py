@@ -62,7 +62,7 @@ def small(world: World) -> World:
         n_train=150,
         n_held_out=100,
         algorithm={**world.algorithm, "hidden": (16,), "epochs": 8},
-        other_epochs=(3,),
+        other_epochs=(),
         fractions=(0.7, 0.8),
         models=80,
         pilot=40,
