@@ -1,0 +1,90 @@
+"""Turns results and the run into the pictures of the page: utility.png, memorized.png, pairs.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shares
+
+import infl
+from infl.records import ScoredPair
+from infl.report.canvas import new_figure
+from infl.report.style import house_style
+
+N_PAIRS = 12
+
+
+def draw_all(run: infl.Run, found: dict[str, Any], folder: Path) -> None:
+    """All three, into the folder."""
+    outcomes, dataset = run.outcomes("design").load(), run.dataset()
+    infl.save(draw_utility(found["utility"]), folder / "utility.png")
+    memorization = infl.memorization(outcomes)
+    infl.save(infl.memorized_gallery(memorization, dataset, n_per_class=6), folder / "memorized.png")
+    title = "strongest influences on other images: chosen by one half of the models, scored by the other"
+    infl.save(infl.influence_pairs_gallery(honest_pairs(outcomes), dataset, title=title), folder / "pairs.png")
+
+
+def draw_utility(utility: dict[str, Any]) -> Any:
+    """Left: accuracy lost by removal, against the threshold. Right: lost per hundred examples removed, against their number."""
+    table = utility["table"]
+    thresholds = np.array([row["threshold"] for row in table])
+    names = {"memorized": "memorized", "random": "random", "same classes": "random, same classes"}
+    with house_style() as theme:
+        figure = new_figure(7.2, 3.3)
+        left, right = figure.subplots(1, 2)
+        styles = zip(names.items(), (theme.harms, theme.helps, theme.quiet), "os^", (0.0, 0.006, -0.006), strict=True)
+        for (arm, name), color, marker, aside in styles:
+            lost = 100 * np.array([row[f"lost, {arm}"] for row in table])
+            drawn: dict[str, Any] = {"marker": marker, "markersize": 4.2, "color": color, "elinewidth": 0.9}
+            left.errorbar(thresholds + aside, lost[:, 0], yerr=lost[:, 1], label=name, **drawn)
+            sizes = np.array([row["size"] for row in table])
+            per_hundred = lost / sizes[:, None] * 100
+            right.errorbar(sizes * (1 + 2 * aside), per_hundred[:, 0], yerr=per_hundred[:, 1], label=name, **drawn)
+        for axis in (left, right):
+            axis.axhline(0, color=theme.faint, linewidth=0.6, zorder=0)
+        left.set_xlabel("examples removed: memorization of at least")
+        left.set_ylabel("held-out accuracy lost, percentage points")
+        left.set_xticks(thresholds, [f"{t:g}\n{row['size']:,}" for t, row in zip(thresholds, table, strict=True)])
+        left.set_title(title_of(table), loc="left")
+        right.set_xscale("log")
+        right.set_xlabel("examples removed")
+        right.set_ylabel("points lost per 100 examples removed")
+        right.set_title("the same for each example", loc="left")
+        left.legend(loc="upper right")
+    return figure
+
+
+def title_of(table: list[dict[str, Any]]) -> str:
+    """What the left panel shows, as far as two standard errors allow."""
+    differences = np.array([row["lost more than random"] for row in table])
+    sure = np.abs(differences[:, 0]) > 2 * differences[:, 1]
+    if (sure & (differences[:, 0] > 0)).sum() > len(table) / 2:
+        return "memorized examples are worth more than random ones"
+    if (sure & (differences[:, 0] < 0)).sum() > len(table) / 2:
+        return "memorized examples are worth less than random ones"
+    return "memorized against random examples"
+
+
+def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
+    """The strongest pairs of one half of the models with the scores of the other, which do not flatter them.
+
+    No image influences more than one of them, and none is influenced by more than one.
+    """
+    chooser, judge = (shares.part_of(outcomes, part) for part in shares.halves_in_order(outcomes.n_models))
+    pairs: list[ScoredPair] = []
+    for pair in infl.strongest_pairs(chooser, n_pairs=400):
+        used = {p.source for p in pairs} | {p.target for p in pairs}
+        if pair.source not in used and pair.target not in used:
+            pairs.append(pair)
+        if len(pairs) == N_PAIRS:
+            break
+    return [rescored(judge, pair) for pair in pairs]
+
+
+def rescored(outcomes: infl.Outcomes, pair: ScoredPair) -> ScoredPair:
+    """The same pair, scored by these models."""
+    influence = infl.influence_between(outcomes, np.array([pair.source]), np.array([pair.target]), reading="held-out")
+    value, error = (np.asarray(array).item() for array in (influence.value, influence.se))
+    return ScoredPair(pair.source, pair.target, value, error, pair.p, pair.q)

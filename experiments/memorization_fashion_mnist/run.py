@@ -1,0 +1,95 @@
+"""How much of Fashion-MNIST does a network memorize, and what are the memorized examples worth? Feldman & Zhang 2020, again.
+
+    python experiments/memorization_fashion_mnist/run.py --work FOLDER    # TIME on two cores; models are kept in FOLDER
+    python experiments/memorization_fashion_mnist/run.py --small          # digits, some seconds
+
+4,000 Fashion-MNIST images, MLP, models of balanced subsets of 70%: memorization and influence, the share that is memorized
+(`shares.py`), and the accuracy that retraining without the memorized examples loses (`utility.py`). `figure.py` draws the
+pictures, from FOLDER; `page.py` writes README.md from results.json. A killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+import shares
+import utility
+from record import surroundings, write_results
+
+import infl
+
+FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mnist
+ALGORITHM = infl.Algorithm(hidden=(64,), batch_size=50, epochs=20, learning_rate=0.05, schedule="cosine")
+N_MODELS, N_SEEDS = 1500, 16
+SMALL_MODELS, SMALL_SEEDS = 40, 3
+
+
+def main() -> None:
+    """Train what is missing and write results.json; figures too, of the full size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="few models of few digits")
+    parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
+    parser.add_argument("--models", type=int, help="models of subsets")
+    parser.add_argument("--train-only", action="store_true", help="train the models of subsets, and stop")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
+    options = parser.parse_args()
+    n_models = options.models or (SMALL_MODELS if options.small else N_MODELS)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = options.work or Path(temporary)
+        run = train(work, n_models, small=options.small)
+        if options.train_only:
+            return
+        found = measure(run, work, small=options.small)
+        if not options.small:
+            from figure import draw_all
+
+            draw_all(run, found, Path(__file__).parent)
+    summary = {**found["memorized"], **found["pairs"], "utility": found["utility"]["table"]}
+    write_results(options.out, {"summary": summary, **found, **surroundings("scikit-learn")})
+
+
+def train(work: Path, n_models: int, *, small: bool) -> infl.Run:
+    """The run of subset models, trained as far as it is not."""
+    dataset = (
+        infl.load("digits", n_train=200, n_held_out=200) if small else infl.load(FASHION, n_train=4000, n_held_out=4000)
+    )
+    return infl.train(
+        dataset,
+        run=work / "run",
+        n_models=n_models,
+        n_references=0,
+        design=infl.Design("balanced", 0.7),
+        algorithm=infl.Algorithm(hidden=(16,), epochs=10) if small else ALGORITHM,
+        quiet=small,
+    )
+
+
+def measure(run: infl.Run, work: Path, *, small: bool) -> dict[str, Any]:
+    """Everything that is reported."""
+    outcomes, dataset = run.outcomes("design").load(), run.dataset()
+    memorized = shares.memorized_share(outcomes)
+    pairs = shares.strong_pairs(outcomes, dataset)
+    worth = utility.measure(
+        dataset,
+        run_algorithm(run),
+        infl.memorization(outcomes).value,
+        folder=work / "utility",
+        n_seeds=SMALL_SEEDS if small else N_SEEDS,
+    )
+    seconds = {"subset_models": run.seconds("design"), "retraining": worth["seconds"]}
+    return {"memorized": memorized, "pairs": pairs, "utility": worth, "seconds": seconds}
+
+
+def run_algorithm(run: infl.Run) -> infl.Algorithm:
+    """The algorithm that the run's models were trained with."""
+    return infl.Algorithm.from_description(run.manifest["algorithm"])
+
+
+if __name__ == "__main__":
+    main()
