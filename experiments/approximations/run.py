@@ -219,7 +219,7 @@ def methods(world: World, sizes: truth.Sizes) -> Iterator[Method]:
         for outcome in ("margin", "correct"):
             name = f"infl scores, {'margins' if outcome == 'margin' else 'probabilities'}"
             yield Method(name, n_models, *timed(lambda: plain_scores(outcomes, outcome)))  # noqa: B023
-        if n_models <= 512:
+        if n_models <= 500:
             yield Method("infl scores, shrunk", n_models, *timed(lambda: shrunk_scores(outcomes, surrogate)))  # noqa: B023
     for n_models in sorted({min(64, sizes.grouped), sizes.grouped}):
         for name in ("additive", "combined"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import shares
+from PIL import Image
 
 import infl
 from infl.records import ScoredPair
@@ -14,16 +15,22 @@ from infl.report.canvas import new_figure
 from infl.report.style import house_style
 
 N_PAIRS = 12
+N_COLOURS = 64  # grey pictures and a few colours take no more, and a third of the bytes
 
 
 def draw_all(run: infl.Run, found: dict[str, Any], folder: Path) -> None:
     """All three, into the folder."""
     outcomes, dataset = run.outcomes("design").load(), run.dataset()
-    infl.save(draw_utility(found["utility"]), folder / "utility.png")
     memorization = infl.memorization(outcomes)
-    infl.save(infl.memorized_gallery(memorization, dataset, n_per_class=6), folder / "memorized.png")
-    title = "strongest influences on other images: chosen by one half of the models, scored by the other"
-    infl.save(infl.influence_pairs_gallery(honest_pairs(outcomes), dataset, title=title), folder / "pairs.png")
+    title = "strongest influences on held-out images: chosen by half of the models, scored by the others"
+    figures = {
+        "utility": draw_utility(found["utility"]),
+        "memorized": infl.memorized_gallery(memorization, dataset, n_per_class=6),
+        "pairs": infl.influence_pairs_gallery(honest_pairs(outcomes), dataset, title=title),
+    }
+    for name, figure in figures.items():
+        path = infl.save(figure, folder / f"{name}.png")
+        Image.open(path).convert("RGB").quantize(N_COLOURS).save(path, optimize=True)
 
 
 def draw_utility(utility: dict[str, Any]) -> Any:
