@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import shares
+from matplotlib.ticker import NullLocator
 from PIL import Image
 
 import infl
@@ -36,7 +37,7 @@ def draw_all(run: infl.Run, found: dict[str, Any], folder: Path) -> None:
 def draw_utility(utility: dict[str, Any]) -> Any:
     """Left: accuracy lost by removal, against the threshold. Right: lost per hundred examples removed, against their number."""
     table = utility["table"]
-    thresholds = np.array([row["threshold"] for row in table])
+    thresholds, sizes = (np.array([row[key] for row in table]) for key in ("threshold", "size"))
     names = {"memorized": "memorized", "random": "random", "same classes": "random, same classes"}
     with house_style() as theme:
         figure = new_figure(7.2, 3.3)
@@ -46,19 +47,19 @@ def draw_utility(utility: dict[str, Any]) -> Any:
             lost = 100 * np.array([row[f"lost, {arm}"] for row in table])
             drawn: dict[str, Any] = {"marker": marker, "markersize": 4.2, "color": color, "elinewidth": 0.9}
             left.errorbar(thresholds + aside, lost[:, 0], yerr=lost[:, 1], label=name, **drawn)
-            sizes = np.array([row["size"] for row in table])
             per_hundred = lost / sizes[:, None] * 100
             right.errorbar(sizes * (1 + 2 * aside), per_hundred[:, 0], yerr=per_hundred[:, 1], label=name, **drawn)
         for axis in (left, right):
             axis.axhline(0, color=theme.faint, linewidth=0.6, zorder=0)
-        left.set_xlabel("examples removed: memorization of at least")
+        left.set_xlabel("memorization of at least (below: images removed)")
         left.set_ylabel("held-out accuracy lost, percentage points")
         left.set_xticks(thresholds, [f"{t:g}\n{row['size']:,}" for t, row in zip(thresholds, table, strict=True)])
-        left.set_title(title_of(table), loc="left")
         right.set_xscale("log")
-        right.set_xlabel("examples removed")
-        right.set_ylabel("points lost per 100 examples removed")
-        right.set_title("the same for each example", loc="left")
+        right.set_xlabel("images removed")
+        right.set_ylabel("points lost per 100 images removed")
+        right.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        right.xaxis.set_minor_locator(NullLocator())
+        figure.suptitle(title_of(table), x=0.01, ha="left", fontsize=9.5)
         left.legend(loc="upper right")
     return figure
 
@@ -68,10 +69,10 @@ def title_of(table: list[dict[str, Any]]) -> str:
     differences = np.array([row["lost more than random"] for row in table])
     sure = np.abs(differences[:, 0]) > 2 * differences[:, 1]
     if (sure & (differences[:, 0] > 0)).sum() > len(table) / 2:
-        return "memorized examples are worth more than random ones"
+        return "training without memorized images costs more accuracy than without as many random ones"
     if (sure & (differences[:, 0] < 0)).sum() > len(table) / 2:
-        return "memorized examples are worth less than random ones"
-    return "memorized against random examples"
+        return "training without memorized images costs less accuracy than without as many random ones"
+    return "accuracy lost by training without memorized images, and without as many random ones"
 
 
 def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
