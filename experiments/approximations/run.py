@@ -90,7 +90,7 @@ class World:
 
 def open_world(work: Path, sizes: truth.Sizes, *, small: bool) -> World:
     """The two runs, the subsets and the forget sets, trained as far as they are not."""
-    dataset = truth.make_dataset(sizes)
+    dataset, flipped = truth.make_dataset(sizes)
     algorithm = infl.Algorithm(hidden=(32,), epochs=10) if small else infl.Algorithm(hidden=(256,), epochs=30)
     given: dict[str, Any] = {"algorithm": algorithm, "quiet": small}
     design = infl.Design("balanced", 0.7)
@@ -99,7 +99,7 @@ def open_world(work: Path, sizes: truth.Sizes, *, small: bool) -> World:
     n_references = sizes.seeds_of_set
     grouped = infl.train(dataset, run=work / "grouped", n_models=sizes.grouped, n_references=n_references, **given)
     masks, margins = truth.subset_margins(dataset, algorithm, sizes, work)
-    sets = truth.choose_sets(dataset, scored.outcomes("design", range(sizes.own)).load(), sizes.sets)
+    sets = truth.choose_sets(dataset, flipped, scored.outcomes("design", range(sizes.own)).load(), sizes.sets)
     measured = truth.set_effects(grouped, sets, sizes, quiet=small)
     return World(dataset, algorithm, scored, grouped, masks, margins, sets, measured)
 

@@ -32,14 +32,14 @@ class Sizes:
     resamples: int
 
 
-FULL = Sizes(1000, 797, 50, 1024, 2048, 512, 100, 10, 60, 32, (1, 10), (10, 100, 500, 1000), 200)
+FULL = Sizes(1000, 797, 50, 1024, 2048, 512, 100, 10, 90, 64, (1, 10), (10, 100, 500, 1000), 200)
 SMALL = Sizes(120, 60, 6, 40, 80, 64, 8, 4, 9, 16, (1,), (40,), 10)
 
 
-def make_dataset(sizes: Sizes) -> Dataset:
-    """Digits of which one in twenty has another label."""
+def make_dataset(sizes: Sizes) -> tuple[Dataset, ForgetSet]:
+    """Digits of which one in twenty has another label, and those."""
     dataset = infl.load("digits", n_train=sizes.n_train, n_held_out=sizes.n_held_out)
-    return infl.planting.flip_labels(dataset, sizes.n_flipped, seed=0)[0]
+    return infl.planting.flip_labels(dataset, sizes.n_flipped, seed=0)
 
 
 def halves(run: infl.Run, sizes: Sizes) -> list[infl.Outcomes]:
@@ -70,7 +70,7 @@ def subset_margins(dataset: Dataset, algorithm: infl.Algorithm, sizes: Sizes, fo
     return masks, of_all
 
 
-def choose_sets(dataset: Dataset, design: infl.Outcomes, n_sets: int) -> list[ForgetSet]:
+def choose_sets(dataset: Dataset, flipped: ForgetSet, design: infl.Outcomes, n_sets: int) -> list[ForgetSet]:
     """Forget sets of all kinds and sizes, chosen before any effect is known; in an order drawn at random."""
     make, n = infl.forget_sets, dataset.n_train
     memorization, random = infl.memorization(design), np.random.RandomState(5)
@@ -93,6 +93,13 @@ def choose_sets(dataset: Dataset, design: infl.Outcomes, n_sets: int) -> list[Fo
         size, upper = int(random.choice([4, 8, 16])), int(random.choice([30, 60, 120]))
         ids = sorted(map(int, random.permutation(ranked[:upper])[:size]))
         sets.append(ForgetSet(f"{size} of the {upper} most memorized, {k}", tuple(ids)))
+    for share in (0.04, 0.1, 0.1, 0.2, 0.2, 0.4, 0.4, 0.7, 1.0):
+        size = max(1, round(share * len(flipped)))
+        ids = sorted(map(int, random.permutation(flipped.ids)[:size]))
+        sets.append(ForgetSet(f"{size} flipped, {len(sets)}", tuple(ids)))
+    sets += [
+        make.random_set(dataset, max(1, round(share * n)), seed=7 + k) for k, share in enumerate((0.02, 0.05, 0.1))
+    ]
     different = list({one.ids: one for one in sets}.values())
     return [different[k] for k in random.permutation(len(different))[:n_sets]]
 
