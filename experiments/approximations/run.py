@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,29 @@ from infl.untraining.effects import fit_predictor
 CHECKPOINTS = (1, 3, 10, 30)
 FEATURES_OF_TRAK = 512
 NEIGHBOURS = 5
+MOST_SHRUNK = 500
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method says; either of the three may be None, and what follows from `scores` by sums is then taken from them.
+
+    scores: of pairs, [n, n+m]. of_subsets: margins on H of models of each subset, up to a constant per column, [subsets, m].
+    of_sets: effects of untraining each forget set; as an array [sets, n+m], up to one factor.
+    """
+
+    scores: Array | None = None
+    of_subsets: Array | None = None
+    of_sets: list[Effects] | Array | None = None
 
 
 @dataclass(frozen=True)
 class Method:
-    """What one method says. scores: of pairs [n, n+m]. sums: of D without a subset, the margins it expects, [subsets, m], up to
-    a constant per column. effects: of forget sets, [sets, n+m], up to one factor. Either of the three may be None."""
+    """A method, the models that it takes, and how to ask it."""
 
     name: str
     trainings: int
-    seconds: float
-    scores: Array | None = None
-    of_subsets: Array | None = None
-    of_sets: list[Effects] | Array | None = None
+    ask: Callable[[], Answer]
 
 
 def main() -> None:
@@ -70,7 +81,7 @@ def main() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         world = open_world(work, sizes, small=options.small)
         if options.stage != "train":
-            results = judge_all(world, sizes)
+            results = judge_all(world, sizes, work / "judged")
             write_results(options.out, {**results, **surroundings("scikit-learn", "scipy")})
 
 
@@ -104,15 +115,19 @@ def open_world(work: Path, sizes: truth.Sizes, *, small: bool) -> World:
     return World(dataset, algorithm, scored, grouped, masks, margins, sets, measured)
 
 
-def judge_all(world: World, sizes: truth.Sizes) -> dict[str, Any]:
-    """Every method by every measure, and what the truth itself would reach."""
-    halves = truth.halves(world.scored, sizes)
-    measured = Measured(halves)
+def judge_all(world: World, sizes: truth.Sizes, folder: Path) -> dict[str, Any]:
+    """Every method by every measure, and what the truth itself would reach. Methods judged before are read from the folder."""
+    folder.mkdir(exist_ok=True)
+    measured = Measured(truth.halves(world.scored, sizes))
     rows = []
     for method in methods(world, sizes):
-        rows.append({"method": method.name, "trainings": method.trainings, "seconds": round(method.seconds, 2),
-                     **judge_method(method, world, measured)})  # fmt: skip
-        print(json.dumps(rows[-1]), flush=True)
+        path = folder / f"{method.name.replace(' ', '-')}-{method.trainings}.json"
+        if not path.exists():
+            seconds, answer = timed(method.ask)
+            cost = {"method": method.name, "trainings": method.trainings, "seconds": round(seconds, 2)}
+            path.write_text(json.dumps(cost | judge_answer(answer, world, measured)))
+            print(path.read_text(), flush=True)
+        rows.append(json.loads(path.read_text()))
     by_seed = np.swapaxes(world.margins, 0, 1)
     middle = len(by_seed) // 2
     seeds = judging.rank_correlations(by_seed[:middle].mean(axis=0), by_seed[middle:].mean(axis=0))
@@ -178,13 +193,13 @@ def within_classes(scores: Array, truth: Array, dataset: Dataset) -> Array:
     return judging.within_classes(scores, truth, dataset.y_train, dataset.y_held_out)
 
 
-def judge_method(method: Method, world: World, measured: Measured) -> dict[str, Any]:
-    """Rank correlations with measured influence, LDS, and regimes, as far as the method says anything of them."""
+def judge_answer(answer: Answer, world: World, measured: Measured) -> dict[str, Any]:
+    """Rank correlations with measured influence, LDS, and regimes, as far as the answer says anything of them."""
     dataset, n = world.dataset, world.dataset.n_train
     found: dict[str, Any] = {}
-    subsets, of_sets = method.of_subsets, method.of_sets
-    if method.scores is not None:
-        scores = np.nan_to_num(method.scores)
+    subsets, of_sets = answer.of_subsets, answer.of_sets
+    if answer.scores is not None:
+        scores = np.nan_to_num(answer.scores)
         columns = measured.compare(scores[:, n:], dataset)
         found |= {name: judging.over_columns(values).rounded() for name, values in columns.items()}
         subsets = world.masks.astype(np.float32) @ scores[:, n:] if subsets is None else subsets
@@ -202,57 +217,57 @@ def judge_method(method: Method, world: World, measured: Measured) -> dict[str, 
 
 
 def methods(world: World, sizes: truth.Sizes) -> Iterator[Method]:
-    """All of them, one after another, each with its cost in trainings of D and in CPU seconds beside them."""
+    """All of them, from those that train nothing to those that train most."""
     dataset, n = world.dataset, world.dataset.n_train
-    labels, images = dataset.labels, dataset.images
-    yield Method("same label", 0, *timed(lambda: attribution.same_label(labels, n)))
-    pixels = flat_pixels(images)
-    yield Method("k-NN, pixels", 0, *timed(lambda: attribution.nearest_neighbours(pixels, labels, n, k=NEIGHBOURS)))
+    labels, pixels = dataset.labels, flat_pixels(dataset.images)
+    surrogate = infl.fit_surrogate(dataset.images, labels, n_train=n, n_classes=dataset.n_classes)
+    yield Method("same label", 0, lambda: Answer(attribution.same_label(labels, n)))
+    yield Method("k-NN, pixels", 0, lambda: Answer(attribution.nearest_neighbours(pixels, labels, n, k=NEIGHBOURS)))
+    yield Method("surrogate, pairs summed", 0, lambda: Answer(surrogate_scores(surrogate)))
+    yield Method("surrogate, refitted", 0, lambda: surrogate_refits(surrogate, world))
     for n_models in sizes.ensembles:
         yield from gradient_methods(world, n_models)
-    surrogate = infl.fit_surrogate(images, labels, n_train=n, n_classes=dataset.n_classes)
-    yield Method("surrogate, pairs summed", 0, *timed(lambda: surrogate_scores(surrogate)))
-    seconds, (of_subsets, of_sets) = timed(lambda: surrogate_refits(surrogate, world))
-    yield Method("surrogate, refitted", 0, seconds, of_subsets=of_subsets, of_sets=of_sets)
     for n_models in sizes.scores_from:
         outcomes = world.scored.outcomes("design", range(n_models)).load()
-        for outcome in ("margin", "correct"):
-            name = f"infl scores, {'margins' if outcome == 'margin' else 'probabilities'}"
-            yield Method(name, n_models, *timed(lambda: plain_scores(outcomes, outcome)))  # noqa: B023
-        if n_models <= 500:
-            yield Method("infl scores, shrunk", n_models, *timed(lambda: shrunk_scores(outcomes, surrogate)))  # noqa: B023
+        yield Method("infl scores, probabilities", n_models, partial(plain_scores, outcomes, "correct"))
+        yield Method("infl scores, margins", n_models, partial(plain_scores, outcomes, "margin"))
+        if n_models <= MOST_SHRUNK:
+            yield Method("infl scores, shrunk", n_models, partial(shrunk_scores, outcomes, surrogate))
     for n_models in sorted({min(64, sizes.grouped), sizes.grouped}):
+        n_all = n_models + len(world.grouped.complete("full"))
         for name in ("additive", "combined"):
-            yield predictor_method(world, name, n_models)
+            yield Method(f"infl predictor, {name}", n_all, partial(ask_predictor, world, name, n_models))
 
 
 def gradient_methods(world: World, n_models: int) -> Iterator[Method]:
     """Those that take gradients or features of models of D; scores of several models are averaged."""
     dataset, algorithm, n = world.dataset, world.algorithm, world.dataset.n_train
-    epochs = [e for e in CHECKPOINTS if e < algorithm.epochs] + [algorithm.epochs]
-    models = [attribution.train_weights(algorithm, dataset, seed=seed, epochs=epochs) for seed in range(n_models)]
-    final = [checkpoints[-1] for checkpoints in models]
 
-    def averaged(score: Callable[[Any], Array], of: list[Any] = final) -> tuple[float, Array]:
-        return timed(lambda: sum((score(one) for one in of[1:]), score(of[0])) / len(of))
+    @cache
+    def paths() -> list[list[Any]]:
+        epochs = [e for e in CHECKPOINTS if e < algorithm.epochs] + [algorithm.epochs]
+        return [attribution.train_weights(algorithm, dataset, seed=seed, epochs=epochs) for seed in range(n_models)]
 
-    def dot(weights: Any, layers: str) -> Array:
-        return attribution.gradient_dot(attribution.gradients(algorithm, weights, dataset, "loss", layers=layers), n)
+    def averaged(score: Callable[[list[Any]], Array]) -> Answer:
+        return Answer(sum((score(path) / n_models for path in paths()), np.zeros((n, dataset.n_columns), np.float32)))
 
-    def neighbours(weights: Any) -> Array:
-        features = attribution.penultimate(algorithm, weights, dataset)
+    def dot(layers: str, path: list[Any]) -> Array:
+        return attribution.gradient_dot(attribution.gradients(algorithm, path[-1], dataset, "loss", layers=layers), n)
+
+    def neighbours(path: list[Any]) -> Array:
+        features = attribution.penultimate(algorithm, path[-1], dataset)
         return attribution.nearest_neighbours(features, dataset.labels, n, k=NEIGHBOURS)
 
-    def trak() -> Array:
-        of_log_odds = (attribution.gradients(algorithm, weights, dataset, "log-odds") for weights in final)
-        right = [attribution.right_probabilities(algorithm, weights, dataset) for weights in final]
-        return attribution.trak(of_log_odds, right, n, n_features=min(FEATURES_OF_TRAK, n // 2))
+    def trak() -> Answer:
+        of_log_odds = (attribution.gradients(algorithm, path[-1], dataset, "log-odds") for path in paths())
+        right = [attribution.right_probabilities(algorithm, path[-1], dataset) for path in paths()]
+        return Answer(attribution.trak(of_log_odds, right, n, n_features=min(FEATURES_OF_TRAK, n // 2)))
 
-    yield Method("k-NN, features", n_models, *averaged(neighbours))
-    yield Method("gradient dot, last layer", n_models, *averaged(lambda weights: dot(weights, "last")))
-    yield Method("gradient dot, all layers", n_models, *averaged(lambda weights: dot(weights, "all")))
-    yield Method("TracIn", n_models, *averaged(lambda path: attribution.tracin(algorithm, path, dataset), models))
-    yield Method("TRAK", n_models, *timed(trak))
+    yield Method("k-NN, features", n_models, lambda: averaged(neighbours))
+    yield Method("gradient dot, last layer", n_models, lambda: averaged(partial(dot, "last")))
+    yield Method("gradient dot, all layers", n_models, lambda: averaged(partial(dot, "all")))
+    yield Method("TracIn", n_models, lambda: averaged(lambda path: attribution.tracin(algorithm, path, dataset)))
+    yield Method("TRAK", n_models, trak)
 
 
 def surrogate_scores(surrogate: Surrogate) -> Array:
@@ -263,7 +278,7 @@ def surrogate_scores(surrogate: Surrogate) -> Array:
     return scores
 
 
-def surrogate_refits(surrogate: Surrogate, world: World) -> tuple[Array, Array]:
+def surrogate_refits(surrogate: Surrogate, world: World) -> Answer:
     """Margins on H of refits to the subsets, and falls of margin of refits without the forget sets."""
     n = surrogate.n_train
     of_subsets = np.stack([surrogate.margins(np.flatnonzero(~mask))[n:] for mask in world.masks])
@@ -274,7 +289,7 @@ def surrogate_refits(surrogate: Surrogate, world: World) -> tuple[Array, Array]:
         ids = np.array(one.ids)
         fall = with_all - surrogate.margins(ids)
         row[n:], row[ids] = fall[n:], fall[ids]
-    return of_subsets, of_sets
+    return Answer(of_subsets=of_subsets, of_sets=of_sets)
 
 
 def member_margins(surrogate: Surrogate) -> Array:
@@ -286,43 +301,35 @@ def member_margins(surrogate: Surrogate) -> Array:
     return own - others.max(axis=1)
 
 
-def plain_scores(outcomes: infl.Outcomes, outcome: Any) -> Array:
+def plain_scores(outcomes: infl.Outcomes, outcome: Any) -> Answer:
     """Memorization on the diagonal, influence read left-out and held-out beside it."""
     left_out = infl.influence(outcomes, reading="left-out", outcome=outcome).value
     np.fill_diagonal(left_out, infl.memorization(outcomes, outcome=outcome).value)
-    return np.concatenate([left_out, infl.influence(outcomes, outcome=outcome).value], axis=1)
+    return Answer(np.concatenate([left_out, infl.influence(outcomes, outcome=outcome).value], axis=1))
 
 
-def shrunk_scores(outcomes: infl.Outcomes, surrogate: Surrogate) -> Array:
+def shrunk_scores(outcomes: infl.Outcomes, surrogate: Surrogate) -> Answer:
     """The same, influence shrunk; in probability."""
     left_out = infl.shrunk_influence(outcomes, reading="left-out", surrogate=surrogate)[1].value
     np.fill_diagonal(left_out, infl.memorization(outcomes).value)
-    return np.concatenate([left_out, infl.shrunk_influence(outcomes, surrogate=surrogate)[1].value], axis=1)
+    return Answer(np.concatenate([left_out, infl.shrunk_influence(outcomes, surrogate=surrogate)[1].value], axis=1))
 
 
-def predictor_method(world: World, name: Any, n_models: int) -> Method:
-    """A predictor of infl from so many models of subsets, with as many models of D as retraining used."""
+def ask_predictor(world: World, name: Any, n_models: int) -> Answer:
+    """A predictor of infl from so many models of subsets, half of them grouped, and all models of D that the run holds."""
     run, dataset = world.grouped, world.dataset
-    shares = {"design": n_models // 2, "grouped": n_models // 2}
-    subsets = [ForgetSet(f"subset {k}", tuple(map(int, np.flatnonzero(~mask)))) for k, mask in enumerate(world.masks)]
-
-    def predict() -> list[Effects]:
-        fitted = fit_predictor(
-            name,
-            sources=[run.outcomes(collection, range(count)).load() for collection, count in shares.items()],
-            reference=run.outcomes("full").load(),
-            images=dataset.images,
-            labels=dataset.labels,
-            n_classes=dataset.n_classes,
-            batch_size=world.algorithm.batch_size,
-        )
-        return list(fitted.predict([*world.sets, *subsets]))
-
-    seconds, effects = timed(predict)
-    of_sets, of_subsets = effects[: len(world.sets)], effects[len(world.sets) :]
-    remaining = -np.stack([one.effect[dataset.n_train :] for one in of_subsets])
-    references = len(run.complete("full"))
-    return Method(f"infl predictor, {name}", n_models + references, seconds, of_subsets=remaining, of_sets=of_sets)
+    fitted = fit_predictor(
+        name,
+        sources=[run.outcomes(collection, range(n_models // 2)).load() for collection in ("design", "grouped")],
+        reference=run.outcomes("full").load(),
+        images=dataset.images,
+        labels=dataset.labels,
+        n_classes=dataset.n_classes,
+        batch_size=world.algorithm.batch_size,
+    )
+    without = [ForgetSet("subset", tuple(map(int, np.flatnonzero(~mask)))) for mask in world.masks]
+    of_subsets = [-effects.effect[dataset.n_train :] for effects in fitted.predict(without)]
+    return Answer(of_subsets=np.stack(of_subsets), of_sets=list(fitted.predict(world.sets)))
 
 
 def timed(do: Callable[[], Any]) -> tuple[float, Any]:
