@@ -252,7 +252,7 @@ def gradient_methods(world: World, n_models: int) -> Iterator[Method]:
         return Answer(sum((score(path) / n_models for path in paths()), np.zeros((n, dataset.n_columns), np.float32)))
 
     def dot(layers: str, path: list[Any]) -> Array:
-        return attribution.gradient_dot(attribution.gradients(algorithm, path[-1], dataset, "loss", layers=layers), n)
+        return attribution.gradient_dot(algorithm, path[-1], dataset, layers=layers)
 
     def neighbours(path: list[Any]) -> Array:
         features = attribution.penultimate(algorithm, path[-1], dataset)
