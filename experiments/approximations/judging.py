@@ -111,7 +111,7 @@ def as_effects(effect: Array, forget_set: ForgetSet, n_train: int) -> Effects:
 
 
 def regime_scores(predicted: list[Effects], measured: list[Effects]) -> dict[str, Any]:
-    """Recall averaged over the regimes that occur, by the most probable regime; and rank correlation of self and cross.
+    """Share of the sets whose most probable regime is right, in all and by regime; and rank correlation of self and cross.
 
     Of the sets whose measured regime has a probability of at least 0.9. Errors by bootstrap over sets.
     """
@@ -129,7 +129,6 @@ def regime_scores(predicted: list[Effects], measured: list[Effects]) -> dict[str
         return Score(float(statistic(guess, truth, values)), float(np.nanstd(repeats))).rounded()
 
     return {
-        "recall": with_error(lambda g, t, v: mean_recall(g, t)),
         "right": with_error(lambda g, t, v: (g == t).mean()),
         "rank_correlation_self": with_error(lambda g, t, v: rank_correlations(v[:, :1], v[:, 1:2])[0]),
         "rank_correlation_cross": with_error(lambda g, t, v: rank_correlations(v[:, 2:3], v[:, 3:])[0]),
@@ -138,9 +137,22 @@ def regime_scores(predicted: list[Effects], measured: list[Effects]) -> dict[str
     }
 
 
-def mean_recall(guess: Array, truth: Array) -> float:
-    """Share of each regime that was found, averaged over those that occur."""
-    return float(np.mean([(guess[truth == k] == k).mean() for k in np.unique(truth)]))
+def mean_recall(sets: dict[str, int], right: dict[str, int]) -> Score:
+    """Share of the sets of each regime that was found, averaged over no-op, local and spreading, with its error over sets.
+
+    sets, right: how many there are of each regime, and how many of these were found. Indirect sets are too rare to count.
+    """
+    names = [name for name in ("no-op", "local", "spreading") if sets[name]]
+    of_regime = np.repeat(np.arange(len(names)), [sets[name] for name in names])
+    found = np.concatenate([np.arange(sets[name]) < right[name] for name in names] or [np.zeros(0, bool)])
+
+    def recall(drawn: Array) -> float:
+        there = [k for k in range(len(names)) if (of_regime[drawn] == k).any()]
+        return float(np.mean([found[drawn][of_regime[drawn] == k].mean() for k in there])) if there else float("nan")
+
+    random, everything = np.random.RandomState(0), np.arange(len(found))
+    repeats = [recall(random.choice(everything, len(found))) for _ in range(RESAMPLES)] if len(found) else [np.nan]
+    return Score(recall(everything), float(np.std(repeats)))
 
 
 def most_probable(verdict: Verdict) -> str:

@@ -39,7 +39,7 @@ from infl.untraining.effects import fit_predictor
 CHECKPOINTS = (1, 3, 10, 30)
 FEATURES_OF_TRAK = 512
 NEIGHBOURS = 5
-MOST_SHRUNK = 500
+MOST_SHRUNK = 100
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,10 @@ def judge_all(world: World, sizes: truth.Sizes, folder: Path) -> dict[str, Any]:
             cost = {"method": method.name, "trainings": method.trainings, "seconds": round(seconds, 2)}
             path.write_text(json.dumps(cost | judge_answer(answer, world, measured)))
             print(path.read_text(), flush=True)
-        rows.append(json.loads(path.read_text()))
+        row = json.loads(path.read_text())
+        if "sets_by_regime" in row:
+            row["recall"] = judging.mean_recall(row["sets_by_regime"], row["right_by_regime"]).rounded()
+        rows.append(row)
     by_seed = np.swapaxes(world.margins, 0, 1)
     middle = len(by_seed) // 2
     seeds = judging.rank_correlations(by_seed[:middle].mean(axis=0), by_seed[middle:].mean(axis=0))
