@@ -11,8 +11,10 @@ pictures, from FOLDER; `page.py` writes README.md from results.json. A killed ru
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,24 +73,28 @@ def train(work: Path, n_models: int, *, small: bool) -> infl.Run:
 
 
 def measure(run: infl.Run, work: Path, *, small: bool) -> dict[str, Any]:
-    """Everything that is reported."""
+    """Everything that is reported; what was measured of as many models before is read from the folder."""
     outcomes, dataset = run.outcomes("design").load(), run.dataset()
-    memorized = shares.memorized_share(outcomes)
-    pairs = shares.strong_pairs(outcomes, dataset)
     worth = utility.measure(
         dataset,
-        run_algorithm(run),
+        infl.Algorithm.from_description(run.manifest["algorithm"]),
         infl.memorization(outcomes).value,
         folder=work / "utility",
         n_seeds=SMALL_SEEDS if small else N_SEEDS,
     )
-    seconds = {"subset_models": run.seconds("design"), "retraining": worth["seconds"]}
-    return {"memorized": memorized, "pairs": pairs, "utility": worth, "seconds": seconds}
 
+    def kept(name: str, count: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        path = work / f"{name}-{outcomes.n_models}.json"
+        if not path.exists():
+            path.write_text(json.dumps(count()))
+        return json.loads(path.read_text())
 
-def run_algorithm(run: infl.Run) -> infl.Algorithm:
-    """The algorithm that the run's models were trained with."""
-    return infl.Algorithm.from_description(run.manifest["algorithm"])
+    return {
+        "memorized": kept("memorized", lambda: shares.memorized_share(outcomes)),
+        "pairs": kept("pairs", lambda: shares.strong_pairs(outcomes, dataset)),
+        "utility": worth,
+        "seconds": {"subset_models": run.seconds("design"), "retraining": worth["seconds"]},
+    }
 
 
 if __name__ == "__main__":
