@@ -39,7 +39,7 @@ from infl.untraining.effects import fit_predictor
 CHECKPOINTS = (1, 3, 10, 30)
 FEATURES_OF_TRAK = 512
 NEIGHBOURS = 5
-MOST_SHRUNK = 100
+LEAST_SHRUNK, MOST_SHRUNK = 40, 100  # fewer tell too little for a prior; more take a while
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def methods(world: World, sizes: truth.Sizes) -> Iterator[Method]:
         outcomes = world.scored.outcomes("design", range(n_models)).load()
         yield Method("infl scores, probabilities", n_models, partial(plain_scores, outcomes, "correct"))
         yield Method("infl scores, margins", n_models, partial(plain_scores, outcomes, "margin"))
-        if n_models <= MOST_SHRUNK:
+        if LEAST_SHRUNK <= n_models <= MOST_SHRUNK:
             yield Method("infl scores, shrunk", n_models, partial(shrunk_scores, outcomes, surrogate))
     for n_models in sorted({min(64, sizes.grouped), sizes.grouped}):
         n_all = n_models + len(world.grouped.complete("full"))

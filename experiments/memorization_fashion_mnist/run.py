@@ -28,7 +28,7 @@ import infl
 
 FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mnist
 ALGORITHM = infl.Algorithm(hidden=(64,), batch_size=50, epochs=20, learning_rate=0.05, schedule="cosine")
-N_MODELS, N_SEEDS = 1500, 16
+N_MODELS, N_SEEDS = 1500, 12
 SMALL_MODELS, SMALL_SEEDS = 40, 3
 
 
