@@ -93,8 +93,8 @@ def strong_pairs(outcomes: infl.Outcomes, dataset: Dataset) -> dict[str, Any]:
 
 
 def pairs_from(outcomes: infl.Outcomes, memorized: Array) -> list[infl.records.ScoredPair]:
-    """Pairs of influence of at least 0.15 whose source is memorized, strongest first; at most 20,000."""
-    pairs = infl.strongest_pairs(outcomes, n_pairs=20_000)
+    """Pairs of influence of at least 0.15 whose source is memorized, strongest first; at most 5,000."""
+    pairs = infl.strongest_pairs(outcomes, n_pairs=5000)
     return [pair for pair in pairs if pair.value >= STRONG and memorized[pair.source]]
 
 
