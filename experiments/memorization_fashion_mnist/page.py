@@ -133,8 +133,9 @@ def against_the_paper(results: dict[str, Any]) -> str:
     single = pairs["targets_with_one_source"] / max(pairs["targets"], 1)
     lines = [
         flow(f"""
-            - Came out: memorized images are worth more than random ones at every threshold, by at least {least:.1f} standard
-              errors of seeds and held-out images together (with classes matched, by at least {matched:.1f}). Classes explain part of it only for the largest set.
+            - Came out: memorized images are worth more than random ones at every threshold, by at least {least:.1f}
+              standard errors of seeds and held-out images together; with classes matched, by at least {matched:.1f}. Classes
+              explain part of it only for the largest set.
         """),
         flow(f"""
             - Came out: a long tail. {percent(memorized["shares"]["0.25"]["corrected"])} is far from nothing, and strong
@@ -145,7 +146,7 @@ def against_the_paper(results: dict[str, Any]) -> str:
         flow(f"""
             - Not expected: the most memorized are worth the most, each. {per_hundred[1]:.2f} points go with every hundred
               images of 0.8 or more, {per_hundred[0]:.2f} with every hundred of 0.1 or more. Wrong labels, which are memorized
-              and worth nothing, must be rare among them.
+              and worth nothing, are rare among them, it seems.
         """),
         flow(f"""
             - Not shown: what a network that fits its data would do. This one has {percent(memorized["accuracy_trained"])} of
