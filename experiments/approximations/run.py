@@ -319,7 +319,10 @@ def shrunk_scores(outcomes: infl.Outcomes, surrogate: Surrogate) -> Answer:
 
 
 def ask_predictor(world: World, name: Any, n_models: int) -> Answer:
-    """A predictor of infl from so many models of subsets, half of them grouped, and all models of D that the run holds."""
+    """A predictor of infl from so many models of subsets, half of them grouped, and all models of D that the run holds.
+
+    It is asked for forget sets alone: half of D is no set that one untrains.
+    """
     run, dataset = world.grouped, world.dataset
     fitted = fit_predictor(
         name,
@@ -330,9 +333,7 @@ def ask_predictor(world: World, name: Any, n_models: int) -> Answer:
         n_classes=dataset.n_classes,
         batch_size=world.algorithm.batch_size,
     )
-    without = [ForgetSet("subset", tuple(map(int, np.flatnonzero(~mask)))) for mask in world.masks]
-    of_subsets = [-effects.effect[dataset.n_train :] for effects in fitted.predict(without)]
-    return Answer(of_subsets=np.stack(of_subsets), of_sets=list(fitted.predict(world.sets)))
+    return Answer(of_sets=list(fitted.predict(world.sets)))
 
 
 def timed(do: Callable[[], Any]) -> tuple[float, Any]:
