@@ -121,6 +121,7 @@ def regime_scores(predicted: list[Effects], measured: list[Effects]) -> dict[str
     truth = np.array([REGIMES.index(most_probable(t)) for _, t in pairs])
     values = np.array([[p.self_influence.value, t.self_influence.value, p.cross_influence.value, t.cross_influence.value]
                        for p, t in pairs])  # fmt: skip
+    values = np.nan_to_num(values)  # where nothing is predicted, nothing is
     random = np.random.RandomState(0)
     draws = [random.randint(len(pairs), size=len(pairs)) for _ in range(RESAMPLES)]
 

@@ -70,6 +70,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="few models of few digits")
     parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
     parser.add_argument("--stage", choices=["train", "judge"], help="only this stage")
+    parser.add_argument(
+        "--skip", nargs="*", default=[], help="methods not to ask, as NAME-TRAININGS; results.json names them"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     sizes = truth.SMALL if options.small else truth.FULL
@@ -81,7 +84,7 @@ def main() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         world = open_world(work, sizes, small=options.small)
         if options.stage != "train":
-            results = judge_all(world, sizes, work / "judged")
+            results = judge_all(world, sizes, work / "judged", skip=options.skip)
             write_results(options.out, {**results, **surroundings("scikit-learn", "scipy")})
 
 
@@ -115,12 +118,14 @@ def open_world(work: Path, sizes: truth.Sizes, *, small: bool) -> World:
     return World(dataset, algorithm, scored, grouped, masks, margins, sets, measured)
 
 
-def judge_all(world: World, sizes: truth.Sizes, folder: Path) -> dict[str, Any]:
+def judge_all(world: World, sizes: truth.Sizes, folder: Path, *, skip: list[str]) -> dict[str, Any]:
     """Every method by every measure, and what the truth itself would reach. Methods judged before are read from the folder."""
     folder.mkdir(exist_ok=True)
     measured = Measured(truth.halves(world.scored, sizes))
     rows = []
     for method in methods(world, sizes):
+        if f"{method.name}-{method.trainings}" in skip:
+            continue
         path = folder / f"{method.name.replace(' ', '-')}-{method.trainings}.json"
         if not path.exists():
             seconds, answer = timed(method.ask)
@@ -147,6 +152,7 @@ def judge_all(world: World, sizes: truth.Sizes, folder: Path) -> dict[str, Any]:
         "sets": [{"name": one.forget_set.name, "size": len(one.forget_set), "regime": regime, "models": one.n_models}
                  for one, regime in zip(world.measured, most, strict=True)],
         "sizes": vars(sizes),
+        "skipped": skip,
     }  # fmt: skip
 
 
