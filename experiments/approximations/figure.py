@@ -46,6 +46,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
             axis.tick_params(axis="y", length=0)
         axes[0].set_yticks(range(len(rows)), [name_of(row) for row in rows])
         axes[0].set_ylim(-0.7, len(rows) - 0.3)
+        figure.suptitle(
+            "what says most of margins of subsets does not say most of regimes", x=0.01, ha="left", fontsize=9.5
+        )
         figure.supxlabel(
             "bars: one standard error; dashed: what the truth itself would reach, given its own noise", fontsize=7.5
         )

@@ -1,6 +1,6 @@
 """What does cheap attribution say of the influence that retraining measures?
 
-    python experiments/approximations/run.py --work FOLDER   # TIME on two cores; models are kept in FOLDER
+    python experiments/approximations/run.py --work FOLDER   # about 8 minutes on two shared cores
     python experiments/approximations/run.py --small         # some seconds
 
 1,000 digits, 50 of them with a wrong label, MLP 64-256-10. Gradient dot products, TracIn, TRAK, nearest neighbours, the
