@@ -57,9 +57,9 @@ HOW = """
     {n_train:,} digits, {n_flipped} of them with a wrong label, {n_held_out} held out; MLP 64-256-10, 30 epochs. Influence by
     {truth:,} models of balanced subsets of 70% that no method sees; infl's own scores from up to {own:,} others, its
     predictors from grouped runs. {sets} forget sets of all kinds, retrained without each 16 to {seeds_of_set} times.
-    Gradients of models of D; TracIn with checkpoints after 1, 3, 10 and 30 epochs; TRAK with 512 projections by random signs and
-    no regularization, k-NN with k = 5 (Shapley values). Numbers of neighbours, features and checkpoints were set once, before
-    any result. {cores} cores of a {processor}, shared with other work. Formulas and sources: `attribution.py`; tests of them
+    Gradients of models of D; TracIn with checkpoints after 1, 3, 10 and 30 epochs; TRAK with 512 projections by random
+    signs and no regularization; k-NN with k = 5 (Shapley values). Numbers of neighbours, features and checkpoints were set once, before
+    any result; sets of flipped labels were added after a first look at five methods, as few sets were local. {cores} cores of a {processor}, shared with other work. Formulas and sources: `attribution.py`; tests of them
     against finite differences, all orders of a small game and a regression written out: `tests/experiments`.
 """
 
@@ -74,8 +74,8 @@ def answer(results: dict[str, Any]) -> str:
     text = f"""
         Of margins of other subsets the closed-form surrogate says most, without a training: **LDS
         {of("surrogate, refitted", 0, "lds")}**, against {of("gradient dot, all layers", 10, "lds")} of gradient dot products of
-        ten models, {of("k-NN, features", 10, "lds")} of nearest neighbours in their features, {of("TRAK", 1, "lds")} of TRAK with
-        one model, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of forget
+        ten models, {of("k-NN, features", 10, "lds")} of nearest neighbours in their features, {of("TRAK", 1, "lds")} of TRAK
+        with one model, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of forget
         sets are found best by sums over those 1,000, **recall {of("infl scores, probabilities", 1000, "recall")}**; no cheap
         method that was measured exceeds {max(row["recall"][0] for row in results["methods"] if row["trainings"] <= 10):.2f}.
     """
@@ -98,13 +98,13 @@ def surprises(results: dict[str, Any]) -> str:
     one, neighbours = trak["sets_by_regime"], said["k-NN, pixels", 0]
     best = results["summary"]["attainable"]
     lines = [
-        f"""- LDS and regimes order the methods differently. TRAK with one model has a recall of {with_error(trak["recall"])}, yet
-        names {trak["right_by_regime"]["spreading"]} of {one["spreading"]} spreading sets: it calls them local. Nearest
+        f"""- LDS and regimes order the methods differently. TRAK with one model has a recall of {with_error(trak["recall"])},
+        yet names {trak["right_by_regime"]["spreading"]} of {one["spreading"]} spreading sets. Nearest
         neighbours in pixels have an LDS of {with_error(neighbours["lds"])}, better than any gradient method measured, and a
-        recall of {with_error(neighbours["recall"])}, since a network's own memory of an example is nothing to them.""",
+        recall of {with_error(neighbours["recall"])}, since they give an example no influence on itself.""",
         f"""- Checkpoints did not help the pairs: TracIn has an LDS of {with_error(tracin["lds"])}, the last weights alone
         {with_error(dot["lds"])}.""",
-        f"""- Over all pairs even the truth correlates only {best["rank_correlation"]:.2f} with itself, and knowing the labels
+        f"""- Over all pairs even the truth would reach only {best["rank_correlation"]:.2f}, and knowing the labels
         ({with_error(said["same label", 0]["rank_correlation"])}) beats every gradient. Within a class
         {best["rank_correlation_within_class"]:.2f} is attainable, and half of it is reached.""",
         f"""- Ten models of subsets tell nothing by differences of means
