@@ -54,13 +54,15 @@ MEASURES = """
 """
 
 HOW = """
-    {n_train:,} digits, {n_flipped} of them with a wrong label, {n_held_out} held out; MLP 64-256-10, 30 epochs. Influence by
-    {truth:,} models of balanced subsets of 70% that no method sees; infl's own scores from up to {own:,} others, its
-    predictors from grouped runs. {sets} forget sets of all kinds, retrained without each 16 to {seeds_of_set} times.
-    Gradients of models of D; TracIn with checkpoints after 1, 3, 10 and 30 epochs; TRAK with 512 projections by random
-    signs and no regularization; k-NN with k = 5 (Shapley values). Numbers of neighbours, features and checkpoints were set once, before
-    any result; sets of flipped labels were added after a first look at five methods, as few sets were local. {cores} cores of a {processor}, shared with other work. Formulas and sources: `attribution.py`; tests of them
-    against finite differences, all orders of a small game and a regression written out: `tests/experiments`.
+    {n_train:,} digits, {n_flipped} of them with a wrong label, {n_held_out} held out; MLP 64-256-10, 30 epochs.
+    Influence by {truth:,} models of balanced subsets of 70% that no method sees; infl's own scores from up to {own:,}
+    others, its predictors from grouped runs. {sets} forget sets of all kinds, retrained without each 16 to
+    {seeds_of_set} times. Gradients of models of D; TracIn with checkpoints after 1, 3, 10 and 30 epochs; TRAK with
+    512 projections by random signs and no regularization; k-NN with k = 5 (Shapley values). Numbers of neighbours,
+    features and checkpoints were set once, before any result; sets of flipped labels were added after a first look at
+    five methods, as few sets were local. {cores} cores of a {processor}, shared with other work. Formulas and
+    sources: `attribution.py`; tests of them against finite differences, all orders of a small game and a regression
+    written out: `tests/experiments`.
 """
 
 
@@ -75,8 +77,8 @@ def answer(results: dict[str, Any]) -> str:
         Of margins of other subsets the closed-form surrogate says most, without a training: **LDS
         {of("surrogate, refitted", 0, "lds")}**, against {of("gradient dot, all layers", 10, "lds")} of gradient dot products of
         ten models, {of("k-NN, features", 10, "lds")} of nearest neighbours in their features, {of("TRAK", 1, "lds")} of TRAK
-        with one model, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of forget
-        sets are found best by sums over those 1,000, **recall {of("infl scores, probabilities", 1000, "recall")}**; no cheap
+        with one model, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of
+        forget sets are found best by sums over those 1,000, **recall {of("infl scores, probabilities", 1000, "recall")}**; no cheap
         method that was measured exceeds {max(row["recall"][0] for row in results["methods"] if row["trainings"] <= 10):.2f}.
     """
     if results["skipped"]:
