@@ -73,13 +73,14 @@ def answer(results: dict[str, Any]) -> str:
     def of(method: str, trainings: int, measure: str) -> str:
         return with_error(said[method, trainings][measure])
 
+    cheap = max(row["recall"][0] for row in results["methods"] if row["trainings"] <= 10)
     text = f"""
         Of margins of other subsets the closed-form surrogate says most, without a training: **LDS
         {of("surrogate, refitted", 0, "lds")}**, against {of("gradient dot, all layers", 10, "lds")} of gradient dot products of
         ten models, {of("k-NN, features", 10, "lds")} of nearest neighbours in their features, {of("TRAK", 1, "lds")} of TRAK
         with one model, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of
         forget sets are found best by sums over those 1,000, **recall {of("infl scores, probabilities", 1000, "recall")}**; no
-        cheap method that was measured exceeds {max(row["recall"][0] for row in results["methods"] if row["trainings"] <= 10):.2f}.
+        cheap method that was measured exceeds {cheap:.2f}.
     """
     if results["skipped"]:
         names = "; ".join(name.replace("-", ", trainings: ") for name in map(last_dash, results["skipped"]))
