@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs lint format clean
+.PHONY: demo test docs lint format notebooks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/infl demo
@@ -22,6 +22,9 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+notebooks: $(VENV)/.test
+	$(BIN)/python notebooks/build.py
 
 clean:
 	rm -rf $(VENV)

@@ -1,0 +1,96 @@
+"""A notebook is reviewed as a script and read with its outputs: both must hold the same cells, the outputs must be of those
+cells, and the script must still run. It runs at a small size, where every call is made and no conclusion is drawn."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+SCRIPTS = sorted(NOTEBOOKS.glob("0*.py"))
+
+nbformat: Any = pytest.importorskip("nbformat")
+pytest.importorskip("jupytext")
+pytest.importorskip("nbclient")
+# Jupyter's own warnings, of event loops and paths, are none of ours.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def building() -> Any:
+    spec = importlib.util.spec_from_file_location("build_notebooks", NOTEBOOKS / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def committed(script: Path) -> Any:
+    return nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+
+
+def cells(notebook: Any) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def outputs(notebook: Any) -> list[Any]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_there_are_three() -> None:
+    assert [script.stem for script in SCRIPTS] == ["01_memorization", "02_influence", "03_forget_sets"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_script_and_notebook_hold_the_same_cells(script: Path) -> None:
+    assert cells(committed(script)) == cells(building().notebook_of(script))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_notebook_was_run_from_top_to_bottom_without_an_error(script: Path) -> None:
+    notebook = committed(script)
+    nbformat.validate(notebook)
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    assert not [
+        output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+    assert script.with_suffix(".ipynb").stat().st_size < 1_000_000
+    assert str(ROOT) not in script.with_suffix(".ipynb").read_text()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_it_opens_with_a_question_and_ends_with_what_to_take_away(script: Path) -> None:
+    notebook = committed(script)
+    assert notebook.cells[0].source.splitlines()[0].endswith("?")
+    assert notebook.cells[-1].source.startswith("## What to take away")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_it_runs_at_a_small_size(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFL_SMALL", "1")
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    build = building()
+    notebook = build.execute(build.notebook_of(script))
+    said = [output for output in outputs(notebook) if output.get("name") == "stderr"]
+    assert not said
+    pictures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    assert len(pictures) == sum(
+        ".figure\n" in cell.source + "\n" for cell in notebook.cells if cell.cell_type == "code"
+    )
+
+
+def test_a_cell_that_fails_fails_the_build(tmp_path: Path) -> None:
+    script = tmp_path / "0.py"
+    script.write_text((SCRIPTS[0].read_text().split("# %% [markdown]")[0]) + "# %%\n1 / 0\n")
+    build = building()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        build.execute(build.notebook_of(script))
