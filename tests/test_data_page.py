@@ -69,6 +69,9 @@ def test_the_page_can_be_followed(
     assert idx.fingerprint() == tfds.fingerprint()
     assert idx.class_names == tfds.class_names
     assert infl.open_run("runs/photos").dataset().class_names == ("ant", "bee")
+    pages = {path.parent.name: path.read_text() for path in Path("runs").glob("*/report.html")}
+    assert set(pages) == {"mine", "photos", "clothes", "clothes-tfds", "hf"}
+    assert all(page.count("background-image:url(data:image/png") >= 6 for page in pages.values())
 
 
 def test_the_refusal_on_the_page_is_what_infl_says(
