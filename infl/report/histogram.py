@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,8 +18,29 @@ from infl.report.style import current_theme, house_style
 
 UNITS = {"correct": "probability", "margin": "log-odds"}
 MEMORIZED_FROM = 0.25
+LOGARITHMIC_ABOVE = 100  # counts on a linear axis up to here
 _BIN = 0.25 / 10.5  # 0 lies in the middle of a bin, 0.25 on an edge
 _CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """A histogram of scores, before it is drawn.
+
+    edges: of the bins, [bins + 1]. counts, errors: scores in each and one standard error of that, [bins].
+    expected: what the null expects in each, [bins]; None where no score has an error.
+    beyond, expected_beyond: scores of 0.25 or more, and how many the null expects; None for scores in log-odds, or no error.
+    n_scores, n_missing: with and without an estimate.
+    """
+
+    edges: Array
+    counts: Array
+    errors: Array
+    expected: Array | None
+    beyond: int | None
+    expected_beyond: float | None
+    n_scores: int
+    n_missing: int
 
 
 def memorization_histogram(memorization: Estimate, *, ax: Axes | None = None) -> Axes:
@@ -51,39 +73,56 @@ def memorization_histogram(memorization: Estimate, *, ax: Axes | None = None) ->
     Raises:
         InputError: where the scores are not one number per example.
     """
-    if memorization.value.ndim != 1:
-        raise InputError(f"memorization: expected one score per training example, [n], got {memorization.value.shape}")
-    known = ~np.isnan(memorization.value)
-    scores, errors = memorization.value[known], memorization.se[known]
-    deviations = null_deviations(memorization)[known]
+    counted = count_scores(memorization)
     with house_style() as theme:
         ax = axes_or_new(ax, 4.6, 3.4)
-        is_probability = memorization.outcome == "correct"
-        edges = _edges(scores, is_probability)
-        counts, _, _ = ax.hist(scores, bins=edges.tolist(), color=theme.helps, zorder=2)
+        ax.hist(counted.edges[:-1], bins=counted.edges.tolist(), weights=counted.counts, color=theme.helps, zorder=2)
         handles: list[Line2D | Patch] = []
-        if len(scores):
-            _draw_errors(ax, np.asarray(counts), scores, errors, edges)
+        if counted.n_scores:
+            _draw_errors(ax, counted)
             handles += [Patch(color=theme.helps, label="measured, ± 1 standard error")]
-        if np.isfinite(deviations).any():
-            expected = expected_counts(np.zeros(len(scores)), deviations, edges).sum(axis=0)
-            ax.stairs(expected, edges.tolist(), color=theme.ink, linewidth=1.1, zorder=4, gid="null")
+        if counted.expected is not None:
+            ax.stairs(counted.expected, counted.edges.tolist(), color=theme.ink, linewidth=1.1, zorder=4, gid="null")
             handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="expected were nothing memorized"))
-        if np.max(counts) > 100:
+        if np.max(counted.counts) > LOGARITHMIC_ABOVE:
             ax.set_yscale("log", nonpositive="clip")
-            ax.set_ylim(0.7, 2.5 * float(np.max(counts)))
+            ax.set_ylim(0.7, 2.5 * float(np.max(counted.counts)))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-        if is_probability and len(scores):
-            handles.append(_draw_bound(ax, scores, deviations))
+        if counted.beyond is not None and counted.n_scores:
+            handles.append(_draw_bound(ax, counted))
         ax.set_xlabel(f"memorization: {UNITS[memorization.outcome]} gained by training on the example")
         ax.set_ylabel("training examples")
-        if not len(scores):
+        if not counted.n_scores:
             ax.set_yticks([])
-        missing = len(memorization.value) - len(scores)
-        note_below(ax, f"{missing:,} without an estimate not shown" if missing else "")
+        note_below(ax, f"{counted.n_missing:,} without an estimate not shown" if counted.n_missing else "")
         if handles:
             ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
     return ax
+
+
+def count_scores(memorization: Estimate) -> ScoreCounts:
+    """What `memorization_histogram` draws, and the page; see there for its formulas and what is raised."""
+    if memorization.value.ndim != 1:
+        raise InputError(f"memorization: expected one score per training example, [n], got {memorization.value.shape}")
+    known = ~np.isnan(memorization.value)
+    scores, deviations = memorization.value[known], null_deviations(memorization)[known]
+    is_probability = memorization.outcome == "correct"
+    edges = _edges(scores, is_probability)
+    has_null = bool(np.isfinite(deviations).any())
+    beyond = expected_beyond = None
+    if is_probability:
+        beyond = int((scores >= MEMORIZED_FROM).sum())
+        expected_beyond = float(ndtr(-MEMORIZED_FROM / deviations[deviations > 0]).sum()) if has_null else None
+    return ScoreCounts(
+        edges=edges,
+        counts=np.histogram(scores, edges)[0],
+        errors=_errors_of_counts(scores, memorization.se[known], edges),
+        expected=expected_counts(np.zeros(len(scores)), deviations, edges).sum(axis=0) if has_null else None,
+        beyond=beyond,
+        expected_beyond=expected_beyond,
+        n_scores=len(scores),
+        n_missing=int((~known).sum()),
+    )
 
 
 def null_deviations(memorization: Estimate) -> Array:
@@ -116,37 +155,37 @@ def _variance_with_two_more(share: Array, n: Array) -> Array:
     return mean * (1 - mean) / (n + 2)
 
 
-def _draw_errors(ax: Axes, counts: Array, scores: Array, errors: Array, edges: Array) -> None:
-    variance = np.zeros(len(counts))
+def _errors_of_counts(scores: Array, errors: Array, edges: Array) -> Array:
+    variance = np.zeros(len(edges) - 1)
     for first in range(0, len(scores), _CHUNK):
         part = slice(first, first + _CHUNK)
         chance = expected_counts(scores[part], errors[part], edges)
         variance += (chance * (1 - chance)).sum(axis=0)
-    middles, error = (edges[1:] + edges[:-1]) / 2, np.sqrt(variance)
-    shown = counts > 0
-    down = np.minimum(error[shown], counts[shown])
-    theme = current_theme()
+    return np.sqrt(variance)
+
+
+def _draw_errors(ax: Axes, counted: ScoreCounts) -> None:
+    shown = counted.counts > 0
+    counts, errors = counted.counts[shown], counted.errors[shown]
     bars = ax.errorbar(
-        middles[shown],
-        counts[shown],
-        yerr=[down, error[shown]],
+        ((counted.edges[1:] + counted.edges[:-1]) / 2)[shown],
+        counts,
+        yerr=[np.minimum(errors, counts), errors],
         fmt="none",
-        ecolor=theme.quiet,
+        ecolor=current_theme().quiet,
         elinewidth=0.8,
         zorder=3,
     )
     bars.set_label("_counts")
 
 
-def _draw_bound(ax: Axes, scores: Array, deviations: Array) -> Line2D:
+def _draw_bound(ax: Axes, counted: ScoreCounts) -> Line2D:
     theme = current_theme()
     dashes = (0, (4, 2))
     ax.axvline(MEMORIZED_FROM, color=theme.quiet, linewidth=0.9, linestyle=dashes, zorder=3, gid="memorized")
-    beyond = int((scores >= MEMORIZED_FROM).sum())
-    label = f"{beyond:,} of {len(scores):,} are ≥ {MEMORIZED_FROM:g}"
-    if np.isfinite(deviations).any():
-        known = deviations[deviations > 0]
-        label += f" ({float(ndtr(-MEMORIZED_FROM / known).sum()):.1f} expected)"
+    label = f"{counted.beyond:,} of {counted.n_scores:,} are ≥ {MEMORIZED_FROM:g}"
+    if counted.expected_beyond is not None:
+        label += f" ({counted.expected_beyond:.1f} expected)"
     return Line2D([], [], color=theme.quiet, linewidth=0.9, linestyle=dashes, label=label)
 
 

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from infl.records import Array, Dataset, Estimate, InputError, Quantity, Thresholds, Verdict
+from infl.report.histogram import memorization_histogram
 from infl.report.page import HarmedExample, PageContent, SetContent, render_page, write_page
 from infl.report.page.charts import histogram, regime_map
 from infl.report.page.pictures import MOST_PICTURE_BYTES, Pictures
@@ -208,6 +209,34 @@ def test_the_histogram_counts_every_score(memorization: Estimate) -> None:
     assert margins is not None
     assert sum(int(bar.text.split()[0]) for bar in margins.bars) == 37
     assert margins.memorized is None
+
+
+def test_the_histogram_is_that_of_the_figure(memorization: Estimate) -> None:
+    """Bars and outline are as high as the figure's, in one unit; so are the errors, down to the axis."""
+    drawn = histogram(memorization)
+    ax = memorization_histogram(memorization)
+    assert drawn is not None
+    assert drawn.null is not None
+    counts = [bar.get_height() for bar in ax.containers[0] if bar.get_height()]  # pyright: ignore
+    unit = drawn.bars[0].height / counts[0]
+    assert [bar.height for bar in drawn.bars] == pytest.approx([unit * count for count in counts], abs=0.02)
+    (outline,) = [patch for patch in ax.patches if patch.get_gid() == "null"]
+    expected = outline.get_data()[0]  # pyright: ignore
+    heights = [drawn.bottom - float(y) for y in re.findall(r"V(-?[\d.]+)", drawn.null)]
+    assert heights == pytest.approx([*(unit * expected), 0], abs=0.02)
+    (errors,) = [c for c in ax.containers if c.get_label() == "_counts"]
+    segments = errors.lines[2][0].get_segments()  # pyright: ignore
+    for bar, ((_, low), (_, high)) in zip(drawn.bars, segments, strict=True):
+        assert [drawn.bottom - y for y in bar.error] == pytest.approx([unit * low, unit * high], abs=0.02)
+    no_errors = histogram(replace(memorization, se=memorization.se * np.nan))
+    assert no_errors is not None
+    assert no_errors.null is None
+    many = histogram(
+        replace(memorization, value=np.zeros(400), se=np.full(400, 0.1), n_in=9, n_out=9, mean_out=None, p=None)
+    )
+    assert many is not None  # on a logarithmic axis
+    assert [tick.text for tick in many.y_ticks] == ["100", "10", "1"]  # from the top
+    assert all(many.top - 1 <= y <= many.bottom for bar in many.bars for y in (bar.y, *bar.error))
 
 
 def decoded(pictures: Pictures, column: int) -> Array:

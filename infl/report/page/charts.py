@@ -9,18 +9,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from infl.records import Estimate, Quantity, Thresholds, Verdict
+from infl.report.histogram import LOGARITHMIC_ABOVE, MEMORIZED_FROM, ScoreCounts, count_scores
 from infl.report.page.content import SetContent
 from infl.report.pairing import judged_cross
 
 NORMAL_95 = 1.959964
 _LINEAR_BELOW = 0.2
 _STEPS = [step * 10.0**power for power in range(-1, 7) for step in (1, 2, 5)]
-_MEMORIZED_FROM = 0.25
 _MOST_TAGS = 40
-_BIN = 0.025
 SHAPES = {  # of the marks, around (0, 0)
     "no-op": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0Z",
     "local": "M-4.6,-4.6H4.6V4.6H-4.6Z",
@@ -183,18 +180,19 @@ def interval_charts(rows: Sequence[tuple[Quantity | None, Quantity | None, float
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a histogram; `text` says what it counts."""
+    """A bar of a histogram, with its bar of one standard error; `text` says what it counts."""
 
     x: float
     width: float
     y: float
     height: float
+    error: tuple[float, float]
     text: str
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Scores of all examples. band: two median standard errors to either side of zero; `memorized` the line at 0.25."""
+    """Scores of all examples. null: the outline expected were nothing memorized, as a path, or None; `memorized`: 0.25."""
 
     width: float
     height: float
@@ -205,51 +203,61 @@ class Histogram:
     bars: tuple[Bar, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    band: tuple[float, float] | None
+    null: str | None
     memorized: float | None
+    counted: ScoreCounts
 
 
 def histogram(memorization: Estimate) -> Histogram | None:
-    """Counts on a logarithmic axis where they span more than two decades; None where no example has a score."""
-    scores = memorization.value[np.isfinite(memorization.value)]
-    if not len(scores):
+    """That of `infl.memorization_histogram`, in the page's units; None where no example has a score."""
+    counted = count_scores(memorization)
+    if not counted.n_scores:
         return None
     width, height, left, right, top, bottom = 500.0, 210.0, 48.0, 490.0, 10.0, 162.0
-    is_probability = memorization.outcome == "correct"
-    if is_probability:
-        first, last = math.floor(scores.min() / _BIN - 1e-9), math.ceil(scores.max() / _BIN + 1e-9)
-        edges = np.arange(min(first, 0), max(last, 11) + 1) * _BIN
-    else:
-        edges = np.linspace(scores.min() - 1e-6, scores.max() + 1e-6, 41)
-    counts, _ = np.histogram(scores, edges)
-    place_x = _scale(float(edges[0]), float(edges[-1]), left, right, float)
-    logarithmic = counts.max() > 100
-    bend = (lambda count: math.log10(max(count, 0.6))) if logarithmic else float
-    place_y = _scale(0.6 if logarithmic else 0.0, float(counts.max()), bottom, top, bend)
-    count_step = max(1.0, _round_step(counts.max() / 4))
+    edges, most = counted.edges.tolist(), float(counted.counts.max())
+    place_x = _scale(edges[0], edges[-1], left, right, float)
+    logarithmic = most > LOGARITHMIC_ABOVE
+    lowest = 0.6 if logarithmic else 0.0
+    bend = (lambda count: math.log10(max(count, lowest))) if logarithmic else float
+    expected = [] if counted.expected is None else counted.expected.tolist()
+    highest = max([most, *expected, *(counted.counts + counted.errors).tolist()])
+    scaled = _scale(lowest, highest, bottom, top, bend)
+    base = scaled(lowest)
+
+    def place_y(count: float) -> float:
+        return scaled(max(count, lowest)) + bottom - base  # bars stand on the axis
+
+    count_step = max(1.0, _round_step(most / 4))
     steps = [10.0**k for k in range(8)] if logarithmic else [k * count_step for k in range(6)]
-    span = float(edges[-1] - edges[0])
-    step = _round_step(span / 8)
+    step = _round_step((edges[-1] - edges[0]) / 8)
     places = [k * step for k in range(math.ceil(edges[0] / step), math.floor(edges[-1] / step) + 1)]
-    errors = memorization.se[np.isfinite(memorization.se)]
-    reach = 2 * float(np.median(errors)) if len(errors) else 0.0
+    bars = []
+    for a, b, count, error in zip(edges, edges[1:], counted.counts.tolist(), counted.errors.tolist(), strict=False):
+        if count:
+            y = place_y(count)
+            bars.append(
+                Bar(
+                    x=place_x(a) + 0.5,
+                    width=max(0.5, place_x(b) - place_x(a) - 1),
+                    y=y,
+                    height=bottom - y,
+                    error=(place_y(count - error), place_y(count + error)),
+                    text=f"{count:,} from {_tidy(round(a, 3))} to {_tidy(round(b, 3))}",
+                )
+            )
+    null = None
+    if expected:
+        heights = [place_y(count) for count in expected]
+        corners = [f"H{place_x(b)}V{y}" for b, y in zip(edges, heights, strict=False)]
+        null = f"M{place_x(edges[0])},{bottom}" + "".join(corners) + f"H{place_x(edges[-1])}V{bottom}"
     return Histogram(
         *(width, height, left, right, bottom, top),
-        bars=tuple(
-            Bar(
-                place_x(float(a)) + 0.5,
-                max(0.5, place_x(float(b)) - place_x(float(a)) - 1),
-                place_y(int(count)),
-                bottom - place_y(int(count)),
-                f"{int(count):,} from {_tidy(float(a))} to {_tidy(float(b))}",
-            )
-            for a, b, count in zip(edges, edges[1:], counts, strict=False)
-            if count
-        ),
-        x_ticks=_ticks(places, place_x, (float(edges[0]), float(edges[-1])), apart=34),
-        y_ticks=_ticks([s for s in steps if s <= counts.max()], place_y, (0.0, float(counts.max())), apart=18),
-        band=(max(left, place_x(-reach)), min(right, place_x(reach))) if reach else None,
-        memorized=place_x(_MEMORIZED_FROM) if is_probability else None,
+        bars=tuple(bars),
+        x_ticks=_ticks(places, place_x, (edges[0], edges[-1]), apart=34),
+        y_ticks=_ticks([s for s in steps if s <= most], place_y, (0.0, most), apart=18),
+        null=null,
+        memorized=None if counted.beyond is None else place_x(MEMORIZED_FROM),
+        counted=counted,
     )
 
 
