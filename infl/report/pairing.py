@@ -88,11 +88,20 @@ def likeliest(verdict: Verdict) -> tuple[str, float]:
 
 
 def with_error(value: float, se: float) -> str:
-    """`0.12 ± 0.03`; a third digit where the error would read 0.00; `-` in place of NaN."""
+    """`0.12 ± 0.03`; a third digit where the error would read 0.00, `<0.001` where that is too few; `-` in place of NaN."""
     if math.isnan(value):
         return "-"
     digits = 3 if 0 < se < 0.005 else 2
-    return f"{value:z.{digits}f} ± " + ("-" if math.isnan(se) else f"{se:.{digits}f}")
+    error = "-" if math.isnan(se) else "<0.001" if 0 < se < 0.0005 else f"{se:.{digits}f}"
+    return f"{value:z.{digits}f} ± {error}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """`0.12 to 0.18`; up to four digits where both ends would read the same; `-` where one is NaN."""
+    if math.isnan(low) or math.isnan(high):
+        return "-"
+    texts = [f"{low:z.{digits}f} to {high:z.{digits}f}" for digits in (2, 3, 4)]
+    return next((text for text in texts if len(set(text.split(" to "))) == 2), texts[0] if low == high else texts[-1])
 
 
 def _key(verdict: Verdict) -> tuple[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from infl.report.galleries import (
     memorization_figure,
     memorized_gallery,
 )
-from infl.report.pairing import with_error
+from infl.report.pairing import interval_text, with_error
 from infl.report.style import house_style
 
 NAN = float("nan")
@@ -269,6 +269,8 @@ def test_light_strokes_on_a_dark_ground_are_printed_dark_on_light(dataset):
         (0.123, 0.031, "0.12 ± 0.03"),
         (-0.001, 0.01, "0.00 ± 0.01"),
         (0.9904, 0.0041, "0.990 ± 0.004"),
+        (0.9996, 0.0005, "1.000 ± 0.001"),
+        (0.00004, 0.0004, "0.000 ± <0.001"),
         (1.0, 0.0, "1.00 ± 0.00"),
         (0.4, NAN, "0.40 ± -"),
         (NAN, 0.1, "-"),
@@ -276,6 +278,22 @@ def test_light_strokes_on_a_dark_ground_are_printed_dark_on_light(dataset):
 )
 def test_a_number_is_written_with_its_error(value, se, text):
     assert with_error(value, se) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (-0.001, 0.25, "0.00 to 0.25"),
+        (0.991, 0.9932, "0.991 to 0.993"),
+        (0.99601, 0.99702, "0.996 to 0.997"),
+        (0.0001, 0.0003, "0.0001 to 0.0003"),
+        (0.00001, 0.00003, "0.0000 to 0.0000"),
+        (1.0, 1.0, "1.00 to 1.00"),
+        (NAN, 0.1, "-"),
+    ],
+)
+def test_an_interval_has_the_digits_that_tell_its_ends_apart(low, high, text):
+    assert interval_text(low, high) == text
 
 
 def test_examples_that_came_without_pixels_say_so_above_their_scores(memorization, dataset):

@@ -16,7 +16,7 @@ from infl.records import REGIMES, Dataset, Detectable, Estimate, Quantity, Verdi
 from infl.report.page.charts import NORMAL_95, IntervalChart, interval_charts
 from infl.report.page.content import HarmedExample, PageContent, ScoreContent, SetContent
 from infl.report.page.pictures import Pictures
-from infl.report.pairing import Row, likeliest, with_error
+from infl.report.pairing import Row, interval_text, likeliest, with_error
 from infl.report.selection import class_of, most_memorized, place_of
 
 MOST_EXAMPLES_OF_A_SET = 12
@@ -167,7 +167,7 @@ def certainty_facts(scores: ScoreContent) -> list[tuple[str, str]]:
     unit = _UNITS[scores.memorization.outcome]
     facts = [("Models that scores rest on", f"{scores.n_models:,}, each trained on a random part of the data")]
     if len(errors):
-        facts.append(("Standard error of memorization", f"{np.median(errors):.3f} at the median ({unit})"))
+        facts.append(("Standard error of memorization", f"{np.median(errors):.2g} at the median ({unit})"))
     missing = int(np.isnan(scores.memorization.value).sum())
     if missing:
         facts.append(("Without an estimate", f"{missing:,} training examples"))
@@ -344,7 +344,7 @@ def _with_interval(quantity: Quantity | None) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return _DASH if math.isnan(low) or math.isnan(high) else _minus(f"{low:z.2f} to {high:z.2f}")
+    return _minus(interval_text(low, high))
 
 
 def _q(value: float) -> Number:
