@@ -166,6 +166,10 @@ def score_pairs(
 
     q_over: q-values over all pairs of the reading, or over those of each pair's column, see `q_values`.
 
+    Ordered by the plain, signed score: not by its size, so that pairs that harm are never before those that help, and not by
+    its evidence, so that a q may be large beside a large score. For the smallest p, or the largest size, take
+    `strongest_influences`.
+
     Columns are numbered as in `Dataset`: a target of n or more is held out. Picking the largest of many noisy values
     favours lucky ones; the standard error beside each is that of the single pair, the q-value counts how many there were
     to pick from.
