@@ -68,14 +68,16 @@ print("share of the digits with memorization of at least 0.25, 0.5, 0.75:", *(f"
 print(f"memorized at all, at a false discovery rate of 5%: {(q <= 0.05).sum()} of {data.n_train}")
 
 # %% [markdown]
-# Nearly all digits are at zero: the rest of the data teaches them. A few per cent are memorized, some of them wholly: a
-# model is never right on them unless it has seen them. That is what is meant by a long tail.
+# Most digits are in the bar at zero: the rest of the data teaches them. A fifth are memorized by an amount that can be told
+# from zero, more than half of those by less than 0.25. One in twelve gains at least 0.25, which chance alone would bring
+# to nobody, and one in twenty-five at least 0.75: models that have not seen those are right on them one time in four at
+# most. That is what is meant by a long tail.
 
 # %% [markdown]
 # ## What is memorized
 #
-# The most memorized examples of each class. Some are flipped labels, which nothing else in the data could teach; the
-# others are digits that one may well misread.
+# The most memorized examples of each class. Some are flipped labels, which nothing else in the data could teach; many of
+# the others are digits that one may well misread.
 
 # %%
 infl.memorized_gallery(memorization, data, n_per_class=5).figure
@@ -110,8 +112,8 @@ infl.error_curve(estimates, planned=planned, target=0.02).figure
 
 # %% [markdown]
 # Are these errors honest? Two halves of the models share nothing but the data. Their scores should differ by as much as
-# the errors say: the differences, divided by their errors, have a standard deviation of about 1. (Less where outcomes
-# hardly vary: there the errors keep a margin for what was not seen.)
+# the errors say: the differences, divided by their errors, should have a standard deviation of 1, or less where outcomes
+# hardly vary: there the errors keep a margin for what was not seen.
 
 # %%
 half = N_MODELS // 2
@@ -123,11 +125,14 @@ print(f"standard deviation of z: {z.std():.2f} over all, {z[between].std():.2f} 
 print(f"correlation of the two halves: {np.corrcoef(one.value, other.value)[0, 1]:.3f}")
 
 # %% [markdown]
+# Both are below 1: the errors are honest, and rather too large than too small.
+
+# %% [markdown]
 # ## What to take away
 #
 # - Memorization is rare and concentrated: most examples are taught by others, a long tail is not.
 # - The most memorized examples are the mislabelled and the atypical. Scores find them; eyes tell them apart.
 # - Compare a histogram with its null before reading its tail. With few models much of the tail is noise.
 # - A few hundred models find who is memorized; a standard error says what more would bring, before they are trained.
-# - Memorization looks at one example at a time. Two copies of a memorized example both score low, since each covers for
+# - Memorization looks at one example at a time. Two copies of a memorized example score far lower, since each covers for
 #   the other: see `02_influence` for that, and `03_forget_sets` for what it means for forgetting.

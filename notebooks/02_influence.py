@@ -93,10 +93,10 @@ drawn = infl.records.ScoredPair(alone, copy, float(between.value[0, 1]), float(b
 infl.influence_pairs_gallery([drawn], planted, title="a near-copy, read left-out").figure
 
 # %% [markdown]
-# The memorization of the digit falls, though the pair as a whole is as memorized as before: without both, models are
-# wrong on it. What the score of one example loses, the influence between the two has. So low memorization does not mean
-# that forgetting is harmless to the forgotten; and influence, read among models that left the target out, is a detector
-# of near-duplicates.
+# The memorization of the digit falls to about 0.3, the share of models that leave the copy out: those that keep it are
+# right either way. Yet the pair as a whole is as memorized as before: without both, no model is right. What the score of
+# one example loses, the influence between the two has. So low memorization does not mean that forgetting is harmless to
+# the forgotten; and influence, read among models that left the target out, is a detector of near-duplicates.
 
 # %% [markdown]
 # ## Three readings of one influence
@@ -142,7 +142,8 @@ infl.class_influence_map(infl.influence_of_classes(outcomes, digits), digits.cla
 # ## What to take away
 #
 # - Strong influence is rare, and joins rare examples to their like. Look at the pairs: they explain themselves.
-# - A near-duplicate takes memorization from an example without making it any less the only source of what it teaches.
+# - A near-duplicate takes memorization from an example, though the two together are still the only source of what they
+#   teach.
 # - Say which models an influence is read from. Among models that trained on the target it is zero for networks that fit
 #   their data, whatever the truth.
 # - Influences of single examples are about single examples. Removing many at once is another question.

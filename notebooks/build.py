@@ -1,6 +1,7 @@
-"""Executes the notebooks and writes them with their outputs: `python notebooks/build.py [NAME ...]`.
+"""Executes the notebooks and writes them with their outputs: `python notebooks/build.py [--text] [NAME ...]`.
 
 The scripts `*.py` in the percent format are what is edited and reviewed; the `*.ipynb` beside them are made from them here.
+With `--text` nothing runs: text is taken over from the scripts, outputs are kept, and changed code is refused.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     """Build those named, or all."""
+    names = [word for word in sys.argv[1:] if word != "--text"]
     for script in sorted(HERE.glob("0*.py")):
-        if len(sys.argv) == 1 or script.stem in sys.argv[1:]:
+        if not names or script.stem in names:
             start = time.perf_counter()
-            notebook = execute(notebook_of(script))
-            nbformat.write(notebook, script.with_suffix(".ipynb"))
+            path = script.with_suffix(".ipynb")
+            notebook = notebook_of(script)
+            built = with_outputs_of(nbformat.read(path, 4), notebook) if "--text" in sys.argv else execute(notebook)
+            nbformat.write(built, path)
             print(f"{script.stem}: {time.perf_counter() - start:.0f} s")
 
 
@@ -50,6 +54,16 @@ def execute(notebook: Any) -> Any:
     metadata = dict(notebook.metadata)
     client.execute()
     notebook.metadata = metadata
+    return notebook
+
+
+def with_outputs_of(executed: Any, notebook: Any) -> Any:
+    """The notebook with the outputs of another whose code is the same."""
+    done, cells = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (executed, notebook))
+    if [cell.source for cell in done] != [cell.source for cell in cells]:
+        sys.exit("--text: the code has changed since the notebook was executed; build it without --text")
+    for cell, old in zip(cells, done, strict=True):
+        cell.outputs, cell.execution_count = old.outputs, old.execution_count
     return notebook
 
 
