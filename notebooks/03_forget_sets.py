@@ -129,15 +129,15 @@ infl.effects_reliability(predicted_effects, measured_effects).figure
 # %% [markdown]
 # ## The dose: how much of a redundant group can go?
 #
-# Parts of the fours, from a tenth to all. The straight line is what adding up would give: in proportion.
+# Parts of the fours, from a fifth to all. The straight line is what adding up would give: in proportion.
 
 # %%
 of_fours = [3, *range(5, 9)]  # the whole, and its parts
 infl.dose_response([predicted[k] for k in of_fours], [measured[k] for k in of_fours]).figure
 
 # %% [markdown]
-# Most of the fours can go and hardly anyone notices; the last tenth costs more than all before it. No score of a single
-# example can show this: it is a property of the set.
+# Half of the fours can go and hardly anyone notices; the last tenth costs almost as much as the nine before it. No score of
+# a single example can show this: it is a property of the set.
 
 # %% [markdown]
 # ## The decision
@@ -173,6 +173,6 @@ print(f"\n{verdict.forget_set.name}: {verdict.regime}; harm {verdict.harm.value:
 # ## What to take away
 #
 # - What forgetting does is a property of the *set*: of whether others cover for it, and of whom it covers for.
-# - Sums of single scores call redundant sets harmless. Models that leave out whole groups see what is redundant.
+# - Sums of single scores underrate redundant sets. Models that leave out whole groups see what is redundant.
 # - A prediction comes with a probability, and "undetermined" is an answer. Retraining is the check, and cheap for one set.
 # - "Forgotten" is measured against the model retrained without the set, not against a model that knows nothing of it.
