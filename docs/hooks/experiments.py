@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from links import ROOT, figures_of, place_of
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
+
+_LOG = get_plugin_logger("experiments")  # a warning ends a strict build
 
 
 def readmes() -> list[Path]:
@@ -31,6 +34,9 @@ def on_files(files: Files, *, config: Any) -> Files:
     for readme in readmes():
         files.append(File.generated(config, str(place_of(readme)), content=readme.read_text()))
         for figure in figures_of(readme):
+            if not figure.exists():
+                _LOG.warning("%s shows %s, which is not there", readme.relative_to(ROOT), figure.name)
+                continue
             files.append(File.generated(config, str(place_of(figure)), abs_src_path=str(figure)))
     files.append(File.generated(config, "experiments/index.md", content=_list_of_questions()))
     files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text()))

@@ -12,7 +12,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 IMAGES = (".png", ".svg", ".jpg", ".webp")
-_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?(\s+\"[^\"]*\")?\)")
+_SOURCE = re.compile(r"""\b(src(?:set)?=)(["'])([^"']+)\2""")  # of an HTML image
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
@@ -24,16 +25,28 @@ def moved(markdown: str, place: str) -> str:
     """The text of the page at `place` of the site, with its links as they are there."""
 
     def one(found: re.Match[str]) -> str:
-        image, text, target, anchor = found.groups()
+        image, text, target, anchor, title = found.groups()
         path = (source_of(place).parent / target).resolve()
-        if "://" in target or not path.exists() or place_of(path) == posixpath.join(posixpath.dirname(place), target):
+        if "://" in target or not path.exists():
             return found[0]
-        if there := place_of(path):
-            return f"{image}[{text}]({posixpath.relpath(there, posixpath.dirname(place) or '.')}{anchor or ''})"
+        if there := _address(path, place):
+            return f"{image}[{text}]({there}{anchor or ''}{title or ''})"
         named = path.relative_to(ROOT)
         return text if str(named) in text else f"{text} (`{named}`)"
 
-    return _LINK.sub(one, markdown)
+    def source(found: re.Match[str]) -> str:
+        path = (source_of(place).parent / found[3]).resolve()
+        there = _address(path, place) if "://" not in found[3] and path.exists() else None
+        return f"{found[1]}{found[2]}{there or found[3]}{found[2]}"
+
+    return _SOURCE.sub(source, _LINK.sub(one, markdown))
+
+
+def _address(path: Path, place: str) -> str | None:
+    """Of a file, or of the page of an experiment's folder, as seen from the page at `place`."""
+    readme = path / "README.md"
+    there = place_of(readme if readme.exists() else path)
+    return posixpath.relpath(there, posixpath.dirname(place) or ".") if there else None
 
 
 def source_of(place: str) -> Path:
@@ -56,8 +69,8 @@ def place_of(path: Path) -> str | None:
 
 
 def figures_of(readme: Path) -> list[Path]:
-    """The pictures in the folder of an experiment that its page shows."""
+    """The pictures in the folder of an experiment that its page shows, whether they are there or not."""
     text = readme.read_text()
-    named = [found[3] for found in _LINK.finditer(text)] + re.findall(r'src(?:set)?="([^"]+)"', text)
+    named = [found[3] for pattern in (_LINK, _SOURCE) for found in pattern.finditer(text)]
     paths = {(readme.parent / name).resolve() for name in named if "://" not in name}
     return sorted(path for path in paths if path.suffix in IMAGES and path.is_relative_to(readme.parent))
