@@ -11,7 +11,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 docs: $(VENV)/.test
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html; to search it, python3 -m http.server --directory site"
 
 lint: $(VENV)/.test
