@@ -25,7 +25,7 @@ class Estimate:
     value, se: same shape: [n] for memorization, [n, columns] for influence. The error takes the design into account, and is
         that of proportions with one success and one failure added, so that it is not 0 where all outcomes of a side agree.
     n_in, n_out: models on each side of the difference, broadcastable to that shape.
-    reading: which models a column is read in (DESIGN: held-out, left-out or trained).
+    reading: which models a column is read in: `held-out`, `left-out` or `trained`, and `own` for memorization.
     outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
     mean_out: mean outcome of the models without the source, of the shape of `value`; with `value` it tells how near 0 and 1
         both sides are, as `infl.interval` has to know. None where scores are no difference of two means of outcomes.

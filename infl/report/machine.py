@@ -1,4 +1,4 @@
-"""Turns verdicts, scores and plans into JSON and .npz for machines; the layout is DESIGN.md's section 5."""
+"""Turns verdicts, scores and plans into JSON and .npz for machines."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
 
         total(i) = (n/m) * sum over j in H of xinf(i, j)
 
-    It is cross(S) of DESIGN.md for S = {i}: how many other examples' worth of correct predictions i is good for, were the
+    It is cross(S) for S = {i}: how many other examples' worth of correct predictions i is good for, were the
     unseen population as large as D. Retained examples are left out of it, since a network that fits them is right on
     them with or without i. A contrast is linear in the outcomes, so one pass over the sum of each model's outcomes
     gives all totals: the matrix is never made, and the error counts the correlation between columns.

@@ -22,6 +22,7 @@ from tests.pages import ROOT, blocks, commands_named, follow, loaded
 
 PAGES = {str(path.relative_to(ROOT / "docs")): path.read_text() for path in sorted((ROOT / "docs").rglob("*.md"))}
 FOLLOWED_ELSEWHERE = {"start.md", "data.md"}  # below, and in tests/test_data_page.py
+SIX_WORLDS = {f"{data}-{kind}" for data in ("digits", "fashion") for kind in ("early", "fitting", "flipped")}
 SMALL = infl.Algorithm(hidden=(4,), epochs=2)
 
 
@@ -95,6 +96,37 @@ def test_the_verdict_that_is_explained_is_one_of_start() -> None:
     [quoted] = [block for _, block in blocks(PAGES["how-to/verdict.md"], "text")]
     shown = {line.strip() for _, block in blocks(PAGES["start.md"], "text") for line in block.splitlines()}
     assert {line.strip() for line in quoted.splitlines()} <= shown
+
+
+def test_figures_of_limits_stand_in_the_experiments_that_they_are_taken_from() -> None:
+    number = re.compile(r"(?<![\w.,])[-−]?\d+(?:,\d{3})*(?:\.\d+)?(?!\w)")
+    for section in PAGES["limits.md"].split("\n## ")[1:]:
+        named = re.findall(r"experiments/(\w+)/README", section)
+        if named:
+            printed = "".join((ROOT / "experiments" / name / "README.md").read_text() for name in named)
+            missing = set(number.findall(section)) - set(number.findall(printed))
+            assert not missing, section
+
+
+def test_shares_of_wrong_and_undetermined_verdicts_are_those_of_the_results() -> None:
+    worlds = json.loads((ROOT / "experiments/regimes/results.json").read_text())["worlds"]
+
+    def shares(predictor: str, what: str) -> str:
+        values = [100 * parts[predictor]["summary"][what] for name, parts in worlds.items() if name in SIX_WORLDS]
+        assert len(values) == 6
+        return f"{min(values):.0f} to {max(values):.0f}%"
+
+    wrong, open_ = shares("combined-512", "wrong_of_determined"), shares("combined-512", "undetermined")
+    wrong_sums, open_sums = shares("additive-512", "wrong_of_determined"), shares("additive-512", "undetermined")
+    for page, said in {
+        "README.md": (wrong, open_, f"{wrong_sums} wrong", f"{open_sums} undetermined"),
+        "experiments/regimes/README.md": (f"{wrong} are wrong", f"against {wrong_sums}"),
+        "docs/limits.md": (open_, wrong_sums),
+        "docs/how-to/undetermined.md": (open_,),
+    }.items():
+        text = " ".join((ROOT / page).read_text().split())
+        for words in said:
+            assert words in text, (page, words)
 
 
 def test_what_start_installs_is_there() -> None:
