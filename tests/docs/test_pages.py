@@ -7,13 +7,16 @@ tested there is that nothing on them is refused, not what comes out.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sklearn.datasets import load_digits
 
 import infl
@@ -57,7 +60,7 @@ def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def quicker(words: list[str]) -> list[str]:
     """On few models. Numbers of models on a page are kept in proportion to no more than the small run can bear."""
-    fewer = {"200": "40", "64": "6", "128": "8", "1000": "40"}
+    fewer = {"200": "40", "64": "6", "128": "8", "1000": "40", "0:100": "0:8", "100:200": "8:16"}
     words = [fewer.get(word, word) for word in words]
     if words[0] in ("train", "plan"):
         words += ["--references", "8", "--epochs", "2", "--hidden", "4", "--devices", "1"]
@@ -156,9 +159,54 @@ def test_commands_and_options_that_a_page_names_exist(name: str) -> None:
 def test_every_block_has_a_language_that_is_tested_or_is_no_code() -> None:
     for name, text in PAGES.items():
         fences = re.findall(r"^```(\w*)$", text, re.MULTILINE)
-        assert set(fences[::2]) <= {"python", "bash", "text", "json"}, name
+        assert set(fences[::2]) <= {"python", "bash", "text", "json", "sh", "yaml"}, name
         for _, block in blocks(text, "json"):
             assert json.loads(block), name
+
+
+def test_scripts_for_a_cluster_are_well_formed_and_name_options_that_exist(tmp_path: Path) -> None:
+    hook, page = loaded("docs/hooks/commands.py"), PAGES["how-to/cluster.md"]
+    scripts, files = ([block for _, block in blocks(page, language)] for language in ("sh", "yaml"))
+    assert len(scripts) == 5
+    for script in scripts:
+        checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, ""), script
+    job, cluster = map(yaml.safe_load, files)
+    commands = [*scripts, job["spec"]["entrypoint"]]
+    found = [words for text in commands for words in re.findall(r"\binfl (\w+)( [^\n]*)", text.replace("\\\n", " "))]
+    assert [name for name, _ in found] == ["train", "merge", "train", "train", "train", "train"]
+    for name, rest in [*found, ("train", " ".join(re.findall(r"`(--ray-\w+)[ `]", page)))]:
+        known = re.findall(r"--[a-z0-9-]+", hook.help_of(name))
+        assert set(re.findall(r"(?<= )--[a-z0-9-]+", " " + rest.split("&&")[0].rstrip('"'))) <= set(known), rest
+    # A worker of infl fits on a worker of the cluster, and all that are asked for are allowed.
+    workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    asked = dict(re.findall(r"--ray-(cpus|workers) (\d+)", job["spec"]["entrypoint"]))
+    assert asked["cpus"] == workers["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
+    assert int(asked["workers"]) == workers["maxReplicas"]
+    kind = cluster["available_node_types"]["worker"]
+    asked = dict(re.findall(r"--ray-(cpus|workers) (\d+)", scripts[-1]))
+    assert (int(asked["cpus"]), int(asked["workers"])) == (kind["resources"]["CPU"], kind["max_workers"])
+
+
+def test_the_tasks_of_the_array_job_train_each_model_once(tmp_path: Path) -> None:
+    script = next(block for _, block in blocks(PAGES["how-to/cluster.md"], "sh") if "--array" in block)
+    first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", script)[0])
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").write_text('infl() { echo "$@"; }\n')
+    models: list[int] = []
+    for task in range(first, last + 1):
+        said = subprocess.run(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env=os.environ | {"SLURM_ARRAY_TASK_ID": str(task)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert f"--run runs/shard-{task} " in said
+        begin, end = map(int, re.findall(r"--models (\d+):(\d+)", said)[0])
+        models += range(begin, end)
+    assert models == list(range(1000))
 
 
 def test_a_page_that_shows_something_else_fails(
