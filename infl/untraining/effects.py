@@ -132,7 +132,10 @@ class ResponsePredictor:
     n_models: int
 
     def predict(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
-        """The effects of each set in turn; posterior mean, standard deviation, and covariance of (self, cross)."""
+        """The effects of each set in turn; posterior mean, standard deviation, and covariance of (self, cross).
+
+        The covariance is NaN, so that the verdict is undetermined, for a set of more examples than any model left out.
+        """
         for start in range(0, len(forget_sets), SETS_AT_ONCE):
             some = forget_sets[start : start + SETS_AT_ONCE]
             masks = np.stack([one.retained(self.support.n_train) for one in some])
@@ -189,6 +192,9 @@ class ResponsePredictor:
 
     def _covariance(self, effect: Array, se: Array, ids: Array, unexplained: float) -> Array:
         size, inside = len(ids), np.zeros(len(effect), bool)
+        if size > self.similar["left-out"].left_out.sum(axis=1).max():
+            # No model was trained on so few: the response is extrapolated, and no residual shows how far off that is.
+            return np.full((2, 2), np.nan)
         inside[ids] = True
         weights = cross_weights(inside, self.support.n_train)
         # However well all agree, so many models cannot show what fewer than one in all of them would.

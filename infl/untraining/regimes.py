@@ -185,6 +185,9 @@ def _decide(probability: dict[str, float], thresholds: Thresholds) -> Regime:
 def _explain_undetermined(
     verdict: Verdict, values: Array, covariance: Array, covered: float, posterior: bool
 ) -> Verdict:
+    if posterior and not np.isfinite(covariance).all():
+        note = "has more examples than any model left out: infl verify retrains without it"
+        return replace(verdict, note=note)
     if posterior and covered < FULLY_COVERED:
         note = f"no models left out more than {covered:.0%} of it at once: infl train --cover adds some that do"
         return replace(verdict, note=note)
