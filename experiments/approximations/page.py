@@ -77,10 +77,11 @@ def answer(results: dict[str, Any]) -> str:
     text = f"""
         Of margins of other subsets the closed-form surrogate says most, without a training: **LDS
         {of("surrogate, refitted", 0, "lds")}**, against {of("gradient dot, all layers", 10, "lds")} of gradient dot products of
-        ten models, {of("k-NN, features", 10, "lds")} of nearest neighbours in their features, {of("TRAK", 1, "lds")} of TRAK
-        with one model, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of
-        forget sets are found best by sums over those 1,000, **recall {of("infl scores, probabilities", 1000, "recall")}**; no
-        cheap method that was measured exceeds {cheap:.2f}.
+        ten models, {of("k-NN, features", 10, "lds")} of nearest neighbours in their features, {of("TRAK", 10, "lds")} of TRAK
+        with ten models, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of
+        forget sets are found best by infl's predictor `combined`, **recall {of("infl predictor, combined", 576, "recall")}** with
+        576 trainings and {of("infl predictor, combined", 128, "recall")} with 128; sums of scores of 1,000 models reach
+        {of("infl scores, probabilities", 1000, "recall")}, and of what takes ten trainings or fewer nothing exceeds {cheap:.2f}.
     """
     if results["skipped"]:
         names = "; ".join(name.replace("-", ", trainings: ") for name in map(last_dash, results["skipped"]))
@@ -103,13 +104,14 @@ def surprises(results: dict[str, Any]) -> str:
     lines = [
         f"""- LDS and regimes order the methods differently. TRAK with one model has a recall of {with_error(trak["recall"])},
         yet names {trak["right_by_regime"]["spreading"]} of {one["spreading"]} spreading sets. Nearest
-        neighbours in pixels have an LDS of {with_error(neighbours["lds"])}, better than any gradient method measured, and a
+        neighbours in pixels have an LDS of {with_error(neighbours["lds"])}, better than dot products of gradients, and a
         recall of {with_error(neighbours["recall"])}, since they give an example no influence on itself.""",
         f"""- Checkpoints did not help the pairs: TracIn has an LDS of {with_error(tracin["lds"])}, the last weights alone
         {with_error(dot["lds"])}.""",
         f"""- Over all pairs even the truth would reach only {best["rank_correlation"]:.2f}, and knowing the labels
         ({with_error(said["same label", 0]["rank_correlation"])}) beats every gradient. Within a class
-        {best["rank_correlation_within_class"]:.2f} is attainable, and half of it is reached.""",
+        {best["rank_correlation_within_class"]:.2f} is attainable, and TRAK with ten models comes nearest,
+        {with_error(said["TRAK", 10]["rank_correlation_within_class"])}.""",
         f"""- Ten models of subsets tell nothing by differences of means
         (LDS {with_error(said["infl scores, margins", 10]["lds"])}), and `infl.shrunk_influence` refuses so few.""",
         f"""- Not shown: other data, other networks, larger n. Local sets are few ({one["local"]} of those judged), so recall
