@@ -93,12 +93,14 @@ if TYPE_CHECKING:
     from infl.surrogate import fit_surrogate as fit_surrogate
     from infl.target import Target as Target
     from infl.target import check_target as check_target
+    from infl.training import accounting as accounting
     from infl.training.algorithm import Algorithm as Algorithm
     from infl.training.augmentation import Augmentation as Augmentation
     from infl.training.ensemble import Layout as Layout
     from infl.training.networks import Network as Network
     from infl.training.networks import from_linen as from_linen
     from infl.training.networks import from_nnx as from_nnx
+    from infl.training.privacy import Privacy as Privacy
     from infl.training.subsets import Design as Design
     from infl.untraining import forget_sets as forget_sets
     from infl.untraining.regimes import judge as judge
@@ -165,17 +167,19 @@ _HOME = {
     "infl.store": ("Run", "import_outcomes", "merge", "open_run"),
     "infl.surrogate": ("fit_surrogate",),
     "infl.target": ("Target", "check_target"),
+    "infl.training": ("accounting",),
     "infl.training.algorithm": ("Algorithm",),
     "infl.training.augmentation": ("Augmentation",),
     "infl.training.ensemble": ("Layout",),
     "infl.training.networks": ("Network", "from_linen", "from_nnx"),
+    "infl.training.privacy": ("Privacy",),
     "infl.training.subsets": ("Design",),
     "infl.untraining": ("forget_sets",),
     "infl.untraining.regimes": ("judge",),
     "infl.weights": ("keep_weights", "load_weights"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_MODULES = ("forget_sets", "planting")  # names that are modules themselves
+_MODULES = ("accounting", "forget_sets", "planting")  # names that are modules themselves
 
 __all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

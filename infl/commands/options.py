@@ -106,6 +106,8 @@ class Training(Data):
     (default: False)."""
     precision: Name = None
     """Of training: float32, or bfloat16 with weights, loss and updates in float32 (default: float32)."""
+    privacy: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="WORD ...", help_behavior_hint="")] = None
+    """Differentially private training: clip:NORM of each example's gradient and noise:MULTIPLIER of it (default: none)."""
     block_size: Whole = None
     """Models per device in a block. Affects speed only."""
     devices: Whole = None
@@ -129,6 +131,10 @@ class Training(Data):
             from infl.training.augmentation import Augmentation
 
             given["augmentation"] = Augmentation.parse(self.augment)
+        if self.privacy:
+            from infl.training.privacy import Privacy
+
+            given["privacy"] = Privacy.parse(self.privacy)
         return replace(base or Algorithm(), **{name: value for name, value in given.items() if value is not None})
 
     def drawn(self, base: Design | None) -> Design:

@@ -20,8 +20,12 @@ from infl.records import InputError
 from infl.training.architectures import build
 from infl.training.augmentation import Augmentation, augmented_batch
 from infl.training.networks import Network
+from infl.training.privacy import Privacy, poisson_sample, private_gradient
 from infl.training.standardization import member_moments, standardized, unit_pixels
 
+Gradient = Callable[
+    [Any, jax.Array], tuple[jax.Array, Any]
+]  # (params, which step of the epoch) -> loss and its gradient
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -29,6 +33,7 @@ NETWORK_SETTINGS = ("hidden", "widths")
 EVALUATION_BATCH = {"cpu": 256}  # examples judged at once, as measured; others: 1,024
 FEISTEL_ROUNDS = 8
 AUGMENTATION_STREAM = 2  # of a model's key, whose streams 0 and 1 are its initial weights and its orders
+NOISE_STREAM = 3  # of differentially private training
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,13 @@ class Algorithm:
         those of the examples that the model trains on, so that left-out ones have no part in them. After augmentation.
     precision: of the forward and backward pass of training. With `bfloat16` (8 significant bits instead of 24) the weights
         themselves, the loss and the updates stay float32, and trained models are judged in float32.
+    privacy: clipping and noise of differentially private training; None for ordinary training. Batches are then Poisson
+        samples: an epoch takes ceil(n / batch_size) steps, n the size of D whatever the subset, and every member joins each
+        with a probability of one in as many (`sampling`), so that batches of all of D hold at most batch_size on average.
 
     Raises:
-        InputError: for a setting out of its range.
+        InputError: for a setting out of its range, or private training of standardized pixels: what standardizes them is no
+            private statistic.
     """
 
     network: str | Network = "mlp"
@@ -68,6 +77,7 @@ class Algorithm:
     augmentation: Augmentation | None = None
     standardize: bool = False
     precision: Precision = "float32"
+    privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs"):
@@ -87,6 +97,11 @@ class Algorithm:
             raise InputError(f"precision: expected one of {', '.join(get_args(Precision))}; got {self.precision!r}")
         if isinstance(self.optimizer, str) and self.optimizer not in OPTIMIZERS:
             raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
+        if self.privacy is not None and self.standardize:
+            raise InputError(
+                "privacy: standardize takes mean and deviation of a model's own examples, which clipping and noise do not "
+                "reach; scale pixels by constants instead"
+            )
         if isinstance(self.network, str):
             build(self.network, 2, **self._network_settings())
 
@@ -105,6 +120,8 @@ class Algorithm:
             description["standardize"] = True
         if self.precision != "float32":
             description["precision"] = self.precision
+        if self.privacy is not None:
+            description["privacy"] = " ".join(self.privacy.words())
         return description
 
     @staticmethod
@@ -127,6 +144,8 @@ class Algorithm:
                 )
         if "augmentation" in settings:
             settings["augmentation"] = Augmentation.parse(settings["augmentation"].split())
+        if "privacy" in settings:
+            settings["privacy"] = Privacy.parse(settings["privacy"].split())
         defaults = build(name, 2).settings
         given = {setting: value for setting, value in network.items() if value != defaults.get(setting)}
         if rest := sorted(set(given) - set(NETWORK_SETTINGS)):
@@ -154,8 +173,18 @@ class Algorithm:
         return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
 
     def steps_per_epoch(self, n_members: int) -> int:
-        """Steps in one epoch over a subset of that size."""
+        """Steps in one epoch over a subset of that size; private training takes as many as over all of D."""
         return -(-n_members // self.batch_size)
+
+    def sampling(self, n_train: int) -> tuple[float, int]:
+        """Sampling rate and number of steps of private training on D of that size or its subsets, for `infl.accounting`.
+
+        Example:
+            >>> Algorithm(privacy=Privacy(), batch_size=50, epochs=10).sampling(1000)
+            (0.05, 200)
+        """
+        steps = self.steps_per_epoch(n_train)
+        return 1 / steps, self.epochs * steps
 
     def _network_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in NETWORK_SETTINGS if getattr(self, name) is not None}
@@ -237,8 +266,11 @@ def train_params(
 ) -> tuple[Any, jax.Array]:
     """The parameters of one model, and whether its loss stayed finite; see `train_model`."""
     init_key, order_key = jax.random.split(key)
-    n_members = members.sum()
-    steps = (n_members + algorithm.batch_size - 1) // algorithm.batch_size
+    n_members, privacy = members.sum(), algorithm.privacy
+    if privacy is not None:
+        steps, most_steps = algorithm.steps_per_epoch(len(members)), None
+    else:
+        steps = (n_members + algorithm.batch_size - 1) // algorithm.batch_size
     share, rest = n_members // steps, n_members % steps
     epochs = algorithm.epochs if epochs is None else epochs
     optimizer = algorithm.build_optimizer()
@@ -250,28 +282,57 @@ def train_params(
 
     prepare = network_input(algorithm, members, images)
 
-    def loss(params: Any, pixels: jax.Array, batch: jax.Array, weights: jax.Array) -> jax.Array:
+    def pixels_of(batch: jax.Array, index: jax.Array) -> jax.Array:
+        if augmentation is None:
+            return prepare(images[batch])
+        return prepare(augmented_batch(augmentation, jax.random.fold_in(augmentation_key, index), images, batch))
+
+    def loss(params: Any, pixels: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
         if algorithm.precision == "bfloat16":
             params, pixels = jax.tree.map(_halved, (params, pixels))
         logits = network.apply(params, pixels).astype(jnp.float32)
-        return weights @ optax.softmax_cross_entropy_with_integer_labels(logits, labels[batch])
+        return weights @ optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
-    def epoch(index: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+    def usual_epoch(index: jax.Array) -> Gradient:
         order = draw_order(jax.random.fold_in(order_key, index), members)
 
-        def step(position: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
-            params, state, total_loss = carry
+        def gradient(params: Any, position: jax.Array) -> tuple[jax.Array, Any]:
             first = position * share + jnp.minimum(position, rest)
             last = first + share + (position < rest)
             slots = first + jnp.arange(algorithm.batch_size)
             # Slots past the end of the batch repeat a member at weight zero, never a left-out example.
             batch = order[jnp.minimum(slots, n_members - 1)]
             weights = jnp.where(slots < last, 1.0 / (last - first), 0.0)
-            if augmentation is None:
-                pixels = images[batch]
-            else:
-                pixels = augmented_batch(augmentation, jax.random.fold_in(augmentation_key, index), images, batch)
-            value, gradient = jax.value_and_grad(loss)(params, prepare(pixels), batch, weights)
+            return jax.value_and_grad(loss)(params, pixels_of(batch, index), labels[batch], weights)
+
+        return gradient
+
+    def private_epoch(index: jax.Array, privacy: Privacy) -> Gradient:
+        rate, _ = algorithm.sampling(len(members))
+        draw_keys = jax.random.fold_in(order_key, index)
+        noise_keys = jax.random.fold_in(jax.random.fold_in(key, NOISE_STREAM), index)
+
+        def load(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return pixels_of(ids, index), labels[ids]
+
+        def loss_of(params: Any, examples: tuple[jax.Array, jax.Array], weights: jax.Array) -> jax.Array:
+            return loss(params, *examples, weights)
+
+        def gradient(params: Any, position: jax.Array) -> tuple[jax.Array, Any]:
+            batch = poisson_sample(jax.random.fold_in(draw_keys, position), members, rate)
+            noise_key, expected_size = jax.random.fold_in(noise_keys, position), rate * len(members)
+            return private_gradient(
+                *(noise_key, loss_of, load, params, batch), privacy=privacy, expected_size=expected_size
+            )
+
+        return gradient
+
+    def epoch(index: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+        gradient_at = usual_epoch(index) if privacy is None else private_epoch(index, privacy)
+
+        def step(position: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+            params, state, total_loss = carry
+            value, gradient = gradient_at(params, position)
             updates, new_state = optimizer.update(gradient, state, params)
             factor = _schedule_factor(algorithm.schedule, (index * steps + position) / (epochs * steps))
             updates = jax.tree.map(lambda update: factor * update, updates) if factor is not None else updates
