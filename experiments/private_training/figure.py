@@ -1,0 +1,78 @@
+"""Draws results.json: what untraining each set takes from the set and from others, in every arm.
+
+python experiments/private_training/figure.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import infl
+from infl.report.canvas import new_figure
+
+HERE = Path(__file__).parent
+MARKERS = {"epsilon 1": "o", "epsilon 3": "s", "epsilon 8": "^", "clipped": "D", "neither": "X"}
+# From blue to red as privacy goes; told apart by lightness, too.
+COLORS = {
+    "epsilon 1": "#08306B",
+    "epsilon 3": "#2A78B5",
+    "epsilon 8": "#84BCDB",
+    "clipped": "#E69F00",
+    "neither": "#D55E00",
+}
+NAMES = {"clipped": "clipped, no noise", "neither": "neither clipped nor noised"}
+
+
+def draw(results: dict[str, Any]) -> Any:
+    """One row a set, self-influence on the left and cross-influence on the right; bars of one standard error."""
+    arms = {name: results["arms"][name] for name in MARKERS if name in results["arms"]}
+    rows = next(iter(arms.values()))["sets"]
+    with infl.house_style() as theme:
+        figure = new_figure(7.4, 0.31 * len(rows) + 1.3)
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, quantity in zip(axes, ("self", "cross"), strict=True):
+            axis.axvspan(-10, 0.1, color=theme.band, linewidth=0, zorder=0)
+            for row in range(len(rows)):
+                axis.axhline(row, color=theme.faint, linewidth=0.4, zorder=0)
+            for number, (name, arm) in enumerate(arms.items()):
+                places = [row + 0.13 * (number - (len(arms) - 1) / 2) for row in range(len(rows))]
+                values, errors = zip(*(row[quantity] for row in arm["sets"]), strict=True)
+                axis.errorbar(
+                    values,
+                    places,
+                    xerr=errors,
+                    fmt=MARKERS[name],
+                    color=COLORS[name],
+                    markersize=4,
+                    markeredgewidth=0,
+                    elinewidth=0.9,
+                    label=NAMES.get(name, name),
+                )
+            low = min(min(row[quantity][0] - row[quantity][1] for row in arm["sets"]) for arm in arms.values())
+            high = max(max(row[quantity][0] + row[quantity][1] for row in arm["sets"]) for arm in arms.values())
+            axis.set_xlim(min(low - 0.05, -0.1), high + 0.05)
+        axes[0].set_yticks(range(len(rows)), [f"{row['set']} ({row['size']})" for row in rows])
+        axes[0].invert_yaxis()
+        axes[0].set_xlabel("self-influence: accuracy lost on the set")
+        axes[1].set_xlabel("cross-influence: others lost per example forgotten")
+        figure.suptitle(title(results["summary"]), x=0.01, ha="left", fontsize=9.5)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(arms))
+    return figure
+
+
+def title(summary: dict[str, Any]) -> str:
+    """What is seen, from the numbers."""
+    lost = {name: arm["memorization_of_flipped"][0] for name, arm in summary.items()}
+    return (
+        "Privacy protects single examples, not what many teach together\n"
+        f"Mean memorization of a flipped label: {lost['epsilon 3']:.2f} with epsilon 3, {lost['neither']:.2f} without privacy"
+    )
+
+
+if __name__ == "__main__":
+    infl.save(draw(json.loads((HERE / "results.json").read_text())), HERE / "private_training.png")
