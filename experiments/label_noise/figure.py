@@ -1,0 +1,69 @@
+"""Draws results.json: how well scores find flipped labels against the models that they cost.
+
+python experiments/label_noise/figure.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import infl
+from infl.report.canvas import new_figure
+
+HERE = Path(__file__).parent
+KINDS = ("digits-10", "fashion-10")
+TITLES = {"digits-10": "digits, 10% flipped", "fashion-10": "Fashion-MNIST, 10% flipped"}
+SHOWN = {
+    "memorization": ("o-", "#0072B2"),
+    "memorization of margins": ("s-", "#56B4E9"),
+    "left out": ("^-", "#009E73"),
+    "left out of margins": ("v-", "#222222"),
+    "area under the margin": ("D--", "#D55E00"),
+    "loss": ("P--", "#E69F00"),
+    "learning speed": ("X--", "#CC79A7"),
+}
+
+
+def draw(results: dict[str, Any]) -> Any:
+    """One panel a data set, one line a score; bars of one standard error over three worlds."""
+    kinds = [kind for kind in KINDS if kind in results["summary"]]
+    with infl.house_style() as theme:
+        figure = new_figure(7.4, 3.7)
+        axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        for axis, kind in zip(axes, kinds, strict=True):
+            scores = results["summary"][kind]
+            for place, (name, (style, color)) in enumerate(SHOWN.items()):
+                found = {
+                    int(key.rsplit(", ", 1)[1].split()[0]): one
+                    for key, one in scores.items()
+                    if key.rsplit(", ", 1)[0] == name
+                }
+                models = sorted(found)
+                values, errors = zip(*(found[n]["precision"] for n in models), strict=True)
+                shift = 1.03 ** (place - 3)
+                axis.errorbar(
+                    *([n * shift for n in models], values, errors),
+                    fmt=style,
+                    color=color,
+                    markersize=4,
+                    markeredgewidth=0,
+                    elinewidth=0.9,
+                    label=name,
+                )
+            near = scores["nearest neighbours, 0 models"]["precision"][0]
+            axis.axhline(near, color=theme.quiet, linestyle=":", zorder=0, label="ten nearest neighbours, no model")
+            axis.set_xscale("log")
+            axis.set_title(TITLES[kind])
+            axis.set_xlabel("models trained")
+        axes[0].set_ylabel("precision at the number flipped")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+if __name__ == "__main__":
+    infl.save(draw(json.loads((HERE / "results.json").read_text())), HERE / "label_noise.png")

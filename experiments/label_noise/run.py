@@ -1,0 +1,215 @@
+"""How well does memorization find wrong labels, and do cheaper scores find them as well?
+
+    python experiments/label_noise/run.py --work DIR    # see README.md for the time; goes on where it was stopped
+    python experiments/label_noise/run.py --small       # seconds
+
+Digits (n = 1,000, MLP 64-128-10) and Fashion-MNIST at half size (n = 2,000, MLP 196-64-10); in each 5, 10 and 20% of the
+training labels are replaced by another class, three times with other examples, labels and subsets. Scores of every training
+example, high where the label is suspect:
+
+- memorization from 10 to 1,000 models of subsets of 70%, and what the same models say without using the example (`left out`);
+- statistics of training on all of D, from one model and from ten: loss and margin after the last epoch, and over all epochs
+  area under the margin (Pleiss et al. 2020), mean confidence (Swayamdipta et al. 2020), learning speed (share of epochs with
+  the label predicted), first epoch learned, forgetting events (Toneva et al. 2019);
+- disagreement of the labels of the ten nearest neighbours in pixels.
+
+Each is judged by ROC AUC and by precision at the number flipped. Settings were those of other experiments, not chosen here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from half_size import half_size_fashion
+from record import surroundings, write_results
+
+import infl
+from infl.records import Dataset
+from infl.training.algorithm import train_params
+from infl.training.ensemble import model_keys
+
+HERE = Path(__file__).parent
+RATES, WORLDS = (0.05, 0.1, 0.2), 3
+CURVE = (10, 30, 100, 300, 1000)
+USUAL = 100  # models for the rates that are not of the curve
+NEIGHBOURS = 10
+
+
+def main() -> None:
+    """Run what is missing and write results.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="200 digits, one rate, two worlds, few models")
+    parser.add_argument("--work", type=Path, help="folder for runs; a temporary one by default")
+    parser.add_argument("--only", help="a prefix of the names of the worlds to run; writes nothing")
+    parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = options.work or Path(temporary)
+        worlds: dict[str, Any] = {}
+        for name, source, rate, seed in names_of_worlds(small=options.small):
+            if options.only and not name.startswith(options.only):
+                continue
+            path = work / f"{name}.json"
+            if not path.exists():
+                work.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(one_world(source, rate, seed, work / name, small=options.small)))
+            worlds[name] = json.loads(path.read_text())
+            print(name, f"{worlds[name]['seconds']:.0f} s", flush=True)
+    if not options.only:
+        results = {"summary": summarize(worlds), "worlds": worlds, **surroundings("scikit-learn")}
+        write_results(options.out, results)
+
+
+def names_of_worlds(*, small: bool) -> Iterator[tuple[str, str, float, int]]:
+    """Name, data set, rate and seed of each world."""
+    for source in ("digits",) if small else ("digits", "fashion"):
+        for rate in (0.1,) if small else RATES:
+            for seed in range(2 if small else WORLDS):
+                yield f"{source}-{rate:.0%}-{seed}".replace("%", ""), source, rate, seed
+
+
+def one_world(source: str, rate: float, seed: int, folder: Path, *, small: bool) -> dict[str, Any]:
+    """Flip labels, score every example, and say how well each score finds the flipped ones."""
+    start = time.perf_counter()
+    if source == "digits":
+        clean = infl.load("digits", n_train=200 if small else 1000, n_held_out=100 if small else 797, seed=seed)
+    else:
+        clean = half_size_fashion(2000, 1000, seed=seed)
+    dataset, planted = infl.planting.flip_labels(clean, round(rate * clean.n_train), seed=seed)
+    flipped = np.isin(np.arange(dataset.n_train), planted.ids)
+    algorithm = infl.Algorithm(
+        hidden=(128,) if source == "digits" else (64,),
+        learning_rate=0.05,
+        schedule="constant",  # so that a model of fewer epochs is the same model, earlier
+        epochs=8 if small else 30 if source == "digits" else 20,
+    )
+    scores = {"nearest neighbours, 0 models": neighbours_disagree(dataset)}
+    n_models = 10 if small else (CURVE[-1] if rate == 0.1 else USUAL)
+    run = infl.train(
+        dataset,
+        run=folder,
+        n_models=n_models,
+        n_references=0,
+        design=infl.Design("balanced", 0.7),
+        algorithm=algorithm,
+        seed=seed,
+        layout=infl.Layout(tune="off"),
+    )
+    for models in (n for n in CURVE if n <= n_models):
+        outcomes = run.outcomes("design", range(models)).load()
+        scores |= {f"{name}, {models} models": values for name, values in scores_of_subsets(outcomes).items()}
+    # Seeds that no model of the design has.
+    each = scores_of_training(dataset, algorithm, n_models=3 if small else 10, seed=seed + 1000)
+    for models in (1, len(next(iter(each.values())))):
+        scores |= {f"{name}, {models} models": values[:models].mean(axis=0) for name, values in each.items()}
+    found = {name: quality(values, flipped) for name, values in scores.items()}
+    return {"flipped": int(flipped.sum()), "scores": found, "seconds": time.perf_counter() - start}
+
+
+def scores_of_subsets(outcomes: infl.Outcomes) -> dict[str, np.ndarray]:
+    """Memorization, and what models without an example say of its label, as correctness and as margin."""
+    estimates = {kind: infl.memorization(outcomes, outcome=kind) for kind in ("correct", "margin")}
+    found = {}
+    for kind, title in (("correct", ""), ("margin", " of margins")):
+        found[f"memorization{title}"] = estimates[kind].value
+        mean_out = estimates[kind].mean_out
+        assert mean_out is not None
+        found[f"left out{title}"] = -mean_out
+    return found
+
+
+def scores_of_training(
+    dataset: Dataset, algorithm: infl.Algorithm, *, n_models: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Statistics of training on all of D, [n_models, n] each, from the model as it is after every epoch."""
+    n, log_probabilities = dataset.n_train, trainer(algorithm, dataset.n_train, dataset.n_classes)
+    images, labels = jax.numpy.asarray(dataset.x_train), jax.numpy.asarray(dataset.labels[:n].astype(np.int32))
+    keys, y = model_keys(seed, "design", np.arange(n_models)), dataset.labels[:n]
+    found: dict[str, list[np.ndarray]] = {}
+    for key in keys:
+        logs = np.stack(
+            [np.asarray(log_probabilities(key, images, labels, epochs)) for epochs in range(1, algorithm.epochs + 1)]
+        )
+        own = logs[:, np.arange(n), y]
+        others = np.where(np.arange(logs.shape[2]) == y[:, None], -np.inf, logs).max(axis=2)
+        correct = own > others
+        lost = (correct[:-1] & ~correct[1:]).sum(axis=0)
+        one = {
+            "loss": -own[-1],
+            "margin": others[-1] - own[-1],
+            "area under the margin": (others - own).mean(axis=0),
+            "confidence over training": -np.exp(own).mean(axis=0),
+            "learning speed": -correct.mean(axis=0),
+            "first epoch learned": np.where(correct.any(axis=0), correct.argmax(axis=0), len(correct)).astype(float),
+            "forgetting events": np.where(correct.any(axis=0), lost, len(correct)).astype(float),
+        }
+        for name, values in one.items():
+            found.setdefault(name, []).append(values)
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+@cache  # worlds of one data set share what is compiled
+def trainer(algorithm: infl.Algorithm, n: int, n_classes: int) -> Callable[..., jax.Array]:
+    """A compiled function of (key, images, labels, epochs): log-probabilities [n, classes] after training on all examples."""
+    network = algorithm.build_network(n_classes)
+
+    def log_probabilities(key: jax.Array, images: jax.Array, labels: jax.Array, epochs: jax.Array) -> jax.Array:
+        everyone = jax.numpy.ones(n, bool)
+        params, _ = train_params(key, everyone, images, labels, algorithm=algorithm, network=network, epochs=epochs)
+        return jax.nn.log_softmax(network.apply(params, images))
+
+    return jax.jit(log_probabilities)
+
+
+def neighbours_disagree(dataset: Dataset) -> np.ndarray:
+    """Share of the ten nearest other training examples, by Euclidean distance of pixels, with another label."""
+    pixels, labels = dataset.x_train.reshape(dataset.n_train, -1), dataset.labels[: dataset.n_train]
+    near = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(pixels).kneighbors(return_distance=False)
+    return (labels[near] != labels[:, None]).mean(axis=1)
+
+
+def quality(scores: np.ndarray, flipped: np.ndarray) -> dict[str, float]:
+    """ROC AUC, and the share of flipped ones among as many of the highest scores as there are flipped, ties shared out."""
+    count, known = int(flipped.sum()), np.nan_to_num(scores, nan=0.0)
+    threshold = np.sort(known)[-count]
+    above, tied = known > threshold, known == threshold
+    precision = (flipped[above].sum() + (count - above.sum()) * flipped[tied].mean()) / count
+    return {"auc": float(roc_auc_score(flipped, known)), "precision": float(precision)}
+
+
+def summarize(worlds: dict[str, Any]) -> dict[str, Any]:
+    """Mean over the worlds of a data set and a rate, and the standard error of it."""
+    summary: dict[str, Any] = {}
+    for kind in dict.fromkeys(name.rpartition("-")[0] for name in worlds):
+        those = [world["scores"] for name, world in worlds.items() if name.rpartition("-")[0] == kind]
+        summary[kind] = {
+            score: {
+                measure: mean_and_error([world[score][measure] for world in those]) for measure in ("auc", "precision")
+            }
+            for score in those[0]
+        }
+    return summary
+
+
+def mean_and_error(values: list[float]) -> list[float]:
+    """Mean and standard error."""
+    return [float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))]
+
+
+if __name__ == "__main__":
+    main()
