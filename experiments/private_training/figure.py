@@ -67,10 +67,11 @@ def draw(results: dict[str, Any]) -> Any:
 
 def title(summary: dict[str, Any]) -> str:
     """What is seen, from the numbers."""
-    lost = {name: arm["memorization_of_flipped"][0] for name, arm in summary.items()}
+    order = [name for name in MARKERS if name in summary]
+    accuracies = ", ".join(f"{name} {summary[name]['accuracy_held_out'][0]:.2f}" for name in order)
     return (
-        "Privacy protects single examples, not what many teach together\n"
-        f"Mean memorization of a flipped label: {lost['epsilon 3']:.2f} with epsilon 3, {lost['neither']:.2f} without privacy"
+        "Clipping and noise protect single examples, and make what a group teaches easier to lose\n"
+        f"Held-out accuracy: {accuracies}"
     )
 
 

@@ -44,17 +44,27 @@ def page(results: dict[str, Any]) -> str:
 
 def answer(arms: dict[str, Any], summary: dict[str, Any]) -> str:
     """What came out, in a few sentences."""
-    private, free = summary["epsilon 3"], summary["neither"]
 
-    def self_of(arm: str, name: str) -> str:
-        return pm(next(row["self"] for row in arms[arm]["sets"] if row["set"] == name))
+    def self_of(name: str, arm: str) -> str:
+        return pm(next(row["self"] for row in arms[arm]["sets"] if row["set"].startswith(name)))
 
-    return f"""For single examples, yes: with epsilon 3 the mean memorization of an image is
-    {pm(private["memorization"], 3)} and that of a flipped label {pm(private["memorization_of_flipped"])}, against
-    {pm(free["memorization"], 3)} and {pm(free["memorization_of_flipped"])} without clipping and noise. For sets, no:
-    the promise is for one example and weakens with their number. Untraining class 6 takes
-    {self_of("epsilon 1", "class 6")} of the accuracy on it at epsilon 1, {self_of("epsilon 3", "class 6")} at epsilon
-    3 and {self_of("neither", "class 6")} without privacy."""
+    medium = next(
+        row["set"] for row in arms["neither"]["sets"] if row["set"].startswith("cluster") and row["size"] > 20
+    )
+    size = next(row["size"] for row in arms["neither"]["sets"] if row["set"] == medium)
+    counts = {arm: one["regimes"] for arm, one in summary.items()}
+    determined = {arm: sum(count.values()) - count["undetermined"] for arm, count in counts.items()}
+    return f"""Of single examples, yes: untraining the ten most memorized takes {self_of("10 most", "neither")} of the
+    accuracy on them without privacy and {self_of("10 most", "epsilon 3")} with epsilon 3, and the mean memorization
+    of an image falls from {pm(summary["neither"]["memorization"], 3)} to
+    {pm(summary["epsilon 3"]["memorization"], 3)}. Of what many teach together, no, and less so than without privacy:
+    a cluster of {size} loses {self_of(medium, "neither")} without and {self_of(medium, "epsilon 3")} with epsilon 3,
+    class 1 without nine tenths of its images {self_of("90% of class 1", "neither")} and
+    {self_of("90% of class 1", "epsilon 3")}. A no-op are {counts["neither"]["no-op"]} of the {determined["neither"]}
+    determined sets without privacy, and {counts["epsilon 1"]["no-op"]} of {determined["epsilon 1"]},
+    {counts["epsilon 3"]["no-op"]} of {determined["epsilon 3"]} and {counts["epsilon 8"]["no-op"]} of
+    {determined["epsilon 8"]} with epsilon 1, 3 and 8; spreading are {counts["neither"]["spreading"]}, and
+    {counts["epsilon 1"]["spreading"]}, {counts["epsilon 3"]["spreading"]} and {counts["epsilon 8"]["spreading"]}."""
 
 
 CAPTION = """One row a set (with its size), one mark an arm, bars of one standard error over pairs of models of D and

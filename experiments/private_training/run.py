@@ -119,7 +119,7 @@ def make_sets(dataset: Dataset, flipped: ForgetSet, memorization: Any, *, small:
         return [flipped, *few]
     clusters = [kinds.cluster_set(dataset, c, n_clusters=100, name=f"cluster {c}") for c in pick_clusters(dataset)]
     return [
-        kinds.random_set(dataset, 40, seed=1, name="random, 1%"),
+        kinds.random_set(dataset, 40, seed=7, name="random, 1%"),  # seed 1 drew those whose labels are flipped
         *few,
         kinds.memorized_set(memorization, 40, highest=False, name="40 least memorized"),
         ForgetSet("10 flipped", flipped.ids[::4]),
