@@ -56,7 +56,7 @@ def draw(results: dict[str, Any]) -> Any:
             high = max(max(row[quantity][0] + row[quantity][1] for row in arm["sets"]) for arm in arms.values())
             axis.set_xlim(min(low - 0.05, -0.1), high + 0.05)
         axes[0].set_yticks(range(len(rows)), [f"{row['set']} ({row['size']})" for row in rows])
-        axes[0].invert_yaxis()
+        axes[0].set_ylim(len(rows) - 0.4, -0.6)
         axes[0].set_xlabel("self-influence: accuracy lost on the set")
         axes[1].set_xlabel("cross-influence: others lost per example forgotten")
         figure.suptitle(title(results["summary"]), x=0.01, ha="left", fontsize=9.5)
