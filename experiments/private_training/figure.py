@@ -70,7 +70,7 @@ def title(summary: dict[str, Any]) -> str:
     order = [name for name in MARKERS if name in summary]
     accuracies = ", ".join(f"{name} {summary[name]['accuracy_held_out'][0]:.2f}" for name in order)
     return (
-        "Clipping and noise protect single examples, and make what a group teaches easier to lose\n"
+        "Clipping, with noise or without, protects single examples and not what a group teaches\n"
         f"Held-out accuracy: {accuracies}"
     )
 
