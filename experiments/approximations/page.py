@@ -79,9 +79,11 @@ def answer(results: dict[str, Any]) -> str:
         {of("surrogate, refitted", 0, "lds")}**, against {of("gradient dot, all layers", 10, "lds")} of gradient dot products of
         ten models, {of("k-NN, features", 10, "lds")} of nearest neighbours in their features, {of("TRAK", 10, "lds")} of TRAK
         with ten models, and {of("infl scores, margins", 1000, "lds")} of infl's sums over 1,000 models of subsets. Regimes of
-        forget sets are found best by infl's predictor `combined`, **recall {of("infl predictor, combined", 576, "recall")}** with
-        576 trainings and {of("infl predictor, combined", 128, "recall")} with 128; sums of scores of 1,000 models reach
-        {of("infl scores, probabilities", 1000, "recall")}, and of what takes ten trainings or fewer nothing exceeds {cheap:.2f}.
+        forget sets are found best by infl's predictor `combined`, **recall
+        {of("infl predictor, combined", 576, "recall")}** with 576 trainings and
+        {of("infl predictor, combined", 128, "recall")} with 128; sums of scores of 1,000 models reach
+        {of("infl scores, probabilities", 1000, "recall")}, and of what takes ten trainings or fewer nothing exceeds
+        {cheap:.2f}.
     """
     if results["skipped"]:
         names = "; ".join(name.replace("-", ", trainings: ") for name in map(last_dash, results["skipped"]))
