@@ -15,8 +15,12 @@ import infl
 from infl.report.canvas import new_figure
 
 HERE = Path(__file__).parent
-KINDS = ("digits-10", "fashion-10")
-TITLES = {"digits-10": "digits, 10% flipped", "fashion-10": "Fashion-MNIST, 10% flipped"}
+TITLES = {
+    "digits-10": "digits, as trained first",
+    "digits fitted-10": "digits, models that fit the flipped labels",
+    "fashion-10": "Fashion-MNIST, as trained first",
+    "fashion fitted-10": "Fashion-MNIST, models that fit the flipped labels",
+}
 SHOWN = {
     "memorization": ("o-", "#0072B2"),
     "memorization of margins": ("s-", "#56B4E9"),
@@ -30,11 +34,11 @@ SHOWN = {
 
 def draw(results: dict[str, Any]) -> Any:
     """One panel a data set, one line a score; bars of one standard error over three worlds."""
-    kinds = [kind for kind in KINDS if kind in results["summary"]]
+    kinds = [kind for kind in TITLES if kind in results["summary"]]
     with infl.house_style() as theme:
-        figure = new_figure(7.4, 3.7)
-        axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-        for axis, kind in zip(axes, kinds, strict=True):
+        figure = new_figure(7.4, 6.2)
+        axes = figure.subplots((len(kinds) + 1) // 2, min(len(kinds), 2), sharex=True, sharey=True, squeeze=False)
+        for axis, kind in zip(axes.flat, kinds, strict=True):
             scores = results["summary"][kind]
             for place, (name, (style, color)) in enumerate(SHOWN.items()):
                 found = {
@@ -58,9 +62,18 @@ def draw(results: dict[str, Any]) -> Any:
             axis.axhline(near, color=theme.quiet, linestyle=":", zorder=0, label="ten nearest neighbours, no model")
             axis.set_xscale("log")
             axis.set_title(TITLES[kind])
+            axis.set_ylim(0, 1)
+        for axis in axes[-1]:
             axis.set_xlabel("models trained")
-        axes[0].set_ylabel("precision at the number flipped")
-        handles, labels = axes[0].get_legend_handles_labels()
+        for axis in axes[:, 0]:
+            axis.set_ylabel("precision at the number flipped")
+        figure.suptitle(
+            "Margins and learning curves find flipped labels with one to ten models; memorization needs models that fit them",
+            x=0.01,
+            ha="left",
+            fontsize=9.5,
+        )
+        handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-KINDS = ("digits-5", "digits-10", "digits-20", "fashion-5", "fashion-10", "fashion-20")
+KINDS = (
+    "digits-5",
+    "digits-10",
+    "digits-20",
+    "fashion-5",
+    "fashion-10",
+    "fashion-20",
+    "digits fitted-10",
+    "fashion fitted-10",
+)
 
 
 def page(results: dict[str, Any]) -> str:
@@ -83,7 +92,7 @@ def table(summary: dict[str, Any], measure: str) -> str:
     kinds = [kind for kind in KINDS if kind in summary]
     scores = list(dict.fromkeys(score for kind in kinds for score in summary[kind]))
     scores.sort(key=lambda score: (score.rsplit(", ", 1)[0], int(score.rsplit(", ", 1)[1].split()[0])))
-    head = ["score", "models", *(kind.replace("-", " ") + "%" for kind in kinds)]
+    head = ["score", "models", *(kind.replace("-", ", ") + "%" for kind in kinds)]
     lines = [head, ["---"] * len(head)]
     for score in scores:
         title, models = score.rsplit(", ", 1)
