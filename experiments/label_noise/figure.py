@@ -19,7 +19,7 @@ TITLES = {
     "digits-10": "digits, as trained first",
     "digits fitted-10": "digits, models that fit the flipped labels",
     "fashion-10": "Fashion-MNIST, as trained first",
-    "fashion fitted-10": "Fashion-MNIST, models that fit the flipped labels",
+    "fashion fitted-10": "Fashion-MNIST, models that fit most of them",
 }
 SHOWN = {
     "memorization": ("o-", "#0072B2"),

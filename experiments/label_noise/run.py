@@ -14,7 +14,7 @@ example, high where the label is suspect:
 - disagreement of the labels of the ten nearest neighbours in pixels.
 
 Memorization presumes models that fit what they train on. Those do not fit flipped labels, so at 10% there are two more worlds
-("fitted") with twice the learning rate and 100 epochs, which do; they were added after the others had been seen.
+("fitted") with twice the learning rate and 100 epochs, which do or nearly; they were added after the others had been seen.
 
 Each is judged by ROC AUC and by precision at the number flipped. Other settings were not chosen by results.
 """
