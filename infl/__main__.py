@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import tyro
@@ -21,8 +26,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit status.
 
     0 done; 2 a mistake of the user's; 3 the disk refuses (full, read-only) or has damaged a run; 4 another process writes to
-    the run; 130 interrupted. After 3, 4 and 130 the run is whole, and the same command goes on with it.
+    the run; 130 interrupted; 141 nobody reads the output, as in `infl scores ... | head -1`; 143 terminated, as batch systems
+    do before they kill. After 3, 4, 130, 141 and 143 the run is whole, and the same command goes on with it.
     """
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+        return 141
+    return status
+
+
+def _run(arguments: list[str] | None) -> int:
     commands = (Demo, Train, Merge, Import, Scores, Forget, Predict, Verify, Report, Plan, Plant, Inspect)
     union: Any = None
     for command in commands:
@@ -37,15 +53,45 @@ def main(arguments: list[str] | None = None) -> int:
     from infl.records import InputError
 
     try:
-        check_outputs(command)
-        command()
+        with _terminated_like_ctrl_c():
+            check_outputs(command)
+            command()
+    except BrokenPipeError:
+        raise
     except (InputError, OSError) as error:
         print(f"infl {type(command).__name__.lower()}: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 3 if getattr(error, "errno", None) in _OF_THE_DISK else 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; what is complete is kept: run the same command again to go on", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _terminated_like_ctrl_c() -> Iterator[None]:
+    """The first SIGTERM ends the command as Ctrl-C does; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _forget_output() -> None:
+    """Let Python write what it still holds to nowhere, and not to a pipe that nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -858,6 +858,21 @@ def test_help_names_the_commands() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["--help", "plan --help"])
+def test_a_reader_that_has_enough_of_the_output_is_no_mistake(command: str) -> None:
+    """As in `infl --help | head -1`: by convention 128 + SIGPIPE, and not a word."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-m", "infl", *command.split()], env=environment, stdout=pipe, stderr=pipe
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
     for arguments in (["scores", "--run", str(tmp_path)], ["scores", "--run", str(tmp_path), "--tpo", "3"]):
         done = as_process("-m", "infl", *arguments)

@@ -114,14 +114,21 @@ def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(undisturbed: i
     assert run.groups("grouped") == undisturbed.groups("grouped")
 
 
-def test_ctrl_c_ends_with_130_and_a_run_that_can_be_used(undisturbed: infl.Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
+)
+def test_a_stopped_command_leaves_a_run_that_can_be_used(
+    sent: signal.Signals, status: int, undisturbed: infl.Run, tmp_path: Path
+) -> None:
+    """Ctrl-C, and the SIGTERM that batch systems send some seconds before they kill."""
     process = start(tmp_path / "run")
     assert wait_for_blocks(process, tmp_path / "run", 2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=LONGEST)
-    assert process.returncode == 130, errors
+    assert process.returncode == status, errors
     assert "what is complete is kept: run the same command again" in errors
     assert "Traceback" not in errors
+    assert not (tmp_path / "run" / "run.lock").exists()
     run = infl.open_run(tmp_path / "run")
     assert 2 * BLOCK <= sum(len(run.complete(name)) for name in ("design", "grouped")) < N_MODELS
     assert_equal(run, undisturbed, "design")
