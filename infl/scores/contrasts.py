@@ -125,12 +125,14 @@ def sum_own(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 128) -
         y, masks = block.of(outcome).astype(np.float64), block.masks.astype(np.float64)
         in_weights, out_weights = weights_of_sizes(block.masks, "held-out")
         weights = np.stack([np.ones(len(y)), in_weights, in_weights**2, out_weights, out_weights**2])
+        # Sums of weights and of outcomes are added up in the same order, so that a mean of equal outcomes is exactly theirs.
         n, w, ww, w_out, ww_out = weights @ masks
-        ones, sum_out, squares_out = weights.sum(axis=1)[[0, 3, 4]]
-        wy, wy_out = weights[[1, 3]] @ (masks * y)
-        wyy, wyy_out = weights[[1, 3]] @ (masks * y * y)
+        _, wy, _, wy_out, _ = weights @ (masks * y)
+        _, wyy, _, wyy_out, _ = weights @ (masks * y * y)
+        ones, _, _, sum_out, squares_out = weights @ np.ones_like(y)
+        _, _, _, everywhere, _ = weights @ y
+        _, _, _, squared, _ = weights @ (y * y)
         inside = Side(n, w, ww, wy, wyy)
-        everywhere, squared = out_weights @ y, out_weights @ (y * y)
         outside = Side(ones - n, sum_out - w_out, squares_out - ww_out, everywhere - wy_out, squared - wyy_out)
         part = Sums(inside, outside, measure_spread(y, strata=block.strata, own=masks))
         total = part if total is None else total + part

@@ -118,6 +118,15 @@ def test_memorization_equals_a_loop_and_is_nan_where_a_side_is_empty(small):
     assert estimate.n_out[5] == 0
 
 
+def test_memorization_is_exactly_zero_where_all_models_agree():
+    """Rounding in its place would put examples that nobody forgets in an order, and ranks would mean something."""
+    draws = np.random.default_rng(5)
+    masks = draws.random((777, 40)) < draws.uniform(0.5, 0.95, (777, 1))
+    for right in (True, False):
+        value = infl.memorization(Outcomes(masks, np.full((777, 40), right))).value
+        np.testing.assert_array_equal(value, np.zeros(40))
+
+
 def test_sources_and_columns_can_be_picked(small):
     whole = infl.influence(small, reading="left-out")
     np.testing.assert_array_equal(infl.influence(small, reading="left-out", sources=[3, 0]).value, whole.value[[3, 0]])
