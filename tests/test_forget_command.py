@@ -257,3 +257,20 @@ def test_a_command_that_cannot_be_read_is_refused(
     assert main(arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_people_are_told_to_train_only_where_nothing_is_trained_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --run the folder is the usual one of the data set."""
+    monkeypatch.chdir(tmp_path)
+    make = ["forget", "random", *DATA, "--size", "3", "--out", "f.json"]
+    assert main([*make, "--name", "a"]) == 0
+    assert "Next: infl train digits" in capsys.readouterr().out
+    settings = ["--design", "uniform", "--epochs", "1", "--hidden", "4", "--models", "2", "--references", "0"]
+    assert main(["train", *DATA, *settings, "--run", "runs/digits"]) == 0
+    capsys.readouterr()
+    assert main([*make, "--name", "b"]) == 0
+    said = capsys.readouterr().out
+    assert "Next: infl predict --run runs/digits --forget f.json" in said
+    assert "infl train" not in said

@@ -139,11 +139,10 @@ class Forget(Data, _ForgetKind):
         say(f"forget file   {self.out}, {len(sets)} {'set' if len(sets) == 1 else 'sets'}")
         say(f"meant for     {_meant_for(make)}")
         folder = self.run or Path("runs") / dataset.name
-        if self.run is None:
+        trained = self.run is not None or (folder / "run.json").exists()
+        if not trained:
             say(f"\nNext: infl train {words(self)} --run {quoted(folder)}")
-        say(
-            f"{'Then' if self.run is None else 'Next'}: infl predict --run {quoted(folder)} --forget {quoted(self.out)}"
-        )
+        say(f"{'Next' if trained else 'Then'}: infl predict --run {quoted(folder)} --forget {quoted(self.out)}")
 
     def opened(self) -> tuple[Dataset, Run | None]:
         """The data, and the run where the kind reads its models."""

@@ -125,7 +125,7 @@ def _check_name(name: Any) -> str:
 def _check_ids(entry: Any, what: str, n_train: int) -> tuple[int, ...]:
     if isinstance(entry, np.ndarray):
         entry = entry.tolist()
-    if not isinstance(entry, (list, tuple)):
+    if not isinstance(entry, (list, tuple, range)):
         raise InputError(f"{what}: expected a list of ids, got {type(entry).__name__}")
     wrong = [i for i in entry if isinstance(i, bool) or not isinstance(i, (int, np.integer))]
     if wrong:

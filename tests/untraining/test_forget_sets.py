@@ -193,9 +193,9 @@ def test_a_link_to_a_file_stays_a_link(tmp_path):
     assert forget_sets.read_forget_sets(tmp_path / "f.json", n_train=9) == [infl.ForgetSet("a", (1,))]
 
 
-def test_arrays_of_ids_are_accepted_and_sorted():
-    made = forget_sets.make_forget_sets({"a": np.array([5, 2])}, n_train=10)
-    assert made[0].ids == (2, 5)
+@pytest.mark.parametrize("ids", [np.array([5, 2, 8]), range(8, 0, -3), (2, 8, 5)])
+def test_arrays_and_ranges_of_ids_are_accepted_and_sorted(ids):
+    assert forget_sets.make_forget_sets({"a": ids}, n_train=10)[0].ids == (2, 5, 8)
 
 
 @pytest.mark.parametrize(
