@@ -137,6 +137,42 @@ def test_a_trainer_is_refused_while_another_holds_the_run(tmp_path: Path, monkey
     assert main(train(folder, 16)) == 0
 
 
+def test_a_disk_slower_than_a_lock_is_patient_costs_time_alone(tmp_path: Path) -> None:
+    """Each block takes twice as long to write as a silent lock lives; its holder must keep it meanwhile."""
+    patient = "infl.store.lock.HEARTBEAT, infl.store.lock.STALE_AFTER, infl.store.lock.WATCHED = 0.1, 0.5, 0.5; "
+    slow = (
+        "import time, infl.store.lock, infl.store.run; write = infl.store.run.write_rows; "
+        "infl.store.run.write_rows = lambda *a: (time.sleep(1.0), write(*a))[1]; "
+    )
+    # Both say that they are on hosts of their own, where the one cannot ask whether the other still runs.
+    hosts = [
+        "import socket; socket.gethostname = lambda: 'one'; ",
+        "import socket; socket.gethostname = lambda: 'two'; ",
+    ]
+    start = "import runpy; runpy.run_module('infl', run_name='__main__', alter_sys=True)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
+    folder, pipe = tmp_path / "run", subprocess.PIPE
+    command = [sys.executable, "-c", slow + patient + hosts[0] + start, *train(folder, 48)]
+    first = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+    while first.poll() is None and not (folder / "models").exists():
+        time.sleep(0.01)
+    second = subprocess.run(
+        [sys.executable, "-c", "import infl.store.lock; " + patient + hosts[1] + start, *train(folder, 48)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (second.returncode, first.poll()) == (4, None), second.stderr
+    assert "on host one" in second.stderr
+    _, errors = first.communicate(timeout=300)
+    assert first.returncode == 0, errors
+    assert main(train(tmp_path / "quick", 48)) == 0
+    quick, slowly = (infl.open_run(tmp_path / name).outcomes("design").load() for name in ("quick", "run"))
+    assert (quick.masks == slowly.masks).all()
+    assert (quick.of("margin") == slowly.of("margin")).all()
+
+
 def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(train(tmp_path / "one", 16)) == 0
     assert main(train(tmp_path / "two", 8)) == 0
