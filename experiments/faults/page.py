@@ -72,11 +72,19 @@ out (imports, the data, a compilation). The share is of the time of the local en
 |---|---|---|---|
 {rows}
 """
-FOOT = """
-Memory by number of models is measured in `experiments/speed` (stage growth).
+MEMORY = """
+## Memory by number of models
 
+Peak of the process that drives the training and, with Ray, of its one worker, in megabytes; small models of 1,000 digits in
+blocks of 16, each training in processes of its own. `experiments/speed` (stage growth) has the command's.
+
+| models | local | Ray: driver | Ray: worker |
+|---|---|---|---|
+{rows}
+"""
+FOOT = """
     python experiments/faults/run.py                  # 200 kills, 2,000 flips, 100,000 cases a reader
-    python experiments/faults/run.py --stage kills    # one part, into the same results.json; kills flips fuzz ray cost
+    python experiments/faults/run.py --stage kills    # one part, into the same results.json; kills flips fuzz ray cost memory
     python experiments/faults/run.py --minutes 5      # as far as that takes it; the same command goes on
     python experiments/faults/run.py --small
 
@@ -86,7 +94,14 @@ Raw numbers, seeds, commit and versions: `results.json`, which this page is writ
 
 def summarize(pieces: dict[str, list[Any]]) -> dict[str, Any]:
     """The sums of the pieces of each stage."""
-    sums = {"kills": _of_kills, "flips": _of_flips, "fuzz": _of_fuzz, "ray": _of_ray, "cost": _of_costs}
+    sums = {
+        "kills": _of_kills,
+        "flips": _of_flips,
+        "fuzz": _of_fuzz,
+        "ray": _of_ray,
+        "cost": _of_costs,
+        "memory": _of_memory,
+    }
     return {stage: sums[stage](some) for stage, some in pieces.items() if some}
 
 
@@ -120,6 +135,13 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
             for name, one in summary["cost"].items()
         ]
         text += COST.format(rows="\n".join(rows))
+    if "memory" in summary:
+        names = ("local_driver", "ray_driver", "ray_worker")
+        rows = [
+            f"| {int(n_models):,} | {' | '.join(str(one.get(name, '-')) for name in names)} |"
+            for n_models, one in summary["memory"].items()
+        ]
+        text += MEMORY.format(rows="\n".join(rows))
     (folder / "README.md").write_text(text + FOOT)
     print(f"wrote {folder / 'README.md'}")
 
@@ -211,3 +233,12 @@ def _of_costs(pieces: list[Any]) -> dict[str, Any]:
         }
         for name, some in by_length.items()
     }
+
+
+def _of_memory(pieces: list[Any]) -> dict[str, Any]:
+    by_size: dict[str, dict[str, int]] = {}
+    for piece in pieces:
+        for name in ("driver", "worker"):
+            if f"{name}_megabytes" in piece:
+                by_size.setdefault(str(piece["n_models"]), {})[f"{piece['engine']}_{name}"] = piece[f"{name}_megabytes"]
+    return by_size

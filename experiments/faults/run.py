@@ -1,7 +1,7 @@
 """Does a run survive kills, a disk that changes bytes, and files from strangers?
 
     python experiments/faults/run.py                     # 200 kills, 2,000 flips, 100,000 cases a reader
-    python experiments/faults/run.py --stage kills       # one part, into the same results.json; kills flips fuzz ray cost
+    python experiments/faults/run.py --stage kills       # one part, into the same results.json; kills flips fuzz ray cost ...
     python experiments/faults/run.py --minutes 5         # as far as that takes it: the same command goes on later
     python experiments/faults/run.py --page              # only write README.md again
     python experiments/faults/run.py --small             # under a minute
@@ -13,6 +13,7 @@
 - ray: on three nodes of a Ray cluster of this machine a node is killed and another joins, or the process that drives the
   training is killed; outcomes are compared bit for bit with those of one process. cost: what the engine adds to blocks of about
   1, 5 and 20 seconds, both engines with all cores, five rounds. Like kills not in --small: CI has tests of its own for these.
+- memory: the most that the driving process and a Ray worker took for 500, 2,000 and 8,000 models.
 - fuzz: readers.py, whole files with changed bytes and files whose checksums fit and whose content is anything.
 
 Each part is made of pieces with seeds 0, 1, 2, ...; a piece is written as soon as it is there, and none is made twice.
@@ -35,11 +36,12 @@ from cluster import BLOCK_SECONDS, costs, rounds
 from flips import make_run, try_flips
 from fuzz import fuzz
 from kills import kill_rounds
+from memory import peaks
 from page import summarize, write_page
 from readers import readers
 from record import surroundings, write_results
 
-STAGES = ("kills", "flips", "fuzz", "ray", "cost")
+STAGES = ("kills", "flips", "fuzz", "ray", "cost", "memory")
 IN_SMALL = ("flips", "fuzz")
 FLIPS_A_PIECE, CASES_A_PIECE = 100, 2_500
 RAY_ROUNDS, COST_ROUNDS = 10, 5
@@ -106,6 +108,8 @@ def more(stage: str, done: list[Any], folder: Path, options: argparse.Namespace)
     elif stage == "cost":
         for number in range(len(done), COST_ROUNDS * len(BLOCK_SECONDS)):
             yield costs(folder / str(number), seconds=BLOCK_SECONDS[number % len(BLOCK_SECONDS)])
+    elif stage == "memory":
+        yield from peaks(folder, list(done))
     else:
         size = min(CASES_A_PIECE, options.cases)
         for seed in range(-(-options.cases // size)):
