@@ -1,8 +1,10 @@
 """Trains on a Ray cluster of this machine while nodes and drivers are killed, and measures what the engine costs.
 
 A round is a run of 40 blocks on three nodes of one core. At a random moment one node is killed, and later another joins;
-or the process that drives the training is killed and started again. The run must equal one that was trained in one process,
-bit for bit. Cost: the same blocks in one process and on one Ray worker, both with all cores, one after the other.
+or the run is trained, extended and verified, and the process that drives this is killed a few times in each and started again.
+The run must equal one that was made in one process, bit for bit.
+
+Cost: the same blocks in one process and on one Ray worker, both with all cores, one after the other.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ ALGORITHM = infl.Algorithm(hidden=(32,), epochs=30)
 N_MODELS, N_REFERENCES = 152, 8
 BLOCK_SECONDS = (1.0, 5.0, 20.0)
 SECONDS_OF_A_COST = 40.0
+SETS = {"a": [1, 2, 3], "b": [4, 5]}
+N_SEEDS = 16
+KILLS = {"train": 3, "extend": 2, "verify": 2}  # of the driver, in one round
 
 # In a process of its own: Ray starts nodes by fork, which may lock up one in which JAX runs.
 NODES = """
@@ -46,7 +51,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[3])
 import cluster
-cluster.train(sys.argv[1], infl_engine=sys.argv[2])
+cluster.work(sys.argv[4], sys.argv[1], infl_engine=sys.argv[2])
 """
 
 
@@ -77,24 +82,34 @@ class Nodes:
         return line.removeprefix("cluster: ").strip()
 
 
-def train(folder: str | Path, *, infl_engine: str | None) -> infl.Run:
-    """The run of a round, in this process or on the cluster of that address."""
-    return infl.train(
+def work(what: str, folder: str | Path, *, infl_engine: str | None) -> None:
+    """A command of a round, in this process or on the cluster of that address."""
+    engine = infl.Ray(infl_engine, cpus=1) if infl_engine else None
+    if what == "verify":
+        effects = infl.verify_effects(
+            folder, SETS, n_models=N_SEEDS, stop=None, layout=LAYOUT, engine=engine, quiet=True
+        )
+        for _ in effects:
+            pass
+        return
+    infl.train(
         infl.load("digits", n_train=300, n_held_out=100),
         run=folder,
-        n_models=N_MODELS,
+        n_models=N_MODELS // 2 if what == "train" else N_MODELS,
         n_references=N_REFERENCES,
         design=infl.Design("uniform", 0.7),
         algorithm=ALGORITHM,
         layout=LAYOUT,
-        engine=infl.Ray(infl_engine, cpus=1) if infl_engine else None,
+        engine=engine,
         quiet=True,
     )
 
 
 def rounds(folder: Path, seeds: Iterator[int]) -> Iterator[dict[str, Any]]:
-    """One after another: in even ones a node is killed and another joins, in odd ones the driver is killed three times."""
-    local = train(folder / "local", infl_engine=None)
+    """One after another: in even ones a node is killed and another joins, in odd ones the driver is killed seven times."""
+    for what in ("extend", "verify"):
+        work(what, folder / "local", infl_engine=None)
+    local = infl.open_run(folder / "local")
     for seed in seeds:
         draw, nodes, run = random.Random(seed), Nodes(), folder / f"round-{seed}"
         start = time.perf_counter()
@@ -144,7 +159,7 @@ def costs(folder: Path, *, seconds: float) -> dict[str, Any]:
 
 
 def _lose_a_node(draw: random.Random, nodes: Nodes, run: Path) -> list[int]:
-    driver = _start_driver(nodes, run)
+    driver = _start_driver("extend", nodes, run)
     moments = []
     for what, least, most in (("kill", 1, N_MODELS // 3), ("add", N_MODELS // 3, N_MODELS // 2)):
         _wait_until(run, draw.randint(least, most), driver)
@@ -156,19 +171,23 @@ def _lose_a_node(draw: random.Random, nodes: Nodes, run: Path) -> list[int]:
 
 def _lose_drivers(draw: random.Random, nodes: Nodes, run: Path) -> list[int]:
     moments: list[int] = []
-    for _ in range(3):
-        driver = _start_driver(nodes, run)
-        _wait_until(run, (moments or [0])[-1] + draw.randint(1, N_MODELS // 4), driver)
-        time.sleep(draw.uniform(0, 0.1))
-        driver.kill()
-        driver.wait()
-        moments.append(_n_models(run))
-    assert _start_driver(nodes, run).wait() == 0, "the last driver failed"
+    for what, n_kills in KILLS.items():
+        for _ in range(n_kills):
+            driver = _start_driver(what, nodes, run)
+            _wait_until(run, _n_models(run) + draw.randint(1, N_MODELS // 8 if what != "verify" else 12), driver)
+            time.sleep(draw.uniform(0, 0.1))
+            if driver.poll() is not None:
+                break
+            driver.kill()
+            driver.wait()
+            moments.append(_n_models(run))
+        assert _start_driver(what, nodes, run).wait() == 0, "the last driver failed"
     return moments
 
 
-def _start_driver(nodes: Nodes, run: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", DRIVER, str(run), nodes.address, str(Path(__file__).parent)])
+def _start_driver(what: str, nodes: Nodes, run: Path) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).parent)
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(run), nodes.address, here, what])
 
 
 def _wait_until(run: Path, n_models: int, driver: subprocess.Popen[bytes]) -> None:
@@ -178,16 +197,20 @@ def _wait_until(run: Path, n_models: int, driver: subprocess.Popen[bytes]) -> No
 
 def _n_models(run: Path) -> int:
     try:
-        return len(infl.open_run(run).complete("design"))
+        opened = infl.open_run(run)
     except infl.InputError:
         return 0
+    return sum(len(opened.complete(name)) for name in opened.collections())
 
 
-def _equal(one: infl.Run, other: infl.Run) -> bool:
-    for collection in ("design", "full"):
-        if one.complete(collection) != other.complete(collection):
+def _equal(local: infl.Run, run: infl.Run) -> bool:
+    """Whether the models of the run are those of the local one; only a run that was verified has models without a set."""
+    verified = any(name.startswith("without-") for name in run.collections())
+    for collection in local.collections() if verified else ("design", "full"):
+        mine = run.complete(collection)
+        if mine != local.complete(collection)[: None if verified or collection == "design" else N_REFERENCES]:
             return False
-        left, right = (run.outcomes(collection).load() for run in (one, other))
+        left, right = (one.outcomes(collection, mine).load() for one in (local, run))
         if not all(
             np.array_equal(getattr(left, name), getattr(right, name)) for name in ("masks", "correct", "margin")
         ):

@@ -59,8 +59,8 @@ RAY = """
 
 Ray on this machine with three nodes of one core each; {models} models in blocks of four. In {node_rounds} rounds a node
 was killed at a random moment of the first third and another joined before the half was done; in {driver_rounds} rounds the
-process that drives the training was killed with SIGKILL three times and started again. All rounds came to their end; in
-{equal} of {rounds} the masks and outcomes are bit for bit those of one process.
+process that drives training, extending and verifying was killed with SIGKILL, {driver_kills} times in all, and started again.
+All rounds came to their end; in {equal} of {rounds} the masks and outcomes are bit for bit those of one process.
 """
 COST = """
 ## What the Ray engine costs
@@ -214,6 +214,7 @@ def _of_ray(pieces: list[Any]) -> dict[str, Any]:
         "rounds": len(pieces),
         "node_rounds": sum(piece["lost"] == "node" for piece in pieces),
         "driver_rounds": sum(piece["lost"] == "driver" for piece in pieces),
+        "driver_kills": sum(len(piece["models_on_disk_then"]) for piece in pieces if piece["lost"] == "driver"),
         "equal": sum(piece["equal"] for piece in pieces),
         "models": N_RAY_MODELS,
     }
