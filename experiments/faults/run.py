@@ -11,8 +11,9 @@
 - flips: one bit of a small run is flipped, file by file, and the run is asked for everything that it says. Each flip is
   refused, or harmless (all is the same), or silent: a score, a name or a pixel is different and nothing was said.
 - ray: on three nodes of a Ray cluster of this machine a node is killed and another joins, or the process that drives
-  training, extending and verifying is killed; outcomes are compared bit for bit with those of one process. cost: what the engine adds to blocks of about
-  1, 5 and 20 seconds, both engines with all cores, five rounds. Like kills not in --small: CI has tests of its own for these.
+  training, extending and verifying is killed; outcomes are compared bit for bit with those of one process.
+- cost: what the engine adds to blocks of about 1, 5 and 20 seconds, both engines with all cores, five rounds. Like kills not
+  in --small: CI has tests of its own for these.
 - memory: the most that the driving process and a Ray worker took for 500, 2,000 and 8,000 models.
 - fuzz: readers.py, whole files with changed bytes and files whose checksums fit and whose content is anything.
 
