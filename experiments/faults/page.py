@@ -54,6 +54,16 @@ checksums fit and whose content is anything.
 |---|---|---|---|---|---|
 {rows}
 """
+MESSAGES = """
+## Bad input, and what infl says of it
+
+{n} kinds of files, folders and settings that are none; each ends in one line on stderr, exit status 2 (a mistake) or 3 (a
+damaged run), and no traceback.
+
+| given | status | said |
+|---|---|---|
+{rows}
+"""
 RAY = """
 ## A Ray cluster that breaks
 
@@ -101,6 +111,7 @@ def summarize(pieces: dict[str, list[Any]]) -> dict[str, Any]:
         "ray": _of_ray,
         "cost": _of_costs,
         "memory": _of_memory,
+        "messages": _of_messages,
     }
     return {stage: sums[stage](some) for stage, some in pieces.items() if some}
 
@@ -135,6 +146,11 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
             for name, one in summary["cost"].items()
         ]
         text += COST.format(rows="\n".join(rows))
+    if "messages" in summary:
+        rows = [
+            f"| {one['given']} | {one['exit_status']} | {_cell(one['said'])} |" for one in results["pieces"]["messages"]
+        ]
+        text += MESSAGES.format(n=len(rows), rows="\n".join(rows))
     if "memory" in summary:
         names = ("local_driver", "ray_driver", "ray_worker")
         rows = [
@@ -243,3 +259,17 @@ def _of_memory(pieces: list[Any]) -> dict[str, Any]:
             if f"{name}_megabytes" in piece:
                 by_size.setdefault(str(piece["n_models"]), {})[f"{piece['engine']}_{name}"] = piece[f"{name}_megabytes"]
     return by_size
+
+
+def _of_messages(pieces: list[Any]) -> dict[str, Any]:
+    lines = [piece["said"].count("\n") + 1 for piece in pieces]
+    return {
+        "inputs": len(pieces),
+        "longest_in_lines": max(lines),
+        "accepted": sum(not p["exit_status"] for p in pieces),
+    }
+
+
+def _cell(text: str) -> str:
+    """As a cell of a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")

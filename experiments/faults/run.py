@@ -14,6 +14,7 @@
   training, extending and verifying is killed; outcomes are compared bit for bit with those of one process.
 - cost: what the engine adds to blocks of about 1, 5 and 20 seconds, both engines with all cores, five rounds. Like kills not
   in --small: CI has tests of its own for these.
+- messages: what the command line says of bad files, folders and settings, one after another.
 - memory: the most that the driving process and a Ray worker took for 500, 2,000 and 8,000 models.
 - fuzz: readers.py, whole files with changed bytes and files whose checksums fit and whose content is anything.
 
@@ -38,11 +39,12 @@ from flips import make_run, try_flips
 from fuzz import fuzz
 from kills import kill_rounds
 from memory import peaks
+from messages import messages
 from page import summarize, write_page
 from readers import readers
 from record import surroundings, write_results
 
-STAGES = ("kills", "flips", "fuzz", "ray", "cost", "memory")
+STAGES = ("kills", "flips", "fuzz", "ray", "cost", "memory", "messages")
 IN_SMALL = ("flips", "fuzz")
 FLIPS_A_PIECE, CASES_A_PIECE = 100, 2_500
 RAY_ROUNDS, COST_ROUNDS = 10, 5
@@ -109,6 +111,9 @@ def more(stage: str, done: list[Any], folder: Path, options: argparse.Namespace)
     elif stage == "cost":
         for number in range(len(done), COST_ROUNDS * len(BLOCK_SECONDS)):
             yield costs(folder / str(number), seconds=BLOCK_SECONDS[number % len(BLOCK_SECONDS)])
+    elif stage == "messages":
+        if not done:
+            yield from messages(folder)
     elif stage == "memory":
         yield from peaks(folder, list(done))
     else:
