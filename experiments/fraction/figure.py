@@ -31,7 +31,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             line[2].set_title(f"training length, r = 0.7 (usual: {world['usual_epochs']})")
             line[3].set_title("two nulls, r = 0.7")
         figure.suptitle(
-            "Scores at r = 0.7 are those of leaving one out where they are high, and too high where they are low",
+            "Scores at r = 0.7 are those of leaving one out, but for low scores of data learned whole",
             x=0.01,
             ha="left",
         )
@@ -86,7 +86,8 @@ def draw_epochs(ax: Any, rows: dict[str, Any], theme: Any) -> None:
     ax.set_xscale("log")
     ax.set_xticks(x, [str(epochs) for epochs in x])
     ax.minorticks_off()
-    ax.set(xlabel="epochs", ylabel="share of examples", ylim=(0, None))
+    # Room above the lines for what they are.
+    ax.set(xlabel="epochs", ylabel="share of examples", ylim=(0, 1.6 * ax.get_ylim()[1]))
     ax.legend(loc="upper right")
 
 

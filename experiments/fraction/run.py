@@ -1,14 +1,14 @@
 """What do scores depend on: the fraction r of D that models train on, and how long they train? What is noise, what is chance?
 
-    python experiments/fraction/run.py --work FOLDER     # about ten minutes on two cores; models are kept in FOLDER
+    python experiments/fraction/run.py --work FOLDER     # a quarter of an hour on two cores; models are kept in FOLDER
     python experiments/fraction/run.py --small           # seconds
     python experiments/fraction/page.py                  # results.json becomes README.md and fraction.png
 
 Feldman & Zhang 2020 train on r = 0.7 of D. A critic says that this inflates memorization against leaving one example out of all
 of D, that the threshold of 0.25 is arbitrary, and that a null of random labels should set it. Question: how do scores at r =
 0.3 to 0.9 agree in rank and in level, with each other and with retraining D without one example, at what error for as
-many models; how do they grow with training; and what do two nulls look like? 1,000 digits, and 600 Fashion-MNIST
-images with --worlds fashion.
+many models; how do they grow with training; and what do two nulls look like? 1,000 digits and 600
+Fashion-MNIST images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     """Train, compare, and write results.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="few models of few digits")
-    parser.add_argument("--worlds", nargs="*", default=["digits"], help="these data sets alone")
+    parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="these data sets alone")
     parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
