@@ -50,7 +50,7 @@ def compare(folder: Path) -> dict[str, dict[str, int]]:
     rows = json.loads((folder / "predicted" / "combined-512.json").read_text())["each"]
     predicted = {row["set"]: row["predicted"] for row in rows}
     keys = ("sets", "models", "undetermined", "determined and decided", "wrong of these")
-    counts = {arm: dict.fromkeys(keys, 0) for arm in ARMS}
+    counts: dict[str, dict[str, int]] = {arm: {key: 0 for key in keys} for arm in ARMS}
     for measured in truth(folder):
         self_value, self_se, cross_value, cross_se = predicted[measured.forget_set.name]
         prior = np.array([self_value, cross_value]), np.diag([self_se**2, cross_se**2])
@@ -79,7 +79,8 @@ def verify(measured: Effects, most: int, prior: Any, arm: str) -> tuple[int, dic
     n_models = 0
     for n_models in (look for look in LOOKS if look <= most):
         found = moments(part_of(measured, slice(n_models)))
-        probability = regime_probabilities(*(found if arm == ARMS[0] else weighed(found, prior)), Thresholds())
+        values, covariance = found if arm == ARMS[0] else weighed(found, prior)
+        probability = regime_probabilities(values, covariance, Thresholds())
         if max(probability.values()) >= STOP:
             break
     return n_models, probability
