@@ -40,9 +40,9 @@ def main() -> None:
     summary = {
         arm: {key: sum(of[arm][key] for of in worlds.values()) for key in worlds[WORLDS[0]][arm]} for arm in ARMS
     }
-    for row in summary.values():
-        row["models_per_set"] = round(row["models"] / row["sets"], 1)
-    write_results(Path(__file__).parent / "with_prior.json", {"summary": summary, "worlds": worlds, **surroundings()})
+    per_set = {arm: round(row["models"] / row["sets"], 1) for arm, row in summary.items()}
+    results = {"summary": summary, "models_per_set": per_set, "worlds": worlds, **surroundings()}
+    write_results(Path(__file__).parent / "with_prior.json", results)
 
 
 def compare(folder: Path) -> dict[str, dict[str, int]]:
@@ -50,7 +50,7 @@ def compare(folder: Path) -> dict[str, dict[str, int]]:
     rows = json.loads((folder / "predicted" / "combined-512.json").read_text())["each"]
     predicted = {row["set"]: row["predicted"] for row in rows}
     keys = ("sets", "models", "undetermined", "determined and decided", "wrong of these")
-    counts: dict[str, dict[str, int]] = {arm: {key: 0 for key in keys} for arm in ARMS}
+    counts: dict[str, dict[str, int]] = {arm: dict.fromkeys(keys, 0) for arm in ARMS}
     for measured in truth(folder):
         self_value, self_se, cross_value, cross_se = predicted[measured.forget_set.name]
         prior = np.array([self_value, cross_value]), np.diag([self_se**2, cross_se**2])
@@ -71,9 +71,11 @@ def compare(folder: Path) -> dict[str, dict[str, int]]:
     return counts
 
 
-def verify(measured: Effects, most: int, prior: Any, arm: str) -> tuple[int, dict[str, float]]:
+def verify(
+    measured: Effects, most: int, prior: tuple[np.ndarray, np.ndarray], arm: str
+) -> tuple[int, dict[str, float]]:
     """Models of D without the set that an arm takes, and the probabilities that it ends with."""
-    probability = regime_probabilities(*prior, Thresholds())
+    probability = regime_probabilities(prior[0], prior[1], Thresholds())
     if arm == ARMS[2] and max(probability.values()) >= STOP:
         return 0, probability
     n_models = 0
