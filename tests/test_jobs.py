@@ -114,14 +114,14 @@ def test_verifying_fifty_sets_of_fifty_sizes_compiles_training_once(
     small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(small_digits, tmp_path / "run", n_models=1, n_references=0)
-    compilations, compile_program = 0, Ensemble._compile
+    compilations, compile_program = 0, Ensemble.compile_lowered
 
     def counted(self: Ensemble, lowered: jax.stages.Lowered) -> Any:
         nonlocal compilations
         compilations += 1
         return compile_program(self, lowered)
 
-    monkeypatch.setattr(Ensemble, "_compile", counted)
+    monkeypatch.setattr(Ensemble, "compile_lowered", counted)
     sets = {f"of {size}": list(range(size)) for size in range(1, 51)}
     verdicts = infl.verify(run, sets, n_models=2, stop=None, quiet=True)
     assert (len(verdicts), compilations) == (50, 1)

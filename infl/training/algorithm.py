@@ -244,13 +244,11 @@ def train_and_keep(
     evaluation_batch: int | None = None,
 ) -> tuple[TrainedModel, Any]:
     """What one model does, and its parameters; see `train_model`."""
-    params, finite = train_params(
+    state = _trained(
         key, members, images, labels, algorithm=algorithm, network=network, most_steps=most_steps, epochs=epochs
     )
-    prepare = network_input(algorithm, members, images)
-    batch_size = evaluation_batch or EVALUATION_BATCH.get(jax.default_backend(), 1024)
-    margin, correct = judge(network, params, images, labels, batch_size=batch_size, prepare=prepare)
-    return TrainedModel(margin, correct, finite & jnp.isfinite(margin).all()), params
+    settings = {"algorithm": algorithm, "network": network, "evaluation_batch": evaluation_batch}
+    return conclude(state, members, images, labels, **settings), state.params
 
 
 def train_params(
@@ -265,7 +263,63 @@ def train_params(
     epochs: jax.Array | int | None = None,
 ) -> tuple[Any, jax.Array]:
     """The parameters of one model, and whether its loss stayed finite; see `train_model`."""
-    init_key, order_key = jax.random.split(key)
+    state = _trained(
+        key, members, images, labels, algorithm=algorithm, network=network, most_steps=most_steps, epochs=epochs
+    )
+    return state.params, _is_finite(state)
+
+
+class ModelKeys(NamedTuple):
+    """A model's own key, and those of its initial weights and of its orders, which follow from it (`keys_of_model`)."""
+
+    own: jax.Array
+    weights: jax.Array
+    orders: jax.Array
+
+
+def keys_of_model(key: jax.Array) -> ModelKeys:
+    """The keys that follow from the key of a model."""
+    return ModelKeys(key, *jax.random.split(key))
+
+
+class TrainingState(NamedTuple):
+    """One model between two epochs of its training: parameters, the optimizer's state, losses of all steps so far, summed."""
+
+    params: Any
+    optimizer: Any
+    total_loss: jax.Array
+
+
+def begin(keys: ModelKeys, pixels_shape: tuple[int, ...], *, algorithm: Algorithm, network: Network) -> TrainingState:
+    """The state of a model before its first epoch; see `train_model`. Pure, as `advance` and `conclude` are.
+
+    pixels_shape: of one example.
+    """
+    params = network.init(keys.weights, jnp.zeros((1, *pixels_shape)))  # zeros: example 0 may be left out
+    return TrainingState(params, algorithm.build_optimizer().init(params), jnp.zeros(()))
+
+
+def advance(
+    state: TrainingState,
+    keys: ModelKeys,
+    members: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    first: jax.Array | int,
+    last: jax.Array | int,
+    algorithm: Algorithm,
+    network: Network,
+    most_steps: jax.Array | None = None,
+    epochs: jax.Array | int | None = None,
+) -> TrainingState:
+    """Train a model from before epoch `first` to before epoch `last`; see `train_model`.
+
+    An epoch follows from the key and its number: however the epochs 0 to `epochs` - 1 are cut into calls, the state is the
+    same. Both numbers are data, not shape.
+
+    epochs: of the whole training, by which a schedule goes; None for the algorithm's own.
+    """
     n_members, privacy = members.sum(), algorithm.privacy
     if privacy is not None:
         steps, most_steps = algorithm.steps_per_epoch(len(members)), None
@@ -274,9 +328,8 @@ def train_params(
     share, rest = n_members // steps, n_members % steps
     epochs = algorithm.epochs if epochs is None else epochs
     optimizer = algorithm.build_optimizer()
-    params = network.init(init_key, jnp.zeros((1, *images.shape[1:])))  # zeros: example 0 may be left out
 
-    augmentation, augmentation_key = algorithm.augmentation, jax.random.fold_in(key, AUGMENTATION_STREAM)
+    augmentation, augmentation_key = algorithm.augmentation, jax.random.fold_in(keys.own, AUGMENTATION_STREAM)
     if augmentation is not None:
         augmentation.check(images.shape[1:])
 
@@ -294,7 +347,7 @@ def train_params(
         return weights @ optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
     def usual_epoch(index: jax.Array) -> Gradient:
-        order = draw_order(jax.random.fold_in(order_key, index), members)
+        order = draw_order(jax.random.fold_in(keys.orders, index), members)
 
         def gradient(params: Any, position: jax.Array) -> tuple[jax.Array, Any]:
             first = position * share + jnp.minimum(position, rest)
@@ -309,8 +362,8 @@ def train_params(
 
     def private_epoch(index: jax.Array, privacy: Privacy) -> Gradient:
         rate, _ = algorithm.sampling(len(members))
-        draw_keys = jax.random.fold_in(order_key, index)
-        noise_keys = jax.random.fold_in(jax.random.fold_in(key, NOISE_STREAM), index)
+        draw_keys = jax.random.fold_in(keys.orders, index)
+        noise_keys = jax.random.fold_in(jax.random.fold_in(keys.own, NOISE_STREAM), index)
 
         def load(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
             return pixels_of(ids, index), labels[ids]
@@ -327,28 +380,67 @@ def train_params(
 
         return gradient
 
-    def epoch(index: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+    def epoch(index: jax.Array, carry: TrainingState) -> TrainingState:
         gradient_at = usual_epoch(index) if privacy is None else private_epoch(index, privacy)
 
-        def step(position: jax.Array, carry: tuple[Any, Any, jax.Array]) -> tuple[Any, Any, jax.Array]:
+        def step(position: jax.Array, carry: TrainingState) -> TrainingState:
             params, state, total_loss = carry
             value, gradient = gradient_at(params, position)
             updates, new_state = optimizer.update(gradient, state, params)
             factor = _schedule_factor(algorithm.schedule, (index * steps + position) / (epochs * steps))
             updates = jax.tree.map(lambda update: factor * update, updates) if factor is not None else updates
             new_params = optax.apply_updates(params, updates)
+            advanced = TrainingState(new_params, new_state, total_loss + value)
             if most_steps is None:
-                return new_params, new_state, total_loss + value
-            advanced = (new_params, new_state, total_loss + value)
+                return advanced
             return jax.tree.map(partial(jnp.where, position < steps), advanced, carry)
 
         return jax.lax.fori_loop(0, steps if most_steps is None else most_steps, step, carry)
 
-    carry = (params, optimizer.init(params), jnp.zeros(()))
-    params, _, total_loss = jax.lax.fori_loop(0, epochs, epoch, carry)
+    return jax.lax.fori_loop(first, last, epoch, state)
+
+
+def conclude(
+    state: TrainingState,
+    members: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    algorithm: Algorithm,
+    network: Network,
+    evaluation_batch: int | None = None,
+) -> TrainedModel:
+    """Judge a model after its last epoch on every example; see `train_model`."""
+    finite = _is_finite(state)
+    prepare = network_input(algorithm, members, images)
+    batch_size = evaluation_batch or EVALUATION_BATCH.get(jax.default_backend(), 1024)
+    margin, correct = judge(network, state.params, images, labels, batch_size=batch_size, prepare=prepare)
+    return TrainedModel(margin, correct, finite & jnp.isfinite(margin).all())
+
+
+def _trained(
+    key: jax.Array,
+    members: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    algorithm: Algorithm,
+    network: Network,
+    most_steps: jax.Array | None,
+    epochs: jax.Array | int | None,
+) -> TrainingState:
+    """All epochs in one piece."""
+    keys = keys_of_model(key)
+    state = begin(keys, images.shape[1:], algorithm=algorithm, network=network)
+    last = algorithm.epochs if epochs is None else epochs
+    settings = {"algorithm": algorithm, "network": network, "most_steps": most_steps, "epochs": epochs}
+    return advance(state, keys, members, images, labels, first=0, last=last, **settings)
+
+
+def _is_finite(state: TrainingState) -> jax.Array:
     # A maximum on the CPU passes over NaN, so that the loss of a network of NaN can be a number.
-    finite = [jnp.isfinite(total_loss), *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params))]
-    return params, jnp.stack(finite).all()
+    finite = [jnp.isfinite(state.total_loss), *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))]
+    return jnp.stack(finite).all()
 
 
 def network_input(algorithm: Algorithm, members: jax.Array, images: jax.Array) -> Callable[[jax.Array], jax.Array]:

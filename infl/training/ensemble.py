@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +88,20 @@ class BlockOutcomes:
     params: Any = None
 
 
+class PlacedBlock(NamedTuple):
+    """A block of models on the devices that train it; models and devices stand in rows.
+
+    key_data: words of the keys; masks: [block_size, n] bool; counts: models that each device trains; most_steps: of an epoch of
+    any of them; places: row of each model, [B].
+    """
+
+    key_data: jax.Array
+    masks: jax.Array
+    counts: jax.Array
+    most_steps: np.int32
+    places: Array
+
+
 def use_all_cores() -> None:
     """Ask JAX for one CPU device per core. Without effect once JAX has started, or where the user set a number."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -146,9 +160,9 @@ class Ensemble:
             )
         self.algorithm, self.dataset, self.wanted = algorithm, dataset, wanted
         self.devices = devices[:n_devices]
-        self._network = algorithm.build_network(dataset.n_classes)
+        self.network = algorithm.build_network(dataset.n_classes)
         if check:
-            check_network(self._network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
+            check_network(self.network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
         if algorithm.augmentation is not None:
             algorithm.augmentation.check(dataset.x_train.shape[1:])
         mode: Mode = wanted.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
@@ -158,10 +172,10 @@ class Ensemble:
         self.chosen: dict[str, Any] = {}
         self._keep_params = keep_params
         self._mesh = Mesh(np.array(self.devices), ("models",))
-        self._by_model = NamedSharding(self._mesh, PartitionSpec("models"))
+        self.by_model = NamedSharding(self._mesh, PartitionSpec("models"))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
-        self._images = jax.device_put(dataset.images, everywhere)
-        self._labels = jax.device_put(dataset.labels.astype(np.int32), everywhere)
+        self.images = jax.device_put(dataset.images, everywhere)
+        self.labels = jax.device_put(dataset.labels.astype(np.int32), everywhere)
         self._compiled: jax.stages.Compiled | None = None
 
     @cached_property
@@ -186,6 +200,22 @@ class Ensemble:
         time; with `vmap` it is filled up with copies of its last model, which are dropped again.
         epochs: instead of the algorithm's own.
         """
+        block = self.place(keys, masks)
+        started = self.compile()(
+            *(block.key_data, block.masks, block.counts, block.most_steps),
+            np.int32(self.algorithm.epochs if epochs is None else epochs),
+            *(self.images, self.labels),
+        )
+        return started, block.places
+
+    def finish(self, started: tuple[Any, Array]) -> BlockOutcomes:
+        """Wait for a block and bring its outcomes to the host."""
+        trained, places = started
+        kept = jax.tree.map(lambda array: np.asarray(array)[places], trained)
+        return BlockOutcomes(*kept[0], params=kept[1]) if self._keep_params else BlockOutcomes(*kept)
+
+    def place(self, keys: jax.Array, masks: Array) -> PlacedBlock:
+        """Put keys and masks of a block on the devices; see `start`."""
         n_models = len(masks)
         if not 0 < n_models <= self.block_size:
             raise InputError(f"a block holds 1 to {self.block_size} models, got {n_models}")
@@ -199,37 +229,57 @@ class Ensemble:
         places, counts = self._places(n_models)
         row_at = np.full(self.block_size, n_models - 1)
         row_at[places] = np.arange(n_models)
-        compiled = self.compile()
-        started = compiled(
-            jax.device_put(np.asarray(jax.random.key_data(keys))[row_at], self._by_model),
-            jax.device_put(masks[row_at], self._by_model),
-            jax.device_put(counts, self._by_model),
+        return PlacedBlock(
+            jax.device_put(np.asarray(jax.random.key_data(keys))[row_at], self.by_model),
+            jax.device_put(masks[row_at], self.by_model),
+            jax.device_put(counts, self.by_model),
             np.int32(self.algorithm.steps_per_epoch(int(masks.sum(axis=1).max()))),
-            np.int32(self.algorithm.epochs if epochs is None else epochs),
-            self._images,
-            self._labels,
+            places,
         )
-        return started, places
-
-    def finish(self, started: tuple[Any, Array]) -> BlockOutcomes:
-        """Wait for a block and bring its outcomes to the host."""
-        trained, places = started
-        kept = jax.tree.map(lambda array: np.asarray(array)[places], trained)
-        return BlockOutcomes(*kept[0], params=kept[1]) if self._keep_params else BlockOutcomes(*kept)
 
     def compile(self) -> jax.stages.Compiled:
         """The program that trains a block; made once for a layout."""
         if self._compiled is None:
-            key_data = jax.random.key_data(jax.random.split(jax.random.key(0), self.block_size))
-            masks_shape = (self.block_size, self.dataset.n_train)
-            shapes = [(key_data.shape, key_data.dtype), (masks_shape, np.bool_), ((len(self.devices),), np.int32)]
-            by_model = [jax.ShapeDtypeStruct(*shape, sharding=self._by_model) for shape in shapes]
-            with convolution_backend(self.layout.convolution):
-                lowered = jax.jit(self._sharded()).lower(
-                    *by_model, np.int32(1), np.int32(1), self._images, self._labels
-                )
-            self._compiled = self._compile(lowered)
+            shared = (np.int32(1), np.int32(1), self.images, self.labels)
+            self._compiled = self.compile_lowered(self.lower(self._train_on_device(), self.block_shapes(), shared))
         return self._compiled
+
+    def block_shapes(self) -> list[jax.ShapeDtypeStruct]:
+        """Of key data, masks and counts of a placed block."""
+        key_data = jax.random.key_data(jax.random.split(jax.random.key(0), self.block_size))
+        masks_shape = (self.block_size, self.dataset.n_train)
+        shapes = [(key_data.shape, key_data.dtype), (masks_shape, np.bool_), ((len(self.devices),), np.int32)]
+        return [jax.ShapeDtypeStruct(*shape, sharding=self.by_model) for shape in shapes]
+
+    def lower(
+        self,
+        on_device: Callable[..., Any],
+        by_model: Sequence[Any],
+        shared: Sequence[Any],
+        *,
+        donate: tuple[int, ...] = (),
+    ) -> jax.stages.Lowered:
+        """The program in which each device runs `on_device` on its part of the arguments `by_model`, and all of `shared`.
+
+        donate: numbers of arguments whose memory the results may take.
+        """
+        spec = PartitionSpec("models")
+        in_specs = (*[spec] * len(by_model), *[PartitionSpec()] * len(shared))
+        sharded = jax.shard_map(on_device, mesh=self._mesh, in_specs=in_specs, out_specs=spec, check_vma=False)
+        with convolution_backend(self.layout.convolution):
+            return jax.jit(sharded, donate_argnums=donate).lower(*by_model, *shared)
+
+    def compile_lowered(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        """Compile a program for the devices."""
+        if self.devices[0].platform != "cpu":
+            return lowered.compile()
+        try:
+            # Each core is a device of its own; Eigen's shared thread pool would make them wait for each other.
+            return lowered.compile(compiler_options={"xla_cpu_multi_thread_eigen": False})
+        except jax.errors.JaxRuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            return lowered.compile()
 
     def lay_out(self, layout: Layout, *, chosen: dict[str, Any] | None = None) -> None:
         """Train in this layout from now on, on the devices in use. chosen: how it was chosen, to be told where it is noted."""
@@ -265,9 +315,9 @@ class Ensemble:
         counts[: n_models % n_devices] += 1
         return np.concatenate([device * width + np.arange(count) for device, count in enumerate(counts)]), counts
 
-    def _sharded(self) -> Callable[..., Any]:
+    def _train_on_device(self) -> Callable[..., Any]:
         train_one = train_and_keep if self._keep_params else train_model
-        mode, train = self.mode, partial(train_one, algorithm=self.algorithm, network=self._network)
+        mode, train = self.mode, partial(train_one, algorithm=self.algorithm, network=self.network)
 
         def train_on_device(
             key_data: jax.Array,
@@ -281,34 +331,22 @@ class Ensemble:
             one = partial(train, images=images, labels=labels, epochs=epochs)
             keys = jax.random.wrap_key_data(key_data)
             if mode == "map":
-                return _map_first(one, counts[0], keys, masks)
+                return map_first(one, counts[0], keys, masks)
             return jax.vmap(partial(one, most_steps=most_steps))(keys, masks)
 
-        spec = PartitionSpec("models")
-        in_specs = (spec, spec, spec, *[PartitionSpec()] * 4)
-        return jax.shard_map(train_on_device, mesh=self._mesh, in_specs=in_specs, out_specs=spec, check_vma=False)
-
-    def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-        if self.devices[0].platform != "cpu":
-            return lowered.compile()
-        try:
-            # Each core is a device of its own; Eigen's shared thread pool would make them wait for each other.
-            return lowered.compile(compiler_options={"xla_cpu_multi_thread_eigen": False})
-        except jax.errors.JaxRuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            return lowered.compile()
+        return train_on_device
 
 
-def _map_first(train: Callable[..., Any], count: jax.Array, keys: jax.Array, masks: jax.Array) -> Any:
-    """The first `count` of the models, one after another; zeros for the rest."""
+def map_first(train: Callable[..., Any], count: jax.Array, *models: Any) -> Any:
+    """The first `count` of the models, whose arrays are stacked, one after another; zeros for the rest."""
 
     def train_next(i: jax.Array, trained: Any) -> Any:
-        one = train(keys[i], masks[i])
+        one = train(*jax.tree.map(lambda stacked: stacked[i], models))
         return jax.tree.map(partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0), trained, one)
 
-    shapes = jax.eval_shape(train, keys[0], masks[0])
-    nothing = jax.tree.map(lambda shape: jnp.zeros((len(masks), *shape.shape), shape.dtype), shapes)
+    shapes = jax.eval_shape(train, *jax.tree.map(lambda stacked: stacked[0], models))
+    n_models = len(jax.tree.leaves(models)[0])
+    nothing = jax.tree.map(lambda shape: jnp.zeros((n_models, *shape.shape), shape.dtype), shapes)
     return jax.lax.fori_loop(0, count, train_next, nothing)
 
 
