@@ -1,7 +1,10 @@
-"""Turns the parameters of a model into a folder on disk and back, with orbax: JSON and zarr, no pickle."""
+"""Turns the parameters of a model, or the states of a block in training, into a folder on disk and back, with orbax: JSON and
+zarr, no pickle.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,7 @@ from infl.training.networks import Network
 
 def write_weights(folder: Path, params: Any) -> None:
     """Write them under their names in the tree, `['dense']['kernel']` and the like; a folder is whole or not there."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.resolve(), _by_name(params), force=True)
+    _write(folder, _by_name(params))
 
 
 def read_weights(folder: Path, network: Network, pixels_shape: tuple[int, ...]) -> Any:
@@ -26,17 +28,46 @@ def read_weights(folder: Path, network: Network, pixels_shape: tuple[int, ...]) 
         InputError: where the folder holds no weights, or those of another network.
     """
     like = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *pixels_shape), np.float32))
-    wanted = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _by_name(like).items()}
+    wanted = _by_name(like)
+    found = _read(folder, wanted, "weights of this network")
+    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+
+
+def write_states(folder: Path, states: Sequence[Array | jax.Array]) -> None:
+    """Write the states of a block under their numbers; a folder is whole or not there.
+
+    Raises:
+        OSError, ValueError: where the disk refuses.
+    """
+    _write(folder, {str(number): np.asarray(leaf) for number, leaf in enumerate(states)})
+
+
+def read_states(folder: Path, like: Sequence[Any]) -> list[Array]:
+    """Read states of these shapes and types.
+
+    Raises:
+        InputError: where the folder holds none, or others.
+    """
+    found = _read(folder, {str(number): leaf for number, leaf in enumerate(like)}, "states of these models")
+    return [found[str(number)] for number in range(len(like))]
+
+
+def _write(folder: Path, arrays: dict[str, Array]) -> None:
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), arrays, force=True)
+
+
+def _read(folder: Path, like: dict[str, Any], what: str) -> dict[str, Array]:
+    wanted = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in like.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             kept: Any = checkpointer.metadata(folder.resolve()).item_metadata
             shapes = {name: tuple(leaf.shape) for name, leaf in kept.tree.items()}
             if shapes != {name: leaf.shape for name, leaf in wanted.items()}:
-                raise ValueError(f"its parameters have the shapes {shapes}")
-            found = checkpointer.restore(folder.resolve(), wanted)
+                raise ValueError(f"its arrays have the shapes {shapes}")
+            return checkpointer.restore(folder.resolve(), wanted)
     except (ValueError, KeyError, OSError, AttributeError) as error:
-        raise InputError(f"{folder} does not hold weights of this network: {str(error).splitlines()[0]}") from error
-    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+        raise InputError(f"{folder} does not hold {what}: {str(error).splitlines()[0]}") from error
 
 
 def _by_name(tree: Any) -> dict[str, Array]:
