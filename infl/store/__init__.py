@@ -11,6 +11,7 @@
     models/without-<sha>/    models of D without one forget set, one row a seed
     forget/without-<sha>.json  name, ids and concept of that set
     scores/                  sums over models of the design, where they are kept: they can be worked out again
+    checkpoints/             states of blocks in training, where they are asked for; gone once the outcomes are there
 
 A run of models that were made elsewhere (`infl import`) has examples without pixels, [n, 0], and may hold correct or margin
 alone.
@@ -28,6 +29,7 @@ changed. run.lock is there while a process writes to the run.
 - `places`   nothing in a run leads out of it;
 - `damage`   blocks that are not as they were written;
 - `merging`  shards of one run, joined;
+- `checkpoints` blocks that are not done yet;
 - `tiles`    matrices in zarr arrays, written and read by columns;
 - `journal`  the list of what is complete;
 - `examples` the copies of the data set and of groups;
@@ -35,6 +37,9 @@ changed. run.lock is there while a process writes to the run.
 - `imported` masks and outcomes made elsewhere, from such a file to a run.
 """
 
+from infl.store.checkpoints import Checkpoint as Checkpoint
+from infl.store.checkpoints import Checkpoints as Checkpoints
+from infl.store.checkpoints import Reached as Reached
 from infl.store.imported import import_outcomes as import_outcomes
 from infl.store.merging import merge as merge
 from infl.store.rows import StoredOutcomes as StoredOutcomes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infl.records import InputError
 
-DEPTH = 3  # models/<collection>/<array>
+DEPTH = 4  # models/<collection>/<array>/zarr.json, checkpoints/<block>/<epochs>/about.json
 
 
 def check_places(folder: Path) -> None:

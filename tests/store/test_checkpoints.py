@@ -1,0 +1,207 @@
+"""A checkpoint is taken up whole or not at all, and one that is not says so in a line and is gone.
+
+A block that goes on from a state that is not its own would end in models that no seed gives, and nothing later would notice. So
+every byte of a checkpoint counts, and so does what it is of; and as nothing is lost without it but time, whatever is wrong with
+it must never stop a training. Here the states are a few bytes, written by the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import infl
+from infl.records import DiskError, LockedError
+from infl.store import Checkpoint, Checkpoints, Run, create_run, merge
+
+JOBS = [("design", 4), ("design", 5), ("full", 0)]
+FITS = {"layout": {"mode": "map"}, "epochs": 9}
+SETTINGS = {"algorithm": {"network": {"name": "mlp"}}, "design": {"kind": "uniform"}, "seed": 0}
+
+
+@pytest.fixture
+def run(small_digits: infl.Dataset, tmp_path: Path) -> Run:
+    return create_run(tmp_path / "run", small_digits, SETTINGS)
+
+
+class Kept:
+    """The checkpoints of a run and what they said."""
+
+    def __init__(self, run: Run) -> None:
+        self.said: list[str] = []
+        self.all = Checkpoints(run, self.said.append)
+
+    def of(self, jobs: list[tuple[str, int]] = JOBS) -> Checkpoint:
+        return self.all.of(jobs)
+
+    def write(self, epochs: int = 3, content: bytes = b"state", fits: dict | None = None) -> Path:
+        def write_states(folder: Path) -> None:
+            (folder / "deep").mkdir(parents=True)
+            (folder / "weights").write_bytes(content)
+            (folder / "deep" / "momentum").write_bytes(content[::-1])
+
+        self.of().write(write_states, epochs=epochs, seconds=2.5, fits=FITS if fits is None else fits)
+        return self.of().folder / f"{epochs:06d}"
+
+    def is_refused(self, because: str, fits: dict = FITS) -> bool:
+        """Whether it is not read, one line says why, and it is gone."""
+        found = self.of().read(fits)
+        (line,) = self.said
+        assert because in line
+        assert "\n" not in line
+        assert "3 models begin again" in line
+        return found is None and not self.all.folder.exists()
+
+
+def test_what_was_kept_is_read(run: Run) -> None:
+    kept = Kept(run)
+    assert kept.of().read(FITS) is None
+    place = kept.write()
+    epochs, seconds, states = kept.of().read(FITS) or (0, 0, Path())
+    assert (epochs, seconds, states) == (3, 2.5, place / "states")
+    assert (states / "weights").read_bytes() == b"state"
+    assert Kept(infl.open_run(run.folder)).all.begun() == [JOBS]
+    assert kept.of(JOBS[:2]).read(FITS) is None
+    assert kept.said == []
+    kept.of().drop()
+    assert not kept.all.folder.exists()
+    assert kept.all.begun() == []
+
+
+def test_the_newer_takes_the_place_of_the_older(run: Run) -> None:
+    kept = Kept(run)
+    older, newer = kept.write(3), kept.write(11)
+    assert not older.exists()
+    assert [path.name for path in kept.of().folder.iterdir()] == [newer.name]
+    assert (kept.of().read(FITS) or [0])[0] == 11
+
+
+def test_a_flipped_bit_anywhere_is_found(run: Run, tmp_path: Path) -> None:
+    place = Kept(run).write()
+    shutil.copytree(run.folder / "checkpoints", tmp_path / "whole")
+    files = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
+    assert files == ["about.json", "states/deep/momentum", "states/weights"]
+    for name in files:
+        for byte in range(0, (place / name).stat().st_size, 5 if name == "about.json" else 1):
+            content = bytearray((place / name).read_bytes())
+            content[byte] ^= 1 << byte % 8
+            (place / name).write_bytes(content)
+            assert Kept(run).is_refused("damaged"), (name, byte)
+            shutil.copytree(tmp_path / "whole", run.folder / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda place: os.truncate(place / "states" / "weights", 3),
+        lambda place: (place / "states" / "weights").unlink(),
+        lambda place: (place / "states" / "more").write_bytes(b""),
+        lambda place: (place / "states" / "out").symlink_to("/etc"),
+        lambda place: os.mkfifo(place / "states" / "pipe"),
+        lambda place: (place / "about.json").write_text("[" * 100_000),
+        lambda place: (place / "about.json").write_text('["no", "object"]'),
+        lambda place: (place / "about.json").unlink(),
+    ],
+)
+def test_other_damage_is_found(damage, run: Run) -> None:
+    kept = Kept(run)
+    damage(kept.write())
+    assert kept.is_refused("damaged")
+
+
+def test_what_fits_something_else_is_named(run: Run, small_digits: infl.Dataset, tmp_path: Path) -> None:
+    kept = Kept(run)
+    kept.write()
+    assert kept.is_refused("other epochs and layout", {"layout": {"mode": "vmap"}, "epochs": 8})
+    kept.said.clear()
+    kept.write()
+    assert kept.is_refused("other device", {**FITS, "device": "cpu"})
+    # Copied from a run whose models are others.
+    place = Kept(run).write()
+    other = Kept(create_run(tmp_path / "other", small_digits, {**SETTINGS, "seed": 1}))
+    other.all.folder.mkdir()
+    place.parent.rename(other.of().folder)
+    assert other.is_refused("another run")
+
+
+def test_what_a_kill_leaves_is_nothing(run: Run) -> None:
+    kept = Kept(run)
+    place = kept.write()
+    place.rename(place.with_name("partial"))
+    assert kept.of().read(FITS) is None
+    assert kept.write(5).exists()  # written over it
+    (kept.of().folder / "000005" / "about.json").unlink()
+    (kept.of().folder / "000005").rename(kept.of().folder / "partial")
+    assert Kept(run).all.begun() == []
+    assert not kept.all.folder.exists() or not any(kept.all.folder.iterdir())
+    assert kept.said == []
+
+
+def test_a_checkpoint_under_the_name_of_another_block_is_none(run: Run) -> None:
+    kept = Kept(run)
+    kept.write().parent.rename(kept.of(JOBS[:2]).folder)
+    assert kept.all.begun() == []
+    assert len(kept.said) == 1
+    for jobs in ([["design", -1]], [["../out", 1]], [["design", 1], ["design", 1]], [[1, "design"]], []):
+        place = kept.write()
+        about = json.loads((place / "about.json").read_text())
+        about["jobs"] = jobs
+        from infl.store.checkpoints import _checksum
+
+        (place / "about.json").write_text(json.dumps(about | {"checksum": _checksum(about)}))
+        kept.said.clear()
+        assert kept.all.begun() == [], jobs
+        assert len(kept.said) == 1
+
+
+def test_a_disk_that_refuses_leaves_the_one_before(run: Run) -> None:
+    kept = Kept(run)
+    place = kept.write(3)
+
+    def fail(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "half").write_bytes(b"x")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DiskError, match=r"cannot write a checkpoint: .*No space left"):
+        kept.of().write(fail, epochs=4, seconds=3.0, fits=FITS)
+    assert [path.name for path in place.parent.iterdir()] == ["000003"]
+    assert (kept.of().read(FITS) or [0])[0] == 3
+
+
+def test_who_lost_the_run_to_another_writes_no_checkpoint(run: Run) -> None:
+    kept = Kept(run)
+    with run.lock():
+        lock = run.folder / "run.lock"
+        content = json.loads(lock.read_text())
+        lock.write_text(json.dumps({**content, "token": "another"}))
+        with pytest.raises(LockedError):
+            kept.write()
+        assert kept.all.begun() == []
+        lock.write_text(json.dumps(content))
+
+
+def test_a_checkpoint_is_no_part_of_what_is_merged(small_digits: infl.Dataset, tmp_path: Path) -> None:
+    shard = create_run(tmp_path / "shard", small_digits, SETTINGS)
+    n, m = small_digits.n_train, small_digits.n_columns
+    outcomes = infl.Outcomes(np.eye(2, n) < 1, np.ones((2, m), bool), np.ones((2, m), np.float16))
+    shard.write("design", [0, 1], outcomes, np.ones(2, bool), seconds=1.0)
+    Kept(shard).write()
+    both = merge(tmp_path / "both", [shard.folder])
+    assert both.complete("design") == [0, 1]
+    assert not (both.folder / "checkpoints").exists()
+    assert Kept(shard).all.begun() == [JOBS]
+    assert infl.open_run(shard.folder).find_damage().blocks == ()
+    assert infl.repair(shard.folder, quiet=True).trained == {}
+
+
+def test_a_link_that_leads_out_is_refused_with_the_run(run: Run, tmp_path: Path) -> None:
+    place = Kept(run).write()
+    (place / "out").symlink_to(tmp_path)
+    with pytest.raises(infl.InputError, match="leads out of the run folder"):
+        infl.open_run(run.folder)
