@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,8 +18,8 @@ from infl.drawing import MasksOf
 from infl.provenance import software
 from infl.records import Array, Outcomes
 from infl.report.progress import note, track
-from infl.store import Run, starts_of
-from infl.trainers import Trainer
+from infl.store import Checkpoints, Run, starts_of
+from infl.trainers import Keeping, Trainer
 from infl.training.ensemble import is_out_of_memory, model_keys
 
 Job = tuple[str, int]  # collection, model id
@@ -38,6 +39,7 @@ def train_jobs(
     trainer: Trainer,
     seed: int,
     description: str,
+    checkpoint_minutes: float | None = None,
     quiet: bool = False,
 ) -> None:
     """Train the models of the jobs and write each block to the run as soon as it is there.
@@ -49,6 +51,7 @@ def train_jobs(
 
     masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
     trainer: where they are trained; used again for other jobs, it has compiled its program.
+    checkpoint_minutes: between checkpoints of a block in training, from which it goes on after a kill; None for none.
 
     Raises:
         InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, another
@@ -57,11 +60,25 @@ def train_jobs(
     with run.lock():
         jobs = [job for name, models in _models_by_collection(jobs).items() for job in missing_jobs(run, name, models)]
         if jobs:
-            _train(run, trainer, jobs, masks_of, seed, description=description, quiet=quiet)
+            checkpoints = Checkpoints(run, say=partial(note, quiet=quiet))
+            checkpoints.drop_trained()
+            keeping = None if checkpoint_minutes is None else Keeping(checkpoint_minutes, checkpoints.of)
+            kept = {"checkpoints": checkpoints, "keeping": keeping}
+            _train(run, trainer, jobs, masks_of, seed, **kept, description=description, quiet=quiet)
+            checkpoints.drop_trained()
 
 
 def _train(
-    run: Run, trainer: Trainer, jobs: list[Job], masks_of: MasksOf, seed: int, *, description: str, quiet: bool
+    run: Run,
+    trainer: Trainer,
+    jobs: list[Job],
+    masks_of: MasksOf,
+    seed: int,
+    *,
+    checkpoints: Checkpoints,
+    keeping: Keeping[list[Job]] | None,
+    description: str,
+    quiet: bool,
 ) -> None:
     some = [masks_of(*job_models).mean() for job_models in _first_of_each(jobs)]
     kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
@@ -72,11 +89,11 @@ def _train(
     with track(len(jobs), description, quiet=quiet) as progress:
         while left:
             run.record_session(_session(trainer, jobs))
-            size, waiting = trainer.block_size, list(left)
-            blocks = [waiting[start : start + size] for start in range(0, len(waiting), size)]
+            begun = _begun(checkpoints, set(left), trainer.block_size) if keeping else []
+            blocks = _blocks(list(left), trainer.block_size, begun)
             try:
                 for block, masks, outcome, seconds in trainer.train(
-                    blocks, lambda block: _prepare(block, masks_of, seed)
+                    blocks, lambda block: _prepare(block, masks_of, seed), keeping
                 ):
                     for collection, rows in _by_collection(block).items():
                         models = [block[row][1] for row in rows]
@@ -85,6 +102,8 @@ def _train(
                         run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
                     for job in block:
                         del left[job]
+                    if keeping:
+                        checkpoints.of(block).drop()
                     progress.advance(len(block))
             except jax.errors.JaxRuntimeError as error:
                 if not is_out_of_memory(error):
@@ -92,6 +111,26 @@ def _train(
                 trainer.halve()
                 note(f"out of memory: blocks of {trainer.block_size} models from now on", quiet=quiet)
     run.record_timings(trainer.describe()["devices"])
+
+
+def _blocks(waiting: list[Job], size: int, begun: list[list[Job]]) -> list[list[Job]]:
+    """Those that were begun, and the rest in blocks of that size."""
+    first = {job for block in begun for job in block}
+    rest = [job for job in waiting if job not in first]
+    return begun + [rest[start : start + size] for start in range(0, len(rest), size)]
+
+
+def _begun(checkpoints: Checkpoints, waiting: set[Job], size: int) -> list[list[Job]]:
+    """Blocks that have a checkpoint and can go on from it: a killed call is resumed in the blocks that it had formed."""
+    begun: list[list[Job]] = []
+    for block in checkpoints.begun():
+        if waiting.issuperset(block):
+            if len(block) > size:
+                checkpoints.of(block).refuse(f"a block holds {size} models now")
+                continue
+            begun.append(block)
+            waiting = waiting - set(block)
+    return begun
 
 
 def _prepare(block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:

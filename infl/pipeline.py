@@ -22,7 +22,7 @@ from infl.report.progress import track
 from infl.scores.planning import check_share, next_look
 from infl.store import Run, StoredOutcomes, name_of_cover, name_of_leave_out, open_run
 from infl.target import check_target
-from infl.trainers import Trainer, make_trainer
+from infl.trainers import Trainer, check_keeping, make_trainer
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Layout
 from infl.training.grouping import groups_of_sets
@@ -52,6 +52,7 @@ def train(
     seed: int | None = None,
     layout: Layout | None = None,
     engine: Ray | None = None,
+    checkpoint_minutes: float | None = None,
     quiet: bool = False,
 ) -> Run:
     """Train models of random subsets of D, and reference models of all of D, until the run holds as many as asked for.
@@ -72,6 +73,9 @@ def train(
         that the design leaves out. Their number is `models_per_covered_set` times that of the sets.
     layout: how blocks are laid out on the devices. Affects speed only.
     engine: a Ray cluster to train on; None for this machine's devices. Affects speed only.
+    checkpoint_minutes: for blocks that take longer than one would lose to a kill: between two epochs, and not more often than
+        every so many minutes, what the models of a block have become is written to the run, and the same call goes on from
+        there. COSTS
 
     Mask, initial weights and order of model t depend on (seed, t) alone: not on the layout, on what was trained before, or
     on how often the call was killed.
@@ -79,6 +83,7 @@ def train(
     Raises:
         InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
     """
+    check_keeping(checkpoint_minutes, engine)
     shard, references = _as_range(n_models), _as_range(n_references)
     if not shard or references.start < 0:
         raise InputError(f"expected at least 1 model and 0 references, got {n_models} and {n_references}")
@@ -112,7 +117,8 @@ def train(
         if trainer is None:
             held.enter_context(opened.lock())  # from now on to the end, looks between trainings too
             trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
-        train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training", quiet=quiet)
+        how: dict[str, Any] = {"checkpoint_minutes": checkpoint_minutes, "quiet": quiet}
+        train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training", **how)
 
     with ExitStack() as held:
         _until_target(opened, design, complete, n_models, standard_error)
@@ -222,6 +228,7 @@ def verify(
     thresholds: Thresholds | None = None,
     layout: Layout | None = None,
     engine: Ray | None = None,
+    checkpoint_minutes: float | None = None,
     quiet: bool = False,
 ) -> list[Verdict]:
     """Measure the regime of forget sets by retraining without each of them; see `verify_effects` and `infl.judge`.
@@ -238,6 +245,7 @@ def verify(
         thresholds=thresholds,
         layout=layout,
         engine=engine,
+        checkpoint_minutes=checkpoint_minutes,
         quiet=quiet,
     )
     return [judge(measured, thresholds) for measured in effects]
@@ -254,6 +262,7 @@ def verify_effects(
     thresholds: Thresholds | None = None,
     layout: Layout | None = None,
     engine: Ray | None = None,
+    checkpoint_minutes: float | None = None,
     quiet: bool = False,
 ) -> Iterator[Effects]:
     """Train models of D\\S for each set until its regime is clear, paired by key with as many of D; yield the effects.
@@ -267,6 +276,7 @@ def verify_effects(
     first: models before the first look; each later look has twice as many as the one before, the last `n_models`.
     algorithm: needed only where the run's network or optimizer was made in Python.
     engine: a Ray cluster to train on; None for this machine's devices.
+    checkpoint_minutes: as in `train`.
     thresholds: by which the looks judge; give `infl.judge` the same.
 
     What is yielded follows from the set and these numbers alone. The other sets of the call do not matter, nor does what
@@ -285,6 +295,7 @@ def verify_effects(
     """
     if n_models < 2:
         raise InputError(f"verification needs at least 2 models a set, got {n_models}")
+    check_keeping(checkpoint_minutes, engine)
     looks, thresholds = looks_at(n_models, stop=stop, first=first), thresholds or Thresholds()
     opened = _opened(run)
     sets = _forget_sets(opened, forget_sets)
@@ -306,7 +317,8 @@ def verify_effects(
                 if trainer is None:
                     trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
                 what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
-                train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description=what, quiet=quiet)
+                how: dict[str, Any] = {"checkpoint_minutes": checkpoint_minutes, "quiet": quiet}
+                train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description=what, **how)
             if n_seeds == n_models:  # no model is left to save
                 break
             for name in list(undecided):

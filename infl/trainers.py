@@ -6,24 +6,53 @@ was changes no outcome.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 import numpy as np
 
 from infl.engines.local import run_blocks
 from infl.engines.ray import Ray, Workers
-from infl.records import Array, Dataset
+from infl.records import Array, Dataset, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.caches import keep_compiled_programs
 from infl.training.ensemble import BlockOutcomes, Ensemble, Layout, is_out_of_memory
+from infl.training.segments import Segments, States, train_in_segments
 from infl.training.tuning import Choice, choose_layout
+from infl.training.weights import read_states, write_states
 
 Block = TypeVar("Block")
 Prepare = Callable[[Block], tuple[jax.Array, Array]]  # keys [B] and masks [B, n] of a block
+
+
+class Checkpoint(Protocol):
+    """Keeps the states of one block; see `infl.store.Checkpoint`."""
+
+    def read(self, fits: dict[str, Any]) -> tuple[int, float, Path] | None:
+        """Epochs done, the seconds that they took, and the folder of the states, if they fit."""
+        ...
+
+    def refuse(self, reason: str) -> None:
+        """Give up what was read."""
+        ...
+
+    def write(self, write_states: Callable[[Path], None], *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
+        """Keep these instead of those before."""
+        ...
+
+
+@dataclass(frozen=True)
+class Keeping(Generic[Block]):
+    """That states are kept while a block trains: not more often than every so many minutes, and where."""
+
+    minutes: float
+    checkpoint_of: Callable[[Block], Checkpoint]
 
 
 class Trainer(Protocol):
@@ -39,9 +68,12 @@ class Trainer(Protocol):
         ...
 
     def train(
-        self, blocks: Sequence[Block], prepare: Prepare[Block]
+        self, blocks: Sequence[Block], prepare: Prepare[Block], keeping: Keeping[Block] | None = None
     ) -> Iterator[tuple[Block, Array, BlockOutcomes, float]]:
-        """Yield (block, its masks, outcomes, seconds since the last), in any order."""
+        """Yield (block, its masks, outcomes, seconds that it took), in any order.
+
+        keeping: of states on the way; None for none.
+        """
         ...
 
     def halve(self) -> None:
@@ -64,11 +96,29 @@ def make_trainer(algorithm: Algorithm, dataset: Dataset, layout: Layout | None, 
     return RayTrainer(algorithm, dataset, layout, engine)
 
 
+def check_keeping(minutes: float | None, engine: Ray | None) -> None:
+    """Check that states can be kept every so many minutes; None for never.
+
+    Raises:
+        InputError: where the number is out of its range, or workers of a cluster train, which have no run folder to write to.
+    """
+    if minutes is None:
+        return
+    if not 0 <= minutes < math.inf:
+        raise InputError(f"checkpoint_minutes: expected a finite number of at least 0, got {minutes}")
+    if engine is not None:
+        raise InputError(
+            "checkpoint_minutes: the workers of a Ray cluster keep no checkpoints, since they have no run folder; "
+            "take shards instead (infl train --models FROM:TO on each machine), or blocks of fewer models"
+        )
+
+
 class LocalTrainer:
     """Trains on the devices of this process."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
+        self._segments = Segments(ensemble)
         self._laid_out = False
 
     @property
@@ -85,13 +135,41 @@ class LocalTrainer:
         return choice
 
     def train(
-        self, blocks: Sequence[Block], prepare: Prepare[Block]
+        self, blocks: Sequence[Block], prepare: Prepare[Block], keeping: Keeping[Block] | None = None
     ) -> Iterator[tuple[Block, Array, BlockOutcomes, float]]:
         """Yield (block, its masks, outcomes, seconds) in order."""
+        if keeping is not None:
+            for block in blocks:
+                start, (keys, masks) = time.perf_counter(), prepare(block)
+                outcomes, before = self._train_and_keep(keys, masks, keeping.checkpoint_of(block), keeping.minutes)
+                yield block, masks, outcomes, before + time.perf_counter() - start
+            return
         prepared = ((block, prepare(block)) for block in blocks)
         started = run_blocks(prepared, start=lambda item: self.ensemble.start(*item[1]), finish=self.ensemble.finish)
         for (block, (_, masks)), outcomes, seconds in started:
             yield block, masks, outcomes, seconds
+
+    def _train_and_keep(
+        self, keys: jax.Array, masks: Array, checkpoint: Checkpoint, minutes: float
+    ) -> tuple[BlockOutcomes, float]:
+        """Outcomes of a block, and the seconds that were spent on it before the checkpoint from which it went on."""
+        block = self.ensemble.place(keys, masks)
+        fits, start = self._segments.describe(block), time.perf_counter()
+        found, reached, before = checkpoint.read(fits), None, 0.0
+        if found is not None:
+            epochs, seconds, folder = found
+            try:
+                states = read_states(folder, self._segments.lower().shapes)
+                reached, before = (epochs, self._segments.restored(states)), seconds
+            except InputError as error:
+                checkpoint.refuse(str(error))
+
+        def keep(epochs: int, states: States) -> None:
+            seconds = before + time.perf_counter() - start
+            checkpoint.write(partial(write_states, states=states), epochs=epochs, seconds=seconds, fits=fits)
+
+        outcomes = train_in_segments(*(self._segments, block), seconds_between=60 * minutes, keep=keep, reached=reached)
+        return outcomes, before
 
     def halve(self) -> None:
         """Train half as many models in a block from now on."""
@@ -130,9 +208,10 @@ class RayTrainer:
         return choice
 
     def train(
-        self, blocks: Sequence[Block], prepare: Prepare[Block]
+        self, blocks: Sequence[Block], prepare: Prepare[Block], keeping: Keeping[Block] | None = None
     ) -> Iterator[tuple[Block, Array, BlockOutcomes, float]]:
         """Yield (block, its masks, outcomes, seconds) as they are finished."""
+        check_keeping(None if keeping is None else keeping.minutes, self._workers.settings)
         masks_of: dict[int, Array] = {}
 
         def arguments(number: int) -> tuple[Any, ...]:

@@ -183,6 +183,9 @@ class Engine:
     """Cores of a worker (default: all of the smallest node; 1 with GPUs)."""
     ray_gpus: float = 0
     """GPUs of a worker; a share such as 0.5 lets two share one."""
+    checkpoint_minutes: Real = None
+    """For blocks of models that take long: minutes between checkpoints of a block in training, from which the same command goes
+    on after a kill (default: none, and a block that is killed begins again). With the local engine."""
 
     def trained_by(self) -> Ray | None:
         from infl.records import InputError

@@ -124,6 +124,7 @@ class Train(Engine, Training):
             seed=self.seed,
             layout=self.layout(),
             engine=engine,
+            checkpoint_minutes=self.checkpoint_minutes,
         )
         show_run(run)
         target = None if self.target_se is None else infl.check_target(run, self.target_se)
@@ -207,7 +208,8 @@ class Verify(Engine, _Asking):
         run, sets = self.opened()
         thresholds = self.thresholds()
         stop = None if self.stop >= 1 else self.stop
-        effects = infl.verify_effects(run, sets, n_models=self.models, stop=stop, thresholds=thresholds, engine=engine)
+        how: dict[str, Any] = {"engine": engine, "checkpoint_minutes": self.checkpoint_minutes}
+        effects = infl.verify_effects(run, sets, n_models=self.models, stop=stop, thresholds=thresholds, **how)
         measured = _judge_all(effects, thresholds, self.effects)
         predicted = infl.predict(run, sets, thresholds=thresholds) if run.outcomes("design").n_models else []
         show_verdicts(run, predicted, measured)

@@ -1,0 +1,319 @@
+"""A block that is killed in the middle goes on from its last checkpoint and ends in the same bits, and no epoch before it is
+trained again.
+
+Where a block takes hours, starting it over is what a kill costs; and one that went on from a state that is not quite its own
+would give models that no seed gives. So each training here is compared bit for bit with one that nobody disturbed. One kill is
+real (SIGKILL, of a process of its own); the others are an exception that nothing catches, thrown where a kill would fall. What
+was trained is counted by its epochs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import infl
+from infl.__main__ import main
+from infl.training import segments
+from infl.training.segments import Segments
+
+EPOCHS, N_MODELS = 5, 5  # two blocks, of which the second is short
+PLAIN = infl.Algorithm(hidden=(8,), epochs=EPOCHS, batch_size=20, schedule="cosine")
+KINDS = {
+    "map": replace(PLAIN, augmentation=infl.Augmentation(shift=1), standardize=True),
+    "vmap": replace(PLAIN, optimizer="adam"),
+}
+
+
+class Killed(BaseException):
+    """As a kill, it is caught by nobody."""
+
+
+def layout(mode: Any, width: int = 2) -> infl.Layout:
+    return infl.Layout(n_devices=2, models_per_device=width, mode=mode, tune="off")
+
+
+def train(dataset: infl.Dataset, run: Path, mode: str, **settings: Any) -> infl.Run:
+    usual = {"n_models": N_MODELS, "n_references": 0, "design": infl.Design("uniform", 0.7), "algorithm": KINDS[mode]}
+    usual |= {"layout": layout(mode), "checkpoint_minutes": 0, "quiet": True}
+    return infl.train(dataset, run=run, **usual | settings)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_digits: infl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], infl.Run]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return cache(lambda mode: train(small_digits, folder / mode, mode))
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The segments that are trained, by their first and last epoch."""
+    log: list[tuple[int, int]] = []
+    advance = Segments.advance
+
+    def logged(self: Segments, block: Any, states: Any, first: int, last: int) -> Any:
+        log.append((first, last))
+        return advance(self, block, states, first, last)
+
+    monkeypatch.setattr(Segments, "advance", logged)
+    return log
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, dies: Callable[..., bool]) -> Any:
+    """In a `with` block, the process is killed where this function is called with what `dies` says yes to."""
+    real = getattr(place, name)
+
+    def killed(*arguments: Any, **settings: Any) -> Any:
+        if dies(*arguments):
+            raise Killed
+        return real(*arguments, **settings)
+
+    context = monkeypatch.context()
+    context.__enter__().setattr(place, name, killed)
+    return context
+
+
+def kept(run: Path) -> list[str]:
+    """Epochs done of each checkpoint on disk."""
+    return sorted(path.name for path in (run / "checkpoints").glob("*/*"))
+
+
+def assert_equal(run: infl.Run, other: infl.Run, collection: str = "design") -> None:
+    assert run.complete(collection) == other.complete(collection)
+    mine, theirs = run.outcomes(collection).load(), other.outcomes(collection).load()
+    for name in ("masks", "correct", "margin"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
+
+
+@pytest.mark.parametrize("mode", KINDS)
+def test_a_killed_block_goes_on_where_it_was(
+    mode: str,
+    undisturbed: Callable[[str], infl.Run],
+    small_digits: infl.Dataset,
+    tmp_path: Path,
+    trained: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = undisturbed(mode)
+    trained.clear()
+    folder, all_epochs = tmp_path / "run", [(epoch, epoch + 1) for epoch in range(EPOCHS)]
+    # While the checkpoint after the fourth epoch of the first block is written, and in the third epoch of the second block.
+    moments = {
+        "000003 partial": (Path, "rename", lambda path, to: to.name == "000004"),
+        "000002": (Segments, "advance", lambda *arguments: arguments[3] == 2 and len(arguments[1].places) == 1),
+    }
+    for left, moment in moments.items():
+        context = dying(monkeypatch, *moment)
+        with pytest.raises(Killed):
+            train(small_digits, folder, mode)
+        context.__exit__(None, None, None)
+        assert kept(folder) == left.split()
+    assert infl.open_run(folder).complete("design") == [0, 1, 2, 3]
+    run = train(small_digits, folder, mode)
+    # The fourth epoch was trained once more, as the checkpoint after it was not whole.
+    assert trained == [*all_epochs[:4], *all_epochs[3:], *all_epochs]
+    assert_equal(run, whole)
+    assert not (folder / "checkpoints").exists()
+    assert all(block["seconds"] > 0 for block in run.blocks)
+
+
+WORDS = [  # what `train` trains with mode map
+    *("train", "digits", "--n-train", "60", "--n-held-out", "30", "--design", "uniform", "--fraction", "0.7"),
+    *("--references", "0", "--models", str(N_MODELS), "--hidden", "8", "--epochs", str(EPOCHS), "--batch-size", "20"),
+    *(
+        "--schedule",
+        "cosine",
+        "--augment",
+        "shift:1",
+        "--standardize",
+        "True",
+        "--mode",
+        "map",
+        "--block-size",
+        "2",
+        "--devices",
+        "2",
+    ),
+    *("--tune", "off", "--checkpoint-minutes", "0"),
+]
+DIES = """
+import os, runpy, signal, jax
+from infl.training.segments import Segments
+jax.config.update("jax_num_cpu_devices", 2)
+advance = Segments.advance
+def dying(self, block, states, first, last):
+    if last == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return advance(self, block, states, first, last)
+Segments.advance = dying
+runpy.run_module("infl", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_process_that_is_killed_goes_on(
+    undisturbed: Callable[[str], infl.Run],
+    tmp_path: Path,
+    trained: list[tuple[int, int]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, words = undisturbed("map"), [*WORDS, "--run", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", DIES, *words], env=environment, capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert kept(tmp_path / "run") == ["000003"]
+    trained.clear()
+    assert main(words) == 0
+    assert trained == [(3, 4), (4, 5), *((epoch, epoch + 1) for epoch in range(EPOCHS))]
+    assert "checkpoint" not in capsys.readouterr().err
+    assert_equal(infl.open_run(tmp_path / "run"), whole)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def killed_in_the_fourth_epoch(
+    dataset: infl.Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> None:
+    context = dying(monkeypatch, Segments, "advance", lambda *arguments: arguments[3] == 3)
+    with pytest.raises(Killed):
+        train(dataset, folder, "map", **settings)
+    context.__exit__(None, None, None)
+    assert kept(folder) == ["000003"]
+
+
+def assert_close(run: infl.Run, other: infl.Run) -> None:
+    """To rounding: a program that is not cut, or of another width, is compiled otherwise."""
+    mine, theirs = (one.outcomes("design").load() for one in (run, other))
+    np.testing.assert_array_equal(mine.correct, theirs.correct)
+    np.testing.assert_allclose(np.float32(mine.margin), np.float32(theirs.margin), rtol=2**-9, atol=1e-4)
+
+
+@pytest.mark.parametrize("because", ["it is damaged", "it was made with other jax"])
+def test_what_does_not_fit_is_left_with_a_line(
+    because: str,
+    undisturbed: Callable[[str], infl.Run],
+    small_digits: infl.Dataset,
+    tmp_path: Path,
+    trained: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, folder = undisturbed("map"), tmp_path / "run"
+    killed_in_the_fourth_epoch(small_digits, folder, monkeypatch)
+    if "damaged" in because:
+        path = max((folder / "checkpoints").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif "jax" in because:
+        monkeypatch.setattr(jax, "__version__", "another")
+    trained.clear()
+    capsys.readouterr()
+    run = train(small_digits, folder, "map", quiet=False)
+    assert trained[0] == (0, 1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "checkpoint" in line]
+    assert because in line
+    assert not (folder / "checkpoints").exists()
+    assert_equal(run, whole)
+
+
+def test_without_the_option_nothing_of_it_is_made(
+    undisturbed: Callable[[str], infl.Run], small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder = undisturbed("map"), tmp_path / "run"
+    killed_in_the_fourth_epoch(small_digits, folder, monkeypatch)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(segments, "_lower", refuse)
+    assert_close(train(small_digits, folder, "map", checkpoint_minutes=None), whole)
+    assert not (folder / "checkpoints").exists()  # of models that are there now
+
+
+def test_other_models_that_are_asked_for_first_do_not_break_the_block_up(
+    undisturbed: Callable[[str], infl.Run],
+    small_digits: infl.Dataset,
+    tmp_path: Path,
+    trained: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks formed anew would begin with models of the design, and none would be that of the checkpoint."""
+    shutil.copytree(undisturbed("map").folder, tmp_path / "run")
+    killed_in_the_fourth_epoch(small_digits, tmp_path / "run", monkeypatch, n_references=3)
+    trained.clear()
+    run = train(small_digits, tmp_path / "run", "map", n_models=N_MODELS + 2, n_references=3)
+    assert trained == [(3, 4), (4, 5), *((epoch, epoch + 1) for epoch in range(EPOCHS))]
+    assert [block["models"] for block in run.blocks[2:]] == [[0, 1, 2], [N_MODELS, N_MODELS + 1]]
+
+
+def test_verification_goes_on_too(
+    undisturbed: Callable[[str], infl.Run],
+    small_digits: infl.Dataset,
+    tmp_path: Path,
+    trained: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(undisturbed("map").folder, tmp_path / "run")
+    how: dict[str, Any] = {"n_models": 2, "stop": None, "layout": layout("map"), "checkpoint_minutes": 0, "quiet": True}
+    context = dying(monkeypatch, Segments, "advance", lambda *arguments: arguments[3] == 3)
+    with pytest.raises(Killed):
+        infl.verify(tmp_path / "run", {"s": [1, 2]}, **how)
+    context.__exit__(None, None, None)
+    trained.clear()
+    (verdict,) = infl.verify(tmp_path / "run", {"s": [1, 2]}, **how)
+    assert trained == [(3, 4), (4, 5)]
+    assert verdict.n_models == 2
+
+
+def test_a_block_that_the_memory_no_longer_holds_begins_again_in_halves(
+    undisturbed: Callable[[str], infl.Run],
+    small_digits: infl.Dataset,
+    tmp_path: Path,
+    trained: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, folder, advance = undisturbed("map"), tmp_path / "run", Segments.advance
+    killed_in_the_fourth_epoch(small_digits, folder, monkeypatch)
+
+    def full(self: Segments, *arguments: Any) -> Any:
+        if (self.ensemble.layout.models_per_device or 0) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(Segments, "advance", full)
+    trained.clear()
+    run = train(small_digits, folder, "map", quiet=False)
+    assert [session["block_size"] for session in run.sessions] == [4, 4, 2]
+    assert trained == 3 * [(epoch, epoch + 1) for epoch in range(EPOCHS)]
+    assert_close(run, whole)
+    said = capsys.readouterr().err
+    assert "a block holds 2 models now: 4 models begin again" in said
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("minutes", [-1.0, float("nan"), float("inf")])
+def test_minutes_out_of_range_are_refused(minutes: float, small_digits: infl.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(infl.InputError, match="checkpoint_minutes: expected a finite number of at least 0"):
+        train(small_digits, tmp_path / "run", "map", checkpoint_minutes=minutes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_ray_engine_keeps_no_checkpoints(small_digits: infl.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(infl.InputError, match="workers of a Ray cluster keep no checkpoints"):
+        train(small_digits, tmp_path / "run", "map", engine=infl.Ray())
+    with pytest.raises(infl.InputError, match="take shards"):
+        infl.verify(tmp_path / "run", {"s": [1]}, engine=infl.Ray(), checkpoint_minutes=1)
