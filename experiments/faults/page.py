@@ -92,9 +92,25 @@ blocks of 16, each training in processes of its own. `experiments/speed` (stage 
 |---|---|---|---|
 {rows}
 """
+CHECKPOINTS = """
+## What checkpoints inside a block cost
+
+Blocks of {models} models on {cores} devices, trained in one piece (without the option), in segments of as many epochs as fit
+into {between:g} seconds, and in the same segments with a checkpoint after each but the last; in each round one after the other,
+in turns in another order. The machine had other work as well, so the shares are of processor seconds, more than those of the
+block in one piece: median, least and most of the rounds. Seconds of a checkpoint are those by the clock in which it is written,
+synced and renamed (the median of rounds); its bytes are those on disk.
+
+| network | parameters | rounds | s in one piece | segments | with checkpoints | checkpoints | s of one | MB of one |
+|---|---|---|---|---|---|---|---|---|
+{rows}
+
+Margins of blocks with checkpoints were bit for bit those of segments without in {equal} of {n} rounds, and those of one
+piece in {equal_plain}.
+"""
 FOOT = """
     python experiments/faults/run.py                  # 200 kills, 2,000 flips, 100,000 cases a reader
-    python experiments/faults/run.py --stage kills    # one part, into the same results.json; kills flips fuzz ray cost memory
+    python experiments/faults/run.py --stage kills    # one part: kills flips fuzz ray cost memory checkpoints
     python experiments/faults/run.py --minutes 5      # as far as that takes it; the same command goes on
     python experiments/faults/run.py --small
 
@@ -111,6 +127,7 @@ def summarize(pieces: dict[str, list[Any]]) -> dict[str, Any]:
         "ray": _of_ray,
         "cost": _of_costs,
         "memory": _of_memory,
+        "checkpoints": _of_checkpoints,
         "messages": _of_messages,
     }
     return {stage: sums[stage](some) for stage, some in pieces.items() if some}
@@ -146,6 +163,8 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
             for name, one in summary["cost"].items()
         ]
         text += COST.format(rows="\n".join(rows))
+    if "checkpoints" in summary:
+        text += _page_of_checkpoints(summary["checkpoints"], cores=results["cores"])
     if "messages" in summary:
         rows = [
             f"| {one['given']} | {one['exit_status']} | {_cell(one['said'])} |" for one in results["pieces"]["messages"]
@@ -273,3 +292,57 @@ def _of_messages(pieces: list[Any]) -> dict[str, Any]:
 def _cell(text: str) -> str:
     """As a cell of a table."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")
+
+
+def _of_checkpoints(pieces: list[Any]) -> dict[str, Any]:
+    by_network: dict[str, list[Any]] = {}
+    for piece in pieces:
+        by_network.setdefault(piece["network"], []).append(piece)
+
+    def shares(some: list[Any], way: str) -> dict[str, float]:
+        more = [piece["processor_seconds"][way] / piece["processor_seconds"]["one piece"] - 1 for piece in some]
+        return {"median": float(np.median(more)), "least": min(more), "most": max(more)}
+
+    return {
+        "models": pieces[0]["models"],
+        "seconds_between": pieces[0]["seconds_between"],
+        "rounds": len(pieces),
+        "checkpoints_equal_segments": sum(piece["checkpoints_equal_segments"] for piece in pieces),
+        "segments_equal_one_piece": sum(piece["segments_equal_one_piece"] for piece in pieces),
+        "networks": {
+            name: {
+                "parameters": some[0]["parameters"],
+                "rounds": len(some),
+                "seconds": float(np.median([piece["seconds"]["one piece"] for piece in some])),
+                "segments": shares(some, "segments"),
+                "with_checkpoints": shares(some, "checkpoints"),
+                "checkpoints": float(np.median([piece["checkpoints"] for piece in some])),
+                "seconds_of_one": float(
+                    np.median([piece["seconds_of_checkpoints"] / max(1, piece["checkpoints"]) for piece in some])
+                ),
+                "bytes_of_one": max(piece["bytes_of_a_checkpoint"] for piece in some),
+            }
+            for name, some in by_network.items()
+        },
+    }
+
+
+def _page_of_checkpoints(summary: dict[str, Any], *, cores: int) -> str:
+    def share(one: dict[str, float]) -> str:
+        return f"{one['median']:+.1%} ({one['least']:+.1%} to {one['most']:+.1%})"
+
+    rows = [
+        f"| {name} | {one['parameters']:,} | {one['rounds']} | {one['seconds']:.1f} | {share(one['segments'])} | "
+        f"{share(one['with_checkpoints'])} | {one['checkpoints']:g} | {one['seconds_of_one']:.2f} | "
+        f"{one['bytes_of_one'] / 1e6:.1f} |"
+        for name, one in summary["networks"].items()
+    ]
+    return CHECKPOINTS.format(
+        models=summary["models"],
+        cores=cores,
+        between=summary["seconds_between"],
+        rows="\n".join(rows),
+        equal=summary["checkpoints_equal_segments"],
+        n=summary["rounds"],
+        equal_plain=summary["segments_equal_one_piece"],
+    )

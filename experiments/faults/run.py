@@ -16,6 +16,7 @@
   in --small: CI has tests of its own for these.
 - messages: what the command line says of bad files, folders and settings, one after another.
 - memory: the most that the driving process and a Ray worker took for 500, 2,000 and 8,000 models.
+- checkpoints: blocks of about 15 seconds trained in one piece, in segments, and with a checkpoint every four seconds.
 - fuzz: readers.py, whole files with changed bytes and files whose checksums fit and whose content is anything.
 
 Each part is made of pieces with seeds 0, 1, 2, ...; a piece is written as soon as it is there, and none is made twice.
@@ -34,6 +35,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
+from checkpoints import prices
 from cluster import BLOCK_SECONDS, costs, rounds
 from flips import make_run, try_flips
 from fuzz import fuzz
@@ -44,7 +46,7 @@ from page import summarize, write_page
 from readers import readers
 from record import surroundings, write_results
 
-STAGES = ("kills", "flips", "fuzz", "ray", "cost", "memory", "messages")
+STAGES = ("kills", "flips", "fuzz", "ray", "cost", "memory", "messages", "checkpoints")
 IN_SMALL = ("flips", "fuzz")
 FLIPS_A_PIECE, CASES_A_PIECE = 100, 2_500
 RAY_ROUNDS, COST_ROUNDS = 10, 5
@@ -108,6 +110,8 @@ def more(stage: str, done: list[Any], folder: Path, options: argparse.Namespace)
             }
     elif stage == "ray":
         yield from rounds(folder, iter(range(len(done), RAY_ROUNDS)))
+    elif stage == "checkpoints":
+        yield from prices(folder, done)
     elif stage == "cost":
         for number in range(len(done), COST_ROUNDS * len(BLOCK_SECONDS)):
             yield costs(folder / str(number), seconds=BLOCK_SECONDS[number % len(BLOCK_SECONDS)])
