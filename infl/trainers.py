@@ -159,8 +159,8 @@ class LocalTrainer:
         if found is not None:
             epochs, seconds, folder = found
             try:
-                states = read_states(folder, self._segments.lower().shapes)
-                reached, before = (epochs, self._segments.restored(states)), seconds
+                states = self._segments.restored(read_states(folder, self._segments.lower().shapes))
+                reached, before = (epochs, states), seconds
             except InputError as error:
                 checkpoint.refuse(str(error))
 

@@ -43,7 +43,7 @@ class Reached(NamedTuple):
 
 
 class Checkpoints:
-    """Those of a run. say: told in a line what was wrong with one that is not used."""
+    """Those of a run. say: told in a line which block goes on, and what was wrong with one that does not."""
 
     def __init__(self, run: Run, say: Callable[[str], None]) -> None:
         self.run, self.say = run, say
@@ -109,6 +109,7 @@ class Checkpoint:
                 except (OSError, ValueError):
                     damaged = True
                 if not damaged:
+                    self.checkpoints.say(f"{len(self.jobs)} models go on after epoch {about['epochs']}")
                     return Reached(about["epochs"], about["seconds"], place / "states")
                 reason = "it is damaged"
         if reason:
@@ -174,8 +175,9 @@ def _made_for(run: Run) -> str:
 
 
 def _folders(folder: Path) -> list[Path]:
+    """None in a link: what it leads to was not made here, and must not be deleted."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+        return [] if folder.is_symlink() else sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
     except OSError:
         return []
 

@@ -178,7 +178,9 @@ def test_a_process_that_is_killed_goes_on(
     trained.clear()
     assert main(words) == 0
     assert trained == [(3, 4), (4, 5), *((epoch, epoch + 1) for epoch in range(EPOCHS))]
-    assert "checkpoint" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "4 models go on after epoch 3\n" in said
+    assert "checkpoint" not in said
     assert_equal(infl.open_run(tmp_path / "run"), whole)
     assert not (tmp_path / "run" / "checkpoints").exists()
 

@@ -67,7 +67,7 @@ def test_what_was_kept_is_read(run: Run) -> None:
     assert (states / "weights").read_bytes() == b"state"
     assert Kept(infl.open_run(run.folder)).all.begun() == [JOBS]
     assert kept.of(JOBS[:2]).read(FITS) is None
-    assert kept.said == []
+    assert kept.said == ["3 models go on after epoch 3"]
     kept.of().drop()
     assert not kept.all.folder.exists()
     assert kept.all.begun() == []
@@ -127,6 +127,17 @@ def test_what_fits_something_else_is_named(run: Run, small_digits: infl.Dataset,
     other.all.folder.mkdir()
     place.parent.rename(other.of().folder)
     assert other.is_refused("another run")
+
+
+def test_what_a_link_leads_to_is_not_deleted(run: Run) -> None:
+    (run.folder / "models" / "design").mkdir(parents=True)
+    (run.folder / "checkpoints").symlink_to("models")
+    assert Kept(run).all.begun() == []
+    (run.folder / "checkpoints").unlink()
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "block").symlink_to("../models")
+    assert Kept(run).all.begun() == []
+    assert (run.folder / "models" / "design").is_dir()
 
 
 def test_what_a_kill_leaves_is_nothing(run: Run) -> None:
