@@ -26,6 +26,7 @@ import pytest
 
 import infl
 from infl.__main__ import main
+from infl.store import Checkpoint
 from infl.training import segments
 from infl.training.segments import Segments
 
@@ -109,9 +110,11 @@ def test_a_killed_block_goes_on_where_it_was(
     whole = undisturbed(mode)
     trained.clear()
     folder, all_epochs = tmp_path / "run", [(epoch, epoch + 1) for epoch in range(EPOCHS)]
-    # While the checkpoint after the fourth epoch of the first block is written, and in the third epoch of the second block.
+    # While the checkpoint after the fourth epoch of the first block is written, once the outcomes of this block are there, and
+    # in the third epoch of the second block.
     moments = {
         "000003 partial": (Path, "rename", lambda path, to: to.name == "000004"),
+        "000004": (Checkpoint, "drop", lambda checkpoint: len(checkpoint.jobs) == 4),
         "000002": (Segments, "advance", lambda *arguments: arguments[3] == 2 and len(arguments[1].places) == 1),
     }
     for left, moment in moments.items():
