@@ -41,8 +41,8 @@ class Layout:
     """How a block of models is laid out. Affects speed only.
 
     n_devices: devices used; None for all.
-    models_per_device: models of a block that one device trains. A block is what a kill can lose. None for as many as fit
-        into some five seconds by a rough count of operations, at most 16 with `map` and 64 with `vmap`.
+    models_per_device: models of a block that one device trains. A block is what a kill can lose, unless checkpoints are kept.
+        None for as many as fit into some five seconds by a rough count of operations, at most 16 with `map` and 64 with `vmap`.
     mode: `map` or `vmap` inside a device; None for `map` on CPUs, `vmap` elsewhere.
     convolution: how convolutions are computed, a name of `infl.training.convolution.BACKENDS`; None for the usual way.
     tune: what happens to settings that are None where training takes long: `auto` takes those that were fastest for this run or
