@@ -4,7 +4,11 @@ zarr, no pickle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +57,24 @@ def read_states(folder: Path, like: Sequence[Any]) -> list[Array]:
 
 
 def _write(folder: Path, arrays: dict[str, Array]) -> None:
-    with ocp.StandardCheckpointer() as checkpointer:
+    needed = sum(array.nbytes for array in arrays.values())
+    free = shutil.disk_usage(next(parent for parent in folder.resolve().parents if parent.exists())).free
+    if needed > free:  # which orbax would find out half way, and with many words
+        raise OSError(errno.ENOSPC, f"No space left on device: {needed:,} bytes are needed and {free:,} are free")
+    with _unlogged(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.resolve(), arrays, force=True)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """The threads of orbax log, with tracebacks, what is raised here anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read(folder: Path, like: dict[str, Any], what: str) -> dict[str, Array]:

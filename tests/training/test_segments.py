@@ -8,7 +8,9 @@ is played here.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -16,7 +18,7 @@ import numpy as np
 import optax
 import pytest
 
-from infl.records import Dataset
+from infl.records import Dataset, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.augmentation import Augmentation
 from infl.training.ensemble import BlockOutcomes, Ensemble, Layout, model_keys
@@ -112,6 +114,19 @@ def test_states_are_of_their_models_layout_and_training(small_digits: Dataset) -
     assert changed(algorithm=replace(ensemble.algorithm, epochs=EPOCHS + 1)) == {"epochs"}
     assert changed(algorithm=replace(ensemble.algorithm, learning_rate=0.04)) == {"programs"}
     assert changed(layout=replace(ensemble.layout, models_per_device=3)) == {"layout", "models", "programs"}
+
+
+def test_states_that_the_disk_does_not_hold_are_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [np.zeros((2, 8), np.float32)]
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63))
+    with pytest.raises(OSError, match="64 bytes are needed and 63 are free"):
+        write_states(tmp_path / "deep" / "states", states)
+    assert not any(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64))
+    write_states(tmp_path / "deep" / "states", states)
+    with pytest.raises(InputError, match="does not hold states of these models: its arrays have the shapes"):
+        read_states(tmp_path / "deep" / "states", [np.zeros((2, 9), np.float32)])
 
 
 class Played:
