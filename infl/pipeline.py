@@ -74,8 +74,10 @@ def train(
     layout: how blocks are laid out on the devices. Affects speed only.
     engine: a Ray cluster to train on; None for this machine's devices. Affects speed only.
     checkpoint_minutes: for blocks that take longer than one would lose to a kill: between two epochs, and not more often than
-        every so many minutes, what the models of a block have become is written to the run, and the same call goes on from
-        there. COSTS
+        every so many minutes, what the models of a block have become is written to the run, and after a kill the same call
+        goes on from there to the same outcomes, bit for bit. None for never. It costs the writing: 2 seconds and 130 MB for 16
+        models of a million parameters with momentum, on two cores that had other work too. Blocks are then trained one after
+        the other and by programs of their own: outcomes are those without it up to float rounding. Not with `engine`.
 
     Mask, initial weights and order of model t depend on (seed, t) alone: not on the layout, on what was trained before, or
     on how often the call was killed.
