@@ -132,7 +132,7 @@ class Checkpoint:
             DiskError: where the disk refuses; the checkpoint before is then still there.
             LockedError: where another process has come to write to the run.
         """
-        run, partial = self.checkpoints.run, self.folder / PARTIAL
+        run, partial, place = self.checkpoints.run, self.folder / PARTIAL, self.folder / f"{epochs:06d}"
         with run.lock() as held:
             try:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -149,7 +149,8 @@ class Checkpoint:
                 (partial / "about.json").write_text(json.dumps(content | {"checksum": _checksum(content)}))
                 _sync(partial)
                 held.check()
-                partial.rename(self.folder / f"{epochs:06d}")
+                _delete(place)  # a damaged one, where an older was taken up
+                partial.rename(place)
                 sync_folder(self.folder)
             except (OSError, ValueError) as error:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -157,9 +158,9 @@ class Checkpoint:
                     raise
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise DiskError(f"run folder {run.folder}: cannot write a checkpoint: {reason}") from error
-            for place in _places(self.folder):
-                if place.name != f"{epochs:06d}":
-                    _delete(place)
+            for other in _places(self.folder):
+                if other != place:
+                    _delete(other)
 
     def drop(self) -> None:
         """Delete it."""
@@ -184,7 +185,8 @@ def _folders(folder: Path) -> list[Path]:
 
 def _places(folder: Path) -> list[Path]:
     """Folders of states, those of most epochs first."""
-    return [place for place in _folders(folder)[::-1] if place.name.isascii() and place.name.isdigit()]
+    places = [place for place in _folders(folder) if place.name.isascii() and place.name.isdigit()]
+    return sorted(places, key=lambda place: (len(place.name), place.name), reverse=True)
 
 
 def _about(place: Path) -> dict[str, Any] | None:

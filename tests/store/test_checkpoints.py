@@ -81,6 +81,21 @@ def test_the_newer_takes_the_place_of_the_older(run: Run) -> None:
     assert (kept.of().read(FITS) or [0])[0] == 11
 
 
+def test_where_the_newer_is_damaged_the_older_is_taken(run: Run) -> None:
+    """Both are there after a kill between the two."""
+    kept = Kept(run)
+    older = kept.write(999_999)
+    older.rename(run.folder / "aside")
+    newer = kept.write(1_000_000)
+    (run.folder / "aside").rename(older)
+    assert (kept.of().read(FITS) or [0])[0] == 1_000_000
+    (newer / "states" / "weights").write_bytes(b"other")
+    assert (kept.of().read(FITS) or [0])[0] == 999_999
+    kept.write(1_000_000)
+    assert (kept.of().read(FITS) or [0])[0] == 1_000_000
+    assert not older.exists()
+
+
 def test_a_flipped_bit_anywhere_is_found(run: Run, tmp_path: Path) -> None:
     place = Kept(run).write()
     shutil.copytree(run.folder / "checkpoints", tmp_path / "whole")
