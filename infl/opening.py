@@ -17,7 +17,7 @@ import numpy as np
 
 from infl.provenance import software
 from infl.records import Array, Dataset, Groups, InputError
-from infl.store import Run, check_new, create_run, open_run
+from infl.store import Run, check_new, create_run, is_run, open_run
 from infl.surrogate import fit_surrogate
 from infl.training.algorithm import Algorithm
 from infl.training.grouping import make_groups
@@ -36,7 +36,7 @@ def open_for_training(
 ) -> tuple[Run, Dataset, Algorithm, Design]:
     """The run, made where it is not there yet, and the data, algorithm and design that it is to be trained with.
 
-    run: the run folder; a temporary one, gone at exit, where None.
+    run: the run folder, or its URL on object storage; a temporary folder, gone at exit, where None.
     dataset, algorithm, design, seed: None for the run's own, or for the defaults where it is new; a new one needs data.
     groups: examples that belong together, for a grouped design beside those that it finds itself.
 
@@ -45,7 +45,7 @@ def open_for_training(
     """
     if run is None:
         run = _temporary_folder()
-    exists = (Path(run) / "run.json").exists()
+    exists = is_run(run)
     if exists:
         old = open_run(run)
         old.check_trainable()

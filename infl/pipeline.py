@@ -58,7 +58,8 @@ def train(
     """Train models of random subsets of D, and reference models of all of D, until the run holds as many as asked for.
 
     dataset: the examples; None for an existing run's own.
-    run: the run folder; a temporary one, gone at exit, where None.
+    run: the run folder, or a URL on object storage (s3://bucket/path, gs://bucket/path; see `infl.open_run`); a temporary
+        folder, gone at exit, where None.
     n_models: models of the design the run shall hold; fewer than it holds trains none. A range makes the run a shard, which
         holds these models of the design alone (`infl.merge` joins shards); the run of `n_models=8` is that of range(8).
     n_references: models of all of D, or a range of them; effects are measured from them.
@@ -209,12 +210,12 @@ def _check_predictable_without_pixels(run: Run, name: PredictorName) -> None:
     """Say what an imported run lacks, by what its file would have to hold."""
     if name != "additive":
         raise InputError(
-            f"run folder {run.folder} was imported without pixels, and predictor {name} looks at them; "
+            f"run folder {run.place} was imported without pixels, and predictor {name} looks at them; "
             "take --predictor additive, which sums the influences of single examples"
         )
     if "margin" not in run.outcome_kinds or not run.complete("full"):
         raise InputError(
-            f"run folder {run.folder} was imported without what the additive predictor needs: margins of the models, and of "
+            f"run folder {run.place} was imported without what the additive predictor needs: margins of the models, and of "
             "models of all of D; import a file with margin and reference_margin"
         )
 

@@ -142,7 +142,7 @@ def _sets(
         unknown = next(s.name for s in sets if s.name not in measured)
         raise InputError(
             f"set {unknown!r}: the run holds no models to predict it from, and none without it; "
-            f"infl train --run {run.folder} trains the ones, infl verify the others"
+            f"infl train --run {run.place} trains the ones, infl verify the others"
         )
     contents = {}
     for one in predict_effects(run, sets, predictor=predictor, quiet=quiet) if predictable else ():

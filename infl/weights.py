@@ -96,7 +96,7 @@ def load_weights(
     folder = _folder(opened, collection, model)
     if not folder.exists():
         raise InputError(
-            f"{opened.folder} holds no weights of model {model} of {collection}; infl.keep_weights makes them"
+            f"{opened.place} holds no weights of model {model} of {collection}; infl.keep_weights makes them"
         )
     dataset: Dataset = opened.dataset()
     algorithm = algorithm or Algorithm.from_description(opened.manifest["algorithm"])

@@ -22,10 +22,11 @@ EVERYTHING = LAYERS | {ROOT}
 
 MAY_IMPORT = {
     "records": set(),
+    "caching": set(),
     "reading": {"records"},
     "data": {"records", "reading"},
-    "training": {"records", "reading"},
-    "store": {"records", "reading"},
+    "training": {"records", "reading", "caching"},
+    "store": {"records", "reading", "caching"},
     "surrogate": {"records"},
     "scores": {"records", "surrogate"},
     "untraining": {"records", "reading", "scores", "surrogate"},

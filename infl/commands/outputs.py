@@ -31,7 +31,9 @@ Output = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint
 ForgetFile = Annotated[Path, Written("replaced")]
 NewFile = Annotated[Path, Written("new")]
 NewFolder = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=""), Written("new folder")]
-RunFolder = Annotated[Path, Written("folder")]
+RunToRead = Annotated[str, tyro.conf.arg(metavar="PATH|URL")]
+RunOrNone = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
+RunToWrite = Annotated[str, tyro.conf.arg(metavar="PATH|URL"), Written("folder")]
 
 
 def check_outputs(command: Any) -> None:
@@ -42,7 +44,8 @@ def check_outputs(command: Any) -> None:
     """
     from infl.records import InputError
 
-    outputs = [(path, how) for path, how in _outputs(command) if path is not None]
+    # Whether a run on object storage can be written is for the storage to say.
+    outputs = [(Path(path), how) for path, how in _outputs(command) if path is not None and "://" not in str(path)]
     to_make = {os.path.realpath(path) for path, how in outputs if how == "folder" and not os.path.exists(path)}
     for path, how in outputs:
         try:
@@ -56,7 +59,7 @@ def check_outputs(command: Any) -> None:
             raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _outputs(command: Any) -> Iterable[tuple[Path | None, str]]:
+def _outputs(command: Any) -> Iterable[tuple[str | Path | None, str]]:
     for name, hint in get_type_hints(type(command), include_extras=True).items():
         for mark in getattr(hint, "__metadata__", ()):
             if isinstance(mark, Written):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 from infl.commands.options import Real, Training, Whole
-from infl.commands.outputs import Output
+from infl.commands.outputs import Output, RunOrNone
 from infl.printing import duration, say
 
 if TYPE_CHECKING:
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 class Plan(Training):
     """Models, time and disk for a wanted precision, from a short measured run on this machine."""
 
-    run: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
+    run: RunOrNone = None
     """A run that exists: plan for its data and settings, with its models as the pilot."""
     target_se: float = 0.05
     """Wanted standard error of memorization, in probability: as the root mean square over the training examples (what

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from infl.commands.options import File, Judging
-from infl.commands.outputs import Output
+from infl.commands.outputs import Output, RunToRead
 from infl.printing import say
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 class Report(Judging):
     """Write one self-contained HTML page of a run: what is memorized, who influences whom, each forget set on a card."""
 
-    run: Path
-    """Folder of the run."""
+    run: RunToRead
+    """Folder of the run, or its URL."""
     forget: File = None
     """JSON file `{"name": [training ids], ...}` of sets to show (default: those that the run was verified for)."""
     out: Output = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from infl.commands.options import Engine, File, Judging, Real, Training, Whole, models_from, quoted
-from infl.commands.outputs import Output, RunFolder
+from infl.commands.outputs import Output, RunToRead, RunToWrite
 from infl.commands.planning import target_line
 from infl.commands.scores import score
 from infl.printing import say, show_repair, show_run, show_verdicts
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Demo:
     """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures in the run folder."""
 
-    run: RunFolder = Path("runs/demo")
-    """Folder of the run; continued where it exists."""
+    run: RunToWrite = "runs/demo"
+    """Folder of the run, or its URL; continued where it exists."""
     models: int = 1000
     """Models trained on random subsets."""
     verify_models: int = 64
@@ -65,8 +65,8 @@ class Demo:
 class Train(Engine, Training):
     """Train models on random subsets, and reference models on all of D. Continues or extends a run that exists."""
 
-    run: RunFolder
-    """Folder of the run."""
+    run: RunToWrite
+    """Folder of the run, or a URL on object storage: s3://bucket/path, gs://bucket/path (extras `s3`, `gs`)."""
     models: Annotated[str, tyro.conf.arg(metavar="INT|FROM:TO")] = "1000"
     """Models of random subsets that the run shall hold; with --target-se the most that it shall. FROM:TO makes the run a shard
     that holds these alone, as a task of an array job does; `infl merge` joins shards."""
@@ -91,9 +91,10 @@ class Train(Engine, Training):
 
     def __call__(self) -> None:
         import infl
+        from infl.store import is_run
 
         engine = self.trained_by()
-        old = infl.open_run(self.run) if (self.run / "run.json").exists() else None
+        old = infl.open_run(self.run) if is_run(self.run) else None
         if old:
             old.check_trainable()
         from infl.training.algorithm import Algorithm
@@ -141,8 +142,8 @@ class Import:
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
     """An .npz with masks [T, n], correct and/or margin [T, n+m], labels [n+m]; and, where they are known, class_names and
     reference_correct, reference_margin [R, n+m] of models of all n examples. See `infl.import_outcomes`."""
-    run: RunFolder
-    """Folder of the run, new or empty."""
+    run: RunToWrite
+    """Folder of the run, or its URL, new or empty."""
     json: Output = None
     """Write what the run holds here."""
 
@@ -157,8 +158,8 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asking(Judging):
-    run: Path
-    """Folder of the run."""
+    run: RunToRead
+    """Folder of the run, or its URL."""
     forget: Path
     """JSON file `{"name": [training ids], ...}`."""
     json: Output = None
@@ -220,10 +221,10 @@ class Verify(Engine, _Asking):
 class Merge:
     """Join shards of one run: models trained apart, with `infl train --models FROM:TO`, by the same data and settings."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run to add to; made where it is not there."""
-    shards: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SHARD")]
-    """Folders of the shards; they stay as they are."""
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run to add to, or its URL; made where it is not there."""
+    shards: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SHARD")]
+    """Folders of the shards, or their URLs; they stay as they are."""
     json: Output = None
     """Write what the run then holds here."""
 
@@ -240,8 +241,8 @@ class Merge:
 class Inspect:
     """What a run holds, what is missing, and what the disk has damaged: every row is read and held against its checksum."""
 
-    run: Path
-    """Folder of the run."""
+    run: RunToRead
+    """Folder of the run, or its URL."""
     repair: bool = False
     """Train the models of damaged blocks again, and no others."""
     json: Output = None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from infl.commands.options import Whole
-from infl.commands.outputs import NewFolder, Output
+from infl.commands.outputs import NewFolder, Output, RunToRead
 from infl.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 class Scores:
     """Memorization of each training example and influence of each on others, with standard errors."""
 
-    run: Path
-    """Folder of the run."""
+    run: RunToRead
+    """Folder of the run, or its URL."""
     top: int = 10
     """Examples and pairs to list."""
     example: Whole = None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from infl.commands.options import Data, File, Name, Real, Whole, quoted, words
-from infl.commands.outputs import ForgetFile, NewFile
+from infl.commands.options import Data, Name, Real, Whole, quoted, words
+from infl.commands.outputs import ForgetFile, NewFile, RunOrNone
 from infl.printing import say
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Forget(Data, _ForgetKind):
 
     out: ForgetFile
     """Forget file to write; a set is added to one that exists."""
-    run: File = None
+    run: RunOrNone = None
     """Take the data of this run; the memorized kinds need one."""
     size: Whole = None
     """Examples in the set: random, neighbours, memorized."""

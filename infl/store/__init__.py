@@ -32,6 +32,7 @@ changed. run.lock is there while a process writes to the run.
 - `checkpoints` blocks that are not done yet;
 - `tiles`    matrices in zarr arrays, written and read by columns;
 - `journal`  the list of what is complete;
+- `remote`   a run on object storage, by a working copy; with `objects` and `remote_lock`;
 - `examples` the copies of the data set and of groups;
 - `forgotten` the names of verified forget sets;
 - `imported` masks and outcomes made elsewhere, from such a file to a run.
@@ -42,11 +43,13 @@ from infl.store.checkpoints import Checkpoints as Checkpoints
 from infl.store.checkpoints import Reached as Reached
 from infl.store.imported import import_outcomes as import_outcomes
 from infl.store.merging import merge as merge
+from infl.store.objects import is_url as is_url
 from infl.store.rows import StoredOutcomes as StoredOutcomes
 from infl.store.rows import bytes_per_model as bytes_per_model
 from infl.store.run import Run as Run
 from infl.store.run import check_new as check_new
 from infl.store.run import create_run as create_run
+from infl.store.run import is_run as is_run
 from infl.store.run import mend_journal as mend_journal
 from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out

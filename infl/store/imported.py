@@ -11,6 +11,7 @@ import numpy as np
 
 from infl.reading import Archive, Member, open_archive
 from infl.records import Array, Dataset, InputError, OutcomeKind, Outcomes
+from infl.store.objects import is_url
 from infl.store.rows import BOTH_KINDS, ROWS_PER_CHUNK
 from infl.store.run import Run, new_run
 
@@ -38,7 +39,7 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
     never whole. Until all of it is in place there is no run; an import that fails leaves nothing behind, and after one that
     was killed the same call begins anew.
 
-    path: of the file; run: the folder to make, which is new or empty.
+    path: of the file; run: the folder to make, or a URL on object storage, which is new or empty.
 
     Raises:
         InputError: where the file is missing, damaged or does not hold this, or the folder holds something.
@@ -62,7 +63,7 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
             "outcomes": list(kinds),
             "imported": str(path),
         }
-        with new_run(Path(run).expanduser(), dataset, settings) as made:
+        with new_run(str(run) if is_url(run) else Path(run).expanduser(), dataset, settings) as made:
             for collection, prefix in _COLLECTIONS:
                 first = 0
                 with closing(_blocks(archive, kinds, prefix, n_train, n_columns)) as blocks:

@@ -11,7 +11,7 @@ from infl.store.journal import read_journal
 from infl.store.rows import ARRAYS
 
 MOST_MODEL = 1 << 32
-_COLLECTION = re.compile(r"design|grouped|full|(without|cover)-[0-9a-f]{16}")
+COLLECTION = "(?:design|grouped|full|(?:without|cover)-[0-9a-f]{16})"
 
 
 class Ledger:
@@ -100,7 +100,7 @@ def is_line(line: Any) -> bool:
 
 def is_collection(name: str) -> bool:
     """Whether a collection of models has such a name. Folders are called by it, so no other is let in."""
-    return _COLLECTION.fullmatch(name) is not None
+    return re.fullmatch(COLLECTION, name) is not None
 
 
 def _is_number(value: Any) -> bool:

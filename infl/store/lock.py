@@ -45,6 +45,7 @@ class Held:
     path: Path
     token: str
     thread: int
+    name: str  # of what is locked
     depth: int = 1
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -53,7 +54,7 @@ class Held:
         found = _read(self.path)
         if found is None or found.get("token") != self.token:
             raise LockedError(
-                f"run folder {self.path.parent}: its lock was taken over by {_named(found)} while this process did not answer; "
+                f"{self.name}: its lock was taken over by {named(found)} while this process did not answer; "
                 "what is complete is kept, run the same command again once the other has ended"
             )
 
@@ -63,24 +64,24 @@ _between_threads = threading.Lock()
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[Held]:
+def lock(folder: Path, name: str | None = None) -> Iterator[Held]:
     """Hold the only right to write to a run folder, in a `with` block.
+
+    name: of what is locked, in messages; None for that of the folder.
 
     Raises:
         LockedError: where another process or thread holds it.
         OSError: where the disk refuses.
     """
-    place = os.path.realpath(folder)
+    place, name = os.path.realpath(folder), name or f"run folder {folder}"
     with _between_threads:
         mine = _held.get(place)
         if mine is not None:
             if mine.thread != threading.get_ident():
-                raise LockedError(
-                    f"run folder {folder} is being written by another thread of this process; wait for it"
-                )
+                raise LockedError(f"{name} is being written by another thread of this process; wait for it")
             mine.depth += 1
         else:
-            mine = _held[place] = Held(folder / "run.lock", uuid.uuid4().hex, threading.get_ident())
+            mine = _held[place] = Held(folder / "run.lock", uuid.uuid4().hex, threading.get_ident(), name)
             try:
                 _take(mine)
             except BaseException:
@@ -101,7 +102,7 @@ def lock(folder: Path) -> Iterator[Held]:
 def _take(mine: Held) -> None:
     own = mine.path.with_name(f"run.lock.{mine.token}")
     try:
-        own.write_text(json.dumps(_self(mine.token)))
+        own.write_text(json.dumps(identity(mine.token)))
         for _ in range(5):  # until nobody is quicker
             if _put(own, mine.path):
                 return
@@ -110,11 +111,11 @@ def _take(mine: Held) -> None:
                 continue
             if not _is_stale(mine.path, holder, own):
                 raise LockedError(
-                    f"run folder {mine.path.parent} is being written by {_named(holder)}: wait for it, or stop it; "
+                    f"{mine.name} is being written by {named(holder)}: wait for it, or stop it; "
                     f"if it is sure that no such process runs, delete {mine.path}"
                 )
             _remove(mine.path, holder)
-        raise LockedError(f"run folder {mine.path.parent}: several processes want to write to it at once; start one")
+        raise LockedError(f"{mine.name}: several processes want to write to it at once; start one")
     finally:
         with contextlib.suppress(OSError):
             own.unlink(missing_ok=True)
@@ -163,10 +164,9 @@ def _keep_fresh(mine: Held) -> None:
 
 
 def _is_stale(path: Path, holder: dict[str, Any] | None, probe: Path) -> bool:
-    if holder is not None:
-        here = _self("")
-        if all(holder[name] == here[name] for name in ("host", "boot", "space")):
-            return _began(holder["pid"]) != holder["began"]
+    gone = is_gone(holder)
+    if gone is not None:
+        return gone
     try:
         os.utime(probe)  # now, as the disk sees it
         last = path.stat().st_mtime_ns
@@ -182,7 +182,8 @@ def _is_stale(path: Path, holder: dict[str, Any] | None, probe: Path) -> bool:
     return True
 
 
-def _self(token: str) -> dict[str, Any]:
+def identity(token: str) -> dict[str, Any]:
+    """This process, as a lock names it."""
     return {
         "host": socket.gethostname(),
         "boot": _line_of("/proc/sys/kernel/random/boot_id"),
@@ -191,6 +192,28 @@ def _self(token: str) -> dict[str, Any]:
         "began": _began(os.getpid()),
         "token": token,
     }
+
+
+def is_gone(holder: dict[str, Any] | None) -> bool | None:
+    """Whether a holder runs no more; None where it ran elsewhere, or is not known, so that nobody here can tell."""
+    here = identity("")
+    if holder is None or any(holder[name] != here[name] for name in ("host", "boot", "space")):
+        return None
+    return _began(holder["pid"]) != holder["began"]
+
+
+def holder_of(content: Any) -> dict[str, Any] | None:
+    """Who holds a lock that says this; None where it does not say."""
+    if not isinstance(content, dict) or set(content) != _KEYS or type(content["pid"]) is not int or content["pid"] <= 0:
+        return None
+    return content
+
+
+def named(holder: dict[str, Any] | None) -> str:
+    """A holder in words."""
+    if holder is None:
+        return "a process that does not say which"
+    return f"process {holder['pid']} on host {holder['host']}"
 
 
 def _began(pid: int) -> str | None:
@@ -226,15 +249,6 @@ def _link_of(path: str) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """Who holds a lock; None where there is none, or it does not say."""
     try:
-        content = read_json(path, most_bytes=MOST_BYTES)
+        return holder_of(read_json(path, most_bytes=MOST_BYTES))
     except (OSError, ValueError):
         return None
-    if not isinstance(content, dict) or set(content) != _KEYS or type(content["pid"]) is not int or content["pid"] <= 0:
-        return None
-    return content
-
-
-def _named(holder: dict[str, Any] | None) -> str:
-    if holder is None:
-        return "a process that does not say which"
-    return f"process {holder['pid']} on host {holder['host']}"

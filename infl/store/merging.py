@@ -11,10 +11,10 @@ import numpy as np
 from infl.records import Array, DiskError, InputError
 from infl.store.manifest import differences
 from infl.store.rows import ARRAYS, checksums, read_rows
-from infl.store.run import Run, create_run, open_run
+from infl.store.run import Run, create_run, is_run, open_run
 
 
-def merge(folder: str | Path, shards: Sequence[str | Path]) -> Run:
+def merge(run: str | Path, shards: Sequence[str | Path]) -> Run:
     """Add to a run the models of its shards that it lacks; the shards stay as they are.
 
     Shards are runs made from the same data with the same settings and seed, of which each trained some of the models
@@ -22,7 +22,7 @@ def merge(folder: str | Path, shards: Sequence[str | Path]) -> Run:
     machine would have made. A folder that is no run yet becomes one. Rows are held against their checksums on the way, and a
     block counts once it is on disk; after a kill the same call goes on.
 
-    folder: of the run, or where it shall be made.
+    run, shards: folders, or URLs on object storage; the run is made where it is not there yet.
 
     Raises:
         InputError: where a shard is none of this run (the settings that differ are named), its blocks are damaged, or two
@@ -38,36 +38,33 @@ def merge(folder: str | Path, shards: Sequence[str | Path]) -> Run:
         >>> infl.merge(f"{folder}/all", shards).complete("design")
         [0, 1, 2, 3, 4, 5]
     """
-    folder = Path(folder)
     if not shards:
         raise InputError("merge: expected a run and at least one shard of it, got no shard")
     opened = [open_run(shard) for shard in shards]
-    run = open_run(folder) if (folder / "run.json").exists() else _begun(folder, opened[0])
+    whole = open_run(run) if is_run(run) else _begun(run, opened[0])
     for shard in opened:
-        _check_same(run, shard)
-    with run.lock():
+        _check_same(whole, shard)
+    with whole.lock():
         for shard in opened:
-            _add(run, shard)
-    return run
+            _add(whole, shard)
+    return whole
 
 
-def _begun(folder: Path, shard: Run) -> Run:
+def _begun(place: str | Path, shard: Run) -> Run:
     settings = {key: value for key, value in shard.manifest.items() if key not in ("format", "dataset", "timings")}
     groups = shard.groups("grouped") if "groups" in shard.manifest.get("design", {}) else None
-    return create_run(folder, shard.dataset(), settings, groups)
+    return create_run(place, shard.dataset(), settings, groups)
 
 
 def _check_same(run: Run, shard: Run) -> None:
     if shard.folder.resolve() == run.folder.resolve():
-        raise InputError(f"{shard.folder} is the run itself: name its shards")
+        raise InputError(f"{shard.place} is the run itself: name its shards")
     if "imported" in run.manifest or "imported" in shard.manifest:
         raise InputError("runs that were imported have no shards: join the arrays before the import")
     found = differences(run.manifest, shard.manifest)
     if found:
-        named = "; ".join(one.replace("asked for", f"in {shard.folder}") for one in found)
-        raise InputError(
-            f"{shard.folder} is no shard of {run.folder}: {named}. Merge runs of the same data and settings"
-        )
+        named = "; ".join(one.replace("asked for", f"in {shard.place}") for one in found)
+        raise InputError(f"{shard.place} is no shard of {run.place}: {named}. Merge runs of the same data and settings")
 
 
 def _add(run: Run, shard: Run) -> None:
@@ -105,7 +102,7 @@ def _whole_block(shard: Run, line: dict[str, Any], names: list[str]) -> dict[str
     if wrong:
         raise DiskError(
             f"{folder} is damaged in the block of models {line['models'][0]} to {line['models'][-1]}: {', '.join(wrong)}; "
-            f"infl inspect --run {shard.folder} --repair True trains them again"
+            f"infl inspect --run {shard.place} --repair True trains them again"
         )
     return read
 
@@ -119,6 +116,6 @@ def _check_masks(run: Run, shard: Run, line: dict[str, Any], masks: Array, rows:
     different = np.flatnonzero((mine != masks[rows]).any(axis=1))
     if len(different):
         raise InputError(
-            f"{shard.folder} is no shard of {run.folder}: model {models[different[0]]} of {line['collection']} trained on "
+            f"{shard.place} is no shard of {run.place}: model {models[different[0]]} of {line['collection']} trained on "
             "other examples there; were they made by different versions of infl or JAX?"
         )

@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from infl.records import InputError
+from infl.store.ledger import COLLECTION
+from infl.store.manifest import MOST_BYTES
+from infl.store.rows import ARRAYS, MOST_CHUNK_BYTES, MOST_DESCRIPTION_BYTES
 
 DEPTH = 4  # models/<collection>/<array>/zarr.json, checkpoints/<block>/<epochs>/about.json
+MOST_ANY = 1 << 40
+# What a run holds that cannot be worked out again, and how large a file of the kind may be.
+_ARRAY = f"models/{COLLECTION}/({'|'.join(ARRAYS)})"
+_PARTS = (
+    (re.compile(r"run\.json"), MOST_BYTES),
+    (re.compile(r"journal\.jsonl"), 1 << 30),
+    (re.compile(rf"data\.npz|groups/{COLLECTION}\.npz"), MOST_ANY),
+    (re.compile(r"forget/without-[0-9a-f]{16}\.json"), 1 << 28),
+    (re.compile(rf"{_ARRAY}/zarr\.json"), MOST_DESCRIPTION_BYTES),
+    (re.compile(rf"{_ARRAY}/c/[0-9]{{1,10}}/[0-9]{{1,10}}"), 2 * MOST_CHUNK_BYTES),
+    (re.compile(rf"weights/{COLLECTION}/[0-9]{{1,10}}(/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,99}}){{1,5}}"), MOST_ANY),
+)
+
+
+def most_bytes_of(name: str) -> int | None:
+    """Most bytes of the file that a run holds under a name, `models/design/masks/c/0/0`; None where it holds none such.
+
+    Raises:
+        InputError: where the name leads out of the run.
+    """
+    if any(part in ("", ".", "..") for part in name.split("/")) or not name.isprintable() or "\\" in name:
+        raise InputError(f"{name!r} is no name of a file in a run: it leads elsewhere; delete it")
+    return next((most for pattern, most in _PARTS if pattern.fullmatch(name)), None)
 
 
 def check_places(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The run folder as a whole: made or opened, written to block by block, asked what it holds."""
+"""The run as a whole, in a folder or on object storage: made or opened, written to block by block, asked what it holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from infl.store.ledger import Ledger, is_collection, is_line
 from infl.store.lock import Held, lock
 from infl.store.manifest import differences, manifest_of, read_manifest, sealed
 from infl.store.places import check_places
+from infl.store.remote import Remote, located
 from infl.store.rows import ARRAYS, BOTH_KINDS, StoredOutcomes, pack, write_rows
 
 N_STARTS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
@@ -33,9 +34,10 @@ _OF_A_BEGUN_RUN = {"run.partial", "data.partial", "data.npz", "groups", "journal
 class Run:
     """A run folder that is open. Make one with `create_run` or `open_run`."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, manifest: dict[str, Any], remote: Remote | None = None) -> None:
+        self.folder = folder  # a working copy where the run is on object storage
         self.manifest = manifest
+        self._remote = remote
         self._ledger = Ledger.read(folder / "journal.jsonl")
 
     @contextmanager
@@ -48,10 +50,17 @@ class Run:
         """
         with ExitStack() as stack:
             with self._refusal_named("its lock"):
-                held = stack.enter_context(lock(self.folder))
+                held = stack.enter_context(_lock(self.folder, self._remote))
             if held.depth == 1:
                 self._ledger = Ledger.read(self.folder / "journal.jsonl")
+                if self._remote:
+                    self._check_still_there()
             yield held
+
+    @property
+    def place(self) -> str:
+        """Where it is: its URL on object storage, or its folder."""
+        return self._remote.url if self._remote else str(self.folder)
 
     @property
     def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
@@ -66,7 +75,7 @@ class Run:
         """
         if "imported" in self.manifest:
             raise InputError(
-                f"run folder {self.folder} was imported from {self.manifest['imported']}: it holds no pixels and no training "
+                f"run folder {self.place} was imported from {self.manifest['imported']}: it holds no pixels and no training "
                 "algorithm, so it can be scored but not trained; use a run made by infl train"
             )
 
@@ -101,7 +110,7 @@ class Run:
         """
         if (self.folder / "groups" / f"{collection}.npz").exists():
             if self.groups(collection) != groups:
-                raise InputError(f"run folder {self.folder}: its collection {collection} was made with other groups")
+                raise InputError(f"run folder {self.place}: its collection {collection} was made with other groups")
             return
         with self.lock(), self._refusal_named("groups"):
             write_groups(self.folder / "groups" / f"{collection}.npz", groups)
@@ -200,7 +209,7 @@ class Run:
                 "seconds": round(self.seconds(name), 3),
             }
         sessions = self._ledger.sessions
-        return {"folder": str(self.folder), **self.manifest, "collections": collections, "sessions": sessions}
+        return {"folder": self.place, **self.manifest, "collections": collections, "sessions": sessions}
 
     def outcomes(self, collection: str, models: Sequence[int] | None = None) -> StoredOutcomes:
         """Outcomes of the complete models of a collection, or of those given, without the diverged ones."""
@@ -271,7 +280,11 @@ class Run:
 
     def find_damage(self) -> Damage:
         """Read every row of every block and hold it against the checksum that its line in the journal has."""
-        return find_damage(self.folder / "models", self._ledger, self._arrays(), self.manifest["dataset"])
+        found = find_damage(self.folder / "models", self._ledger, self._arrays(), self.manifest["dataset"])
+        if self._remote and (found.blocks or found.descriptions):  # of the copy alone, it may be
+            self._remote.fetch(doubted="models/")
+            found = find_damage(self.folder / "models", self._ledger, self._arrays(), self.manifest["dataset"])
+        return found
 
     def drop_damage(self) -> dict[str, list[int]]:
         """Take out of the run the blocks that are damaged, so that their models can be trained again; returns these.
@@ -288,6 +301,8 @@ class Run:
             lines = [block.line for block in damage.blocks]
             keep_lines(self.folder / "journal.jsonl", lambda line: line not in lines)
             self._ledger = Ledger.read(self.folder / "journal.jsonl")
+            if self._remote:
+                self._remote.publish(rewritten=True)
         return damage.models()
 
     def _arrays(self) -> list[str]:
@@ -309,11 +324,19 @@ class Run:
         assert is_line(line), line
         append_line(self.folder / "journal.jsonl", line)
         self._ledger.add(line)
+        if self._remote:
+            self._remote.publish_soon()
+
+    def _check_still_there(self) -> None:
+        path = self.folder / "run.json"
+        if not path.is_file() or differences(self.manifest, read_manifest(path)):
+            raise InputError(f"{self.place} was deleted or made anew by another process: open it again")
 
 
-def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], groups: Groups | None = None) -> Run:
-    """Make a run folder, or open the one that is there if its data and settings are the same.
+def create_run(place: str | Path, dataset: Dataset, settings: dict[str, Any], groups: Groups | None = None) -> Run:
+    """Make a run, or open the one that is there if its data and settings are the same.
 
+    place: its folder, or a URL on object storage.
     settings: JSON; every entry must agree with that of an existing run.
     groups: of the collection `grouped`, where the design has it.
 
@@ -321,27 +344,27 @@ def create_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any], g
         InputError: where the folder holds something else, was made with other data or settings (they are named), or
             cannot be written.
     """
-    folder = Path(folder)
     manifest = manifest_of(dataset, settings)
-    if not (folder / "run.json").exists():
-        check_new(folder)
-        with _writing(folder), _locked(folder):
+    if not is_run(place):
+        check_new(place)
+        folder, remote = located(place)
+        with _writing(folder), _locked(folder, remote):
             if not (folder / "run.json").exists():  # else another process made it meanwhile
-                check_new(folder)
+                check_new(place)
                 _begin(folder, manifest, dataset, groups)
                 _complete(folder)
-    run = open_run(folder)
+    run = open_run(place)
     found = differences(run.manifest, manifest)
     if found:
         raise InputError(
-            f"run folder {folder} was made with other settings: {'; '.join(found)}. "
+            f"run folder {place} was made with other settings: {'; '.join(found)}. "
             "Use the same settings to continue it, or another --run folder"
         )
     return run
 
 
 @contextmanager
-def new_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -> Iterator[Run]:
+def new_run(place: str | Path, dataset: Dataset, settings: dict[str, Any]) -> Iterator[Run]:
     """A run to write to in a `with` block, which is a run only once the block ends.
 
     A block that fails leaves nothing behind, one that is killed a folder that is no run, in which one can be made.
@@ -349,65 +372,91 @@ def new_run(folder: str | Path, dataset: Dataset, settings: dict[str, Any]) -> I
     Raises:
         InputError: where the folder holds something, a run too, or cannot be written.
     """
-    folder, manifest = Path(folder), manifest_of(dataset, settings)
-    if (folder / "run.json").exists():
-        raise InputError(f"{folder} is a run already, and nothing is added to it here; choose a new or an empty folder")
-    check_new(folder)
+    manifest = manifest_of(dataset, settings)
+    if is_run(place):
+        raise InputError(f"{place} is a run already, and nothing is added to it here; choose a new or an empty folder")
+    check_new(place)
+    folder, remote = located(place)
     there_before = folder.exists()
     with ExitStack() as stack:
         with _writing(folder):
             stack.callback(_remove_if_empty, folder, there_before)
-            stack.enter_context(_locked(folder))
-            check_new(folder)
+            stack.enter_context(_locked(folder, remote))
+            check_new(place)
         try:
             _begin(folder, manifest, dataset, None)
-            yield Run(folder, manifest)
+            run = Run(folder, manifest)
+            yield run
             _complete(folder)
+            run._remote = remote  # on whose storage it is put now, whole
         except BaseException:
             for path in (folder / name for name in _OF_A_BEGUN_RUN):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             raise
 
 
-def check_new(folder: str | Path) -> None:
-    """Check, before work goes into a run that is not there yet, that `create_run` can make it in this folder.
+def is_run(place: str | Path) -> bool:
+    """Whether there is a run in a folder, or at a URL on object storage.
 
     Raises:
-        InputError: where the folder holds something else.
+        InputError: where the storage cannot be reached or refuses.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and _is_empty_or_begun(folder)):
+    folder, remote = located(place)
+    if remote:
+        remote.fetch()
+    return (folder / "run.json").exists()
+
+
+def check_new(place: str | Path) -> None:
+    """Check, before work goes into a run that is not there yet, that `create_run` can make it there.
+
+    Raises:
+        InputError: where the folder, or the storage under the URL, holds something else.
+    """
+    folder, remote = located(place)
+    if remote:
+        remote.check_new()
+    elif folder.exists() and not (folder.is_dir() and _is_empty_or_begun(folder)):
         raise InputError(f"{folder} exists and is not a run of infl (no run.json); choose a new or an empty folder")
 
 
-def open_run(folder: str | Path) -> Run:
-    """Open a run folder.
+def open_run(place: str | Path) -> Run:
+    """Open a run.
+
+    place: its folder, or a URL on object storage, s3://bucket/path or gs://bucket/path. From there it is fetched into the
+        user's cache folder, what is not there yet, and what is written to it is published there.
 
     Raises:
-        InputError: where it is not one, or its manifest or journal is damaged or of another format.
+        InputError: where it is not one, or its manifest or journal is damaged or of another format, or the storage cannot be
+            reached or refuses.
     """
-    folder = Path(folder)
+    folder, remote = located(place)
+    if remote:
+        remote.fetch()
     path = folder / "run.json"
     if not path.is_file():
         raise InputError(
-            f"{folder} is not a run folder: it has no run.json. Make one with: infl train DATASET --run {folder}"
+            f"{place} is not a run folder: it has no run.json. Make one with: infl train DATASET --run {place}"
         )
     check_places(folder)
-    return Run(folder, read_manifest(path))
+    return Run(folder, read_manifest(path), remote)
 
 
-def mend_journal(folder: str | Path) -> int:
+def mend_journal(place: str | Path) -> int:
     """Take the lines that do not fit their seal out of the journal of a run; returns how many there were.
 
     Raises:
         InputError: where it is no run, another process writes to it, or the disk refuses.
     """
-    folder = Path(folder)
-    if not (folder / "run.json").is_file():
-        open_run(folder)
+    if not is_run(place):
+        open_run(place)
+    folder, remote = located(place)
     check_places(folder)
-    with _writing(folder), lock(folder):
-        return keep_lines(folder / "journal.jsonl", lambda line: True)
+    with _writing(folder), _lock(folder, remote):
+        n_lines = keep_lines(folder / "journal.jsonl", lambda line: True)
+        if remote:
+            remote.publish(rewritten=True)
+        return n_lines
 
 
 def name_of_cover(sets: Mapping[str, Sequence[int]]) -> str:
@@ -465,10 +514,14 @@ def _remove_if_empty(folder: Path, there_before: bool) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, remote: Remote | None) -> Iterator[None]:
     make_folder(folder)
-    with lock(folder):
+    with _lock(folder, remote):
         yield
+
+
+def _lock(folder: Path, remote: Remote | None) -> AbstractContextManager[Held]:
+    return lock(folder) if remote is None else remote.writing()
 
 
 @contextmanager

@@ -16,15 +16,10 @@ from typing import Any
 
 import jax
 
+from infl.caching import cache_folder
+
 MOST_LAYOUTS = 500
 MOST_PROGRAM_BYTES = 1 << 30
-
-
-def cache_folder() -> Path:
-    """`$INFL_CACHE_DIR`, else `infl` in `$XDG_CACHE_HOME` or in `~/.cache`."""
-    if own := os.environ.get("INFL_CACHE_DIR"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infl"
 
 
 def recall_layout(key: str) -> dict[str, Any] | None:
