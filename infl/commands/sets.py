@@ -138,8 +138,8 @@ class Forget(Data, _ForgetKind):
         say(f"{made.name}: {len(made)} of {dataset.n_train:,} training examples of {dataset.name}")
         say(f"forget file   {self.out}, {len(sets)} {'set' if len(sets) == 1 else 'sets'}")
         say(f"meant for     {_meant_for(make)}")
-        folder = self.run or Path("runs") / dataset.name
-        trained = self.run is not None or (folder / "run.json").exists()
+        folder = self.run or str(Path("runs") / dataset.name)
+        trained = self.run is not None or Path(folder, "run.json").exists()
         if not trained:
             say(f"\nNext: infl train {words(self)} --run {quoted(folder)}")
         say(f"{'Next' if trained else 'Then'}: infl predict --run {quoted(folder)} --forget {quoted(self.out)}")

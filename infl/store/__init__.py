@@ -32,7 +32,7 @@ changed. run.lock is there while a process writes to the run.
 - `checkpoints` blocks that are not done yet;
 - `tiles`    matrices in zarr arrays, written and read by columns;
 - `journal`  the list of what is complete;
-- `remote`   a run on object storage, by a working copy; with `objects` and `remote_lock`;
+- `remote`   a run on object storage, with `objects`, `working_copy` and `remote_lock`;
 - `examples` the copies of the data set and of groups;
 - `forgotten` the names of verified forget sets;
 - `imported` masks and outcomes made elsewhere, from such a file to a run.

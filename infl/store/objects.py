@@ -92,6 +92,8 @@ class Objects:
         prefix = f"{self._root.rstrip('/')}/"
         objects = {}
         for path, info in found.items():
+            if info["type"] == "directory":
+                continue
             if not path.startswith(prefix):
                 raise InputError(f"{self.url} is an object and not a place for a run; choose another URL")
             if not path.endswith("/"):

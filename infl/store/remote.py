@@ -1,8 +1,5 @@
 """A run on object storage: turns a URL into a folder of this machine that the store works on, and its files into objects.
 
-CACHE/runs/<sha of the URL>/copy/         the working copy: a run folder
-CACHE/runs/<sha of the URL>/remote.json   its URL, and of each file that is as the storage has it: size, time, tag of the object
-
 Object storage knows neither appending nor links. So what is written is put there in an order: what a line of the journal names
 first, the journal after, so that what the journal there says is there. Chunks are put whole, and hold all that they held
 before, so a reader that reads the journal first finds all that it names.
@@ -11,17 +8,15 @@ The truth is what the storage has. Where the journal of the working copy is that
 it published: its models are published by the next writer and trained by nobody again. In every other case what differs is
 fetched. Scores that are kept, figures and pages are of this machine alone.
 
-- `objects`     the objects under a URL;
-- `remote_lock` one writer at a time among machines.
+- `objects`      the objects under a URL;
+- `working_copy` the folder, and which of its files are those of the storage;
+- `remote_lock`  one writer at a time among machines.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -35,16 +30,16 @@ from infl.records import DiskError, InputError, LockedError
 from infl.store.durable import write_durably
 from infl.store.lock import Held, lock
 from infl.store.manifest import MOST_BYTES, differences
-from infl.store.objects import Listed, Objects, first_line, is_url
+from infl.store.objects import Listed, Objects, is_url
 from infl.store.places import most_bytes_of
 from infl.store.remote_lock import HeldRemotely, lock_remotely
+from infl.store.working_copy import JOURNAL, Progress, Stamp, WorkingCopy, stamp_of, url_of
 
 PUBLISH_EVERY = 5.0  # seconds: blocks that follow each other more quickly are published together
 FETCHES = 5  # until a listing holds while it is fetched
 FILES_AT_ONCE = 256
-JOURNAL, MANIFEST, BEGUN = "journal.jsonl", "run.json", "run.partial"
+MANIFEST, BEGUN = "run.json", "run.partial"
 WHOLE_WEIGHTS = "/_CHECKPOINT_METADATA"  # put last of the weights of a model
-_Stamp = tuple[int, int]  # size and time of a file
 
 _remotes: dict[tuple[int, str, str], Remote] = {}
 
@@ -59,11 +54,8 @@ def located(place: str | Path) -> tuple[Path, Remote | None]:
         place = place.removeprefix("file://")
     if is_url(place):
         return _remote_of(str(place).rstrip("/"))
-    folder = Path(place)
-    if folder.name == "copy" and folder.absolute().parents[1] == (cache_folder() / "runs").absolute():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return _remote_of(str(read_json(folder.parent / "remote.json")["url"]))
-    return folder, None
+    url = url_of(Path(place))
+    return (Path(place), None) if url is None else _remote_of(url)
 
 
 def _remote_of(url: str) -> tuple[Path, Remote]:
@@ -79,8 +71,8 @@ class Remote:
     def __init__(self, url: str) -> None:
         self.url = url
         self.objects = Objects(url)
-        self.home = cache_folder().absolute() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
-        self.folder = self.home / "copy"
+        self.copy = WorkingCopy(url)
+        self.folder = self.copy.folder
         self._held: HeldRemotely | None = None
         self._there = False  # whether the storage has a run, as it was seen last; and its journal
         self._journal = b""
@@ -145,16 +137,16 @@ class Remote:
             LockedError: where another process has taken the run over meanwhile.
             DiskError: where the storage cannot be reached or refuses, or the working copy was changed by others.
         """
-        held, journal, files = self._held, self._own_journal(), self._files()
+        held, journal, files = self._held, self.copy.journal(), self.copy.files()
         assert held is not None
         if journal is None or MANIFEST not in files:
             return
         if not rewritten and not journal.startswith(self._journal):
             raise DiskError(
-                f"{self.folder}, the working copy of {self.url}, was changed by another program: delete {self.home}, and run "
-                "the same command again"
+                f"{self.folder}, the working copy of {self.url}, was changed by another program: delete "
+                f"{self.copy.home}, and run the same command again"
             )
-        known = self._known()
+        known = self.copy.known()
         stamps = {name: stamp for name, stamp in files.items() if known.get(name, [()])[:2] != [*stamp]}
         gone = [name for name in known if rewritten and name not in files and "/c/" in name]
         if stamps or gone or journal != self._journal or not self._there:
@@ -175,7 +167,7 @@ class Remote:
             if not self._there:
                 self.objects.delete([BEGUN])
             self._there = True
-            self._keep(known)
+            self.copy.keep(known)
         self._published_at = time.monotonic()
 
     def check_new(self) -> None:
@@ -202,22 +194,16 @@ class Remote:
         with ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                progress = _Progress(f"waiting for another process that fetches {self.url}")
+                progress = Progress(f"waiting for another process that fetches {self.url}")
                 while True:
                     with suppress(LockedError):
-                        stack.enter_context(lock(self.home))
+                        stack.enter_context(lock(self.copy.home))
                         break
                     progress.show("")
                     time.sleep(0.2)
             except OSError as error:
-                raise self._unwritable(error) from error
+                raise self.copy.unwritable(error) from error
             yield
-
-    def _unwritable(self, error: OSError) -> DiskError:
-        return DiskError(
-            f"{self.home}, for the working copy of {self.url}, cannot be written: {first_line(error)}; INFL_CACHE_DIR names "
-            "another folder"
-        )
 
     def _mirror(self, doubted: str | None) -> None:
         """Fetch what differs, until what was fetched goes together."""
@@ -227,7 +213,7 @@ class Remote:
                     if self._mirror_once(doubted):
                         return
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.copy.unwritable(error) from error
         raise DiskError(f"{self.url} changes while it is fetched: wait for the process that repairs it, and try again")
 
     def _mirror_once(self, doubted: str | None) -> bool:
@@ -240,7 +226,7 @@ class Remote:
         self._journal, self._journal_tag = (journal or b"") if self._there else b"", tag
         if not self._there:
             listed = {}
-        known, files, mine = self._known(), self._files(), self._own_journal()
+        known, files, mine = self.copy.known(), self.copy.files(), self.copy.journal()
         for name in known:
             if doubted is not None and name.startswith(doubted):
                 known[name][2] = ""
@@ -270,10 +256,10 @@ class Remote:
                 write_durably(self.folder / JOURNAL, self._journal)
             else:
                 (self.folder / JOURNAL).unlink(missing_ok=True)
-        self._keep({name: one for name, one in known.items() if name in listed})
+        self.copy.keep({name: one for name, one in known.items() if name in listed})
         return True
 
-    def _is_same_run(self, listed: dict[str, Listed], known: dict[str, list[Any]], files: dict[str, _Stamp]) -> bool:
+    def _is_same_run(self, listed: dict[str, Listed], known: dict[str, list[Any]], files: dict[str, Stamp]) -> bool:
         """Whether the storage has the run of which this is a copy, and not another that was made in its place."""
         if MANIFEST not in listed or MANIFEST not in files:
             return False
@@ -288,13 +274,13 @@ class Remote:
 
     def _fetch(self, wanted: dict[str, Listed], known: dict[str, list[Any]]) -> None:
         n_bytes = sum(one.size for one in wanted.values())
-        free = shutil.disk_usage(self.home).free
+        free = shutil.disk_usage(self.copy.home).free
         if n_bytes > free:
             raise DiskError(
-                f"{self.url} needs {n_bytes / 1e9:,.1f} GB more in {self.home}, and {free / 1e9:,.1f} GB are free; "
+                f"{self.url} needs {n_bytes / 1e9:,.1f} GB more in {self.copy.home}, and {free / 1e9:,.1f} GB are free; "
                 "INFL_CACHE_DIR names another folder"
             )
-        incoming, progress = self.home / "incoming", _Progress(f"fetching {self.url}")
+        incoming, progress = self.copy.home / "incoming", Progress(f"fetching {self.url}")
         shutil.rmtree(incoming, ignore_errors=True)
         names, n_done = list(wanted), 0
         for start in range(0, len(names), FILES_AT_ONCE):
@@ -306,15 +292,15 @@ class Remote:
                 place, n_done = self.folder / name, n_done + 1
                 place.parent.mkdir(parents=True, exist_ok=True)
                 some[name].replace(place)
-                known[name] = [*_stamp(place), wanted[name].tag]
+                known[name] = [*stamp_of(place), wanted[name].tag]
                 progress.show(f": {n_done:,} of {len(names):,} files, {n_bytes / 1e6:,.0f} MB in all")
 
             self.objects.download(some, done)
-            self._keep(known)
+            self.copy.keep(known)
         shutil.rmtree(incoming, ignore_errors=True)
 
-    def _upload(self, known: dict[str, list[Any]], stamps: dict[str, _Stamp]) -> None:
-        progress, n_done = _Progress(f"publishing {self.url}"), 0
+    def _upload(self, known: dict[str, list[Any]], stamps: dict[str, Stamp]) -> None:
+        progress, n_done = Progress(f"publishing {self.url}"), 0
 
         def done(name: str, tag: str) -> None:
             nonlocal n_done
@@ -326,53 +312,7 @@ class Remote:
         for names in ([name for name in stamps if name not in last], last):
             if names:
                 self.objects.upload({name: self.folder / name for name in names}, done)
-                self._keep(known)
-
-    def _own_journal(self) -> bytes | None:
-        """Of the working copy, without the line that a kill left torn."""
-        with suppress(FileNotFoundError):
-            content = (self.folder / JOURNAL).read_bytes()
-            return content[: content.rfind(b"\n") + 1]
-        return None
-
-    def _files(self) -> dict[str, _Stamp]:
-        """What the working copy holds of a run, but for the journal."""
-        found = {}
-        for place, folders, names in os.walk(self.folder):
-            if Path(place) == self.folder:
-                folders[:] = [name for name in folders if name in ("groups", "forget", "models", "weights")]
-            for path in (Path(place) / name for name in names):
-                name = path.relative_to(self.folder).as_posix()
-                if name != JOURNAL and most_bytes_of(name) is not None:
-                    with suppress(FileNotFoundError):
-                        found[name] = _stamp(path)
-        return found
-
-    def _known(self) -> dict[str, list[Any]]:
-        """Size, time and tag of each file as it was when it was what the storage has."""
-        try:
-            kept = read_json(self.home / "remote.json")
-            return {str(name): [int(size), int(ns), str(tag)] for name, (size, ns, tag) in kept["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
-
-    def _keep(self, known: dict[str, list[Any]]) -> None:
-        try:
-            write_durably(self.home / "remote.json", json.dumps({"url": self.url, "files": known}).encode())
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-
-class _Progress:
-    """A line on stderr after two seconds, and then every ten."""
-
-    def __init__(self, what: str) -> None:
-        self._what, self._next = what, time.monotonic() + 2.0
-
-    def show(self, how_far: str) -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + 10.0
-            print(f"{self._what}{how_far}", file=sys.stderr, flush=True)
+                self.copy.keep(known)
 
 
 def _parts_of_run(url: str, listed: dict[str, Listed]) -> dict[str, Listed]:
@@ -397,8 +337,3 @@ def _parts_of_run(url: str, listed: dict[str, Listed]) -> dict[str, Listed]:
         for name, one in parts.items()
         if not name.startswith("weights/") or "/".join(name.split("/")[:3]) in whole
     }
-
-
-def _stamp(path: Path) -> _Stamp:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns

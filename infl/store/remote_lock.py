@@ -37,6 +37,7 @@ from infl.store.objects import Objects
 
 LOCK = "run.lock"
 HEARTBEAT, STALE_AFTER, WATCHED = 30.0, 180.0, 75.0
+PATIENCE = 60.0  # with the thread that keeps the lock fresh
 LOOKS = 15  # while a lock is watched
 _tokens: set[str] = set()  # of the locks that this process holds
 
@@ -88,7 +89,7 @@ def lock_remotely(objects: Objects) -> Iterator[HeldRemotely]:
             yield mine
         finally:
             mine.done.set()
-            beating.join(HEARTBEAT)  # else it could put the lock again after it was taken away
+            beating.join(PATIENCE)  # else it could put the lock again after it was taken away
             with contextlib.suppress(InputError):
                 if mine.is_mine(objects.read(LOCK, MOST_BYTES)):
                     objects.delete([LOCK])

@@ -696,4 +696,4 @@ def test_commands_take_a_url(url: str, tmp_path: Path) -> None:
     assert f"Next: infl scores --run {url}" in said
     said = infl_command("scores", "--run", url, "--json", str(tmp_path / "scores.json"), cache="two")
     assert "from 6 models" in said
-    assert json.loads((tmp_path / "scores.json").read_text())["models"] == 6
+    assert json.loads((tmp_path / "scores.json").read_text())["n_models"] == 6
