@@ -158,6 +158,7 @@ def predict(
 ) -> list[Verdict]:
     """Predict the regime of forget sets from the models of a run; see `predict_effects` and `infl.judge`.
 
+    run: opened, or its folder, or its URL on object storage; so in all functions that take a run.
     forget_sets: records, or `{"name": ids}`.
     predictor: see `infl.untraining.effects`.
 
@@ -315,6 +316,8 @@ def verify_effects(
             # All that this look needs in one go, so that only the last of its blocks may be short.
             jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
             if jobs:
+                if trainer is None:
+                    held.enter_context(opened.lock())  # from now on to the last look
                 for name in {name for name, _ in jobs} & set(names):
                     opened.name_forget_set(names[name])
                 if trainer is None:

@@ -78,6 +78,7 @@ class Remote:
         self._journal = b""
         self._journal_tag: str | None = None
         self._published_at = 0.0
+        self._refused: InputError | None = None  # by which the last publication ended
 
     def fetch(self, *, doubted: str | None = None) -> None:
         """Give the working copy what the storage has. What is not published stays; while a process writes to it, all does.
@@ -115,11 +116,10 @@ class Remote:
                 self.publish()
             try:
                 yield held
-            except InputError:
-                raise
             except BaseException:
-                with suppress(InputError):  # stopped by its user, perhaps for good
-                    self.publish()
+                if self._refused is None:
+                    with suppress(InputError):  # what is done, where this machine is stopped for good
+                        self.publish()
                 raise
             self.publish()
 
@@ -137,6 +137,26 @@ class Remote:
             LockedError: where another process has taken the run over meanwhile.
             DiskError: where the storage cannot be reached or refuses, or the working copy was changed by others.
         """
+        try:
+            self._publish(rewritten)
+            self._refused = None
+        except InputError as error:
+            self._refused = error
+            raise
+
+    def check_new(self) -> None:
+        """Check that a run can be made here.
+
+        Raises:
+            InputError: where the storage holds something else under this URL.
+        """
+        names = {name for name in self.objects.listed() if not name.startswith("run.lock")}
+        if names and BEGUN not in names:
+            raise InputError(
+                f"{self.url} holds {min(names)} and is not a run of infl (no {MANIFEST}); choose a new or an empty place"
+            )
+
+    def _publish(self, rewritten: bool) -> None:
         held, journal, files = self._held, self.copy.journal(), self.copy.files()
         assert held is not None
         if journal is None or MANIFEST not in files:
@@ -169,18 +189,6 @@ class Remote:
             self._there = True
             self.copy.keep(known)
         self._published_at = time.monotonic()
-
-    def check_new(self) -> None:
-        """Check that a run can be made here.
-
-        Raises:
-            InputError: where the storage holds something else under this URL.
-        """
-        names = {name for name in self.objects.listed() if not name.startswith("run.lock")}
-        if names and BEGUN not in names:
-            raise InputError(
-                f"{self.url} holds {min(names)} and is not a run of infl (no {MANIFEST}); choose a new or an empty place"
-            )
 
     def _is_mine(self) -> bool:
         return self._held is not None and self._held.thread == threading.get_ident()
