@@ -187,7 +187,7 @@ class Remote:
             if not self._there:
                 self.objects.delete([BEGUN])
             self._there = True
-            self.copy.keep(known)
+            self.copy.keep(known, len(self._journal))
         self._published_at = time.monotonic()
 
     def _is_mine(self) -> bool:
@@ -238,7 +238,9 @@ class Remote:
         for name in known:
             if doubted is not None and name.startswith(doubted):
                 known[name][2] = ""
-        goes_on = mine is not None and mine.startswith(self._journal) and self._is_same_run(listed, known, files)
+        # A journal that lost lines was repaired: those that the copy still has are not to come back.
+        goes_on = mine is not None and mine.startswith(self._journal) and len(self._journal) >= self.copy.published()
+        goes_on = goes_on and self._is_same_run(listed, known, files)
         is_ahead = goes_on and mine != self._journal
 
         def is_own(name: str) -> bool:
@@ -256,15 +258,14 @@ class Remote:
         if wanted and not (self.objects.read(JOURNAL, most_bytes_of(JOURNAL) or 0) or b"").startswith(self._journal):
             return False
         for name in set(files) - set(listed):
-            if not (goes_on and is_own(name)):
+            if not (is_ahead or (goes_on and is_own(name))):
                 (self.folder / name).unlink(missing_ok=True)
-                known.pop(name, None)
         if not goes_on:
             if self._there:
                 write_durably(self.folder / JOURNAL, self._journal)
             else:
                 (self.folder / JOURNAL).unlink(missing_ok=True)
-        self.copy.keep({name: one for name, one in known.items() if name in listed})
+        self.copy.keep({name: one for name, one in known.items() if name in listed}, len(self._journal))
         return True
 
     def _is_same_run(self, listed: dict[str, Listed], known: dict[str, list[Any]], files: dict[str, Stamp]) -> bool:
@@ -304,7 +305,7 @@ class Remote:
                 progress.show(f": {n_done:,} of {len(names):,} files, {n_bytes / 1e6:,.0f} MB in all")
 
             self.objects.download(some, done)
-            self.copy.keep(known)
+            self.copy.keep(known, self.copy.published())
         shutil.rmtree(incoming, ignore_errors=True)
 
     def _upload(self, known: dict[str, list[Any]], stamps: dict[str, Stamp]) -> None:
@@ -320,7 +321,7 @@ class Remote:
         for names in ([name for name in stamps if name not in last], last):
             if names:
                 self.objects.upload({name: self.folder / name for name in names}, done)
-                self.copy.keep(known)
+                self.copy.keep(known, len(self._journal))
 
 
 def _parts_of_run(url: str, listed: dict[str, Listed]) -> dict[str, Listed]:

@@ -1,7 +1,8 @@
 """The working copy of a run on object storage: which of its files are those of the storage, and which were written here since.
 
 CACHE/runs/<sha of the URL>/copy/         the working copy: a run folder
-CACHE/runs/<sha of the URL>/remote.json   its URL, and of each file that is as the storage has it: size, time, tag of the object
+CACHE/runs/<sha of the URL>/remote.json   its URL, bytes of the journal that the storage had, and of each file that is as the
+                                          storage has it: size, time, tag of the object
 """
 
 from __future__ import annotations
@@ -70,14 +71,23 @@ class WorkingCopy:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def keep(self, known: dict[str, list[Any]]) -> None:
-        """Keep what `known` gives.
+    def published(self) -> int:
+        """Bytes of the journal that the storage had when it was seen last."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return int(read_json(self.home / "remote.json")["published"])
+        return 0
+
+    def keep(self, known: dict[str, list[Any]], published: int) -> None:
+        """Keep what `known` and `published` give.
 
         Raises:
             DiskError: where the disk refuses.
         """
         try:
-            write_durably(self.home / "remote.json", json.dumps({"url": self.url, "files": known}).encode())
+            write_durably(
+                self.home / "remote.json",
+                json.dumps({"url": self.url, "published": published, "files": known}).encode(),
+            )
         except OSError as error:
             raise self.unwritable(error) from error
 

@@ -364,9 +364,13 @@ def test_the_storage_is_right_where_a_copy_says_other_things(url: str, on: On) -
     storage().rm(url, recursive=True)
     assert not is_run(url)
     other = infl.from_arrays(np.zeros((N, 2)), np.arange(N) % 2, np.ones((M, 2)), np.arange(M) % 2)
-    write(create_run(url, other, SETTINGS), range(1))
-    on("here")
-    assert assert_holds(url, range(1)).dataset().fingerprint() == other.fingerprint()
+    create_run(url, other, SETTINGS)
+    on("here")  # where the journal goes on from the empty one, and is that of another run
+    run = assert_holds(url, range(0))
+    assert run.dataset().fingerprint() == other.fingerprint()
+    write(run, range(1))
+    on("there")
+    assert_holds(url, range(1))
 
 
 def test_a_copy_that_its_disk_changed_is_fetched_anew(url: str, on: On) -> None:
@@ -393,6 +397,19 @@ def test_a_repaired_block_is_put_again(url: str, on: On) -> None:
     after = infl.open_run(url)
     assert not after.find_damage().blocks
     np.testing.assert_array_equal(after.outcomes("design").load().margin, before.margin)
+
+
+def test_what_is_taken_out_of_a_run_is_taken_from_the_storage(url: str, on: On) -> None:
+    """A chunk that cannot be read would keep others from writing rows into it."""
+    write(create_run(url, DATA, SETTINGS), range(3))
+    storage().pipe_file(f"{url}/models/design/margin/c/0/0", b"no chunk")
+    on("there")
+    assert infl.open_run(url).drop_damage() == {"design": [0, 1, 2]}
+    assert "models/design/margin/c/0/0" not in names(url)
+    on("here")
+    write(assert_holds(url, range(0)), range(2))
+    on("there")
+    assert_holds(url, range(2))
 
 
 def test_a_deleted_working_copy_takes_nothing_from_the_storage(url: str, on: On) -> None:
@@ -578,6 +595,23 @@ def test_of_many_that_take_a_stale_lock_one_has_it_at_a_time(url: str) -> None:
     assert got
     assert most == 1
     assert names(url) == []
+
+
+@pytest.mark.parametrize("scheme", ["s3", "memory"])
+def test_an_object_is_made_only_where_there_is_none(url: str, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    there, read = Objects(url.replace("s3", scheme)), Objects.read
+    there.write("run.lock", b"theirs")
+    with monkeypatch.context() as patch:  # who looks, and is overtaken
+        looked = []
+        patch.setattr(Objects, "read", lambda *given: read(*given) if looked else looked.append(given))
+        assert not there.create("run.lock", b"mine")
+    plain = there._fs.pipe_file
+    monkeypatch.setattr(
+        there._fs, "pipe_file", lambda path, content, mode="": plain(path, content)
+    )  # who knows no condition
+    assert not there.create("run.lock", b"mine")
+    assert there.read("run.lock", 9) == b"theirs"
+    assert there.create("run.lock.2", b"mine")
 
 
 @pytest.mark.usefixtures("on")
