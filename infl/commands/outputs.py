@@ -44,8 +44,7 @@ def check_outputs(command: Any) -> None:
     """
     from infl.records import InputError
 
-    # Whether a run on object storage can be written is for the storage to say.
-    outputs = [(Path(path), how) for path, how in _outputs(command) if path is not None and "://" not in str(path)]
+    outputs = [(Path(path), how) for path, how in _outputs(command) if path is not None and not _is_remote(path, how)]
     to_make = {os.path.realpath(path) for path, how in outputs if how == "folder" and not os.path.exists(path)}
     for path, how in outputs:
         try:
@@ -64,6 +63,11 @@ def _outputs(command: Any) -> Iterable[tuple[str | Path | None, str]]:
         for mark in getattr(hint, "__metadata__", ()):
             if isinstance(mark, Written):
                 yield getattr(command, name), mark.how
+
+
+def _is_remote(path: str | Path, how: str) -> bool:
+    """Whether it is a run on object storage: whether that can be written is for the storage to say."""
+    return how == "folder" and "://" in str(path)
 
 
 def _check_file(path: Path, how: str, to_make: set[str]) -> None:

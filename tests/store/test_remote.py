@@ -33,6 +33,8 @@ from moto.server import ThreadedMotoServer
 import infl
 import infl.pipeline
 from infl.__main__ import main
+from infl.commands import Import
+from infl.commands.outputs import check_outputs
 from infl.records import DiskError, InputError, LockedError, Outcomes
 from infl.store import create_run, is_run, objects, remote, remote_lock
 from infl.store.lock import identity
@@ -392,7 +394,7 @@ def test_a_repaired_block_is_put_again(url: str, on: On) -> None:
     storage().pipe_file(f"{url}/models/design/masks/c/0/0", b"no chunk")
     on("there")
     assert main(["inspect", "--run", url]) == 3
-    assert infl.repair(url, quiet=True).trained == {"design": [0, 1, 2, 3]}
+    assert infl.repair(url, layout=SMALL["layout"], quiet=True).trained == {"design": [0, 1, 2, 3]}
     on("here")
     after = infl.open_run(url)
     assert not after.find_damage().blocks
@@ -513,7 +515,7 @@ def test_a_second_writer_is_refused_and_the_first_named(url: str, on: On) -> Non
 
 @pytest.fixture
 def quick_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"HEARTBEAT": 0.02, "STALE_AFTER": 0.0, "WATCHED": 0.6}.items():
+    for name, value in {"HEARTBEAT": 0.02, "STALE_AFTER": 0.0, "WATCHED": 0.3}.items():
         monkeypatch.setattr(remote_lock, name, value)
 
 
@@ -523,7 +525,13 @@ def lock_of(**changed: Any) -> bytes:
 
 @pytest.mark.usefixtures("quick_locks", "on")
 @pytest.mark.parametrize(
-    "content", [lock_of(host="elsewhere"), lock_of(began="1"), b"", b"[" * 3000, b"{}"], ids=range(5)
+    "content",
+    [
+        pytest.param(lock_of(host="elsewhere"), id="of a machine that is gone"),
+        pytest.param(lock_of(pid=(1 << 22) - 1), id="of a process that is gone"),
+        pytest.param(lock_of(), id="left behind by this process"),
+        *(b"", b"[" * 3000, b"{}"),
+    ],
 )
 def test_a_stale_lock_is_taken_over(url: str, content: bytes) -> None:
     storage().pipe_file(f"{url}/run.lock", content)
@@ -709,6 +717,13 @@ def test_wrong_credentials_end_in_one_line(
     finally:
         type(storage()).clear_instance_cache()
     assert refused.value.exit_status == 2
+
+
+def test_no_folder_is_asked_whether_storage_can_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    check_outputs(Import(file=Path("mine.npz"), run="s3://bucket/run"))
+    with pytest.raises(InputError, match="cannot be written"):  # files are written to this machine
+        check_outputs(Import(file=Path("mine.npz"), run="s3://bucket/run", json=tmp_path / "run.json"))
 
 
 def test_commands_take_a_url(url: str, tmp_path: Path) -> None:
