@@ -180,11 +180,26 @@ def test_a_run_on_storage_is_that_of_a_folder_bit_for_bit(url: str, on: On, tmp_
             mine, theirs = run.outcomes(collection).load(), folder.outcomes(collection).load()
             for name in ("masks", "correct", "margin"):
                 np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
-    infl.keep_weights(url, quiet=True)
-    on("there")
-    np.testing.assert_equal(infl.load_weights(url), infl.load_weights(infl.open_run(url)))
     assert [name for name in names(url) if "lock" in name or "partial" in name] == []
     assert infl.open_run(url).describe()["folder"] == url
+
+
+def test_weights_are_published_and_fetched_whole(near: str, on: On) -> None:
+    run = create_run(near, DATA, SETTINGS)
+    files = {
+        f"weights/full/{model}/{name}" for model in (0, 1) for name in ("_METADATA", "_CHECKPOINT_METADATA", "d/0a")
+    }
+    with run.lock():
+        for name in files:
+            (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (run.folder / name).write_text(name)
+    assert files < {*names(near)}
+    storage(near).rm_file(f"{near}/weights/full/1/_CHECKPOINT_METADATA")  # which is put last
+    on("there")
+    folder = infl.open_run(near).folder
+    assert {str(path.relative_to(folder)) for path in (folder / "weights").rglob("*") if path.is_file()} == {
+        name for name in files if "/0/" in name
+    }
 
 
 def test_whatever_a_writer_is_killed_before_no_reader_is_misled_and_no_model_lost(
@@ -231,7 +246,7 @@ def test_whatever_a_writer_is_killed_before_no_reader_is_misled_and_no_model_los
 
 
 def test_a_run_that_is_killed_while_it_is_made_is_made_anew(near: str, on: On, monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in range(1, 40):
+    for step in range(1, 40, 2):
         with monkeypatch.context() as patch:
 
             def kill(n: int, step: int = step) -> None:
@@ -338,12 +353,21 @@ def test_an_upload_that_always_fails_keeps_the_models_for_the_next_call(
 ) -> None:
     run = create_run(url, DATA, SETTINGS)
     with monkeypatch.context() as patch:
-        patch.setattr(stored(run), "put_file", lambda *_: (_ for _ in ()).throw(OSError("the network is down")))
+        tried = []
+
+        def failing(*paths: Any) -> None:
+            tried.append(paths)
+            raise OSError("the network is down")
+
+        patch.setattr(stored(run), "put_file", failing)
+        patch.setattr(objects, "AT_ONCE", 1)
         with pytest.raises(
             DiskError, match=f"{url} cannot be written: the network is down; what is complete is kept"
         ) as one:
             write(run, range(3))
     assert one.value.exit_status == 3
+    assert len({paths[0] for paths in tried}) == 1  # the others wait
+    assert len(tried) == 1 + len(objects.WAITS)
     assert_holds(url, range(3))
     on("there")
     assert_holds(url, range(0))
@@ -353,38 +377,55 @@ def test_an_upload_that_always_fails_keeps_the_models_for_the_next_call(
     assert_holds(url, range(4))
 
 
-def test_the_storage_is_right_where_a_copy_says_other_things(url: str, on: On) -> None:
-    write(create_run(url, DATA, SETTINGS), range(2))
+def test_the_storage_is_right_where_a_copy_says_other_things(near: str, on: On) -> None:
+    write(create_run(near, DATA, SETTINGS), range(2))
     on("there")
-    run = infl.open_run(url)
+    run = infl.open_run(near)
     with open(run.folder / "journal.jsonl", "ab") as file:  # of a block that the storage will never have
         file.write(b"another\tline\n")
     on("here")
-    write(infl.open_run(url), range(2, 5))
+    write(infl.open_run(near), range(2, 5))
     on("there")
-    assert_holds(url, range(5))
-    storage().rm(url, recursive=True)
-    assert not is_run(url)
+    assert_holds(near, range(5))
+    storage(near).rm(near, recursive=True)
+    assert not is_run(near)
     other = infl.from_arrays(np.zeros((N, 2)), np.arange(N) % 2, np.ones((M, 2)), np.arange(M) % 2)
-    create_run(url, other, SETTINGS)
+    create_run(near, other, SETTINGS)
     on("here")  # where the journal goes on from the empty one, and is that of another run
-    run = assert_holds(url, range(0))
+    run = assert_holds(near, range(0))
     assert run.dataset().fingerprint() == other.fingerprint()
     write(run, range(1))
     on("there")
-    assert_holds(url, range(1))
+    assert_holds(near, range(1))
 
 
-def test_a_copy_that_its_disk_changed_is_fetched_anew(url: str, on: On) -> None:
-    run = create_run(url, DATA, SETTINGS)
+def test_models_of_a_run_that_was_made_anew_do_not_come_into_it(
+    near: str, on: On, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run(near, DATA, SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr(remote.Remote, "publish", lambda self: None)
+        write(run, range(3))
+    storage(near).rm(near, recursive=True)
+    on("there")
+    other = infl.from_arrays(np.zeros((N, 2)), np.arange(N) % 2, np.ones((M, 2)), np.arange(M) % 2)
+    create_run(near, other, SETTINGS)
+    on("here")
+    with pytest.raises(InputError, match="was deleted or made anew by another process: open it again"):
+        write(run, range(3, 4))
+    assert assert_holds(near, range(0)).dataset().fingerprint() == other.fingerprint()
+
+
+def test_a_copy_that_its_disk_changed_is_fetched_anew(near: str, on: On) -> None:
+    run = create_run(near, DATA, SETTINGS)
     write(run, range(3))
     chunk = run.folder / "models/design/margin/c/0/0"
     content, times = chunk.read_bytes(), chunk.stat()
     chunk.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(DiskError, match="is damaged"):
-        infl.open_run(url).outcomes("design").load()
-    assert_holds(url, range(3))
+        infl.open_run(near).outcomes("design").load()
+    assert_holds(near, range(3))
     assert chunk.read_bytes() == content
 
 
@@ -401,47 +442,47 @@ def test_a_repaired_block_is_put_again(url: str, on: On) -> None:
     np.testing.assert_array_equal(after.outcomes("design").load().margin, before.margin)
 
 
-def test_what_is_taken_out_of_a_run_is_taken_from_the_storage(url: str, on: On) -> None:
+def test_what_is_taken_out_of_a_run_is_taken_from_the_storage(near: str, on: On) -> None:
     """A chunk that cannot be read would keep others from writing rows into it."""
-    write(create_run(url, DATA, SETTINGS), range(3))
-    storage().pipe_file(f"{url}/models/design/margin/c/0/0", b"no chunk")
+    write(create_run(near, DATA, SETTINGS), range(3))
+    storage(near).pipe_file(f"{near}/models/design/margin/c/0/0", b"no chunk")
     on("there")
-    assert infl.open_run(url).drop_damage() == {"design": [0, 1, 2]}
-    assert "models/design/margin/c/0/0" not in names(url)
+    assert infl.open_run(near).drop_damage() == {"design": [0, 1, 2]}
+    assert "models/design/margin/c/0/0" not in names(near)
     on("here")
-    write(assert_holds(url, range(0)), range(2))
+    write(assert_holds(near, range(0)), range(2))
     on("there")
-    assert_holds(url, range(2))
+    assert_holds(near, range(2))
 
 
-def test_a_deleted_working_copy_takes_nothing_from_the_storage(url: str, on: On) -> None:
-    run = create_run(url, DATA, SETTINGS)
+def test_a_deleted_working_copy_takes_nothing_from_the_storage(near: str, on: On) -> None:
+    run = create_run(near, DATA, SETTINGS)
     write(run, range(3))
     with run.lock():
         (run.folder / "models/design/masks/c/0/0").unlink()
     with pytest.raises(DiskError, match="was changed by another program: delete"), run.lock():
         (run.folder / "journal.jsonl").write_bytes(b"")
     on("there")
-    assert_holds(url, range(3))
+    assert_holds(near, range(3))
 
 
-def test_shards_on_storage_are_merged_there(url: str, on: On, tmp_path: Path) -> None:
-    for number, place in enumerate((f"{url}-0", str(tmp_path / "shard"))):
+def test_shards_on_storage_are_merged_there(near: str, on: On, tmp_path: Path) -> None:
+    for number, place in enumerate((f"{near}-0", str(tmp_path / "shard"))):
         write(create_run(place, DATA, SETTINGS), range(2 * number, 2 * number + 2))
-    assert infl.merge(url, [f"{url}-0", tmp_path / "shard"]).place == url
+    assert infl.merge(near, [f"{near}-0", tmp_path / "shard"]).place == near
     on("there")
-    assert_holds(url, range(4))
+    assert_holds(near, range(4))
 
 
-def test_outcomes_are_imported_to_storage(url: str, on: On, tmp_path: Path) -> None:
+def test_outcomes_are_imported_to_storage(near: str, on: On, tmp_path: Path) -> None:
     made = outcomes_of(range(5))
     assert made.margin is not None
     np.savez(
         tmp_path / "mine.npz", masks=made.masks, margin=made.margin.astype(np.float16), labels=np.arange(N + M) % 2
     )
-    assert infl.import_outcomes(tmp_path / "mine.npz", run=url).place == url
+    assert infl.import_outcomes(tmp_path / "mine.npz", run=near).place == near
     on("there")
-    np.testing.assert_array_equal(infl.open_run(url).outcomes("design").load().masks, made.masks)
+    np.testing.assert_array_equal(infl.open_run(near).outcomes("design").load().masks, made.masks)
 
 
 def test_other_storages_do_as_well(on: On) -> None:
@@ -457,13 +498,15 @@ def test_other_storages_do_as_well(on: On) -> None:
     assert_holds(url, range(3))
 
 
-@pytest.mark.parametrize("name", ["../outside", "models/../../outside", "/etc/outside", "groups//x.npz", "models/."])
-def test_a_name_that_leads_elsewhere_is_refused(url: str, on: On, tmp_path: Path, name: str) -> None:
+def test_a_name_that_leads_elsewhere_is_refused(url: str, on: On, tmp_path: Path) -> None:
     create_run(url, DATA, SETTINGS)
-    storage().pipe_file(f"{url}/{name}", b"x")
     on("there")
-    with pytest.raises(InputError, match="is no name of a file in a run: it leads elsewhere"):
-        infl.open_run(url)
+    for name in ("../outside", "models/../../outside", "/etc/outside", "groups//x.npz", "models/."):
+        storage().pipe_file(f"{url}/{name}", b"x")
+        with pytest.raises(InputError, match="is no name of a file in a run: it leads elsewhere"):
+            infl.open_run(url)
+        storage().rm_file(f"{url}/{name}")
+    assert infl.open_run(url).collections() == []
     assert not [path for path in tmp_path.rglob("*") if path.name in ("outside", "x.npz")]
 
 
@@ -533,17 +576,17 @@ def lock_of(**changed: Any) -> bytes:
         *(b"", b"[" * 3000, b"{}"),
     ],
 )
-def test_a_stale_lock_is_taken_over(url: str, content: bytes) -> None:
-    storage().pipe_file(f"{url}/run.lock", content)
-    run = create_run(url, DATA, SETTINGS)
+def test_a_stale_lock_is_taken_over(near: str, content: bytes) -> None:
+    storage(near).pipe_file(f"{near}/run.lock", content)
+    run = create_run(near, DATA, SETTINGS)
     with run.lock():
-        assert json.loads(storage().cat_file(f"{url}/run.lock"))["pid"] == os.getpid()
-    assert not [name for name in names(url) if "lock" in name]
+        assert json.loads(storage(near).cat_file(f"{near}/run.lock"))["pid"] == os.getpid()
+    assert not [name for name in names(near) if "lock" in name]
 
 
 @pytest.mark.usefixtures("quick_locks", "on")
-def test_a_lock_of_another_machine_that_is_renewed_is_kept(url: str) -> None:
-    there = Objects(url)
+def test_a_lock_of_another_machine_that_is_renewed_is_kept(near: str) -> None:
+    there = Objects(near)
     with remote_lock.lock_remotely(there) as held:
         held.token = "theirs"  # and the machine another one
         there.write("run.lock", lock_of(host="elsewhere"))
@@ -560,7 +603,7 @@ def test_a_lock_of_another_machine_that_is_renewed_is_kept(url: str) -> None:
         try:
             with (
                 pytest.raises(LockedError, match="process .* on host elsewhere"),
-                remote_lock.lock_remotely(Objects(url)),
+                remote_lock.lock_remotely(Objects(near)),
             ):
                 pass
         finally:
@@ -635,38 +678,38 @@ def test_a_taker_that_comes_late_leaves_the_new_lock_alone(url: str) -> None:
     assert there.read("run.lock", 4096) == fresh
 
 
-def test_who_lost_its_lock_notices_before_it_publishes(url: str, on: On) -> None:
-    run = create_run(url, DATA, SETTINGS)
+def test_who_lost_its_lock_notices_before_it_publishes(near: str, on: On) -> None:
+    run = create_run(near, DATA, SETTINGS)
     with run.lock():
-        storage().pipe_file(f"{url}/run.lock", lock_of(host="elsewhere"))
+        storage(near).pipe_file(f"{near}/run.lock", lock_of(host="elsewhere"))
         with pytest.raises(LockedError, match="its lock was taken over by process .* on host elsewhere"):
             write(run, range(2))
         shutil.rmtree(run.folder)  # else the end of the block would publish again
-    assert names(url)[-1] == "run.lock"  # which is not ours to take away
+    assert names(near)[-1] == "run.lock"  # which is not ours to take away
     on("there")
-    assert_holds(url, range(0))
+    assert_holds(near, range(0))
 
 
-def test_a_journal_that_another_put_is_not_overwritten(url: str, on: On) -> None:
-    run = create_run(url, DATA, SETTINGS)
+def test_a_journal_that_another_put_is_not_overwritten(near: str, on: On) -> None:
+    run = create_run(near, DATA, SETTINGS)
     with run.lock():
-        storage().pipe_file(f"{url}/journal.jsonl", b"theirs\n")
+        storage(near).pipe_file(f"{near}/journal.jsonl", b"theirs\n")
         with pytest.raises(LockedError, match="another process wrote to it"):
             write(run, range(2))
         shutil.rmtree(run.folder)
-    assert storage().cat_file(f"{url}/journal.jsonl") == b"theirs\n"
+    assert storage(near).cat_file(f"{near}/journal.jsonl") == b"theirs\n"
 
 
 @pytest.mark.usefixtures("on")
-def test_a_place_that_holds_something_else_is_refused(url: str) -> None:
-    storage().pipe_file(f"{url}/data.npz", b"my data")
+def test_a_place_that_holds_something_else_is_refused(near: str) -> None:
+    storage(near).pipe_file(f"{near}/data.npz", b"my data")
     with pytest.raises(InputError, match="holds data.npz and is not a run of infl"):
-        create_run(url, DATA, SETTINGS)
-    assert names(url) == ["data.npz"]
+        create_run(near, DATA, SETTINGS)
+    assert names(near) == ["data.npz"]
     with pytest.raises(InputError, match="is an object and not a place for a run"):
-        create_run(f"{url}/data.npz", DATA, SETTINGS)
-    with pytest.raises(InputError, match=f"{url} is not a run folder: .* infl train DATASET --run {url}"):
-        infl.open_run(url)
+        create_run(f"{near}/data.npz", DATA, SETTINGS)
+    with pytest.raises(InputError, match=f"{near} is not a run folder: .* infl train DATASET --run {near}"):
+        infl.open_run(near)
 
 
 @pytest.mark.usefixtures("on", "server")
@@ -741,8 +784,9 @@ def test_commands_take_a_url(url: str, tmp_path: Path) -> None:
         return done.stdout
 
     small = ["--n-train", "60", "--n-held-out", "30", "--epochs", "1", "--hidden", "4", "--design", "uniform"]
+    small += ["--devices", "1", "--block-size", "2"]
     said = infl_command("train", "digits", *small, "--models", "6", "--references", "2", "--run", url, cache="one")
     assert f"Next: infl scores --run {url}" in said
-    said = infl_command("scores", "--run", url, "--json", str(tmp_path / "scores.json"), cache="two")
+    said = infl_command("scores", "--run", url, "--example", "3", "--json", str(tmp_path / "scores.json"), cache="two")
     assert "from 6 models" in said
     assert json.loads((tmp_path / "scores.json").read_text())["n_models"] == 6
