@@ -83,7 +83,7 @@ def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
     if missing:
         raise InputError(
             f"{path}: expected the arrays masks, labels, and correct or margin; missing {', '.join(missing)}, "
-            f"found {', '.join(archive.names[:20]) or 'none'}; {REMEDY}"
+            f"found {', '.join(map(repr, archive.names[:20])) or 'none'}; {REMEDY}"
         )
     masks = _member(archive, "masks", "biuf", "[models, n]")
     n_models, n_train = masks.shape
