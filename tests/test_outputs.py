@@ -205,6 +205,6 @@ def test_every_option_that_takes_a_path_is_known_to_be_read_or_written() -> None
     for name, command in vars(infl.commands).items():
         if isinstance(command, type):
             for option, hint in get_type_hints(command).items():
-                if Path in (hint, *get_args(hint)):
+                if Path in (hint, *get_args(hint)) or option in ("run", "shards"):  # a folder, or a URL
                     found.add((name.lower(), f"--{option.replace('_', '-')}"))
     assert found == READ | set(OUTPUTS)

@@ -101,9 +101,9 @@ class Objects:
         return objects
 
     def tag(self, name: str) -> str | None:
-        """Of one object; None where there is none."""
+        """Of one object; None where there is none. It is asked once: a storage that is not there at all says so soon."""
         with suppress(FileNotFoundError), self._named("be read"):
-            return self._patiently(lambda: _tag(self._fs.info(self._path(name))))
+            return _tag(self._fs.info(self._path(name)))
         return None
 
     def modified(self, name: str) -> datetime | None:

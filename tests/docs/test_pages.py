@@ -167,14 +167,14 @@ def test_every_block_has_a_language_that_is_tested_or_is_no_code() -> None:
 def test_scripts_for_a_cluster_are_well_formed_and_name_options_that_exist(tmp_path: Path) -> None:
     hook, page = loaded("docs/hooks/commands.py"), PAGES["how-to/cluster.md"]
     scripts, files = ([block for _, block in blocks(page, language)] for language in ("sh", "yaml"))
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     for script in scripts:
         checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
         assert (checked.returncode, checked.stderr) == (0, ""), script
     job, cluster = map(yaml.safe_load, files)
     commands = [*scripts, job["spec"]["entrypoint"]]
     found = [words for text in commands for words in re.findall(r"\binfl (\w+)( [^\n]*)", text.replace("\\\n", " "))]
-    assert [name for name, _ in found] == ["train", "merge", "train", "train", "train", "train"]
+    assert [name for name, _ in found] == ["train", "merge", "train", "scores", "merge", *["train"] * 4]
     for name, rest in [*found, ("train", " ".join(re.findall(r"`(--ray-\w+)[ `]", page)))]:
         known = re.findall(r"--[a-z0-9-]+", hook.help_of(name))
         assert set(re.findall(r"(?<= )--[a-z0-9-]+", " " + rest.split("&&")[0].rstrip('"'))) <= set(known), rest
