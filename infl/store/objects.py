@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -188,14 +189,25 @@ class Objects:
         left = list(names)
 
         def some() -> None:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                futures = {name: pool.submit(work, name) for name in left}
+            stop = threading.Event()
+
+            def one(name: str) -> Any:
+                if stop.is_set():
+                    raise CancelledError
                 try:
-                    for name, future in futures.items():
+                    return work(name)
+                except BaseException:
+                    stop.set()
+                    raise
+
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                try:
+                    # Begun in this order, so that the failure itself is met before those that it stopped.
+                    for name, future in {name: pool.submit(one, name) for name in left}.items():
                         done(name, future.result())
                         left.remove(name)
                 finally:
-                    pool.shutdown(cancel_futures=True)
+                    stop.set()
 
         self._patiently(some)
 
