@@ -8,6 +8,7 @@ knows of a run lies there.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -75,6 +76,10 @@ def server() -> Iterator[str]:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         storage().mkdir("bucket")
         yield f"http://{host}:{port}"
+        # Connections are closed while there is a server, and not in the middle of another test.
+        remote._remotes.clear()
+        type(storage()).clear_instance_cache()
+        gc.collect()
     moto.stop()
 
 
@@ -585,7 +590,8 @@ def test_a_stale_lock_is_taken_over(near: str, content: bytes) -> None:
 
 
 @pytest.mark.usefixtures("quick_locks", "on")
-def test_a_lock_of_another_machine_that_is_renewed_is_kept(near: str) -> None:
+def test_a_lock_of_another_machine_that_is_renewed_is_kept(near: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_lock, "WATCHED", 20.0)  # it is not watched on once it was seen to change
     there = Objects(near)
     with remote_lock.lock_remotely(there) as held:
         held.token = "theirs"  # and the machine another one
