@@ -173,7 +173,10 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     ),
     "masks missing": (lambda a: {"masks": None}, "missing masks, found"),
     "no outcomes": (lambda a: {"correct": None, "margin": None}, "missing correct or margin, found 'labels', 'masks'"),
-    "a name of two lines": (lambda a: {"labels": None, "la\nbels": a["labels"]}, r"missing labels, found .*'la\\nbels'"),
+    "a name of two lines": (
+        lambda a: {"labels": None, "la\nbels": a["labels"]},
+        r"missing labels, found .*'la\\nbels'",
+    ),
     "NaN among the correct": (
         lambda a: {"correct": np.where(np.arange(N + M) == 5, np.nan, a["correct"].astype(float))},
         "correct: expected 0 or 1, got nan for model 0, column 5",
