@@ -273,11 +273,23 @@ RAY = ["--engine", "ray", "--ray-address", "head:6379", "--ray-cpus", "2"]
 
 
 @pytest.mark.parametrize(
-    ("options", "stop", "n_models"),
-    [([], 0.95, 64), (["--stop", "0.9", "--models", "100"], 0.9, 100), (["--stop", "1"], None, 64), (RAY, 0.95, 64)],
+    ("options", "stop", "n_models", "minutes"),
+    [
+        ([], 0.95, 64, None),
+        (["--stop", "0.9", "--models", "100"], 0.9, 100, None),
+        (["--stop", "1"], None, 64, None),
+        (["--checkpoint-minutes", "2.5"], 0.95, 64, 2.5),
+        (RAY, 0.95, 64, None),
+    ],
 )
 def test_the_command_hands_its_options_on(
-    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], stop: float | None, n_models: int
+    bare: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    stop: float | None,
+    n_models: int,
+    minutes: float | None,
 ) -> None:
     asked: dict[str, Any] = {}
 
@@ -294,6 +306,7 @@ def test_the_command_hands_its_options_on(
         "stop": stop,
         "thresholds": Thresholds(self_influence=0.2),
         "engine": infl.Ray("head:6379", cpus=2) if "ray" in options else None,
+        "checkpoint_minutes": minutes,
     }
 
 
