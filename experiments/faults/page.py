@@ -77,8 +77,8 @@ COST = """
 ## What the Ray engine costs
 
 The same blocks in one process and on one Ray worker, both with all cores, one after the other; the first block of each is left
-out (imports, the data, a compilation). The share is of the time of the local engine: median, least and most of the rounds. The local engine came first in each, so
-that a few per cent either way are the machine's.
+out (imports, the data, a compilation). The share is of the time of the local engine: median, least and most of the rounds.
+The local engine came first in each, so that a few per cent either way are the machine's.
 
 | seconds of a block | rounds | blocks | more time |
 |---|---|---|---|
