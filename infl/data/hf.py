@@ -13,7 +13,7 @@ import numpy as np
 from infl.data.arrays import from_arrays
 from infl.data.held_out import HELD_OUT_NAMES, draw_held_out, held_out_name, split_off_share
 from infl.data.pictures import read_pictures, split_off_size
-from infl.records import Array, Dataset, InputError
+from infl.records import Array, Dataset, InputError, first_line
 
 INSTALL = "pip install 'infl[huggingface]', or in infl's folder pip install '.[huggingface]'"
 PIXEL_NAMES = ("image", "img", "pixels", "pixel_values", "x")
@@ -80,7 +80,7 @@ def _splits(folder: str, share: float | None) -> list[Any]:
     except Exception as error:  # FileNotFoundError of its own, and whatever a damaged description or table raises
         raise InputError(
             f"{folder}: expected a folder written by save_to_disk of Hugging Face's datasets, and it cannot be opened "
-            f"({_first_line(error)}); check the path, or save it again"
+            f"({first_line(error)}); check the path, or save it again"
         ) from error
     if not isinstance(found, datasets.DatasetDict):
         if share is None:
@@ -143,7 +143,7 @@ def _pixels(splits: list[Any], column: str, size: tuple[int, int] | None) -> Arr
         ]
         return np.concatenate(parts)
     except (ValueError, TypeError) as error:
-        raise InputError(f"column {column}: expected arrays of one shape, got others ({_first_line(error)})") from error
+        raise InputError(f"column {column}: expected arrays of one shape, got others ({first_line(error)})") from error
 
 
 def _labels(splits: list[Any], column: str) -> tuple[Array, list[str] | None]:
@@ -156,7 +156,3 @@ def _labels(splits: list[Any], column: str) -> tuple[Array, list[str] | None]:
     if not all(isinstance(value, int) for value in values):
         raise InputError(f"column {column}: expected an integer or a text for every row; drop rows without a label")
     return np.array(values, np.int64), getattr(splits[0].features[column], "names", None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

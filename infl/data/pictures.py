@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infl.records import Array, InputError
+from infl.records import Array, InputError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -102,7 +102,7 @@ def _decoded(name: str, picture: Image, mode: str, size: tuple[int, int]) -> Arr
 
 
 def _damaged(name: str, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return InputError(
         f"{name}: expected a picture (PNG, JPEG ...), but it cannot be read ({reason}); repair or remove it"
     )

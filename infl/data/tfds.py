@@ -23,7 +23,7 @@ import numpy as np
 
 from infl.data.arrays import from_arrays
 from infl.data.held_out import held_out_name
-from infl.records import Array, Dataset, InputError
+from infl.records import Array, Dataset, InputError, first_line
 
 FORM = "tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]"
 INSTALL = "pip install 'infl[tfds]', or in infl's folder pip install '.[tfds]'"
@@ -131,7 +131,7 @@ def _prepared(tfds: Any, full_name: str, version: str | None) -> Any:
         raise InputError(_what_is_missing(tfds, full_name, version, place)) from error
     except Exception as error:  # of many kinds: from the disk, json, protobuf, and ValueErrors of TFDS's own
         raise InputError(
-            f"tfds:{full_name} cannot be opened ({_first_line(error)}); if its folder is damaged, prepare it again"
+            f"tfds:{full_name} cannot be opened ({first_line(error)}); if its folder is damaged, prepare it again"
         ) from error
     if FORMAT not in formats:
         raise InputError(
@@ -199,7 +199,7 @@ def _splits(builder: Any, train: str | None, held_out: str | None) -> tuple[str,
         except Exception as error:  # KeyError, ValueError, AssertionError ...: whatever the slip in TFDS's language is
             raise InputError(
                 f"tfds:{builder.name}: no split {split!r}: there are {', '.join(there)}, slices as train[:80%] and sums as "
-                f"train+test ({_first_line(error)})"
+                f"train+test ({first_line(error)})"
             ) from error
     shared = sum(max(0, min(a[2], b[2]) - max(a[1], b[1])) for a, b in combinations(parts, 2) if a[0] == b[0])
     if shared:
@@ -256,7 +256,7 @@ def _read(builder: Any, split: str, image: str, label: str) -> tuple[Array, Arra
         raise
     except Exception as error:  # of many kinds: array_record's own, protobuf, Pillow
         raise InputError(
-            f"tfds:{builder.name}: {split} in {builder.data_dir} cannot be read ({_first_line(error)}); if files are damaged, "
+            f"tfds:{builder.name}: {split} in {builder.data_dir} cannot be read ({first_line(error)}); if files are damaged, "
             "delete that folder and prepare it again"
         ) from error
     ids = _ids(numbers, len(labels))
@@ -279,7 +279,3 @@ def _ids(numbers: list[int | None], n_examples: int) -> Array:
         if n_examples and ids.min() >= 0:
             return ids
     return np.arange(n_examples)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

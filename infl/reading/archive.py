@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from infl.reading.limits import most_bytes_held
-from infl.records import Array, InputError
+from infl.records import Array, InputError, first_line
 
 MOST_BYTES_A_ROW = 1 << 28
 MOST_HEADER_BYTES = 1 << 14
@@ -110,7 +110,7 @@ class Archive:
             raise
         except Exception as error:
             raise InputError(
-                f"{self.path}: {name} is damaged ({_first_line(error)}); copy the file again, or write it anew"
+                f"{self.path}: {name} is damaged ({first_line(error)}); copy the file again, or write it anew"
             ) from error
 
     def _header(self, name: str, file: IO[bytes]) -> Member:
@@ -162,7 +162,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         file = zipfile.ZipFile(path)
     except Exception as error:
         raise InputError(
-            f"{path}: expected an .npz file as np.savez writes it, but it is of another kind or cut off ({_first_line(error)})"
+            f"{path}: expected an .npz file as np.savez writes it, but it is of another kind or cut off ({first_line(error)})"
         ) from error
     with file:
         yield Archive(path, file)
@@ -180,7 +180,3 @@ def _bounded(file: IO[bytes], version: tuple[int, int]) -> IO[bytes]:
 
 def _is_array(name: str) -> bool:
     return name.endswith(".npy") and "/" not in name
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -31,3 +31,13 @@ class LockedError(InputError):
     """Another process writes to the same run. The same call will do once it has ended."""
 
     exit_status: ClassVar[int] = 4
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, as part of a line; its type where it says nothing.
+
+    Example:
+        >>> first_line(OSError("no space\\nTraceback ...")), first_line(EOFError())
+        ('no space', 'EOFError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infl.reading import read_json
-from infl.records import DiskError, InputError
+from infl.records import DiskError, InputError, first_line
 from infl.store.durable import make_folder, sync_folder
 from infl.store.ledger import is_collection
 from infl.store.run import Run
@@ -156,7 +156,7 @@ class Checkpoint:
                 shutil.rmtree(partial, ignore_errors=True)
                 if isinstance(error, InputError):
                     raise
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 raise DiskError(f"run folder {run.folder}: cannot write a checkpoint: {reason}") from error
             for other in _places(self.folder):
                 if other != place:

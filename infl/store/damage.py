@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from infl.records import first_line
 from infl.store.durable import sync_folder
 from infl.store.ledger import Ledger
 from infl.store.rows import DTYPES, checksums, open_array, read_rows, width_of
@@ -114,7 +115,7 @@ def _fault(
     try:
         read = read_rows(folder, np.asarray(models, np.int64), arrays, context)
     except (OSError, ValueError, IndexError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     sums = line.get("crc32")
     if sums is None or any(last[model] is not line for model in models):
         return None

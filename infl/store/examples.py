@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from infl.reading import open_archive
-from infl.records import Array, Dataset, DiskError, Groups, InputError
+from infl.records import Array, Dataset, DiskError, Groups, InputError, first_line
 from infl.store.durable import make_folder, write_durably
 
 
@@ -85,6 +85,4 @@ def _read(path: Path) -> dict[str, Array]:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     # A damaged file fails in zipfile, zlib or numpy, with more kinds of exception than those modules document.
-    return DiskError(
-        f"{path} is missing or damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); restore it"
-    )
+    return DiskError(f"{path} is missing or damaged ({first_line(error)}); restore it")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infl.reading import read_json
-from infl.records import ForgetSet, InputError
+from infl.records import ForgetSet, InputError, first_line
 from infl.store.durable import make_folder, write_durably
 
 
@@ -49,8 +49,7 @@ def read_forgotten(path: Path, ids: tuple[int, ...] | None, *, n_train: int) -> 
         return ForgetSet(f"{len(ids)} {'example' if len(ids) == 1 else 'examples'} from id {ids[0]}", ids)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"{path} is damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); delete it, its set goes on without "
-            "a name"
+            f"{path} is damaged ({first_line(error)}); delete it, its set goes on without a name"
         ) from error
     if concept is not None and not set(kept) <= set(concept) <= set(range(n_train)):
         raise InputError(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from infl.reading import read_json
-from infl.records import Dataset, DiskError, InputError
+from infl.records import Dataset, DiskError, InputError, first_line
 from infl.store.examples import describe_examples
 from infl.store.rows import BOTH_KINDS
 
@@ -44,7 +44,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = read_json(path, most_bytes=MOST_BYTES)
         seal = manifest.pop("checksum")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DiskError(f"{path} is damaged: not a complete JSON manifest ({reason}); restore it") from error
     if seal != _checksum(manifest):
         raise DiskError(f"{path} is damaged or was edited: its checksum does not fit its content; restore it")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Array, DiskError, InputError
+from infl.records import Array, DiskError, InputError, first_line
 from infl.store.manifest import differences
 from infl.store.rows import ARRAYS, checksums, read_rows
 from infl.store.run import Run, create_run, is_run, open_run
@@ -98,7 +98,7 @@ def _whole_block(shard: Run, line: dict[str, Any], names: list[str]) -> dict[str
         sums = line.get("crc32", {})
         wrong = [name for name, found in checksums(read).items() if sums.get(name, found) != found]
     except (OSError, ValueError, IndexError) as error:
-        wrong = [(str(error).splitlines() or [type(error).__name__])[0]]
+        wrong = [first_line(error)]
     if wrong:
         raise DiskError(
             f"{folder} is damaged in the block of models {line['models'][0]} to {line['models'][-1]}: {', '.join(wrong)}; "

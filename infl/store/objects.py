@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from infl.records import DiskError, InputError
+from infl.records import DiskError, InputError, first_line
 
 WAITS = (
     2.0,
@@ -245,11 +245,6 @@ class Objects:
             raise DiskError(
                 f"{self.url} cannot {what}: {first_line(error)}; what is complete is kept, run the same command again"
             ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, or what it is where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
 
 
 def _tag(info: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorstore as ts
 
 from infl.reading import read_json
-from infl.records import Array, Columns, DiskError, OutcomeKind, Outcomes, rows_of_blocks
+from infl.records import Array, Columns, DiskError, OutcomeKind, Outcomes, first_line, rows_of_blocks
 from infl.store.durable import sync_folder
 
 ROWS_PER_CHUNK = 64
@@ -171,7 +171,7 @@ def _damage_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, IndexError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DiskError(
             f"{folder} is damaged: {reason}; infl inspect --run {folder.parents[1]} --repair True names the blocks and trains "
             "their models again"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
+from infl.records import Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes, first_line
 from infl.store.damage import Damage, clear, find_damage, mend_descriptions
 from infl.store.durable import make_folder, sync_folder, write_durably
 from infl.store.examples import read_examples, read_groups, write_examples, write_groups
@@ -318,7 +318,7 @@ class Run:
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise DiskError(f"run folder {self.folder}: cannot write {what}: {_first_line(error)}") from error
+            raise DiskError(f"run folder {self.folder}: cannot write {what}: {first_line(error)}") from error
 
     def _append(self, line: dict[str, Any]) -> None:
         assert is_line(line), line
@@ -529,7 +529,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(f"run folder {folder}: cannot be written: {_first_line(error)}") from error
+        raise DiskError(f"run folder {folder}: cannot be written: {first_line(error)}") from error
 
 
 def _is_empty_or_begun(folder: Path) -> bool:
@@ -537,7 +537,3 @@ def _is_empty_or_begun(folder: Path) -> bool:
         path.name for path in folder.iterdir() if path.name != "run.lock" and not path.name.startswith("run.lock.")
     }
     return not names or "run.partial" in names <= _OF_A_BEGUN_RUN
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

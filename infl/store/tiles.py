@@ -21,7 +21,7 @@ import numpy as np
 import tensorstore as ts
 
 from infl.reading import read_at_most, read_json
-from infl.records import Array, Columns, DiskError, InputError
+from infl.records import Array, Columns, DiskError, InputError, first_line
 from infl.store.durable import sync_folder
 
 FORMAT = 2  # 1 did not say which arrays there are
@@ -111,7 +111,7 @@ def new_tiles(folder: Path, *, width: int) -> Iterator[TileWriter]:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DiskError(f"{folder}: cannot be written: {reason}") from error
     finally:
         if partial is not None:

@@ -18,9 +18,8 @@ from typing import Any
 
 from infl.caching import cache_folder
 from infl.reading import read_json
-from infl.records import DiskError
+from infl.records import DiskError, first_line
 from infl.store.durable import write_durably
-from infl.store.objects import first_line
 from infl.store.places import most_bytes_of
 
 JOURNAL = "journal.jsonl"

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from infl.records import Array, InputError
+from infl.records import Array, InputError, first_line
 from infl.training.networks import Network
 
 
@@ -87,7 +87,7 @@ def _read(folder: Path, like: dict[str, Any], what: str) -> dict[str, Array]:
                 raise ValueError(f"its arrays have the shapes {shapes}")
             return checkpointer.restore(folder.resolve(), wanted)
     except (ValueError, KeyError, OSError, AttributeError) as error:
-        raise InputError(f"{folder} does not hold {what}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{folder} does not hold {what}: {first_line(error)}") from error
 
 
 def _by_name(tree: Any) -> dict[str, Array]:
