@@ -23,6 +23,7 @@ changed. run.lock is there while a process writes to the run.
 - `run`      the folder as a whole: make it, open it, write a block, ask what it holds;
 - `rows`     outcomes in zarr arrays, written and read by rows;
 - `manifest` run.json: sealed, of one format, older and newer ones refused;
+- `seal`     the checksum of such a description;
 - `ledger`   what the lines of the journal add up to;
 - `lock`     one writer at a time;
 - `durable`  files whole or not at all, synced;

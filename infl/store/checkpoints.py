@@ -26,6 +26,7 @@ from infl.records import DiskError, InputError, first_line
 from infl.store.durable import make_folder, sync_folder
 from infl.store.ledger import is_collection
 from infl.store.run import Run
+from infl.store.seal import checksum
 
 Job = tuple[str, int]  # collection, model id
 
@@ -146,7 +147,7 @@ class Checkpoint:
                     "seconds": seconds,
                 }
                 content = json.loads(json.dumps(about | {"files": _files(partial)}))
-                (partial / "about.json").write_text(json.dumps(content | {"checksum": _checksum(content)}))
+                (partial / "about.json").write_text(json.dumps(content | {"checksum": checksum(content)}))
                 _sync(partial)
                 held.check()
                 _delete(place)  # a damaged one, where an older was taken up
@@ -172,7 +173,7 @@ class Checkpoint:
 def _made_for(run: Run) -> str:
     """SHA-256 of what the training of a run follows from."""
     binding = {name: run.manifest.get(name) for name in ("dataset", "algorithm", "seed")}
-    return hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()
+    return checksum(binding)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -193,7 +194,7 @@ def _about(place: Path) -> dict[str, Any] | None:
     """What about.json says; None where it does not fit its checksum or says what infl does not."""
     try:
         about = read_json(place / "about.json", most_bytes=MOST_ABOUT_BYTES)
-        if set(about) != _ENTRIES or about["checksum"] != _checksum(about):
+        if set(about) != _ENTRIES or about["checksum"] != checksum(about):
             return None
         jobs = [(name, model) for name, model in about["jobs"]]
         right = [is_collection(name) and type(model) is int and model >= 0 for name, model in jobs]
@@ -202,11 +203,6 @@ def _about(place: Path) -> dict[str, Any] | None:
         return about | {"jobs": jobs} if all(right) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _checksum(about: dict[str, Any]) -> str:
-    content = {name: value for name, value in about.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _files(place: Path) -> dict[str, str]:

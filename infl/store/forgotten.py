@@ -5,7 +5,6 @@ RUN/forget/without-<sha>.json    {"name": "...", "ids": [...], "concept": [...],
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from infl.reading import read_json
 from infl.records import ForgetSet, InputError, first_line
 from infl.store.durable import make_folder, write_durably
+from infl.store.seal import checksum
 
 
 def write_forgotten(path: Path, forget_set: ForgetSet) -> None:
@@ -21,7 +21,7 @@ def write_forgotten(path: Path, forget_set: ForgetSet) -> None:
     if forget_set.concept is not None:
         content["concept"] = list(forget_set.concept)
     make_folder(path.parent)
-    write_durably(path, json.dumps({**content, "checksum": _checksum(content)}).encode() + b"\n")
+    write_durably(path, json.dumps({**content, "checksum": checksum(content)}).encode() + b"\n")
 
 
 def read_forgotten(path: Path, ids: tuple[int, ...] | None, *, n_train: int) -> ForgetSet:
@@ -36,7 +36,7 @@ def read_forgotten(path: Path, ids: tuple[int, ...] | None, *, n_train: int) -> 
         content = read_json(path)
         if "checksum" in content:
             entry, name = content, content["name"]
-            if content.pop("checksum") != _checksum(content) or not isinstance(name, str):
+            if content.pop("checksum") != checksum(content) or not isinstance(name, str):
                 raise ValueError("its checksum does not fit its content")
         else:  # a forget file of one set, as they were kept at first
             ((name, entry),) = content.items()
@@ -60,7 +60,3 @@ def read_forgotten(path: Path, ids: tuple[int, ...] | None, *, n_train: int) -> 
             f"{path} is of another set than the models beside it: delete it, its set goes on without a name"
         )
     return ForgetSet(name, ids, concept)
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

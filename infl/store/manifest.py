@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from infl.reading import read_json
 from infl.records import Dataset, DiskError, InputError, first_line
 from infl.store.examples import describe_examples
 from infl.store.rows import BOTH_KINDS
+from infl.store.seal import checksum
 
 FORMAT = 2
 MOST_BYTES = 1 << 24
@@ -31,7 +31,7 @@ def manifest_of(dataset: Dataset, settings: dict[str, Any]) -> dict[str, Any]:
 
 def sealed(manifest: dict[str, Any]) -> bytes:
     """As the bytes of run.json, with a checksum."""
-    return json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=2).encode() + b"\n"
+    return json.dumps({**manifest, "checksum": checksum(manifest)}, indent=2).encode() + b"\n"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = first_line(error)
         raise DiskError(f"{path} is damaged: not a complete JSON manifest ({reason}); restore it") from error
-    if seal != _checksum(manifest):
+    if seal != checksum(manifest):
         raise DiskError(f"{path} is damaged or was edited: its checksum does not fit its content; restore it")
     made_by = f"{path} was made by infl {str(manifest.get('infl', 'of a version not named'))[:20]}"
     number = manifest.get("format")
@@ -107,7 +107,3 @@ def _wrong_entry(manifest: dict[str, Any]) -> str | None:
     if not isinstance(manifest.get("imported", ""), str):
         return "imported"
     return None
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

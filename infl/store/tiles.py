@@ -6,7 +6,6 @@ is. It is made under another name and takes its own once it is whole, so a folde
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ import tensorstore as ts
 from infl.reading import read_at_most, read_json
 from infl.records import Array, Columns, DiskError, InputError, first_line
 from infl.store.durable import sync_folder
+from infl.store.seal import checksum
 
 FORMAT = 2  # 1 did not say which arrays there are
 MOST_DESCRIPTION_BYTES = 1 << 20
@@ -145,7 +145,7 @@ def open_tiles(folder: Path) -> Tiles | None:
         group = read_json(folder / "zarr.json", most_bytes=MOST_DESCRIPTION_BYTES)
         attributes = dict(group["attributes"])
         sealed = attributes.pop("checksum")
-        if sealed != _checksum(attributes) or attributes.pop("format") != FORMAT:
+        if sealed != checksum(attributes) or attributes.pop("format") != FORMAT:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -168,15 +168,11 @@ def _span(stored: Any, columns: Columns) -> slice:
 
 def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
     sealed = json.loads(json.dumps({**attributes, "format": FORMAT}))
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {**sealed, "checksum": _checksum(sealed)}}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {**sealed, "checksum": checksum(sealed)}}
     with open(folder / "zarr.json", "w") as file:
         json.dump(group, file)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _checksum(attributes: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
 
 
 def _umask() -> int:

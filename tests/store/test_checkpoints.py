@@ -177,9 +177,9 @@ def test_a_checkpoint_under_the_name_of_another_block_is_none(run: Run) -> None:
         place = kept.write()
         about = json.loads((place / "about.json").read_text())
         about["jobs"] = jobs
-        from infl.store.checkpoints import _checksum
+        from infl.store.seal import checksum
 
-        (place / "about.json").write_text(json.dumps(about | {"checksum": _checksum(about)}))
+        (place / "about.json").write_text(json.dumps(about | {"checksum": checksum(about)}))
         kept.said.clear()
         assert kept.all.begun() == [], jobs
         assert len(kept.said) == 1
