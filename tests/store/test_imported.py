@@ -25,6 +25,7 @@ from infl.records import InputError, OutcomeKind, Outcomes
 from infl.store import imported
 
 N, M, T, R = 21, 11, 150, 9
+ROUNDING = T * float(np.finfo(np.float32).eps) * 16  # most that the order of a sum of T outcomes below 16 can do
 Arrays = dict[str, Any]
 
 
@@ -76,7 +77,7 @@ def test_an_imported_run_holds_the_arrays_and_gives_their_scores(
         assert run.complete(collection) == list(range(n_models))
     mine = Outcomes(arrays["masks"], *(arrays[k] if k in kinds else None for k in ("correct", "margin")))
     for kind in kinds:
-        assert_same_scores(run.outcomes("design"), mine, kind, within=1e-6)
+        assert_same_scores(run.outcomes("design"), mine, kind, within=ROUNDING)
     dataset = run.dataset()
     np.testing.assert_array_equal(dataset.labels, arrays["labels"])
     assert (dataset.name, dataset.n_train, dataset.n_held_out, dataset.n_classes) == ("mine", N, M, 3)

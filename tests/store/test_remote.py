@@ -74,7 +74,8 @@ def server() -> Iterator[str]:
             patch.setenv(f"AWS_{name}", value)
         host, port = moto.get_host_and_port()
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        storage().mkdir("bucket")
+        # A process may come to this module twice, when it takes over another's tests; buckets outlive their server.
+        storage().makedirs("bucket", exist_ok=True)
         yield f"http://{host}:{port}"
         # Connections are closed while there is a server, and not in the middle of another test.
         remote._remotes.clear()
