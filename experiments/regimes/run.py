@@ -30,9 +30,9 @@ from worlds import WORLDS, World, make_dataset, make_sets
 import infl
 from infl.records import Effects
 from infl.untraining.additive import predict_additive
-from infl.untraining.effects import fit_predictor
+from infl.untraining.effects import MOST_REFERENCES, fit_predictor
 
-MODELS, MODELS_OF_D, USUAL = 4096, 256, 512
+MODELS, USUAL = 4096, 512
 CURVE = (128, 256, 1024, 2048, 4096)
 BASELINES = ("additive", "additive-probability", "additive-shrunk", "support", "surrogate")
 
@@ -84,7 +84,7 @@ def small_world() -> World:
 def measure(world: World, folder: Path, *, small: bool) -> None:
     """Train the run, make its sets, and retrain without each."""
     dataset, planted = make_dataset(world)
-    n_models, n_of_d = (64, 16) if small else (MODELS, MODELS_OF_D)
+    n_models, n_of_d = (64, 16) if small else (MODELS, max(MOST_REFERENCES, world.seeds[1]))
     if world.name.startswith("fashion") and not world.name.endswith("early"):
         n_models = 2 * USUAL if world.n_train < 5000 else USUAL
     run = infl.train(

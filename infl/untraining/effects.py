@@ -200,7 +200,7 @@ class ResponsePredictor:
         # However well all agree, so many models cannot show what fewer than one in all of them would.
         least = np.array([1.0, weights.max(initial=0) / size]) / self.n_models
         own = (se[ids] ** 2).sum() / size**2 + unexplained * self.errors.self_common
-        shared = self.errors.cross_per_effect * float(weights @ np.abs(effect))
+        shared = self.errors.shared(float(weights @ np.abs(effect)))
         cross = ((weights * se) ** 2).sum() + unexplained * shared
         return np.diag(np.maximum([own, cross / size**2], least**2))
 
