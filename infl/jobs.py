@@ -18,11 +18,9 @@ from infl.drawing import MasksOf
 from infl.provenance import software
 from infl.records import Array, Outcomes
 from infl.report.progress import note, track
-from infl.store import Checkpoints, Run, starts_of
+from infl.store import Checkpoints, Job, Run, starts_of
 from infl.trainers import Keeping, Trainer
 from infl.training.ensemble import is_out_of_memory, model_keys
-
-Job = tuple[str, int]  # collection, model id
 
 
 def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:

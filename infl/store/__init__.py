@@ -41,6 +41,7 @@ changed. run.lock is there while a process writes to the run.
 
 from infl.store.checkpoints import Checkpoint as Checkpoint
 from infl.store.checkpoints import Checkpoints as Checkpoints
+from infl.store.checkpoints import Job as Job
 from infl.store.checkpoints import Reached as Reached
 from infl.store.imported import import_outcomes as import_outcomes
 from infl.store.merging import merge as merge

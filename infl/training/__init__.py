@@ -4,6 +4,7 @@
 - `networks`  what is trained: Flax networks, and adapters for a user's own init / apply;
 - `architectures` infl's own: mlp, cnn, resnet9, vit; `convolution` computes them, by the back end that is fastest here;
 - `algorithm` A: train ONE model, a pure function of key, members and data;
+- `orders`    in which order an epoch visits the examples;
 - `privacy`   A, differentially private: Poisson samples, clipped gradients, noise; `accounting` says how private;
 - `ensemble`  train MANY: blocks of models over `lax.map` or `vmap`, sharded over devices.
 
