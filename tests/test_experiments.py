@@ -1,6 +1,8 @@
 """Every experiment still runs: its `--small` size ends well and writes its summary, raw numbers, commit and versions."""
 
 import json
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,3 +24,16 @@ def test_the_small_size_runs_and_writes_its_results(script, tmp_path):
         assert {"summary", "commit", "versions", "date", "command"} <= set(results)
     assert set(small["summary"]) <= set(full["summary"])
     assert not full["uncommitted_changes"], "the committed results were made from a changed tree"
+
+
+def test_tables_of_regimes_are_written_from_its_results(tmp_path):
+    """A table whose numbers were changed by hand is put right, and the one in the project needs no change."""
+    folder = EXPERIMENTS[0].parents[1] / "regimes"
+    for name in ("page.py", "README.md", "results.json"):
+        shutil.copy(folder / name, tmp_path)
+    page = tmp_path / "README.md"
+    right = page.read_text()
+    page.write_text(right.replace("| digits-early | 165 (", "| digits-early | 166 ("))
+    assert page.read_text() != right
+    runpy.run_path(str(tmp_path / "page.py"), run_name="__main__")
+    assert page.read_text() == right
