@@ -17,8 +17,9 @@ c is the maximum of the posterior of
     total_t - predicted_t ~ Normal(0, diag(v0 + v1 |O_t| + v2 gross_t) + c cos^2(O_t, O_u) (gross_t gross_u)^0.75)
 
 where totals are taken against the model of D with the same start, and log c has a normal prior around what the errors of
-verified forget sets were in two development worlds (`experiments/regimes`), which are not reported. Models leave out several
-times as much as most forget sets; with the power 1.5 both give much the same c, with 1 models give five times that of sets.
+verified forget sets were in three development worlds (`experiments/regimes`), which are not reported. Models leave out several
+times as much as most forget sets: with the power 1.5 both give much the same c on digits, with 1 models give five times that of
+sets.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ MOST_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
 MOST_COLUMNS = 400  # of D, and of H, that the errors are judged on
 MOST_TOTALS = 512  # models nearest D on which sums are judged
 GROSS_POWER = 1.5
-CROSS_PER_EFFECT, ITS_DEVIATION = 0.1, 0.4  # prior of c: its median, standard deviation of its logarithm
+CROSS_PER_EFFECT, ITS_DEVIATION = 0.08, 0.3  # prior of c: its median, standard deviation of its logarithm
 
 
 @dataclass(frozen=True)
