@@ -46,8 +46,8 @@ WORLDS = {
         World("digits-fitting", "digits", 1000, 797, FITTING_DIGITS),
         World("digits-flipped", "digits", 1000, 797, FITTING_DIGITS, flipped=0.1),
         World("fashion-early", FASHION, 2000, 2000, EARLY_FASHION, seeds=(32, 128)),
-        World("fashion-fitting", FASHION, 2000, 2000, FITTING_FASHION, seeds=(32, 64)),
-        World("fashion-flipped", FASHION, 2000, 2000, FITTING_FASHION, flipped=0.1, seeds=(32, 64)),
+        World("fashion-fitting", FASHION, 2000, 2000, FITTING_FASHION, seeds=(32, 32)),
+        World("fashion-flipped", FASHION, 2000, 2000, FITTING_FASHION, flipped=0.1, seeds=(32, 32)),
         World("fashion-10000", FASHION, 10_000, 2000, EARLY_FASHION, share=0.25, seeds=(32, 32)),
         World(
             "digits-development",
