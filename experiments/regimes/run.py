@@ -28,7 +28,8 @@ from scoring import score, seeds_worth, summarize
 from worlds import WORLDS, World, make_dataset, make_sets
 
 import infl
-from infl.records import Effects
+from infl.records import Effects, ForgetSet
+from infl.store import Run
 from infl.untraining.additive import predict_additive
 from infl.untraining.effects import MOST_REFERENCES, fit_predictor
 
@@ -83,6 +84,17 @@ def small_world() -> World:
 
 def measure(world: World, folder: Path, *, small: bool) -> None:
     """Train the run, make its sets, and retrain without each."""
+    run, sets = train_world(world, folder, small=small)
+    first, most = (16, 16) if small else world.seeds
+    seeds, start = {}, time.perf_counter()
+    for one in infl.verify_effects(run, sets, n_models=most, first=min(first, most), stop=0.95):
+        seeds[one.forget_set.name] = one.n_models
+    if not (folder / "seeds.json").exists():
+        (folder / "seeds.json").write_text(json.dumps({"seeds": seeds, "seconds": time.perf_counter() - start}))
+
+
+def train_world(world: World, folder: Path, *, small: bool) -> tuple[Run, list[ForgetSet]]:
+    """The run of models of subsets and of D, and its sets."""
     dataset, planted = make_dataset(world)
     n_models, n_of_d = (64, 16) if small else (MODELS, max(MOST_REFERENCES, world.seeds[1]))
     if world.name.startswith("fashion") and not world.name.endswith("early"):
@@ -93,13 +105,7 @@ def measure(world: World, folder: Path, *, small: bool) -> None:
     if not (folder / "sets.json").exists():
         sets = make_sets(world, dataset, planted, run.outcomes("design"))
         infl.forget_sets.write_forget_sets(folder / "sets.json", sets)
-    sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=dataset.n_train)
-    first, most = (16, 16) if small else world.seeds
-    seeds, start = {}, time.perf_counter()
-    for one in infl.verify_effects(run, sets, n_models=most, first=min(first, most), stop=0.95):
-        seeds[one.forget_set.name] = one.n_models
-    if not (folder / "seeds.json").exists():
-        (folder / "seeds.json").write_text(json.dumps({"seeds": seeds, "seconds": time.perf_counter() - start}))
+    return run, infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=dataset.n_train)
 
 
 def truth(folder: Path) -> list[Effects]:
@@ -197,6 +203,8 @@ def sum_probabilities(outcomes: Any, sets: list[Any]) -> Any:
 
 def cost(folder: Path) -> dict[str, Any]:
     """Models and wall-clock seconds of the run and of the truth, and from how many sets the run is cheaper."""
+    if (folder / "cost.json").exists():  # of the truth that again.py did not measure again
+        return json.loads((folder / "cost.json").read_text())
     run = infl.open_run(folder)
     without = [name for name in run.collections() if name.startswith("without-")]
     retrained = sum(len(run.complete(name)) for name in without)

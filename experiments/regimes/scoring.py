@@ -16,8 +16,18 @@ BINS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.001)
 
 def score(predicted: list[Effects], measured: list[Effects], *, each: bool) -> dict[str, Any]:
     """Summary over all sets; with `each`, one row per set."""
-    pairs = [(judge(one), judge(other), one, other) for one, other in zip(predicted, measured, strict=True)]
-    decided = [(p, t) for p, t, _, _ in pairs if max(t.probability.values()) >= DECIDED]
+    pairs = [(judge(one), judge(other)) for one, other in zip(predicted, measured, strict=True)]
+    result = score_verdicts(pairs, each=each)
+    result["summary"] |= {
+        "median_correlation": correlation(predicted, measured),
+        "intervals_90_cover": coverage(predicted, measured),
+    }
+    return result
+
+
+def score_verdicts(pairs: list[tuple[Verdict, Verdict]], *, each: bool) -> dict[str, Any]:
+    """What verdicts alone tell: predicted and measured of each set."""
+    decided = [(p, t) for p, t in pairs if max(t.probability.values()) >= DECIDED]
     by_regime = {}
     for regime in REGIMES:
         those = [p for p, t in decided if best(t) == regime]
@@ -29,7 +39,7 @@ def score(predicted: list[Effects], measured: list[Effects], *, each: bool) -> d
         }
     named = [(p, t) for p, t in decided if p.regime != "undetermined"]
     three = [by_regime[regime] for regime in ("no-op", "local", "spreading") if by_regime[regime]["sets"]]
-    large = [(p, t) for p, t, one, _ in pairs if len(one.forget_set) >= 20]
+    large = [(p, t) for p, t in pairs if len(p.forget_set) >= 20]
     self_errors = np.array([p.self_influence.value - t.self_influence.value for p, t in large])
     cross_errors = np.array([p.cross_influence.value - t.cross_influence.value for p, t in large])
     noise = np.array([t.cross_influence.se for _, t in large])
@@ -49,14 +59,12 @@ def score(predicted: list[Effects], measured: list[Effects], *, each: bool) -> d
         if len(noise) and np.isfinite(cross_errors).all()
         else None,
         "mean_cross_of_no_op": float(np.mean(nothing)) if nothing and np.isfinite(nothing).all() else None,
-        "median_correlation": correlation(predicted, measured),
-        "intervals_90_cover": coverage(predicted, measured),
         "cross_intervals_90_cover": float(
             np.mean(
                 [
                     abs(p.cross_influence.value - t.cross_influence.value)
                     < 1.645 * np.hypot(p.cross_influence.se, t.cross_influence.se)
-                    for p, t, _, _ in pairs
+                    for p, t in pairs
                 ]
             )
         ),
@@ -64,7 +72,7 @@ def score(predicted: list[Effects], measured: list[Effects], *, each: bool) -> d
     result: dict[str, Any] = {"summary": summary, "by_regime": by_regime, "reliability": reliability(decided)}
     result["missed"] = [f"{p.forget_set.name}: {p.regime}, {best(t)} measured" for p, t in named if p.regime != best(t)]
     if each:
-        result["each"] = [row(p, t) for p, t, _, _ in pairs]
+        result["each"] = [row(p, t) for p, t in pairs]
     return result
 
 
