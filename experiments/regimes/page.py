@@ -61,7 +61,7 @@ def by_regime(worlds: Results) -> list[str]:
         counts = (part["by_regime"][regime] for regime in REGIMES)
         cells = [f"{one['right']} / {one['undetermined']} / {one['sets']}" for one in counts]
         per_set = cost["models_retrained_per_set"]
-        worth = part["seeds_worth"]
+        worth = part.get("seeds_worth")
         seeds = "-" if worth is None else f"{worth['factor']:.1f}"
         rows.append(" | ".join([world, *cells, f"{per_set:.0f}", f"{512 / per_set:.0f}", seeds]))
     return _table(f"world | {' | '.join(REGIMES)} | models per set | sets | seeds", rows)
