@@ -81,10 +81,13 @@ def test_sizes_of_tiles_and_blocks_do_not_matter(kind, monkeypatch):
     monkeypatch.setattr(tiles, "COLUMNS_AT_ONCE", 9)
     monkeypatch.setattr(influence, "PAIRS_AT_ONCE", 40 * 7)
     after = infl.strongest_influences(outcomes, n_per_column=2)
+    told = np.abs(before.value) > 1e-5  # in the column that is always right all are zero, and rounding ranks them
+    assert (~told).sum() <= 2
+    assert (np.abs(after.value[~told]) < 1e-5).all()
     for name in ("source", "target"):
-        np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+        np.testing.assert_array_equal(getattr(before, name)[told], getattr(after, name)[told])
     for name in ("value", "se", "p", "q"):
-        np.testing.assert_allclose(getattr(before, name), getattr(after, name), rtol=2e-3, atol=1e-6)
+        np.testing.assert_allclose(getattr(before, name)[told], getattr(after, name)[told], rtol=2e-3, atol=1e-6)
 
 
 def test_counts_stay_exact_with_many_models():
