@@ -64,7 +64,7 @@ def predict_again(name: str, folder: Path, before: dict[str, Any]) -> dict[str, 
     first, most = world.seeds
     for effects in infl.verify_effects(run, [*controls, *changed], n_models=most, first=first, stop=0.95):
         verdict = judge(effects)
-        if effects.forget_set in controls and (difference(verdict, measured[effects.forget_set.name])) > 1e-4:
+        if effects.forget_set in controls and difference(verdict, measured[effects.forget_set.name]) > 1e-4:
             raise SystemExit(f"{name}, {effects.forget_set.name}: measured otherwise than in results.json")
         measured[effects.forget_set.name] = verdict
     start = time.perf_counter()

@@ -10,17 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from infl.records import REGIMES
+
 HERE = Path(__file__).parent
-WORLDS = (
-    "digits-early",
-    "digits-fitting",
-    "digits-flipped",
-    "fashion-early",
-    "fashion-fitting",
-    "fashion-flipped",
-    "fashion-10000",
-)
-REGIMES = ("no-op", "local", "spreading", "indirect")
 OTHERS = ("support-512", "surrogate-512", "additive-shrunk-512", "additive-probability-512")
 
 Results = dict[str, Any]
@@ -29,8 +21,8 @@ Results = dict[str, Any]
 def main() -> None:
     """Replace the tables, in the order in which they stand on the page."""
     worlds = json.loads((HERE / "results.json").read_text())["worlds"]
-    named = [(world, one) for world in WORLDS for one in ("combined-512", "additive-512")]
-    others = [(world, one) for world in WORLDS if OTHERS[0] in worlds[world] for one in OTHERS]
+    named = [(world, one) for world in worlds for one in ("combined-512", "additive-512")]
+    others = [(world, one) for world in worlds if OTHERS[0] in worlds[world] for one in OTHERS]
     tables = [predictors(worlds, named), by_regime(worlds), by_models(worlds), predictors(worlds, others)]
     page = (HERE / "README.md").read_text().splitlines()
     (HERE / "README.md").write_text("\n".join(_with_tables(page, tables)) + "\n")
@@ -56,7 +48,7 @@ def predictors(worlds: Results, named: list[tuple[str, str]]) -> list[str]:
 def by_regime(worlds: Results) -> list[str]:
     """A row a world: verdicts of `combined-512` by the regime that was measured, and what they save."""
     rows = []
-    for world in WORLDS:
+    for world in worlds:
         part, cost = worlds[world]["combined-512"], worlds[world]["cost"]
         counts = (part["by_regime"][regime] for regime in REGIMES)
         cells = [f"{one['right']} / {one['undetermined']} / {one['sets']}" for one in counts]
@@ -74,7 +66,7 @@ def by_models(worlds: Results) -> list[str]:
         "cross less noise of truth | 90% of cross | seconds to fit"
     )
     rows = []
-    for world in WORLDS:
+    for world in worlds:
         numbers = sorted(int(name.split("-")[1]) for name in worlds[world] if name.startswith("combined-"))
         for n_models in numbers if len(numbers) > 1 else ():
             part = worlds[world][f"combined-{n_models}"]
