@@ -19,19 +19,26 @@ if TYPE_CHECKING:
     from infl.data import load as load
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
-    from infl.data.statistics import ChannelStatistics as ChannelStatistics
-    from infl.data.statistics import channel_statistics as channel_statistics
-    from infl.engines.ray import Ray as Ray
-    from infl.kept import keep_sums as keep_sums
-    from infl.matrix import write_influence as write_influence
-    from infl.pipeline import predict as predict
-    from infl.pipeline import predict_effects as predict_effects
-    from infl.pipeline import train as train
-    from infl.pipeline import verified_effects as verified_effects
-    from infl.pipeline import verify as verify
-    from infl.pipeline import verify_effects as verify_effects
-    from infl.planning import Plan as Plan
-    from infl.planning import plan as plan
+    from infl.data.arrays import ChannelStatistics as ChannelStatistics
+    from infl.data.arrays import channel_statistics as channel_statistics
+    from infl.pipeline.plan import Plan as Plan
+    from infl.pipeline.plan import plan as plan
+    from infl.pipeline.predict import predict as predict
+    from infl.pipeline.predict import predict_effects as predict_effects
+    from infl.pipeline.report import Report as Report
+    from infl.pipeline.report import write_report as write_report
+    from infl.pipeline.score import Target as Target
+    from infl.pipeline.score import check_target as check_target
+    from infl.pipeline.score import keep_sums as keep_sums
+    from infl.pipeline.score import write_influence as write_influence
+    from infl.pipeline.train import Repair as Repair
+    from infl.pipeline.train import repair as repair
+    from infl.pipeline.train import train as train
+    from infl.pipeline.verify import verified_effects as verified_effects
+    from infl.pipeline.verify import verify as verify
+    from infl.pipeline.verify import verify_effects as verify_effects
+    from infl.pipeline.weights import keep_weights as keep_weights
+    from infl.pipeline.weights import load_weights as load_weights
     from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
     from infl.records import Detectable as Detectable
@@ -45,54 +52,48 @@ if TYPE_CHECKING:
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
     from infl.records import Verdict as Verdict
-    from infl.repairing import Repair as Repair
-    from infl.repairing import repair as repair
-    from infl.report.calibration import effects_reliability as effects_reliability
-    from infl.report.calibration import regime_reliability as regime_reliability
     from infl.report.canvas import save as save
-    from infl.report.curves import dose_response as dose_response
-    from infl.report.curves import error_curve as error_curve
+    from infl.report.figures import class_influence_map as class_influence_map
+    from infl.report.figures import dose_response as dose_response
+    from infl.report.figures import effects_reliability as effects_reliability
+    from infl.report.figures import error_curve as error_curve
+    from infl.report.figures import memorization_histogram as memorization_histogram
     from infl.report.figures import regime_map as regime_map
+    from infl.report.figures import regime_reliability as regime_reliability
     from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
     from infl.report.galleries import influence_pairs_gallery as influence_pairs_gallery
     from infl.report.galleries import memorization_figure as memorization_figure
     from infl.report.galleries import memorized_gallery as memorized_gallery
-    from infl.report.heatmap import class_influence_map as class_influence_map
-    from infl.report.histogram import memorization_histogram as memorization_histogram
     from infl.report.style import house_style as house_style
-    from infl.reporting import Report as Report
-    from infl.reporting import write_report as write_report
     from infl.scores.adjustment import adjusted_influence as adjusted_influence
-    from infl.scores.classes import influence_of_classes as influence_of_classes
     from infl.scores.evidence import PValueCounts as PValueCounts
     from infl.scores.evidence import interval as interval
     from infl.scores.evidence import q_values as q_values
-    from infl.scores.findings import Findings as Findings
-    from infl.scores.findings import findings as findings
-    from infl.scores.findings import q_of_pairs as q_of_pairs
     from infl.scores.influence import cross_influence_totals as cross_influence_totals
     from infl.scores.influence import influence as influence
+    from infl.scores.influence import influence_between as influence_between
     from infl.scores.influence import influence_blocks as influence_blocks
+    from infl.scores.influence import influence_of_classes as influence_of_classes
+    from infl.scores.influence import influence_within_classes as influence_within_classes
+    from infl.scores.influence import influences_of as influences_of
+    from infl.scores.influence import memorization as memorization
     from infl.scores.influence import score_pairs as score_pairs
     from infl.scores.influence import strongest_pairs as strongest_pairs
-    from infl.scores.memorization import memorization as memorization
+    from infl.scores.influence import top_of as top_of
     from infl.scores.planning import ErrorForecast as ErrorForecast
-    from infl.scores.posterior import shrunk_influence as shrunk_influence
-    from infl.scores.posterior import shrunk_influence_blocks as shrunk_influence_blocks
-    from infl.scores.power import detectable_influence as detectable_influence
-    from infl.scores.power import detectable_memorization as detectable_memorization
-    from infl.scores.query import influence_between as influence_between
-    from infl.scores.query import influence_within_classes as influence_within_classes
-    from infl.scores.query import influences_of as influences_of
-    from infl.scores.query import top_of as top_of
+    from infl.scores.planning import Findings as Findings
+    from infl.scores.planning import detectable_influence as detectable_influence
+    from infl.scores.planning import detectable_memorization as detectable_memorization
+    from infl.scores.planning import findings as findings
+    from infl.scores.planning import q_of_pairs as q_of_pairs
+    from infl.scores.shrinkage import shrunk_influence as shrunk_influence
+    from infl.scores.shrinkage import shrunk_influence_blocks as shrunk_influence_blocks
     from infl.scores.strongest import strongest_influences as strongest_influences
+    from infl.scores.surrogate import fit_surrogate as fit_surrogate
     from infl.store import Run as Run
     from infl.store import import_outcomes as import_outcomes
     from infl.store import merge as merge
     from infl.store import open_run as open_run
-    from infl.surrogate import fit_surrogate as fit_surrogate
-    from infl.target import Target as Target
-    from infl.target import check_target as check_target
     from infl.training import accounting as accounting
     from infl.training.algorithm import Algorithm as Algorithm
     from infl.training.augmentation import Augmentation as Augmentation
@@ -101,22 +102,23 @@ if TYPE_CHECKING:
     from infl.training.networks import from_linen as from_linen
     from infl.training.networks import from_nnx as from_nnx
     from infl.training.privacy import Privacy as Privacy
+    from infl.training.ray import Ray as Ray
     from infl.training.subsets import Design as Design
     from infl.untraining import forget_sets as forget_sets
     from infl.untraining.regimes import judge as judge
-    from infl.weights import keep_weights as keep_weights
-    from infl.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
 _HOME = {
     "infl.data": ("from_arrays", "load", "planting", "write_npz"),
-    "infl.data.statistics": ("ChannelStatistics", "channel_statistics"),
-    "infl.engines.ray": ("Ray",),
-    "infl.kept": ("keep_sums",),
-    "infl.matrix": ("write_influence",),
-    "infl.pipeline": ("predict", "predict_effects", "train", "verified_effects", "verify", "verify_effects"),
-    "infl.planning": ("Plan", "plan"),
+    "infl.data.arrays": ("ChannelStatistics", "channel_statistics"),
+    "infl.pipeline.predict": ("predict", "predict_effects"),
+    "infl.pipeline.plan": ("Plan", "plan"),
+    "infl.pipeline.report": ("Report", "write_report"),
+    "infl.pipeline.score": ("Target", "check_target", "keep_sums", "write_influence"),
+    "infl.pipeline.train": ("Repair", "repair", "train"),
+    "infl.pipeline.verify": ("verified_effects", "verify", "verify_effects"),
+    "infl.pipeline.weights": ("keep_weights", "load_weights"),
     "infl.records": (
         "ConceptGap",
         "Dataset",
@@ -132,51 +134,60 @@ _HOME = {
         "Thresholds",
         "Verdict",
     ),
-    "infl.report.calibration": ("effects_reliability", "regime_reliability"),
-    "infl.report.canvas": ("save",),
-    "infl.report.curves": ("dose_response", "error_curve"),
-    "infl.report.figures": ("regime_map",),
+    "infl.report.figures": (
+        "class_influence_map",
+        "dose_response",
+        "effects_reliability",
+        "error_curve",
+        "memorization_histogram",
+        "regime_map",
+        "regime_reliability",
+    ),
     "infl.report.galleries": (
         "influence_pairs_figure",
         "influence_pairs_gallery",
         "memorization_figure",
         "memorized_gallery",
     ),
-    "infl.report.heatmap": ("class_influence_map",),
-    "infl.report.histogram": ("memorization_histogram",),
+    "infl.report.canvas": ("save",),
     "infl.report.style": ("house_style",),
-    "infl.reporting": ("Report", "write_report"),
-    "infl.repairing": ("Repair", "repair"),
     "infl.scores.adjustment": ("adjusted_influence",),
-    "infl.scores.classes": ("influence_of_classes",),
     "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
-    "infl.scores.findings": ("Findings", "findings", "q_of_pairs"),
     "infl.scores.influence": (
         "cross_influence_totals",
         "influence",
+        "influence_between",
         "influence_blocks",
+        "influence_of_classes",
+        "influence_within_classes",
+        "influences_of",
+        "memorization",
         "score_pairs",
         "strongest_pairs",
+        "top_of",
     ),
-    "infl.scores.memorization": ("memorization",),
-    "infl.scores.planning": ("ErrorForecast",),
-    "infl.scores.power": ("detectable_influence", "detectable_memorization"),
-    "infl.scores.query": ("influence_between", "influence_within_classes", "influences_of", "top_of"),
-    "infl.scores.posterior": ("shrunk_influence", "shrunk_influence_blocks"),
+    "infl.scores.planning": (
+        "ErrorForecast",
+        "Findings",
+        "detectable_influence",
+        "detectable_memorization",
+        "findings",
+        "q_of_pairs",
+    ),
+    "infl.scores.shrinkage": ("shrunk_influence", "shrunk_influence_blocks"),
     "infl.scores.strongest": ("strongest_influences",),
+    "infl.scores.surrogate": ("fit_surrogate",),
     "infl.store": ("Run", "import_outcomes", "merge", "open_run"),
-    "infl.surrogate": ("fit_surrogate",),
-    "infl.target": ("Target", "check_target"),
     "infl.training": ("accounting",),
     "infl.training.algorithm": ("Algorithm",),
     "infl.training.augmentation": ("Augmentation",),
     "infl.training.ensemble": ("Layout",),
     "infl.training.networks": ("Network", "from_linen", "from_nnx"),
     "infl.training.privacy": ("Privacy",),
+    "infl.training.ray": ("Ray",),
     "infl.training.subsets": ("Design",),
     "infl.untraining": ("forget_sets",),
     "infl.untraining.regimes": ("judge",),
-    "infl.weights": ("keep_weights", "load_weights"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = ("accounting", "forget_sets", "planting")  # names that are modules themselves

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from infl.commands import Demo, Forget, Import, Inspect, Merge, Plan, Plant, Predict, Report, Scores, Train, Verify
-from infl.commands.outputs import check_outputs
+from infl.cli import Demo, Forget, Import, Inspect, Merge, Plan, Plant, Predict, Report, Scores, Train, Verify
+from infl.cli.options import check_outputs
 
 _DESCRIPTION = (
     "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"

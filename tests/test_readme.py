@@ -9,7 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-import infl.pipeline
+import infl.pipeline.predict
 from infl.__main__ import main
 from tests.pages import ROOT, blocks, commands_in, follow
 
@@ -38,7 +38,7 @@ def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
         return x.reshape(len(x), -1) @ params
 
     real_train = infl.pipeline.train
-    monkeypatch.setattr(infl.pipeline, "train", lambda *a, **k: real_train(*a, n_models=4, n_references=2, **k))
+    monkeypatch.setattr(infl.pipeline.train, "train", lambda *a, **k: real_train(*a, n_models=4, n_references=2, **k))
     names = {"init": init, "apply": apply, "data": infl.load("digits", n_train=60, n_held_out=20), "infl": infl}
     exec(compile(code("python")[1], "README.md", "exec"), names)
     assert {name: names["run"].complete(name) for name in ("design", "grouped")} == {

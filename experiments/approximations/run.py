@@ -33,7 +33,7 @@ from record import surroundings, write_results
 
 import infl
 from infl.records import Array, Dataset, Effects, ForgetSet, flat_pixels
-from infl.surrogate import Surrogate, leave_one_out_influence
+from infl.scores.surrogate import Surrogate, leave_one_out_influence
 from infl.untraining.effects import fit_predictor
 
 CHECKPOINTS = (1, 3, 10, 30)

@@ -16,10 +16,10 @@ import jax
 import numpy as np
 
 import infl
-from infl.opening import open_for_training
+from infl.pipeline.train import open_for_training
 from infl.store import Checkpoint, Checkpoints
-from infl.trainers import Keeping, LocalTrainer
 from infl.training.ensemble import Ensemble, Layout, model_keys
+from infl.training.executors import Keeping, LocalTrainer
 from infl.training.subsets import draw_masks
 
 ROUNDS = 5

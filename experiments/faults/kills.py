@@ -39,7 +39,9 @@ Model = tuple[str, int]  # collection, number
 
 def kill_rounds(folder: Path, *, seeds: Iterator[int], kills_a_command: int = 5) -> Iterator[dict[str, Any]]:
     """Yield what came of one round after another, with the raw moments of its kills."""
-    _FORKED.set_forkserver_preload(["infl.__main__", "infl.pipeline", "infl.repairing", "sklearn.datasets", "kills"])
+    _FORKED.set_forkserver_preload(
+        ["infl.__main__", "infl.pipeline", "infl.pipeline.train", "sklearn.datasets", "kills"]
+    )
     os.environ["INFL_CACHE_DIR"] = str(folder / "cache")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     folder.mkdir(parents=True)

@@ -32,7 +32,7 @@ from scipy.special import ndtr
 import infl
 from infl.records import Array, Outcomes
 from infl.scores.adjustment import N_FOLDS, adjusted_influence, remainder, soften
-from infl.surrogate import Surrogate, fit_surrogate
+from infl.scores.surrogate import Surrogate, fit_surrogate
 from infl.training.subsets import Design
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

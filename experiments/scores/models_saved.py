@@ -18,8 +18,8 @@ from worlds import N_DATA, N_REFERENCE, SMALL, names, open_world
 import infl
 from infl.records import Array, Estimate, Reading
 from infl.scores.shrinkage import Shrunk, fit_prior, shrink
+from infl.scores.surrogate import leave_one_out_influence
 from infl.store import Run
-from infl.surrogate import leave_one_out_influence
 
 READINGS: tuple[Reading, ...] = ("held-out", "left-out")
 HIGH = 0.1

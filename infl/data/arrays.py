@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infl.records import Array, Dataset, InputError
+from infl.records import Array, Dataset, InputError, channel_axes
 
 MOST_NAMED = 5
 
@@ -253,3 +255,100 @@ def _integer(name: str, given: int) -> int:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:MOST_NAMED])) + (", ..." if len(names) > MOST_NAMED else "")
+
+
+HELD_OUT_NAMES = ("test", "held_out", "validation", "valid", "val")
+SHARE_AT_THE_END = re.compile(r":([0-9]*\.[0-9]+|[01])$")
+
+
+def held_out_name(names: Iterable[str]) -> str | None:
+    """The split to hold out: the first of test, held_out, validation, valid, val that is there; None where none is."""
+    there = set(names)
+    return next((name for name in HELD_OUT_NAMES if name in there), None)
+
+
+def split_off_share(place: str) -> tuple[str, float | None]:
+    """`PLACE:SHARE` as its two parts; None where no share stands behind it.
+
+    Raises:
+        InputError: where the share is not above 0 and below 1.
+
+    Example:
+        >>> split_off_share("pets:0.2"), split_off_share("pets")
+        (('pets', 0.2), ('pets', None))
+    """
+    match = SHARE_AT_THE_END.search(place)
+    if not match:
+        return place, None
+    share = float(match[1])
+    if not 0 < share < 1:
+        raise InputError(f"{place}: expected a share of the examples to hold out, above 0 and below 1, got {match[1]}")
+    return place[: match.start()], share
+
+
+def draw_held_out(labels: Array, share: float) -> tuple[Array, Array]:
+    """Positions of training and of held-out examples, ascending: the same share of each class, always the same draw.
+
+    Of a class of k examples round(share * k) are held out, but at least one where the class has two, and never all.
+
+    Example:
+        >>> train, held_out = draw_held_out(np.array([0] * 8 + [1] * 4), 0.25)
+        >>> len(train), np.bincount(np.array([0] * 8 + [1] * 4)[held_out]).tolist()
+        (9, [2, 1])
+    """
+    random = np.random.RandomState(0)  # a stream that NumPy has promised to keep
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        n_held_out = min(max(round(share * len(members)), 1), len(members) - 1)
+        held_out[members[:n_held_out]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+BLOCK = 1 << 22  # pixels looked at together
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelStatistics:
+    """mean, deviation: [channels] float64, in the units that infl trains on (uint8 divided by 255)."""
+
+    mean: Array
+    deviation: Array
+
+
+def channel_statistics(dataset: Dataset) -> ChannelStatistics:
+    """Mean and standard deviation of each channel over the pixels of all training examples D.
+
+    mean_c = sum over examples i and pixels p of x_ipc / (n P), deviation_c = sqrt(sum of (x_ipc - mean_c)^2 / (n P)). The
+    last axis of images [h, w, channels] tells channels apart, an image [h, w] is one channel, and each feature of [d] is one.
+    D is gone through twice, in blocks, in float64.
+
+    For looking, not for preparing data with: pixels scaled by a statistic of D carry every example of D into every model,
+    also those that leave it out. To train on standardized pixels use `infl.Algorithm(standardize=True)`, for which each model
+    takes the statistics of its own examples.
+
+    Raises:
+        InputError: where the dataset has no pixels.
+
+    Example:
+        >>> import infl
+        >>> seen = channel_statistics(infl.load("digits"))
+        >>> seen.mean.round(3), seen.deviation.round(3)
+        (array([0.305]), array([0.375]))
+    """
+    if not dataset.has_pixels:
+        raise InputError(f"dataset {dataset.name} has no pixels: its models were made elsewhere")
+    mean = _mean_of(dataset.x_train)
+    variance = _mean_of(dataset.x_train, mean, squared=True)
+    scale = 255 if dataset.x_train.dtype == np.uint8 else 1
+    return ChannelStatistics(np.atleast_1d(mean) / scale, np.atleast_1d(np.sqrt(variance)) / scale)
+
+
+def _mean_of(x: Array, centre: Any = 0.0, *, squared: bool = False) -> Any:
+    axes = channel_axes(x.shape[1:])
+    n_rows = max(1, BLOCK // (x[0].size or 1))
+    total = 0.0
+    for first in range(0, len(x), n_rows):
+        apart = x[first : first + n_rows].astype(np.float64) - centre
+        total = total + (np.square(apart) if squared else apart).sum(axis=axes)
+    return total / np.prod([x.shape[axis] for axis in axes])

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from infl.data.arrays import from_arrays
-from infl.data.held_out import HELD_OUT_NAMES, draw_held_out, held_out_name, split_off_share
-from infl.data.pictures import read_pictures, split_off_size
+from infl.data.arrays import HELD_OUT_NAMES, draw_held_out, from_arrays, held_out_name, split_off_share
+from infl.data.folder import read_pictures, split_off_size
 from infl.records import Array, Dataset, InputError, first_line
 
 INSTALL = "pip install 'infl[huggingface]', or in infl's folder pip install '.[huggingface]'"

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from infl.data.arrays import from_arrays
-from infl.reading import most_bytes_held
 from infl.records import Array, Dataset, InputError
+from infl.records.files import most_bytes_held
 
 FILES = {
     "train-images-idx3-ubyte": 3,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from infl.data.arrays import from_arrays
-from infl.reading import open_archive
 from infl.records import Array, Dataset, InputError
+from infl.records.files import open_archive
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 REMEDY = "write it with np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"

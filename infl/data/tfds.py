@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.data.arrays import from_arrays
-from infl.data.held_out import held_out_name
+from infl.data.arrays import from_arrays, held_out_name
 from infl.records import Array, Dataset, InputError, first_line
 
 FORM = "tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]"

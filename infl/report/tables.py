@@ -13,9 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from infl.records import REGIMES, Array, Dataset, Detectable, Estimate, Quantity, ScoredPair, Verdict
-from infl.report.pairing import Row, common_thresholds, likeliest, pair_verdicts, thresholds_line, with_error
-from infl.report.selection import check_pairs, class_of, most_memorized, place_of
 from infl.report.style import REGIME_STYLES
+from infl.report.text import (
+    Row,
+    check_pairs,
+    class_of,
+    common_thresholds,
+    likeliest,
+    most_memorized,
+    pair_verdicts,
+    place_of,
+    thresholds_line,
+    with_error,
+)
 
 _NAME_WIDTH = 16
 _LEAST_NAME_WIDTH = 8

@@ -11,7 +11,7 @@ Two steps between outcomes and `contrasts`, each of use without the other:
    E Phi(z/(h s)) by d phi(m/s')/s'; c_j is the ratio, so that contrasts of u estimate the same influence as those of 0/1.
 
 2. A control variate. Let f_tj be the margin that a closed-form stand-in for training gives column j on the subset of model t
-   (`infl.surrogate`), and F_ij the stand-in's own influence, which takes no models to know. Then
+   (`infl.scores.surrogate`), and F_ij the stand-in's own influence, which takes no models to know. Then
 
        estimate(i, j) = contrast_i(u_j - b_j f_j) + b_j (F_ij - mean of F_kj over k)
 
@@ -34,9 +34,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, Reading, rows_of_blocks
-from infl.scores.contrasts import no_models, sum_pairs
+from infl.scores.contrasts import columns_counted, no_models, sum_pairs
 from infl.scores.evidence import normal_p_values
-from infl.scores.sides import columns_counted
 
 WIDTH = 1.0
 ROUNDING = 2.0**-24

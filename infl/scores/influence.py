@@ -10,6 +10,7 @@ import numpy as np
 
 from infl.records import (
     Array,
+    Dataset,
     Estimate,
     InputError,
     OutcomeKind,
@@ -18,9 +19,8 @@ from infl.records import (
     Reading,
     ScoredPair,
 )
-from infl.scores.contrasts import Sums, no_models, sum_pairs
-from infl.scores.evidence import PValueCounts, check_q_over, q_values
-from infl.scores.sides import columns_of
+from infl.scores.contrasts import Sums, columns_of, measure_spread, no_models, sum_own, sum_pairs, weights_of_sizes
+from infl.scores.evidence import PValueCounts, check_q_over, normal_p_values, q_values
 
 PAIRS_AT_ONCE = 1 << 21
 
@@ -199,3 +199,243 @@ def score_pairs(
         return PairScores(best, counts, reading, outcome)
     q = counts.q_values(np.array([pair.p for pair in best])).tolist()
     return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, reading, outcome)
+
+
+def memorization(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -> Estimate:
+    """Memorization of every training example (Feldman 2020, definition of mem; estimator of Feldman & Zhang 2020).
+
+        mem(i) = P[model predicts y_i | i in its training set] - P[... | i not in it]
+
+    outcome: `correct` gives a probability in [-1, 1]; `margin` the same contrast of margins, in log-odds.
+
+    Returns an Estimate with arrays [n]: near 0 where the rest of D teaches the example, near 1 where only the example itself
+    does. The value is NaN where no model, or every model, trained on the example; the standard error is NaN where one
+    side has fewer than two models.
+
+    Raises:
+        InputError: where there are no models, or the outcome was not recorded.
+
+    Example:
+        >>> import numpy as np, infl
+        >>> masks = np.array([[True, False], [False, True], [True, False], [False, True]])
+        >>> learned_by_heart = infl.Outcomes(masks, correct=masks)
+        >>> infl.memorization(learned_by_heart).value
+        array([1., 1.])
+    """
+    return sum_own(outcomes, outcome=outcome).estimate(reading="own", outcome=outcome)
+
+
+def influence_of_classes(outcomes: OutcomeSource, dataset: Dataset, *, outcome: OutcomeKind = "correct") -> Estimate:
+    """Mean cross-influence of the training examples of class a on the held-out examples of class b, for all a and b.
+
+        block(a, b) = mean over i in D of class a, and j in H of class b, of xinf(i, j) = sum_t W_ta y_tb
+        W_ta = mean over i of [ a_t M_ti / sum_s a_s M_si - b_t (1 - M_ti) / sum_s b_s (1 - M_si) ]
+
+    with y_tb the mean outcome of model t on the class, and weights a_t, b_t of the sizes of subsets as in `contrasts`. Pairs
+    of a block share models, so their errors do not average out; the block is one contrast of the T numbers y_tb, with error
+
+        se^2 = d T / (T - 2) sum_t W_ta^2 (y_tb - mean_t y_tb)^2
+
+    (heteroskedasticity-consistent: White 1980), d the design factor where models are in strata. What the class itself does to
+    y_tb stays in: which of its examples were in together by chance is part of the error. So the error is a little wide, by
+    the share of one example in what its class does. The matrix of all pairs is never made.
+
+    Among subsets of one size an example comes in by taking another out. A block therefore says how much more an example of
+    class a does for class b than an average training example: blocks of one column, weighted by the sizes of the classes,
+    sum to about 0.
+
+    Returns an Estimate with arrays [c, c], sources in rows, reading `held-out`; NaN for a class without training examples
+    (row) or held-out ones (column), and without an error where there are fewer than three models. n_in, n_out: models with
+    and without an example of the class, on average over its examples.
+
+    Raises:
+        InputError: where there are no models, the outcome was not recorded, or the dataset is not that of the models.
+
+    Example:
+        >>> import numpy as np, infl
+        >>> x, y = np.zeros((4, 1), np.float32), np.array([0, 0, 1, 1])
+        >>> two_classes = infl.from_arrays(x, y, x[:2], y[1:3])
+        >>> masks = np.random.RandomState(0).rand(500, 4) < 0.5
+        >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0] | masks[:, 1], masks[:, 2] | masks[:, 3]])
+        >>> infl.influence_of_classes(taught, two_classes).value.round(1)
+        array([[ 0.4, -0.4],
+               [-0.4,  0.3]])
+    """
+    if (outcomes.n_train, outcomes.n_columns) != (dataset.n_train, dataset.n_columns):
+        raise InputError(
+            f"dataset: expected the {outcomes.n_train} training and {outcomes.n_columns - outcomes.n_train} held-out "
+            f"examples of the models, got {dataset.n_train} and {dataset.n_held_out}"
+        )
+    if not dataset.n_held_out:
+        raise InputError("influence of classes: these outcomes have no held-out columns to read it on")
+    members = _membership(dataset.y_train, dataset.n_classes)  # [n, c], columns sum to 1
+    targets = _membership(dataset.y_held_out, dataset.n_classes)
+    held_out = slice(outcomes.n_train, outcomes.n_columns)
+    n_in, inside, outside, y, strata = np.zeros(outcomes.n_train), 0.0, 0.0, [], []
+    for block in outcomes.blocks(held_out):
+        a, b = weights_of_sizes(block.masks, "held-out")
+        masks = block.masks.astype(np.float64)
+        n_in = n_in + masks.sum(axis=0)
+        inside, outside = inside + a @ masks, outside + b @ (1 - masks)
+        y.append(block.of(outcome).astype(np.float64) @ targets)
+        strata.append(block.strata)
+    if not y:
+        raise no_models()
+    y = np.concatenate(y)
+    n_models = len(y)
+    usable = (inside > 0) & (outside > 0)
+    members = _membership(np.where(usable, dataset.y_train, -1), dataset.n_classes)
+    with np.errstate(divide="ignore"):
+        per_in, per_out = (np.where(usable, 1 / side, 0)[:, None] * members for side in (inside, outside))
+    weights = []
+    for block in outcomes.blocks(slice(outcomes.n_train, outcomes.n_train + 1)):
+        a, b = weights_of_sizes(block.masks, "held-out")
+        masks = block.masks.astype(np.float64)
+        weights.append(a[:, None] * (masks @ per_in) - b[:, None] * ((1 - masks) @ per_out))
+    w = np.concatenate(weights)  # [T, c]
+    value = w.T @ y
+    spread = (w**2).T @ (y - y.mean(axis=0)) ** 2
+    known = [part for part in strata if part is not None]
+    factor = measure_spread(y, strata=np.concatenate(known) if known else None).design_factor()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correction = n_models / (n_models - 2) if n_models > 2 else np.nan
+        se = np.sqrt(np.maximum(spread, 0) * factor * correction)
+    absent = (members.sum(axis=0) == 0)[:, None] | (targets.sum(axis=0) == 0)
+    value, se = np.where(absent, np.nan, value), np.where(absent, np.nan, se)
+    of_class = (n_in @ members)[:, None]
+    return Estimate(value, se, of_class, n_models - of_class, "held-out", outcome, p=normal_p_values(value, se))
+
+
+def _membership(labels: Array, n_classes: int) -> Array:
+    """[examples, c]: 1 / size of its class in each example's class, so that a product with it averages over classes."""
+    one_hot = (labels[:, None] == np.arange(n_classes)).astype(np.float64)
+    return one_hot / np.maximum(one_hot.sum(axis=0), 1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the influence matrix: the ids of its rows and columns, and the estimate, [sources, targets]."""
+
+    sources: Array
+    targets: Array
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class ExampleInfluences:
+    """Every influence that one example has or is under.
+
+    example: its column: below n a training example, from n on a held-out one.
+    influenced_by: of every training example on it, [n, 1], reading `left-out` for a training example, else `held-out`.
+    held_out: of it on every held-out example, [1, m]; None where it is one itself, since nobody trained on it.
+    left_out: of it on every training example, by the models that did not train on that one, [1, n]; None likewise.
+    """
+
+    example: int
+    influenced_by: Part
+    held_out: Part | None
+    left_out: Part | None
+
+
+def influences_of(outcomes: OutcomeSource, example: int, *, outcome: OutcomeKind = "correct") -> ExampleInfluences:
+    """Who influences an example, and whom it influences; see `influence` for what an influence is.
+
+    example: a training example 0..n-1, or a held-out one n..n+m-1. Memory: a few arrays [512 models, n+m].
+
+    NaN for an example's influence on itself (that is its memorization) and where a side has no models.
+
+    Raises:
+        InputError: where there is no such example or no model, or the outcome was not recorded.
+
+    Example:
+        >>> import numpy as np, infl
+        >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
+        >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])  # held-out 3 is right where 0 was in
+        >>> infl.influences_of(taught, 3).influenced_by.estimate.value.ravel()
+        array([ 1. , -0.5, -0.5])
+    """
+    n_train, n_columns = outcomes.n_train, outcomes.n_columns
+    if not 0 <= example < n_columns:
+        raise InputError(
+            f"example: expected a training example 0..{n_train - 1} or a held-out one {n_train}..{n_columns - 1}, "
+            f"got {example}"
+        )
+
+    def part(sources: Array, targets: Array, reading: Reading) -> Part:
+        return Part(sources, targets, influence_between(outcomes, sources, targets, reading=reading, outcome=outcome))
+
+    everyone, alone, others = np.arange(n_train), np.array([example]), np.arange(n_train, n_columns)
+    if example >= n_train:
+        return ExampleInfluences(example, part(everyone, alone, "held-out"), None, None)
+    return ExampleInfluences(
+        example,
+        part(everyone, alone, "left-out"),
+        part(alone, others, "held-out") if len(others) else None,
+        part(alone, everyone, "left-out"),
+    )
+
+
+def influence_between(
+    outcomes: OutcomeSource,
+    sources: Sequence[int] | Array,
+    targets: Sequence[int] | Array,
+    *,
+    reading: Reading,
+    outcome: OutcomeKind = "correct",
+) -> Estimate:
+    """Influence of some training examples on some columns, [sources, targets]; NaN of an example on itself.
+
+    Raises:
+        InputError: where a source is no training example, a target no column of the reading, there are no models, or the
+            outcome was not recorded.
+    """
+    rows, columns = np.asarray(sources, np.int64), np.asarray(targets, np.int64)
+    of_reading = columns_of(outcomes, reading)
+    wanted_ids = (("sources", rows, 0, outcomes.n_train), ("targets", columns, of_reading.start, of_reading.stop))
+    for name, ids, low, high in wanted_ids:
+        if ids.ndim != 1 or not len(ids) or ids.min() < low or ids.max() >= high:
+            raise InputError(f"{name}: expected numbers {low}..{high - 1} in reading {reading}, at least one")
+    # A slice where it can be one: the store reads it without unpacking the others.
+    whole = np.array_equal(columns, np.arange(columns[0], columns[0] + len(columns)))
+    wanted = slice(int(columns[0]), int(columns[0]) + len(columns)) if whole else columns
+    sums = sum_pairs(outcomes, sources=rows, columns=wanted, reading=reading, outcome=outcome)
+    return without_own(sums.estimate(reading=reading, outcome=outcome), rows, columns)
+
+
+def influence_within_classes(
+    outcomes: OutcomeSource, labels: Array, *, n_classes: int, outcome: OutcomeKind = "correct"
+) -> Iterator[tuple[Array, Array, Estimate | None]]:
+    """Yield, class after class, its training examples, its held-out columns, and the influence of the ones on the others.
+
+    labels: [n+m]. The estimate, [sources, columns] in reading `held-out`, is None where a class lacks either.
+
+    Raises:
+        InputError: where there are no models, or the outcome was not recorded.
+    """
+    for c in range(n_classes):
+        members = np.flatnonzero(labels == c)
+        sources, targets = members[members < outcomes.n_train], members[members >= outcomes.n_train]
+        if not len(sources) or not len(targets):
+            yield sources, targets, None
+            continue
+        yield sources, targets, influence_between(outcomes, sources, targets, reading="held-out", outcome=outcome)
+
+
+def top_of(part: Part, *, n_pairs: int) -> list[ScoredPair]:
+    """The pairs of a part that chance explains least, helpful or harmful: smallest p-value first; none without an estimate.
+
+    Not the largest first, since those are the ones of the fewest models. q-values are over the pairs of the part.
+    """
+    estimate = part.estimate
+    p = np.full(estimate.value.shape, np.nan) if estimate.p is None else estimate.p
+    q, size = q_values(p), np.abs(estimate.value)
+    order = np.lexsort((-size.ravel(), p.ravel()))  # NaN comes last
+    rows, columns = np.unravel_index(order[~np.isnan(size.ravel()[order])][:n_pairs], size.shape)
+    return [
+        ScoredPair(
+            int(part.sources[i]),
+            int(part.targets[j]),
+            *(float(array[i, j]) for array in (estimate.value, estimate.se, p, q)),
+        )
+        for i, j in zip(rows, columns, strict=True)
+    ]

@@ -21,12 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from infl.reading import read_json
 from infl.records import DiskError, InputError, first_line
-from infl.store.durable import make_folder, sync_folder
+from infl.records.files import checksum, make_folder, read_json, sync_folder
 from infl.store.ledger import is_collection
 from infl.store.run import Run
-from infl.store.seal import checksum
 
 Job = tuple[str, int]  # collection, model id
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorstore as ts
 
 from infl.records import first_line
-from infl.store.durable import sync_folder
+from infl.records.files import sync_folder
 from infl.store.ledger import Ledger
 from infl.store.rows import DTYPES, checksums, open_array, read_rows, width_of
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from infl.reading import open_archive
 from infl.records import Array, Dataset, DiskError, Groups, InputError, first_line
-from infl.store.durable import make_folder, write_durably
+from infl.records.files import make_folder, open_archive, write_durably
 
 
 def describe_examples(dataset: Dataset) -> dict[str, Any]:

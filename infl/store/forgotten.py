@@ -9,10 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from infl.reading import read_json
 from infl.records import ForgetSet, InputError, first_line
-from infl.store.durable import make_folder, write_durably
-from infl.store.seal import checksum
+from infl.records.files import checksum, make_folder, read_json, write_durably
 
 
 def write_forgotten(path: Path, forget_set: ForgetSet) -> None:

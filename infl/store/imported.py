@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from infl.reading import Archive, Member, open_archive
 from infl.records import Array, Dataset, InputError, OutcomeKind, Outcomes
+from infl.records.files import Archive, Member, open_archive
 from infl.store.objects import is_url
 from infl.store.rows import BOTH_KINDS, ROWS_PER_CHUNK
 from infl.store.run import Run, new_run

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from infl.reading import parse_json
 from infl.records import DiskError
-from infl.store.durable import sync_folder, write_durably
+from infl.records.files import parse_json, sync_folder, write_durably
 
 LONGEST_LINE = 1 << 26
 BYTES_AT_ONCE = 1 << 16

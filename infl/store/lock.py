@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infl.reading import read_json
 from infl.records import LockedError
+from infl.records.files import read_json
 
 HEARTBEAT, STALE_AFTER, WATCHED = 10.0, 60.0, 25.0
 MOST_BYTES = 1 << 12

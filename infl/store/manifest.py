@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.reading import read_json
 from infl.records import Dataset, DiskError, InputError, first_line
+from infl.records.files import checksum, read_json
 from infl.store.examples import describe_examples
 from infl.store.rows import BOTH_KINDS
-from infl.store.seal import checksum
 
 FORMAT = 2
 MOST_BYTES = 1 << 24
@@ -107,3 +108,10 @@ def _wrong_entry(manifest: dict[str, Any]) -> str | None:
     if not isinstance(manifest.get("imported", ""), str):
         return "imported"
     return None
+
+
+def software() -> dict[str, Any]:
+    """Versions, as JSON: `infl`, and under `versions` Python and the packages on which numbers depend."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    return {"infl": version("infl"), "versions": versions}

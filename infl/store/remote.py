@@ -24,10 +24,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from infl.caching import cache_folder
-from infl.reading import parse_json, read_json
 from infl.records import DiskError, InputError, LockedError
-from infl.store.durable import write_durably
+from infl.records.files import cache_folder, parse_json, read_json, write_durably
 from infl.store.lock import Held, lock
 from infl.store.manifest import MOST_BYTES, differences
 from infl.store.objects import Listed, Objects, is_url

@@ -30,8 +30,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from infl.reading import parse_json
 from infl.records import InputError, LockedError
+from infl.records.files import parse_json
 from infl.store.lock import MOST_BYTES, holder_of, identity, is_gone, named
 from infl.store.objects import Objects
 

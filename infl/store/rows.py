@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from infl.reading import read_json
 from infl.records import Array, Columns, DiskError, OutcomeKind, Outcomes, first_line, rows_of_blocks
-from infl.store.durable import sync_folder
+from infl.records.files import read_json, sync_folder
 
 ROWS_PER_CHUNK = 64
 BYTES_PER_CHUNK_ROW = 16384

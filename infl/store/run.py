@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from infl.records import Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes, first_line
+from infl.records.files import make_folder, sync_folder, write_durably
 from infl.store.damage import Damage, clear, find_damage, mend_descriptions
-from infl.store.durable import make_folder, sync_folder, write_durably
 from infl.store.examples import read_examples, read_groups, write_examples, write_groups
 from infl.store.forgotten import read_forgotten, write_forgotten
 from infl.store.journal import append_line, keep_lines

@@ -19,10 +19,8 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from infl.reading import read_at_most, read_json
 from infl.records import Array, Columns, DiskError, InputError, first_line
-from infl.store.durable import sync_folder
-from infl.store.seal import checksum
+from infl.records.files import checksum, read_at_most, read_json, sync_folder
 
 FORMAT = 2  # 1 did not say which arrays there are
 MOST_DESCRIPTION_BYTES = 1 << 20

@@ -16,10 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from infl.caching import cache_folder
-from infl.reading import read_json
 from infl.records import DiskError, first_line
-from infl.store.durable import write_durably
+from infl.records.files import cache_folder, read_json, write_durably
 from infl.store.places import most_bytes_of
 
 JOURNAL = "journal.jsonl"

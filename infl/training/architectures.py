@@ -1,7 +1,7 @@
 """Turns a name and widths into one of infl's own networks: mlp, cnn, resnet9 or vit.
 
 None has batch statistics: they would carry left-out examples into a model. Convolutions go through
-`infl.training.convolution`, whose back end is chosen while a training is traced, and bias and ReLU come after the maximum
+`infl.training.kernels.convolution`, whose back end is chosen while a training is traced; bias and ReLU come after the maximum
 of 2 x 2 pixels, which commutes with both and leaves them a quarter of the numbers.
 """
 
@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from infl.records import InputError
-from infl.training.convolution import convolve
-from infl.training.group_norm import normed_relu
+from infl.training.kernels.convolution import convolve
+from infl.training.kernels.group_norm import normed_relu
+from infl.training.kernels.pooling import convolve_and_pool, max_pool
 from infl.training.networks import Network, from_linen, mlp
-from infl.training.pooling import convolve_and_pool, max_pool
 
 Norm = Literal["group", "none"]
 

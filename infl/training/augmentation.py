@@ -7,12 +7,12 @@ share a key still pair.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
-from infl.records import InputError
+from infl.records import InputError, channel_axes
 
 Padding = Literal["zero", "reflect"]
 
@@ -104,3 +104,46 @@ def augmented_batch(augmentation: Augmentation, key: jax.Array, images: jax.Arra
 
 def _mirrored(places: jax.Array, size: int) -> jax.Array:
     return (size - 1) - jnp.abs((size - 1) - jnp.abs(places))
+
+
+LEAST_SHARE = 1e-5  # of the mean: a deviation below it is rounding of float32, and the channel constant
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of each channel, of shape [channels], or [] where an image has one."""
+
+    mean: jax.Array
+    deviation: jax.Array
+
+
+def unit_pixels(images: jax.Array) -> jax.Array:
+    """float32 as it is, uint8 divided by 255."""
+    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+
+
+def member_moments(members: jax.Array, images: jax.Array) -> Moments:
+    """Moments of the channels over the members of a subset of D and all their pixels.
+
+    mean_c = sum over members i and pixels p of x_ipc / (k P), deviation_c = sqrt(sum of (x_ipc - mean_c)^2 / (k P)), for k
+    members of P pixels; `infl.records.channel_axes` says what a channel is. One that is constant over the members has the
+    deviation 1.
+
+    members: [n] bool; images: [N, ...], N >= n. Examples that are no members may hold anything, NaN too.
+    """
+    own = unit_pixels(images[: len(members)])
+    mean = _mean_over(members, own)
+    deviation = jnp.sqrt(_mean_over(members, jnp.square(own - mean)))
+    return Moments(mean, jnp.where(deviation > LEAST_SHARE * jnp.abs(mean), deviation, 1))
+
+
+def standardized(images: jax.Array, moments: Moments) -> jax.Array:
+    """(pixels - mean) / deviation, channel by channel."""
+    return (unit_pixels(images) - moments.mean) / moments.deviation
+
+
+def _mean_over(members: jax.Array, values: jax.Array) -> jax.Array:
+    # Within each example first, so that no float32 sum is longer than it must be.
+    pixel_axes = tuple(axis for axis in channel_axes(values.shape[1:]) if axis)
+    each = values.mean(axis=pixel_axes)
+    chosen = members.reshape(-1, *[1] * (each.ndim - 1))
+    return jnp.where(chosen, each, 0).sum(axis=0) / members.sum()

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from infl.caching import cache_folder
+from infl.records.files import cache_folder
 
 MOST_LAYOUTS = 500
 MOST_PROGRAM_BYTES = 1 << 30

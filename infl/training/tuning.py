@@ -24,7 +24,6 @@ import numpy as np
 from infl.records import Dataset, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.caches import keep_layout, recall_layout
-from infl.training.convolution import BACKENDS
 from infl.training.ensemble import (
     Ensemble,
     Layout,
@@ -34,6 +33,7 @@ from infl.training.ensemble import (
     model_keys,
     usual_width,
 )
+from infl.training.kernels.convolution import BACKENDS
 
 LEAST_SECONDS = 20.0
 SHARE_OF_TRAINING = 0.1

@@ -27,7 +27,7 @@ from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
-from infl.untraining.probability import kernel_width
+from infl.untraining.response import kernel_width
 
 MOST_REPLICATES = 64
 

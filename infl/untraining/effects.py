@@ -27,12 +27,17 @@ import numpy as np
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
 from infl.untraining.additive import predict_additive
 from infl.untraining.errors import N_FOLDS, ErrorModel, Misfit, fit_errors
-from infl.untraining.evidence import gather_evidence, parts
-from infl.untraining.probability import MarginLaw, level_probability, margin_law
 from infl.untraining.regimes import cross_weights
-from infl.untraining.response import Response, fit_response
-from infl.untraining.similarity import Similarity, fit_similarity
-from infl.untraining.support import Support, chosen, prepare_support
+from infl.untraining.response import (
+    MarginLaw,
+    Response,
+    Similarity,
+    fit_response,
+    fit_similarity,
+    level_probability,
+    margin_law,
+)
+from infl.untraining.support import Support, chosen, gather_evidence, parts, prepare_support
 
 Expected = tuple[Array, Array, Array]
 PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]

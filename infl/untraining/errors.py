@@ -35,10 +35,8 @@ from threadpoolctl import threadpool_limits
 
 from infl.records import Array, Reading
 from infl.scores.contrasts import columns_counted
-from infl.untraining.evidence import Evidence, borderline
-from infl.untraining.probability import MarginLaw, level_probability
-from infl.untraining.response import fit_response
-from infl.untraining.similarity import fit_similarity
+from infl.untraining.response import MarginLaw, fit_response, fit_similarity, level_probability
+from infl.untraining.support import Evidence, borderline
 
 N_FOLDS = 4
 MOST_ALIKE = (

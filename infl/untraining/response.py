@@ -15,7 +15,7 @@ For example j and left-out set O, in one reading of j (held-out, trained, or lef
   Bayes), residual variance of each example its own, drawn towards the median of all;
 - r: what the model of D with the same start does beyond their mean, where a model has one: noise that is known, and can be
   taken off. In predictions it is zero;
-- h: what models with almost the same O have in common beyond all that (`infl.untraining.similarity`).
+- h: what models with almost the same O have in common beyond all that (`infl.untraining.response`).
 
 Examples at the border of being right count most in g and in the priors: for those a small change of margin is an effect.
 Models of subsets near D count more than those far from it: forget sets are small.
@@ -27,10 +27,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import ndtr
 
 from infl.records import Array, Reading
-from infl.untraining.evidence import Evidence, borderline, parts
-from infl.untraining.support import STEPS, SURROGATES
+from infl.untraining.support import STEPS, SURROGATES, Evidence, borderline, parts, scratch_array
 
 N_FEATURES = 256
 N_PAIRS = 200_000  # sampled for the pooled function, roughly
@@ -275,3 +275,122 @@ def _sample_pairs(
             evidence.of_starts(margins)[models, places],
             weights,
         )
+
+
+N_QUANTILES = 16
+LEAST_WIDTH = 0.25  # of the kernel over models: one on which all agree is still no step
+# Gauss-Hermite nodes and weights for a standard normal, three points
+NODES, NODE_WEIGHTS = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1, 4, 1]) / 6
+
+
+@dataclass(frozen=True)
+class MarginLaw:
+    """How the margins of the given columns scatter over models of D.
+
+    quantiles: [q, columns]; width: [columns] of a normal kernel around each.
+    """
+
+    quantiles: Array
+    width: Array
+
+    def probability(self, fall: Array, variance: Array | float = 0.0) -> Array:
+        """Probability of being right once the margins have fallen by N(fall, variance), [columns]."""
+        return ndtr((self.quantiles - fall) / np.sqrt(self.width**2 + variance)).mean(axis=0)
+
+    def effect(self, fall: Array, variance: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the probability lost, where the fall is N(fall, variance), [columns] each.
+
+        The mean is less what a fall of N(0, variance) loses: an uncertain fall of zero is no effect. It stays within what can
+        be lost, P(0), and gained, 1 - P(0).
+        """
+        deviation = np.sqrt(variance)
+        at_nodes = np.stack([self.probability(fall + node * deviation) for node in NODES])
+        mean = NODE_WEIGHTS @ at_nodes
+        spread = np.sqrt(NODE_WEIGHTS @ (at_nodes - mean) ** 2)
+        nothing = NODE_WEIGHTS @ np.stack([self.probability(node * deviation) for node in NODES])
+        before = self.probability(np.zeros(len(fall)))
+        return np.clip(nothing - mean, before - 1, before), spread
+
+
+def margin_law(margins: Array) -> MarginLaw:
+    """The law of margins [R, columns] of R models of D."""
+    n_models = len(margins)
+    levels = (np.arange(min(N_QUANTILES, n_models)) + 0.5) / min(N_QUANTILES, n_models)
+    return MarginLaw(np.quantile(margins, levels, axis=0), kernel_width(margins))
+
+
+def kernel_width(margins: Array) -> Array:
+    """Width of a normal kernel around each margin [R, columns] of R models by Silverman's rule, [columns]."""
+    return np.maximum(0.9 * margins.std(axis=0) * len(margins) ** -0.2, LEAST_WIDTH)
+
+
+def level_probability(level: Array, variance: Array, noise: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of the probability of being right at an uncertain level of the margin, [columns] each.
+
+    level, variance: of the expected margin; noise: variance of a model's margin around it.
+    """
+    nodes = level + NODES[:, None] * np.sqrt(variance)
+    width = np.sqrt(np.maximum(noise, LEAST_WIDTH**2))
+    at_nodes = ndtr(nodes / width)
+    mean = NODE_WEIGHTS @ at_nodes
+    return mean, np.sqrt(NODE_WEIGHTS @ (at_nodes - mean) ** 2)
+
+
+LEAST_NOISE, MOST_NOISE = 1.0, 1e4  # of a model, against the variance of the process
+MOST_SIMILAR = 8192  # models kept; the Gram matrix has their square
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The fitted process.
+
+    left_out: [T, n] float32; inverse: [T, T] of their covariance plus noise; residuals: [T, columns] float16.
+    """
+
+    left_out: Array
+    inverse: Array
+    residuals: Array
+
+    def correct(self, left_out: Array) -> tuple[Array, Array]:
+        """Correction of the margins [subsets, columns], and how much of the prior variance is left, [subsets]."""
+        covariance = _similarity(left_out.astype(np.float32), self.left_out)
+        weights = covariance @ self.inverse
+        correction = np.zeros((len(left_out), self.residuals.shape[1]), np.float32)
+        for start in range(0, len(self.left_out), BLOCK):
+            rows = slice(start, start + BLOCK)
+            correction += weights[:, rows].astype(np.float32) @ self.residuals[rows].astype(np.float32)
+        return correction, np.clip(1 - (weights * covariance).sum(axis=1), 0, 1)
+
+
+def fit_similarity(
+    evidence: Evidence, response: Response, *, reading: Reading, rows: Array | None = None
+) -> Similarity:
+    """Keep the residuals of the subset models, and the inverse that weighs them. Residuals not counted are zero."""
+    subsets = np.flatnonzero(~evidence.of_d & (True if rows is None else rows))[-MOST_SIMILAR:]
+    residuals = scratch_array((len(subsets), len(response.columns)), np.float16)
+    for part, chunk in parts(response.columns):
+        margins, counted = evidence.counted(chunk, reading, rows)
+        fitted = response.fitted(evidence.covariates(chunk), evidence.masks, part, evidence.of_starts(margins))
+        residuals[:, part] = np.clip(((margins - fitted) * counted)[subsets], -6e4, 6e4)
+    left_out = (~evidence.masks[subsets]).astype(np.float32)
+    gram = _similarity(left_out, left_out)
+    noise = _noise_of_similar(gram, residuals)
+    return Similarity(left_out, np.linalg.inv(gram + noise * np.eye(len(gram))), residuals)
+
+
+def _noise_of_similar(gram: Array, residuals: Array) -> float:
+    """Variance of the noise over that of the process: two residuals have in common what it says of both."""
+    products = np.zeros(gram.shape, np.float32)
+    for start in range(0, residuals.shape[1], BLOCK):
+        some = residuals[:, start : start + BLOCK].astype(np.float32)
+        products += some @ some.T
+    others = gram - np.diag(np.diag(gram))
+    common, whole = float((others * products).sum() / max((others**2).sum(), 1e-12)), float(np.diag(products).mean())
+    return float(np.clip(whole / max(common, 1e-12) - 1, LEAST_NOISE, MOST_NOISE))
+
+
+def _similarity(one: Array, other: Array) -> Array:
+    common = (one @ other.T).astype(np.float64)
+    sizes = np.maximum(one.sum(axis=1), 1)[:, None] * np.maximum(other.sum(axis=1), 1)[None, :]
+    return (common**2 / sizes) ** 2

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from infl.data import load
-from infl.reading import archive as archive_reader
 from infl.records import InputError
+from infl.records import files as archive_reader
 
 
 def arrays(**changes: Any) -> dict[str, Any]:

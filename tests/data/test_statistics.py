@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infl.data import from_arrays, statistics
-from infl.data.statistics import channel_statistics
+from infl.data import arrays as statistics
+from infl.data import from_arrays
+from infl.data.arrays import channel_statistics
 from infl.records import Dataset, InputError
 
 AXES: dict[tuple[int, ...], int | tuple[int, ...] | None] = {(8,): 0, (4, 3): None, (4, 3, 2): (0, 1, 2)}

@@ -20,7 +20,7 @@ import yaml
 from sklearn.datasets import load_digits
 
 import infl
-import infl.pipeline
+import infl.pipeline.predict
 from tests.pages import ROOT, blocks, commands_named, follow, loaded
 
 PAGES = {str(path.relative_to(ROOT / "docs")): path.read_text() for path in sorted((ROOT / "docs").rglob("*.md"))}
@@ -46,7 +46,7 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command of a page that predicts fits anew, to the same models as the one before: here once for as many models."""
-    fit, fitted = infl.pipeline._fitted, {}
+    fit, fitted = infl.pipeline.predict._fitted, {}
 
     def kept(run: infl.Run, name: Any, *, quiet: bool) -> Any:
         models = {collection: len(run.complete(collection)) for collection in run.collections()}
@@ -55,7 +55,7 @@ def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
             fitted[key] = fit(run, name, quiet=quiet)
         return fitted[key]
 
-    monkeypatch.setattr(infl.pipeline, "_fitted", kept)
+    monkeypatch.setattr(infl.pipeline.predict, "_fitted", kept)
 
 
 def quicker(words: list[str]) -> list[str]:

@@ -99,7 +99,7 @@ def _sources() -> str:
 def test_every_option_of_every_command_is_in_the_reference(site: Path) -> None:
     hook = loaded("docs/hooks/commands.py")
     page = (site / "reference/commands.html").read_text()
-    from infl import commands
+    from infl import cli as commands
 
     names = [kind.lower() for kind in vars(commands) if kind[0].isupper()]
     assert len(names) >= 11

@@ -27,8 +27,8 @@ import pytest
 import infl
 from infl.__main__ import main
 from infl.store import Checkpoint
-from infl.training import segments
-from infl.training.segments import Segments
+from infl.training import ensemble as segments
+from infl.training.ensemble import Segments
 
 EPOCHS, N_MODELS = 5, 5  # two blocks, of which the second is short
 PLAIN = infl.Algorithm(hidden=(8,), epochs=EPOCHS, batch_size=20, schedule="cosine")
@@ -153,7 +153,7 @@ WORDS = [  # what `train` trains with mode map
 ]
 DIES = """
 import os, runpy, signal, jax
-from infl.training.segments import Segments
+from infl.training.ensemble import Segments
 jax.config.update("jax_num_cpu_devices", 2)
 advance = Segments.advance
 def dying(self, block, states, first, last):

@@ -11,7 +11,7 @@ import pytest
 from scipy import optimize
 
 from infl.records import Effects, ForgetSet, InputError, Thresholds
-from infl.report.calibration import effects_reliability, mean_of_bin, regime_reliability, wilson_interval
+from infl.report.figures import effects_reliability, mean_of_bin, regime_reliability, wilson_interval
 
 N, M, R = 20, 30, 12
 SETS = (ForgetSet("a", (0, 1, 2)), ForgetSet("b", (3, 4, 5, 6, 7)))

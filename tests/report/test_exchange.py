@@ -26,7 +26,7 @@ from infl.report.exchange import (
     write_feldman_zhang,
     write_table,
 )
-from infl.scores.query import influence_within_classes
+from infl.scores.influence import influence_within_classes
 
 T = 50
 

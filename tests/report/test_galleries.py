@@ -12,15 +12,16 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from infl.records import InputError, ScoredPair
-from infl.report.examples import draw_example, ink_for
 from infl.report.galleries import (
+    draw_example,
     influence_pairs_figure,
     influence_pairs_gallery,
+    ink_for,
     memorization_figure,
     memorized_gallery,
 )
-from infl.report.pairing import interval_text, with_error
 from infl.report.style import house_style
+from infl.report.text import interval_text, with_error
 
 NAN = float("nan")
 

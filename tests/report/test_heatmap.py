@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from infl.records import Estimate, InputError
-from infl.report.heatmap import class_influence_map
+from infl.report.figures import class_influence_map
 from infl.report.style import DARK, LIGHT, house_style
 
 VALUE = np.array([[0.0042, -0.0011, 0.0], [-0.0021, 0.0, np.nan], [0.0001, 0.0007, -0.0042]])

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import infl
 from infl.records import InputError, Outcomes
-from infl.report.histogram import expected_counts, memorization_histogram, null_deviations
+from infl.report.figures import expected_counts, memorization_histogram, null_deviations
 from infl.training.subsets import draw_masks
 
 N, T = 400, 300

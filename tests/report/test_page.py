@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from infl.records import Array, Dataset, Estimate, InputError, Quantity, Thresholds, Verdict
-from infl.report.histogram import memorization_histogram
+from infl.report.figures import memorization_histogram
 from infl.report.page import HarmedExample, PageContent, SetContent, render_page, write_page
 from infl.report.page.charts import histogram, regime_map
 from infl.report.page.pictures import MOST_PICTURE_BYTES, Pictures

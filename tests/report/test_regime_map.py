@@ -218,7 +218,7 @@ def test_drawing_leaves_no_trace_in_the_settings(make_verdict):
 
 def test_the_package_imports_no_matplotlib_and_figures_no_pyplot():
     code = (
-        "import sys, infl.report, infl.report.tables, infl.report.progress; assert 'matplotlib' not in sys.modules;"
+        "import sys, infl.report, infl.report.tables, infl.pipeline.progress; assert 'matplotlib' not in sys.modules;"
         "import infl.report.galleries, infl.report.figures as f; f.regime_map([]);"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

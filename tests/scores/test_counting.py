@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from infl.scores.counting import PackedMembers, pack_models
+from infl.scores.tiles import PackedMembers, pack_models
 
 
 def drawn(n_models, n, seed=0):

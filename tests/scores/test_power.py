@@ -13,7 +13,7 @@ from scipy import stats
 
 import infl
 from infl.records import InputError, Outcomes, Reading
-from infl.scores.power import (
+from infl.scores.planning import (
     Models,
     chance_found,
     detectable_effect,

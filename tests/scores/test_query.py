@@ -12,7 +12,7 @@ import pytest
 
 import infl
 from infl.records import Array, Estimate, Outcomes, Reading
-from infl.scores.query import Part, influence_within_classes, top_of
+from infl.scores.influence import Part, influence_within_classes, top_of
 
 N, M, T, SIZE = 7, 4, 60, 5
 

@@ -14,9 +14,16 @@ from scipy import stats
 
 import infl
 from infl.records import Estimate, InputError, Outcomes
-from infl.scores.posterior import fit_influence_prior, shrunk_influence, shrunk_influence_blocks
-from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
-from infl.surrogate import fit_surrogate
+from infl.scores.shrinkage import (
+    Prior,
+    Shrunk,
+    fit_influence_prior,
+    fit_prior,
+    shrink,
+    shrunk_influence,
+    shrunk_influence_blocks,
+)
+from infl.scores.surrogate import fit_surrogate
 
 TWO_STRATA = Prior(np.array([0.0, 0.03, 0.2]), np.array([[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]), 1.5, np.array([0.05]))
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from infl.records import OutcomeKind, Outcomes, Reading
-from infl.scores.contrasts import sum_pairs
-from infl.scores.totals import PairTotals, total_block
+from infl.scores.contrasts import PairTotals, sum_pairs, total_block
 
 N, M, T = 7, 5, 60
 READINGS: list[tuple[Reading, slice]] = [

@@ -177,7 +177,7 @@ def test_a_checkpoint_under_the_name_of_another_block_is_none(run: Run) -> None:
         place = kept.write()
         about = json.loads((place / "about.json").read_text())
         about["jobs"] = jobs
-        from infl.store.seal import checksum
+        from infl.records.files import checksum
 
         (place / "about.json").write_text(json.dumps(about | {"checksum": checksum(about)}))
         kept.said.clear()

@@ -15,7 +15,7 @@ import pytest
 
 import infl
 from infl.__main__ import main
-from infl.opening import open_for_training
+from infl.pipeline.train import open_for_training
 from infl.records import DiskError, InputError
 
 ALGORITHM = infl.Algorithm(hidden=(4,), epochs=1, batch_size=20)

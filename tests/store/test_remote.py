@@ -32,10 +32,10 @@ from moto.core.authorization import ActionAuthenticatorMixin
 from moto.server import ThreadedMotoServer
 
 import infl
-import infl.pipeline
+import infl.pipeline.predict
 from infl.__main__ import main
-from infl.commands import Import
-from infl.commands.outputs import check_outputs
+from infl.cli import Import
+from infl.cli.options import check_outputs
 from infl.records import DiskError, InputError, LockedError, Outcomes
 from infl.store import create_run, is_run, objects, remote, remote_lock
 from infl.store.lock import identity
@@ -324,7 +324,7 @@ def test_models_that_were_not_published_are_not_trained_again(
             infl.train(data, run=url, n_models=6, **SMALL)
     assert infl.open_run(url).complete("design") == [0, 1, 2, 3, 4, 5]
     forget_process()
-    monkeypatch.setattr(infl.pipeline, "make_trainer", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(infl.pipeline.train, "make_trainer", lambda *_: pytest.fail("trained again"))
     infl.train(run=url, n_models=6, n_references=2, quiet=True)
     on("there")
     run = infl.open_run(url)

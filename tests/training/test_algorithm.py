@@ -23,10 +23,9 @@ import pytest
 from scipy import stats
 
 from infl.records import InputError
-from infl.training.algorithm import Algorithm, TrainedModel, judge, train_model
+from infl.training.algorithm import Algorithm, TrainedModel, draw_order, judge, train_model
 from infl.training.architectures import resnet9
 from infl.training.networks import Network, from_linen, mlp
-from infl.training.orders import draw_order
 
 FEATURES, CLASSES = 8, 3
 KEY = jax.random.key(7)

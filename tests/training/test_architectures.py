@@ -114,7 +114,7 @@ def test_group_norm_is_that_of_flax() -> None:
 
 @pytest.mark.parametrize("pool", [False, True])
 def test_the_written_gradient_of_norm_and_relu_is_that_of_the_plain_expression(pool: bool) -> None:
-    from infl.training.group_norm import normed_relu
+    from infl.training.kernels.group_norm import normed_relu
 
     def plain(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
         y: Any = nn.GroupNorm(num_groups=2, epsilon=1e-5).apply({"params": {"scale": scale, "bias": shift}}, x)

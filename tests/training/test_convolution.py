@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from infl.records import InputError
-from infl.training import convolution, winograd
 from infl.training.algorithm import Algorithm, train_params
-from infl.training.convolution import BACKENDS, Padding, chosen_backend, convolve, use_backend
+from infl.training.kernels import convolution, winograd
+from infl.training.kernels.convolution import BACKENDS, Padding, chosen_backend, convolve, use_backend
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -15,8 +15,8 @@ import pytest
 from scipy import signal
 
 from infl.records import InputError
-from infl.training.convolution import BACKENDS, use_backend
-from infl.training.pooling import FEW_CHANNELS, convolve_and_pool, max_pool
+from infl.training.kernels.convolution import BACKENDS, use_backend
+from infl.training.kernels.pooling import FEW_CHANNELS, convolve_and_pool, max_pool
 
 
 def drawn(*shape: int) -> np.ndarray:

@@ -21,9 +21,8 @@ import pytest
 from infl.records import Dataset, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.augmentation import Augmentation
-from infl.training.ensemble import BlockOutcomes, Ensemble, Layout, model_keys
+from infl.training.ensemble import BlockOutcomes, Ensemble, Layout, Segments, model_keys, train_in_segments
 from infl.training.privacy import Privacy
-from infl.training.segments import Segments, train_in_segments
 from infl.training.weights import read_states, write_states
 
 EPOCHS, T = 5, 3

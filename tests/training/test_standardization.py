@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from infl.training.algorithm import Algorithm, TrainedModel, train_model
-from infl.training.standardization import member_moments, standardized
+from infl.training.augmentation import member_moments, standardized
 
 KEY, N, N_ALL, CLASSES = jax.random.key(3), 20, 30, 3
 ALGORITHM = Algorithm(hidden=(16,), epochs=3, batch_size=8)

@@ -25,8 +25,8 @@ from infl.records import Dataset, InputError
 from infl.training import tuning
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_folder, keep_layout, recall_layout
-from infl.training.convolution import BACKENDS, chosen_backend, convolve
 from infl.training.ensemble import Ensemble, Layout, estimated_seconds
+from infl.training.kernels.convolution import BACKENDS, chosen_backend, convolve
 from infl.training.networks import Network
 from infl.training.tuning import Choice, TooLarge, choose, choose_layout
 

@@ -16,8 +16,8 @@ import pytest
 from infl.records import ForgetSet, Groups, InputError, Outcomes
 from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import fit_predictor
-from infl.untraining.probability import margin_law
 from infl.untraining.regimes import judge
+from infl.untraining.response import margin_law
 
 COPIES, CLUSTERS, HELD_OUT = 5, 12, 3  # examples of D in a cluster, clusters, held-out examples in a cluster
 N, M = COPIES * CLUSTERS, HELD_OUT * CLUSTERS
@@ -220,14 +220,14 @@ def test_sets_do_not_depend_on_the_other_sets_of_the_call(combined, monkeypatch)
 
 def test_chunks_do_not_matter(monkeypatch):
     whole = predict(fit(n_models=(40, 40)), ALL, HALF)
-    monkeypatch.setattr("infl.untraining.evidence.CHUNK", 17)
+    monkeypatch.setattr("infl.untraining.support.CHUNK", 17)
     for a, b in zip(predict(fit(n_models=(40, 40)), ALL, HALF), whole, strict=True):
         np.testing.assert_allclose(a.effect, b.effect, atol=0.05)  # other pairs are drawn for the pooled function
 
 
 def test_predicting_in_chunks_changes_nothing(combined, monkeypatch):
     whole = predict(combined, ALL, HALF)
-    monkeypatch.setattr("infl.untraining.evidence.CHUNK", 17)
+    monkeypatch.setattr("infl.untraining.support.CHUNK", 17)
     assert_alike(predict(combined, ALL, HALF), whole, atol=1e-4)
 
 

@@ -9,10 +9,8 @@ import pytest
 
 from infl.records import Outcomes
 from infl.scores.contrasts import columns_counted
-from infl.untraining.evidence import gather_evidence, scratch_array
-from infl.untraining.response import _shrink, fit_pooled, fit_response
-from infl.untraining.similarity import fit_similarity
-from infl.untraining.support import N_COVARIATES, prepare_support
+from infl.untraining.response import _shrink, fit_pooled, fit_response, fit_similarity
+from infl.untraining.support import N_COVARIATES, gather_evidence, prepare_support, scratch_array
 
 N, M = 24, 10
 
@@ -208,7 +206,7 @@ def test_what_a_start_does_on_d_is_taken_off():
 
 
 def test_large_arrays_are_on_disk_and_as_good(monkeypatch):
-    monkeypatch.setattr("infl.untraining.evidence.MOST_IN_MEMORY", 10)
+    monkeypatch.setattr("infl.untraining.support.MOST_IN_MEMORY", 10)
     array = scratch_array((4, 5), np.float32)
     assert isinstance(array, np.memmap)
     array[:] = 3
@@ -231,7 +229,7 @@ def test_columns_in_chunks_are_fitted_as_all_at_once(reading, monkeypatch):
 
     columns = np.arange(N, N + M) if reading == "held-out" else np.arange(N)
     whole = fit_response(evidence_of(different), columns, reading=reading, use=[0, 1, 7])
-    monkeypatch.setattr("infl.untraining.evidence.CHUNK", 3)
+    monkeypatch.setattr("infl.untraining.support.CHUNK", 3)
     evidence = evidence_of(different)
     parts = fit_response(evidence, columns, reading=reading, use=[0, 1, 7])
     for name in ("anchor", "coefficients", "covariance", "noise", "at_d", "neighbours"):

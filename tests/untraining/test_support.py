@@ -7,7 +7,7 @@ memory. An example must not count among its own support: it is in every subset t
 import numpy as np
 import pytest
 
-from infl.surrogate import fit_surrogate
+from infl.scores.surrogate import fit_surrogate
 from infl.untraining.support import (
     CLASS_SHARE,
     FLOOR,

@@ -31,8 +31,8 @@ from infl.report.page.content import PageContent as PageContent
 from infl.report.page.content import ScoreContent as ScoreContent
 from infl.report.page.content import SetContent as SetContent
 from infl.report.page.pictures import Pictures
-from infl.report.pairing import common_thresholds
 from infl.report.style import REGIME_STYLES
+from infl.report.text import common_thresholds
 
 
 def render_page(content: PageContent, *, n_top: int = 60) -> str:

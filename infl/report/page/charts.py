@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from infl.records import Estimate, Quantity, Thresholds, Verdict
-from infl.report.histogram import LOGARITHMIC_ABOVE, MEMORIZED_FROM, ScoreCounts, count_scores
+from infl.report.figures import LOGARITHMIC_ABOVE, MEMORIZED_FROM, ScoreCounts, count_scores
 from infl.report.page.content import SetContent
-from infl.report.pairing import judged_cross
+from infl.report.text import judged_cross
 
 NORMAL_95 = 1.959964
 _LINEAR_BELOW = 0.2

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from infl.records import Array, Dataset
-from infl.report.examples import ink_for
-from infl.report.selection import example_of
+from infl.report.galleries import ink_for
+from infl.report.text import example_of
 
 MOST_PICTURE_BYTES = 9_000_000  # of all pictures of a page, encoded
 LARGEST_SIDE = 64  # pixels; what is larger is scaled down

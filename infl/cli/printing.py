@@ -1,0 +1,155 @@
+"""Turns what the pipeline gave into what a person reads: tables, a few lines, and figures with the word where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infl import Findings, Repair
+    from infl.records import ConceptGap, Dataset, Estimate, Reading, ScoredPair, Verdict
+    from infl.store import Run
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def show_scores(
+    run: Run,
+    dataset: Dataset,
+    memorization: Estimate,
+    pairs: Sequence[ScoredPair],
+    *,
+    n_top: int,
+    found: Findings,
+    q_over: str = "matrix",
+) -> None:
+    """Tables of the most memorized examples and the strongest pairs; figures of both into the run folder."""
+    from infl.report.figures import save
+    from infl.report.galleries import influence_pairs_figure, memorization_figure
+    from infl.report.tables import memorization_table, pairs_table
+
+    folder = run.folder / "figures"
+    _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
+    title = "strongest cross-influences, reading: held-out"
+    _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))
+    of_pairs = "" if q_over == "matrix" else ", of a pair over those of its target"
+    say(
+        f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate{of_pairs}"
+    )
+    _name_diverged(run, ["design"])
+    memorized = save(memorization_figure(memorization, dataset), folder / "memorization.png")
+    influential = save(influence_pairs_figure(pairs[:6], dataset), folder / "influence.png")
+    say(f"figures: {memorized}, {influential}")
+
+
+def show_influences(
+    run: Run,
+    dataset: Dataset,
+    example: int,
+    memorization: Estimate | None,
+    listed: Mapping[str, tuple[Reading, Sequence[ScoredPair]]],
+) -> None:
+    """Tables of who influences an example and whom it influences; `listed` as in `report.machine.example_as_json`."""
+    from infl.report.tables import pairs_table
+    from infl.report.text import class_of, place_of, with_error
+
+    unit = "probability" if run.outcome_kinds[0] == "correct" else "log-odds"
+    say(f"{place_of(dataset, example)} of {dataset.name}, {class_of(dataset, example)}")
+    if memorization is not None:
+        say(f"memorization {with_error(float(memorization.value[example]), float(memorization.se[example]))} ({unit})")
+    titles = {
+        "influenced_by": "training examples that influence it, surest first",
+        "held_out": "held-out examples that it influences, surest first",
+        "left_out": "training examples that it influences, surest first",
+    }
+    for name, (reading, pairs) in listed.items():
+        say("")
+        if pairs:
+            _print_table(pairs_table(pairs, dataset, title=f"{titles[name]}, reading: {reading}, in {unit}"))
+        else:
+            say(f"{titles[name]}, reading: {reading}: no pair has an estimate")
+    say(
+        f"\nfrom {run.outcomes('design').n_models:,} models; ± is one standard error, q is over the pairs of each table"
+    )
+    _name_diverged(run, ["design"])
+
+
+def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()) -> None:
+    """Table of the verdicts, what the undetermined ones lack, and the regime map into the run folder."""
+    from infl.report.figures import regime_map, save
+    from infl.report.tables import verdict_table
+
+    _print_table(verdict_table(predicted, measured, width=_width()))
+    for word, verdicts in (("predicted", predicted), ("measured", measured)):
+        for verdict in verdicts:
+            if verdict.note:
+                say(f"  {verdict.forget_set.name}, {word}: {verdict.note}")
+            if verdict.concept_gap is not None:
+                say(f"  {verdict.forget_set.name}, {word}: {_gap_in_words(verdict.concept_gap)}")
+    say("cross is read on held-out examples, and on retained ones by models that trained on them")
+    _name_diverged(run, run.collections())
+    say(f"figure: {save(regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
+
+
+def show_run(run: Run) -> None:
+    """What a run holds, what is missing, and which models diverged."""
+    from infl.report.tables import run_table
+
+    _print_table(run_table(run.describe()))
+    _name_diverged(run, run.collections())
+
+
+def show_repair(done: Repair) -> None:
+    """What was mended, and what could not be."""
+    if done.n_lines:
+        say(f"{done.n_lines} damaged lines taken out of journal.jsonl")
+    for collection, models in done.trained.items():
+        say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
+    for collection, models in done.lost.items():
+        say(f"lost: {len(models)} models of {collection}; infl verify trains them when it is asked for that set again")
+    if not (done.n_lines or done.trained or done.lost):
+        say("nothing is damaged")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _gap_in_words(gap: ConceptGap) -> str:
+    if not gap.n_held_out:
+        return f"unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples"
+    return (
+        f"takes {gap.of_part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
+        f"take {gap.of_whole:.2f}: a gap of {gap.value.value:.2f}±{gap.value.se:.2f}"
+    )
+
+
+def _name_diverged(run: Run, collections: Sequence[str]) -> None:
+    for collection in collections:
+        ids = run.diverged(collection)
+        if ids:
+            say(f"diverged in training and left out: {len(ids)} models of {collection}: {_some(ids)}")
+
+
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+
+
+def _print_table(table: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, width=_width()).print(table)
+
+
+def _width() -> int:
+    """Columns of the terminal; 100 where the output is none."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else 100

@@ -1,0 +1,176 @@
+"""Commands that read scores out of a run: of all examples or of one, printed and in files for other tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from infl.cli.options import NewFolder, Output, RunToRead, Whole
+from infl.cli.printing import show_influences, show_scores
+
+if TYPE_CHECKING:
+    from infl import Findings
+    from infl.records import Array, Dataset, Estimate, OutcomeSource, Reading, ScoredPair
+    from infl.store import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Memorization of each training example and influence of each on others, with standard errors."""
+
+    run: RunToRead
+    """Folder of the run, or its URL."""
+    top: int = 10
+    """Examples and pairs to list."""
+    example: Whole = None
+    """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
+    q: Literal["matrix", "column"] = "matrix"
+    """What false discovery rates of pairs are over: all pairs, or the pairs of each target, as of a question about it alone."""
+    keep_sums: bool = False
+    """Keep sums over models in the run, so that scores of more models take those alone; once kept, they are always used."""
+    json: Output = None
+    """Write the listed examples and pairs here."""
+    table: Output = None
+    """Write a table here, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
+    arrays: Output = None
+    """Write all scores here as .npz, for runs whose matrix fits in memory."""
+    matrix: NewFolder = None
+    """Write the influence of all on all here as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
+    feldman_zhang: Output = None
+    """Write memorization, and influence within each class, here as .npz in the layout of their published scores."""
+
+    def __call__(self) -> None:
+        import infl
+        from infl.records import InputError
+        from infl.report.exchange import check_table
+
+        if self.top < 1:
+            raise InputError(f"--top: expected at least 1, got {self.top}")
+        if self.example is not None and (self.arrays or self.feldman_zhang or self.matrix or self.keep_sums):
+            raise InputError(
+                "--arrays, --matrix, --feldman-zhang and --keep-sums are about all examples: leave --example out"
+            )
+        if self.example is not None and self.q != "matrix":
+            raise InputError("--q is about all pairs: with --example it is over the pairs of each table, leave --q out")
+        check_table(self.table)
+        run = infl.open_run(self.run)
+        if self.example is None:
+            self._score_all(run)
+        else:
+            self._score_one(run, self.example)
+
+    def _score_all(self, run: Run) -> None:
+        import infl
+        from infl.report.exchange import (
+            memorization_rows,
+            pair_rows,
+            scores_as_json,
+            write_feldman_zhang,
+            write_json,
+            write_scores,
+            write_table,
+        )
+
+        dataset, kind = run.dataset(), run.outcome_kinds[0]
+        outcomes = infl.keep_sums(run, start=self.keep_sums)
+        memorization, pairs, found = score(run, dataset, n_top=self.top, outcomes=outcomes, q_over=self.q)
+        if self.json:
+            content = scores_as_json(
+                memorization,
+                pairs,
+                n_top=self.top,
+                n_models=outcomes.n_models,
+                n_train=outcomes.n_train,
+                q=found.q,
+                detectable={"memorization": found.memorization, "influence": found.influence},
+            )
+            write_json(self.json, content)
+        if self.table:
+            rows = memorization_rows(memorization, dataset, q=found.q)
+            write_table(self.table, rows + pair_rows(pairs, "held-out", dataset))
+        if self.arrays:
+            left_out, held_out = (
+                infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
+            )
+            q = infl.q_of_pairs(left_out, held_out, q_over=self.q)
+            shrunk = _shrunk(dataset, outcomes, left_out, held_out)
+            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
+        if self.matrix:
+            infl.write_influence(outcomes, self.matrix, outcome=kind, q_over=self.q)
+        if self.feldman_zhang:
+            classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
+            write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
+
+    def _score_one(self, run: Run, example: int) -> None:
+        import infl
+        from infl.report.exchange import example_as_json, influence_rows, write_json, write_table
+
+        outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
+        found = infl.influences_of(outcomes, example, outcome=kind)
+        named = {"influenced_by": found.influenced_by, "held_out": found.held_out, "left_out": found.left_out}
+        parts = {name: part for name, part in named.items() if part is not None}
+        listed: dict[str, tuple[Reading, list[ScoredPair]]] = {
+            name: (part.estimate.reading, infl.top_of(part, n_pairs=self.top)) for name, part in parts.items()
+        }
+        memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
+        show_influences(run, dataset, example, memorization, listed)
+        if self.json:
+            content = example_as_json(
+                example, memorization, listed, outcome=kind, n_models=outcomes.n_models, n_train=outcomes.n_train
+            )
+            write_json(self.json, content)
+        if self.table:
+            rows = []
+            for part in parts.values():
+                q = None if part.estimate.p is None else infl.q_values(part.estimate.p)
+                rows += influence_rows(part.estimate, part.sources, part.targets, dataset, q=q)
+            write_table(self.table, rows)
+
+
+def score(
+    run: Run,
+    dataset: Dataset,
+    *,
+    n_top: int,
+    outcomes: OutcomeSource | None = None,
+    q_over: Literal["matrix", "column"] = "matrix",
+) -> tuple[Estimate, list[ScoredPair], Findings]:
+    """Memorization, the strongest pairs and what of both counts as found, printed and drawn.
+
+    outcomes: of the run, where sums of them are known.
+    """
+    import infl
+
+    outcomes, kind = outcomes or run.outcomes("design"), run.outcome_kinds[0]
+    memorization = infl.memorization(outcomes, outcome=kind)
+    scored = infl.score_pairs(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
+    found = infl.findings(outcomes, memorization, scored)
+    show_scores(run, dataset, memorization, scored.strongest, n_top=n_top, found=found, q_over=q_over)
+    return memorization, scored.strongest, found
+
+
+def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tuple[Array, Array]:
+    """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows.
+
+    plain: of both readings; NaN where no pair of one has an error to shrink by.
+    """
+    import numpy as np
+
+    import infl
+    from infl.pipeline.progress import track
+
+    values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
+    with track(len(plain), "shrinking", unit="readings") as progress:
+        surrogate = None
+        for k, one in enumerate(plain):
+            if one.reading != "own" and np.isfinite(one.se).any():
+                if surrogate is None and dataset.has_pixels:
+                    surrogate = infl.fit_surrogate(
+                        dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
+                    )
+                shrunk = infl.shrunk_influence(outcomes, reading=one.reading, outcome=one.outcome, surrogate=surrogate)[
+                    1
+                ]
+                values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
+            progress.advance()
+    return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)

@@ -1,0 +1,13 @@
+"""The stages in order, one file per question. Everything below is pure or touches one thing; here they are put together.
+
+- `train`    which models does the run lack, and how are they trained and stored?
+- `score`    how sure are its scores, and where does the whole influence matrix go?
+- `predict`  what would untraining a forget set do, by what the run holds?
+- `verify`   what does it do, by retraining without the set?
+- `plan`     what would a run cost, and what could it find?
+- `report`   all of it as one page.
+- `weights`  the weights of single models, trained again from their keys.
+- `progress` how far a long stage has come.
+
+Each can be killed and called again: what is in the run is never trained twice.
+"""

@@ -1,0 +1,396 @@
+"""Says beforehand what a run costs.
+
+A short measured run gives the time on this machine; its models, or those of a run that is there, are the pilot from which the
+errors of more models follow. Three questions: memorization with a wanted standard error, the smallest influence found with a
+wanted chance, and the regimes of forget sets of a size, predicted or verified.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from infl.pipeline.train import DEFAULT_DESIGN, find_groups, open_for_training
+from infl.records import Array, Dataset, InputError, Outcomes, OutcomeSource, Reading
+from infl.scores.planning import (
+    FALSE_DISCOVERY_RATE,
+    POWER,
+    ErrorForecast,
+    Models,
+    check_share,
+    detectable_effect,
+    information_per_model,
+    median_column,
+    models_for_effect,
+    models_for_standard_error,
+    p_value_cut,
+)
+from infl.store import Run, bytes_per_model, open_run
+from infl.training.algorithm import Algorithm
+from infl.training.ensemble import Ensemble, Layout, model_keys
+from infl.training.subsets import Design, draw_masks
+from infl.training.tuning import choose_layout
+from infl.untraining.regimes import cross_weights
+
+LEAST_PILOT = 32  # models, for a forecast
+RETRAININGS = (16, 32, 64)
+# Root mean square error of cross for sets of 20 examples and more, the larger one of n = 1,000 digits and n = 2,000
+# Fashion-MNIST: experiments/regimes, worlds digits-fitting and fashion-early, predictor combined.
+PREDICTED_CROSS_ERROR = {128: 0.123, 512: 0.087, 2048: 0.066}
+LEAST_PREDICTED_SIZE = 20
+
+Question = Literal["memorization", "influence", "prediction", "verification"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of a plan.
+
+    question: `memorization` known to a standard error, `influence` found, regimes by `prediction` or by `verification`.
+    basis: what the number rests on, in words.
+    value: the standard error, the effect found, or the error of cross (verification: the larger of self's and cross').
+    n_models: of subsets; for verification, models retrained without each set.
+    seconds, n_bytes: of all models and references; for verification, of the retrained models of one set.
+
+    None where it cannot be said: a pilot too small, or no number of models that would do.
+    """
+
+    question: Question
+    basis: str
+    value: float | None
+    n_models: int | None
+    seconds: float | None
+    n_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run costs. models_per_second was measured on this machine; bytes are before compression.
+
+    n_models: for the standard error at worst, where outcomes are right half of the time; most examples need fewer, see
+        `answers`.
+    prepare_seconds: finding the groups of a grouped design, once for a run; 0 where a run has them.
+    n_pilot: models that the forecasts among the answers rest on.
+    p_cut, n_pairs: the p-value up to which an influence counts as found, and the pairs of both readings that the false
+        discovery rate is over.
+    """
+
+    n_models: int
+    n_references: int
+    standard_error: float
+    fraction: float
+    models_per_second: float
+    compile_seconds: float
+    n_bytes: int
+    prepare_seconds: float = 0.0
+    n_pilot: int = 0
+    p_cut: float = math.nan
+    n_pairs: int = 0
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Time to train everything."""
+        return (
+            self.prepare_seconds + self.compile_seconds + (self.n_models + self.n_references) / self.models_per_second
+        )
+
+
+def plan(
+    dataset: Dataset | None = None,
+    *,
+    run: Run | str | Path | None = None,
+    standard_error: float = 0.05,
+    n_models: int | None = None,
+    n_references: int = 64,
+    detect: float | None = None,
+    power: float = POWER,
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
+    expected_share: float = 0.0,
+    set_size: int | None = None,
+    set_error: float = 0.05,
+    n_pilot: int = 0,
+    design: Design | None = None,
+    algorithm: Algorithm | None = None,
+    layout: Layout | None = None,
+) -> Plan:
+    """Models, time and disk for a wanted precision, from a short measured run whose models serve as the pilot.
+
+    dataset: the examples; None for those of `run`.
+    run: a run that exists: its models are the pilot, its settings those planned for.
+    standard_error: of memorization: its root mean square over the examples, and that at worst. The first counts how the
+        design's strata change errors (`infl.scores.contrasts`); the lines at worst, and those of influence, take models as
+        independent.
+    n_models: given instead of a standard error and an effect, which are then what it brings.
+    detect: smallest influence to be found with chance `power` at a false discovery rate over all pairs of both readings,
+        n (m + n - 1): by all models on held-out examples, by those that left both out on training examples. The cut is that
+        of the first discovery, or of `expected_share` of the pairs where at least so many will be found.
+    set_size: forget sets of so many examples: what predictions were worth elsewhere, and retrainings for each set until self
+        and cross have the error `set_error`, by the scatter of a few retrainings without random sets of that size. Rough:
+        other sets scatter more or less, and `infl.verify` stops earlier where a regime is clear.
+    n_pilot: least models of the measured run.
+    design, algorithm: None for the run's own, or for the defaults.
+
+    Raises:
+        InputError: for a value outside its range, no data, or data or settings other than the run's.
+    """
+    outcomes: OutcomeSource | None = None
+    if run is not None:
+        opened = open_run(run.folder if isinstance(run, Run) else run)
+        opened, dataset, algorithm, design = open_for_training(opened.folder, dataset, algorithm, design, None)
+        outcomes = opened.outcomes("design")
+    if dataset is None:
+        raise InputError("plan: name a data set, or a run that exists")
+    for name, number, least in (("models", n_models, 1), ("references", n_references, 0), ("pilot models", n_pilot, 0)):
+        if number is not None and number < least:
+            raise InputError(f"{name}: expected at least {least}, got {number}")
+    _check_sets(set_size, set_error, dataset)
+    algorithm, whole = algorithm or Algorithm(), design or DEFAULT_DESIGN
+    design, share = _scored_part(whole)
+    n_pairs = dataset.n_train * (dataset.n_columns - 1)
+    asked = _Asked(
+        standard_error,
+        detect,
+        power,
+        p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_share=expected_share),
+        n_models,
+        design,
+        share,
+    )
+    at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
+    ensemble = Ensemble(algorithm, dataset, layout)
+    choice = choose_layout(ensemble, n_models=at_worst + n_references, subset_share=float(np.mean(design.range)))
+    ensemble.lay_out(choice.layout, chosen=choice.how())
+    start, beside = time.perf_counter(), whole if whole.kind == "grouped" else None
+    if beside is not None and beside.groups is None:
+        beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))
+    prepare_seconds = time.perf_counter() - start
+    measured = measure_blocks(ensemble, dataset, design, beside=beside, share=share, n_pilot=n_pilot)
+    pilot = measured.outcomes if outcomes is None or outcomes.n_models < LEAST_PILOT else outcomes
+    per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
+
+    def of_models(n: int, n_references: int = n_references) -> Plan:
+        return Plan(
+            n_models=n,
+            n_references=n_references,
+            standard_error=0.5 / math.sqrt(information_per_model(design.fraction) * share * n),
+            fraction=float(np.mean(design.range)),
+            models_per_second=measured.models_per_second,
+            compile_seconds=measured.compile_seconds,
+            prepare_seconds=prepare_seconds,
+            n_bytes=(n + n_references) * per_model,
+            n_pilot=pilot.n_models,
+            p_cut=asked.p_cut,
+            n_pairs=n_pairs,
+        )
+
+    planned = of_models(at_worst)
+    lines = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
+    if set_size is not None:
+        lines += _prediction(set_size)
+    answers = []
+    for question, basis, value, models in lines:
+        if models is None or value is None or math.isnan(value):
+            answers.append(Answer(question, basis, None, None, None, None))
+        else:
+            cost = of_models(models)
+            answers.append(Answer(question, basis, value, models, cost.seconds, cost.n_bytes))
+    if set_size is not None:
+        scatter = scatter_of_retraining(ensemble, dataset, set_size)
+        for error, models in _verification(scatter, set_error):
+            seconds = models / measured.models_per_second
+            basis = "error of self or of cross, the larger"
+            answers.append(Answer("verification", basis, error, models, seconds, models * per_model))
+    return replace(planned, answers=tuple(answers))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a plan is for; design: of the models that scores rest on, share: theirs of all models of subsets."""
+
+    standard_error: float
+    detect: float | None
+    power: float
+    p_cut: float
+    n_models: int | None
+    design: Design
+    share: float
+
+    def __post_init__(self) -> None:
+        check_share("power", self.power)
+        if self.detect is not None:
+            check_share("detect", self.detect)
+
+    @property
+    def n_scored(self) -> int | None:
+        return None if self.n_models is None else max(1, round(self.share * self.n_models))
+
+    def of_run(self, n_scored: int) -> int:
+        """Models of subsets of a run of which scores rest on at least so many, in whole periods of the design."""
+        whole = -(-n_scored // self.design.period) * self.design.period
+        return math.ceil(whole / self.share - 1e-9)
+
+
+Line = tuple[Question, str, float | None, int | None]  # with the value and the models, None where they cannot be said
+
+
+def _scored_part(design: Design) -> tuple[Design, float]:
+    """Of a grouped design the uniform models, which alone scores rest on, and their share."""
+    if design.kind != "grouped":
+        return design, 1.0
+    if design.grouped_share >= 1:
+        raise InputError("plan: scores rest on uniform models, and with a grouped share of 1 there are none")
+    return Design("uniform", design.fraction), 1 - design.grouped_share
+
+
+def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterator[Line]:
+    basis = "root mean square over examples"
+    if pilot.n_models < LEAST_PILOT:
+        yield "memorization", basis, None, None
+    elif asked.n_scored is None:
+        needed = ErrorForecast.of(pilot).models_for(asked.standard_error)
+        yield "memorization", basis, asked.standard_error, None if needed is None else asked.of_run(needed)
+    else:
+        yield "memorization", basis, ErrorForecast.of(pilot).root_mean_square(asked.n_scored), asked.n_models
+    error = asked.standard_error if asked.n_models is None else planned.standard_error
+    yield "memorization", "at worst: right half of the time", error, planned.n_models
+
+
+def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
+    if asked.detect is None and asked.n_scored is None:
+        return
+    readings: list[tuple[Reading, str]] = [("held-out", "on held-out"), ("left-out", "on left-out training")]
+    for reading, words in readings:
+        if reading == "held-out" and pilot.n_columns == pilot.n_train:
+            continue
+        one = Models.of_design(asked.design.fraction, left_out=reading == "left-out")
+        enough = pilot.n_models >= LEAST_PILOT
+        median = median_column(pilot, reading=reading).wrong if enough else math.nan
+        for basis, wrong in ((f"{words} examples of median noise", median), (f"{words} examples at worst", 0.5)):
+            if math.isnan(wrong):
+                yield "influence", basis, None, None
+            elif asked.n_scored is None:
+                assert asked.detect is not None
+                needed = models_for_effect(asked.detect, one, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
+                yield "influence", basis, asked.detect, asked.of_run(needed)
+            else:
+                models = one.times(asked.n_scored)
+                found = detectable_effect(models, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
+                yield "influence", basis, found, asked.n_models
+
+
+def _prediction(size: int) -> Iterator[Line]:
+    for n_models, error in PREDICTED_CROSS_ERROR.items():
+        basis = "error of cross, in experiments/regimes"
+        yield "prediction", basis, error if size >= LEAST_PREDICTED_SIZE else None, n_models
+
+
+def _verification(scatter: float, wanted: float) -> Iterator[tuple[float, int]]:
+    if math.isnan(scatter):
+        return
+    enough = max(math.ceil((scatter / wanted) ** 2), RETRAININGS[0])
+    for n_models in sorted({*RETRAININGS, enough}):
+        yield scatter / math.sqrt(n_models), n_models
+
+
+def _check_sets(size: int | None, error: float, dataset: Dataset) -> None:
+    if size is not None and not 1 <= size < dataset.n_train:
+        raise InputError(f"set size: expected 1 to {dataset.n_train - 1} of the training examples, got {size}")
+    check_share("set error", error)
+
+
+LEAST_SECONDS, LEAST_BLOCKS, MOST_BLOCKS = 3.0, 4, 64
+N_SETS, N_SEEDS = 2, 16
+
+
+@dataclass(frozen=True)
+class MeasuredBlocks:
+    """Models of a design and how long they took. compile_seconds: how much longer the first block took than the others."""
+
+    outcomes: Outcomes
+    models_per_second: float
+    compile_seconds: float
+
+
+def measure_blocks(
+    ensemble: Ensemble,
+    dataset: Dataset,
+    design: Design,
+    *,
+    beside: Design | None = None,
+    share: float = 1.0,
+    n_pilot: int = 0,
+) -> MeasuredBlocks:
+    """Train blocks of models of a design: at least `n_pilot` models, 4 blocks and, up to 64 blocks, 3 seconds.
+
+    beside: a design that a share 1 - `share` of the models of the run is of: as many blocks of it are trained in turns, since
+        their subsets may be larger. They count for the time, not for the outcomes; nor do models that did not stay finite.
+    """
+    size, blocks, first = ensemble.block_size, [], 0.0
+    seconds: dict[str, list[float]] = {"design": [], "beside": []}
+
+    def enough() -> bool:
+        if len(blocks) < LEAST_BLOCKS or len(blocks) * size < n_pilot:
+            return False
+        return sum(map(sum, seconds.values())) >= LEAST_SECONDS or len(blocks) >= MOST_BLOCKS
+
+    while not enough():
+        models = list(range(len(blocks) * size, (len(blocks) + 1) * size))
+        keys = model_keys(0, "design", np.array(models))
+        for name, drawn in (("design", design), ("beside", beside)):
+            if drawn is None:
+                continue
+            masks = draw_masks(drawn, models, n_train=dataset.n_train, seed=0)
+            start = time.perf_counter()
+            block = ensemble.finish(ensemble.start(keys, masks))
+            took = time.perf_counter() - start
+            if name == "design":
+                kept = block.finite
+                blocks.append((masks[kept], block.correct[kept], np.array(models)[kept] // design.period))
+            if name == "design" and len(blocks) == 1:
+                first = took
+            else:
+                seconds[name].append(took)
+    masks, correct, strata = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    pilot = Outcomes(masks, correct, strata=strata if design.period > 1 else None)
+    of_design = float(np.median(seconds["design"]))
+    of_block = of_design if beside is None else share * of_design + (1 - share) * float(np.median(seconds["beside"]))
+    return MeasuredBlocks(pilot, size / of_block, max(0.0, first - of_design))
+
+
+def scatter_of_retraining(ensemble: Ensemble, dataset: Dataset, size: int) -> float:
+    """Standard deviation of self and of cross over single seeds, the larger one, for random sets of a size.
+
+    From 16 models of D and as many without each of two random sets, paired by key as `infl.verify` pairs them; the error of
+    either after R retrainings is this over sqrt(R). Known to about an eighth of itself; NaN where models did not stay finite.
+    """
+    n_train, random = dataset.n_train, np.random.RandomState(0)
+    sets = [random.choice(n_train, size, replace=False) for _ in range(N_SETS)]
+    masks = np.ones((1 + N_SETS, N_SEEDS, n_train), bool)
+    for mask, ids in zip(masks[1:], sets, strict=True):
+        mask[:, ids] = False
+    correct = _train(ensemble, masks.reshape(-1, n_train), np.tile(np.arange(N_SEEDS), 1 + N_SETS))
+    full, *without = correct.reshape(1 + N_SETS, N_SEEDS, -1)
+    variances = []
+    for ids, outcomes in zip(sets, without, strict=True):
+        fall = full - outcomes
+        inside = np.isin(np.arange(dataset.n_columns), ids)
+        scatter = np.stack([fall[:, inside].mean(axis=1), fall @ cross_weights(inside, n_train) / size])
+        variances.append(scatter.var(axis=1, ddof=1))
+    return math.sqrt(np.mean(variances, axis=0).max())
+
+
+def _train(ensemble: Ensemble, masks: Array, starts: Array) -> Array:
+    """Whether each model is right on each example, [models, n+m]; NaN for models that did not stay finite."""
+    keys = model_keys(0, "reference", starts)
+    blocks = [slice(first, first + ensemble.block_size) for first in range(0, len(masks), ensemble.block_size)]
+    trained = [ensemble.finish(ensemble.start(keys[block], masks[block])) for block in blocks]
+    correct = np.concatenate([block.correct for block in trained]).astype(np.float64)
+    correct[~np.concatenate([block.finite for block in trained])] = np.nan
+    return correct

@@ -1,0 +1,98 @@
+"""Predicts what untraining forget sets would do, from the models that a run holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from infl.pipeline.progress import track
+from infl.pipeline.train import (
+    ForgetSets,
+    current_run,
+    resolve_forget_sets,
+)
+from infl.records import Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
+from infl.store import Run, StoredOutcomes
+from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
+from infl.untraining.regimes import judge
+
+MOST_OUTCOMES_HELD = 1 << 26  # 200 MB
+
+
+def predict(
+    run: Run | str | Path,
+    forget_sets: ForgetSets,
+    *,
+    predictor: PredictorName = "combined",
+    thresholds: Thresholds | None = None,
+    quiet: bool = False,
+) -> list[Verdict]:
+    """Predict the regime of forget sets from the models of a run; see `predict_effects` and `infl.judge`.
+
+    run: opened, or its folder, or its URL on object storage; so in all functions that take a run.
+    forget_sets: records, or `{"name": ids}`.
+    predictor: see `infl.untraining.effects`.
+
+    Raises:
+        InputError: where a set is not one of D's, or the run holds too few models of subsets, or none of D.
+    """
+    effects = predict_effects(run, forget_sets, predictor=predictor, quiet=quiet)
+    return [judge(one, thresholds) for one in effects]
+
+
+def predict_effects(
+    run: Run | str | Path, forget_sets: ForgetSets, *, predictor: PredictorName = "combined", quiet: bool = False
+) -> Iterator[Effects]:
+    """Yield the predicted effects of each set in turn; those of its whole concept with them where it has one."""
+    opened = current_run(run)
+    sets = resolve_forget_sets(opened, forget_sets)
+    concepts = list(dict.fromkeys(s.concept for s in sets if s.concept is not None))
+    fitted = _fitted(opened, predictor, quiet=quiet)
+    with track(len(concepts) + len(sets), "predicting", unit="sets", quiet=quiet) as progress:
+        wholes = {}
+        for effects in fitted.predict([ForgetSet("whole concept", ids) for ids in concepts]):
+            wholes[effects.forget_set.ids] = effects
+            progress.advance()
+        for effects in fitted.predict(sets):
+            concept = effects.forget_set.concept
+            yield effects if concept is None else replace(effects, whole=wholes[concept])
+            progress.advance()
+
+
+def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
+    dataset = run.dataset()
+    if not dataset.has_pixels:
+        _check_predictable_without_pixels(run, name)
+    covers = [collection for collection in run.collections() if collection.startswith("cover-")]
+    with track(FIT_STEPS, "fitting", unit="steps", quiet=quiet) as progress:
+        return fit_predictor(
+            name,
+            sources=[_near(run.outcomes(collection)) for collection in ("design", "grouped", *covers)],
+            reference=_near(run.outcomes("full")),
+            images=dataset.images,
+            labels=dataset.labels,
+            n_classes=dataset.n_classes,
+            # Private training takes the same steps however few examples there are.
+            batch_size=None if "privacy" in run.manifest["algorithm"] else run.manifest["algorithm"].get("batch_size"),
+            advance=progress.advance,
+        )
+
+
+def _check_predictable_without_pixels(run: Run, name: PredictorName) -> None:
+    """Say what an imported run lacks, by what its file would have to hold."""
+    if name != "additive":
+        raise InputError(
+            f"run folder {run.place} was imported without pixels, and predictor {name} looks at them; "
+            "take --predictor additive, which sums the influences of single examples"
+        )
+    if "margin" not in run.outcome_kinds or not run.complete("full"):
+        raise InputError(
+            f"run folder {run.place} was imported without what the additive predictor needs: margins of the models, and of "
+            "models of all of D; import a file with margin and reference_margin"
+        )
+
+
+def _near(outcomes: StoredOutcomes) -> OutcomeSource:
+    """Outcomes that are asked for again and again: read once where they are small, streamed each time where not."""
+    return outcomes.load() if outcomes.n_models * outcomes.n_columns <= MOST_OUTCOMES_HELD else outcomes

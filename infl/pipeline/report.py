@@ -1,0 +1,178 @@
+"""Turns a run into what its page shows: scores with their errors, and forget sets predicted beside measured.
+
+Nothing is trained here. Which models there are decides what is on the page: without models of random subsets no scores, without
+models that go without a set no measurement of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from infl.pipeline.predict import predict_effects
+from infl.pipeline.score import keep_sums
+from infl.pipeline.train import ForgetSets
+from infl.pipeline.verify import verified_effects
+from infl.records import (
+    Effects,
+    ForgetSet,
+    InputError,
+    OutcomeKind,
+    OutcomeSource,
+    Quantity,
+    Reading,
+    ScoredPair,
+    Thresholds,
+)
+from infl.report.page import HarmedExample, PageContent, ScoreContent, SetContent, write_page
+from infl.scores.evidence import interval
+from infl.scores.influence import influence_between, memorization, score_pairs
+from infl.scores.planning import findings
+from infl.store import Run, open_run
+from infl.untraining.effects import PredictorName
+from infl.untraining.forget_sets import by_name, make_forget_sets
+from infl.untraining.regimes import judge
+
+N_TOP = 60
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written, with what it shows. size: in bytes."""
+
+    path: Path
+    size: int
+    content: PageContent
+
+
+def write_report(
+    run: Run | str | Path,
+    path: str | Path | None = None,
+    *,
+    forget_sets: ForgetSets | None = None,
+    predictor: PredictorName = "combined",
+    thresholds: Thresholds | None = None,
+    n_top: int = N_TOP,
+    quiet: bool = False,
+) -> Report:
+    """Write what is known of a run into one self-contained HTML file.
+
+    path: of the file; report.html in the run folder by default.
+    forget_sets: None for those that the run was verified for. Each is predicted, and measured with all models that the run
+        holds without it.
+    n_top: memorized examples and pairs to list.
+
+    Raises:
+        InputError: where the run cannot be read, a set is not one of D's or cannot be predicted, or the file cannot be
+            written.
+    """
+    if n_top < 1:
+        raise InputError(f"n_top: expected at least 1, got {n_top}")
+    opened = open_run(run.folder if isinstance(run, Run) else run)
+    path = opened.folder / "report.html" if path is None else Path(path)
+    content = gather(opened, forget_sets, predictor=predictor, thresholds=thresholds, n_top=n_top, quiet=quiet)
+    return Report(path, write_page(content, path, n_top=n_top), content)
+
+
+def gather(
+    run: Run,
+    forget_sets: ForgetSets | None = None,
+    *,
+    predictor: PredictorName = "combined",
+    thresholds: Thresholds | None = None,
+    n_top: int = N_TOP,
+    quiet: bool = False,
+) -> PageContent:
+    """What the page of a run shows; see `write_report`."""
+    sets = _named_once(run.forget_sets()) if forget_sets is None else _made(run, forget_sets)
+    scores = _scores(run, n_top) if run.outcomes("design").n_models else None
+    contents = _sets(run, sets, predictor, thresholds or Thresholds(), quiet=quiet)
+    return PageContent(run.describe(), run.dataset(), scores, contents)
+
+
+def _scores(run: Run, n_top: int) -> ScoreContent:
+    outcomes, kind = keep_sums(run, start=False, quiet=True), run.outcome_kinds[0]
+    estimate = memorization(outcomes, outcome=kind)
+    scored = score_pairs(outcomes, n_pairs=n_top, outcome=kind)
+    found = findings(outcomes, estimate, scored)
+    return ScoreContent(
+        n_models=outcomes.n_models,
+        memorization=estimate,
+        interval=interval(estimate),
+        q=found.q,
+        pairs=scored.strongest,
+        pair_intervals=_pair_intervals(outcomes, scored.strongest, scored.reading, kind),
+        reading=scored.reading,
+        smallest_memorization=found.memorization,
+        smallest_influence=found.influence,
+    )
+
+
+def _pair_intervals(
+    outcomes: OutcomeSource, pairs: Sequence[ScoredPair], reading: Reading, kind: OutcomeKind
+) -> list[tuple[float, float]]:
+    if not pairs:
+        return []
+    sources, rows = np.unique([pair.source for pair in pairs], return_inverse=True)
+    targets, columns = np.unique([pair.target for pair in pairs], return_inverse=True)
+    low, high = interval(influence_between(outcomes, sources, targets, reading=reading, outcome=kind))
+    return list(zip(low[rows, columns].tolist(), high[rows, columns].tolist(), strict=True))
+
+
+def _sets(
+    run: Run,
+    sets: Sequence[ForgetSet],
+    predictor: PredictorName,
+    thresholds: Thresholds,
+    *,
+    quiet: bool,
+) -> list[SetContent]:
+    """Each set measured where there are models without it, and predicted where there are models to predict from."""
+    if not sets:
+        return []
+    measured = {}
+    for one in verified_effects(run, sets):
+        verdict = judge(one, thresholds)
+        measured[one.forget_set.name] = verdict, _at(one, verdict.hurt_most)
+    predictable = bool(run.outcomes("design").n_models and run.outcomes("full").n_models)
+    if not predictable and len(measured) < len(sets):
+        unknown = next(s.name for s in sets if s.name not in measured)
+        raise InputError(
+            f"set {unknown!r}: the run holds no models to predict it from, and none without it; "
+            f"infl train --run {run.place} trains the ones, infl verify the others"
+        )
+    contents = {}
+    for one in predict_effects(run, sets, predictor=predictor, quiet=quiet) if predictable else ():
+        verdict = judge(one, thresholds)
+        known, effects = measured.get(one.forget_set.name, (None, {}))
+        columns = (known or verdict).hurt_most
+        predicted = _at(one, columns)
+        harmed = [HarmedExample(column, predicted[column], effects.get(column)) for column in columns]
+        contents[one.forget_set.name] = SetContent(verdict, known, harmed)
+    for name, (verdict, effects) in measured.items():
+        harmed = [HarmedExample(column, None, effect) for column, effect in effects.items()]
+        contents.setdefault(name, SetContent(None, verdict, harmed))
+    return [contents[s.name] for s in sets if s.name in contents]
+
+
+def _at(effects: Effects, columns: Sequence[int]) -> dict[int, Quantity]:
+    return {column: Quantity(float(effects.effect[column]), float(effects.se[column])) for column in columns}
+
+
+def _made(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
+    given = forget_sets if isinstance(forget_sets, Mapping) else by_name(forget_sets)
+    return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])
+
+
+def _named_once(sets: Sequence[ForgetSet]) -> list[ForgetSet]:
+    """Sets that were verified under one name are told apart by a number."""
+    named: dict[str, ForgetSet] = {}
+    for one in sets:
+        name, number = one.name, 2
+        while name in named:
+            name, number = f"{one.name} ({number})", number + 1
+        named[name] = replace(one, name=name)
+    return list(named.values())

@@ -1,0 +1,499 @@
+"""Turns a list of models that a run lacks into rows on its disk: block by block, wherever they are trained.
+
+A job is one model: the collection it belongs to and its number there. The jobs of one call may be of several collections;
+a block takes them as they come, so that only the last block of all may be short.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import operator
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from infl.pipeline.progress import note, track
+from infl.pipeline.score import check_target
+from infl.records import Array, Dataset, ForgetSet, Groups, InputError, Outcomes
+from infl.scores.planning import check_share, next_look
+from infl.scores.surrogate import fit_surrogate
+from infl.store import (
+    Checkpoints,
+    Job,
+    Run,
+    check_new,
+    create_run,
+    is_run,
+    mend_journal,
+    name_of_cover,
+    open_run,
+    starts_of,
+)
+from infl.store.manifest import software
+from infl.training.algorithm import Algorithm
+from infl.training.ensemble import Layout, is_out_of_memory, model_keys
+from infl.training.executors import Keeping, Trainer, check_keeping, make_trainer
+from infl.training.grouping import groups_of_sets, make_groups
+from infl.training.ray import Ray
+from infl.training.subsets import Design, MasksOf, draw_masks, masks_of_run
+from infl.untraining.forget_sets import by_name, make_forget_sets
+
+ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
+
+
+def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
+    """Those of the models that are not complete on disk."""
+    complete = set(run.complete(collection))
+    return [(collection, model) for model in models if model not in complete]
+
+
+def train_jobs(
+    run: Run,
+    jobs: list[Job],
+    masks_of: MasksOf,
+    *,
+    trainer: Trainer,
+    seed: int,
+    description: str,
+    checkpoint_minutes: float | None = None,
+    quiet: bool = False,
+) -> None:
+    """Train the models of the jobs and write each block to the run as soon as it is there.
+
+    They are trained in the layout that is fastest where they take long; see `infl.training.tuning`. Where the memory of a
+    device does not hold a block, the rest is trained in blocks of half as many models.
+
+    The run is locked meanwhile. Models that another process has added to it since it was opened are not trained.
+
+    masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
+    trainer: where they are trained; used again for other jobs, it has compiled its program.
+    checkpoint_minutes: between checkpoints of a block in training, from which it goes on after a kill; None for none.
+
+    Raises:
+        InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, another
+            process writes to the run, or the memory does not hold the training of a single model.
+    """
+    with run.lock():
+        jobs = [job for name, models in _models_by_collection(jobs).items() for job in missing_jobs(run, name, models)]
+        if jobs:
+            checkpoints = Checkpoints(run, say=partial(note, quiet=quiet))
+            checkpoints.drop_trained()
+            keeping = None if checkpoint_minutes is None else Keeping(checkpoint_minutes, checkpoints.of)
+            kept = {"checkpoints": checkpoints, "keeping": keeping}
+            _train(run, trainer, jobs, masks_of, seed, **kept, description=description, quiet=quiet)
+            checkpoints.drop_trained()
+
+
+def _train(
+    run: Run,
+    trainer: Trainer,
+    jobs: list[Job],
+    masks_of: MasksOf,
+    seed: int,
+    *,
+    checkpoints: Checkpoints,
+    keeping: Keeping[list[Job]] | None,
+    description: str,
+    quiet: bool,
+) -> None:
+    some = [masks_of(*job_models).mean() for job_models in _first_of_each(jobs)]
+    kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
+    choice = trainer.choose(len(jobs), subset_share=float(np.mean(some)), recorded=kept[-1] if kept else None)
+    if choice.models_per_second:
+        note(f"layout: {choice.in_words()}", quiet=quiet)
+    left = dict.fromkeys(jobs)
+    with track(len(jobs), description, quiet=quiet) as progress:
+        while left:
+            run.record_session(_session(trainer, jobs))
+            begun = _begun(checkpoints, set(left), trainer.block_size) if keeping else []
+            blocks = _blocks(list(left), trainer.block_size, begun)
+            try:
+                for block, masks, outcome, seconds in trainer.train(
+                    blocks, lambda block: _prepare(block, masks_of, seed), keeping
+                ):
+                    for collection, rows in _by_collection(block).items():
+                        models = [block[row][1] for row in rows]
+                        outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
+                        share = seconds * len(rows) / len(block)
+                        run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
+                    for job in block:
+                        del left[job]
+                    if keeping:
+                        checkpoints.of(block).drop()
+                    progress.advance(len(block))
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                trainer.halve()
+                note(f"out of memory: blocks of {trainer.block_size} models from now on", quiet=quiet)
+    run.record_timings(trainer.describe()["devices"])
+
+
+def _blocks(waiting: list[Job], size: int, begun: list[list[Job]]) -> list[list[Job]]:
+    """Those that were begun, and the rest in blocks of that size."""
+    first = {job for block in begun for job in block}
+    rest = [job for job in waiting if job not in first]
+    return begun + [rest[start : start + size] for start in range(0, len(rest), size)]
+
+
+def _begun(checkpoints: Checkpoints, waiting: set[Job], size: int) -> list[list[Job]]:
+    """Blocks that have a checkpoint and can go on from it: a killed call is resumed in the blocks that it had formed."""
+    begun: list[list[Job]] = []
+    for block in checkpoints.begun():
+        if waiting.issuperset(block):
+            if len(block) > size:
+                checkpoints.of(block).refuse(f"a block holds {size} models now")
+                continue
+            begun.append(block)
+            waiting = waiting - set(block)
+    return begun
+
+
+def _prepare(block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:
+    parts = _by_collection(block)
+    masks = np.concatenate([masks_of(name, [block[row][1] for row in rows]) for name, rows in parts.items()])
+    keys = [keys_of(seed, name, [block[row][1] for row in rows]) for name, rows in parts.items()]
+    return jax.numpy.concatenate(keys), masks
+
+
+def keys_of(seed: int, collection: str, models: list[int]) -> jax.Array:
+    """The keys from which initial weights and orders of these models follow, [len(models)]."""
+    starts = starts_of(collection, models)
+    stream = collection if starts is None else "reference"
+    return model_keys(seed, stream, np.array(models if starts is None else starts))
+
+
+def _by_collection(block: list[Job]) -> dict[str, list[int]]:
+    parts: dict[str, list[int]] = {}
+    for row, (collection, _) in enumerate(block):
+        parts.setdefault(collection, []).append(row)
+    return parts
+
+
+def _models_by_collection(jobs: list[Job]) -> dict[str, list[int]]:
+    return {name: [jobs[row][1] for row in rows] for name, rows in _by_collection(jobs).items()}
+
+
+def _first_of_each(jobs: list[Job], most: int = 8) -> list[tuple[str, list[int]]]:
+    """A few models of each collection."""
+    return [(name, [jobs[row][1] for row in rows[:most]]) for name, rows in _by_collection(jobs).items()]
+
+
+def _session(trainer: Trainer, jobs: list[Job]) -> dict[str, Any]:
+    models = _models_by_collection(jobs)
+    wanted = {name: max(some) + 1 for name, some in models.items()}
+    first = {name: min(some) for name, some in models.items() if min(some)}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **software(),
+        **trainer.describe(),
+        "wanted": wanted,
+        **({"first": first} if first else {}),
+    }
+
+
+DEFAULT_DESIGN = Design("grouped", (0.7, 0.97))
+
+
+def open_for_training(
+    run: str | Path | None,
+    dataset: Dataset | None,
+    algorithm: Algorithm | None,
+    design: Design | None,
+    seed: int | None,
+    groups: Groups | None = None,
+) -> tuple[Run, Dataset, Algorithm, Design]:
+    """The run, made where it is not there yet, and the data, algorithm and design that it is to be trained with.
+
+    run: the run folder, or its URL on object storage; a temporary folder, gone at exit, where None.
+    dataset, algorithm, design, seed: None for the run's own, or for the defaults where it is new; a new one needs data.
+    groups: examples that belong together, for a grouped design beside those that it finds itself.
+
+    Raises:
+        InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
+    """
+    if run is None:
+        run = _temporary_folder()
+    exists = is_run(run)
+    if exists:
+        old = open_run(run)
+        old.check_trainable()
+        dataset = dataset or old.dataset()
+        algorithm = algorithm or Algorithm.from_description(old.manifest["algorithm"])
+        own = Design.from_description(old.manifest["design"], _groups_of(old))
+        design = _with_groups_of(design or own, own)
+        seed = int(old.manifest["seed"]) if seed is None else seed
+    if dataset is None:
+        raise InputError(f"{run} is not a run yet: name the data set to train on")
+    algorithm, design, seed = algorithm or Algorithm(), design or DEFAULT_DESIGN, operator.index(seed or 0)
+    if groups is not None and design.kind != "grouped":
+        raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")
+    if not exists and design.kind == "grouped" and design.groups is None:
+        check_new(run)
+        design = replace(design, groups=find_groups(dataset, algorithm, seed=seed, known=groups))
+    elif groups is not None and design.groups is not None and not _holds(design.groups, groups):
+        raise InputError(
+            f"run folder {run} was made with other groups: continue it without naming any, or choose another folder"
+            if exists
+            else "the design has groups of its own, and those given beside it are not among them: give them in one place"
+        )
+    if not exists:  # a run is asked by create_run whether all of this is as it was made
+        draw_masks(design, [0], n_train=dataset.n_train, seed=seed)
+    settings = {
+        "algorithm": algorithm.describe(),
+        "design": design.describe(),
+        "seed": seed,
+        **software(),
+    }
+    return create_run(run, dataset, settings, design.groups), dataset, algorithm, design
+
+
+def find_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
+    """What a new run of design grouped leaves out together; see `infl.training.grouping.make_groups`."""
+    return make_groups(dataset, algorithm, seed=seed, support=_support(dataset), known=known)
+
+
+def _support(dataset: Dataset) -> Array:
+    """How well the rest of D supports each example: its margin in a closed-form fit without it."""
+    surrogate = fit_surrogate(dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes)
+    return surrogate.margins(np.array([], int))
+
+
+def _groups_of(run: Run) -> Groups | None:
+    return run.groups("grouped") if run.manifest["design"]["kind"] == "grouped" else None
+
+
+def _with_groups_of(design: Design, own: Design) -> Design:
+    """A grouped design without groups means those that the run has."""
+    if design.kind != "grouped" or design.groups is not None:
+        return design
+    return replace(design, groups=own.groups)
+
+
+def _holds(all_groups: Groups | None, some: Groups) -> bool:
+    if all_groups is None or all_groups.tables.shape[1] != some.tables.shape[1]:
+        return False
+    tables = dict(zip(all_groups.names, all_groups.tables, strict=True))
+    return all(
+        name in tables and np.array_equal(tables[name], table)
+        for name, table in zip(some.names, some.tables, strict=True)
+    )
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="infl-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done: models trained again by collection, models that nothing is left to train from, lines of the journal."""
+
+    run: Run
+    trained: dict[str, list[int]]
+    lost: dict[str, list[int]]
+    n_lines: int
+
+
+def repair(
+    run: str | Path, *, algorithm: Algorithm | None = None, layout: Layout | None = None, quiet: bool = False
+) -> Repair:
+    """Train again the models of all blocks whose rows do not fit their checksums, and no other.
+
+    Models of blocks whose line in the journal is damaged are known by their absence: where there are such lines, all models
+    that sessions of this run were to train and that are not complete are trained. Models without a forget set whose
+    ids are nowhere left are lost; `infl.verify` trains them again when it is asked for that set.
+
+    algorithm: needed only where the run's network or optimizer was made in Python.
+
+    Raises:
+        InputError: where it is no run, its data or manifest are damaged (nothing can be trained then), another process
+            writes to it, or it was imported.
+    """
+    n_lines = mend_journal(run)
+    opened = open_run(run)
+    with opened.lock():
+        if opened.find_damage().blocks or n_lines:
+            opened.check_trainable()
+            opened.dataset()  # before anything is taken out: without it nothing could be trained again
+        dropped = opened.drop_damage()
+        if n_lines:
+            for name in opened.describe()["collections"]:
+                dropped[name] = sorted({*dropped.get(name, ()), *opened.missing(name)})
+        dropped = {name: models for name, models in dropped.items() if models}
+        if not dropped:
+            return Repair(opened, {}, {}, n_lines)
+        _, dataset, algorithm, design = open_for_training(run, None, algorithm, None, None)
+        sets = opened.known_forget_sets()
+        lost = {name: models for name, models in dropped.items() if name.startswith("without-") and name not in sets}
+        trained = {name: models for name, models in dropped.items() if name not in lost}
+        masks_of = masks_of_run(
+            design,
+            n_train=dataset.n_train,
+            seed=int(opened.manifest["seed"]),
+            covers={name: opened.groups(name) for name in trained if name.startswith("cover-")},
+            left_out=sets,
+        )
+        jobs = [(name, model) for name, models in trained.items() for model in models]
+        if jobs:
+            trainer = make_trainer(algorithm, dataset, layout)
+            seed = int(opened.manifest["seed"])
+            train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training again", quiet=quiet)
+    return Repair(opened, trained, lost, n_lines)
+
+
+def train(
+    dataset: Dataset | None = None,
+    *,
+    run: str | Path | None = None,
+    n_models: int | range = 1000,
+    standard_error: float | None = None,
+    n_references: int | range = 64,
+    design: Design | None = None,
+    groups: Groups | None = None,
+    cover: ForgetSets | None = None,
+    models_per_covered_set: int = 32,
+    algorithm: Algorithm | None = None,
+    seed: int | None = None,
+    layout: Layout | None = None,
+    engine: Ray | None = None,
+    checkpoint_minutes: float | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train models of random subsets of D, and reference models of all of D, until the run holds as many as asked for.
+
+    dataset: the examples; None for an existing run's own.
+    run: the run folder, or a URL on object storage (s3://bucket/path, gs://bucket/path; see `infl.open_run`); a temporary
+        folder, gone at exit, where None.
+    n_models: models of the design the run shall hold; fewer than it holds trains none. A range makes the run a shard, which
+        holds these models of the design alone (`infl.merge` joins shards); the run of `n_models=8` is that of range(8).
+    n_references: models of all of D, or a range of them; effects are measured from them.
+    standard_error: wanted of memorization, as the root mean square over the examples: train no more models than that takes,
+        and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and at least a tenth
+        more than the last time (`infl.scores.planning.next_look`), and before all what the run holds, so that a run that
+        meets the target trains none. `infl.check_target` says what was reached.
+    design, algorithm, seed: None for the run's own, or for the defaults (grouped at 0.7:0.97; mlp; 0) where it is new.
+    groups: examples that belong together (users, documents, sources), for a grouped design beside the labels and clusters
+        that it finds itself.
+    cover: forget sets that models shall leave out, wholly or in part, beside those of the design: for sets unlike anything
+        that the design leaves out. Their number is `models_per_covered_set` times that of the sets.
+    layout: how blocks are laid out on the devices. Affects speed only.
+    engine: a Ray cluster to train on; None for this machine's devices. Affects speed only.
+    checkpoint_minutes: for blocks that take longer than one would lose to a kill: between two epochs, and not more often than
+        every so many minutes, what the models of a block have become is written to the run, and after a kill the same call
+        goes on from there to the same outcomes, bit for bit. None for never. It costs the writing: 2 seconds and 130 MB for 16
+        models of a million parameters with momentum, on two cores that had other work too. Blocks are then trained one after
+        the other and by programs of their own: outcomes are those without it up to float rounding. Not with `engine`.
+
+    Mask, initial weights and order of model t depend on (seed, t) alone: not on the layout, on what was trained before, or
+    on how often the call was killed.
+
+    Raises:
+        InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
+    """
+    check_keeping(checkpoint_minutes, engine)
+    shard, references = _as_range(n_models), _as_range(n_references)
+    if not shard or references.start < 0:
+        raise InputError(f"expected at least 1 model and 0 references, got {n_models} and {n_references}")
+    if standard_error is not None and shard.start:
+        raise InputError("a standard error is that of all models: ask for it of the merged run, not of a shard")
+    n_models = shard.stop
+    if models_per_covered_set < 1:
+        raise InputError(f"models for each covered set: expected at least 1, got {models_per_covered_set}")
+    if standard_error is not None:
+        check_share("standard_error", standard_error)
+        if design is not None and design.kind == "grouped" and design.grouped_share == 1:
+            raise InputError(
+                "a standard error is that of scores, which rest on no grouped models: take a smaller grouped share"
+            )
+    opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
+    seed = int(opened.manifest["seed"])
+    covers = _covering_groups(opened, cover) if cover else {}
+    masks_of = masks_of_run(design, n_train=dataset.n_train, seed=seed, covers=covers)
+    trainer: Trainer | None = None
+
+    def complete(n_wanted: int) -> None:
+        nonlocal trainer
+        before = {name: n for name, (_, n) in design.parts(shard.start).items()}
+        wanted = {name: range(before[name], n) for name, (_, n) in design.parts(n_wanted).items()} | {
+            "full": references
+        }
+        wanted |= {name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()}
+        jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
+        if not jobs:
+            return
+        if trainer is None:
+            held.enter_context(opened.lock())  # from now on to the end, looks between trainings too
+            trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
+        how: dict[str, Any] = {"checkpoint_minutes": checkpoint_minutes, "quiet": quiet}
+        train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training", **how)
+
+    with ExitStack() as held:
+        _until_target(opened, design, complete, n_models, standard_error)
+    return opened
+
+
+def _until_target(
+    run: Run, design: Design, complete: Callable[[int], None], n_models: int, standard_error: float | None
+) -> None:
+    """Train as many models as the target takes, and `n_models` where there is none or they do not reach it."""
+    if standard_error is None:
+        complete(n_models)
+    elif check_target(run, standard_error).met:
+        complete(min(_held(run, design), n_models))  # a kill may have kept the grouped ones from coming
+    else:
+        # Looks start over on a run that holds models already, so that a kill changes neither them nor where they end.
+        n, needed = 0, None
+        while n < n_models:
+            n = next_look(n, needed=needed, most=n_models)
+            complete(n)
+            target = check_target(run, standard_error, models=range(design.parts(n)["design"][1]))
+            if target.met:
+                return
+            needed = target.n_needed
+
+
+def _covering_groups(run: Run, cover: ForgetSets) -> dict[str, Groups]:
+    # Sorted as their name is: in which order they are given changes no mask.
+    sets = {s.name: s.ids for s in sorted(resolve_forget_sets(run, cover), key=lambda s: s.name)}
+    name, groups = name_of_cover(sets), groups_of_sets(sets, n_train=run.manifest["dataset"]["n_train"])
+    run.write_groups(name, groups)
+    return {name: groups}
+
+
+def _as_range(models: int | range) -> range:
+    if isinstance(models, range):
+        return models if models.step == 1 and models.start >= 0 else range(-1, -1)
+    return range(models) if models >= 0 else range(-1, -1)
+
+
+def _held(run: Run, design: Design) -> int:
+    """Models of subsets that a run was to hold, by those of them that scores rest on."""
+    n_scored = len(run.complete("design"))
+    n = n_scored
+    while design.parts(n + 1)["design"][1] <= n_scored:
+        n += 1
+    return n
+
+
+def current_run(run: Run | str | Path) -> Run:
+    """The run as it is on disk now; a `Run` knows only what was there when it was opened."""
+    return open_run(run.folder if isinstance(run, Run) else run)
+
+
+def resolve_forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
+    """Forget sets as records, checked to lie in D."""
+    given = forget_sets
+    if not isinstance(given, Mapping):
+        given = by_name(given)
+    return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])

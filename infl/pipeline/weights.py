@@ -1,0 +1,129 @@
+"""Keeps the weights of reference models - of all of D, or without a forget set - beside their outcomes, and gives them back.
+
+Thousands of models are judged and thrown away. The few that one wants to look into follow from the seed, so they are trained
+again, to the same outcomes, when their weights are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infl.pipeline.progress import track
+from infl.pipeline.train import DEFAULT_DESIGN, keys_of, open_for_training
+from infl.records import Dataset, ForgetSet, InputError, Outcomes
+from infl.store import Run, name_of_leave_out, open_run
+from infl.training.algorithm import Algorithm
+from infl.training.ensemble import Ensemble, Layout
+from infl.training.subsets import masks_of_run
+from infl.training.weights import read_weights, write_weights
+
+
+def keep_weights(
+    run: Run | str | Path,
+    *,
+    n_models: int = 1,
+    without: Sequence[int] = (),
+    algorithm: Algorithm | None = None,
+    layout: Layout | None = None,
+    quiet: bool = False,
+) -> None:
+    """Keep the weights of reference models 0 .. n_models - 1 in the run, training again those that it lacks.
+
+    Model t of A(D) and model t of A(D\\S) have the same initial weights and order, as in `infl.verify`. Outcomes that the run
+    lacks are kept too; those that it has stay as they are. On the same kind of device and in the layout of the run the
+    weights are those that were judged, up to float rounding.
+
+    without: ids of S; none for models of all of D.
+    algorithm: needed only where the run's network or optimizer was made in Python.
+
+    Raises:
+        InputError: where the run cannot be trained on, an id is not one of D's, or the disk refuses.
+
+    Example:
+        >>> import infl
+        >>> data = infl.load("digits", n_train=100, n_held_out=50)
+        >>> run = infl.train(data, n_models=2, n_references=2, algorithm=infl.Algorithm(epochs=2), quiet=True)
+        >>> infl.keep_weights(run, n_models=2, quiet=True)
+        >>> params = infl.load_weights(run, model=1)
+    """
+    if n_models < 1:
+        raise InputError(f"n_models: expected at least 1, got {n_models}")
+    opened, collection, forget_set = _reference(run, without)
+    opened, dataset, algorithm, _ = open_for_training(opened.folder, None, algorithm, None, None)
+    seed = int(opened.manifest["seed"])
+    sets = {collection: forget_set} if forget_set else {}
+    masks_of = masks_of_run(DEFAULT_DESIGN, n_train=dataset.n_train, seed=seed, left_out=sets)
+    with opened.lock():
+        missing = [model for model in range(n_models) if not _folder(opened, collection, model).exists()]
+        if not missing:
+            return
+        ensemble = Ensemble(algorithm, dataset, layout or _layout_of(opened), keep_params=True)
+        if forget_set:
+            opened.name_forget_set(forget_set)
+        with track(len(missing), "training again", quiet=quiet) as progress:
+            for first in range(0, len(missing), ensemble.block_size):
+                models = missing[first : first + ensemble.block_size]
+                masks = masks_of(collection, models)
+                block = ensemble.finish(ensemble.start(keys_of(seed, collection, models), masks))
+                for row, model in enumerate(models):
+                    write_weights(_folder(opened, collection, model), _row(block.params, row))
+                rows = [row for row, model in enumerate(models) if model not in opened.complete(collection)]
+                if rows:
+                    outcomes = Outcomes(masks[rows], block.correct[rows], block.margin[rows])
+                    opened.write(collection, [models[row] for row in rows], outcomes, block.finite[rows], seconds=0.0)
+                progress.advance(len(models))
+
+
+def load_weights(
+    run: Run | str | Path, *, model: int = 0, without: Sequence[int] = (), algorithm: Algorithm | None = None
+) -> Any:
+    """The parameters of a reference model, as NumPy arrays in the tree that the network's `init` gives.
+
+    They go into `apply` of the network: `infl.Algorithm.build_network(n_classes).apply(params, x)`, x as the network gets it
+    in training.
+
+    model: its number; without: ids of S, none for a model of all of D; algorithm: as in `keep_weights`.
+
+    Raises:
+        InputError: where these weights were not kept, or belong to another network.
+    """
+    opened, collection, _ = _reference(run, without)
+    folder = _folder(opened, collection, model)
+    if not folder.exists():
+        raise InputError(
+            f"{opened.place} holds no weights of model {model} of {collection}; infl.keep_weights makes them"
+        )
+    dataset: Dataset = opened.dataset()
+    algorithm = algorithm or Algorithm.from_description(opened.manifest["algorithm"])
+    return read_weights(folder, algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:])
+
+
+def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str, ForgetSet | None]:
+    opened = open_run(run.folder if isinstance(run, Run) else run)
+    ids = tuple(sorted({int(i) for i in without}))
+    if not ids:
+        return opened, "full", None
+    n_train = opened.manifest["dataset"]["n_train"]
+    if not 0 <= ids[0] <= ids[-1] < n_train:
+        raise InputError(f"without: expected ids of training examples, 0 to {n_train - 1}; got {ids[0]} to {ids[-1]}")
+    return opened, name_of_leave_out(ids), ForgetSet(f"{len(ids)} examples", ids)
+
+
+def _folder(run: Run, collection: str, model: int) -> Path:
+    return run.folder / "weights" / collection / str(model)
+
+
+def _layout_of(run: Run) -> Layout | None:
+    """That in which the run was trained last, where this machine has as many devices."""
+    kept = [session["layout"] for session in run.sessions if session.get("engine") is None and "layout" in session]
+    return Layout.from_description(kept[-1]) if kept else None
+
+
+def _row(params: Any, row: int) -> Any:
+    import jax
+
+    return jax.tree.map(lambda leaf: np.asarray(leaf[row]), params)

@@ -1,0 +1,305 @@
+"""Turns a file into bytes or JSON, up to a size: what is larger is refused before it fills the memory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from infl.records import Array, InputError, first_line
+
+MOST_JSON_BYTES = 1 << 28  # a forget file that names 30 million ids
+USUAL_MEMORY = 1 << 36  # where the system does not say
+
+
+def read_json(
+    path: str | Path, *, most_bytes: int = MOST_JSON_BYTES, object_pairs_hook: Callable[[Any], Any] | None = None
+) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: where it cannot be read.
+        ValueError: where it is larger than `most_bytes`, or no JSON, or nested too deeply; from the hook, what it raises.
+    """
+    return parse_json(read_at_most(path, most_bytes), object_pairs_hook=object_pairs_hook)
+
+
+def read_at_most(path: str | Path, most_bytes: int) -> bytes:
+    """Content of a file.
+
+    Raises:
+        OSError: where it cannot be read.
+        ValueError: where it holds more than `most_bytes`.
+
+    Example:
+        >>> read_at_most("/dev/zero", 10)
+        Traceback (most recent call last):
+        ValueError: more than 10 bytes
+    """
+    with open(path, "rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"more than {most_bytes:,} bytes")
+    return content
+
+
+def parse_json(text: bytes, *, object_pairs_hook: Callable[[Any], Any] | None = None) -> Any:
+    """What JSON text means; `json.loads` but for its second kind of error.
+
+    Raises:
+        ValueError: where it is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def most_bytes_held() -> int:
+    """Half of this machine's memory: an array that says it is larger is none that can be worked with."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return USUAL_MEMORY // 2
+
+
+MOST_BYTES_A_ROW = 1 << 28
+MOST_HEADER_BYTES = 1 << 14
+BYTES_AT_ONCE = 1 << 22
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """An array in an archive: what its header says, before any of its content is read."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Archive:
+    """An .npz file that is open. Make one with `open_archive`."""
+
+    def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
+        self.path = path
+        self._file = file
+        self._entries = {Path(entry.filename).stem: entry for entry in file.infolist() if _is_array(entry.filename)}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the arrays."""
+        return sorted(self._entries)
+
+    def member(self, name: str) -> Member:
+        """Shape and dtype of an array.
+
+        Raises:
+            InputError: where its header is not one, its rows are stored column by column, it holds Python objects, or there
+                are fewer or more bytes than the header says.
+        """
+        with self._opened(name) as file:
+            return self._header(name, file)
+
+    def blocks(self, name: str, *, n_rows: int) -> Generator[Array]:
+        """Yield the rows of an array in order, `n_rows` at a time (the last block may have fewer).
+
+        Raises:
+            InputError: as `member`, or where the content is damaged.
+        """
+        with self._opened(name) as file:
+            member = self._header(name, file)
+            width = math.prod(member.shape[1:])
+            for start in range(0, member.shape[0], n_rows):
+                shape = (min(n_rows, member.shape[0] - start), *member.shape[1:])
+                content = file.read(shape[0] * width * member.dtype.itemsize)
+                yield np.frombuffer(content, member.dtype).reshape(shape)
+
+    def read(self, name: str) -> Array:
+        """A whole array.
+
+        Raises:
+            InputError: as `member` (but columns may come one by one), where it is larger than this machine's memory, or where
+                its content is damaged.
+        """
+        with self._opened(name) as file:
+            member, by_columns = self._any_header(name, file)
+            if self._entries[name].file_size > most_bytes_held():
+                raise InputError(
+                    f"{self.path}: {name} {member.dtype} {member.shape} takes {self._entries[name].file_size:,} bytes, more "
+                    f"than half of this machine's memory; check the file, or take a part of it"
+                )
+            # What is not there is not allocated either: pages of an empty array come with what is written to them.
+            content = np.empty(math.prod(member.shape) * member.dtype.itemsize, np.uint8)
+            there = 0
+            while there < len(content) and (n := file.readinto(content[there : there + BYTES_AT_ONCE])):  # pyright: ignore[reportAttributeAccessIssue]
+                there += n
+            if there < len(content):
+                raise ValueError(f"it ends after {there:,} of {len(content):,} bytes")
+            file.read(1)  # the end, where its checksum is looked at
+            return content.view(member.dtype).reshape(member.shape, order="F" if by_columns else "C")
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        # A damaged file fails in zipfile, zlib, lzma or numpy, with more kinds of exception than those modules document.
+        try:
+            with self._file.open(self._entries[name]) as file:
+                yield file
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{self.path}: {name} is damaged ({first_line(error)}); copy the file again, or write it anew"
+            ) from error
+
+    def _header(self, name: str, file: IO[bytes]) -> Member:
+        member, by_columns = self._any_header(name, file, most_bytes_a_row=MOST_BYTES_A_ROW)
+        if by_columns and len(member.shape) > 1:
+            raise InputError(f"{self.path}: {name} is stored column by column; save np.ascontiguousarray({name})")
+        return member
+
+    def _any_header(self, name: str, file: IO[bytes], *, most_bytes_a_row: int | None = None) -> tuple[Member, bool]:
+        """What the header says, and whether columns come one by one."""
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise InputError(f"{self.path}: {name} holds named fields, expected plain numbers; save its columns apart")
+        shape, by_columns, dtype = _HEADERS[version](_bounded(file, version))
+        if dtype.hasobject:
+            raise InputError(
+                f"{self.path}: {name} holds Python objects, which are not read since that can run code; "
+                "convert it with np.asarray(x, dtype=...) and save again"
+            )
+        if any(length < 0 for length in shape):
+            raise ValueError(f"its header says shape {shape}")
+        row = math.prod(shape[1:]) * dtype.itemsize
+        if most_bytes_a_row is not None and row > most_bytes_a_row:
+            raise InputError(
+                f"{self.path}: {name} of shape {shape} has rows of {row:,} bytes: that is no outcome of a model"
+            )
+        held, said = self._entries[name].file_size - file.tell(), math.prod(shape) * dtype.itemsize
+        if held != said:
+            raise InputError(
+                f"{self.path}: {name} is damaged: its header says {dtype} {shape}, {said:,} bytes, and {held:,} are there; "
+                "copy the file again, or write it anew"
+            )
+        return Member(name, tuple(shape), dtype), by_columns
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open an .npz file.
+
+    Raises:
+        InputError: where it is missing, or no .npz, or a part of one.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}; check the path"
+        )
+    # A damaged directory fails with more kinds of exception than zipfile documents.
+    try:
+        file = zipfile.ZipFile(path)
+    except Exception as error:
+        raise InputError(
+            f"{path}: expected an .npz file as np.savez writes it, but it is of another kind or cut off ({first_line(error)})"
+        ) from error
+    with file:
+        yield Archive(path, file)
+
+
+def _bounded(file: IO[bytes], version: tuple[int, int]) -> IO[bytes]:
+    """The header, whose length NumPy would believe up to four gigabytes."""
+    form = "<H" if version == (1, 0) else "<I"
+    start = file.read(struct.calcsize(form))
+    (length,) = struct.unpack(form, start)
+    if length > MOST_HEADER_BYTES:
+        raise ValueError(f"its header says that it is {length:,} bytes long")
+    return io.BytesIO(start + file.read(length))
+
+
+def _is_array(name: str) -> bool:
+    return name.endswith(".npy") and "/" not in name
+
+
+def cache_folder() -> Path:
+    """`$INFL_CACHE_DIR`, else `infl` in `$XDG_CACHE_HOME` or in `~/.cache`."""
+    if own := os.environ.get("INFL_CACHE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infl"
+
+
+# What systems say that sync no folders (some network and user-space file systems), or let us write a folder and not list it.
+_NOT_FOR_FOLDERS = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
+
+
+def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
+    """Give a file this content, whole or not at all; what a kill leaves is called as it, with .partial behind.
+
+    Raises:
+        OSError: where the disk refuses; the file is then as it was.
+    """
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing.
+
+    Raises:
+        OSError: where the disk refuses.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on disk.
+
+    Raises:
+        OSError: where the disk refuses; file systems that sync no folders are passed over.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON with sorted keys; its own entry, `checksum`, is left out.
+
+    Example:
+        >>> checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1, "checksum": "..."})
+        True
+    """
+    described = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

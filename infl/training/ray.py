@@ -1,0 +1,373 @@
+"""Runs blocks of models on the workers of a Ray cluster, which may come and go; each block's outcome comes back once.
+
+A worker is a Ray actor that keeps what it has made - data on its device, compiled programs - from block to block. At most two
+blocks are with a worker: one that it works on and one that waits, so that it is never idle and memory does not grow with the
+number of blocks. Where a worker is lost, with its node or alone, its blocks go to others.
+
+Ray sends Python objects as pickles between the driver and its workers: a cluster is as trusted as this machine. One that is
+started here listens on loopback alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from infl.records import InputError
+
+Block = TypeVar("Block")
+
+MOST_BLOCKS_OF_A_WORKER = 2
+MOST_TRIES = 4  # of a block, and of workers in a row to start
+SECONDS_BETWEEN_LOOKS = 2.0
+# For a cluster of this machine: listen on loopback, as Ray does on other systems than Linux, and to who has the token alone.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A Ray cluster, and what a worker of it takes. Affects speed only.
+
+    address: of the cluster's head, `HOST:PORT`, `auto` or `ray://HOST:PORT`; None for the one that the environment names
+        (`RAY_ADDRESS`, which `ray job submit` sets), else for a cluster of this machine, started for the call.
+    cpus, gpus: cores and GPUs of one worker. Less than one GPU lets workers share one, and each takes its share of the
+        memory. None for all cores of a node that has no GPU to be used, and one core else.
+    n_workers: None for as many as the nodes hold, and more when nodes join. A number is asked for even where there is no
+        room yet, so that a cluster which scales itself adds nodes.
+
+    Raises:
+        InputError: for a setting out of its range.
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    gpus: float = 0
+    n_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cpus", "n_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} of a Ray worker: expected at least 1, got {value}")
+        if self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+            raise InputError(f"gpus of a Ray worker: expected a whole number or a share of one, got {self.gpus}")
+
+
+@dataclass
+class _Worker:
+    """An actor; `ready` until it has started; `blocks` it works on."""
+
+    actor: Any
+    ready: Any | None
+    blocks: dict[Any, Any] = field(default_factory=dict)  # reference of the outcome: number of the block
+
+
+class Workers:
+    """The workers of a cluster, each with what `make` made on it; ends them when closed.
+
+    make: called once on each worker, for what answers `call` and trains blocks.
+    """
+
+    def __init__(self, settings: Ray, make: Callable[[], Any]) -> None:
+        self.settings = settings
+        self._ray, self._disconnect = _connect(settings)
+        try:
+            self._cpus = _cpus_of_a_worker(self._ray, settings)
+            self._make = self._ray.put(make)
+            self._workers: list[_Worker] = []
+            self._failures = 0
+            self._looked = -SECONDS_BETWEEN_LOOKS
+            self._check_room()
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """The answer of the first worker that is there; another is asked where it is lost."""
+        for _ in range(MOST_TRIES):
+            worker = self._first()
+            with contextlib.suppress(*self._losses()):
+                return self._get(worker.actor.call.remote(name, arguments))
+            self._drop(worker)
+        raise InputError(f"{MOST_TRIES} workers of the Ray cluster were lost one after another; its logs say why")
+
+    def run(
+        self, blocks: Sequence[Block], *, name: str, prepare: Callable[[Block], tuple[Any, ...]]
+    ) -> Iterator[tuple[Block, Any, float]]:
+        """Yield (block, outcome, seconds since the last) in the order in which they are finished.
+
+        name: of the method that works on a block; prepare: its arguments, made when the block is sent and not before.
+
+        Raises:
+            InputError: where a block is lost with its worker time and again, or no worker starts.
+        """
+        waiting, tries = deque(range(len(blocks))), [0] * len(blocks)
+        n_left, clock = len(blocks), time.perf_counter()
+        while n_left:
+            self._keep_up()
+            self._send(waiting, lambda number: prepare(blocks[number]), name)
+            for worker, reference in self._finished():
+                number = worker.blocks[reference]
+                try:
+                    outcome = self._get(reference)
+                except self._losses():
+                    lost = self._drop(worker)
+                    for one in lost:
+                        tries[one] += 1
+                        if tries[one] >= MOST_TRIES:
+                            raise InputError(
+                                f"block {one + 1} of {len(blocks)} was lost with its worker {MOST_TRIES} times: "
+                                "the memory of a node may be too small for it; Ray's logs say why"
+                            ) from None
+                    waiting.extendleft(reversed(lost))
+                    break
+                del worker.blocks[reference]
+                n_left -= 1
+                now = time.perf_counter()
+                yield blocks[number], outcome, now - clock
+                clock = now
+
+    @property
+    def n_wanted(self) -> int:
+        """Workers that there is room for now, or that were asked for."""
+        return self.settings.n_workers or self._room()
+
+    def close(self) -> None:
+        """End the workers, and the cluster where it was started for them."""
+        for worker in getattr(self, "_workers", []):
+            with contextlib.suppress(Exception):
+                self._ray.kill(worker.actor)
+        self._workers = []
+        self._disconnect()
+        self._disconnect = lambda: None
+
+    def _send(self, waiting: deque[int], prepare: Callable[[int], tuple[Any, ...]], name: str) -> None:
+        """Give blocks to the workers: one to each, and a second where enough are left to keep the others busy too."""
+        for most in range(1, MOST_BLOCKS_OF_A_WORKER + 1):
+            for worker in self._workers:
+                enough = len(waiting) >= (1 if most == 1 else len(self._workers))
+                if worker.ready is None and len(worker.blocks) < most and waiting and enough:
+                    number = waiting.popleft()
+                    worker.blocks[worker.actor.call.remote(name, prepare(number))] = number
+
+    def _finished(self) -> list[tuple[_Worker, Any]]:
+        """What is done, after waiting a while for it; workers that have started meanwhile are put to work."""
+        by_reference = {reference: worker for worker in self._workers for reference in worker.blocks}
+        starting = {worker.ready: worker for worker in self._workers if worker.ready is not None}
+        wanted = [*by_reference, *starting]
+        if not wanted:
+            time.sleep(0.1)
+            return []
+        done, _ = self._ray.wait(wanted, num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)
+        if done:  # what else is done by now
+            done, _ = self._ray.wait(wanted, num_returns=len(wanted), timeout=0)
+        for reference in done:
+            if reference in starting:
+                self._welcome(starting[reference])
+        return [(by_reference[reference], reference) for reference in done if reference in by_reference]
+
+    def _first(self) -> _Worker:
+        while True:
+            self._keep_up()
+            for worker in self._workers:
+                if worker.ready is None:
+                    return worker
+            self._finished()
+
+    def _welcome(self, worker: _Worker) -> None:
+        try:
+            self._get(worker.ready)
+            worker.ready, self._failures = None, 0
+        except self._losses() as loss:
+            self._drop(worker)
+            self._failures += 1
+            if self._failures >= MOST_TRIES:
+                raise InputError(f"{MOST_TRIES} workers in a row were lost while they started: {_line(loss)}") from None
+
+    def _drop(self, worker: _Worker) -> list[int]:
+        """Give a lost worker up; returns the numbers of its blocks."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+        with contextlib.suppress(Exception):
+            self._ray.kill(worker.actor)
+        self._looked = -SECONDS_BETWEEN_LOOKS
+        return list(worker.blocks.values())
+
+    def _keep_up(self) -> None:
+        """Ask for as many workers as there is room for now, every two seconds at most."""
+        if time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = time.monotonic()
+        for _ in range(self.n_wanted - len(self._workers)):
+            # A share of a GPU is a share of its memory too, of which JAX would take three quarters.
+            shared = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * self.settings.gpus:.3f}"}
+            options: dict[str, Any] = {"runtime_env": {"env_vars": shared}} if 0 < self.settings.gpus < 1 else {}
+            actor = (
+                self._ray.remote(_Actor)
+                .options(num_cpus=self._cpus, num_gpus=self.settings.gpus, max_restarts=0, **options)
+                .remote()
+            )
+            ready = actor.ready.remote(self._make, self._cpus, self.settings.gpus > 0)
+            self._workers.append(_Worker(actor, ready))
+
+    def _room(self) -> int:
+        """Workers that the nodes of the cluster hold."""
+        return sum(_fit(node, self._cpus, self.settings.gpus) for node in _nodes(self._ray))
+
+    def _check_room(self) -> None:
+        if self.settings.n_workers is None and not self._room():
+            nodes = "; ".join(
+                f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in _nodes(self._ray)
+            )
+            raise InputError(
+                f"no node of the Ray cluster holds a worker of {self._cpus} cores and {self.settings.gpus:g} GPUs; "
+                f"its nodes have: {nodes or 'nothing'}"
+            )
+
+    def _get(self, reference: Any) -> Any:
+        """What a worker returned; what it raised, as itself where it is a user's mistake."""
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise error.cause from None
+            if isinstance(error.cause, ImportError) or "ModuleNotFoundError" in str(error):
+                raise InputError(
+                    "a worker of the Ray cluster lacks a module that this process has; install the same software on all "
+                    f"nodes: {_line(error)}"
+                ) from error
+            raise
+
+    def _losses(self) -> tuple[type[Exception], ...]:
+        errors = self._ray.exceptions
+        return (errors.RayActorError, errors.ObjectLostError, errors.WorkerCrashedError, errors.NodeDiedError)
+
+
+class _Actor:
+    """Runs on a worker: makes once what works, then calls its methods."""
+
+    def ready(self, make: Callable[[], Any], cpus: int, on_gpu: bool) -> bool:
+        # No constructor: what goes wrong in a method comes back as itself and not as the loss of an actor.
+        import jax
+
+        # JAX would see all cores of the node, and on one with GPUs those that Ray keeps from this worker.
+        jax.config.update("jax_num_cpu_devices", cpus)
+        if not on_gpu:
+            jax.config.update("jax_platforms", "cpu")
+        self._work = make()
+        return True
+
+    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        return getattr(self._work, name)(*arguments)
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise InputError("the Ray engine needs Ray: pip install 'infl[ray]'") from error
+    return ray
+
+
+def _connect(settings: Ray) -> tuple[Any, Callable[[], None]]:
+    """Join the cluster that was named, or start one of this machine; returns Ray and what undoes that."""
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _check_answers(address)
+    else:
+        for name, value in LOOPBACK.items():
+            os.environ.setdefault(name, value)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray = _import_ray()
+    if ray.is_initialized():
+        return ray, lambda: None
+    head = None if address else _start_head()
+    try:
+        ray.init(address=address or _line_of(head), log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if head is not None:
+            head.communicate()
+        raise InputError(f"no Ray cluster answers at {address or 'this machine'}: {_line(error)}") from error
+
+    def disconnect() -> None:
+        ray.shutdown()
+        if head is not None:
+            head.communicate()
+
+    return ray, disconnect
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself waits for minutes where nothing listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host and address == "auto":
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {error}; expected HOST:PORT of its head") from None
+
+
+def _start_head() -> subprocess.Popen[str]:
+    """A process that holds a cluster of this machine; see `infl.training.ray`. Ctrl-C does not reach it."""
+    command = [sys.executable, "-m", "infl.training.ray"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def _line_of(head: subprocess.Popen[str] | None) -> str:
+    """The address that a head prints."""
+    assert head is not None
+    assert head.stdout is not None
+    if address := head.stdout.readline().strip():
+        return address
+    raise RuntimeError(head.communicate()[1] or "it did not start")
+
+
+def _cpus_of_a_worker(ray: Any, settings: Ray) -> int:
+    if settings.cpus is not None:
+        return settings.cpus
+    if settings.gpus:
+        return 1
+    return max(1, int(min((node.get("CPU", 0) for node in _nodes(ray) if node.get("CPU", 0) >= 1), default=1)))
+
+
+def _nodes(ray: Any) -> list[dict[str, float]]:
+    """Resources of each node that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:
+    by_cpus = int(node.get("CPU", 0) // cpus)
+    return min(by_cpus, int(node.get("GPU", 0) / gpus + 1e-9)) if gpus else by_cpus
+
+
+def _line(error: Exception) -> str:
+    """The last line of a remote error's text, which says what it was."""
+    return next(line.strip() for line in reversed(f"{type(error).__name__}\n{error}".splitlines()) if line.strip())
+
+
+def main() -> None:
+    """Start a cluster as the environment says, print its address, wait, end it."""
+    import ray
+
+    ray.init(address="local", include_dashboard=False, configure_logging=False, log_to_driver=False)
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,761 @@
+"""One seed gives one answer, however the work was cut up, and what is on disk is never trained again.
+
+Runs last for days, so they are extended, continued elsewhere and verified again with more models; a result may depend on
+none of this, and nothing may be paid for twice. Most tests therefore do the same thing in two ways and compare the outcomes
+bit for bit, or read the journal, where every model that was ever trained has its line. The network is linear, since it
+compiles fastest; the design balanced, since all of its models are in one collection, but where the collections of grouped
+runs and of covered sets are the matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import infl
+from infl.records import Array, Dataset, ForgetSet, Groups, InputError, Verdict
+from infl.store import Run, name_of_cover, name_of_leave_out, open_run
+from infl.training.algorithm import train_model
+from infl.training.grouping import make_groups
+from infl.training.subsets import Design, draw_masks
+from infl.untraining.effects import PredictorName, fit_predictor
+
+LINEAR = infl.Network(
+    init=lambda key, x: 0.01 * jax.random.normal(key, (x[0].size, 10)),
+    apply=lambda weights, x: x.reshape(len(x), -1) @ weights,
+    name="linear",
+)
+ALGORITHM = infl.Algorithm(network=LINEAR, epochs=2, batch_size=20)
+LAYOUT = infl.Layout(models_per_device=4)
+BALANCED = Design("balanced", 0.7)
+ALL_GROUPED = Design("grouped", 0.7, grouped_share=1.0)
+N_MODELS, N_REFERENCES = 60, 8
+SETS: dict[str, Any] = {
+    "few": [50, 5, 44],
+    "a third": list(range(0, 60, 3)),
+    "known": {"ids": [5, 6, 7, 8, 9, 10], "concept": list(range(5, 15))},
+}
+
+
+def train(digits: Dataset | None, folder: Path | None, n_models: int = N_MODELS, **settings: Any) -> Run:
+    """A new run is balanced where nothing else is said; one that exists is asked for its own design."""
+    new = folder is None or not (folder / "run.json").exists()
+    given = {"n_references": N_REFERENCES, "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True, **settings}
+    given = {"design": BALANCED if new else None, **given}
+    return infl.train(digits, run=folder, n_models=n_models, **given)
+
+
+def verify(run: Run | Path, sets: Any = SETS, n_models: int = 6, **settings: Any) -> list[Verdict]:
+    given = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True, **settings}
+    return infl.verify(run, sets, n_models=n_models, **given)
+
+
+def arrays(run: Run, collection: str = "design") -> dict[str, Array]:
+    return vars(run.outcomes(collection).load())
+
+
+def assert_equal(run: Run, other: Run, collection: str) -> None:
+    assert run.outcomes(collection).models == other.outcomes(collection).models
+    for name, array in arrays(run, collection).items():
+        np.testing.assert_array_equal(array, arrays(other, collection)[name], err_msg=name)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def trained(run: Run) -> Counter[tuple[str, int]]:
+    """How often each model was trained, by the lines of the journal; read here by other means than infl's own."""
+    lines = [json.loads(line.split("\t")[0]) for line in (run.folder / "journal.jsonl").read_text().splitlines()]
+    return Counter((line["collection"], model) for line in lines if "session" not in line for model in line["models"])
+
+
+def assert_each_trained_once(run: Run, n_models: dict[str, int]) -> None:
+    assert trained(run) == Counter((name, model) for name, n in n_models.items() for model in range(n))
+
+
+@pytest.fixture(scope="module")
+def once(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Sixty models and eight references, trained in one go."""
+    return train(small_digits, tmp_path_factory.mktemp("once") / "run")
+
+
+@pytest.fixture(scope="module")
+def verified(once: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Verdict]]:
+    """A copy of it in which three sets of different sizes were verified with six models each."""
+    folder = shutil.copytree(once.folder, tmp_path_factory.mktemp("verified") / "run")
+    verdicts = verify(folder)
+    return open_run(folder), verdicts
+
+
+@pytest.fixture
+def copy(once: Run, tmp_path: Path) -> Path:
+    return shutil.copytree(once.folder, tmp_path / "run")
+
+
+@pytest.fixture
+def copy_of_once(once: Run, tmp_path: Path) -> Path:
+    """As `copy`, beside a copy of another run."""
+    return shutil.copytree(once.folder, tmp_path / "once")
+
+
+# One seed, one answer
+
+
+def test_a_stored_model_is_the_one_that_its_seed_and_id_name(once: Run, small_digits: Dataset) -> None:
+    base = jax.random.fold_in(jax.random.key(0), 0)
+    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
+    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
+    masks = draw_masks(BALANCED, range(N_MODELS), n_train=60, seed=0)
+    stored = arrays(once)
+    np.testing.assert_array_equal(stored["masks"], masks)
+    for model in (0, 7, 8, 59):
+        expected = alone(jax.random.fold_in(base, model), jnp.asarray(masks[model]))
+        np.testing.assert_array_equal(stored["correct"][model], expected.correct)
+        np.testing.assert_allclose(stored["margin"][model], expected.margin, rtol=2e-3, atol=1e-4)
+
+
+def test_an_extended_run_equals_one_trained_at_once(once: Run, small_digits: Dataset, tmp_path: Path) -> None:
+    train(small_digits, tmp_path / "run", 40, n_references=3)
+    extended = train(None, tmp_path / "run")
+    assert_equal(extended, once, "design")
+    assert_equal(extended, once, "full")
+    assert_each_trained_once(extended, {"design": N_MODELS, "full": N_REFERENCES})
+
+
+def test_models_that_are_missing_in_between_are_trained(copy: Path, once: Run) -> None:
+    path = copy / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in (1, 3, len(lines) - 1)))
+    assert len(open_run(copy).complete("design")) < N_MODELS
+    assert len(open_run(copy).complete("full")) < N_REFERENCES
+    run = train(None, copy)
+    assert_each_trained_once(run, {"design": N_MODELS, "full": N_REFERENCES})
+    assert_equal(run, once, "design")
+    assert_equal(run, once, "full")
+
+
+def test_training_again_trains_nothing(copy: Path, small_digits: Dataset) -> None:
+    before = (copy / "journal.jsonl").read_bytes()
+    for n_models in (N_MODELS, 10):
+        run = train(small_digits, copy, n_models, n_references=N_REFERENCES)
+        assert run.complete("design") == list(range(N_MODELS))
+    assert (copy / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        infl.Layout(n_devices=1, models_per_device=7),
+        infl.Layout(n_devices=2, models_per_device=8, mode="vmap"),
+    ],
+    ids=["one device", "vmap"],
+)
+def test_the_layout_does_not_change_the_outcomes(
+    once: Run, small_digits: Dataset, tmp_path: Path, layout: infl.Layout
+) -> None:
+    other = train(small_digits, tmp_path / "run", layout=layout)
+    for collection in ("design", "full"):
+        mine, expected = arrays(other, collection), arrays(once, collection)
+        np.testing.assert_array_equal(mine["masks"], expected["masks"])
+        np.testing.assert_array_equal(mine["correct"], expected["correct"])
+        np.testing.assert_allclose(mine["margin"], expected["margin"], rtol=2e-3, atol=2e-4)
+
+
+def test_the_seed_is_in_the_manifest_and_decides_even_in_a_temporary_folder(once: Run, small_digits: Dataset) -> None:
+    other = train(small_digits, None, 10, n_references=2, seed=np.int64(5))
+    assert other.folder.parent == Path(tempfile.gettempdir())
+    assert (once.manifest["seed"], open_run(other.folder).manifest["seed"]) == (0, 5)
+    masks = draw_masks(BALANCED, range(10), n_train=60, seed=5)
+    np.testing.assert_array_equal(arrays(other)["masks"], masks)
+    # The two references differ by their keys alone, here and across the seeds.
+    margins = np.concatenate([arrays(other, "full")["margin"], arrays(once, "full")["margin"][:2]])
+    assert len(np.unique(margins, axis=0)) == 4
+    with pytest.raises(InputError, match="seed is 5 in the run, 0 asked for"):
+        train(small_digits, other.folder, 10, seed=0)
+    assert train(None, other.folder, 10, n_references=2).manifest["seed"] == 5
+
+
+def test_a_temporary_folder_is_gone_at_exit() -> None:
+    code = (
+        "from infl.pipeline.train import _temporary_folder as make; f = make(); (f / 'x').touch(); print(f, f.exists())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    folder, existed = done.stdout.split()
+    assert existed == "True"
+    assert not Path(folder).exists()
+    assert done.stderr == ""
+
+
+def test_other_settings_are_refused_by_name(copy: Path, small_digits: Dataset) -> None:
+    other = infl.Algorithm(network=LINEAR, epochs=4, batch_size=20)
+    with pytest.raises(InputError, match="algorithm.epochs is 2 in the run, 4 asked for"):
+        train(small_digits, copy, algorithm=other)
+    with pytest.raises(InputError, match="design.fraction is 0.7 in the run, 0.5 asked for"):
+        train(small_digits, copy, design=infl.Design("balanced", 0.5))
+    with pytest.raises(InputError, match="dataset.n_train is 60 in the run, 61 asked for"):
+        train(infl.load("digits", n_train=61, n_held_out=30), copy)
+
+
+# Grouped designs
+
+
+USERS = Groups(("users",), np.where(np.arange(60) < 24, np.arange(60) // 8, -1)[None])
+
+
+@pytest.fixture(scope="module")
+def grouped(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Thirty-one models as infl trains them where no design is named, with groups of the user's own."""
+    return train(
+        small_digits, tmp_path_factory.mktemp("grouped") / "run", 31, n_references=2, design=None, groups=USERS
+    )
+
+
+@pytest.fixture
+def grouped_copy(grouped: Run, tmp_path: Path) -> Path:
+    return shutil.copytree(grouped.folder, tmp_path / "run")
+
+
+@pytest.fixture
+def groups_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infl.pipeline.train.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
+
+
+def test_half_of_the_models_leave_out_groups_and_half_are_uniform(grouped: Run, small_digits: Dataset) -> None:
+    assert_each_trained_once(grouped, {"design": 15, "grouped": 16, "full": 2})
+    groups = grouped.groups("grouped")
+    assert groups == make_groups(small_digits, ALGORITHM, seed=0, known=USERS)
+    assert groups.names == ("labels", "10 clusters", "users")
+    described = {"names": list(groups.names), "sha256": groups.fingerprint()}
+    expected = {"kind": "grouped", "fraction": [0.7, 0.97], "grouped_share": 0.5, "groups": described}
+    assert open_run(grouped.folder).manifest["design"] == expected
+    design = Design("grouped", (0.7, 0.97), groups=groups)
+    for name, drawn in (("grouped", design), ("design", Design("uniform", (0.7, 0.97)))):
+        masks = arrays(grouped, name)["masks"]
+        np.testing.assert_array_equal(masks, draw_masks(drawn, range(len(masks)), n_train=60, seed=0))
+
+
+def test_grouped_models_start_as_models_of_d_do_and_uniform_ones_on_their_own(
+    small_digits: Dataset, grouped: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a start does on D can be taken off only where it is the same start; scores want independent models."""
+    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
+    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
+    streams = {"design": 0, "grouped": 1, "full": 1}  # of the reference models
+    for name, stream in streams.items():
+        stored = arrays(grouped, name)
+        for model in (0, len(stored["masks"]) - 1):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), stream), model)
+            expected = alone(key, jnp.asarray(stored["masks"][model]))
+            np.testing.assert_allclose(stored["margin"][model], expected.margin, rtol=2e-3, atol=1e-4)
+    assert grouped.outcomes("design").load().starts is None
+    for name in ("grouped", "full"):
+        np.testing.assert_array_equal(grouped.outcomes(name).load().starts, grouped.outcomes(name).models)
+    monkeypatch.setattr("infl.store.run.N_STARTS", 7)
+    np.testing.assert_array_equal(grouped.outcomes("grouped").load().starts, np.arange(16) % 7)
+    np.testing.assert_array_equal(grouped.outcomes("full").load().starts, [0, 1])
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_scores_rest_on_the_uniform_half(grouped: Run) -> None:
+    memorization = infl.memorization(open_run(grouped.folder).outcomes("design"))
+    assert (memorization.n_in + memorization.n_out == 15).all()
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_an_extended_grouped_run_keeps_its_groups_and_equals_one_trained_at_once(
+    grouped: Run, tmp_path: Path, small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The groups of the shorter run were found by other means than those there are now: they are kept all the same."""
+    with monkeypatch.context() as patch:
+        patch.setattr("infl.pipeline.train.make_groups", lambda *_, **__: grouped.groups("grouped"))
+        train(small_digits, tmp_path / "run", 12, n_references=2, design=None)
+    for named in (None, USERS):
+        extended = train(None, tmp_path / "run", 20 if named is None else 31, n_references=2, groups=named)
+    for collection in ("design", "grouped", "full"):
+        assert_equal(extended, grouped, collection)
+    assert_each_trained_once(extended, {"design": 15, "grouped": 16, "full": 2})
+    assert open_run(tmp_path / "run").groups("grouped") == grouped.groups("grouped")
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_missing_grouped_models_are_trained_with_the_groups_of_the_run(grouped_copy: Path, grouped: Run) -> None:
+    path = grouped_copy / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in (1, 3, 5)))
+    missing = open_run(grouped_copy)
+    assert len(missing.complete("grouped")) < 16
+    assert len(missing.complete("design")) < 15
+    run = train(None, grouped_copy, 31, n_references=2)
+    for collection in ("design", "grouped", "full"):
+        assert_equal(run, grouped, collection)
+    before = path.read_bytes()
+    train(None, grouped_copy, 31, n_references=2)
+    train(None, grouped_copy, 5, n_references=2)
+    assert path.read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_model_keeps_its_groups(
+    small_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infl.training.executors.Ensemble", kill)
+        with pytest.raises(Killed):
+            train(small_digits, tmp_path / "run", 4, n_references=0, design=None)
+    found = open_run(tmp_path / "run").groups("grouped")
+    monkeypatch.setattr("infl.pipeline.train.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
+    run = train(small_digits, tmp_path / "run", 4, n_references=0)
+    masks = draw_masks(Design("grouped", (0.7, 0.97), groups=found), range(2), n_train=60, seed=0)
+    np.testing.assert_array_equal(arrays(run, "grouped")["masks"], masks)
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"groups": Groups(("users",), USERS.tables[:, ::-1].copy())},
+            "was made with other groups: continue it without",
+        ),
+        ({"groups": Groups(("authors",), USERS.tables)}, "was made with other groups"),
+        ({"groups": Groups(("users",), np.zeros((1, 59), int))}, "was made with other groups"),
+        ({"design": Design("grouped", (0.7, 0.97), groups=USERS)}, "design.groups.sha256 is '.*' in the run"),
+        (
+            {"design": Design("grouped", (0.8, 0.97))},
+            r"design.fraction is \[0.7, 0.97\] in the run, \[0.8, 0.97\] asked",
+        ),
+        (
+            {"design": Design("grouped", (0.7, 0.97), grouped_share=0.3)},
+            "grouped_share is 0.5 in the run, 0.3 asked for",
+        ),
+        ({"design": Design("uniform", (0.7, 0.97))}, "design.kind is 'grouped' in the run, 'uniform' asked for"),
+        ({"design": BALANCED, "groups": USERS}, "by design grouped, and the design is balanced"),
+        ({"seed": 3}, "seed is 0 in the run, 3 asked for"),
+        ({"algorithm": infl.Algorithm(network=LINEAR, epochs=3)}, "algorithm.epochs is 2 in the run, 3 asked for"),
+    ],
+)
+def test_another_setting_of_a_grouped_run_is_refused(grouped_copy: Path, settings: dict[str, Any], said: str) -> None:
+    before = snapshot(grouped_copy)
+    with pytest.raises(InputError, match=said):
+        train(None, grouped_copy, 40, **settings)
+    assert snapshot(grouped_copy) == before
+
+
+@pytest.mark.usefixtures("groups_are_not_found")
+def test_other_data_or_another_design_are_refused_without_finding_groups(
+    grouped_copy: Path, copy_of_once: Path
+) -> None:
+    with pytest.raises(InputError, match="dataset.n_train is 60 in the run, 61 asked for"):
+        train(infl.load("digits", n_train=61, n_held_out=30), grouped_copy, 40)
+    with pytest.raises(InputError, match="design.kind is 'balanced' in the run, 'grouped' asked for"):
+        train(None, copy_of_once, design=Design("grouped", 0.7))
+    with pytest.raises(InputError, match="by design grouped, and the design is balanced"):
+        train(None, copy_of_once, groups=USERS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"groups": Groups(("users",), np.zeros((1, 59), int))}, "one entry for each of 60 training examples, got 59"),
+        ({"groups": USERS, "design": BALANCED}, "by design grouped, and the design is balanced"),
+        (
+            {"groups": USERS, "design": Design("grouped", 0.7, groups=Groups(("a",), USERS.tables))},
+            "give them in one place",
+        ),
+        ({"design": Design("grouped", 0.7, groups=Groups(("a",), np.zeros((1, 59), int)))}, "got 59"),
+        ({"cover": {"a": [1]}, "models_per_covered_set": 0}, "models for each covered set: expected at least 1, got 0"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused_before_anything_is_made(
+    small_digits: Dataset, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        train(small_digits, tmp_path / "run", **{"design": None, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_its_groups_says_so(grouped_copy: Path) -> None:
+    (grouped_copy / "groups" / "grouped.npz").unlink()
+    for call in (lambda: train(None, grouped_copy, 40), lambda: verify(grouped_copy)):
+        with pytest.raises(InputError, match="groups/grouped.npz is missing or damaged"):
+            call()
+
+
+# Covered sets
+
+
+COVER = {"few": [50, 5, 44], "a sixth": list(range(0, 60, 6))}
+
+
+@pytest.fixture(scope="module")
+def covered(once: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A copy of the sixty models to which twelve models for each of two sets were added."""
+    folder = shutil.copytree(once.folder, tmp_path_factory.mktemp("covered") / "run")
+    return train(None, folder, cover=COVER, models_per_covered_set=12)
+
+
+def test_covering_models_leave_out_the_sets_and_parts_of_them(covered: Run) -> None:
+    name = name_of_cover(COVER)
+    assert_each_trained_once(covered, {"design": N_MODELS, "full": N_REFERENCES, name: 24})
+    masks = arrays(covered, name)["masks"]
+    sizes = masks.sum(axis=1)
+    assert 42 <= sizes.min() <= sizes.max() <= 59
+    # Sets take turns: each is first in twelve models, and wholly left out by about half of these.
+    for ids in COVER.values():
+        left_out = (~masks[:, ids]).sum(axis=1)
+        assert (left_out == len(ids)).sum() >= 4
+        assert ((left_out > 0) & (left_out < len(ids))).any()
+        assert (left_out == 0).any()
+    groups = covered.groups(name)
+    assert dict(zip(groups.names, (np.flatnonzero(table == 0).tolist() for table in groups.tables), strict=True)) == {
+        set_name: sorted(ids) for set_name, ids in COVER.items()
+    }
+
+
+def test_covering_leaves_the_other_models_as_they_are(covered: Run, once: Run) -> None:
+    for collection in ("design", "full"):
+        assert_equal(covered, once, collection)
+        before, after = (snapshot(run.folder / "models" / collection) for run in (once, covered))
+        assert before == after
+    kept = {name: value for name, value in covered.manifest.items() if name != "timings"}
+    assert kept == {name: value for name, value in once.manifest.items() if name != "timings"}
+
+
+def test_covering_again_trains_nothing(covered: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(covered.folder, tmp_path / "run")
+    before = (folder / "journal.jsonl").read_bytes()
+    records = [ForgetSet("a sixth", tuple(range(0, 60, 6))), ForgetSet("few", (5, 44, 50), (5, *range(40, 60)))]
+    reordered = {"a sixth": COVER["a sixth"][::-1], "few": [5, 44, 50]}
+    for sets, n_models in ((COVER, 12), (COVER, 1), (reordered, 12), (records, 12)):
+        train(None, folder, cover=sets, models_per_covered_set=n_models)
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+def test_more_covering_models_are_those_trained_at_once_and_other_sets_stand_beside_them(
+    covered: Run, tmp_path: Path, small_digits: Dataset
+) -> None:
+    run = train(small_digits, tmp_path / "run", 3, n_references=0, cover=COVER, models_per_covered_set=5)
+    renamed = {f"other {name}": ids for name, ids in COVER.items()}
+    name, other = name_of_cover(COVER), name_of_cover(renamed)
+    assert_each_trained_once(run, {"design": 3, name: 10})
+    train(None, tmp_path / "run", 3, n_references=0, cover=renamed, models_per_covered_set=2)
+    run = train(None, tmp_path / "run", 3, n_references=0, cover=COVER, models_per_covered_set=12)
+    assert_each_trained_once(run, {"design": 3, name: 24, other: 4})
+    assert_equal(run, covered, name)
+    # Even of the same ids, the subsets are drawn anew, and so are the keys: nothing of one collection repeats in another.
+    for field in ("masks", "margin"):
+        assert (arrays(run, other)[field] != arrays(run, name)[field][:4]).any(axis=1).all()
+
+
+def test_a_grouped_run_can_cover_too(grouped_copy: Path, grouped: Run) -> None:
+    run = train(None, grouped_copy, 31, n_references=2, cover=COVER, models_per_covered_set=2)
+    assert_each_trained_once(run, {"design": 15, "grouped": 16, "full": 2, name_of_cover(COVER): 4})
+    for collection in ("design", "grouped", "full"):
+        assert_equal(run, grouped, collection)
+    assert run.groups("grouped") == grouped.groups("grouped")
+
+
+@pytest.mark.parametrize(
+    ("cover", "said"),
+    [
+        ({"a": [60]}, r"set 'a' names id 60, outside D \(0..59\)"),
+        ({"a": []}, "set 'a' is empty"),
+        ({"a": list(range(60))}, "set 'a' is all of D"),
+        ([ForgetSet("a", (1,)), ForgetSet("a", (2,))], "the name 'a' comes twice"),
+    ],
+)
+def test_sets_that_cannot_be_covered_are_refused(copy: Path, cover: Any, said: str) -> None:
+    before = snapshot(copy)
+    with pytest.raises(InputError, match=said):
+        train(None, copy, cover=cover)
+    assert snapshot(copy) == before
+
+
+# Predict
+
+
+@pytest.mark.parametrize("predictor", ["combined", "additive"])
+def test_predictions_are_those_of_the_same_outcomes_in_memory(once: Run, predictor: PredictorName) -> None:
+    design, full, dataset = once.outcomes("design").load(), once.outcomes("full").load(), once.dataset()
+    fitted = fit_predictor(
+        predictor,
+        sources=[design],
+        reference=full,
+        images=dataset.images,
+        labels=dataset.labels,
+        n_classes=10,
+        batch_size=once.manifest["algorithm"]["batch_size"],
+    )
+    verdicts = infl.predict(once, SETS, predictor=predictor)
+    expected = fitted.predict([verdict.forget_set for verdict in verdicts])
+    for verdict, effects, wanted in zip(
+        verdicts, infl.predict_effects(once, SETS, predictor=predictor), expected, strict=True
+    ):
+        np.testing.assert_array_equal(effects.effect, wanted.effect)
+        np.testing.assert_array_equal(effects.se, wanted.se)
+        whole = None
+        if wanted.forget_set.concept is not None:
+            whole = next(iter(fitted.predict([ForgetSet("whole", wanted.forget_set.concept)])))
+            assert effects.whole is not None
+            np.testing.assert_array_equal(effects.whole.effect, whole.effect)
+        assert repr(verdict) == repr(infl.judge(replace(wanted, whole=whole)))  # NaN equals itself in writing only
+
+
+@pytest.mark.parametrize("call", [infl.predict, verify])
+def test_sets_may_be_a_mapping_or_records(verified: tuple[Run, list[Verdict]], call: Callable[..., Any]) -> None:
+    run = verified[0]
+    records = [
+        ForgetSet("few", (5, 44, 50)),
+        ForgetSet("a third", tuple(range(0, 60, 3))),
+        ForgetSet("known", (5, 6, 7, 8, 9, 10), tuple(range(5, 15))),
+    ]
+    verdicts = call(run, records)
+    assert [verdict.forget_set for verdict in verdicts] == records
+    assert repr(verdicts) == repr(call(run.folder, SETS))  # NaN equals itself in writing only
+
+
+def test_two_sets_of_one_name_are_an_error(once: Run) -> None:
+    with pytest.raises(InputError, match="the name 'a' comes twice"):
+        infl.predict(once, [ForgetSet("a", (1, 2)), ForgetSet("b", (1,)), ForgetSet("a", (3,))])
+
+
+def test_thresholds_are_kept_with_the_verdict(once: Run) -> None:
+    thresholds = infl.Thresholds(self_influence=0.3, probability=0.5, cross="harm")
+    assert infl.predict(once, {"few": [1]}, thresholds=thresholds)[0].thresholds == thresholds
+
+
+# Verify
+
+
+def test_verification_uses_the_references_and_trains_each_model_once(verified: tuple[Run, list[Verdict]]) -> None:
+    run, _ = verified
+    sets = {name_of_leave_out(ids["ids"] if isinstance(ids, dict) else ids): 6 for ids in SETS.values()}
+    assert len(sets) == 3
+    assert_each_trained_once(run, {"design": N_MODELS, "full": N_REFERENCES, **sets})
+
+
+def test_measured_effects_are_mean_differences_of_paired_models(
+    verified: tuple[Run, list[Verdict]], small_digits: Dataset
+) -> None:
+    run, verdicts = verified
+    base = jax.random.fold_in(jax.random.key(0), 1)
+    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
+    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
+    keys = [jax.random.fold_in(base, model) for model in range(6)]
+    on_all = np.stack([alone(key, jnp.ones(60, bool)).correct for key in keys])
+    measured = infl.verify_effects(run, SETS, n_models=6, algorithm=ALGORITHM, quiet=True)
+    for verdict, effects in zip(verdicts, measured, strict=True):
+        ids = list(verdict.forget_set.ids)
+        without = np.stack([alone(key, jnp.ones(60, bool).at[jnp.array(ids)].set(False)).correct for key in keys])
+        np.testing.assert_array_equal(effects.replicates, on_all.astype(float) - without)
+        effect = on_all.mean(axis=0) - without.mean(axis=0)
+        assert verdict.source == "retrained"
+        assert verdict.n_models == 6
+        assert verdict.self_influence.value == pytest.approx(effect[ids].mean(), abs=1e-6)
+        retained = np.setdiff1d(np.arange(60), ids)
+        cross = (effect[retained].sum() + 60 / 30 * effect[60:].sum()) / len(ids)
+        assert verdict.cross_influence.value == pytest.approx(cross, abs=1e-6)
+    masks = {name: arrays(run, name)["masks"] for name in run.collections() if name.startswith("without")}
+    assert sorted((~mask).sum(axis=1).tolist() for mask in masks.values()) == [[3] * 6, [6] * 6, [20] * 6]
+
+
+def test_verifying_again_trains_nothing(verified: tuple[Run, list[Verdict]]) -> None:
+    run, verdicts = verified
+    before = (run.folder / "journal.jsonl").read_bytes()
+    assert verify(run) == verdicts
+    assert [verdict.n_models for verdict in verify(run.folder, {"other name": SETS["few"]}, 4)] == [4]
+    assert (run.folder / "journal.jsonl").read_bytes() == before
+
+
+def test_a_run_tells_which_sets_it_was_verified_for(verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    sets = open_run(folder).forget_sets()
+    assert sets == [verdict.forget_set for verdict in verified[1]]
+    assert [s.concept for s in sets] == [None, None, tuple(range(5, 15))]
+    measured = list(infl.verified_effects(folder))
+    assert [infl.judge(effects) for effects in measured] == verified[1]
+    verify(folder, {"few": SETS["few"]}, n_models=8)
+    assert [e.n_models for e in infl.verified_effects(folder)] == [8, 6, 6]
+    assert [e.forget_set.name for e in infl.verified_effects(folder, {"new": [55], "mine": SETS["few"]})] == ["mine"]
+
+
+def test_a_set_whose_name_was_not_kept_is_known_by_its_models(
+    verified: tuple[Run, list[Verdict]], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    shutil.rmtree(folder / "forget")  # as of a run from before names were kept
+    assert [(s.name, s.ids) for s in open_run(folder).forget_sets()][0] == ("3 examples from id 5", (5, 44, 50))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"few": {"ids": 3}}', '{"few": {"ids": [1, 2]}}'])
+def test_a_damaged_name_of_a_set_is_said(content: str, verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    (folder / "forget" / f"{name_of_leave_out(SETS['few'])}.json").write_text(content)
+    with pytest.raises(InputError, match="delete it"):
+        open_run(folder).forget_sets()
+
+
+def test_more_models_train_only_the_missing_ones(verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
+    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
+    sets = {"few": SETS["few"], "the same": SETS["few"][::-1], "new": [55]}
+    verdicts = verify(folder, sets, n_models=10)
+    assert [verdict.n_models for verdict in verdicts] == [10, 10, 10]
+    assert verdicts[0].self_influence == verdicts[1].self_influence
+    run = open_run(folder)
+    before = {name: len(verified[0].complete(name)) for name in verified[0].collections()}
+    few, new = name_of_leave_out(SETS["few"]), name_of_leave_out([55])
+    assert_each_trained_once(run, before | {"full": 10, few: 10, new: 10})
+    for collection in (few, "full"):
+        models = verified[0].complete(collection)
+        first, second = verified[0].outcomes(collection, models).load(), run.outcomes(collection, models).load()
+        np.testing.assert_array_equal(first.margin, second.margin)
+
+
+def test_a_run_in_memory_knows_what_was_trained_since(copy: Path) -> None:
+    lines = (copy / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (copy / "journal.jsonl").write_bytes(b"".join(line for line in lines if b'"full","models"' not in line))
+    run, few = open_run(copy), {"few": SETS["few"]}
+    with pytest.raises(InputError, match="train with --references"):
+        infl.predict(run, few)
+    verify(run, few)
+    assert infl.predict(run, few) == infl.predict(copy, few)
+
+
+def test_a_network_made_in_python_is_asked_for(copy: Path) -> None:
+    before = (copy / "journal.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"network was given in Python.*algorithm="):
+        infl.verify(copy, SETS, n_models=4, quiet=True)
+    with pytest.raises(InputError, match="algorithm.epochs is 2 in the run, 30 asked for"):
+        infl.verify(copy, SETS, n_models=4, algorithm=infl.Algorithm(network=LINEAR, batch_size=20), quiet=True)
+    assert (copy / "journal.jsonl").read_bytes() == before
+
+
+# Divergence
+
+
+@pytest.fixture(scope="module")
+def exploding(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run in which exactly the models that train on example 0 diverge.
+
+    One pixel is zero everywhere but in example 0, where it is huge. Weights start at zero, so a model that leaves example
+    0 out keeps a zero weight on that pixel, and nothing explodes.
+    """
+    x_train, x_held_out = small_digits.x_train.copy(), small_digits.x_held_out.copy()
+    x_train[:, 0, 0] = x_held_out[:, 0, 0] = 0
+    x_train[0, 0, 0] = 1e30
+    data = infl.from_arrays(x_train, small_digits.y_train, x_held_out, small_digits.y_held_out)
+    return train(data, tmp_path_factory.mktemp("exploding") / "run", algorithm=EXPLODING)
+
+
+EXPLODING = infl.Algorithm(
+    network=infl.Network(init=lambda key, x: jnp.zeros((x[0].size, 10)), apply=LINEAR.apply, name="zeros"),
+    epochs=2,
+    batch_size=20,
+)
+
+
+def test_diverged_models_are_marked_counted_and_left_out(exploding: Run) -> None:
+    masks = draw_masks(BALANCED, range(N_MODELS), n_train=60, seed=0)
+    diverged = np.flatnonzero(masks[:, 0]).tolist()
+    assert len(diverged) == 42
+    assert exploding.diverged("design") == diverged
+    assert exploding.diverged("full") == list(range(N_REFERENCES))
+    content = exploding.describe()["collections"]["design"]
+    assert (content["complete"], content["missing"], content["diverged"]) == (N_MODELS, 0, diverged)
+    stored = exploding.outcomes("design").load()
+    np.testing.assert_array_equal(stored.masks, masks[~masks[:, 0]])
+    assert np.isfinite(stored.of("margin")).all()
+
+
+def test_diverged_models_are_not_trained_again(exploding: Run) -> None:
+    before = (exploding.folder / "journal.jsonl").read_bytes()
+    train(None, exploding.folder, algorithm=EXPLODING)
+    assert (exploding.folder / "journal.jsonl").read_bytes() == before
+
+
+def test_scores_go_on_with_the_models_that_are_left(exploding: Run) -> None:
+    outcomes = exploding.outcomes("design")
+    memorization = infl.memorization(outcomes)
+    assert (memorization.n_in + memorization.n_out == 18).all()
+    assert np.isnan(memorization.value[0])
+    assert memorization.n_in[0] == 0
+    assert np.isfinite(memorization.value[1:]).all()
+    assert np.isfinite(infl.influence(outcomes).value[1:]).all()
+
+
+def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="measured from models of all of D, and this run has none"):
+        infl.predict(exploding, {"few": [1, 2]})
+    folder = shutil.copytree(exploding.folder, tmp_path / "run")
+    with pytest.raises(InputError, match="set 'few': of 4 pairs of models none stayed finite"):
+        verify(folder, {"few": [0, 1]}, 4, algorithm=EXPLODING)
+    assert open_run(folder).diverged(name_of_leave_out([0, 1])) == []
+    assert open_run(folder).complete(name_of_leave_out([0, 1])) == [0, 1, 2, 3]
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda run, data: train(data, None, 0), "at least 1 model and 0 references, got 0 and 8"),
+        (lambda run, data: train(data, None, 5, n_references=-1), "got 5 and -1"),
+        (lambda run, data: train(data, None, standard_error=0.0), "standard_error: expected a number above 0"),
+        (lambda run, data: train(None, run.folder, standard_error=1.5), "standard_error: expected a number above 0"),
+        (lambda run, data: train(data, None, standard_error=0.1, design=ALL_GROUPED), "rest on no grouped models"),
+        (lambda run, data: train(None, run.folder.parent / "new"), "is not a run yet: name the data set"),
+        (lambda run, data: train(None, None), "is not a run yet: name the data set"),
+        (lambda run, data: verify(run, SETS, 1), "needs at least 2 models a set, got 1"),
+        (lambda run, data: verify(run, {"a": [60]}), r"set 'a' names id 60, outside D \(0..59\)"),
+        (lambda run, data: verify(run, {"a": {4, 5}}), "set 'a': expected a list of ids, got set"),
+        (lambda run, data: infl.predict(run, {"a": list(range(60))}), "set 'a' is all of D"),
+        (lambda run, data: infl.predict(run, {"a": []}), "set 'a' is empty"),
+        (lambda run, data: infl.predict(run, {"a": {"id": [1]}}), "expected the keys ids and, if known, concept"),
+        (lambda run, data: infl.predict(run.folder / "models", SETS), "is not a run folder"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_trained(
+    once: Run, small_digits: Dataset, call: Callable[[Run, Dataset], Any], said: str
+) -> None:
+    before = (once.folder / "journal.jsonl").read_bytes()
+    with pytest.raises(InputError, match=said):
+        call(once, small_digits)
+    assert (once.folder / "journal.jsonl").read_bytes() == before
+    assert sorted(path.name for path in once.folder.parent.iterdir()) == ["run"]
+
+
+def test_streamed_and_held_outcomes_give_the_same_prediction(once: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits is read once and what does not is streamed for each set; the prediction must not tell."""
+    sets = {"a": [1, 2, 3], "b": list(range(20))}
+    held = list(infl.predict_effects(once, sets))
+    monkeypatch.setattr("infl.pipeline.predict.MOST_OUTCOMES_HELD", 0)
+    for mine, other in zip(held, infl.predict_effects(once, sets), strict=True):
+        np.testing.assert_allclose(mine.effect, other.effect, atol=1e-6)
+        np.testing.assert_allclose(mine.replicates, other.replicates, atol=1e-5)

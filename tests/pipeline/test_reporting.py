@@ -1,0 +1,139 @@
+"""A run becomes a page: with what is known of it, computed as the other commands compute it, and without training.
+
+So the numbers that `infl report --json` writes must be those of `infl scores`, `predict` and `verify` on the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import infl
+from infl.__main__ import main
+from infl.pipeline.report import gather
+from infl.records import Dataset, InputError
+from infl.store import Run, open_run
+
+SETS: dict[str, Any] = {
+    "few <b>": [50, 5, 44],
+    "a third": list(range(0, 60, 3)),
+    "known": {"ids": [5, 6, 7, 8, 9, 10], "concept": list(range(5, 15))},
+}
+N_MODELS = 120
+
+
+@pytest.fixture(scope="module")
+def verified(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Models of subsets, eight of all, and six without each of two sets; the third set is predicted only."""
+    folder = tmp_path_factory.mktemp("verified") / "run"
+    algorithm = infl.Algorithm(hidden=(8,), epochs=3, batch_size=20)
+    infl.train(small_digits, run=folder, n_models=N_MODELS, n_references=8, algorithm=algorithm, quiet=True)
+    infl.verify(folder, {name: SETS[name] for name in ("few <b>", "known")}, n_models=6, quiet=True)
+    return open_run(folder)
+
+
+def call(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def test_the_page_of_a_run_says_what_the_other_commands_say(verified: Run, tmp_path: Path) -> None:
+    forget, out = tmp_path / "forget.json", tmp_path / "page.html"
+    forget.write_text(json.dumps(SETS))
+    before = {path: path.read_bytes() for path in verified.folder.rglob("*") if path.is_file()}
+    call("report", "--run", verified.folder, "--forget", forget, "--out", out, "--json", tmp_path / "report.json")
+    assert {path: path.read_bytes() for path in verified.folder.rglob("*") if path.is_file()} == before
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["page"] == str(out)
+    assert content["bytes"] == out.stat().st_size
+    assert list(content["sets"]) == list(SETS)
+    call("predict", "--run", verified.folder, "--forget", forget, "--json", tmp_path / "predict.json")
+    predicted = json.loads((tmp_path / "predict.json").read_text())
+    assert content["thresholds"] == predicted["thresholds"]
+    measured = {name: fields.pop("measured", None) for name, fields in content["sets"].items()}
+    assert content["sets"] == predicted["sets"]
+    assert measured["a third"] is None
+    for verdict in infl.verify(verified, {name: SETS[name] for name in ("few <b>", "known")}, n_models=6, quiet=True):
+        fields = measured[verdict.forget_set.name]
+        assert fields["regime"] == verdict.regime
+        assert fields["cross"] == {"value": verdict.cross_influence.value, "se": verdict.cross_influence.se}
+        assert [one["id"] for one in fields["hurt_most"]] == list(verdict.hurt_most)
+    call("scores", "--run", verified.folder, "--top", "60", "--json", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    scores.pop("detectable")
+    assert content["scores"] == scores
+    assert "few &lt;b&gt;" in out.read_text()
+
+
+def test_by_default_the_verified_sets_are_shown(verified: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = shutil.copytree(verified.folder, tmp_path / "run")
+    call("report", "--run", folder, "--top", "3")
+    assert "2 forget sets" in capsys.readouterr().out
+    content = gather(open_run(folder), quiet=True)
+    assert [one.best.forget_set.name for one in content.sets] == ["few <b>", "known"]
+    assert all(one.predicted and one.measured for one in content.sets)
+    assert content.sets[1].best.forget_set.concept == tuple(range(5, 15))
+    assert (folder / "report.html").exists()
+
+
+def test_harmed_examples_have_the_effects_of_both(verified: Run) -> None:
+    sets = {name: SETS[name] for name in ("few <b>", "known")}
+    content = gather(verified, sets, quiet=True)
+    predicted = list(infl.predict_effects(verified, sets, quiet=True))
+    for one, guess, truth in zip(content.sets, predicted, infl.verified_effects(verified, sets), strict=True):
+        assert one.measured is not None
+        assert [each.column for each in one.harmed] == list(one.measured.hurt_most)
+        for each in one.harmed:
+            assert each.predicted is not None
+            assert each.measured is not None
+            assert each.predicted.value == pytest.approx(guess.effect[each.column])
+            assert each.measured.value == pytest.approx(truth.effect[each.column])
+            assert each.measured.se == pytest.approx(truth.se[each.column])
+
+
+def test_intervals_of_pairs_are_those_of_their_influence(verified: Run) -> None:
+    scores = gather(verified, quiet=True).scores
+    assert scores is not None
+    low, high = infl.interval(infl.influence(verified.outcomes("design")))
+    for pair, interval in zip(scores.pairs, scores.pair_intervals, strict=True):
+        place = pair.source, pair.target - 60
+        assert interval == pytest.approx((low[place], high[place]), abs=1e-5, nan_ok=True)  # sums in float32
+        assert np.isnan(interval).all() or interval[0] <= pair.value <= interval[1]
+    assert np.isfinite(scores.pair_intervals).all(axis=1).sum() > 10
+
+
+def test_two_verified_sets_of_one_name_are_told_apart(verified: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(verified.folder, tmp_path / "run")
+    infl.verify(folder, {"known": [1, 2]}, n_models=4, quiet=True)
+    names = [one.best.forget_set.name for one in gather(open_run(folder), quiet=True).sets]
+    assert names == ["few <b>", "known", "known (2)"]
+
+
+def test_a_run_made_elsewhere_has_a_page_too(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).random((80, 12)) < 0.6
+    np.savez(tmp_path / "outcomes.npz", masks=masks, correct=np.c_[masks, masks], labels=np.arange(24) % 2)
+    run = infl.import_outcomes(tmp_path / "outcomes.npz", run=tmp_path / "run")
+    written = infl.write_report(run)
+    page = written.path.read_text()
+    assert "no pixels" in page
+    assert "made elsewhere, imported from" in page
+    with pytest.raises(InputError, match="set 'a': the run holds no models to predict it from"):
+        infl.write_report(run, forget_sets={"a": [1]}, quiet=True)
+
+
+def test_what_cannot_be_shown_is_said(verified: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    forget = tmp_path / "forget.json"
+    forget.write_text('{"a": [60]}')
+    for arguments, said in (
+        (["--top", "0"], "--top: expected at least 1, got 0"),
+        (["--forget", str(forget)], "names id 60, outside D"),
+        (["--out", str(tmp_path)], "Is a directory"),
+        (["--out", str(tmp_path / "no" / "page.html")], "cannot be written"),
+        (["--probability", "2"], "threshold probability"),
+    ):
+        assert main(["report", "--run", str(verified.folder), *arguments]) == 2
+        assert said in capsys.readouterr().err

@@ -1,0 +1,332 @@
+"""Verification retrains without a set until its regime is clear, and what else happened never shows in the answer.
+
+Models are what verification costs, so a set that is clear after a few of them gets no more, and no set pays for another.
+But an answer that depended on the company that a set was asked in, or on what the run held already, could not be repeated.
+Each test therefore compares bit for bit with effects measured at a fixed number of models, or reads the journal, where every
+model that was trained has its line. The looks are at 4, 8 and 16 models, so that the runs stay small.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import infl
+from infl.__main__ import main
+from infl.records import Dataset, Effects, ForgetSet, InputError, Thresholds, Verdict
+from infl.store import name_of_leave_out, open_run
+from infl.training.ensemble import Ensemble
+from infl.untraining.verification import measure_effects
+
+LINEAR = infl.Network(
+    init=lambda key, x: 0.01 * jax.random.normal(key, (x[0].size, 10)),
+    apply=lambda weights, x: x.reshape(len(x), -1) @ weights,
+    name="linear",
+)
+ALGORITHM = infl.Algorithm(network=LINEAR, epochs=2, batch_size=20)
+LAYOUT = infl.Layout(models_per_device=4)
+LOOKS, STOP, N_REFERENCES = [4, 8, 16], 0.95, 6
+SETS: dict[str, list[int]] = {
+    "half": list(range(30)),
+    "a third": list(range(0, 60, 3)),
+    "few": [5, 44, 50],
+    "one": [7],
+    "known": list(range(5, 11)),
+}
+
+
+def measure(run: Path, sets: Any = SETS, n_models: int = LOOKS[-1], **settings: Any) -> dict[str, Effects]:
+    given = {"stop": STOP, "first": LOOKS[0], "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True, **settings}
+    return {effects.forget_set.name: effects for effects in infl.verify_effects(run, sets, n_models=n_models, **given)}
+
+
+def assert_same(mine: dict[str, Effects], other: dict[str, Effects]) -> None:
+    """The same sets in the same order, with the same effects to the last bit."""
+    assert list(mine) == list(other)
+    for name, effects in mine.items():
+        assert effects.n_models == other[name].n_models
+        for array in ("effect", "se", "replicates"):
+            np.testing.assert_array_equal(getattr(effects, array), getattr(other[name], array), err_msg=name)
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    """The lines of the journal, read here by other means than infl's own."""
+    return [json.loads(line.split("\t")[0]) for line in (run / "journal.jsonl").read_text().splitlines()]
+
+
+def trained(run: Path) -> dict[str, list[int]]:
+    """The models of each collection that the run was ever paid for, with repeats."""
+    found: dict[str, list[int]] = {}
+    for line in journal(run):
+        if "session" not in line:
+            found.setdefault(line["collection"], []).extend(line["models"])
+    return {name: sorted(models) for name, models in found.items() if name != "design"}
+
+
+@pytest.fixture(scope="module")
+def bare(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with six models of D and nothing without any set."""
+    folder = tmp_path_factory.mktemp("bare") / "run"
+    settings = {"design": infl.Design(), "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True}
+    return infl.train(small_digits, run=folder, n_models=1, n_references=N_REFERENCES, **settings).folder
+
+
+@pytest.fixture
+def run(bare: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(bare, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def full(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it that holds all sixteen models without each set."""
+    folder = shutil.copytree(bare, tmp_path_factory.mktemp("full") / "run")
+    measure(folder, stop=None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def at_each_look(full: Path) -> dict[int, dict[str, Effects]]:
+    """The effects of each set with the first 4, 8 and 16 seeds, from what the run holds."""
+    run = open_run(full)
+
+    def measured(name: str, n_models: int) -> Effects:
+        collections = "full", name_of_leave_out(SETS[name])
+        outcomes = [run.outcomes(collection, range(n_models)).load() for collection in collections]
+        return measure_effects(ForgetSet(name, tuple(SETS[name])), full=outcomes[0], without=outcomes[1])
+
+    return {n_models: {name: measured(name, n_models) for name in SETS} for n_models in LOOKS}
+
+
+@pytest.fixture(scope="module")
+def expected(at_each_look: dict[int, dict[str, Effects]]) -> dict[str, Effects]:
+    """What stopping must yield: the effects at the first look with a probability of at least 0.95, or at the last one."""
+
+    def clear(effects: Effects) -> bool:
+        return max(infl.judge(effects).probability.values()) >= STOP
+
+    return {
+        name: next((looks[name] for looks in at_each_look.values() if clear(looks[name])), at_each_look[16][name])
+        for name in SETS
+    }
+
+
+@pytest.fixture(scope="module")
+def stopped(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Effects]]:
+    """A bare run in which the sets were verified until they were clear."""
+    folder = shutil.copytree(bare, tmp_path_factory.mktemp("stopped") / "run")
+    return folder, measure(folder)
+
+
+# When it stops
+
+
+def test_a_set_stops_at_the_first_look_that_makes_it_clear(
+    stopped: tuple[Path, dict[str, Effects]], expected: dict[str, Effects]
+) -> None:
+    assert_same(stopped[1], expected)
+    assert {effects.n_models for effects in expected.values()} == set(LOOKS)  # sets of all kinds are among these
+    assert infl.judge(expected["one"]).regime == "indirect"
+    assert max(infl.judge(expected["one"]).probability.values()) < STOP  # never clear, and still measured
+
+
+def test_only_undecided_sets_get_more_models_and_no_model_is_trained_twice(
+    stopped: tuple[Path, dict[str, Effects]],
+) -> None:
+    folder, measured = stopped
+    models = {name_of_leave_out(SETS[name]): list(range(effects.n_models)) for name, effects in measured.items()}
+    assert trained(folder) == {**models, "full": list(range(16))}
+
+
+def test_references_are_trained_as_far_as_the_longest_set_needs_them(run: Path) -> None:
+    sets = {"a third": SETS["a third"], "few": SETS["few"]}
+    assert [effects.n_models for effects in measure(run, sets).values()] == [4, 8]
+    assert trained(run)["full"] == list(range(8))
+
+
+def test_all_sets_of_a_look_share_their_blocks(
+    run: Path, expected: dict[str, Effects], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that ends with one set goes on with the next: of the blocks of a look only the last may be short."""
+    sizes, start = [], Ensemble.start
+    monkeypatch.setattr(Ensemble, "start", lambda self, *block: sizes.append(len(block[1])) or start(self, *block))
+    measure(run)
+    blocks, references = [], N_REFERENCES
+    for before, look in zip([0, *LOOKS], LOOKS, strict=False):
+        missing = sum(effects.n_models > before for effects in expected.values()) * (look - before)
+        missing, references = missing + max(0, look - references), max(look, references)
+        blocks += [8] * (missing // 8) + [missing % 8] * (missing % 8 > 0)
+    assert sizes == blocks
+
+
+def test_a_set_never_stops_undetermined(full: Path, at_each_look: dict[int, dict[str, Effects]]) -> None:
+    """A probability that the thresholds do not accept is no reason to stop, whatever `stop` says."""
+    thresholds = Thresholds(probability=0.99)
+    for name, effects in measure(full, stop=0.5, thresholds=thresholds).items():
+        verdicts = {n: infl.judge(looks[name], thresholds) for n, looks in at_each_look.items()}
+        assert effects.n_models == next((n for n, verdict in verdicts.items() if verdict.regime != "undetermined"), 16)
+
+
+def test_the_looks_judge_by_the_thresholds_of_the_call(full: Path, expected: dict[str, Effects]) -> None:
+    assert expected["a third"].n_models == 4
+    on_it = Thresholds(self_influence=max(0.0, infl.judge(expected["a third"]).self_influence.value), cross="harm")
+    by_value = Thresholds(cross_influence=10.0)
+    seeds = {}
+    for thresholds in (on_it, by_value):
+        verdicts = {
+            name: infl.judge(effects, thresholds) for name, effects in measure(full, thresholds=thresholds).items()
+        }
+        seeds[thresholds] = [verdict.n_models for verdict in verdicts.values()]
+        given: dict[str, Any] = {"stop": STOP, "first": 4, "algorithm": ALGORITHM, "quiet": True}
+        assert infl.verify(full, SETS, n_models=16, thresholds=thresholds, **given) == list(verdicts.values())
+    assert seeds[on_it] != seeds[by_value] != [effects.n_models for effects in expected.values()]
+
+
+def test_without_a_stop_all_models_are_trained_at_once(full: Path) -> None:
+    """As before there was stopping: one batch, D first and then the sets in their order, and effects of all seeds."""
+    sessions = [line["session"] for line in journal(full) if "session" in line]
+    assert len(sessions) == 2  # training and this
+    names = [name_of_leave_out(ids) for ids in SETS.values()]
+    assert list(sessions[1]["wanted"].items()) == [("full", 16)] + [(name, 16) for name in names]
+    opened = open_run(full)
+    references = opened.outcomes("full").load().of("correct")
+    for effects, name in zip(measure(full, stop=None).values(), names, strict=True):
+        differences = references - opened.outcomes(name).load().of("correct")
+        np.testing.assert_array_equal(effects.replicates, differences)
+        np.testing.assert_array_equal(effects.effect, differences.mean(axis=0, dtype=np.float64))
+        assert effects.n_models == 16
+
+
+# What the answer depends on
+
+
+def test_neither_order_nor_company_of_the_sets_matters(run: Path, expected: dict[str, Effects]) -> None:
+    """One set alone on a run that holds none, then all of them backwards, then each alone."""
+    backwards = dict(reversed(SETS.items()))
+    assert_same(measure(run, {"few": SETS["few"]}), {"few": expected["few"]})
+    assert_same(measure(run, backwards), {name: expected[name] for name in backwards})
+    for name, ids in SETS.items():
+        assert_same(measure(run, {name: ids}), {name: expected[name]})
+
+
+def test_two_names_of_one_set_have_one_answer(full: Path, expected: dict[str, Effects]) -> None:
+    measured = measure(full, {"few": SETS["few"], "again": SETS["few"][::-1]})
+    np.testing.assert_array_equal(measured["few"].effect, measured["again"].effect)
+    assert_same({"few": measured["few"]}, {"few": expected["few"]})
+
+
+def test_models_that_are_there_already_do_not_matter(full: Path, expected: dict[str, Effects]) -> None:
+    before = (full / "journal.jsonl").read_bytes()
+    assert_same(measure(full), expected)
+    assert (full / "journal.jsonl").read_bytes() == before
+
+
+def test_asking_again_trains_nothing_and_gives_the_same_bits(stopped: tuple[Path, dict[str, Effects]]) -> None:
+    folder, measured = stopped
+    before = (folder / "journal.jsonl").read_bytes()
+    assert_same(measure(folder), measured)
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+def test_asking_for_more_trains_only_what_is_missing(run: Path, expected: dict[str, Effects]) -> None:
+    fewer = measure(run, n_models=6)
+    assert {effects.n_models for effects in fewer.values()} == {4, 6}  # 6 is the last look, though not twice 4
+    assert_same(measure(run), expected)
+    models = {name_of_leave_out(SETS[name]): max(fewer[name].n_models, expected[name].n_models) for name in SETS}
+    assert trained(run) == {name: list(range(n)) for name, n in {**models, "full": 16}.items()}
+
+
+def test_pairs_that_diverged_leave_a_set_undecided(small_digits: Dataset, tmp_path: Path) -> None:
+    """Models of D that all diverge: there is nothing to judge at any look, and in the end it is said."""
+    x_train = small_digits.x_train.copy()
+    x_train[0, 0, 0] = 1e30
+    data = infl.from_arrays(x_train, small_digits.y_train, small_digits.x_held_out, small_digits.y_held_out)
+    settings: dict[str, Any] = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True}
+    infl.train(data, run=tmp_path / "run", n_models=1, n_references=0, design=infl.Design(), **settings)
+    with pytest.raises(InputError, match="set 'few': of 8 pairs of models none stayed finite"):
+        infl.verify(tmp_path / "run", {"few": [0, 5]}, n_models=8, first=4, **settings)
+    assert trained(tmp_path / "run")[name_of_leave_out([0, 5])] == list(range(8))
+
+
+# What people see
+
+
+def test_each_look_has_a_progress_line_that_ends(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("infl.pipeline.progress._QUICK", 0.0)
+    measure(run, {"few": SETS["few"], "known": SETS["known"]}, quiet=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in lines] == [
+        "retraining, look 1 of at most 3: 8 models",  # four without each set; the run has the models of D
+        "retraining, look 2 of at most 3: 6 models",  # two of D and four without the set that is left
+    ]
+
+
+RAY = ["--engine", "ray", "--ray-address", "head:6379", "--ray-cpus", "2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "stop", "n_models", "minutes"),
+    [
+        ([], 0.95, 64, None),
+        (["--stop", "0.9", "--models", "100"], 0.9, 100, None),
+        (["--stop", "1"], None, 64, None),
+        (["--checkpoint-minutes", "2.5"], 0.95, 64, 2.5),
+        (RAY, 0.95, 64, None),
+    ],
+)
+def test_the_command_hands_its_options_on(
+    bare: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    stop: float | None,
+    n_models: int,
+    minutes: float | None,
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def record(*_: Any, **settings: Any) -> list[Verdict]:
+        asked.update(settings)
+        raise InputError("seen")
+
+    monkeypatch.setattr(infl, "verify_effects", record)
+    (tmp_path / "forget.json").write_text(json.dumps(SETS))
+    common = ["--run", str(bare), "--forget", str(tmp_path / "forget.json"), "--self-threshold", "0.2"]
+    assert main(["verify", *common, *options]) == 2
+    assert asked == {
+        "n_models": n_models,
+        "stop": stop,
+        "thresholds": Thresholds(self_influence=0.2),
+        "engine": infl.Ray("head:6379", cpus=2) if "ray" in options else None,
+        "checkpoint_minutes": minutes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stop": 0.0}, "stop: expected a probability above 0 and below 1, or None .* got 0.0"),
+        ({"stop": 1.0}, "stop: .* got 1.0"),
+        ({"stop": -0.5}, "stop: .* got -0.5"),
+        ({"stop": float("nan")}, "stop: .* got nan"),
+        ({"first": 3}, "first: expected at least 4 models before the first look, got 3"),
+        ({"first": -16, "stop": None}, "first: .* got -16"),
+        ({"n_models": 1}, "needs at least 2 models a set, got 1"),
+    ],
+)
+@pytest.mark.parametrize("call", [infl.verify, lambda *a, **k: list(infl.verify_effects(*a, **k))])
+def test_a_number_out_of_its_range_is_named_before_anything_is_trained(
+    bare: Path, call: Callable[..., list[Any]], settings: dict[str, Any], said: str
+) -> None:
+    before = (bare / "journal.jsonl").read_bytes()
+    with pytest.raises(InputError, match=said):
+        call(bare, SETS, **{"algorithm": ALGORITHM, "quiet": True, **settings})
+    assert (bare / "journal.jsonl").read_bytes() == before

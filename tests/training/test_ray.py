@@ -1,0 +1,267 @@
+"""Where a model is trained changes nothing about it, and a worker or node that is lost costs time alone.
+
+Each model follows from the seed and its number, so blocks may be trained anywhere, in any order and more than once, and the run
+on disk must hold the same bits as one that this process trained. The cluster is real: several nodes of Ray on this machine,
+of which some are killed and added while models are trained.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import infl
+from infl.__main__ import main
+from infl.records import InputError
+from infl.training.ray import LOOPBACK, MOST_BLOCKS_OF_A_WORKER, MOST_TRIES, Ray, Workers
+
+pytest.importorskip("ray")
+from ray import cloudpickle
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
+
+ALGORITHM = infl.Algorithm(hidden=(8,), epochs=2, batch_size=20)
+LAYOUT = infl.Layout(n_devices=1, models_per_device=2)
+
+
+# In a process of its own: Ray starts nodes by fork, which may lock up one in which JAX runs.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+memory = 1 << 27
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory})
+nodes = [cluster.add_node(num_cpus=1, object_store_memory=memory) for _ in range(2)]
+print("cluster:", cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.remove_node(nodes.pop(0), allow_graceful=False)
+    nodes.append(cluster.add_node(num_cpus=1, object_store_memory=memory))
+    print("cluster: replaced", flush=True)
+cluster.shutdown()
+"""
+
+
+class Cluster:
+    """A head that trains nothing and two nodes of one core each."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+        )
+        self.address = self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        while not (line := self._process.stdout.readline()).startswith("cluster: "):
+            assert line, "the process that holds the cluster ended"
+        return line.removeprefix("cluster: ").strip()
+
+    def replace_node(self) -> None:
+        """Kill a node and add another."""
+        assert self._process.stdin is not None
+        print("replace", file=self._process.stdin, flush=True)
+        assert self._answer() == "replaced"
+
+    def shutdown(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster for all tests here."""
+    made = Cluster()
+    yield made
+    made.shutdown()
+
+
+class Square:
+    """Work that a test can look into: squares numbers, and dies where it is told to."""
+
+    def __init__(self, marks: Path, fatal: int | None = None) -> None:
+        self.marks, self.fatal = marks, fatal
+
+    def square(self, number: int) -> tuple[int, int]:
+        (self.marks / f"{number}-{time.time_ns()}").touch()
+        if number == self.fatal:
+            os._exit(1)
+        time.sleep(0.05)
+        return number**2, os.getpid()
+
+    def complain(self) -> None:
+        raise InputError("expected something else")
+
+
+def squares(workers: Workers, n: int) -> list[tuple[int, int, int]]:
+    return [(number, *answer) for number, answer, _ in workers.run(range(n), name="square", prepare=lambda i: (i,))]
+
+
+def test_each_block_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp_path: Path) -> None:
+    workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
+    try:
+        answers = squares(workers, 30) + squares(workers, 5)
+        assert sorted(answer[:2] for answer in answers[:30]) == [(i, i * i) for i in range(30)]
+        assert len({process for _, _, process in answers}) == 2
+        assert len(list(tmp_path.iterdir())) == 35
+        with pytest.raises(InputError, match="expected something else"):
+            workers.call("complain")
+    finally:
+        workers.close()
+
+
+def test_blocks_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path: Path) -> None:
+    workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
+    prepared: list[int] = []
+
+    def prepare(number: int) -> tuple[int]:
+        prepared.append(number)
+        return (number,)
+
+    try:
+        for taken, _ in enumerate(workers.run(range(40), name="square", prepare=prepare)):
+            time.sleep(0.02)
+            assert len(prepared) <= taken + 1 + 2 * MOST_BLOCKS_OF_A_WORKER
+    finally:
+        workers.close()
+
+
+def test_a_block_that_kills_its_worker_is_given_up_with_its_number(cluster: Cluster, tmp_path: Path) -> None:
+    workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path, fatal=3))
+    try:
+        with pytest.raises(InputError, match=r"block \d of 6 was lost with its worker 4 times"):
+            squares(workers, 6)
+        assert 0 < len(list(tmp_path.glob("3-*"))) <= MOST_TRIES
+    finally:
+        workers.close()
+
+
+def train(dataset: infl.Dataset, run: Path, **settings: Any) -> infl.Run:
+    settings = {"n_models": 24, "n_references": 4, "layout": LAYOUT, "quiet": True} | settings
+    return infl.train(dataset, run=run, design=infl.Design("uniform", 0.7), algorithm=ALGORITHM, **settings)
+
+
+def assert_same(one: infl.Run, other: infl.Run, *collections: str) -> None:
+    for collection in collections:
+        assert one.complete(collection) == other.complete(collection)
+        left, right = (run.outcomes(collection).load() for run in (one, other))
+        for name in ("masks", "correct", "margin"):
+            np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+
+
+def test_a_killed_node_and_a_new_one_change_no_bit(
+    cluster: Cluster, small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon after the start a node is killed and another joins; training goes on to the same bits, and verification too."""
+    local = train(small_digits, tmp_path / "local", n_models=60)
+    write, written = infl.Run.write, []
+
+    def break_down(run: infl.Run, collection: str, models: list[int], *rest: Any, **more: Any) -> None:
+        write(run, collection, models, *rest, **more)
+        written.extend((collection, model) for model in models)
+        if 8 <= len(written) < 10:
+            cluster.replace_node()
+
+    monkeypatch.setattr(infl.Run, "write", break_down)
+    engine = Ray(cluster.address, cpus=1)
+    run = train(small_digits, tmp_path / "ray", n_models=60, engine=engine)
+    monkeypatch.undo()
+    assert len(written) == len(set(written)) == 64
+    assert_same(local, run, "design", "full")
+    assert run.sessions[-1]["engine"] == "ray"
+    train(
+        small_digits, tmp_path / "ray", n_models=60, engine=Ray("nowhere:1")
+    )  # nothing is missing: no cluster is asked
+
+    sets = {"three": [0, 1, 2]}
+    one, other = (
+        next(infl.verify_effects(of, sets, n_models=6, stop=None, layout=LAYOUT, engine=by, quiet=True))
+        for of, by in ((local, None), (run, engine))
+    )
+    np.testing.assert_array_equal(one.effect, other.effect)
+
+
+def test_a_mistake_of_the_users_comes_back_as_itself(
+    cluster: Cluster, small_digits: infl.Dataset, tmp_path: Path
+) -> None:
+    engine = Ray(cluster.address, cpus=1)
+    with pytest.raises(InputError, match="n_devices: this machine has 1 cpu"):
+        train(small_digits, tmp_path / "run", layout=infl.Layout(n_devices=3), engine=engine)
+    with pytest.raises(InputError, match="no node of the Ray cluster holds a worker of 9 cores and 0 GPUs.*1 cores"):
+        train(small_digits, tmp_path / "run", engine=Ray(cluster.address, cpus=9))
+    with pytest.raises(InputError, match="no Ray cluster answers at"):
+        train(small_digits, tmp_path / "run", engine=Ray("127.0.0.1:1"))
+
+
+def test_software_that_a_worker_lacks_is_named(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def make():\n    return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here  # pyright: ignore[reportMissingImports]
+
+    workers = Workers(Ray(cluster.address, cpus=1), only_here.make)
+    try:
+        with pytest.raises(InputError, match="install the same software on all nodes.*only_here"):
+            workers.call("anything")
+    finally:
+        workers.close()
+
+
+@pytest.mark.parametrize("settings", [{"cpus": 0}, {"n_workers": 0}, {"gpus": -1}, {"gpus": 1.5}])
+def test_settings_out_of_range_are_named(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(settings))} of a Ray worker: expected"):
+        Ray(**settings)
+
+
+def test_the_command_starts_a_cluster_of_this_machine_and_ends_it(small_digits: infl.Dataset, tmp_path: Path) -> None:
+    infl.write_npz(tmp_path / "data.npz", small_digits)
+    words = [
+        "train",
+        str(tmp_path / "data.npz"),
+        *["--design", "uniform", "--models", "9", "--references", "2", "--block-size", "2"],
+    ]
+    words += ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
+    runs = []
+    for name, options in (("local", []), ("ray", ["--engine", "ray", "--ray-cpus", "1", "--ray-workers", "1"])):
+        command = [sys.executable, "-m", "infl", *words, "--run", str(tmp_path / name), *options]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        runs.append(infl.open_run(tmp_path / name))
+    assert [run.sessions[-1].get("engine") for run in runs] == [None, "ray"]
+    assert_same(*runs, "design", "full")
+
+
+def test_a_cluster_of_this_machine_listens_on_loopback_and_ends_with_who_asked_for_it() -> None:
+    pipe = subprocess.PIPE
+    environment = {**os.environ, **LOOPBACK, "RAY_AUTH_TOKEN": "0" * 64}
+    head = subprocess.Popen(
+        [sys.executable, "-m", "infl.training.ray"], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment
+    )
+    assert head.stdout is not None
+    address = head.stdout.readline().strip()
+    assert address.startswith("127.0.0.1:")
+    head.communicate()
+    with pytest.raises(InputError, match="no Ray cluster answers at"):
+        Workers(Ray(address), dict)
+
+
+def test_settings_of_ray_want_the_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", "--run", str(tmp_path / "run"), "--ray-workers", "2"]) == 2
+    assert "are settings of --engine ray" in capsys.readouterr().err
+
+
+def test_without_ray_the_extra_is_named(
+    small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'infl\[ray\]'"):
+        train(small_digits, tmp_path / "run", engine=Ray())
