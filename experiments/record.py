@@ -1,19 +1,50 @@
-"""What every experiment's results.json holds beside its numbers: commit, date, versions, device, command."""
+"""What every experiment's run has in common: its options, its folder, and what results.json holds beside the numbers."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # What an experiment of several parts writes after each of them changes none of the others.
 _RESULTS = [f":(top,exclude)experiments/*/{name}" for name in ("results.json", "README.md", "*.png")]
+
+
+def parser(description: str | None, folder: Path, *, small: str) -> argparse.ArgumentParser:
+    """The options of every experiment; small: what its small size is."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--small", action="store_true", help=small)
+    options.add_argument(
+        "--work", type=Path, help="folder of the models, where a run goes on; a temporary one by default"
+    )
+    options.add_argument("--out", type=Path, default=folder / "results.json")
+    return options
+
+
+@contextmanager
+def work_folder(options: argparse.Namespace) -> Iterator[Path]:
+    """The folder of the models, which is there."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = options.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+
+
+def mean_and_error(values: Sequence[float] | np.ndarray) -> list[float]:
+    """Mean and its standard error, over independent values."""
+    return [float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))]
 
 
 def surroundings(*packages: str) -> dict[str, Any]:
@@ -36,9 +67,17 @@ def surroundings(*packages: str) -> dict[str, Any]:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write results as JSON, one line per innermost list."""
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    """Write results as JSON, every number with six digits."""
+    path.write_text(json.dumps(_rounded(results), indent=1) + "\n")
     print(f"wrote {path}")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _git(*arguments: str) -> str:

@@ -1,39 +1,53 @@
-"""Every experiment still runs: its `--small` size ends well and writes its summary, raw numbers, commit and versions."""
+"""A page says what was measured, and the experiment behind it can be run again: every README.md is made from its
+results.json, and every experiment's small size ends well."""
+
+from __future__ import annotations
 
 import json
-import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*/run.py"))
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+FASTEST = "fraction"  # stays in the first tier
+SMALL = [
+    pytest.param(path.parent, id=path.parent.name, marks=[] if path.parent.name == FASTEST else [pytest.mark.slow])
+    for path in sorted(EXPERIMENTS.glob("*/run.py"))
+]
+PAGES = sorted(path.parent for path in EXPERIMENTS.glob("*/README.md.jinja"))
+
+sys.path.insert(0, str(EXPERIMENTS))
+import readme  # noqa: E402
 
 
-@pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.parent.name)
-def test_the_small_size_runs_and_writes_its_results(script, tmp_path):
+def results_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("folder", SMALL)
+def test_the_small_size_runs_and_writes_its_results(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.json"
-    done = subprocess.run(
-        [sys.executable, str(script), "--small", "--out", str(out)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, str(folder / "run.py"), "--small", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    small, full = json.loads(out.read_text()), json.loads((script.parent / "results.json").read_text())
+    small, full = json.loads(out.read_text()), results_of(folder)
     for results in (small, full):
         assert {"summary", "commit", "versions", "date", "command"} <= set(results)
     assert set(small["summary"]) <= set(full["summary"])
     assert not full["uncommitted_changes"], "the committed results were made from a changed tree"
 
 
-def test_tables_of_regimes_are_written_from_its_results(tmp_path):
-    """A table whose numbers were changed by hand is put right, and the one in the project needs no change."""
-    folder = EXPERIMENTS[0].parents[1] / "regimes"
-    for name in ("page.py", "README.md", "results.json"):
-        shutil.copy(folder / name, tmp_path)
-    page = tmp_path / "README.md"
-    right = page.read_text()
-    page.write_text(right.replace("| digits-early | 165 (", "| digits-early | 166 ("))
-    assert page.read_text() != right
-    runpy.run_path(str(tmp_path / "page.py"), run_name="__main__")
-    assert page.read_text() == right
+@pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
+def test_the_page_is_what_the_results_say(folder: Path) -> None:
+    assert (folder / "README.md").read_text() == readme.render(results_of(folder), folder)
+
+
+def test_a_number_is_shown_with_its_standard_error() -> None:
+    assert readme.show([-0.001, 0.0149]) == "0.00 ± 0.01"
+    assert readme.show([0.1234, 0.01], "+.1%") == "+12.3 ± 1.0%"
+    assert (readme.show(1234, ","), readme.show(None)) == ("1,234", "")
+    worlds = {"digits": {"rows": [[1.0, 0.1], [2.0, 0.2]]}, "fashion": {"rows": [3.0, 4.0]}}
+    assert readme.each(worlds, "rows/1", ".1f") == "2.0 ± 0.2 (digits), 4.0 (fashion)"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import infl
-from infl.report.canvas import new_figure
-from infl.report.style import house_style
+from pictures import picture
 
-HERE = Path(__file__).parent
 PANELS = {
     "rank_correlation": "rank correlation\nwith influence",
     "rank_correlation_within_class": "the same,\nwithin the class",
@@ -19,12 +15,12 @@ PANELS = {
 }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any], folder: Path) -> None:
     """A row per method, a panel per measure."""
     rows = list(reversed(results["methods"]))
     attainable = results["summary"]["attainable"]
-    with house_style() as theme:
-        figure = new_figure(7.6, 0.6 + 0.19 * len(rows))
+    title = "What says most of margins of subsets does not say most of regimes"
+    with picture(folder / "approximations.png", 7.6, 0.6 + 0.19 * len(rows), title, dpi=150) as (figure, theme):
         axes = figure.subplots(1, len(PANELS), sharey=True)
         colors = {"infl": theme.helps, "surrogate": theme.cycle[2], "same label": theme.quiet, "k-NN": theme.quiet}
         for axis, (measure, title) in zip(axes, PANELS.items(), strict=True):
@@ -46,20 +42,12 @@ def draw(results: dict[str, Any], path: Path) -> None:
             axis.tick_params(axis="y", length=0)
         axes[0].set_yticks(range(len(rows)), [name_of(row) for row in rows])
         axes[0].set_ylim(-0.7, len(rows) - 0.3)
-        figure.suptitle(
-            "what says most of margins of subsets does not say most of regimes", x=0.01, ha="left", fontsize=9.5
-        )
         figure.supxlabel(
             "bars: one standard error; dashed: what the truth itself would reach, given its own noise", fontsize=7.5
         )
-    infl.save(figure, path)
 
 
 def name_of(row: dict[str, Any]) -> str:
     """The method and how many models it takes."""
     n = row["trainings"]
     return f"{row['method']}: {n:,} {'model' if n == 1 else 'models'}" if n else f"{row['method']}: none"
-
-
-if __name__ == "__main__":
-    draw(json.loads((HERE / "results.json").read_text()), HERE / "approximations.png")

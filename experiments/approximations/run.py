@@ -6,7 +6,7 @@
 1,000 digits, 50 of them with a wrong label, MLP 64-256-10. Gradient dot products, TracIn, TRAK, nearest neighbours, the
 closed-form surrogate, and infl's own scores and predictors, against: influence of every pair (4,096 models of balanced
 subsets of 70%), margins of models of other random halves of D (LDS, Park et al. 2023), and the regimes of forget sets by
-retraining. `attribution.py` has the methods, `truth.py` the truth, `judging.py` the measures, `page.py` writes README.md.
+retraining. `attribution.py` has the methods, `truth.py` the truth, `judging.py` the measures.
 """
 
 from __future__ import annotations

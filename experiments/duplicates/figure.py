@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pictures import picture
 from planting import COPIES, KINDS
 
 SCORES = {"0.5": "o", "0.7": "s"}
@@ -19,16 +20,11 @@ PREDICTORS = {
 }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any], folder: Path) -> None:
     """Two rows a data set, one column a kind."""
-    from PIL import Image
-
-    import infl
-    from infl.report.canvas import new_figure
-
-    with infl.house_style() as theme:
-        names = list(results["worlds"])
-        figure = new_figure(9.6, 4.6 * len(names))
+    names = list(results["worlds"])
+    title = "Copies hide influence from scores of single examples, not from the set's effect"
+    with picture(folder / "duplicates.png", 9.6, 4.6 * len(names), title) as (figure, theme):
         rows = figure.subplots(2 * len(names), len(KINDS), sharex=True, sharey="row", squeeze=False)
         for line, name in enumerate(names):
             cells = results["summary"][name]["cells"]
@@ -44,11 +40,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
         for line, at in ((0, rows[0][-1]), (1, rows[1][-1])):
             at.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
             at.set_zorder(1 - line)
-        figure.suptitle(
-            "Copies hide influence from scores of single examples, not from the set's effect", x=0.01, ha="left"
-        )
-        figure.savefig(path, dpi=100)
-    Image.open(path).quantize(64).save(path, optimize=True)
 
 
 def draw_scores(ax: Any, cells: list[dict[str, Any]], theme: Any) -> None:

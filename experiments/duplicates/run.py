@@ -2,7 +2,7 @@
 
     python experiments/duplicates/run.py --work FOLDER     # about ten minutes on two cores; models are kept in FOLDER
     python experiments/duplicates/run.py --small           # seconds
-    python experiments/duplicates/page.py                  # results.json becomes README.md and duplicates.png
+    python experiments/readme.py duplicates            # results.json becomes README.md and duplicates.png
 
 A model lacks an example's teaching only where it lacks all c copies. Of the models that go without one copy, a share of
 (1-r)^(c-1) go without the others too, so the memorization score of each copy should be that share of what removing all

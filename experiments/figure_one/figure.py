@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from instances import WORLDS, make_world
+from pictures import picture
 
 NEIGHBOURS = 15
 TITLES = {
@@ -25,16 +26,11 @@ LOOKS = (("circles", "o", 4.5, "helps"), ("odd star", "D", 4, "ground"), ("star"
 PARTS = ("circles", "star", "odd star", "held-out")
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any], folder: Path) -> None:
     """One row a data set: three planes, bars of the concept drawn, and all concepts."""
-    from PIL import Image
-
-    import infl
-    from infl.report.canvas import new_figure
-
-    with infl.house_style() as theme:
-        names = list(results["worlds"])
-        figure = new_figure(12.0, 2.9 * len(names) + 0.2)
+    names = list(results["worlds"])
+    title = "Untraining S keeps the circles and loses the star"
+    with picture(folder / "figure_one.png", 12.0, 2.9 * len(names) + 0.2, title, n_colors=96) as (figure, theme):
         rows = figure.subplots(len(names), 5, squeeze=False, width_ratios=[1, 1, 1, 0.9, 1.05])
         for row, name in enumerate(names):
             line = rows[row]
@@ -52,9 +48,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
         handles, labels = rows[0, 3].get_legend_handles_labels()
         more = rows[0, 4].get_legend_handles_labels()
         figure.legend(handles + more[0], labels + more[1], loc="outside lower right", ncols=6, handlelength=1)
-        figure.suptitle("Untraining S keeps the circles and loses the star", x=0.01, ha="left")
-        figure.savefig(path, dpi=100)
-    Image.open(path).quantize(96).save(path, optimize=True)
 
 
 @dataclass(frozen=True)

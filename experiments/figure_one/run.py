@@ -2,7 +2,7 @@
 
     python experiments/figure_one/run.py --work FOLDER     # about ten minutes on two cores; models are kept in FOLDER
     python experiments/figure_one/run.py --small           # seconds
-    python experiments/figure_one/page.py                  # results.json becomes README.md and figure_one.png
+    python experiments/readme.py figure_one            # results.json becomes README.md and figure_one.png
 
 Of a concept somebody asks to forget a sample S: circles, which have close relatives that stay, and a star, which has none
 (Triantafillou et al. 2026, figure 1, drawn by hand there). Question: what do A(D), A(D\\S) and the reference of unlearning,

@@ -6,20 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pictures import picture
 
 BAND_TITLES = ("below 0.05", "0.05 to 0.25", "0.25 to 0.5", "0.5 and more")
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any], folder: Path) -> None:
     """One row a data set."""
-    from PIL import Image
-
-    import infl
-    from infl.report.canvas import new_figure
-
-    with infl.house_style() as theme:
-        worlds = results["worlds"]
-        figure = new_figure(11.5, 2.9 * len(worlds))
+    worlds = results["worlds"]
+    title = "Scores at r = 0.7 are those of leaving one out, but for low scores of data learned whole"
+    with picture(folder / "fraction.png", 11.5, 2.9 * len(worlds), title) as (figure, theme):
         rows = figure.subplots(len(worlds), 4, squeeze=False, width_ratios=[1.25, 1, 1, 1.1])
         for line, (name, world) in zip(rows, worlds.items(), strict=True):
             draw_level(line[0], world["alone"], theme)
@@ -30,13 +26,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
             line[1].set_title("rank agreement with r = 0.7")
             line[2].set_title(f"training length, r = 0.7 (usual: {world['usual_epochs']})")
             line[3].set_title("two nulls, r = 0.7")
-        figure.suptitle(
-            "Scores at r = 0.7 are those of leaving one out, but for low scores of data learned whole",
-            x=0.01,
-            ha="left",
-        )
-        figure.savefig(path, dpi=100)
-    Image.open(path).quantize(64).save(path, optimize=True)
 
 
 def draw_level(ax: Any, compared: dict[str, Any], theme: Any) -> None:

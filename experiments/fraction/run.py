@@ -2,7 +2,7 @@
 
     python experiments/fraction/run.py --work FOLDER     # a quarter of an hour on two cores; models are kept in FOLDER
     python experiments/fraction/run.py --small           # seconds
-    python experiments/fraction/page.py                  # results.json becomes README.md and fraction.png
+    python experiments/readme.py fraction            # results.json becomes README.md and fraction.png
 
 Feldman & Zhang 2020 train on r = 0.7 of D. A critic says that this inflates memorization against leaving one example out of all
 of D, that the threshold of 0.25 is arbitrary, and that a null of random labels should set it. Question: how do scores at r =

@@ -1,20 +1,12 @@
-"""Draws results.json: how well scores find flipped labels against the models that they cost.
-
-python experiments/label_noise/figure.py
-"""
+"""Draws results.json: how well scores find flipped labels against the models that they cost."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-import infl
-from infl.report.canvas import new_figure
+from pictures import picture
 
-HERE = Path(__file__).parent
 TITLES = {
     "digits-10": "digits, as trained first",
     "digits fitted-10": "digits, models that fit the flipped labels",
@@ -32,13 +24,12 @@ SHOWN = {
 }
 
 
-def draw(results: dict[str, Any]) -> Any:
+def draw(results: dict[str, Any], folder: Path) -> None:
     """One panel a data set, one line a score; bars of one standard error over three worlds."""
-    kinds = [kind for kind in TITLES if kind in results["summary"]]
-    with infl.house_style() as theme:
-        figure = new_figure(7.4, 6.2)
-        axes = figure.subplots((len(kinds) + 1) // 2, min(len(kinds), 2), sharex=True, sharey=True, squeeze=False)
-        for axis, kind in zip(axes.flat, kinds, strict=True):
+    title = "Margins and learning curves find flipped labels with few models; memorization needs models that fit them"
+    with picture(folder / "label_noise.png", 7.4, 6.2, title, dpi=150) as (figure, theme):
+        axes = figure.subplots(2, 2, sharex=True, sharey=True)
+        for axis, kind in zip(axes.flat, TITLES, strict=True):
             scores = results["summary"][kind]
             for place, (name, (style, color)) in enumerate(SHOWN.items()):
                 found = {
@@ -49,15 +40,8 @@ def draw(results: dict[str, Any]) -> Any:
                 models = sorted(found)
                 values, errors = zip(*(found[n]["precision"] for n in models), strict=True)
                 shift = 1.03 ** (place - 3)
-                axis.errorbar(
-                    *([n * shift for n in models], values, errors),
-                    fmt=style,
-                    color=color,
-                    markersize=4,
-                    markeredgewidth=0,
-                    elinewidth=0.9,
-                    label=name,
-                )
+                look = {"fmt": style, "color": color, "markersize": 4, "markeredgewidth": 0, "elinewidth": 0.9}
+                axis.errorbar([n * shift for n in models], values, errors, label=name, **look)
             near = scores["nearest neighbours, 0 models"]["precision"][0]
             axis.axhline(near, color=theme.quiet, linestyle=":", zorder=0, label="ten nearest neighbours, no model")
             axis.set_xscale("log")
@@ -67,16 +51,5 @@ def draw(results: dict[str, Any]) -> Any:
             axis.set_xlabel("models trained")
         for axis in axes[:, 0]:
             axis.set_ylabel("precision at the number flipped")
-        figure.suptitle(
-            "Margins and learning curves find flipped labels with one to ten models; memorization needs models that fit them",
-            x=0.01,
-            ha="left",
-            fontsize=9.5,
-        )
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    return figure
-
-
-if __name__ == "__main__":
-    infl.save(draw(json.loads((HERE / "results.json").read_text())), HERE / "label_noise.png")

@@ -1,4 +1,4 @@
-"""Turns results and the run into the pictures of the page: utility.png, memorized.png, pairs.png."""
+"""Turns results into utility.png, and the run into memorized.png and pairs.png."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from typing import Any
 import numpy as np
 import shares
 from matplotlib.ticker import NullLocator
+from pictures import picture
 from PIL import Image
 
 import infl
 from infl.records import ScoredPair
-from infl.report.canvas import new_figure
-from infl.report.style import house_style
 
 N_PAIRS = 12
 N_COLOURS = 64  # grey pictures and a few colours take no more, and a third of the bytes
 
 
-def draw_all(run: infl.Run, found: dict[str, Any], folder: Path) -> None:
-    """All three, into the folder."""
+def draw_galleries(run: infl.Run, folder: Path) -> None:
+    """The most memorized images, and the strongest pairs."""
     outcomes, dataset = run.outcomes("design").load(), run.dataset()
     memorization = infl.memorization(outcomes)
     title = "strongest influences on held-out images: chosen by half of the models, scored by the others"
     figures = {
-        "utility": draw_utility(found["utility"]),
         "memorized": infl.memorized_gallery(memorization, dataset, n_per_class=6),
         "pairs": infl.influence_pairs_gallery(honest_pairs(outcomes), dataset, title=title),
     }
@@ -34,13 +32,12 @@ def draw_all(run: infl.Run, found: dict[str, Any], folder: Path) -> None:
         Image.open(path).convert("RGB").quantize(N_COLOURS).save(path, optimize=True)
 
 
-def draw_utility(utility: dict[str, Any]) -> Any:
+def draw(results: dict[str, Any], folder: Path) -> None:
     """Left: accuracy lost by removal, against the threshold. Right: lost per hundred examples removed, against their number."""
-    table = utility["table"]
+    table = results["utility"]["table"]
     thresholds, sizes = (np.array([row[key] for row in table]) for key in ("threshold", "size"))
     names = {"memorized": "memorized", "random": "random", "same classes": "random, same classes"}
-    with house_style() as theme:
-        figure = new_figure(7.2, 3.3)
+    with picture(folder / "utility.png", 7.2, 3.3, title_of(table), dpi=150) as (figure, theme):
         left, right = figure.subplots(1, 2)
         styles = zip(names.items(), (theme.harms, theme.helps, theme.quiet), "os^", (0.0, 0.006, -0.006), strict=True)
         for (arm, name), color, marker, aside in styles:
@@ -59,9 +56,7 @@ def draw_utility(utility: dict[str, Any]) -> Any:
         right.set_ylabel("points lost per 100 images removed")
         right.set_xticks(sizes, [f"{size:,}" for size in sizes])
         right.xaxis.set_minor_locator(NullLocator())
-        figure.suptitle(title_of(table), x=0.01, ha="left", fontsize=9.5)
         left.legend(loc="upper right")
-    return figure
 
 
 def title_of(table: list[dict[str, Any]]) -> str:

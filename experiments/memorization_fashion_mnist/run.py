@@ -5,7 +5,7 @@
 
 4,000 Fashion-MNIST images, MLP, models of balanced subsets of 70%: memorization and influence, the share that is memorized
 (`shares.py`), and the accuracy that retraining without the memorized examples loses (`utility.py`). `figure.py` draws the
-pictures, from FOLDER; `page.py` writes README.md from results.json. A killed run goes on where it stopped.
+galleries, from FOLDER; `experiments/readme.py` writes README.md from results.json. A killed run is resumable.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def main() -> None:
             return
         found = measure(run, work, small=options.small)
         if not options.small:
-            from figure import draw_all
+            from figure import draw_galleries
 
-            draw_all(run, found, Path(__file__).parent)
+            draw_galleries(run, Path(__file__).parent)
     summary = {**found["memorized"], **found["pairs"], "utility": found["utility"]["table"]}
     write_results(options.out, {"summary": summary, **found, **surroundings("scikit-learn")})
 

@@ -1,20 +1,12 @@
-"""Draws results.json: what untraining each set takes from the set and from others, in every arm.
-
-python experiments/private_training/figure.py
-"""
+"""Draws results.json: what untraining each set takes from the set and from others, in every arm."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-import infl
-from infl.report.canvas import new_figure
+from pictures import picture
 
-HERE = Path(__file__).parent
 MARKERS = {"epsilon 1": "o", "epsilon 3": "s", "epsilon 8": "^", "clipped": "D", "neither": "X"}
 # From blue to red as privacy goes; told apart by lightness, too.
 COLORS = {
@@ -27,12 +19,12 @@ COLORS = {
 NAMES = {"clipped": "clipped, no noise", "neither": "neither clipped nor noised"}
 
 
-def draw(results: dict[str, Any]) -> Any:
+def draw(results: dict[str, Any], folder: Path) -> None:
     """One row a set, self-influence on the left and cross-influence on the right; bars of one standard error."""
-    arms = {name: results["arms"][name] for name in MARKERS if name in results["arms"]}
-    rows = next(iter(arms.values()))["sets"]
-    with infl.house_style() as theme:
-        figure = new_figure(7.4, 0.31 * len(rows) + 1.3)
+    arms = {name: results["arms"][name] for name in MARKERS}
+    rows = arms["neither"]["sets"]
+    title = title_of(results["summary"])
+    with picture(folder / "private_training.png", 7.4, 0.31 * len(rows) + 1.3, title, dpi=150) as (figure, theme):
         axes = figure.subplots(1, 2, sharey=True)
         for axis, quantity in zip(axes, ("self", "cross"), strict=True):
             axis.axvspan(-10, 0.1, color=theme.band, linewidth=0, zorder=0)
@@ -41,17 +33,8 @@ def draw(results: dict[str, Any]) -> Any:
             for number, (name, arm) in enumerate(arms.items()):
                 places = [row + 0.13 * (number - (len(arms) - 1) / 2) for row in range(len(rows))]
                 values, errors = zip(*(row[quantity] for row in arm["sets"]), strict=True)
-                axis.errorbar(
-                    values,
-                    places,
-                    xerr=errors,
-                    fmt=MARKERS[name],
-                    color=COLORS[name],
-                    markersize=4,
-                    markeredgewidth=0,
-                    elinewidth=0.9,
-                    label=NAMES.get(name, name),
-                )
+                look = {"fmt": MARKERS[name], "color": COLORS[name], "ms": 4, "mew": 0, "elinewidth": 0.9}
+                axis.errorbar(values, places, xerr=errors, label=NAMES.get(name, name), **look)
             low = min(min(row[quantity][0] - row[quantity][1] for row in arm["sets"]) for arm in arms.values())
             high = max(max(row[quantity][0] + row[quantity][1] for row in arm["sets"]) for arm in arms.values())
             axis.set_xlim(min(low - 0.05, -0.1), high + 0.05)
@@ -59,21 +42,14 @@ def draw(results: dict[str, Any]) -> Any:
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         axes[0].set_xlabel("self-influence: accuracy lost on the set")
         axes[1].set_xlabel("cross-influence: others lost per example forgotten")
-        figure.suptitle(title(results["summary"]), x=0.01, ha="left", fontsize=9.5)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(arms))
-    return figure
 
 
-def title(summary: dict[str, Any]) -> str:
+def title_of(summary: dict[str, Any]) -> str:
     """What is seen, from the numbers."""
-    order = [name for name in MARKERS if name in summary]
-    accuracies = ", ".join(f"{name} {summary[name]['accuracy_held_out'][0]:.2f}" for name in order)
+    accuracies = ", ".join(f"{name} {summary[name]['accuracy_held_out'][0]:.2f}" for name in MARKERS)
     return (
         "Clipping, with noise or without, protects single examples and not what a group teaches\n"
         f"Held-out accuracy: {accuracies}"
     )
-
-
-if __name__ == "__main__":
-    infl.save(draw(json.loads((HERE / "results.json").read_text())), HERE / "private_training.png")

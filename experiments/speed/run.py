@@ -3,11 +3,9 @@
     python experiments/speed/run.py                  # every task and stage; needs the extra `torch`
     python experiments/speed/run.py --task T1        # one part, into the same results.json; tasks: T1 T2 T3 T4
     python experiments/speed/run.py --stage growth   # likewise; stages: growth devices verify gate precision
-    python experiments/speed/run.py --page           # only draw speed.png and write README.md again
     python experiments/speed/run.py --small          # under a minute
 
-Tasks are in tasks.py, the arms that train them in arms.py. Writes results.json with the raw numbers of every round, and
-speed.png and README.md from it.
+Tasks are in tasks.py, the arms that train them in arms.py. Writes results.json with the raw numbers of every round.
 """
 
 from __future__ import annotations
@@ -25,7 +23,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from arms import measure_round
-from page import write_page
 from record import surroundings, write_results
 from stages import STAGES
 from summary import summarize_task
@@ -41,7 +38,6 @@ def main() -> None:
     parser.add_argument("--task", choices=[*TASKS, "all"])
     parser.add_argument("--stage", choices=[*STAGES, "all"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--page", action="store_true", help="measure nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     everything = options.task is None and options.stage is None
@@ -49,12 +45,10 @@ def main() -> None:
     stages = _chosen(options.stage or ("all" if everything else ""), list(STAGES))
     # The small size compiles quickly and keeps it for its other processes; those that are measured find nothing kept.
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-    if not options.page:
-        with tempfile.TemporaryDirectory() as folder:
-            if options.small:
-                os.environ |= QUICK | {"JAX_COMPILATION_CACHE_DIR": folder}
-            measure_all([*tasks, *stages], options.out, small=options.small, rounds=options.rounds)
-    write_page(_read(options.out), options.out.parent)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.small:
+            os.environ |= QUICK | {"JAX_COMPILATION_CACHE_DIR": folder}
+        measure_all([*tasks, *stages], options.out, small=options.small, rounds=options.rounds)
 
 
 def measure_all(parts: list[str], out: Path, *, small: bool, rounds: int) -> None:

@@ -1,42 +1,29 @@
-"""Draws results.json: predicted against measured cross-influence, reliability, models needed, and dose curves.
-
-python experiments/regimes/draw.py docs/regimes.png
-"""
+"""Draws results.json: predicted against measured cross-influence, reliability, models needed, and dose curves."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parent))
+from pictures import picture
 from scoring import BINS
 
-from infl.report.style import FAINT, INK, QUIET, house_style
+from infl.report.style import FAINT, INK, QUIET
 
 COLORS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#7A7A7A")
 LEAST_SIZE = 20
 
 
-def main() -> None:
-    """Read results.json beside this file and write the figure."""
-    results = json.loads((Path(__file__).parent / "results.json").read_text())
+def draw(results: dict[str, Any], folder: Path) -> None:
+    """Four panels."""
     worlds = {name: parts for name, parts in results["worlds"].items() if "combined-512" in parts}
-    with house_style():
-        figure = Figure(figsize=(10, 8.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with picture(folder / "regimes.png", 10, 8.2) as (figure, _):
         axes = figure.subplots(2, 2)
         draw_cross(axes[0, 0], worlds)
         draw_reliability(axes[0, 1], worlds)
         draw_models(axes[1, 0], worlds)
         draw_dose(axes[1, 1], worlds)
-        figure.savefig(sys.argv[1], dpi=110)
 
 
 def draw_cross(ax: Any, worlds: dict[str, Any]) -> None:
@@ -100,7 +87,3 @@ def draw_dose(ax: Any, worlds: dict[str, Any]) -> None:
     ax.axhline(0, color=FAINT, zorder=0)
     ax.set(xlabel="share of the concept removed", ylabel="others lost, per example of the concept")
     ax.set_title(f"dose, {world}: measured (lines) and predicted (dotted)", loc="left")
-
-
-if __name__ == "__main__":
-    main()
