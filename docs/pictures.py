@@ -49,7 +49,7 @@ def contrast() -> Figure:
 
 
 def matrix() -> Figure:
-    """Where memorization and the readings stand in the matrix of influences."""
+    """Where memorization and the protocols stand in the matrix of influences."""
     figure, axes = _canvas(5.2, 2.6)
     n, m = 6, 4
     for i in range(n):
@@ -72,8 +72,8 @@ def matrix() -> Figure:
     return figure
 
 
-def readings() -> Figure:
-    """Which models count for a column, reading by reading."""
+def protocols() -> Figure:
+    """Which models count for a column, reading by protocol."""
     figure, axes = _canvas(5.2, 2.5)
     random = np.random.RandomState(3)
     with_i, with_j = random.rand(14) < 0.5, random.rand(14) < 0.6
@@ -212,7 +212,7 @@ def covered() -> Figure:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    drawn.__name__: drawn for drawn in (contrast, matrix, readings, effects, regimes, designs, shrinking, covered)
+    drawn.__name__: drawn for drawn in (contrast, matrix, protocols, effects, regimes, designs, shrinking, covered)
 }
 
 

@@ -51,7 +51,7 @@ memorization = infl.memorization(outcomes)
 scored = infl.score_pairs(outcomes, n_pairs=6)
 intervals = []
 for pair in scored.strongest:
-    low, high = infl.interval(infl.influence_between(outcomes, [pair.source], [pair.target], reading="held-out"))
+    low, high = infl.interval(infl.influence_between(outcomes, [pair.source], [pair.target], protocol="held-out"))
     intervals.append((low.item(), high.item()))
 title = "strongest cross-influences, with 95% intervals"
 infl.influence_pairs_gallery(scored.strongest, digits, intervals=intervals, title=title).figure
@@ -80,7 +80,7 @@ again = infl.train(planted, **settings).outcomes("design").load()
 with_copy = infl.memorization(again)
 print(f"memorization of #{alone}: {memorization.value[alone]:.2f}±{memorization.se[alone]:.2f} alone, "
       f"{with_copy.value[alone]:.2f}±{with_copy.se[alone]:.2f} with a near-copy")  # fmt: skip
-between = infl.influence_between(again, list(pair.ids), list(pair.ids), reading="left-out")
+between = infl.influence_between(again, list(pair.ids), list(pair.ids), protocol="left-out")
 for a, b in ((0, 1), (1, 0)):
     print(f"influence of #{pair.ids[a]} on #{pair.ids[b]}, among models that left #{pair.ids[b]} out: "
           f"{between.value[a, b]:.2f}±{between.se[a, b]:.2f}")  # fmt: skip
@@ -99,7 +99,7 @@ infl.influence_pairs_gallery([drawn], planted, title="a near-copy, read left-out
 # the forgotten; and influence, read among models that left the target out, is a detector of near-duplicates.
 
 # %% [markdown]
-# ## Three readings of one influence
+# ## Three protocols of one influence
 #
 # Where $j$ is a training example, models can be right on it because they trained on it. It matters which models count:
 #
@@ -109,11 +109,11 @@ infl.influence_pairs_gallery([drawn], planted, title="a near-copy, read left-out
 #   Def. 3.2).
 
 # %%
-readings = {reading: infl.influence(outcomes, reading=reading) for reading in ("held-out", "left-out", "trained")}
+protocols = {protocol: infl.influence(outcomes, protocol=protocol) for protocol in ("held-out", "left-out", "trained")}
 print("reading     root mean square   largest   pairs of 0.3 and more")
-for reading, estimate in readings.items():
+for protocol, estimate in protocols.items():
     known = estimate.value[np.isfinite(estimate.value)]
-    print(f"{reading:10s} {np.sqrt(np.mean(known**2)):12.4f} {known.max():15.2f} {(known >= 0.3).sum():12d}")
+    print(f"{protocol:10s} {np.sqrt(np.mean(known**2)):12.4f} {known.max():15.2f} {(known >= 0.3).sum():12d}")
 inside = outcomes.correct[:, : digits.n_train][outcomes.masks].mean()
 outside = outcomes.correct[:, : digits.n_train][~outcomes.masks].mean()
 print(f"\nmodels are right on {inside:.2%} of the digits they trained on, on {outside:.2%} of those they left out")

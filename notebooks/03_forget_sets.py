@@ -146,8 +146,8 @@ infl.dose_response([predicted[k] for k in of_fours], [measured[k] for k in of_fo
 
 # %%
 verdict = measured[2]
-hurt = verdict.hurt_most[:6]
-for j, lost in zip(hurt, verdict.hurt_most_effects, strict=False):
+hurt = verdict.most_harmed[:6]
+for j, lost in zip(hurt, verdict.most_harmed_effects, strict=False):
     place = "training" if j < data.n_train else "held-out"
     print(f"{place} #{j}, class {data.labels[j]}: loses {lost:.0%}")
 effects = measured_effects[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-import infl.pipeline.predict
+import infl.pipeline.train
 from infl.__main__ import main
 from tests.pages import ROOT, blocks, commands_in, follow
 
@@ -37,7 +37,7 @@ def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
     def apply(params, x):
         return x.reshape(len(x), -1) @ params
 
-    real_train = infl.pipeline.train
+    real_train = infl.pipeline.train.train
     monkeypatch.setattr(infl.pipeline.train, "train", lambda *a, **k: real_train(*a, n_models=4, n_references=2, **k))
     names = {"init": init, "apply": apply, "data": infl.load("digits", n_train=60, n_held_out=20), "infl": infl}
     exec(compile(code("python")[1], "README.md", "exec"), names)

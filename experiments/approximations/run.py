@@ -39,7 +39,7 @@ from infl.untraining.effects import fit_predictor
 CHECKPOINTS = (1, 3, 10, 30)
 FEATURES_OF_TRAK = 512
 NEIGHBOURS = 5
-LEAST_SHRUNK, MOST_SHRUNK = 40, 100  # fewer tell too little for a prior; more take a while
+MIN_SHRUNK, MAX_SHRUNK = 40, 100  # fewer tell too little for a prior; more take a while
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def methods(world: World, sizes: truth.Sizes) -> Iterator[Method]:
         outcomes = world.scored.outcomes("design", range(n_models)).load()
         yield Method("infl scores, probabilities", n_models, partial(plain_scores, outcomes, "correct"))
         yield Method("infl scores, margins", n_models, partial(plain_scores, outcomes, "margin"))
-        if LEAST_SHRUNK <= n_models <= MOST_SHRUNK:
+        if MIN_SHRUNK <= n_models <= MAX_SHRUNK:
             yield Method("infl scores, shrunk", n_models, partial(shrunk_scores, outcomes, surrogate))
     for n_models in sorted({min(64, sizes.grouped), sizes.grouped}):
         n_all = n_models + len(world.grouped.complete("full"))
@@ -312,14 +312,14 @@ def member_margins(surrogate: Surrogate) -> Array:
 
 def plain_scores(outcomes: infl.Outcomes, outcome: Any) -> Answer:
     """Memorization on the diagonal, influence read left-out and held-out beside it."""
-    left_out = infl.influence(outcomes, reading="left-out", outcome=outcome).value
+    left_out = infl.influence(outcomes, protocol="left-out", outcome=outcome).value
     np.fill_diagonal(left_out, infl.memorization(outcomes, outcome=outcome).value)
     return Answer(np.concatenate([left_out, infl.influence(outcomes, outcome=outcome).value], axis=1))
 
 
 def shrunk_scores(outcomes: infl.Outcomes, surrogate: Surrogate) -> Answer:
     """The same, influence shrunk; in probability."""
-    left_out = infl.shrunk_influence(outcomes, reading="left-out", surrogate=surrogate)[1].value
+    left_out = infl.shrunk_influence(outcomes, protocol="left-out", surrogate=surrogate)[1].value
     np.fill_diagonal(left_out, infl.memorization(outcomes).value)
     return Answer(np.concatenate([left_out, infl.shrunk_influence(outcomes, surrogate=surrogate)[1].value], axis=1))
 

@@ -212,7 +212,7 @@ def _write_idx(folder: Path) -> None:
 
 def _settings() -> dict[str, Any]:
     return {
-        "algorithm": infl.Algorithm(hidden=(4,)).describe(),
+        "algorithm": infl.Algorithm(hidden=(4,)).to_dict(),
         "design": {"kind": "uniform", "fraction": 0.7},
         "seed": 0,
         "infl": "0.1",
@@ -226,7 +226,7 @@ def _write_run(folder: Path) -> None:
 
 def _look_at(folder: Path) -> None:
     run = open_run(folder)
-    json.dumps(run.describe())
+    json.dumps(run.to_dict())
     run.find_damage()
     for collection in run.collections():
         run.fingerprint(collection, run.complete(collection)[:5])

@@ -88,6 +88,6 @@ def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
 
 def rescored(outcomes: infl.Outcomes, pair: ScoredPair) -> ScoredPair:
     """The same pair, scored by these models."""
-    influence = infl.influence_between(outcomes, np.array([pair.source]), np.array([pair.target]), reading="held-out")
+    influence = infl.influence_between(outcomes, np.array([pair.source]), np.array([pair.target]), protocol="held-out")
     value, error = (np.asarray(array).item() for array in (influence.value, influence.se))
     return ScoredPair(pair.source, pair.target, value, error, pair.p, pair.q)

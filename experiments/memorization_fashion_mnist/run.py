@@ -77,7 +77,7 @@ def measure(run: infl.Run, work: Path, *, small: bool) -> dict[str, Any]:
     outcomes, dataset = run.outcomes("design").load(), run.dataset()
     worth = utility.measure(
         dataset,
-        infl.Algorithm.from_description(run.manifest["algorithm"]),
+        infl.Algorithm.from_dict(run.manifest["algorithm"]),
         infl.memorization(outcomes).value,
         folder=work / "utility",
         n_seeds=SMALL_SEEDS if small else N_SEEDS,

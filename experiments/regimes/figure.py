@@ -12,7 +12,7 @@ from scoring import BINS
 from infl.report.style import FAINT, INK, QUIET
 
 COLORS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#7A7A7A")
-LEAST_SIZE = 20
+MIN_SIZE = 20
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
@@ -30,11 +30,11 @@ def draw_cross(ax: Any, worlds: dict[str, Any]) -> None:
     """One dot a set of 20 and more."""
     ax.plot([-2, 2], [-2, 2], color=FAINT, zorder=0)
     for color, (world, parts) in zip(COLORS, worlds.items(), strict=False):
-        rows = [row for row in parts["combined-512"]["each"] if row["size"] >= LEAST_SIZE]
+        rows = [row for row in parts["combined-512"]["each"] if row["size"] >= MIN_SIZE]
         measured, predicted = ([row[side][2] for row in rows] for side in ("measured", "predicted"))
         ax.plot(measured, predicted, "o", ms=2.5, color=color, alpha=0.6, label=world, mew=0)
     ax.set(xlim=(-1.6, 1.3), ylim=(-1.6, 1.3), xlabel="cross-influence, measured by retraining", ylabel="predicted")
-    ax.set_title(f"512 models, sets of {LEAST_SIZE} examples and more", loc="left")
+    ax.set_title(f"512 models, sets of {MIN_SIZE} examples and more", loc="left")
     ax.legend(frameon=False, fontsize=7)
 
 

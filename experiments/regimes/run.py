@@ -31,7 +31,7 @@ import infl
 from infl.records import Effects, ForgetSet
 from infl.store import Run
 from infl.untraining.additive import predict_additive
-from infl.untraining.effects import MOST_REFERENCES, fit_predictor
+from infl.untraining.effects import MAX_REFERENCES, fit_predictor
 
 MODELS, USUAL = 4096, 512
 CURVE = (128, 256, 1024, 2048, 4096)
@@ -96,7 +96,7 @@ def measure(world: World, folder: Path, *, small: bool) -> None:
 def train_world(world: World, folder: Path, *, small: bool) -> tuple[Run, list[ForgetSet]]:
     """The run of models of subsets and of D, and its sets."""
     dataset, planted = make_dataset(world)
-    n_models, n_of_d = (64, 16) if small else (MODELS, max(MOST_REFERENCES, world.seeds[1]))
+    n_models, n_of_d = (64, 16) if small else (MODELS, max(MAX_REFERENCES, world.seeds[1]))
     if world.name.startswith("fashion") and not world.name.endswith("early"):
         n_models = 2 * USUAL if world.n_train < 5000 else USUAL
     run = infl.train(
@@ -188,8 +188,8 @@ def sum_probabilities(outcomes: Any, sets: list[Any]) -> Any:
 
     n = outcomes.n_train
     own = infl.memorization(outcomes).value
-    left_out = np.nan_to_num(infl.influence(outcomes, reading="left-out").value)
-    held_out = np.nan_to_num(infl.influence(outcomes, reading="held-out").value)
+    left_out = np.nan_to_num(infl.influence(outcomes, protocol="left-out").value)
+    held_out = np.nan_to_num(infl.influence(outcomes, protocol="held-out").value)
     np.fill_diagonal(left_out, own)
     for one in sets:
         ids = list(one.ids)

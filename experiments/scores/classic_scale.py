@@ -111,22 +111,22 @@ def measure(*, small: bool = False) -> dict[str, Any]:
 
 
 def _found(source: Simulated, found: StrongestInfluences) -> dict[str, Any]:
-    """Planted pairs that are found at q <= 0.05, by effect and reading, beside the power of a test of two proportions."""
+    """Planted pairs that are found at q <= 0.05, by effect and protocol, beside the power of a test of two proportions."""
     at = found.q <= 0.05
     keys = set((found.target[at].astype(np.int64) * source.n_train + found.source[at]).tolist())
     planted = source.planted_target.astype(np.int64) * source.n_train + source.planted_source
     hit = np.array([key in keys for key in planted.tolist()])
     rows = []
-    for reading, of_reading in (
+    for protocol, by_protocol in (
         ("left-out", source.planted_target < source.n_train),
         ("held-out", source.planted_target >= source.n_train),
     ):
         for effect in EFFECTS:
-            wanted = of_reading & (source.planted_effect == effect)
-            power = _power(source.rate[source.planted_target[wanted]], effect, source, reading, found.largest_p)
+            wanted = by_protocol & (source.planted_effect == effect)
+            power = _power(source.rate[source.planted_target[wanted]], effect, source, protocol, found.largest_p)
             rows.append(
                 {
-                    "reading": reading,
+                    "reading": protocol,
                     "effect": effect,
                     "planted": int(wanted.sum()),
                     "found": int(hit[wanted].sum()),
@@ -138,8 +138,8 @@ def _found(source: Simulated, found: StrongestInfluences) -> dict[str, Any]:
     return {"rows": rows, "found_at_all": int(at.sum()), "not_planted": false}
 
 
-def _power(rate: Array, effect: float, source: Simulated, reading: str, p: float) -> Array:
-    n = source.n_models * (0.3 if reading == "left-out" else 1.0)
+def _power(rate: Array, effect: float, source: Simulated, protocol: str, p: float) -> Array:
+    n = source.n_models * (0.3 if protocol == "left-out" else 1.0)
     inside, outside = rate + 0.3 * effect, rate - 0.7 * effect
     null = np.sqrt(rate * (1 - rate) / (0.21 * n))
     error = np.sqrt(inside * (1 - inside) / (0.7 * n) + outside * (1 - outside) / (0.3 * n))

@@ -73,7 +73,7 @@ def _scores(run: infl.Run, kind: str, models: list[int]) -> Estimate:
     outcomes = run.outcomes("design", models)
     if kind == "memorization":
         return infl.memorization(outcomes)
-    return infl.influence(outcomes, reading="left-out" if kind == "left-out" else "held-out")
+    return infl.influence(outcomes, protocol="left-out" if kind == "left-out" else "held-out")
 
 
 def _rates(run: infl.Run, models: list[int]) -> Array:

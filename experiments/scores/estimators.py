@@ -41,7 +41,7 @@ from record import surroundings, write_results
 FIRST_OF_REFERENCE = 4096
 RIDGE = 0.1  # of the surrogate: of 1e-4 .. 1 the one that explains most of the digits' margins, 0.40 (0.38 at 0.01)
 N_SUBSETS = 32  # that the surrogate's own influence is averaged over
-N_LEFT_OUT = 60  # columns of D that the left-out reading is judged on
+N_LEFT_OUT = 60  # columns of D that the left-out protocol is judged on
 STRONG = 1 / 2000
 RIDGE_PENALTIES = (100.0, 300.0, 1000.0)
 
@@ -325,7 +325,7 @@ class Stage:
             ids = range(start, start + n_models)
             seconds = self.seconds_per_model * n_models + self.seconds_of_influence
             outcomes = self.run.outcomes("design", ids).load()
-            period = Design.from_description(self.run.manifest["design"]).period  # older manifests do not name it
+            period = Design.from_dict(self.run.manifest["design"]).period  # older manifests do not name it
             if period > 1:
                 outcomes = replace(outcomes, strata=np.asarray(ids) // period)
             yield Block(outcomes, self.margins[start : ids.stop], self.influence, seconds)
@@ -355,7 +355,7 @@ def judge_left_out(stage: Stage, block: Block, truth: Truth) -> dict[str, dict[s
     rows = {"plain 0/1": judge(*left_out_plain(block.outcomes, columns), truth.left_out)}
     for name, (covariate, worth) in {"soft 1": (None, None), "soft 1, surrogate": known}.items():
         made = adjusted_influence(
-            block.outcomes, columns=columns, covariate=covariate, covariate_influence=worth, reading="left-out"
+            block.outcomes, columns=columns, covariate=covariate, covariate_influence=worth, protocol="left-out"
         )
         rows[name] = judge(made.value, made.se, truth.left_out)
     return rows
@@ -418,8 +418,8 @@ def main() -> None:
             }
             plain_of_first.setdefault((reference, n_models), results["held-out"]["plain 0/1"]["rmse"] ** 2)
             record[str(n_models)] = {"blocks": len(blocks), **results}
-            for reading, table in results.items():
-                print(f"\n{Path(folder).name}: {n_models} models, {reading}")
+            for protocol, table in results.items():
+                print(f"\n{Path(folder).name}: {n_models} models, {protocol}")
                 for name, row in table.items():
                     print(f"  {name:26s}" + "".join(f"  {key} {value:.4g}" for key, value in row.items()), flush=True)
     if arguments.json:

@@ -16,19 +16,19 @@ from sklearn.metrics import average_precision_score
 from worlds import N_DATA, N_REFERENCE, SMALL, names, open_world
 
 import infl
-from infl.records import Array, Estimate, Reading
+from infl.records import Array, Estimate, ProtocolName
 from infl.scores.shrinkage import Shrunk, fit_prior, shrink
 from infl.scores.surrogate import leave_one_out_influence
 from infl.store import Run
 
-READINGS: tuple[Reading, ...] = ("held-out", "left-out")
+READINGS: tuple[ProtocolName, ...] = ("held-out", "left-out")
 HIGH = 0.1
 SHIPPED = "softened, control variate, strata and centre by surrogate"
 IN_PARTS = (30, 512)  # numbers of models at which the parts of the method are told apart
 
 
 def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
-    """One row for each data set, reading, number of models and estimator."""
+    """One row for each data set, protocol, number of models and estimator."""
     n_data, n_reference = (SMALL["data"], SMALL["reference"]) if small else (N_DATA, N_REFERENCE)
     rows: list[dict[str, Any]] = []
     for name in names(small=small):
@@ -37,18 +37,18 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
         surrogate = infl.fit_surrogate(data.images, data.labels, n_train=data.n_train, n_classes=data.n_classes)
         worth = np.nan_to_num(leave_one_out_influence(surrogate, fraction=0.7))
         of_models = _margins(run, surrogate, run.complete("design")[: 30 if small else 1024])
-        for reading in READINGS:
-            columns = slice(data.n_train, None) if reading == "held-out" else slice(0, data.n_train)
+        for protocol in READINGS:
+            columns = slice(data.n_train, None) if protocol == "held-out" else slice(0, data.n_train)
             same = np.equal.outer(data.y_train, data.labels[columns]).astype(float)
             models = run.complete("design")
             half = n_data + n_reference // 2
             parts = (models[n_data:half], models[half : n_data + n_reference], models[n_data : n_data + n_reference])
-            reference = _Reference(*(infl.influence(run.outcomes("design", part), reading=reading) for part in parts))
+            reference = _Reference(*(infl.influence(run.outcomes("design", part), protocol=protocol) for part in parts))
             for n_models in (30, n_data) if small else (256, 512, 1024, n_data):
                 told = _Told(worth[:, columns], of_models[:n_models], same)
-                estimates = _estimates(run, models[:n_models], reading, columns, told, n_models == n_data)
+                estimates = _estimates(run, models[:n_models], protocol, columns, told, n_models == n_data)
                 for estimator, (estimate, shrunk) in estimates.items():
-                    row = {"world": name, "reading": reading, "n_models": n_models, "estimator": estimator}
+                    row = {"world": name, "reading": protocol, "n_models": n_models, "estimator": estimator}
                     rows.append({**row, **reference.judge(estimate, shrunk)})
                     print(rows[-1], flush=True)
     return rows
@@ -70,14 +70,14 @@ def _margins(run: Run, surrogate: infl.Surrogate, models: list[int]) -> Array:
 
 
 def _estimates(
-    run: Run, models: list[int], reading: Reading, columns: slice, told: _Told, plain_only: bool
+    run: Run, models: list[int], protocol: ProtocolName, columns: slice, told: _Told, plain_only: bool
 ) -> dict[str, tuple[Array, Shrunk | None]]:
     """Each estimator's matrix, and its posterior where it has one."""
     outcomes = run.outcomes("design", models)
-    plain = infl.influence(outcomes, reading=reading)
+    plain = infl.influence(outcomes, protocol=protocol)
     if plain_only:
         return {"plain": (plain.value, None)}
-    soft, rest = _in_columns(run, models, reading, columns), _in_columns(run, models, reading, columns, told)
+    soft, rest = _in_columns(run, models, protocol, columns), _in_columns(run, models, protocol, columns, told)
     worth, same = told.worth, told.same
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.nanmean(plain.se**2 / (1 / plain.n_in + 1 / plain.n_out), axis=0)
@@ -105,7 +105,7 @@ def _estimates(
 
 
 def _in_columns(
-    run: Run, models: list[int], reading: Reading, columns: slice, control: _Told | None = None
+    run: Run, models: list[int], protocol: ProtocolName, columns: slice, control: _Told | None = None
 ) -> Estimate:
     """Influence from softened margins, 500 columns at a time; with the surrogate as a control variate where it is given."""
     numbers = np.arange(run.manifest["dataset"]["n_columns"])[columns]
@@ -121,7 +121,7 @@ def _in_columns(
                 "covariate_influence": control.worth[:, some - numbers[0]],
             }
         )
-        parts.append(infl.adjusted_influence(outcomes, columns=part, reading=reading, **given))
+        parts.append(infl.adjusted_influence(outcomes, columns=part, protocol=protocol, **given))
     joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("value", "se")}
     return replace(parts[0], **joined)
 

@@ -70,7 +70,7 @@ def measure(part: str, *, small: bool, rounds: int) -> dict[str, Any]:
         return STAGES[part](small=small, rounds=rounds)
     task = (SMALL_TASKS if small else TASKS)[part]
     raw = [measure_round(task, number=number, small=small) for number in range(1 if small else rounds)]
-    return {"summary": summarize_task(task, raw), "task": task.describe(), "rounds": raw}
+    return {"summary": summarize_task(task, raw), "task": task.to_dict(), "rounds": raw}
 
 
 def merge(results: dict[str, Any], part: str, measured: dict[str, Any], *, small: bool) -> dict[str, Any]:

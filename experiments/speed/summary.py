@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks import Task
 
-MOST_STANDARD_ERRORS = 2.0
+MAX_STANDARD_ERRORS = 2.0
 COSTS = ("cpu_seconds_per_model", "compile_seconds", "peak_megabytes")
 
 
@@ -71,7 +71,7 @@ def _gate(arm: list[dict[str, Any]], infl: list[dict[str, Any]], name: str) -> d
     error = math.hypot(mine["error"], theirs["error"])
     gate["standard_errors_from_infl"] = (mine["mean"] - theirs["mean"]) / error if error > 0 else None
     gate["passed"] = (
-        None if error == 0 or math.isnan(error) else abs(mine["mean"] - theirs["mean"]) <= MOST_STANDARD_ERRORS * error
+        None if error == 0 or math.isnan(error) else abs(mine["mean"] - theirs["mean"]) <= MAX_STANDARD_ERRORS * error
     )
     return gate
 

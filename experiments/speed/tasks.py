@@ -72,7 +72,7 @@ class Task:
         """Share of a model's operations that its first `steps` steps are, without judging; 1 for None, all of it."""
         return 1.0 if steps is None else steps / self.steps * self.flop_of_training / self.flop_per_model
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The task as JSON."""
         derived = ("subset", "steps", "flop_per_model")
         return {**vars(self), **{name: getattr(self, name) for name in derived}}

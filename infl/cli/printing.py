@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infl import Findings, Repair
-    from infl.records import ConceptGap, Dataset, Estimate, Reading, ScoredPair, Verdict
+    from infl.records import ConceptGap, Dataset, Estimate, ProtocolName, ScoredPair, Verdict
     from infl.store import Run
 
 
@@ -33,7 +33,7 @@ def show_scores(
 
     folder = run.folder / "figures"
     _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
-    title = "strongest cross-influences, reading: held-out"
+    title = "strongest cross-influences, protocol: held-out"
     _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))
     of_pairs = "" if q_over == "matrix" else ", of a pair over those of its target"
     say(
@@ -50,7 +50,7 @@ def show_influences(
     dataset: Dataset,
     example: int,
     memorization: Estimate | None,
-    listed: Mapping[str, tuple[Reading, Sequence[ScoredPair]]],
+    listed: Mapping[str, tuple[ProtocolName, Sequence[ScoredPair]]],
 ) -> None:
     """Tables of who influences an example and whom it influences; `listed` as in `report.machine.example_as_json`."""
     from infl.report.tables import pairs_table
@@ -65,12 +65,12 @@ def show_influences(
         "held_out": "held-out examples that it influences, surest first",
         "left_out": "training examples that it influences, surest first",
     }
-    for name, (reading, pairs) in listed.items():
+    for name, (protocol, pairs) in listed.items():
         say("")
         if pairs:
-            _print_table(pairs_table(pairs, dataset, title=f"{titles[name]}, reading: {reading}, in {unit}"))
+            _print_table(pairs_table(pairs, dataset, title=f"{titles[name]}, protocol: {protocol}, in {unit}"))
         else:
-            say(f"{titles[name]}, reading: {reading}: no pair has an estimate")
+            say(f"{titles[name]}, protocol: {protocol}: no pair has an estimate")
     say(
         f"\nfrom {run.outcomes('design').n_models:,} models; ± is one standard error, q is over the pairs of each table"
     )
@@ -98,7 +98,7 @@ def show_run(run: Run) -> None:
     """What a run holds, what is missing, and which models diverged."""
     from infl.report.tables import run_table
 
-    _print_table(run_table(run.describe()))
+    _print_table(run_table(run.to_dict()))
     _name_diverged(run, run.collections())
 
 

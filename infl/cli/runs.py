@@ -55,9 +55,9 @@ class Demo:
 
     def __call__(self) -> None:
         import infl
-        from infl.training.caches import keep_compiled_programs
+        from infl.training.caches import cache_compiled_programs
 
-        keep_compiled_programs()
+        cache_compiled_programs()
         say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
         dataset = infl.load("digits")
         run = infl.train(dataset, run=self.run, n_models=self.models, n_references=self.verify_models)
@@ -116,16 +116,16 @@ class Train(Engine, Training):
         if old:
             old.check_trainable()
         from infl.training.algorithm import Algorithm
-        from infl.training.caches import keep_compiled_programs
+        from infl.training.caches import cache_compiled_programs
         from infl.training.grouping import read_groups
         from infl.training.subsets import Design
 
         models = models_from("--models", self.models)
         usual = 64 if isinstance(models, int) or not models.start else 0
         references = usual if self.references is None else models_from("--references", self.references)
-        keep_compiled_programs()
-        algorithm = self.algorithm(Algorithm.from_description(old.manifest["algorithm"]) if old else None)
-        design = self.drawn(Design.from_description(old.manifest["design"]) if old else None)
+        cache_compiled_programs()
+        algorithm = self.algorithm(Algorithm.from_dict(old.manifest["algorithm"]) if old else None)
+        design = self.drawn(Design.from_dict(old.manifest["design"]) if old else None)
         dataset = self.load()
         n_train = dataset.n_train if dataset else old.manifest["dataset"]["n_train"] if old else 0
         run = infl.train(
@@ -220,10 +220,10 @@ class Verify(Engine, _Asking):
 
     def __call__(self) -> None:
         import infl
-        from infl.training.caches import keep_compiled_programs
+        from infl.training.caches import cache_compiled_programs
 
         engine = self.trained_by()
-        keep_compiled_programs()
+        cache_compiled_programs()
         run, sets = self.opened()
         thresholds = self.thresholds()
         stop = None if self.stop >= 1 else self.stop
@@ -271,17 +271,17 @@ class Inspect:
         from infl.records import DiskError
 
         if self.repair:
-            from infl.training.caches import keep_compiled_programs
+            from infl.training.caches import cache_compiled_programs
 
-            keep_compiled_programs()
+            cache_compiled_programs()
             show_repair(infl.repair(self.run))
         run = infl.open_run(self.run)
         show_run(run)
         damage = run.find_damage()
-        _write_run(self.json, run, damage=[block.in_words() for block in damage.blocks])
+        _write_run(self.json, run, damage=[block.describe() for block in damage.blocks])
         if damage.blocks or damage.descriptions:
             for block in damage.blocks:
-                say(f"damaged: {block.in_words()}")
+                say(f"damaged: {block.describe()}")
             for path in damage.descriptions:
                 say(f"damaged: {path}/zarr.json")
             raise DiskError(
@@ -317,7 +317,7 @@ def _write_run(path: Path | None, run: Run, target: Target | None = None, **more
     from infl.report.exchange import finite_fields, write_json
 
     if path:
-        write_json(path, run.describe() | ({"target": finite_fields(target)} if target else {}) | more)
+        write_json(path, run.to_dict() | ({"target": finite_fields(target)} if target else {}) | more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,10 +355,10 @@ class Plan(Training):
         from infl.records import InputError
         from infl.report.exchange import finite_fields, write_json
         from infl.training.algorithm import Algorithm
-        from infl.training.caches import keep_compiled_programs
+        from infl.training.caches import cache_compiled_programs
         from infl.training.subsets import Design
 
-        keep_compiled_programs()
+        cache_compiled_programs()
         dataset, old = self.load(), None if self.run is None else infl.open_run(self.run)
         if old is not None:
             old.check_trainable()
@@ -377,8 +377,8 @@ class Plan(Training):
             set_size=self.set_size,
             set_error=self.set_error,
             n_pilot=self.pilot,
-            design=self.drawn(Design.from_description(old.manifest["design"]) if old else None),
-            algorithm=self.algorithm(Algorithm.from_description(old.manifest["algorithm"]) if old else None),
+            design=self.drawn(Design.from_dict(old.manifest["design"]) if old else None),
+            algorithm=self.algorithm(Algorithm.from_dict(old.manifest["algorithm"]) if old else None),
             layout=self.layout(),
         )
         for line in plan_lines(planned, self):

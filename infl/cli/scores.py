@@ -10,7 +10,7 @@ from infl.cli.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
     from infl import Findings
-    from infl.records import Array, Dataset, Estimate, OutcomeSource, Reading, ScoredPair
+    from infl.records import Array, Dataset, Estimate, OutcomeSource, ProtocolName, ScoredPair
     from infl.store import Run
 
 
@@ -90,7 +90,7 @@ class Scores:
             write_table(self.table, rows + pair_rows(pairs, "held-out", dataset))
         if self.arrays:
             left_out, held_out = (
-                infl.influence(outcomes, reading=reading, outcome=kind) for reading in ("left-out", "held-out")
+                infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
             )
             q = infl.q_of_pairs(left_out, held_out, q_over=self.q)
             shrunk = _shrunk(dataset, outcomes, left_out, held_out)
@@ -109,8 +109,8 @@ class Scores:
         found = infl.influences_of(outcomes, example, outcome=kind)
         named = {"influenced_by": found.influenced_by, "held_out": found.held_out, "left_out": found.left_out}
         parts = {name: part for name, part in named.items() if part is not None}
-        listed: dict[str, tuple[Reading, list[ScoredPair]]] = {
-            name: (part.estimate.reading, infl.top_of(part, n_pairs=self.top)) for name, part in parts.items()
+        listed: dict[str, tuple[ProtocolName, list[ScoredPair]]] = {
+            name: (part.estimate.protocol, infl.top_of(part, n_pairs=self.top)) for name, part in parts.items()
         }
         memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
         show_influences(run, dataset, example, memorization, listed)
@@ -137,7 +137,8 @@ def score(
 ) -> tuple[Estimate, list[ScoredPair], Findings]:
     """Memorization, the strongest pairs and what of both counts as found, printed and drawn.
 
-    outcomes: of the run, where sums of them are known.
+    Args:
+        outcomes: Of the run, where sums of them are known.
     """
     import infl
 
@@ -152,7 +153,8 @@ def score(
 def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tuple[Array, Array]:
     """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows.
 
-    plain: of both readings; NaN where no pair of one has an error to shrink by.
+    Args:
+        plain: Of both protocols; NaN where no pair of one has an error to shrink by.
     """
     import numpy as np
 
@@ -160,17 +162,17 @@ def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tupl
     from infl.pipeline.progress import track
 
     values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
-    with track(len(plain), "shrinking", unit="readings") as progress:
+    with track(len(plain), "shrinking", unit="protocols") as progress:
         surrogate = None
         for k, one in enumerate(plain):
-            if one.reading != "own" and np.isfinite(one.se).any():
+            if one.protocol != "own" and np.isfinite(one.se).any():
                 if surrogate is None and dataset.has_pixels:
                     surrogate = infl.fit_surrogate(
                         dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
                     )
-                shrunk = infl.shrunk_influence(outcomes, reading=one.reading, outcome=one.outcome, surrogate=surrogate)[
-                    1
-                ]
+                shrunk = infl.shrunk_influence(
+                    outcomes, protocol=one.protocol, outcome=one.outcome, surrogate=surrogate
+                )[1]
                 values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
             progress.advance()
     return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from infl.records import Array, Dataset, InputError, channel_axes
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 def from_arrays(
@@ -199,8 +199,8 @@ def _check_classes(labels: Array, held_out_labels: Array, n_classes: int) -> Non
     present = set(np.unique(labels).tolist())
     if len(present) < n_classes:
         # Lazily, so that a stray label of two billion is named without a list of all the classes below it.
-        empty = islice((label for label in range(n_classes) if label not in present), MOST_NAMED)
-        more = ", ..." if n_classes - len(present) > MOST_NAMED else ""
+        empty = islice((label for label in range(n_classes) if label not in present), MAX_NAMED)
+        more = ", ..." if n_classes - len(present) > MAX_NAMED else ""
         raise InputError(
             f"y_train: labels leave classes empty: expected at least one example of each of 0..{n_classes - 1}, "
             f"got none of {', '.join(map(str, empty))}{more}; add some, or number the classes without gaps"
@@ -254,7 +254,7 @@ def _integer(name: str, given: int) -> int:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:MOST_NAMED])) + (", ..." if len(names) > MOST_NAMED else "")
+    return ", ".join(map(repr, names[:MAX_NAMED])) + (", ..." if len(names) > MAX_NAMED else "")
 
 
 HELD_OUT_NAMES = ("test", "held_out", "validation", "valid", "val")

@@ -17,7 +17,7 @@ import numpy as np
 
 from infl.data.arrays import from_arrays
 from infl.records import Array, Dataset, InputError
-from infl.records.files import most_bytes_held
+from infl.records.files import max_array_bytes
 
 FILES = {
     "train-images-idx3-ubyte": 3,
@@ -101,12 +101,12 @@ def _read(path: str, n_axes: int) -> Array:
             zipped = raw.peek(2)[:2] == b"\x1f\x8b"
             with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
                 shape = _shape(path, file.read(4 + 4 * n_axes), n_axes)
-                entries = _at_most(file, min(math.prod(shape), most_bytes_held()) + 1)
+                entries = _at_most(file, min(math.prod(shape), max_array_bytes()) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: expected an idx file, but it cannot be read ({error}); copy it again") from error
     if 0 in shape:
         raise InputError(f"{path}: expected at least one entry, got {' x '.join(map(str, shape))}; check the file")
-    if most_bytes_held() < len(entries) <= math.prod(shape):
+    if max_array_bytes() < len(entries) <= math.prod(shape):
         raise InputError(
             f"{path}: {math.prod(shape):,} bytes are more than half of this machine's memory; take a part of it"
         )

@@ -22,7 +22,7 @@ from infl.records import Array, Dataset, ForgetSet, InputError
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 
 CORNERS: tuple[Corner, ...] = ("top-left", "top-right", "bottom-left", "bottom-right")
-MOST_CHANNELS = 4
+MAX_CHANNELS = 4
 
 
 def flip_labels(
@@ -274,9 +274,9 @@ def _noisy(copies: Array, noise: float, pixels: Array, random: np.random.RandomS
 def _patch(dataset: Dataset, size: int, corner: Corner) -> tuple[slice, slice]:
     """Rows and columns of the square."""
     shape = dataset.x_train.shape[1:]
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > MOST_CHANNELS):
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > MAX_CHANNELS):
         raise InputError(
-            f"poison_patch: expected images [h, w] or [h, w, channels] with at most {MOST_CHANNELS} channels, "
+            f"poison_patch: expected images [h, w] or [h, w, channels] with at most {MAX_CHANNELS} channels, "
             f"got examples of shape {shape}; reshape them, or plant flipped labels instead"
         )
     if corner not in CORNERS:

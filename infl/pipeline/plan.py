@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from infl.pipeline.train import DEFAULT_DESIGN, find_groups, open_for_training
-from infl.records import Array, Dataset, InputError, Outcomes, OutcomeSource, Reading
+from infl.records import Array, Dataset, InputError, Outcomes, OutcomeSource, ProtocolName
 from infl.scores.planning import (
     FALSE_DISCOVERY_RATE,
     POWER,
@@ -38,12 +38,12 @@ from infl.training.subsets import Design, draw_masks
 from infl.training.tuning import choose_layout
 from infl.untraining.regimes import cross_weights
 
-LEAST_PILOT = 32  # models, for a forecast
+MIN_PILOT = 32  # models, for a forecast
 RETRAININGS = (16, 32, 64)
 # Root mean square error of cross for sets of 20 examples and more, the larger one of n = 1,000 digits and n = 2,000
 # Fashion-MNIST: experiments/regimes, worlds digits-fitting and fashion-early, predictor combined.
 PREDICTED_CROSS_ERROR = {128: 0.123, 512: 0.087, 2048: 0.066}
-LEAST_PREDICTED_SIZE = 20
+MIN_PREDICTED_SIZE = 20
 
 Question = Literal["memorization", "influence", "prediction", "verification"]
 
@@ -52,13 +52,16 @@ Question = Literal["memorization", "influence", "prediction", "verification"]
 class Answer:
     """One line of a plan.
 
-    question: `memorization` known to a standard error, `influence` found, regimes by `prediction` or by `verification`.
-    basis: what the number rests on, in words.
-    value: the standard error, the effect found, or the error of cross (verification: the larger of self's and cross').
-    n_models: of subsets; for verification, models retrained without each set.
-    seconds, n_bytes: of all models and references; for verification, of the retrained models of one set.
-
     None where it cannot be said: a pilot too small, or no number of models that would do.
+
+    Attributes:
+        question: `memorization` known to a standard error, `influence` found, regimes by `prediction` or by
+            `verification`.
+        basis: What the number rests on, in words.
+        value: The standard error, the effect found, or the error of cross (verification: the larger of self's and
+            cross').
+        n_models: Of subsets; for verification, models retrained without each set.
+        seconds, n_bytes: Of all models and references; for verification, of the retrained models of one set.
     """
 
     question: Question
@@ -73,12 +76,13 @@ class Answer:
 class Plan:
     """What a run costs. models_per_second was measured on this machine; bytes are before compression.
 
-    n_models: for the standard error at worst, where outcomes are right half of the time; most examples need fewer, see
-        `answers`.
-    prepare_seconds: finding the groups of a grouped design, once for a run; 0 where a run has them.
-    n_pilot: models that the forecasts among the answers rest on.
-    p_cut, n_pairs: the p-value up to which an influence counts as found, and the pairs of both readings that the false
-        discovery rate is over.
+    Attributes:
+        n_models: For the standard error at worst, where outcomes are right half of the time; most examples need fewer,
+            see `answers`.
+        prepare_seconds: Finding the groups of a grouped design, once for a run; 0 where a run has them.
+        n_pilot: Models that the forecasts among the answers rest on.
+        p_cut, n_pairs: The p-value up to which an influence counts as found, and the pairs of both protocols that the
+            false discovery rate is over.
     """
 
     n_models: int
@@ -122,20 +126,22 @@ def plan(
 ) -> Plan:
     """Models, time and disk for a wanted precision, from a short measured run whose models serve as the pilot.
 
-    dataset: the examples; None for those of `run`.
-    run: a run that exists: its models are the pilot, its settings those planned for.
-    standard_error: of memorization: its root mean square over the examples, and that at worst. The first counts how the
-        design's strata change errors (`infl.scores.contrasts`); the lines at worst, and those of influence, take models as
-        independent.
-    n_models: given instead of a standard error and an effect, which are then what it brings.
-    detect: smallest influence to be found with chance `power` at a false discovery rate over all pairs of both readings,
-        n (m + n - 1): by all models on held-out examples, by those that left both out on training examples. The cut is that
-        of the first discovery, or of `expected_share` of the pairs where at least so many will be found.
-    set_size: forget sets of so many examples: what predictions were worth elsewhere, and retrainings for each set until self
-        and cross have the error `set_error`, by the scatter of a few retrainings without random sets of that size. Rough:
-        other sets scatter more or less, and `infl.verify` stops earlier where a regime is clear.
-    n_pilot: least models of the measured run.
-    design, algorithm: None for the run's own, or for the defaults.
+    Args:
+        dataset: The examples; None for those of `run`.
+        run: A run that exists: its models are the pilot, its settings those planned for.
+        standard_error: Of memorization: its root mean square over the examples, and that at worst. The first counts how
+            the design's strata change errors (`infl.scores.contrasts`); the lines at worst, and those of influence,
+            take models as independent.
+        n_models: Given instead of a standard error and an effect, which are then what it brings.
+        detect: Smallest influence to be found with chance `power` at a false discovery rate over all pairs of both
+            protocols, n (m + n - 1): by all models on held-out examples, by those that left both out on training
+            examples. The cut is that of the first discovery, or of `expected_share` of the pairs where at least so many
+            will be found.
+        set_size: Forget sets of so many examples: what predictions were worth elsewhere, and retrainings for each set
+            until self and cross have the error `set_error`, by the scatter of a few retrainings without random sets of
+            that size. Rough: other sets scatter more or less, and `infl.verify` stops earlier where a regime is clear.
+        n_pilot: Least models of the measured run.
+        design, algorithm: None for the run's own, or for the defaults.
 
     Raises:
         InputError: for a value outside its range, no data, or data or settings other than the run's.
@@ -166,13 +172,13 @@ def plan(
     at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
     ensemble = Ensemble(algorithm, dataset, layout)
     choice = choose_layout(ensemble, n_models=at_worst + n_references, subset_share=float(np.mean(design.range)))
-    ensemble.lay_out(choice.layout, chosen=choice.how())
+    ensemble.set_layout(choice.layout, chosen=choice.how())
     start, beside = time.perf_counter(), whole if whole.kind == "grouped" else None
     if beside is not None and beside.groups is None:
         beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))
     prepare_seconds = time.perf_counter() - start
     measured = measure_blocks(ensemble, dataset, design, beside=beside, share=share, n_pilot=n_pilot)
-    pilot = measured.outcomes if outcomes is None or outcomes.n_models < LEAST_PILOT else outcomes
+    pilot = measured.outcomes if outcomes is None or outcomes.n_models < MIN_PILOT else outcomes
     per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
 
     def of_models(n: int, n_references: int = n_references) -> Plan:
@@ -251,7 +257,7 @@ def _scored_part(design: Design) -> tuple[Design, float]:
 
 def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterator[Line]:
     basis = "root mean square over examples"
-    if pilot.n_models < LEAST_PILOT:
+    if pilot.n_models < MIN_PILOT:
         yield "memorization", basis, None, None
     elif asked.n_scored is None:
         needed = ErrorForecast.of(pilot).models_for(asked.standard_error)
@@ -265,13 +271,13 @@ def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterato
 def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
     if asked.detect is None and asked.n_scored is None:
         return
-    readings: list[tuple[Reading, str]] = [("held-out", "on held-out"), ("left-out", "on left-out training")]
-    for reading, words in readings:
-        if reading == "held-out" and pilot.n_columns == pilot.n_train:
+    protocols: list[tuple[ProtocolName, str]] = [("held-out", "on held-out"), ("left-out", "on left-out training")]
+    for protocol, words in protocols:
+        if protocol == "held-out" and pilot.n_columns == pilot.n_train:
             continue
-        one = Models.of_design(asked.design.fraction, left_out=reading == "left-out")
-        enough = pilot.n_models >= LEAST_PILOT
-        median = median_column(pilot, reading=reading).wrong if enough else math.nan
+        one = Models.of_design(asked.design.fraction, left_out=protocol == "left-out")
+        enough = pilot.n_models >= MIN_PILOT
+        median = median_column(pilot, protocol=protocol).wrong if enough else math.nan
         for basis, wrong in ((f"{words} examples of median noise", median), (f"{words} examples at worst", 0.5)):
             if math.isnan(wrong):
                 yield "influence", basis, None, None
@@ -288,7 +294,7 @@ def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
 def _prediction(size: int) -> Iterator[Line]:
     for n_models, error in PREDICTED_CROSS_ERROR.items():
         basis = "error of cross, in experiments/regimes"
-        yield "prediction", basis, error if size >= LEAST_PREDICTED_SIZE else None, n_models
+        yield "prediction", basis, error if size >= MIN_PREDICTED_SIZE else None, n_models
 
 
 def _verification(scatter: float, wanted: float) -> Iterator[tuple[float, int]]:
@@ -305,7 +311,7 @@ def _check_sets(size: int | None, error: float, dataset: Dataset) -> None:
     check_share("set error", error)
 
 
-LEAST_SECONDS, LEAST_BLOCKS, MOST_BLOCKS = 3.0, 4, 64
+MIN_SECONDS, MIN_BLOCKS, MAX_BLOCKS = 3.0, 4, 64
 N_SETS, N_SEEDS = 2, 16
 
 
@@ -329,16 +335,18 @@ def measure_blocks(
 ) -> MeasuredBlocks:
     """Train blocks of models of a design: at least `n_pilot` models, 4 blocks and, up to 64 blocks, 3 seconds.
 
-    beside: a design that a share 1 - `share` of the models of the run is of: as many blocks of it are trained in turns, since
-        their subsets may be larger. They count for the time, not for the outcomes; nor do models that did not stay finite.
+    Args:
+        beside: A design that a share 1 - `share` of the models of the run is of: as many blocks of it are trained in
+            turns, since their subsets may be larger. They count for the time, not for the outcomes; nor do models that
+            did not stay finite.
     """
     size, blocks, first = ensemble.block_size, [], 0.0
     seconds: dict[str, list[float]] = {"design": [], "beside": []}
 
     def enough() -> bool:
-        if len(blocks) < LEAST_BLOCKS or len(blocks) * size < n_pilot:
+        if len(blocks) < MIN_BLOCKS or len(blocks) * size < n_pilot:
             return False
-        return sum(map(sum, seconds.values())) >= LEAST_SECONDS or len(blocks) >= MOST_BLOCKS
+        return sum(map(sum, seconds.values())) >= MIN_SECONDS or len(blocks) >= MAX_BLOCKS
 
     while not enough():
         models = list(range(len(blocks) * size, (len(blocks) + 1) * size))

@@ -17,7 +17,7 @@ from infl.store import Run, StoredOutcomes
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
 from infl.untraining.regimes import judge
 
-MOST_OUTCOMES_HELD = 1 << 26  # 200 MB
+MAX_OUTCOMES_HELD = 1 << 26  # 200 MB
 
 
 def predict(
@@ -30,9 +30,10 @@ def predict(
 ) -> list[Verdict]:
     """Predict the regime of forget sets from the models of a run; see `predict_effects` and `infl.judge`.
 
-    run: opened, or its folder, or its URL on object storage; so in all functions that take a run.
-    forget_sets: records, or `{"name": ids}`.
-    predictor: see `infl.untraining.effects`.
+    Args:
+        run: Opened, or its folder, or its URL on object storage; so in all functions that take a run.
+        forget_sets: Records, or `{"name": ids}`.
+        predictor: See `infl.untraining.effects`.
 
     Raises:
         InputError: where a set is not one of D's, or the run holds too few models of subsets, or none of D.
@@ -95,4 +96,4 @@ def _check_predictable_without_pixels(run: Run, name: PredictorName) -> None:
 
 def _near(outcomes: StoredOutcomes) -> OutcomeSource:
     """Outcomes that are asked for again and again: read once where they are small, streamed each time where not."""
-    return outcomes.load() if outcomes.n_models * outcomes.n_columns <= MOST_OUTCOMES_HELD else outcomes
+    return outcomes.load() if outcomes.n_models * outcomes.n_columns <= MAX_OUTCOMES_HELD else outcomes

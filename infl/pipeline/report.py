@@ -22,8 +22,8 @@ from infl.records import (
     InputError,
     OutcomeKind,
     OutcomeSource,
+    ProtocolName,
     Quantity,
-    Reading,
     ScoredPair,
     Thresholds,
 )
@@ -60,10 +60,11 @@ def write_report(
 ) -> Report:
     """Write what is known of a run into one self-contained HTML file.
 
-    path: of the file; report.html in the run folder by default.
-    forget_sets: None for those that the run was verified for. Each is predicted, and measured with all models that the run
-        holds without it.
-    n_top: memorized examples and pairs to list.
+    Args:
+        path: Of the file; report.html in the run folder by default.
+        forget_sets: None for those that the run was verified for. Each is predicted, and measured with all models that
+            the run holds without it.
+        n_top: Memorized examples and pairs to list.
 
     Raises:
         InputError: where the run cannot be read, a set is not one of D's or cannot be predicted, or the file cannot be
@@ -90,7 +91,7 @@ def gather(
     sets = _named_once(run.forget_sets()) if forget_sets is None else _made(run, forget_sets)
     scores = _scores(run, n_top) if run.outcomes("design").n_models else None
     contents = _sets(run, sets, predictor, thresholds or Thresholds(), quiet=quiet)
-    return PageContent(run.describe(), run.dataset(), scores, contents)
+    return PageContent(run.to_dict(), run.dataset(), scores, contents)
 
 
 def _scores(run: Run, n_top: int) -> ScoreContent:
@@ -104,21 +105,21 @@ def _scores(run: Run, n_top: int) -> ScoreContent:
         interval=interval(estimate),
         q=found.q,
         pairs=scored.strongest,
-        pair_intervals=_pair_intervals(outcomes, scored.strongest, scored.reading, kind),
-        reading=scored.reading,
+        pair_intervals=_pair_intervals(outcomes, scored.strongest, scored.protocol, kind),
+        protocol=scored.protocol,
         smallest_memorization=found.memorization,
         smallest_influence=found.influence,
     )
 
 
 def _pair_intervals(
-    outcomes: OutcomeSource, pairs: Sequence[ScoredPair], reading: Reading, kind: OutcomeKind
+    outcomes: OutcomeSource, pairs: Sequence[ScoredPair], protocol: ProtocolName, kind: OutcomeKind
 ) -> list[tuple[float, float]]:
     if not pairs:
         return []
     sources, rows = np.unique([pair.source for pair in pairs], return_inverse=True)
     targets, columns = np.unique([pair.target for pair in pairs], return_inverse=True)
-    low, high = interval(influence_between(outcomes, sources, targets, reading=reading, outcome=kind))
+    low, high = interval(influence_between(outcomes, sources, targets, protocol=protocol, outcome=kind))
     return list(zip(low[rows, columns].tolist(), high[rows, columns].tolist(), strict=True))
 
 
@@ -136,7 +137,7 @@ def _sets(
     measured = {}
     for one in verified_effects(run, sets):
         verdict = judge(one, thresholds)
-        measured[one.forget_set.name] = verdict, _at(one, verdict.hurt_most)
+        measured[one.forget_set.name] = verdict, _at(one, verdict.most_harmed)
     predictable = bool(run.outcomes("design").n_models and run.outcomes("full").n_models)
     if not predictable and len(measured) < len(sets):
         unknown = next(s.name for s in sets if s.name not in measured)
@@ -148,7 +149,7 @@ def _sets(
     for one in predict_effects(run, sets, predictor=predictor, quiet=quiet) if predictable else ():
         verdict = judge(one, thresholds)
         known, effects = measured.get(one.forget_set.name, (None, {}))
-        columns = (known or verdict).hurt_most
+        columns = (known or verdict).most_harmed
         predicted = _at(one, columns)
         harmed = [HarmedExample(column, predicted[column], effects.get(column)) for column in columns]
         contents[one.forget_set.name] = SetContent(verdict, known, harmed)

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from infl.pipeline.progress import track
-from infl.records import Array, Columns, InputError, OutcomeKind, Outcomes, OutcomeSource, Reading
+from infl.records import Array, Columns, InputError, OutcomeKind, Outcomes, OutcomeSource, ProtocolName
 from infl.scores.contrasts import PairTotals, Spread, Sums, columns_of, no_models, sum_own, total_block, total_pairs
 from infl.scores.evidence import PValueCounts, check_q_over, q_values
 from infl.scores.influence import PAIRS_AT_ONCE, without_own
@@ -63,22 +63,22 @@ class SummedOutcomes:
         """See `OutcomeSource.blocks`."""
         return self.outcomes.blocks(columns, n_rows=n_rows)
 
-    def totals(self, columns: Columns, *, reading: Reading, outcome: OutcomeKind) -> PairTotals | None:
+    def totals(self, columns: Columns, *, protocol: ProtocolName, outcome: OutcomeKind) -> PairTotals | None:
         """Sums over all models for all sources and these columns; None of what is not kept, or is damaged."""
-        if outcome != self.kind or reading not in self.tiles.attributes["arrays"]:
+        if outcome != self.kind or protocol not in self.tiles.attributes["arrays"]:
             return None
-        numbers = np.arange(self.n_columns)[columns] - columns_of(self, reading).start
+        numbers = np.arange(self.n_columns)[columns] - columns_of(self, protocol).start
         if not len(numbers) or not np.array_equal(numbers, np.arange(numbers[0], numbers[0] + len(numbers))):
             return None
         span = slice(int(numbers[0]), int(numbers[-1]) + 1)
         arrays: dict[str, Array] = {}
-        for name in self.tiles.attributes["arrays"][reading]:
-            array = self.tiles.read(f"{reading}.{name}", span)
+        for name in self.tiles.attributes["arrays"][protocol]:
+            array = self.tiles.read(f"{protocol}.{name}", span)
             if array is None:
                 (self.tiles.folder / "zarr.json").unlink(missing_ok=True)  # so that they are made again
                 return None
             arrays[name] = array
-        weights = self.tiles.attributes["weights"][reading]
+        weights = self.tiles.attributes["weights"][protocol]
         return PairTotals(None if weights is None else (weights[0], weights[1]), arrays)
 
 
@@ -91,9 +91,12 @@ def keep_sums(
     Where subsets have one size and outcomes are 0/1, scores are those without kept sums, bit for bit; else up to rounding.
     Sums of models that are gone, diverged or were trained again, of another format, or damaged, are not used.
 
-    outcome: None for the first that the run holds. start: where nothing is kept, begin to; else the plain outcomes come back.
     Memory: a few arrays of 8 million pairs. Disk, before compression: 12 bytes a pair of training examples and 4 a pair
     with a held-out one for counts, 64 and 16 over a range of sizes; while they are brought up to date twice that.
+
+    Args:
+        outcome: None for the first that the run holds.
+        start: Where nothing is kept, begin to; else the plain outcomes come back.
 
     Raises:
         InputError: where there are no models, or, with `start`, the disk refuses.
@@ -156,18 +159,18 @@ def _write(run: Run, kind: OutcomeKind, folder: Path, known: SummedOutcomes | No
     ):
         arrays: dict[str, list[str]] = {}
         weights: dict[str, tuple[float, float] | None] = {}
-        for reading in _readings(outcomes):
-            whole = columns_of(outcomes, reading)
+        for protocol in _readings(outcomes):
+            whole = columns_of(outcomes, protocol)
             n_columns = whole.stop - whole.start
             for start in range(0, n_columns, CHUNKS_AT_ONCE * width):
                 span = slice(start, min(start + CHUNKS_AT_ONCE * width, n_columns))
                 columns = slice(whole.start + span.start, whole.start + span.stop)
-                totals = _sum(rest, columns, reading, kind)
+                totals = _sum(rest, columns, protocol, kind)
                 if known is not None:
-                    before = known.totals(columns, reading=reading, outcome=kind)
-                    totals += _sum(known.outcomes, columns, reading, kind) if before is None else before
-                _write_tile(writer, reading, totals, span, n_columns)
-                arrays[reading], weights[reading] = list(totals.arrays), totals.weights
+                    before = known.totals(columns, protocol=protocol, outcome=kind)
+                    totals += _sum(known.outcomes, columns, protocol, kind) if before is None else before
+                _write_tile(writer, protocol, totals, span, n_columns)
+                arrays[protocol], weights[protocol] = list(totals.arrays), totals.weights
                 bar.advance(span.stop - span.start)
         models = _as_ranges(outcomes.models)
         writer.attributes |= {"kind": KIND, "outcome": kind, "models": models, "fingerprint": fingerprint}
@@ -178,21 +181,21 @@ def _write(run: Run, kind: OutcomeKind, folder: Path, known: SummedOutcomes | No
     return tiles
 
 
-def _write_tile(writer: TileWriter, reading: Reading, totals: PairTotals, span: slice, n_columns: int) -> None:
-    tile = {f"{reading}.{name}": array for name, array in totals.arrays.items()}
+def _write_tile(writer: TileWriter, protocol: ProtocolName, totals: PairTotals, span: slice, n_columns: int) -> None:
+    tile = {f"{protocol}.{name}": array for name, array in totals.arrays.items()}
     writer.write(tile, span, n_columns=n_columns)
 
 
-def _sum(source: OutcomeSource, columns: slice, reading: Reading, kind: OutcomeKind) -> PairTotals:
+def _sum(source: OutcomeSource, columns: slice, protocol: ProtocolName, kind: OutcomeKind) -> PairTotals:
     sources, total = np.arange(source.n_train), None
     for block in source.blocks(columns):
-        part = total_block(block, sources, columns, reading, kind)
+        part = total_block(block, sources, columns, protocol, kind)
         total = part if total is None else total + part
     assert total is not None
     return total
 
 
-def _readings(outcomes: OutcomeSource) -> tuple[Reading, ...]:
+def _readings(outcomes: OutcomeSource) -> tuple[ProtocolName, ...]:
     return ("left-out", "held-out") if outcomes.n_columns > outcomes.n_train else ("left-out",)
 
 
@@ -217,7 +220,7 @@ def _from_ranges(ranges: Sequence[Sequence[int]]) -> list[int]:
 
 PAIRS_OF_A_TILE = 1 << 23
 PAIRS_OF_A_THREAD = 1 << 16
-LEAST_P = float(np.finfo(np.float32).tiny)
+MIN_P = float(np.finfo(np.float32).tiny)
 
 
 def write_influence(
@@ -230,16 +233,17 @@ def write_influence(
 ) -> Path:
     """Write the influence of every training example on every example as a zarr group; see `infl.influence`.
 
-    Arrays [n, n+m], columns of D in the reading `left-out` and of H in `held-out`: `value`, `se`, `p`, `q` float32, NaN where
+    Arrays [n, n+m], columns of D in the protocol `left-out` and of H in `held-out`: `value`, `se`, `p`, `q` float32, NaN where
     there is no estimate (an example on itself, a side without models); `n_in`, `n_out` int32, the models on either side.
     Beside them `source` [n] and `target` [n+m], the ids. p-values below 1.2e-38 are written as that.
-
-    q_over: q-values are over the whole matrix (`PValueCounts`, at most 0.12% above those of `infl.q_values`), or within
-        each column, as of a question about that column alone.
 
     The folder takes its name once it is whole; a kill leaves one called partial-..., which can be deleted. Memory: some
     arrays of 8 million pairs, whatever n, m and the number of models. Read it with `zarr.open`,
     `xarray.open_zarr(path, consolidated=False)`, or TensorStore's driver `zarr3`.
+
+    Args:
+        q_over: q-values are over the whole matrix (`PValueCounts`, at most 0.12% above those of `infl.q_values`), or
+            within each column, as of a question about that column alone.
 
     Raises:
         InputError: where the path is there already or cannot be written, there are no models, or the outcome was not recorded.
@@ -286,9 +290,9 @@ def write_influence(
 
 @dataclass(frozen=True)
 class _Summed:
-    """Sums for columns of one reading."""
+    """Sums for columns of one protocol."""
 
-    reading: Reading
+    protocol: ProtocolName
     columns: slice
     totals: PairTotals
     spread: Spread
@@ -304,32 +308,32 @@ class _Summed:
 
     def _take(self, columns: slice) -> _Summed:
         inner = slice(columns.start - self.columns.start, columns.stop - self.columns.start)
-        return _Summed(self.reading, columns, self.totals.take(inner), self.spread.take(inner))
+        return _Summed(self.protocol, columns, self.totals.take(inner), self.spread.take(inner))
 
 
 def _sum_tile(outcomes: OutcomeSource, tile: slice, outcome: OutcomeKind) -> list[_Summed]:
     n_train, summed = outcomes.n_train, []
-    parts: tuple[tuple[Reading, slice], ...] = (
+    parts: tuple[tuple[ProtocolName, slice], ...] = (
         ("left-out", slice(tile.start, min(tile.stop, n_train))),
         ("held-out", slice(max(tile.start, n_train), tile.stop)),
     )
-    for reading, columns in parts:
+    for protocol, columns in parts:
         if columns.start < columns.stop:
             totals, spread = total_pairs(
-                outcomes, sources=np.arange(n_train), columns=columns, reading=reading, outcome=outcome
+                outcomes, sources=np.arange(n_train), columns=columns, protocol=protocol, outcome=outcome
             )
-            summed.append(_Summed(reading, columns, totals, spread))
+            summed.append(_Summed(protocol, columns, totals, spread))
     return summed
 
 
 def _score(piece: _Summed, outcome: OutcomeKind, q_over: str) -> dict[str, Array]:
     """Every array but `q` over the matrix, [n, columns]."""
-    estimate = Sums(*piece.totals.sides(), piece.spread).estimate(reading=piece.reading, outcome=outcome)
+    estimate = Sums(*piece.totals.sides(), piece.spread).estimate(protocol=piece.protocol, outcome=outcome)
     targets = np.arange(piece.columns.start, piece.columns.stop)
     estimate = without_own(estimate, np.arange(len(estimate.value)), targets)
     p = np.asarray(estimate.p)
     counted = [np.broadcast_to(n, p.shape).astype(np.int32) for n in (estimate.n_in, estimate.n_out)]
-    arrays = {"value": estimate.value, "se": estimate.se, "p": np.maximum(p, LEAST_P)}
+    arrays = {"value": estimate.value, "se": estimate.se, "p": np.maximum(p, MIN_P)}
     if q_over == "column":
         arrays["q"] = q_values(p, axis=0)
     floats = {name: array.astype(np.float32) for name, array in arrays.items()}
@@ -344,8 +348,12 @@ def _slices(start: int, stop: int, width: int) -> Iterator[slice]:
 class Target:
     """Whether a run has reached a wanted root mean square standard error of memorization.
 
-    reached: NaN where an example has no error yet. n_models: of subsets, that the run holds. n_needed: of subsets, by what the
     outcomes say; None where they say nothing yet.
+
+    Attributes:
+        reached: NaN where an example has no error yet.
+        n_models: Of subsets, that the run holds.
+        n_needed: Of subsets, by what the
     """
 
     wanted: float
@@ -362,7 +370,8 @@ class Target:
 def check_target(run: Run, standard_error: float, *, models: Sequence[int] | None = None) -> Target:
     """How far the memorization scores of a run are from a wanted root mean square standard error.
 
-    models: of the collection that scores rest on, to look at; None for all.
+    Args:
+        models: Of the collection that scores rest on, to look at; None for all.
 
     Raises:
         InputError: for an error outside (0, 1), or a run whose design trains no models that scores rest on.
@@ -380,5 +389,5 @@ def check_target(run: Run, standard_error: float, *, models: Sequence[int] | Non
     # Training asks at every look: forecast and scores are made from one pass over the outcomes.
     sums = sum_own(outcomes, outcome="correct")
     needed = ErrorForecast.of_sums(sums, n_models=outcomes.n_models).models_for(standard_error)
-    reached = root_mean_square(sums.estimate(reading="own", outcome="correct").se)
+    reached = root_mean_square(sums.estimate(protocol="own", outcome="correct").se)
     return Target(standard_error, reached, n_models, None if needed is None else math.ceil(needed / (1 - share)))

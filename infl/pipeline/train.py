@@ -32,11 +32,11 @@ from infl.store import (
     Run,
     check_new,
     create_run,
+    init_seed_numbers,
     is_run,
     mend_journal,
     name_of_cover,
     open_run,
-    starts_of,
 )
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
@@ -74,9 +74,12 @@ def train_jobs(
 
     The run is locked meanwhile. Models that another process has added to it since it was opened are not trained.
 
-    masks_of: which examples each model trains on; seed: the run's, from which initial weights and order follow.
-    trainer: where they are trained; used again for other jobs, it has compiled its program.
-    checkpoint_minutes: between checkpoints of a block in training, from which it goes on after a kill; None for none.
+    Args:
+        masks_of: Which examples each model trains on.
+        seed: The run's, from which initial weights and order follow.
+        trainer: Where they are trained; used again for other jobs, it has compiled its program.
+        checkpoint_minutes: Between checkpoints of a block in training, from which it goes on after a kill; None for
+            none.
 
     Raises:
         InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, another
@@ -109,7 +112,7 @@ def _train(
     kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
     choice = trainer.choose(len(jobs), subset_share=float(np.mean(some)), recorded=kept[-1] if kept else None)
     if choice.models_per_second:
-        note(f"layout: {choice.in_words()}", quiet=quiet)
+        note(f"layout: {choice.describe()}", quiet=quiet)
     left = dict.fromkeys(jobs)
     with track(len(jobs), description, quiet=quiet) as progress:
         while left:
@@ -135,7 +138,7 @@ def _train(
                     raise
                 trainer.halve()
                 note(f"out of memory: blocks of {trainer.block_size} models from now on", quiet=quiet)
-    run.record_timings(trainer.describe()["devices"])
+    run.record_timings(trainer.to_dict()["devices"])
 
 
 def _blocks(waiting: list[Job], size: int, begun: list[list[Job]]) -> list[list[Job]]:
@@ -167,7 +170,7 @@ def _prepare(block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array,
 
 def keys_of(seed: int, collection: str, models: list[int]) -> jax.Array:
     """The keys from which initial weights and orders of these models follow, [len(models)]."""
-    starts = starts_of(collection, models)
+    starts = init_seed_numbers(collection, models)
     stream = collection if starts is None else "reference"
     return model_keys(seed, stream, np.array(models if starts is None else starts))
 
@@ -195,7 +198,7 @@ def _session(trainer: Trainer, jobs: list[Job]) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **software(),
-        **trainer.describe(),
+        **trainer.to_dict(),
         "wanted": wanted,
         **({"first": first} if first else {}),
     }
@@ -214,9 +217,11 @@ def open_for_training(
 ) -> tuple[Run, Dataset, Algorithm, Design]:
     """The run, made where it is not there yet, and the data, algorithm and design that it is to be trained with.
 
-    run: the run folder, or its URL on object storage; a temporary folder, gone at exit, where None.
-    dataset, algorithm, design, seed: None for the run's own, or for the defaults where it is new; a new one needs data.
-    groups: examples that belong together, for a grouped design beside those that it finds itself.
+    Args:
+        run: The run folder, or its URL on object storage; a temporary folder, gone at exit, where None.
+        dataset, algorithm, design, seed: None for the run's own, or for the defaults where it is new; a new one needs
+            data.
+        groups: Examples that belong together, for a grouped design beside those that it finds itself.
 
     Raises:
         InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
@@ -228,8 +233,8 @@ def open_for_training(
         old = open_run(run)
         old.check_trainable()
         dataset = dataset or old.dataset()
-        algorithm = algorithm or Algorithm.from_description(old.manifest["algorithm"])
-        own = Design.from_description(old.manifest["design"], _groups_of(old))
+        algorithm = algorithm or Algorithm.from_dict(old.manifest["algorithm"])
+        own = Design.from_dict(old.manifest["design"], _groups_of(old))
         design = _with_groups_of(design or own, own)
         seed = int(old.manifest["seed"]) if seed is None else seed
     if dataset is None:
@@ -249,8 +254,8 @@ def open_for_training(
     if not exists:  # a run is asked by create_run whether all of this is as it was made
         draw_masks(design, [0], n_train=dataset.n_train, seed=seed)
     settings = {
-        "algorithm": algorithm.describe(),
-        "design": design.describe(),
+        "algorithm": algorithm.to_dict(),
+        "design": design.to_dict(),
         "seed": seed,
         **software(),
     }
@@ -314,7 +319,8 @@ def repair(
     that sessions of this run were to train and that are not complete are trained. Models without a forget set whose
     ids are nowhere left are lost; `infl.verify` trains them again when it is asked for that set.
 
-    algorithm: needed only where the run's network or optimizer was made in Python.
+    Args:
+        algorithm: Needed only where the run's network or optimizer was made in Python.
 
     Raises:
         InputError: where it is no run, its data or manifest are damaged (nothing can be trained then), another process
@@ -328,7 +334,7 @@ def repair(
             opened.dataset()  # before anything is taken out: without it nothing could be trained again
         dropped = opened.drop_damage()
         if n_lines:
-            for name in opened.describe()["collections"]:
+            for name in opened.to_dict()["collections"]:
                 dropped[name] = sorted({*dropped.get(name, ()), *opened.missing(name)})
         dropped = {name: models for name, models in dropped.items() if models}
         if not dropped:
@@ -372,31 +378,35 @@ def train(
 ) -> Run:
     """Train models of random subsets of D, and reference models of all of D, until the run holds as many as asked for.
 
-    dataset: the examples; None for an existing run's own.
-    run: the run folder, or a URL on object storage (s3://bucket/path, gs://bucket/path; see `infl.open_run`); a temporary
-        folder, gone at exit, where None.
-    n_models: models of the design the run shall hold; fewer than it holds trains none. A range makes the run a shard, which
-        holds these models of the design alone (`infl.merge` joins shards); the run of `n_models=8` is that of range(8).
-    n_references: models of all of D, or a range of them; effects are measured from them.
-    standard_error: wanted of memorization, as the root mean square over the examples: train no more models than that takes,
-        and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and at least a tenth
-        more than the last time (`infl.scores.planning.next_look`), and before all what the run holds, so that a run that
-        meets the target trains none. `infl.check_target` says what was reached.
-    design, algorithm, seed: None for the run's own, or for the defaults (grouped at 0.7:0.97; mlp; 0) where it is new.
-    groups: examples that belong together (users, documents, sources), for a grouped design beside the labels and clusters
-        that it finds itself.
-    cover: forget sets that models shall leave out, wholly or in part, beside those of the design: for sets unlike anything
-        that the design leaves out. Their number is `models_per_covered_set` times that of the sets.
-    layout: how blocks are laid out on the devices. Affects speed only.
-    engine: a Ray cluster to train on; None for this machine's devices. Affects speed only.
-    checkpoint_minutes: for blocks that take longer than one would lose to a kill: between two epochs, and not more often than
-        every so many minutes, what the models of a block have become is written to the run, and after a kill the same call
-        goes on from there to the same outcomes, bit for bit. None for never. It costs the writing: 2 seconds and 130 MB for 16
-        models of a million parameters with momentum, on two cores that had other work too. Blocks are then trained one after
-        the other and by programs of their own: outcomes are those without it up to float rounding. Not with `engine`.
-
     Mask, initial weights and order of model t depend on (seed, t) alone: not on the layout, on what was trained before, or
     on how often the call was killed.
+
+    Args:
+        dataset: The examples; None for an existing run's own.
+        run: The run folder, or a URL on object storage (s3://bucket/path, gs://bucket/path; see `infl.open_run`); a
+            temporary folder, gone at exit, where None.
+        n_models: Models of the design the run shall hold; fewer than it holds trains none. A range makes the run a
+            shard, which holds these models of the design alone (`infl.merge` joins shards); the run of `n_models=8` is
+            that of range(8).
+        n_references: Models of all of D, or a range of them; effects are measured from them.
+        standard_error: Wanted of memorization, as the root mean square over the examples: train no more models than
+            that takes, and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and
+            at least a tenth more than the last time (`infl.scores.planning.next_look`), and before all what the run
+            holds, so that a run that meets the target trains none. `infl.check_target` says what was reached.
+        design, algorithm, seed: None for the run's own, or for the defaults (grouped at 0.7:0.97; mlp; 0) where it is
+            new.
+        groups: Examples that belong together (users, documents, sources), for a grouped design beside the labels and
+            clusters that it finds itself.
+        cover: Forget sets that models shall leave out, wholly or in part, beside those of the design: for sets unlike
+            anything that the design leaves out. Their number is `models_per_covered_set` times that of the sets.
+        layout: How blocks are laid out on the devices. Affects speed only.
+        engine: A Ray cluster to train on; None for this machine's devices. Affects speed only.
+        checkpoint_minutes: For blocks that take longer than one would lose to a kill: between two epochs, and not more
+            often than every so many minutes, what the models of a block have become is written to the run, and after a
+            kill the same call goes on from there to the same outcomes, bit for bit. None for never. It costs the
+            writing: 2 seconds and 130 MB for 16 models of a million parameters with momentum, on two cores that had
+            other work too. Blocks are then trained one after the other and by programs of their own: outcomes are those
+            without it up to float rounding. Not with `engine`.
 
     Raises:
         InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).

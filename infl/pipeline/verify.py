@@ -80,15 +80,6 @@ def verify_effects(
     Models of D are shared by all sets; all are kept in the run, so that asking again, or for more, trains only what is
     missing. Sets of different sizes share one compilation.
 
-    n_models: most models without each set.
-    stop: probability of its regime, at least that of `thresholds`, at which a set gets no more models; None for never
-        before all of them.
-    first: models before the first look; each later look has twice as many as the one before, the last `n_models`.
-    algorithm: needed only where the run's network or optimizer was made in Python.
-    engine: a Ray cluster to train on; None for this machine's devices.
-    checkpoint_minutes: as in `train`.
-    thresholds: by which the looks judge; give `infl.judge` the same.
-
     What is yielded follows from the set and these numbers alone. The other sets of the call do not matter, nor does what
     the run holds: a set that is clear with 16 models is measured with the first 16 seeds, even where more are on disk.
 
@@ -99,6 +90,16 @@ def verify_effects(
     with up to 24% against 9%: few seeds see too few losses. Where truths are spread out (self 0 to 0.3, cross -0.1 to
     0.3) probabilities stay honest: 1.9% +- 0.4% of the clear sets were wrong, and their probabilities had said 1.5%
     (`tests/untraining/test_verification.py`). A smaller `first` or a larger `n_models` means more looks; `stop=None` one.
+
+    Args:
+        n_models: Most models without each set.
+        stop: Probability of its regime, at least that of `thresholds`, at which a set gets no more models; None for
+            never before all of them.
+        first: Models before the first look; each later look has twice as many as the one before, the last `n_models`.
+        algorithm: Needed only where the run's network or optimizer was made in Python.
+        engine: A Ray cluster to train on; None for this machine's devices.
+        checkpoint_minutes: As in `train`.
+        thresholds: By which the looks judge; give `infl.judge` the same.
 
     Raises:
         InputError: where a set is not one of D's, a number is out of its range, or the run cannot be trained on.
@@ -152,7 +153,8 @@ def verify_effects(
 def verified_effects(run: Run | str | Path, forget_sets: ForgetSets | None = None) -> Iterator[Effects]:
     """Yield the effects measured so far, with all pairs of models that the run holds; trains nothing.
 
-    forget_sets: None for all without which it holds models; of those given, only these are yielded.
+    Args:
+        forget_sets: None for all without which it holds models; of those given, only these are yielded.
 
     Raises:
         InputError: where a set is not one of D's.

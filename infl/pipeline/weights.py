@@ -37,8 +37,9 @@ def keep_weights(
     lacks are kept too; those that it has stay as they are. On the same kind of device and in the layout of the run the
     weights are those that were judged, up to float rounding.
 
-    without: ids of S; none for models of all of D.
-    algorithm: needed only where the run's network or optimizer was made in Python.
+    Args:
+        without: Ids of S; none for models of all of D.
+        algorithm: Needed only where the run's network or optimizer was made in Python.
 
     Raises:
         InputError: where the run cannot be trained on, an id is not one of D's, or the disk refuses.
@@ -86,7 +87,10 @@ def load_weights(
     They go into `apply` of the network: `infl.Algorithm.build_network(n_classes).apply(params, x)`, x as the network gets it
     in training.
 
-    model: its number; without: ids of S, none for a model of all of D; algorithm: as in `keep_weights`.
+    Args:
+        model: Its number.
+        without: Ids of S, none for a model of all of D.
+        algorithm: As in `keep_weights`.
 
     Raises:
         InputError: where these weights were not kept, or belong to another network.
@@ -98,7 +102,7 @@ def load_weights(
             f"{opened.place} holds no weights of model {model} of {collection}; infl.keep_weights makes them"
         )
     dataset: Dataset = opened.dataset()
-    algorithm = algorithm or Algorithm.from_description(opened.manifest["algorithm"])
+    algorithm = algorithm or Algorithm.from_dict(opened.manifest["algorithm"])
     return read_weights(folder, algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:])
 
 
@@ -120,7 +124,7 @@ def _folder(run: Run, collection: str, model: int) -> Path:
 def _layout_of(run: Run) -> Layout | None:
     """That in which the run was trained last, where this machine has as many devices."""
     kept = [session["layout"] for session in run.sessions if session.get("engine") is None and "layout" in session]
-    return Layout.from_description(kept[-1]) if kept else None
+    return Layout.from_dict(kept[-1]) if kept else None
 
 
 def _row(params: Any, row: int) -> Any:

@@ -3,7 +3,7 @@
 Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out examples H whose columns are n..n+m-1,
 `T` models. Arrays are NumPy arrays on the host, axes in the order model, training example, column.
 
-- `words`     readings, kinds of outcomes, regimes, the errors that end in one line, and what they take from others;
+- `words`     protocols, kinds of outcomes, regimes, the errors that end in one line, and what they take from others;
 - `examples`  data -> training: Dataset, Groups;
 - `outcomes`  training -> store -> scores: Outcomes, and the protocol OutcomeSource;
 - `estimates` scores -> untraining: Estimate, ScoredPair, Detectable;
@@ -33,6 +33,6 @@ from infl.records.words import DiskError as DiskError
 from infl.records.words import InputError as InputError
 from infl.records.words import LockedError as LockedError
 from infl.records.words import OutcomeKind as OutcomeKind
-from infl.records.words import Reading as Reading
+from infl.records.words import ProtocolName as ProtocolName
 from infl.records.words import Regime as Regime
 from infl.records.words import first_line as first_line

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from infl.records.examples import Dataset
-from infl.records.words import Array, InputError, OutcomeKind, Reading
+from infl.records.words import Array, InputError, OutcomeKind, ProtocolName
 
 if TYPE_CHECKING:
     import pandas
@@ -22,21 +22,25 @@ if TYPE_CHECKING:
 class Estimate:
     """Scores with their errors and counts; NaN where there is no estimate, and the counts say why.
 
-    value, se: same shape: [n] for memorization, [n, columns] for influence. The error takes the design into account, and is
-        that of proportions with one success and one failure added, so that it is not 0 where all outcomes of a side agree.
-    n_in, n_out: models on each side of the difference, broadcastable to that shape.
-    reading: which models a column is read in: `held-out`, `left-out` or `trained`, and `own` for memorization.
-    outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
-    mean_out: mean outcome of the models without the source, of the shape of `value`; with `value` it tells how near 0 and 1
-        both sides are, as `infl.interval` has to know. None where scores are no difference of two means of outcomes.
-    p: chance of a score as far from 0, were the masks shuffled against the outcomes; two-sided. See `infl.q_values`.
+    Attributes:
+        value, se: Same shape: [n] for memorization, [n, columns] for influence. The error takes the design into
+            account, and is that of proportions with one success and one failure added, so that it is not 0 where all
+            outcomes of a side agree.
+        n_in, n_out: Models on each side of the difference, broadcastable to that shape.
+        protocol: Which models a column is read in: `held-out`, `left-out` or `trained`, and `own` for memorization.
+        outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
+        mean_out: Mean outcome of the models without the source, of the shape of `value`; with `value` it tells how near
+            0 and 1 both sides are, as `infl.interval` has to know. None where scores are no difference of two means of
+            outcomes.
+        p: Chance of a score as far from 0, were the masks shuffled against the outcomes; two-sided. See
+            `infl.q_values`.
     """
 
     value: Array
     se: Array
     n_in: Array
     n_out: Array
-    reading: Reading | Literal["own"]
+    protocol: ProtocolName | Literal["own"]
     outcome: OutcomeKind
     mean_out: Array | None = None
     p: Array | None = None
@@ -54,8 +58,9 @@ class Estimate:
         n + j. Pairs without an estimate are there, as NaN. A matrix larger than memory comes in blocks: give the sources
         and targets of each.
 
-        dataset: adds the names of the labels, and checks the shape.
-        sources, targets: ids of rows and columns, where the estimate is not of all of D, or not of all columns.
+        Args:
+            dataset: Adds the names of the labels, and checks the shape.
+            sources, targets: Ids of rows and columns, where the estimate is not of all of D, or not of all columns.
 
         Raises:
             InputError: where pandas is not installed, or ids are missing or do not fit the shape.
@@ -102,7 +107,7 @@ class Estimate:
             assert dataset is not None
             coordinates[_label_of(name)] = (name, np.array(dataset.class_names)[dataset.labels[ids]])
         variables = {name: (tuple(axes), array) for name, array in self._arrays().items()}
-        attributes = {"reading": self.reading, "outcome": self.outcome}
+        attributes = {"protocol": self.protocol, "outcome": self.outcome}
         return _optional("xarray").Dataset(variables, coordinates, attributes)
 
     def _arrays(self) -> dict[str, Array]:
@@ -119,7 +124,7 @@ class Estimate:
         rows = np.arange(shape[0] if n_train is None else n_train) if sources is None else np.asarray(sources)
         axes = {"example" if len(shape) == 1 else "source": rows}
         if len(shape) == 2 and targets is None:
-            if self.reading != "held-out":
+            if self.protocol != "held-out":
                 targets = rows if sources is None else np.arange(shape[1] if n_train is None else n_train)
             elif n_train is None and sources is not None:
                 raise InputError(
@@ -145,7 +150,9 @@ class Estimate:
 class ScoredPair:
     """Training example `source` raises (or lowers) the probability that column `target` is predicted correctly.
 
-    p, q: its p-value, and the false discovery rate at which it is found among those it was picked from; NaN where not asked.
+    Attributes:
+        p, q: Its p-value, and the false discovery rate at which it is found among those it was picked from; NaN where
+            not asked.
     """
 
     source: int
@@ -160,10 +167,12 @@ class ScoredPair:
 class Detectable:
     """The smallest true effect that the models at hand find with chance `power`, at a false discovery rate over all tests.
 
-    typical: in the column of median noise. worst: where outcomes are right half of the time (NaN for margins). NaN where
-        there are too few models for any error.
-    n_tests: examples, or pairs, that the false discovery rate is over.
-    p_cut: the largest p-value that counts as found.
+    Attributes:
+        typical: In the column of median noise.
+        worst: Where outcomes are right half of the time (NaN for margins). NaN where there are too few models for any
+            error.
+        n_tests: Examples, or pairs, that the false discovery rate is over.
+        p_cut: The largest p-value that counts as found.
     """
 
     typical: float

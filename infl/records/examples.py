@@ -17,14 +17,15 @@ class Dataset:
     Pixels are float32 and used as they are, or uint8 and divided by 255 on the device. No statistic of D enters the
     pixels: otherwise an example that a model leaves out would still reach it.
 
-    x_train: [n, ...] float32 or uint8; [n, 0] where outcomes were imported and pixels did not come with them.
-    y_train: [n] int32, classes 0..c-1.
-    x_held_out: [m, ...], same dtype and shape per example.
-    y_held_out: [m] int32.
-    train_ids: [n] position of each training example in the source it came from.
-    held_out_ids: [m] likewise.
-    class_names: c names.
-    source: what `infl.load` was given, so that a person can tell where the examples came from.
+    Attributes:
+        x_train: [n, ...] float32 or uint8; [n, 0] where outcomes were imported and pixels did not come with them.
+        y_train: [n] int32, classes 0..c-1.
+        x_held_out: [m, ...], same dtype and shape per example.
+        y_held_out: [m] int32.
+        train_ids: [n] position of each training example in the source it came from.
+        held_out_ids: [m] likewise.
+        class_names: C names.
+        source: What `infl.load` was given, so that a person can tell where the examples came from.
     """
 
     name: str
@@ -98,8 +99,9 @@ def channel_axes(example_shape: tuple[int, ...]) -> tuple[int, ...]:
 class Groups:
     """Examples of D that belong together, at several resolutions: classes, clusters, users, documents.
 
-    names: of the resolutions, R.
-    tables: [R, n] int32, the group of each example, 0..g-1; -1 where an example is in none.
+    Attributes:
+        names: Of the resolutions, R.
+        tables: [R, n] int32, the group of each example, 0..g-1; -1 where an example is in none.
 
     Raises:
         InputError: where a table holds other numbers, no group at all, or there are not as many tables as names.

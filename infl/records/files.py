@@ -20,38 +20,38 @@ import numpy as np
 
 from infl.records import Array, InputError, first_line
 
-MOST_JSON_BYTES = 1 << 28  # a forget file that names 30 million ids
+MAX_JSON_BYTES = 1 << 28  # a forget file that names 30 million ids
 USUAL_MEMORY = 1 << 36  # where the system does not say
 
 
 def read_json(
-    path: str | Path, *, most_bytes: int = MOST_JSON_BYTES, object_pairs_hook: Callable[[Any], Any] | None = None
+    path: str | Path, *, max_bytes: int = MAX_JSON_BYTES, object_pairs_hook: Callable[[Any], Any] | None = None
 ) -> Any:
     """What a JSON file holds.
 
     Raises:
         OSError: where it cannot be read.
-        ValueError: where it is larger than `most_bytes`, or no JSON, or nested too deeply; from the hook, what it raises.
+        ValueError: where it is larger than `max_bytes`, or no JSON, or nested too deeply; from the hook, what it raises.
     """
-    return parse_json(read_at_most(path, most_bytes), object_pairs_hook=object_pairs_hook)
+    return parse_json(read_bytes(path, max_bytes), object_pairs_hook=object_pairs_hook)
 
 
-def read_at_most(path: str | Path, most_bytes: int) -> bytes:
+def read_bytes(path: str | Path, max_bytes: int) -> bytes:
     """Content of a file.
 
     Raises:
         OSError: where it cannot be read.
-        ValueError: where it holds more than `most_bytes`.
+        ValueError: where it holds more than `max_bytes`.
 
     Example:
-        >>> read_at_most("/dev/zero", 10)
+        >>> read_bytes("/dev/zero", 10)
         Traceback (most recent call last):
         ValueError: more than 10 bytes
     """
     with open(path, "rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"more than {most_bytes:,} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"more than {max_bytes:,} bytes")
     return content
 
 
@@ -67,7 +67,7 @@ def parse_json(text: bytes, *, object_pairs_hook: Callable[[Any], Any] | None = 
         raise ValueError("nested too deeply") from error
 
 
-def most_bytes_held() -> int:
+def max_array_bytes() -> int:
     """Half of this machine's memory: an array that says it is larger is none that can be worked with."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
@@ -75,8 +75,8 @@ def most_bytes_held() -> int:
         return USUAL_MEMORY // 2
 
 
-MOST_BYTES_A_ROW = 1 << 28
-MOST_HEADER_BYTES = 1 << 14
+MAX_BYTES_A_ROW = 1 << 28
+MAX_HEADER_BYTES = 1 << 14
 BYTES_AT_ONCE = 1 << 22
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -139,7 +139,7 @@ class Archive:
         """
         with self._opened(name) as file:
             member, by_columns = self._any_header(name, file)
-            if self._entries[name].file_size > most_bytes_held():
+            if self._entries[name].file_size > max_array_bytes():
                 raise InputError(
                     f"{self.path}: {name} {member.dtype} {member.shape} takes {self._entries[name].file_size:,} bytes, more "
                     f"than half of this machine's memory; check the file, or take a part of it"
@@ -168,7 +168,7 @@ class Archive:
             ) from error
 
     def _header(self, name: str, file: IO[bytes]) -> Member:
-        member, by_columns = self._any_header(name, file, most_bytes_a_row=MOST_BYTES_A_ROW)
+        member, by_columns = self._any_header(name, file, most_bytes_a_row=MAX_BYTES_A_ROW)
         if by_columns and len(member.shape) > 1:
             raise InputError(f"{self.path}: {name} is stored column by column; save np.ascontiguousarray({name})")
         return member
@@ -227,7 +227,7 @@ def _bounded(file: IO[bytes], version: tuple[int, int]) -> IO[bytes]:
     form = "<H" if version == (1, 0) else "<I"
     start = file.read(struct.calcsize(form))
     (length,) = struct.unpack(form, start)
-    if length > MOST_HEADER_BYTES:
+    if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header says that it is {length:,} bytes long")
     return io.BytesIO(start + file.read(length))
 

@@ -33,17 +33,18 @@ class OutcomeSource(Protocol):
 class Outcomes:
     """What T models did on every example, made by infl or by anyone; arrays of other frameworks become NumPy's.
 
-    masks: [T, n] bool, which examples of D each model trained on.
-    correct: [T, n+m] bool, whether the model predicts the label; None where it was not recorded.
-    margin: [T, n+m] float, log p(y) - max over c != y of log p(c), above zero where the model is right (the correct-class
-        margin of Ilyas et al. 2022, section 2); None where it was not recorded.
-    starts: [T] integers: models of one number had the same initial weights and met the examples that they share in the same
-        order, so that their difference says more than that of any two; None where that is not known.
-    strata: [T] integers: models of one number hold every example equally often between them (a period of a balanced design, a
-        pair of complementary halves); None where models are drawn independently.
-
     A block of some columns is one of these too, so that how many columns there are, and what is in them, is looked at only
     where scores begin to read: see `blocks`.
+
+    Attributes:
+        masks: [T, n] bool, which examples of D each model trained on.
+        correct: [T, n+m] bool, whether the model predicts the label; None where it was not recorded.
+        margin: [T, n+m] float, log p(y) - max over c != y of log p(c), above zero where the model is right (the
+            correct-class margin of Ilyas et al. 2022, section 2); None where it was not recorded.
+        init_seeds: [T] integers: models of one number had the same initial weights and met the examples that they share
+            in the same order, so that their difference says more than that of any two; None where that is not known.
+        strata: [T] integers: models of one number hold every example equally often between them (a period of a balanced
+            design, a pair of complementary halves); None where models are drawn independently.
 
     Raises:
         InputError: where masks are not bool, or the shapes do not fit each other.
@@ -52,7 +53,7 @@ class Outcomes:
     masks: Array
     correct: Array | None = None
     margin: Array | None = None
-    starts: Array | None = None
+    init_seeds: Array | None = None
     strata: Array | None = None
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class Outcomes:
             raise InputError(
                 f"correct and margin: expected one shape [models, n+m], got {self.correct.shape} and {self.margin.shape}"
             )
-        for name in ("starts", "strata"):
+        for name in ("init_seeds", "strata"):
             array = getattr(self, name)
             if array is not None and array.shape != (self.n_models,):
                 raise InputError(f"{name}: expected one number for each of {self.n_models} models, got {array.shape}")
@@ -119,7 +120,7 @@ class Outcomes:
                 self.masks[rows],
                 None if self.correct is None else self.correct[rows, columns],
                 None if self.margin is None else self.margin[rows, columns],
-                None if self.starts is None else self.starts[rows],
+                None if self.init_seeds is None else self.init_seeds[rows],
                 None if self.strata is None else self.strata[rows],
             )
 

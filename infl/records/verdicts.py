@@ -15,8 +15,9 @@ from infl.records.words import Array, InputError, Regime
 class ForgetSet:
     """Training examples S to forget.
 
-    ids: sorted, distinct, within D.
-    concept: ids of the full set of the behaviour that S is part of, where it is known.
+    Attributes:
+        ids: Sorted, distinct, within D.
+        concept: Ids of the full set of the behaviour that S is part of, where it is known.
     """
 
     name: str
@@ -37,16 +38,17 @@ class ForgetSet:
 class Effects:
     """Effect of untraining S on every example, D_j(S) = P_A(D)[correct_j] - P_A(D\\S)[correct_j], predicted or measured.
 
-    effect, se: [n+m].
-    replicates: [B, n+m] equally good estimates whose mean is `effect` and whose scatter / sqrt(B) is its error. Any
-        sum over examples gets its error from the same sum over each replicate, so correlations between examples
-        are kept. Measured effects have one replicate per seed, predicted ones one per group of models.
-    source: `retrained`, or the name of the predictor.
-    n_models: models the effects rest on.
-    covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then `effect` and
-        `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
-    covered: largest share of S that a model left out at once, for predictors to which that matters.
-    whole: effects of untraining all of the concept that S is part of, where S has one and they are known.
+    Attributes:
+        effect, se: [n+m].
+        replicates: [B, n+m] equally good estimates whose mean is `effect` and whose scatter / sqrt(B) is its error. Any
+            sum over examples gets its error from the same sum over each replicate, so correlations between examples are
+            kept. Measured effects have one replicate per seed, predicted ones one per group of models.
+        source: `retrained`, or the name of the predictor.
+        n_models: Models the effects rest on.
+        covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then
+            `effect` and `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
+        covered: Largest share of S that a model left out at once, for predictors to which that matters.
+        whole: Effects of untraining all of the concept that S is part of, where S has one and they are known.
     """
 
     forget_set: ForgetSet
@@ -79,8 +81,11 @@ class ConceptGap:
 
     the accuracy on the concept that A(D\\S) has and A(D\\S_full) has not. 0 where the part does what the whole does.
 
-    n_full: size of S_full; n_held_out: examples averaged over; of_part, of_whole: mean effects there.
-    value: NaN where unlearning the concept takes e from no held-out example. Its error takes the examples as independent.
+    Attributes:
+        n_full: Size of S_full.
+        n_held_out: Examples averaged over; of_part, of_whole: mean effects there.
+        value: NaN where unlearning the concept takes e from no held-out example. Its error takes the examples as
+            independent.
     """
 
     n_full: int
@@ -94,10 +99,11 @@ class ConceptGap:
 class Thresholds:
     """Where the regimes part. Infl's own choice: the note that defines the regimes gives none.
 
-    self_influence, cross_influence: least self(S), cross(S) called high.
-    effect: least |D_j(S)| that counts as harm or gain.
-    probability: a verdict below it is `undetermined`.
-    cross: whether cross is judged by its net value or by harm alone.
+    Attributes:
+        self_influence, cross_influence: Least self(S), cross(S) called high.
+        effect: Least |D_j(S)| that counts as harm or gain.
+        probability: A verdict below it is `undetermined`.
+        cross: Whether cross is judged by its net value or by harm alone.
 
     Raises:
         InputError: for a threshold out of its range.
@@ -123,10 +129,12 @@ class Thresholds:
 class Verdict:
     """The regime of one forget set with everything it was decided by.
 
-    probability: of each of the four regimes; they sum to one, or are NaN where the errors are unknown.
-    hurt_most: ids of the columns outside S with the largest effects, largest first.
-    models_needed: roughly how many models would decide; None when decided, or when none of 4,096 times as many would.
-    concept_gap: for sets with a concept, where its effects are known.
+    Attributes:
+        probability: Of each of the four regimes; they sum to one, or are NaN where the errors are unknown.
+        most_harmed: Ids of the columns outside S with the largest effects, largest first.
+        models_needed: Roughly how many models would decide; None when decided, or when none of 4,096 times as many
+            would.
+        concept_gap: For sets with a concept, where its effects are known.
     """
 
     forget_set: ForgetSet
@@ -139,8 +147,8 @@ class Verdict:
     thresholds: Thresholds
     source: str
     n_models: int
-    hurt_most: tuple[int, ...] = ()
-    hurt_most_effects: tuple[float, ...] = ()
+    most_harmed: tuple[int, ...] = ()
+    most_harmed_effects: tuple[float, ...] = ()
     models_needed: int | None = None
     note: str = ""
     concept_gap: ConceptGap | None = None

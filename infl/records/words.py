@@ -1,4 +1,4 @@
-"""Words that all records share: arrays, readings, kinds of outcomes, regimes, and the errors that end in one line."""
+"""Words that all records share: arrays, protocols, kinds of outcomes, regimes, and the errors that end in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 Array = np.ndarray
 Columns = slice | Array  # a run of columns, or their numbers
-Reading = Literal["held-out", "left-out", "trained"]
+ProtocolName = Literal["held-out", "left-out", "trained"]
 OutcomeKind = Literal["correct", "margin"]
 Regime = Literal["no-op", "local", "spreading", "indirect", "undetermined"]
 

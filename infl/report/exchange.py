@@ -20,8 +20,8 @@ from infl.records import (
     Estimate,
     InputError,
     OutcomeKind,
+    ProtocolName,
     Quantity,
-    Reading,
     ScoredPair,
     Thresholds,
     Verdict,
@@ -33,7 +33,7 @@ COLUMNS = (
     "target",
     "source_label",
     "target_label",
-    "reading",
+    "protocol",
     "value",
     "se",
     "n_in",
@@ -59,14 +59,14 @@ def check_table(path: Path | None) -> None:
 def memorization_rows(memorization: Estimate, dataset: Dataset, *, q: Array | None = None) -> list[Row]:
     """A row of the table per training example, source and target both; q: q-values, [n]."""
     ids = range(dataset.n_train)
-    return [_row("memorization", i, i, memorization.reading, dataset, _scores(memorization, q, (i,))) for i in ids]
+    return [_row("memorization", i, i, memorization.protocol, dataset, _scores(memorization, q, (i,))) for i in ids]
 
 
-def pair_rows(pairs: Sequence[ScoredPair], reading: Reading, dataset: Dataset) -> list[Row]:
+def pair_rows(pairs: Sequence[ScoredPair], protocol: ProtocolName, dataset: Dataset) -> list[Row]:
     """A row of the table per pair; pairs carry no counts."""
     scores = [{name: _known(getattr(pair, name)) for name in ("value", "se", "p", "q")} for pair in pairs]
     return [
-        _row("influence", pair.source, pair.target, reading, dataset, of)
+        _row("influence", pair.source, pair.target, protocol, dataset, of)
         for pair, of in zip(pairs, scores, strict=True)
     ]
 
@@ -81,7 +81,7 @@ def influence_rows(
 ) -> list[Row]:
     """A row of the table per pair of a source and a target, but for those of an example with itself; q: q-values."""
     return [
-        _row("influence", int(sources[i]), int(targets[j]), influence.reading, dataset, _scores(influence, q, (i, j)))
+        _row("influence", int(sources[i]), int(targets[j]), influence.protocol, dataset, _scores(influence, q, (i, j)))
         for i, j in np.ndindex(influence.value.shape)
         if sources[i] != targets[j]
     ]
@@ -91,7 +91,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV or, where the path ends in .parquet, as Parquet (which needs the extra `analysis`).
 
     Columns: `kind` (memorization, or influence of the training example `source` on the column `target`, n + j for a held-out
-    one), `source_label`, `target_label`, `reading`, `value`, `se`, the counts `n_in` and `n_out`, `p` and `q`. A column that
+    one), `source_label`, `target_label`, `protocol`, `value`, `se`, the counts `n_in` and `n_out`, `p` and `q`. A column that
     no row has is left out; what is unknown is empty, or null.
 
     Raises:
@@ -130,8 +130,9 @@ def write_feldman_zhang(
     are plain differences in means over subsets of 70%. Besides, and absent there: `tr_mem_se` and `infl_se_classC`, standard
     errors. NaN where there is no estimate: theirs take the accuracy of no models as 0.
 
-    classes: training examples, held-out columns and influence (None where there are none of either), class after class, as
-        `scores.query.influence_within_classes` yields them.
+    Args:
+        classes: Training examples, held-out columns and influence (None where there are none of either), class after
+            class, as `scores.query.influence_within_classes` yields them.
 
     Raises:
         InputError: where the path cannot be written.
@@ -151,9 +152,9 @@ def write_feldman_zhang(
     write_arrays(path, **arrays)
 
 
-def _row(kind: str, source: int, target: int, reading: str, dataset: Dataset, scores: Row) -> Row:
+def _row(kind: str, source: int, target: int, protocol: str, dataset: Dataset, scores: Row) -> Row:
     labels = {"source_label": _label(dataset, source), "target_label": _label(dataset, target)}
-    return {"kind": kind, "source": source, "target": target, **labels, "reading": reading, **scores}
+    return {"kind": kind, "source": source, "target": target, **labels, "protocol": protocol, **scores}
 
 
 def _scores(estimate: Estimate, q: Array | None, at: tuple[int, ...]) -> Row:
@@ -207,7 +208,9 @@ def scores_as_json(
 ) -> dict[str, Any]:
     """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out.
 
-    q: of memorization, [n]. detectable: under `memorization` and `influence`, the smallest that could have been found.
+    Args:
+        q: Of memorization, [n].
+        detectable: Under `memorization` and `influence`, the smallest that could have been found.
     """
     smallest = {name: finite_fields(one) for name, one in (detectable or {}).items()}
     order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
@@ -224,7 +227,7 @@ def scores_as_json(
 def example_as_json(
     example: int,
     memorization: Estimate | None,
-    listed: Mapping[str, tuple[Reading, Sequence[ScoredPair]]],
+    listed: Mapping[str, tuple[ProtocolName, Sequence[ScoredPair]]],
     *,
     outcome: OutcomeKind,
     n_models: int,
@@ -232,11 +235,13 @@ def example_as_json(
 ) -> dict[str, Any]:
     """The strongest influences on an example and, of a training example, by it.
 
-    listed: `influenced_by`, and of a training example `held_out` and `left_out`, whom it influences; each with its reading.
+    Args:
+        listed: `influenced_by`, and of a training example `held_out` and `left_out`, whom it influences; each with its
+            protocol.
     """
     parts = {
-        name: {"reading": reading, "pairs": [_pair_fields(pair) for pair in pairs]}
-        for name, (reading, pairs) in listed.items()
+        name: {"protocol": protocol, "pairs": [_pair_fields(pair) for pair in pairs]}
+        for name, (protocol, pairs) in listed.items()
     }
     own = {} if memorization is None else {"memorization": _memorization_fields(memorization, example)}
     return {"example": example, "n_models": n_models, "n_train": n_train, "outcome": outcome, **own, **parts}
@@ -284,8 +289,8 @@ def write_scores(
 ) -> None:
     """Write `memorization`, `memorization_se` [n] and `influence`, `influence_se` [n, n+m] as .npz.
 
-    Columns of D are in the `left-out` reading, NaN on the diagonal; columns of H follow. q: written as `memorization_q` [n],
-    over all examples, and `influence_q` [n, n+m], over all pairs of both readings together. shrunk: posterior means and rates
+    Columns of D are in the `left-out` protocol, NaN on the diagonal; columns of H follow. q: written as `memorization_q` [n],
+    over all examples, and `influence_q` [n, n+m], over all pairs of both protocols together. shrunk: posterior means and rates
     of false signs, written as `influence_shrunk` and `influence_sign_rate` [n, n+m].
 
     Raises:
@@ -328,9 +333,9 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
         "gain": _quantity(verdict.gain),
         "source": verdict.source,
         "n_models": verdict.n_models,
-        "hurt_most": [
+        "most_harmed": [
             {"id": j, "effect": _number(effect)}
-            for j, effect in zip(verdict.hurt_most, verdict.hurt_most_effects, strict=True)
+            for j, effect in zip(verdict.most_harmed, verdict.most_harmed_effects, strict=True)
         ],
     }
     gap = verdict.concept_gap

@@ -799,10 +799,12 @@ _CHUNK = 1 << 16
 class ScoreCounts:
     """A histogram of scores, before it is drawn.
 
-    edges: of the bins, [bins + 1]. counts, errors: scores in each and one standard error of that, [bins].
-    expected: what the null expects in each, [bins]; None where no score has an error.
-    beyond, expected_beyond: scores of 0.25 or more, and how many the null expects; None for scores in log-odds, or no error.
-    n_scores, n_missing: with and without an estimate.
+    Attributes:
+        edges: Of the bins, [bins + 1]. counts, errors: scores in each and one standard error of that, [bins].
+        expected: What the null expects in each, [bins]; None where no score has an error.
+        beyond, expected_beyond: Scores of 0.25 or more, and how many the null expects; None for scores in log-odds, or
+            no error.
+        n_scores, n_missing: With and without an estimate.
     """
 
     edges: Array

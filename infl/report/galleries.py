@@ -16,7 +16,7 @@ from infl.report.style import current_theme, house_style
 from infl.report.text import check_pairs, class_of, example_of, most_memorized, place_of, with_error
 
 _ROWS = 6
-_MOST_CLASSES = 10
+_MAX_CLASSES = 10
 _PICTURE = 0.72  # inches
 
 
@@ -169,7 +169,7 @@ def influence_pairs_gallery(
 def _classes_shown(labels: Sequence[int] | None, per_class: Array) -> list[int]:
     n_classes = len(per_class)
     if labels is None:
-        most = np.argsort(-per_class, kind="stable")[:_MOST_CLASSES]
+        most = np.argsort(-per_class, kind="stable")[:_MAX_CLASSES]
         return sorted(int(label) for label in most)
     wrong = [label for label in labels if not 0 <= label < n_classes]
     if wrong:

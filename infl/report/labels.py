@@ -31,11 +31,12 @@ _MAX_CHARACTERS = 28
 class _Places:
     """Where one label may go: everything has one row per place.
 
-    boxes: [places, 4] left, bottom, right, top, in pixels.
-    leaders: [places, steps, 2] from the point to the box, in pixels.
-    offsets: [places, 2] of the label's centre from its point, in points.
-    distances: [places] of the box from the point, in points.
-    nearest: [places, 2] where on the box the leader ends, as a share of its width and height.
+    Attributes:
+        boxes: [places, 4] left, bottom, right, top, in pixels.
+        leaders: [places, steps, 2] from the point to the box, in pixels.
+        offsets: [places, 2] of the label's centre from its point, in points.
+        distances: [places] of the box from the point, in points.
+        nearest: [places, 2] where on the box the leader ends, as a share of its width and height.
     """
 
     boxes: Array

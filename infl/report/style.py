@@ -30,8 +30,14 @@ class RegimeStyle:
 class Theme:
     """The colours of one theme.
 
-    ground: of the paper; ink: text and what matters most; quiet: second to it; faint: lines to lean on; band: areas.
-    helps, harms: the two directions of an influence. cycle: series that have no meaning of their own, in order.
+    Attributes:
+        ground: Of the paper.
+        ink: Text and what matters most.
+        quiet: Second to it.
+        faint: Lines to lean on.
+        band: areas.
+        helps, harms: The two directions of an influence.
+        cycle: Series that have no meaning of their own, in order.
     """
 
     name: ThemeName
@@ -133,8 +139,9 @@ def current_theme() -> Theme:
 def house_style(theme: ThemeName | None = None) -> Iterator[Theme]:
     """Draw in infl's style inside the `with` block; the caller's settings are back afterwards.
 
-    theme: `light` or `dark`; None for that of the block around, or light. Every figure of infl that is drawn in the block
-        has it, and keeps it when it is saved later.
+    Args:
+        theme: `light` or `dark`; None for that of the block around, or light. Every figure of infl that is drawn in the
+            block has it, and keeps it when it is saved later.
 
     Raises:
         InputError: for another theme.

@@ -28,7 +28,7 @@ from infl.report.text import (
 )
 
 _NAME_WIDTH = 16
-_LEAST_NAME_WIDTH = 8
+_MIN_NAME_WIDTH = 8
 # What decides comes first: the last two are the ones that go where there is no room.
 _CROSS_COLUMNS = {"net": ("cross", "harm", "gain"), "harm": ("harm", "cross", "gain")}
 _GAP = 2
@@ -63,7 +63,7 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
         caption += "\n= same regime, x another one, unmarked where one is undetermined"
     table = _new_table(caption=caption)
     room = width - _width_of(heads[1:], [line[1:] for line in cells])
-    table.add_column(heads[0], overflow="fold", max_width=max(_LEAST_NAME_WIDTH, room))
+    table.add_column(heads[0], overflow="fold", max_width=max(_MIN_NAME_WIDTH, room))
     for head in heads[1:]:
         table.add_column(head, justify="left" if head in ("", "regime") else "right", no_wrap=True)
     for line in cells:
@@ -184,8 +184,8 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         f"  harm {harm}, gain {gain}  the same, of those hurt and of those helped",
         f"  probabilities: {chances}",
     ]
-    if verdict.hurt_most:
-        pairs = list(zip(verdict.hurt_most, verdict.hurt_most_effects, strict=False))[:_HURT_SHOWN]
+    if verdict.most_harmed:
+        pairs = list(zip(verdict.most_harmed, verdict.most_harmed_effects, strict=False))[:_HURT_SHOWN]
         lines.append("  hurt most: " + ", ".join(f"#{column} by {_number(effect)}" for column, effect in pairs))
     if verdict.regime == "undetermined":
         lines.append(f"  {_models_needed(verdict)}")
@@ -255,7 +255,7 @@ def _count(number: int, unit: str) -> str:
 
 
 def run_table(description: dict[str, Any]) -> Table:
-    """What a run holds, from `Run.describe()`: settings, then a line per collection of models."""
+    """What a run holds, from `Run.to_dict()`: settings, then a line per collection of models."""
     dataset = description["dataset"]
     table = _new_table(
         title=f"run {description['folder']}",

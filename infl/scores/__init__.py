@@ -9,7 +9,7 @@ did not, with its standard error and the two counts. The model is the sampling u
 - `spread`       how the design of the subsets makes their errors larger or smaller;
 - `evidence`     intervals, p-values, and q-values over matrices that are never held;
 - `memorization` the contrast of an example's own outcome;
-- `influence`    the contrast of every other outcome, in one of three readings;
+- `influence`    the contrast of every other outcome, in one of three protocols;
 - `query`        the part of it that a question asks for: one example's, or that within classes;
 - `counting`     counts of models, a bit each;
 - `tiles`        that matrix by columns, made and read on all cores;

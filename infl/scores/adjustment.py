@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, Reading, rows_of_blocks
+from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, ProtocolName, rows_of_blocks
 from infl.scores.contrasts import columns_counted, no_models, sum_pairs
 from infl.scores.evidence import normal_p_values
 
@@ -46,9 +46,10 @@ N_FOLDS = 16
 class Remainder:
     """What a covariate leaves of outcomes.
 
-    values: [T, columns], outcome less slope times covariate, the slope of a model that of the other folds.
-    slope: [columns], mean slope over the models that count, unit of the outcomes per unit of the covariate; 0 where the
-        covariate does not vary.
+    Attributes:
+        values: [T, columns], outcome less slope times covariate, the slope of a model that of the other folds.
+        slope: [columns], mean slope over the models that count, unit of the outcomes per unit of the covariate; 0 where
+            the covariate does not vary.
     """
 
     values: Array
@@ -61,20 +62,25 @@ def adjusted_influence(
     columns: Columns,
     covariate: Array | None = None,
     covariate_influence: Array | None = None,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     width: float = WIDTH,
     n_folds: int = N_FOLDS,
 ) -> Estimate:
     """Cross-influence on P[correct] of all examples on some columns, from margins; formulas in the module's text.
 
-    outcomes: with margins. columns: a slice or numbers of the n+m; T x columns margins are held in memory.
-    covariate: f, [T, columns]; covariate_influence: F, [n, columns], under subsets of the same sizes as the models', in the
-        unit of f; its entry for an example on itself is not used. Both or neither.
-    reading: `held-out`, or `left-out` for columns of D; f is then that of the subset without the column's own example.
-    width: h; wider has less error and more bias. n_folds: of neighbouring models, which may depend on each other.
-
     Returns an Estimate [n, columns] in probability, with the error of the contrast of remainders and two-sided normal p-values.
     The errors leave out those of F, of the slopes and of c_j, and any bias. NaN where i is j, and where there is no contrast.
+
+    Args:
+        outcomes: With margins.
+        columns: A slice or numbers of the n+m; T x columns margins are held in memory.
+        covariate: F, [T, columns].
+        covariate_influence: F, [n, columns], under subsets of the same sizes as the models', in the unit of f; its
+            entry for an example on itself is not used. Both or neither.
+        protocol: `held-out`, or `left-out` for columns of D; f is then that of the subset without the column's own
+            example.
+        width: h; wider has less error and more bias.
+        n_folds: Of neighbouring models, which may depend on each other.
 
     Raises:
         InputError: where shapes do not fit, only one of the two covariates is given, there are no margins or no models, or
@@ -96,11 +102,11 @@ def adjusted_influence(
     numbers = given.numbers
     if (covariate is None) != (covariate_influence is None):
         raise InputError("a covariate and its influence are given together: one says nothing without the other")
-    if reading == "held-out" and numbers.min(initial=given.n_train) < given.n_train:
-        raise InputError(f"reading held-out: columns must be held out ({given.n_train} or more), got {numbers.min()}")
-    if reading != "held-out" and numbers.max(initial=0) >= given.n_train:
-        raise InputError(f"reading {reading}: columns must be training examples (0..{given.n_train - 1})")
-    counted = columns_counted(given.masks, reading, numbers)
+    if protocol == "held-out" and numbers.min(initial=given.n_train) < given.n_train:
+        raise InputError(f"protocol held-out: columns must be held out ({given.n_train} or more), got {numbers.min()}")
+    if protocol != "held-out" and numbers.max(initial=0) >= given.n_train:
+        raise InputError(f"protocol {protocol}: columns must be training examples (0..{given.n_train - 1})")
+    counted = columns_counted(given.masks, protocol, numbers)
     values, shift = soften(given.values, width, counted=counted), np.zeros((given.n_train, len(numbers)))
     own = numbers[None, :] == np.arange(given.n_train)[:, None]
     if covariate is not None and covariate_influence is not None:
@@ -114,10 +120,10 @@ def adjusted_influence(
         replace(given, values=values - values.mean(axis=0)),
         sources=np.arange(given.n_train),
         columns=numbers,
-        reading=reading,
+        protocol=protocol,
         outcome="margin",
     )
-    estimate = sums.estimate(reading=reading, outcome="margin")
+    estimate = sums.estimate(protocol=protocol, outcome="margin")
     value, se = (np.where(own, np.nan, a) for a in (estimate.value + shift, estimate.se))
     # Softened outcomes far from zero fall below what a float32 of size 1 tells apart; no difference of them is known better.
     se = np.maximum(se, ROUNDING)
@@ -127,10 +133,12 @@ def adjusted_influence(
 def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None) -> Array:
     """Outcomes u of the module's text, [T, columns] float64, whose contrasts estimate influence on P[correct].
 
-    margins: [T, columns], above zero where the model is right. width: h, above zero; towards zero u becomes 0/1.
-    counted: [T, columns] bool, models that mean and spread are taken over; None for all.
-
     A column whose margins are all equal is 0/1 unchanged.
+
+    Args:
+        margins: [T, columns], above zero where the model is right.
+        width: H, above zero; towards zero u becomes 0/1.
+        counted: [T, columns] bool, models that mean and spread are taken over; None for all.
 
     Raises:
         InputError: for a width that is not above zero.
@@ -156,8 +164,10 @@ def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None
 def remainder(outcomes: Array, covariate: Array, *, counted: Array | None = None, n_folds: int = N_FOLDS) -> Remainder:
     """Take from each outcome what the covariate says of it, by a least-squares slope per column from other folds.
 
-    outcomes, covariate: [T, columns], any units. counted: [T, columns] bool, models that slopes are fitted to; None for all.
-    n_folds: runs of neighbouring models, of (nearly) one length.
+    Args:
+        outcomes, covariate: [T, columns], any units.
+        counted: [T, columns] bool, models that slopes are fitted to; None for all.
+        n_folds: Runs of neighbouring models, of (nearly) one length.
 
     Raises:
         InputError: where shapes differ or there are fewer models than folds.

@@ -1,11 +1,11 @@
 """Turns outcomes into differences in means: outcome when an example is in training minus outcome when it is out.
 
-For source i and column j over the models t that count for the column (c_tj in {0, 1}, by the reading):
+For source i and column j over the models t that count for the column (c_tj in {0, 1}, by the protocol):
 
     contrast(i, j) = sum_t c a_t M_ti y_tj / sum_t c a_t M_ti  -  sum_t c b_t (1 - M_ti) y_tj / sum_t c b_t (1 - M_ti)
 
 with M the inclusion mask, y the outcome, and a_t = 1 - k_t/n, b_t = k_t/n for a subset of k_t of the n examples (of the
-n - 1 others, where j is an example that the reading fixes to be in or out). Where all
+n - 1 others, where j is an example that the protocol fixes to be in or out). Where all
 subsets have one size this is the plain difference in means (Feldman & Zhang 2020, section 2; there without errors).
 Where sizes differ, larger subsets hold i more often and predict everything better, and the plain difference would credit
 i with that; the weights give both sides the same mix of sizes (overlap weights, Li, Morgan & Zaslavsky 2018, section 2.2:
@@ -24,7 +24,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, Outcomes, OutcomeSource, Reading
+from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, Outcomes, OutcomeSource, ProtocolName
 from infl.scores.evidence import normal_p_values, p_values
 
 
@@ -39,11 +39,11 @@ class Sums:
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.inside + other.inside, self.outside + other.outside, self.spread + other.spread)
 
-    def estimate(self, *, reading: Reading | Literal["own"], outcome: OutcomeKind) -> Estimate:
+    def estimate(self, *, protocol: ProtocolName | Literal["own"], outcome: OutcomeKind) -> Estimate:
         """Difference in means with error and p-value; NaN where a side is empty (those: has fewer than two models)."""
         mean_out = self.outside.mean()
         value = self.inside.mean() - mean_out
-        factor = self.spread.design_factor(np.nan_to_num(value) if reading == "own" else 0.0)
+        factor = self.spread.design_factor(np.nan_to_num(value) if protocol == "own" else 0.0)
         if outcome == "correct":
             of_in, of_out = self.inside.variance_with_two_more(), self.outside.variance_with_two_more()
             se = np.sqrt(factor * (of_in + of_out))
@@ -51,7 +51,7 @@ class Sums:
         else:
             se = np.sqrt(factor * (self.inside.variance_of_mean() + self.outside.variance_of_mean()))
             p = normal_p_values(value, se)
-        return Estimate(value, se, self.inside.n, self.outside.n, reading, outcome, mean_out, p)
+        return Estimate(value, se, self.inside.n, self.outside.n, protocol, outcome, mean_out, p)
 
     def _p_values(self, factor: Array) -> Array:
         """By how far masks shuffled against outcomes would bring the contrast."""
@@ -66,7 +66,7 @@ def sum_pairs(
     *,
     sources: Array,
     columns: Columns,
-    reading: Reading,
+    protocol: ProtocolName,
     outcome: OutcomeKind,
     n_rows: int = 512,
 ) -> Sums:
@@ -76,13 +76,13 @@ def sum_pairs(
     affect results beyond rounding.
 
     Raises:
-        InputError: where a reading asks for columns outside what it is defined on, or there are no models.
+        InputError: where a protocol asks for columns outside what it is defined on, or there are no models.
     """
     numbers = np.arange(source.n_columns)[columns] if isinstance(columns, slice) else columns
-    if reading != "held-out" and numbers.max(initial=0) >= source.n_train:
-        raise InputError(f"reading {reading}: columns must be training examples (0..{source.n_train - 1})")
+    if protocol != "held-out" and numbers.max(initial=0) >= source.n_train:
+        raise InputError(f"protocol {protocol}: columns must be training examples (0..{source.n_train - 1})")
     totals, spread = total_pairs(
-        source, sources=sources, columns=columns, reading=reading, outcome=outcome, n_rows=n_rows
+        source, sources=sources, columns=columns, protocol=protocol, outcome=outcome, n_rows=n_rows
     )
     return Sums(*totals.sides(), spread)
 
@@ -92,7 +92,7 @@ def total_pairs(
     *,
     sources: Array,
     columns: Columns,
-    reading: Reading,
+    protocol: ProtocolName,
     outcome: OutcomeKind,
     n_rows: int = 512,
 ) -> tuple[PairTotals, Spread]:
@@ -100,13 +100,13 @@ def total_pairs(
 
     The spread is always worked out: it takes no products, and models of one stratum cannot be summed apart.
     """
-    totals = known_totals(source, sources, columns, reading, outcome)
+    totals = known_totals(source, sources, columns, protocol, outcome)
     known, spread = totals is not None, None
     for block in source.blocks(columns, n_rows=n_rows):
         if not known:
-            part = total_block(block, sources, columns, reading, outcome)
+            part = total_block(block, sources, columns, protocol, outcome)
             totals = part if totals is None else totals + part
-        counted = columns_counted(block.masks, reading, columns)
+        counted = columns_counted(block.masks, protocol, columns)
         y = block.of(outcome)
         noise = measure_spread(y, counted=counted, strata=block.strata)
         spread = noise if spread is None else spread + noise
@@ -186,38 +186,39 @@ class Side:
         return mean * (1 - mean) / (effective + 2)
 
 
-def weights_of_sizes(masks: Array, reading: Reading) -> tuple[Array, Array]:
+def weights_of_sizes(masks: Array, protocol: ProtocolName) -> tuple[Array, Array]:
     """Weights of each model on the inside, 1 - p, and on the outside, p, [models].
 
     p is the chance that a source other than the column is a member: k/n, and of the n - 1 others where the column is known
     to be out (`left-out`) or in (`trained`).
     """
-    others = masks.shape[1] - (reading != "held-out")
-    members = masks.sum(axis=1, dtype=np.float64) - (reading == "trained")
+    others = masks.shape[1] - (protocol != "held-out")
+    members = masks.sum(axis=1, dtype=np.float64) - (protocol == "trained")
     share = np.clip(members / max(others, 1), 0, 1)
     return 1 - share, share
 
 
-def columns_of(source: OutcomeSource, reading: Reading) -> slice:
-    """The columns that a reading is about: those of H, or those of D."""
-    return slice(source.n_train, source.n_columns) if reading == "held-out" else slice(0, source.n_train)
+def columns_of(source: OutcomeSource, protocol: ProtocolName) -> slice:
+    """The columns that a protocol is about: those of H, or those of D."""
+    return slice(source.n_train, source.n_columns) if protocol == "held-out" else slice(0, source.n_train)
 
 
-def columns_counted(masks: Array, reading: Reading, columns: Columns) -> Array | None:
+def columns_counted(masks: Array, protocol: ProtocolName, columns: Columns) -> Array | None:
     """[models, columns] bool: which models count for which column in this reading; None where all do."""
-    if reading == "held-out":
+    if protocol == "held-out":
         return None
-    return masks[:, columns] if reading == "trained" else ~masks[:, columns]
+    return masks[:, columns] if protocol == "trained" else ~masks[:, columns]
 
 
 @dataclass(frozen=True)
 class Spread:
     """Sums over the models that count for a column; they add up over models.
 
-    n, y, yy: [columns] models, outcomes, squared outcomes.
-    within: [4, columns] degrees of freedom, y y, y x and x x within strata, where x is whether the column's own example
-        is in (0 in contrasts of pairs).
-    across: [3, columns] sums of x, y x and x x over all models.
+    Attributes:
+        n, y, yy: [columns] models, outcomes, squared outcomes.
+        within: [4, columns] degrees of freedom, y y, y x and x x within strata, where x is whether the column's own
+            example is in (0 in contrasts of pairs).
+        across: [3, columns] sums of x, y x and x x over all models.
     """
 
     n: Array
@@ -236,7 +237,8 @@ class Spread:
     def design_factor(self, own: Array | float = 0.0) -> Array:
         """Variance within strata over variance among all models, [columns]; 1 where there are no strata or no variance.
 
-        own: contrast of each column with its own example, taken off its outcomes.
+        Args:
+            own: Contrast of each column with its own example, taken off its outcomes.
         """
         freedom, yy, yx, xx = self.within
         x, across_yx, across_xx = self.across
@@ -281,10 +283,11 @@ def _within_strata(y: Array, x: Array, strata: Array) -> Array:
 class PairTotals:
     """Sums over models for pairs of a source and a column.
 
-    weights: that all models have inside and outside, where subsets have one size; None where sizes differ.
-    arrays: by name, each [sources or 1, columns or 1]. Where subsets have one size: n_in and y_in over the models with the
-        source, n and y over all, and squares yy_in and yy of margins; int32 where they count. Where sizes differ: what a
-        `Side` holds, as inside_n, inside_w ... outside_y.
+    Attributes:
+        weights: That all models have inside and outside, where subsets have one size; None where sizes differ.
+        arrays: By name, each [sources or 1, columns or 1]. Where subsets have one size: n_in and y_in over the models
+            with the source, n and y over all, and squares yy_in and yy of margins; int32 where they count. Where sizes
+            differ: what a `Side` holds, as inside_n, inside_w ... outside_y.
     """
 
     weights: tuple[float, float] | None
@@ -335,28 +338,28 @@ def _side(side: str, arrays: dict[str, Array]) -> Side:
 class SummedSource(Protocol):
     """Outcomes of which sums of pairs are known, so that they need not be worked out."""
 
-    def totals(self, columns: Columns, *, reading: Reading, outcome: OutcomeKind) -> PairTotals | None:
+    def totals(self, columns: Columns, *, protocol: ProtocolName, outcome: OutcomeKind) -> PairTotals | None:
         """Of all sources and these columns, over all models; None where they are not known."""
         ...
 
 
 def known_totals(
-    source: OutcomeSource, sources: Array, columns: Columns, reading: Reading, outcome: OutcomeKind
+    source: OutcomeSource, sources: Array, columns: Columns, protocol: ProtocolName, outcome: OutcomeKind
 ) -> PairTotals | None:
     """The sums where the source knows them, which it does for all sources together."""
     if not isinstance(source, SummedSource) or not np.array_equal(sources, np.arange(source.n_train)):
         return None
-    return source.totals(columns, reading=reading, outcome=outcome)
+    return source.totals(columns, protocol=protocol, outcome=outcome)
 
 
 def total_block(
-    block: Outcomes, sources: Array, columns: Columns, reading: Reading, outcome: OutcomeKind
+    block: Outcomes, sources: Array, columns: Columns, protocol: ProtocolName, outcome: OutcomeKind
 ) -> PairTotals:
     """Sum over the models of a block, read with these columns alone."""
     members = np.ascontiguousarray(block.masks[:, sources].T, dtype=np.float32)
-    weights, _ = weights_of_sizes(block.masks, reading)
+    weights, _ = weights_of_sizes(block.masks, protocol)
     y = block.of(outcome)
-    counted = columns_counted(block.masks, reading, columns)
+    counted = columns_counted(block.masks, protocol, columns)
     if counted is None:
         ones = np.ones((len(y), 1), np.float32)
     else:

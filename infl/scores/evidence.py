@@ -78,9 +78,10 @@ def q_values(p: Array, *, axis: int | None = None) -> Array:
     (Benjamini & Hochberg 1995.) p: of any shape; NaN stays NaN and does not count. For a matrix larger than memory
     see `PValueCounts`.
 
-    axis: None for one family of all scores, which is the answer to "which pairs are there"; 0 for a family of each column of a
-        matrix [sources, columns], the answer to a question about that column alone: over many columns more than that share
-        of all that is found may be false.
+    Args:
+        axis: None for one family of all scores, which is the answer to "which pairs are there"; 0 for a family of each
+            column of a matrix [sources, columns], the answer to a question about that column alone: over many columns
+            more than that share of all that is found may be false.
 
     Raises:
         InputError: for an axis that p does not have.
@@ -188,8 +189,11 @@ def p_values(
     distribution for subsets of one size: within -13% and +4% of it as far as 1e-200. Over a range of sizes effective
     numbers of models stand for counts, `step` is 0 and theta stands for 2 sinh(theta/2), since contrasts lie on no lattice.
 
-    step: half of the lattice, or 0. factor: by which the design multiplies variances.
     1 where all outcomes are equal, NaN where a side is empty.
+
+    Args:
+        step: Half of the lattice, or 0.
+        factor: By which the design multiplies variances.
     """
     n, right = n_in + n_out, right_in + right_out
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -16,7 +16,7 @@ from infl.records import (
     OutcomeKind,
     Outcomes,
     OutcomeSource,
-    Reading,
+    ProtocolName,
     ScoredPair,
 )
 from infl.scores.contrasts import Sums, columns_of, measure_spread, no_models, sum_own, sum_pairs, weights_of_sizes
@@ -28,7 +28,7 @@ PAIRS_AT_ONCE = 1 << 21
 def influence(
     outcomes: OutcomeSource,
     *,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     sources: Sequence[int] | Array | None = None,
 ) -> Estimate:
@@ -36,46 +36,48 @@ def influence(
 
         xinf(i, j) = P[model predicts y_j | i in its training set] - P[... | i not in it],  i != j
 
-    reading: `held-out` takes j from H and all models; `left-out` takes j from D and only the models that did not train on
-        j; `trained` takes j from D and only the models that did, which is Def. 3.2 to the letter and near zero for every
-        pair once networks fit their training set.
-    sources: ids of D to compute rows for; all by default.
-
     Returns an Estimate with arrays [sources, m] (`held-out`) or [sources, n] (others); NaN on the diagonal and where a side has
     no models. For a matrix larger than memory use `influence_blocks`.
+
+    Args:
+        protocol: `held-out` takes j from H and all models; `left-out` takes j from D and only the models that did not
+            train on j; `trained` takes j from D and only the models that did, which is Def. 3.2 to the letter and near
+            zero for every pair once networks fit their training set.
+        sources: Ids of D to compute rows for; all by default.
 
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
     """
-    blocks = influence_blocks(outcomes, reading=reading, outcome=outcome, sources=sources)
+    blocks = influence_blocks(outcomes, protocol=protocol, outcome=outcome, sources=sources)
     return join_columns([estimate for _, estimate in blocks])
 
 
 def influence_blocks(
     outcomes: OutcomeSource,
     *,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     sources: Sequence[int] | Array | None = None,
     n_columns: int | None = None,
 ) -> Iterator[tuple[slice, Estimate]]:
     """Yield (columns, estimate) from the first column to the last, at most `n_columns` at a time; see `influence`.
 
-    n_columns: None for as many as make some two million pairs. Bounds the memory: a dozen float64 arrays of
-        [sources, n_columns]. Does not affect results beyond rounding.
+    Args:
+        n_columns: None for as many as make some two million pairs. Bounds the memory: a dozen float64 arrays of
+            [sources, n_columns]. Does not affect results beyond rounding.
     """
     rows = np.arange(outcomes.n_train) if sources is None else np.asarray(sources, np.int64)
     if len(rows) and (rows.min() < 0 or rows.max() >= outcomes.n_train):
         raise InputError(f"sources: expected ids of D (0..{outcomes.n_train - 1}), got {rows.min()}..{rows.max()}")
     width = n_columns or max(1, PAIRS_AT_ONCE // max(len(rows), 1))
-    whole = columns_of(outcomes, reading)
+    whole = columns_of(outcomes, protocol)
     if whole.start >= whole.stop:
-        raise InputError(f"reading {reading}: these outcomes have no such columns")
+        raise InputError(f"protocol {protocol}: these outcomes have no such columns")
     for first in range(whole.start, whole.stop, width):
         columns = slice(first, min(first + width, whole.stop))
-        sums = sum_pairs(outcomes, sources=rows, columns=columns, reading=reading, outcome=outcome)
-        estimate = sums.estimate(reading=reading, outcome=outcome)
-        if reading != "held-out":
+        sums = sum_pairs(outcomes, sources=rows, columns=columns, protocol=protocol, outcome=outcome)
+        estimate = sums.estimate(protocol=protocol, outcome=outcome)
+        if protocol != "held-out":
             estimate = without_own(estimate, rows, np.arange(columns.start, columns.stop))
         yield columns, estimate
 
@@ -127,44 +129,42 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
         if total is None:
             origin = sums[0]  # a contrast does not feel where zero is, but the rounding of squares does
         summed = Outcomes(block.masks, margin=(sums - origin)[:, None], strata=block.strata)
-        part = sum_pairs(summed, sources=np.arange(n_train), columns=slice(0, 1), reading="held-out", outcome="margin")
+        part = sum_pairs(summed, sources=np.arange(n_train), columns=slice(0, 1), protocol="held-out", outcome="margin")
         total = part if total is None else total + part
     if total is None:
         raise no_models()
     # Sums of outcomes are no 0/1 outcomes, whatever they are sums of.
-    column = replace(total.estimate(reading="held-out", outcome="margin"), outcome=outcome)
+    column = replace(total.estimate(protocol="held-out", outcome="margin"), outcome=outcome)
     fields = {name: getattr(column, name)[:, 0] for name in ("value", "se", "n_in", "n_out", "p")}
-    return Estimate(**fields, reading="held-out", outcome=outcome)
+    return Estimate(**fields, protocol="held-out", outcome=outcome)
 
 
 @dataclass(frozen=True)
 class PairScores:
-    """The strongest pairs of a reading, and the p-values of all of its pairs, counted."""
+    """The strongest pairs of a protocol, and the p-values of all of its pairs, counted."""
 
     strongest: list[ScoredPair]
     p_values: PValueCounts
-    reading: Reading
+    protocol: ProtocolName
     outcome: OutcomeKind
 
 
 def strongest_pairs(
-    outcomes: OutcomeSource, *, n_pairs: int, reading: Reading = "held-out", outcome: OutcomeKind = "correct"
+    outcomes: OutcomeSource, *, n_pairs: int, protocol: ProtocolName = "held-out", outcome: OutcomeKind = "correct"
 ) -> list[ScoredPair]:
     """The pairs with the largest influence, largest first; see `score_pairs`."""
-    return score_pairs(outcomes, n_pairs=n_pairs, reading=reading, outcome=outcome).strongest
+    return score_pairs(outcomes, n_pairs=n_pairs, protocol=protocol, outcome=outcome).strongest
 
 
 def score_pairs(
     outcomes: OutcomeSource,
     *,
     n_pairs: int,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     q_over: Literal["matrix", "column"] = "matrix",
 ) -> PairScores:
     """The pairs with the largest influence, largest first, with q-values over all; streamed: the matrix is never held.
-
-    q_over: q-values over all pairs of the reading, or over those of each pair's column, see `q_values`.
 
     Ordered by the plain, signed score: not by its size, so that pairs that harm are never before those that help, and not by
     its evidence, so that a q may be large beside a large score. For the smallest p, or the largest size, take
@@ -174,13 +174,16 @@ def score_pairs(
     favours lucky ones; the standard error beside each is that of the single pair, the q-value counts how many there were
     to pick from.
 
+    Args:
+        q_over: q-values over all pairs of the protocol, or over those of each pair's column, see `q_values`.
+
     Raises:
         InputError: where there are no models, the outcome was not recorded, or q_over is neither.
     """
     check_q_over(q_over)
     best: list[ScoredPair] = []
     counts = PValueCounts.of([])
-    for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome):
+    for columns, estimate in influence_blocks(outcomes, protocol=protocol, outcome=outcome):
         assert estimate.p is not None
         counts += PValueCounts.of([estimate.p])
         values = np.where(np.isnan(estimate.value), -np.inf, estimate.value).ravel()
@@ -196,9 +199,9 @@ def score_pairs(
         best += map(ScoredPair, sources, targets, *fields)
         best = sorted(best, key=lambda pair: -pair.value)[:n_pairs]
     if q_over == "column":
-        return PairScores(best, counts, reading, outcome)
+        return PairScores(best, counts, protocol, outcome)
     q = counts.q_values(np.array([pair.p for pair in best])).tolist()
-    return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, reading, outcome)
+    return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, protocol, outcome)
 
 
 def memorization(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -> Estimate:
@@ -206,11 +209,12 @@ def memorization(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -
 
         mem(i) = P[model predicts y_i | i in its training set] - P[... | i not in it]
 
-    outcome: `correct` gives a probability in [-1, 1]; `margin` the same contrast of margins, in log-odds.
-
     Returns an Estimate with arrays [n]: near 0 where the rest of D teaches the example, near 1 where only the example itself
     does. The value is NaN where no model, or every model, trained on the example; the standard error is NaN where one
     side has fewer than two models.
+
+    Args:
+        outcome: `correct` gives a probability in [-1, 1]; `margin` the same contrast of margins, in log-odds.
 
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
@@ -222,7 +226,7 @@ def memorization(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -
         >>> infl.memorization(learned_by_heart).value
         array([1., 1.])
     """
-    return sum_own(outcomes, outcome=outcome).estimate(reading="own", outcome=outcome)
+    return sum_own(outcomes, outcome=outcome).estimate(protocol="own", outcome=outcome)
 
 
 def influence_of_classes(outcomes: OutcomeSource, dataset: Dataset, *, outcome: OutcomeKind = "correct") -> Estimate:
@@ -244,7 +248,7 @@ def influence_of_classes(outcomes: OutcomeSource, dataset: Dataset, *, outcome: 
     class a does for class b than an average training example: blocks of one column, weighted by the sizes of the classes,
     sum to about 0.
 
-    Returns an Estimate with arrays [c, c], sources in rows, reading `held-out`; NaN for a class without training examples
+    Returns an Estimate with arrays [c, c], sources in rows, protocol `held-out`; NaN for a class without training examples
     (row) or held-out ones (column), and without an error where there are fewer than three models. n_in, n_out: models with
     and without an example of the class, on average over its examples.
 
@@ -325,10 +329,12 @@ class Part:
 class ExampleInfluences:
     """Every influence that one example has or is under.
 
-    example: its column: below n a training example, from n on a held-out one.
-    influenced_by: of every training example on it, [n, 1], reading `left-out` for a training example, else `held-out`.
-    held_out: of it on every held-out example, [1, m]; None where it is one itself, since nobody trained on it.
-    left_out: of it on every training example, by the models that did not train on that one, [1, n]; None likewise.
+    Attributes:
+        example: Its column: below n a training example, from n on a held-out one.
+        influenced_by: Of every training example on it, [n, 1], protocol `left-out` for a training example, else
+            `held-out`.
+        held_out: Of it on every held-out example, [1, m]; None where it is one itself, since nobody trained on it.
+        left_out: Of it on every training example, by the models that did not train on that one, [1, n]; None likewise.
     """
 
     example: int
@@ -340,9 +346,10 @@ class ExampleInfluences:
 def influences_of(outcomes: OutcomeSource, example: int, *, outcome: OutcomeKind = "correct") -> ExampleInfluences:
     """Who influences an example, and whom it influences; see `influence` for what an influence is.
 
-    example: a training example 0..n-1, or a held-out one n..n+m-1. Memory: a few arrays [512 models, n+m].
-
     NaN for an example's influence on itself (that is its memorization) and where a side has no models.
+
+    Args:
+        example: A training example 0..n-1, or a held-out one n..n+m-1. Memory: a few arrays [512 models, n+m].
 
     Raises:
         InputError: where there is no such example or no model, or the outcome was not recorded.
@@ -361,8 +368,8 @@ def influences_of(outcomes: OutcomeSource, example: int, *, outcome: OutcomeKind
             f"got {example}"
         )
 
-    def part(sources: Array, targets: Array, reading: Reading) -> Part:
-        return Part(sources, targets, influence_between(outcomes, sources, targets, reading=reading, outcome=outcome))
+    def part(sources: Array, targets: Array, protocol: ProtocolName) -> Part:
+        return Part(sources, targets, influence_between(outcomes, sources, targets, protocol=protocol, outcome=outcome))
 
     everyone, alone, others = np.arange(n_train), np.array([example]), np.arange(n_train, n_columns)
     if example >= n_train:
@@ -380,26 +387,26 @@ def influence_between(
     sources: Sequence[int] | Array,
     targets: Sequence[int] | Array,
     *,
-    reading: Reading,
+    protocol: ProtocolName,
     outcome: OutcomeKind = "correct",
 ) -> Estimate:
     """Influence of some training examples on some columns, [sources, targets]; NaN of an example on itself.
 
     Raises:
-        InputError: where a source is no training example, a target no column of the reading, there are no models, or the
+        InputError: where a source is no training example, a target no column of the protocol, there are no models, or the
             outcome was not recorded.
     """
     rows, columns = np.asarray(sources, np.int64), np.asarray(targets, np.int64)
-    of_reading = columns_of(outcomes, reading)
-    wanted_ids = (("sources", rows, 0, outcomes.n_train), ("targets", columns, of_reading.start, of_reading.stop))
+    by_protocol = columns_of(outcomes, protocol)
+    wanted_ids = (("sources", rows, 0, outcomes.n_train), ("targets", columns, by_protocol.start, by_protocol.stop))
     for name, ids, low, high in wanted_ids:
         if ids.ndim != 1 or not len(ids) or ids.min() < low or ids.max() >= high:
-            raise InputError(f"{name}: expected numbers {low}..{high - 1} in reading {reading}, at least one")
+            raise InputError(f"{name}: expected numbers {low}..{high - 1} in protocol {protocol}, at least one")
     # A slice where it can be one: the store reads it without unpacking the others.
     whole = np.array_equal(columns, np.arange(columns[0], columns[0] + len(columns)))
     wanted = slice(int(columns[0]), int(columns[0]) + len(columns)) if whole else columns
-    sums = sum_pairs(outcomes, sources=rows, columns=wanted, reading=reading, outcome=outcome)
-    return without_own(sums.estimate(reading=reading, outcome=outcome), rows, columns)
+    sums = sum_pairs(outcomes, sources=rows, columns=wanted, protocol=protocol, outcome=outcome)
+    return without_own(sums.estimate(protocol=protocol, outcome=outcome), rows, columns)
 
 
 def influence_within_classes(
@@ -407,7 +414,8 @@ def influence_within_classes(
 ) -> Iterator[tuple[Array, Array, Estimate | None]]:
     """Yield, class after class, its training examples, its held-out columns, and the influence of the ones on the others.
 
-    labels: [n+m]. The estimate, [sources, columns] in reading `held-out`, is None where a class lacks either.
+    Args:
+        labels: [n+m]. The estimate, [sources, columns] in protocol `held-out`, is None where a class lacks either.
 
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
@@ -418,7 +426,7 @@ def influence_within_classes(
         if not len(sources) or not len(targets):
             yield sources, targets, None
             continue
-        yield sources, targets, influence_between(outcomes, sources, targets, reading="held-out", outcome=outcome)
+        yield sources, targets, influence_between(outcomes, sources, targets, protocol="held-out", outcome=outcome)
 
 
 def top_of(part: Part, *, n_pairs: int) -> list[ScoredPair]:

@@ -20,16 +20,16 @@ from typing import Literal
 import numpy as np
 from scipy.special import betaincinv, ndtri
 
-from infl.records import Array, Detectable, Estimate, InputError, OutcomeKind, OutcomeSource, Reading
+from infl.records import Array, Detectable, Estimate, InputError, OutcomeKind, OutcomeSource, ProtocolName
 from infl.scores.contrasts import Side, Sums, columns_of, sum_own, sum_pairs
 from infl.scores.evidence import PValueCounts, check_q_over, p_values, q_values
 from infl.scores.influence import PairScores
 
 FIRST_LOOK = 64  # models
-MOST_GROWTH, LEAST_GROWTH = 2.0, 1.1  # from one look to the next
+MAX_GROWTH, MIN_GROWTH = 2.0, 1.1  # from one look to the next
 MARGIN = 1.02  # on what a forecast says, so that the look it asks for is mostly the last
 LOOKS_AT = 32  # multiples: blocks are then full on most layouts
-MOST_MODELS = 1 << 40
+MAX_MODELS = 1 << 40
 
 
 def models_for_standard_error(
@@ -42,8 +42,10 @@ def models_for_standard_error(
     from se^2 = p(1-p)/(rT) + p(1-p)/((1-r)T), the variance of a difference of two proportions near p (Feldman & Zhang
     2020, Lemma 2.1 bounds the same quantity with variance 1).
 
-    standard_error: wanted, in (0, 1). fraction: share r of D that each model trains on, in (0, 1), or a range of it.
-    probability: p, how often the example is predicted correctly; 0.5 is the worst case.
+    Args:
+        standard_error: Wanted, in (0, 1).
+        fraction: Share r of D that each model trains on, in (0, 1), or a range of it.
+        probability: P, how often the example is predicted correctly; 0.5 is the worst case.
 
     Raises:
         InputError: for a value outside its range.
@@ -62,7 +64,7 @@ def information_per_model(fraction: float | tuple[float, float], *, left_out: bo
     """What one model adds to 1 / (1/n_in + 1/n_out) of a contrast: r (1 - r), averaged over a range of shares.
 
     Under the overlap weights of `contrasts` with Kish's numbers the reciprocal of that sum is the sum over models of
-    r (1 - r), whatever their sizes. left_out: of the reading that counts a model only where it left the column out too,
+    r (1 - r), whatever their sizes. left_out: of the protocol that counts a model only where it left the column out too,
     r (1 - r)^2.
 
     Raises:
@@ -88,11 +90,14 @@ def shares_of(fraction: float | tuple[float, float]) -> Array:
 class ErrorForecast:
     """Standard errors of memorization that other numbers of models would bring, from the outcomes of some.
 
-    n_models: of the pilot. inside, outside: effective models of each side for every model trained, on average over the
-        examples: in a small pilot some are left out more often than others by chance, which many models even out.
     The other fields are [n], NaN where the pilot gives an example no error.
-    variance_inside, variance_outside: P (1 - P) of each side, without bias.
-    factor: of the design, see `spread`.
+
+    Attributes:
+        n_models: Of the pilot. inside, outside: effective models of each side for every model trained, on average over
+            the examples: in a small pilot some are left out more often than others by chance, which many models even
+            out.
+        variance_inside, variance_outside: P (1 - P) of each side, without bias.
+        factor: Of the design, see `spread`.
     """
 
     n_models: int
@@ -158,7 +163,7 @@ class ErrorForecast:
         high = 1
         if math.isnan(self.root_mean_square(high)):
             return None
-        while self.root_mean_square(high) > standard_error and high < MOST_MODELS:
+        while self.root_mean_square(high) > standard_error and high < MAX_MODELS:
             high *= 2
         low = high // 2
         while high - low > 1:
@@ -175,12 +180,15 @@ def root_mean_square(standard_errors: Array) -> float:
 def next_look(n_models: int, *, needed: int | None, most: int) -> int:
     """With how many models the errors are looked at next, in training to a target.
 
-    n_models: at the last look, 0 before the first. needed: by the forecast of that look. most: the limit.
-
     At most twice as many as at the last look, at least a tenth more, and in between what the forecast asks for. All that
     decides where training stops are errors averaged over examples, never a score: an example's own luck moves that mean by
     1/n of itself, so that scores at the end are as good as unbiased (`tests/scores/test_planning.py`). Rules that stop each
     example on its own outcomes are not.
+
+    Args:
+        n_models: At the last look, 0 before the first.
+        needed: By the forecast of that look.
+        most: The limit.
 
     Example:
         >>> next_look(0, needed=None, most=1000), next_look(256, needed=400, most=1000)
@@ -188,8 +196,8 @@ def next_look(n_models: int, *, needed: int | None, most: int) -> int:
     """
     if not n_models:
         return min(FIRST_LOOK, most)
-    wanted = MOST_GROWTH * n_models if needed is None else MARGIN * needed
-    wanted = min(max(wanted, LEAST_GROWTH * n_models), MOST_GROWTH * n_models)
+    wanted = MAX_GROWTH * n_models if needed is None else MARGIN * needed
+    wanted = min(max(wanted, MIN_GROWTH * n_models), MAX_GROWTH * n_models)
     return min(math.ceil(wanted / LOOKS_AT) * LOOKS_AT, most)
 
 
@@ -217,7 +225,7 @@ def _expected_square(n: float, variance: Array) -> Array:
 
 POWER, FALSE_DISCOVERY_RATE = 0.8, 0.05
 COLUMNS_AT_ONCE = 1 << 13
-MOST_SOURCES = 32  # whose counts stand for those of all
+MAX_SOURCES = 32  # whose counts stand for those of all
 N_QUANTILES = 96
 
 
@@ -228,7 +236,8 @@ def p_value_cut(
 
         a = q max(1 / N, share)
 
-    expected_share: of the N scores that will be found, at least; 0 for the first discovery, the most cautious.
+    Args:
+        expected_share: Of the N scores that will be found, at least; 0 for the first discovery, the most cautious.
 
     Raises:
         InputError: for a rate or share out of its range, or without a test.
@@ -249,7 +258,9 @@ def p_value_cut(
 class Models:
     """Effective numbers of models with and without an example, that count for a column.
 
-    factor: of the design, see `spread`. one_size: whether all subsets have one size, so that contrasts lie on a lattice.
+    Attributes:
+        factor: Of the design, see `spread`.
+        one_size: Whether all subsets have one size, so that contrasts lie on a lattice.
     """
 
     inside: float
@@ -282,8 +293,11 @@ class Models:
 def chance_found(effect: float, models: Models, *, wrong: float, p_cut: float) -> float:
     """Chance that a true effect on a 0/1 outcome is found; see the module's text.
 
-    effect: above 0, how much more often the outcome is wrong without the example. wrong: how often it is with the example;
     their sum is at most 1.
+
+    Args:
+        effect: Above 0, how much more often the outcome is wrong without the example.
+        wrong: How often it is with the example.
     """
     n_in, n_out = models.inside, models.outside
     x, y = _share_of(n_in, wrong)[:, None], _share_of(n_out, min(wrong + effect, 1.0))[None, :]
@@ -305,8 +319,11 @@ def chance_found(effect: float, models: Models, *, wrong: float, p_cut: float) -
 def detectable_effect(models: Models, *, wrong: float, p_cut: float, power: float = POWER) -> float:
     """Smallest true effect that is found with chance `power`; at most 1 - wrong, and NaN where not even that is found.
 
-    models: that count for the column. wrong: how often its outcome is wrong without any effect; 0.5 is the worst case. For a
     column that is mostly wrong, where an example's presence makes it right, give `models.swapped()`.
+
+    Args:
+        models: That count for the column.
+        wrong: How often its outcome is wrong without any effect; 0.5 is the worst case. For a
 
     Raises:
         InputError: for a cut or power outside (0, 1).
@@ -330,7 +347,8 @@ def detectable_effect(models: Models, *, wrong: float, p_cut: float, power: floa
 def models_for_effect(effect: float, one: Models, *, wrong: float = 0.5, p_cut: float, power: float = POWER) -> int:
     """Fewest models with which an effect is found with chance `power`; the inverse of `detectable_effect`.
 
-    one: what a single model counts for, e.g. `Models.of_design(0.7)`.
+    Args:
+        one: What a single model counts for, e.g. `Models.of_design(0.7)`.
 
     Raises:
         InputError: for an effect, cut or power outside (0, 1).
@@ -343,7 +361,7 @@ def models_for_effect(effect: float, one: Models, *, wrong: float = 0.5, p_cut: 
     _check(p_cut, power)
     effect = min(effect, 1 - wrong)
     high = 2
-    while chance_found(effect, one.times(high), wrong=wrong, p_cut=p_cut) < power and high < MOST_MODELS:
+    while chance_found(effect, one.times(high), wrong=wrong, p_cut=p_cut) < power and high < MAX_MODELS:
         high *= 2
     low = high // 2
     while high - low > 1:
@@ -374,7 +392,8 @@ def detectable_memorization(
 ) -> Detectable:
     """Smallest memorization that the models at hand find, over all n examples.
 
-    p_cut: the largest p-value found, where that is known; None, or a smaller one, for that of the first discovery.
+    Args:
+        p_cut: The largest p-value found, where that is known; None, or a smaller one, for that of the first discovery.
 
     Raises:
         InputError: where there are no models, the outcome was not recorded, or a number is out of its range.
@@ -388,35 +407,35 @@ def detectable_memorization(
 def detectable_influence(
     outcomes: OutcomeSource,
     *,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     p_cut: float | None = None,
     power: float = POWER,
     false_discovery_rate: float = FALSE_DISCOVERY_RATE,
 ) -> Detectable:
-    """Smallest influence that the models at hand find, over all pairs of a reading; see `detectable_memorization`."""
-    column = median_column(outcomes, reading=reading, outcome=outcome)
+    """Smallest influence that the models at hand find, over all pairs of a protocol; see `detectable_memorization`."""
+    column = median_column(outcomes, protocol=protocol, outcome=outcome)
     n_train, n_held_out = outcomes.n_train, outcomes.n_columns - outcomes.n_train
-    n_pairs = n_train * (n_held_out if reading == "held-out" else n_train - 1)
+    n_pairs = n_train * (n_held_out if protocol == "held-out" else n_train - 1)
     return _detectable(column, n_pairs, outcome, p_cut, power, false_discovery_rate)
 
 
-def median_column(outcomes: OutcomeSource, *, reading: Reading, outcome: OutcomeKind = "correct") -> Column:
-    """The column of median noise of a reading, from one pass over the outcomes.
+def median_column(outcomes: OutcomeSource, *, protocol: ProtocolName, outcome: OutcomeKind = "correct") -> Column:
+    """The column of median noise of a protocol, from one pass over the outcomes.
 
     Raises:
         InputError: where there are no models or no such columns, or the outcome was not recorded.
     """
-    whole = columns_of(outcomes, reading)
+    whole = columns_of(outcomes, protocol)
     if whole.start >= whole.stop:
-        raise InputError(f"reading {reading}: these outcomes have no such columns")
+        raise InputError(f"protocol {protocol}: these outcomes have no such columns")
     noises = []
-    sources = np.unique(np.linspace(0, outcomes.n_train - 1, MOST_SOURCES).astype(int))
+    sources = np.unique(np.linspace(0, outcomes.n_train - 1, MAX_SOURCES).astype(int))
     for first in range(whole.start, whole.stop, COLUMNS_AT_ONCE):
         columns = slice(first, min(first + COLUMNS_AT_ONCE, whole.stop))
         noises.append(
             _noise(
-                sum_pairs(outcomes, sources=sources, columns=columns, reading=reading, outcome=outcome), 0.0, outcome
+                sum_pairs(outcomes, sources=sources, columns=columns, protocol=protocol, outcome=outcome), 0.0, outcome
             )
         )
     return _median_column(noises, outcome)
@@ -436,7 +455,7 @@ def _noise(sums: Sums, own: Array | float, outcome: OutcomeKind) -> tuple[Array,
             warnings.simplefilter("ignore", RuntimeWarning)  # a column without any model is NaN
             n_in, n_out = (np.nanmedian(np.where(known, n, np.nan), axis=0) for n in (n_in, n_out))
         plain = (plain | ~known).all(axis=0)
-    shape = level.shape  # counts of a reading that takes all models for every column have one column
+    shape = level.shape  # counts of a protocol that takes all models for every column have one column
     n_in, n_out, plain = (np.broadcast_to(array, shape) for array in (n_in, n_out, plain))
     return np.where(np.isnan(n_in + n_out), np.nan, level), n_in, n_out, spread.design_factor(own), plain
 
@@ -494,8 +513,9 @@ def _check(p_cut: float, power: float) -> None:
 class Findings:
     """What a table of scores says beside them.
 
-    q: of memorization, over all examples, [n].
-    memorization, influence: the smallest that the models find; influence in the reading of the pairs.
+    Attributes:
+        q: Of memorization, over all examples, [n].
+        memorization, influence: The smallest that the models find; influence in the reading of the pairs.
     """
 
     q: Array
@@ -513,12 +533,13 @@ def findings(
 ) -> Findings:
     """q-values and smallest detectable effects, at the p-values up to which these scores were found.
 
-    memorization, pairs: from the same outcomes, pairs in any reading.
-
     Where nothing was found, the cut is that of a first discovery.
 
+    Args:
+        memorization, pairs: From the same outcomes, pairs in any protocol.
+
     Raises:
-        InputError: where the scores have no p-values or the outcomes no columns of the pairs' reading, or power or rate is
+        InputError: where the scores have no p-values or the outcomes no columns of the pairs' protocol, or power or rate is
             outside (0, 1).
 
     Example:
@@ -536,7 +557,7 @@ def findings(
     return Findings(
         q_values(memorization.p),
         detectable_memorization(outcomes, outcome=memorization.outcome, p_cut=cuts[0], **asked),
-        detectable_influence(outcomes, reading=pairs.reading, outcome=pairs.outcome, p_cut=cuts[1], **asked),
+        detectable_influence(outcomes, protocol=pairs.protocol, outcome=pairs.outcome, p_cut=cuts[1], **asked),
     )
 
 

@@ -25,20 +25,20 @@ from tempfile import TemporaryFile
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
-from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, OutcomeSource, Reading
+from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, OutcomeSource, ProtocolName
 from infl.scores.adjustment import N_FOLDS, adjusted_influence
 from infl.scores.contrasts import columns_of, no_models, sum_pairs
 from infl.scores.influence import influence_blocks, join_columns
 from infl.scores.surrogate import Surrogate, leave_one_out_influence
 
 TAILS = (0.0002, 0.0006, 0.002, 0.006, 0.02, 0.06, 0.2)  # shares of pairs beyond the edges of the strata, at both ends
-LEAST_IN_STRATUM = 100
-MOST_FROM_STRATUM = 20_000
+MIN_IN_STRATUM = 100
+MAX_FROM_STRATUM = 20_000
 NULL_COUNT = 10.0  # pseudo-pairs at zero, as Stephens 2017: a scale too small to tell from zero counts as zero
 STRATUM_COUNT = 50.0
 N_STEPS = 200
 N_ROUNDS = 8
-LEAST_WEIGHT = 1e-4  # a component lighter than that in every stratum is dropped
+MIN_WEIGHT = 1e-4  # a component lighter than that in every stratum is dropped
 PAIRS_AT_ONCE = 1 << 14
 
 
@@ -46,10 +46,12 @@ PAIRS_AT_ONCE = 1 << 14
 class Prior:
     """How scores of one kind are spread before any is looked at: a normal mixture per stratum. Make one with `fit_prior`.
 
-    scales: [k] standard deviations of the components, in the unit of the scores; the first is 0, the point at zero.
-    weights: [strata, k], each row sums to one.
-    slope: what a unit of the covariate moves the centre of all components but the point; 0 where they are centred at zero.
-    edges: [strata - 1] of the covariate; stratum g holds edges[g-1] < x <= edges[g].
+    Attributes:
+        scales: [k] standard deviations of the components, in the unit of the scores; the first is 0, the point at zero.
+        weights: [strata, k], each row sums to one.
+        slope: What a unit of the covariate moves the centre of all components but the point; 0 where they are centred
+            at zero.
+        edges: [strata - 1] of the covariate; stratum g holds edges[g-1] < x <= edges[g].
     """
 
     scales: Array
@@ -67,10 +69,12 @@ class Prior:
 class Shrunk:
     """Posterior of scores, all of one shape; NaN where there was no estimate.
 
-    value, se: posterior mean and standard deviation.
-    low, high: equal-tailed interval of the posterior, of the level asked for.
-    sign_rate: local false sign rate, min(P[theta <= 0], P[theta >= 0]), in [0, 1]: how likely the sign of `value` is wrong or
-        there is none (Stephens 2017, eq. 11). Its mean over the pairs one calls is the share called with a wrong sign.
+    Attributes:
+        value, se: Posterior mean and standard deviation.
+        low, high: equal-tailed interval of the posterior, of the level asked for.
+        sign_rate: Local false sign rate, min(P[theta <= 0], P[theta >= 0]), in [0, 1]: how likely the sign of `value`
+            is wrong or there is none (Stephens 2017, eq. 11). Its mean over the pairs one calls is the share called
+            with a wrong sign.
     """
 
     value: Array
@@ -85,10 +89,12 @@ def fit_prior(
 ) -> Prior:
     """Learn from estimates how the true scores are spread, by maximum likelihood (module text for the model).
 
-    value, se: estimates and standard errors, of one shape; pairs without either, or with an error of 0, are passed over.
-    covariate: of the same shape, any unit, known before the estimates; None for one stratum.
-    centred: let the components sit at slope x covariate, instead of zero.
-    seed: of the pairs drawn where a stratum has more than 20,000.
+    Args:
+        value, se: Estimates and standard errors, of one shape; pairs without either, or with an error of 0, are passed
+            over.
+        covariate: Of the same shape, any unit, known before the estimates; None for one stratum.
+        centred: Let the components sit at slope x covariate, instead of zero.
+        seed: Of the pairs drawn where a stratum has more than 20,000.
 
     Raises:
         InputError: where shapes differ or no pair has an estimate with an error.
@@ -114,7 +120,7 @@ def fit_prior(
     drawn, weight = [], []
     for g in range(len(edges) + 1):
         members = np.flatnonzero(stratum == g)
-        chosen = random.permutation(members)[:MOST_FROM_STRATUM]
+        chosen = random.permutation(members)[:MAX_FROM_STRATUM]
         drawn.append(chosen)
         weight.append(np.full(len(chosen), len(members) / max(len(chosen), 1)))
     every, counts = np.concatenate(drawn), np.concatenate(weight)
@@ -133,7 +139,7 @@ def fit_prior(
             share = likelihood * by_stratum[stratum]
             precision = (share / share.sum(axis=1, keepdims=True) / (se[:, None] ** 2 + scales**2))[:, 1:].sum(axis=1)
             slope = _slope(value, x, counts * precision)
-    used = (by_stratum > LEAST_WEIGHT).any(axis=0) | (scales == 0)
+    used = (by_stratum > MIN_WEIGHT).any(axis=0) | (scales == 0)
     by_stratum = by_stratum[:, used]
     return Prior(scales[used], by_stratum / by_stratum.sum(axis=1, keepdims=True), slope, edges)
 
@@ -144,10 +150,11 @@ def shrink(estimate: Estimate, prior: Prior, covariate: Array | None = None, *, 
         P[theta | b] = sum_k r_k Normal(c_k + (b - c_k) t_k, s^2 t_k),    t_k = scale_k^2 / (scale_k^2 + s^2)
         r_k proportional to w_gk Normal(b | c_k, s^2 + scale_k^2),        c_0 = 0, c_k = slope x
 
-    covariate: broadcastable to the scores, as the prior was fitted with; None where it was fitted without.
-    level: of the interval, in (0, 1).
-
     Returns a Shrunk in the unit of the estimate: NaN where value, error or covariate is. An error of 0 is taken at its word.
+
+    Args:
+        covariate: Broadcastable to the scores, as the prior was fitted with; None where it was fitted without.
+        level: Of the interval, in (0, 1).
 
     Raises:
         InputError: for a level outside (0, 1), or where the prior has strata and no covariate is given.
@@ -214,7 +221,7 @@ def _posterior(value: Array, se: Array, x: Array, prior: Prior, level: float) ->
 
 def _edges(x: Array) -> Array:
     """Borders of the strata: quantiles of the covariate, as far out as a stratum still holds a hundred pairs."""
-    tails = [tail for tail in TAILS if tail * len(x) >= LEAST_IN_STRATUM]
+    tails = [tail for tail in TAILS if tail * len(x) >= MIN_IN_STRATUM]
     if not tails or np.ptp(x) == 0:
         return np.array([])
     edges = np.unique(np.quantile(x, [*tails, *(1 - tail for tail in tails)]))
@@ -256,7 +263,7 @@ N_PAIRS = 1 << 20  # that a prior is fitted to
 def shrunk_influence(
     outcomes: OutcomeSource,
     *,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     surrogate: Surrogate | None = None,
     level: float = 0.95,
@@ -264,10 +271,11 @@ def shrunk_influence(
 ) -> tuple[Estimate, Shrunk]:
     """Cross-influence of every source on every column, as estimated and shrunk, both [n, m] or [n, n]; see `influence`.
 
-    surrogate: of the same data (`fit_surrogate`); without it the prior knows of a pair only how much the models disagree on
-        its column. Where margins were recorded it is refitted to the subset of every model.
-
     For a matrix larger than memory use `shrunk_influence_blocks` with `fit_influence_prior`.
+
+    Args:
+        surrogate: Of the same data (`fit_surrogate`); without it the prior knows of a pair only how much the models
+            disagree on its column. Where margins were recorded it is refitted to the subset of every model.
 
     Raises:
         InputError: where there are no models, none estimates an error, or the outcome was not recorded.
@@ -284,9 +292,11 @@ def shrunk_influence(
         >>> bool(shrunk.value[3, -1] > 0.9)
         True
     """
-    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed, known=columns_of(outcomes, reading))
-    prior = _fit(outcomes, reading=reading, outcome=outcome, worth=worth, n_pairs=N_PAIRS, seed=seed)
-    blocks = list(_blocks(outcomes, prior, reading=reading, outcome=outcome, worth=worth, n_columns=None, level=level))
+    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed, known=columns_of(outcomes, protocol))
+    prior = _fit(outcomes, protocol=protocol, outcome=outcome, worth=worth, n_pairs=N_PAIRS, seed=seed)
+    blocks = list(
+        _blocks(outcomes, prior, protocol=protocol, outcome=outcome, worth=worth, n_columns=None, level=level)
+    )
     whole = [np.concatenate([getattr(b, name) for *_, b in blocks], axis=1) for name in Shrunk.__dataclass_fields__]
     return join_columns([estimate for _, estimate, _ in blocks]), Shrunk(*whole)
 
@@ -294,7 +304,7 @@ def shrunk_influence(
 def fit_influence_prior(
     outcomes: OutcomeSource,
     *,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     surrogate: Surrogate | None = None,
     n_pairs: int = N_PAIRS,
@@ -306,14 +316,14 @@ def fit_influence_prior(
         InputError: where there are no models, none estimates an error, or the outcome was not recorded.
     """
     worth = None if surrogate is None else _Worth(outcomes, surrogate, seed)
-    return _fit(outcomes, reading=reading, outcome=outcome, worth=worth, n_pairs=n_pairs, seed=seed)
+    return _fit(outcomes, protocol=protocol, outcome=outcome, worth=worth, n_pairs=n_pairs, seed=seed)
 
 
 def shrunk_influence_blocks(
     outcomes: OutcomeSource,
     prior: Prior,
     *,
-    reading: Reading = "held-out",
+    protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     surrogate: Surrogate | None = None,
     n_columns: int | None = None,
@@ -322,11 +332,13 @@ def shrunk_influence_blocks(
 ) -> Iterator[tuple[slice, Estimate, Shrunk]]:
     """Yield (columns, estimate, shrunk) from the first column to the last, as `influence_blocks`; see `shrunk_influence`.
 
-    prior: from `fit_influence_prior` with the same reading, outcome, surrogate and seed.
-    n_columns: bounds the memory, to some two dozen float64 arrays of [n, n_columns]. Does not affect results beyond rounding.
+    Args:
+        prior: From `fit_influence_prior` with the same protocol, outcome, surrogate and seed.
+        n_columns: Bounds the memory, to some two dozen float64 arrays of [n, n_columns]. Does not affect results beyond
+            rounding.
     """
     worth = None if surrogate is None else _Worth(outcomes, surrogate, seed)
-    return _blocks(outcomes, prior, reading=reading, outcome=outcome, worth=worth, n_columns=n_columns, level=level)
+    return _blocks(outcomes, prior, protocol=protocol, outcome=outcome, worth=worth, n_columns=n_columns, level=level)
 
 
 class _Worth:
@@ -369,14 +381,20 @@ class _Worth:
 
 
 def _fit(
-    outcomes: OutcomeSource, *, reading: Reading, outcome: OutcomeKind, worth: _Worth | None, n_pairs: int, seed: int
+    outcomes: OutcomeSource,
+    *,
+    protocol: ProtocolName,
+    outcome: OutcomeKind,
+    worth: _Worth | None,
+    n_pairs: int,
+    seed: int,
 ) -> Prior:
     n = outcomes.n_train
-    whole = columns_of(outcomes, reading)
+    whole = columns_of(outcomes, protocol)
     candidates = np.arange(whole.start, whole.stop)
     columns = np.sort(np.random.RandomState(seed).permutation(candidates)[: max(1, n_pairs // max(n, 1))])
-    sums = sum_pairs(outcomes, sources=np.arange(n), columns=columns, reading=reading, outcome=outcome)
-    estimate = sums.estimate(reading=reading, outcome=outcome)
+    sums = sum_pairs(outcomes, sources=np.arange(n), columns=columns, protocol=protocol, outcome=outcome)
+    estimate = sums.estimate(protocol=protocol, outcome=outcome)
     told = _told_by_margins(outcomes, estimate, columns, worth)
     covariate = _covariate(estimate, columns, worth)
     return fit_prior(told.value, told.se, covariate, centred=worth is not None, seed=seed)
@@ -386,13 +404,13 @@ def _blocks(
     outcomes: OutcomeSource,
     prior: Prior,
     *,
-    reading: Reading,
+    protocol: ProtocolName,
     outcome: OutcomeKind,
     worth: _Worth | None,
     n_columns: int | None,
     level: float,
 ) -> Iterator[tuple[slice, Estimate, Shrunk]]:
-    for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome, n_columns=n_columns):
+    for columns, estimate in influence_blocks(outcomes, protocol=protocol, outcome=outcome, n_columns=n_columns):
         told = _told_by_margins(outcomes, estimate, columns, worth)
         yield columns, estimate, shrink(told, prior, _covariate(estimate, columns, worth), level=level)
 
@@ -403,17 +421,17 @@ def _told_by_margins(outcomes: OutcomeSource, estimate: Estimate, columns: Colum
     With a surrogate as their control variate, where there are models to fit slopes to.
     """
     first = next(iter(outcomes.blocks(slice(0, 1), n_rows=1)))
-    if estimate.outcome == "margin" or first.margin is None or estimate.reading == "own":
+    if estimate.outcome == "margin" or first.margin is None or estimate.protocol == "own":
         return estimate
     of_models = None if worth is None else worth.of_models(columns)
     if worth is None or of_models is None or len(of_models) < N_FOLDS:
-        return adjusted_influence(outcomes, columns=columns, reading=estimate.reading)
+        return adjusted_influence(outcomes, columns=columns, protocol=estimate.protocol)
     return adjusted_influence(
         outcomes,
         columns=columns,
         covariate=of_models,
         covariate_influence=worth.of(columns),
-        reading=estimate.reading,
+        protocol=estimate.protocol,
     )
 
 

@@ -13,22 +13,23 @@ from itertools import islice
 
 import numpy as np
 
-from infl.records import Array, InputError, OutcomeKind, OutcomeSource, Reading
+from infl.records import Array, InputError, OutcomeKind, OutcomeSource, ProtocolName
 from infl.scores.evidence import PValueCounts
-from infl.scores.tiles import LEAST_EVIDENT, Tile, tiles_of
+from infl.scores.tiles import MIN_EVIDENT, Tile, tiles_of
 
 TILES_AT_ONCE = 64
-MOST_EVIDENT_PAIRS = 1 << 24  # kept because of their p-value alone
+MAX_EVIDENT_PAIRS = 1 << 24  # kept because of their p-value alone
 
 
 @dataclass(frozen=True)
 class StrongestInfluences:
     """Pairs of a matrix, by target and then by strength; each array has one entry per pair, [pairs].
 
-    source, target: ids of D, and columns; value, se, p, q: as of `infl.influence`, q over all pairs of the matrix.
-    n_pairs: pairs of the matrix that have an estimate.
-    largest_p: p-value up to which pairs are found at the false discovery rate that was asked for.
-    complete: whether all of these are among the pairs.
+    Attributes:
+        source, target: Ids of D, and columns; value, se, p, q: as of `infl.influence`, q over all pairs of the matrix.
+        n_pairs: Pairs of the matrix that have an estimate.
+        largest_p: p-value up to which pairs are found at the false discovery rate that was asked for.
+        complete: Whether all of these are among the pairs.
     """
 
     source: Array
@@ -48,7 +49,7 @@ class StrongestInfluences:
 def strongest_influences(
     outcomes: OutcomeSource,
     *,
-    readings: Sequence[Reading] = ("left-out", "held-out"),
+    protocols: Sequence[ProtocolName] = ("left-out", "held-out"),
     outcome: OutcomeKind = "correct",
     n_per_column: int = 256,
     n_per_source: int = 32,
@@ -56,14 +57,16 @@ def strongest_influences(
 ) -> StrongestInfluences:
     """The strongest influences on every column, of every source, and all that are found at a false discovery rate.
 
-    readings: of the columns of D (`left-out` or `trained`) and of H (`held-out`); q-values are over all of them together.
-    n_per_column: pairs of each column with the largest |value|.
-    n_per_source: pairs of each source with the largest |value| among those with p <= 0.01.
-    false_discovery_rate: pairs with a q-value up to it are kept too, unless there are more than 16 million.
-
     q-values are those of Benjamini & Hochberg (1995) to 0.12%, see `PValueCounts`; 1 for p-values above 0.01.
     Memory: what is kept, some 24 bytes a pair, and one bit per model and column. With subsets of one size and outcomes 0/1
     bits are counted, at a fraction of the time of one product [n, T] x [T, columns]; over a range of sizes, five products.
+
+    Args:
+        protocols: Of the columns of D (`left-out` or `trained`) and of H (`held-out`); q-values are over all of them
+            together.
+        n_per_column: Pairs of each column with the largest |value|.
+        n_per_source: Pairs of each source with the largest |value| among those with p <= 0.01.
+        false_discovery_rate: Pairs with a q-value up to it are kept too, unless there are more than 16 million.
 
     Raises:
         InputError: where there are no models or no such columns, the outcome was not recorded, or a number is out of range.
@@ -72,7 +75,7 @@ def strongest_influences(
         >>> import numpy as np, infl
         >>> masks = np.random.RandomState(0).rand(200, 9).argsort(axis=1) < 6
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 4]])  # example 4 teaches held-out column 9
-        >>> found = infl.strongest_influences(taught, readings=["held-out"], n_per_column=1)
+        >>> found = infl.strongest_influences(taught, protocols=["held-out"], n_per_column=1)
         >>> found.source, found.target, found.value.round(2)
         (array([4], dtype=int32), array([9], dtype=int32), array([1.], dtype=float32))
     """
@@ -83,8 +86,8 @@ def strongest_influences(
         )
     kept = _Kept(outcomes.n_train, n_per_source)
     with ThreadPoolExecutor() as threads:
-        for reading in readings:
-            tiles = tiles_of(outcomes, reading, outcome, threads)
+        for protocol in protocols:
+            tiles = tiles_of(outcomes, protocol, outcome, threads)
             while some := list(islice(tiles, TILES_AT_ONCE)):
                 kept.add(list(threads.map(lambda make_tile: _select(make_tile, n_per_column), some)))
     return kept.finish(false_discovery_rate)
@@ -121,7 +124,7 @@ def _select(make_tile: Callable[[], Tile], n_per_column: int) -> tuple[_Pairs, _
         for found, sources in ((strongest, largest[known[largest]]), (evident, np.flatnonzero(candidates))):
             found.append((sources.astype(np.int32), value[sources].astype(np.float32), of_column[sources]))
     of_columns, beyond = _pairs_of(tile, strongest), _pairs_of(tile, evident)
-    return of_columns, beyond.take(beyond.p <= LEAST_EVIDENT), n_pairs
+    return of_columns, beyond.take(beyond.p <= MIN_EVIDENT), n_pairs
 
 
 def _pairs_of(tile: Tile, found: Sequence[tuple[Array, Array, Array]]) -> _Pairs:
@@ -164,15 +167,15 @@ class _Kept:
         self.counts += PValueCounts.of([evident.p])
         self._keep_of_sources(evident)
         self.evident.append(evident)
-        if sum(len(pairs.p) for pairs in self.evident) > MOST_EVIDENT_PAIRS:
+        if sum(len(pairs.p) for pairs in self.evident) > MAX_EVIDENT_PAIRS:
             joined = _Pairs.join(self.evident)
-            bound = np.partition(joined.p, MOST_EVIDENT_PAIRS // 2)[MOST_EVIDENT_PAIRS // 2]
+            bound = np.partition(joined.p, MAX_EVIDENT_PAIRS // 2)[MAX_EVIDENT_PAIRS // 2]
             self.least_p_dropped = min(self.least_p_dropped, bound)
             self.evident = [joined.take(joined.p < bound)]
 
     def finish(self, rate: float) -> StrongestInfluences:
         if not self.strongest:
-            raise InputError("strongest influences: name at least one reading")
+            raise InputError("strongest influences: name at least one protocol")
         counts = self.counts.with_total(self.n_pairs)
         largest_p = counts.largest_p(rate)
         evident, of_sources = _Pairs.join(self.evident), self.of_sources
@@ -186,8 +189,8 @@ class _Kept:
         pairs = _Pairs.join(parts)
         parts.clear()
         pairs = pairs.take(np.argsort(_by_target_and_size(pairs), kind="stable"))
-        q = np.where(pairs.p <= LEAST_EVIDENT, counts.q_values(np.minimum(pairs.p, LEAST_EVIDENT)), 1.0)
-        complete = largest_p < min(self.least_p_dropped, LEAST_EVIDENT)
+        q = np.where(pairs.p <= MIN_EVIDENT, counts.q_values(np.minimum(pairs.p, MIN_EVIDENT)), 1.0)
+        complete = largest_p < min(self.least_p_dropped, MIN_EVIDENT)
         kept = {name: array for name, array in vars(pairs).items() if name != "of_column"}
         return StrongestInfluences(**kept, q=q, n_pairs=self.n_pairs, largest_p=largest_p, complete=complete)
 

@@ -28,7 +28,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from infl.records import Array, Columns, InputError, flat_pixels
 
-MOST_EXACT = 4096
+MAX_EXACT = 4096
 N_LANDMARKS = 1024
 RIDGE = 1e-2
 
@@ -37,9 +37,10 @@ RIDGE = 1e-2
 class Surrogate:
     """Kernel ridge regression on D, ready to leave examples out. Make one with `fit_surrogate`.
 
-    kernel: [n+m, n] against all of D, or features [n+m, q] where `exact` is False.
-    solver: inverse of the regularized [n, n] kernel, or the regularized [q, q] Gram matrix of the features.
-    weights: [n, c] dual; or the moments [q, c] of features and targets.
+    Attributes:
+        kernel: [n+m, n] against all of D, or features [n+m, q] where `exact` is False.
+        solver: Inverse of the regularized [n, n] kernel, or the regularized [q, q] Gram matrix of the features.
+        weights: [n, c] dual; or the moments [q, c] of features and targets.
     """
 
     kernel: Array
@@ -101,15 +102,18 @@ def fit_surrogate(
     n_train: int,
     n_classes: int,
     ridge: float = RIDGE,
-    most_exact: int = MOST_EXACT,
+    most_exact: int = MAX_EXACT,
     n_landmarks: int = N_LANDMARKS,
     seed: int = 0,
 ) -> Surrogate:
     """Fit kernel ridge regression to D, the first `n_train` rows.
 
-    x: [n+m, ...] pixels or features; labels: [n+m] 0..n_classes-1.
-    ridge: added to the diagonal of a kernel whose diagonal is one on average.
-    most_exact: more training examples than this are replaced by features on `n_landmarks` of them, drawn with `seed`.
+    Args:
+        x: [n+m, ...] pixels or features.
+        labels: [n+m] 0..n_classes-1.
+        ridge: Added to the diagonal of a kernel whose diagonal is one on average.
+        most_exact: More training examples than this are replaced by features on `n_landmarks` of them, drawn with
+            `seed`.
 
     Raises:
         InputError: for a ridge that is not above zero.
@@ -163,11 +167,12 @@ def leave_one_out_influence(
     exact for one and two rows left out (Cook & Weisberg 1982, section 2.2 and appendix A.2). A subset costs one solve and
     some n x columns x classes operations.
 
-    fraction: of D that a subset holds, in (0, 1]: that of the models to be compared with.
-    columns: of the n+m; take some at a time where the matrix is larger than memory. Others do not change by it.
-    n_subsets: drawn with `seed`; half their number is enough to tell which pairs matter.
-
     Returns margins, without unit. NaN where j is i, and in the row of an example that no subset holds.
+
+    Args:
+        fraction: Of D that a subset holds, in (0, 1]: that of the models to be compared with.
+        columns: Of the n+m; take some at a time where the matrix is larger than memory. Others do not change by it.
+        n_subsets: Drawn with `seed`; half their number is enough to tell which pairs matter.
 
     Raises:
         InputError: for a fraction that is no share of D or leaves no example, or fewer than one subset.

@@ -16,15 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infl.records import Array, OutcomeKind, OutcomeSource, Reading
+from infl.records import Array, OutcomeKind, OutcomeSource, ProtocolName
 from infl.scores.contrasts import Side, Spread, columns_counted, columns_of, measure_spread, no_models
 from infl.scores.evidence import p_values
 from infl.scores.influence import influence_blocks
 
 MODELS_AT_ONCE = 512
 COLUMNS_AT_ONCE = 2048
-LEAST_EVIDENT = 0.01  # p-values above it are not told apart
-_LEAST_Z = 2.5  # no table of any size has such a p-value at a smaller standardized contrast
+MIN_EVIDENT = 0.01  # p-values above it are not told apart
+_MIN_Z = 2.5  # no table of any size has such a p-value at a smaller standardized contrast
 
 
 class Tile(Protocol):
@@ -45,24 +45,24 @@ class Tile(Protocol):
 
 
 def tiles_of(
-    outcomes: OutcomeSource, reading: Reading, outcome: OutcomeKind, threads: ThreadPoolExecutor
+    outcomes: OutcomeSource, protocol: ProtocolName, outcome: OutcomeKind, threads: ThreadPoolExecutor
 ) -> Iterator[Callable[[], Tile]]:
-    """Yield what makes the tiles of a reading, in order of their columns; to be called on any thread.
+    """Yield what makes the tiles of a protocol, in order of their columns; to be called on any thread.
 
-    Memory: one bit per model and column of D and of the reading, and two counts per pair of a tile.
+    Memory: one bit per model and column of D and of the protocol, and two counts per pair of a tile.
 
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
     """
-    whole = columns_of(outcomes, reading)
+    whole = columns_of(outcomes, protocol)
     n_columns = whole.stop - whole.start
     if outcome == "correct" and n_columns > 0 and _of_one_size(outcomes):
-        packed = _pack(outcomes, reading, whole, threads)
-        width = ROWS_AT_ONCE if reading == "held-out" else ROWS_AT_ONCE // 2
+        packed = _pack(outcomes, protocol, whole, threads)
+        width = ROWS_AT_ONCE if protocol == "held-out" else ROWS_AT_ONCE // 2
         for start in range(0, n_columns, width):
             yield partial(packed.tile, np.arange(start, min(start + width, n_columns)))
         return
-    for columns, estimate in influence_blocks(outcomes, reading=reading, outcome=outcome):
+    for columns, estimate in influence_blocks(outcomes, protocol=protocol, outcome=outcome):
         assert estimate.p is not None
         tile = _EstimatedTile(np.arange(columns.start, columns.stop), estimate.value, estimate.se, estimate.p)
         yield lambda tile=tile: tile
@@ -84,7 +84,7 @@ class _EstimatedTile:
 
     def values(self, k: int) -> tuple[Array, Array, Array]:
         p = self.p[:, k]
-        return np.nan_to_num(self.value[:, k]), np.isfinite(p), p <= LEAST_EVIDENT
+        return np.nan_to_num(self.value[:, k]), np.isfinite(p), p <= MIN_EVIDENT
 
     def evidence(self, k: Array, sources: Array) -> tuple[Array, Array]:
         return self.se[sources, k], self.p[sources, k]
@@ -92,10 +92,13 @@ class _EstimatedTile:
 
 @dataclass(frozen=True)
 class _Packed:
-    """All models of a run as bits, for one reading.
+    """All models of a run as bits, for one protocol.
 
-    right, counted: [columns, words] models that are right on a column and count for it, and those that count for it; None
-        where all do. n_in: [n] models with each source. spread: of the columns.
+    Attributes:
+        right, counted: [columns, words] models that are right on a column and count for it, and those that count for
+            it; None where all do.
+        n_in: [n] models with each source.
+        spread: Of the columns.
     """
 
     members: PackedMembers
@@ -120,12 +123,12 @@ class _Packed:
         )
 
 
-def _pack(outcomes: OutcomeSource, reading: Reading, columns: slice, threads: ThreadPoolExecutor) -> _Packed:
+def _pack(outcomes: OutcomeSource, protocol: ProtocolName, columns: slice, threads: ThreadPoolExecutor) -> _Packed:
     parts = [slice(at, at + COLUMNS_AT_ONCE) for at in range(0, columns.stop - columns.start, COLUMNS_AT_ONCE)]
     members, right, counts_for, n_in = [], [], [], np.zeros(outcomes.n_train, np.int64)
     spread: list[Spread] = []
     for block in outcomes.blocks(columns, n_rows=MODELS_AT_ONCE):
-        counted = columns_counted(block.masks, reading, columns)
+        counted = columns_counted(block.masks, protocol, columns)
         y = block.of("correct")
 
         def measure(part: slice, y: Array = y, counted: Array | None = counted, strata: Array | None = block.strata):
@@ -158,8 +161,10 @@ def _pack(outcomes: OutcomeSource, reading: Reading, columns: slice, threads: Th
 class _CountTile:
     """Counts of 0/1 outcomes of models of one size.
 
-    right_in: [columns, n] models with the source that are right on the column; n_in: [columns or 1, n] models with it.
-    n_models, n_right, factor: of each column.
+    Attributes:
+        right_in: [columns, n] models with the source that are right on the column.
+        n_in: [columns or 1, n] models with it.
+        n_models, n_right, factor: Of each column.
     """
 
     columns: Array
@@ -176,7 +181,7 @@ class _CountTile:
         known = (n_in > 1) & (n_out > 1)
         both = np.maximum(n_in * n_out, np.float32(0.5))
         value = (self.right_in[k] - n_in * np.float32(share)) * (n_models / both)
-        least = np.float32(_LEAST_Z * np.sqrt(share * (1 - share) * self.factor[k] * n_models))
+        least = np.float32(_MIN_Z * np.sqrt(share * (1 - share) * self.factor[k] * n_models))
         return value, known, (np.abs(value) * np.sqrt(both) > least) & known
 
     def evidence(self, k: Array, sources: Array) -> tuple[Array, Array]:

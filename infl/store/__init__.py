@@ -51,12 +51,12 @@ from infl.store.rows import bytes_per_model as bytes_per_model
 from infl.store.run import Run as Run
 from infl.store.run import check_new as check_new
 from infl.store.run import create_run as create_run
+from infl.store.run import init_seed_numbers as init_seed_numbers
 from infl.store.run import is_run as is_run
 from infl.store.run import mend_journal as mend_journal
 from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out
 from infl.store.run import open_run as open_run
-from infl.store.run import starts_of as starts_of
 from infl.store.tiles import Tiles as Tiles
 from infl.store.tiles import TileWriter as TileWriter
 from infl.store.tiles import new_tiles as new_tiles

@@ -28,7 +28,7 @@ from infl.store.run import Run
 
 Job = tuple[str, int]  # collection, model id
 
-MOST_ABOUT_BYTES = 1 << 24
+MAX_ABOUT_BYTES = 1 << 24
 PARTIAL = "partial"
 _ENTRIES = {"jobs", "made_for", "fits", "epochs", "seconds", "files", "checksum"}
 
@@ -191,7 +191,7 @@ def _places(folder: Path) -> list[Path]:
 def _about(place: Path) -> dict[str, Any] | None:
     """What about.json says; None where it does not fit its checksum or says what infl does not."""
     try:
-        about = read_json(place / "about.json", most_bytes=MOST_ABOUT_BYTES)
+        about = read_json(place / "about.json", max_bytes=MAX_ABOUT_BYTES)
         if set(about) != _ENTRIES or about["checksum"] != checksum(about):
             return None
         jobs = [(name, model) for name, model in about["jobs"]]

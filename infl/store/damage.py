@@ -25,7 +25,7 @@ class DamagedBlock:
     line: dict[str, Any]
     reason: str
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Which block it is."""
         models = self.line["models"]
         named = f"{models[0]} to {models[-1]}" if models == list(range(models[0], models[-1] + 1)) else f"{models[:8]}"

@@ -16,7 +16,7 @@ from infl.store.rows import BOTH_KINDS, ROWS_PER_CHUNK
 from infl.store.run import Run, new_run
 
 REMEDY = "write it with np.savez(path, masks=..., correct=..., labels=...)"
-MOST_CLASSES = 1 << 16
+MAX_CLASSES = 1 << 16
 BYTES_AT_ONCE = 1 << 26
 _COLLECTIONS = (("design", ""), ("full", "reference_"))
 
@@ -140,14 +140,14 @@ def _check_width(archive: Archive, outcomes: Member, n_columns: int) -> None:
 def _examples(archive: Archive, n_train: int, n_columns: int) -> Dataset:
     path, labels = archive.path, next(archive.blocks("labels", n_rows=n_columns))
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= MOST_CLASSES:
+    if low < 0 or high >= MAX_CLASSES:
         raise InputError(
-            f"{path}: labels: expected 0 to {MOST_CLASSES - 1:,}, got {low} to {high}; count classes from 0"
+            f"{path}: labels: expected 0 to {MAX_CLASSES - 1:,}, got {low} to {high}; count classes from 0"
         )
     names = tuple(map(str, range(high + 1)))
     if "class_names" in archive.names:
         member = _member(archive, "class_names", "U", "[classes]")
-        if not high < member.shape[0] <= MOST_CLASSES:
+        if not high < member.shape[0] <= MAX_CLASSES:
             raise InputError(
                 f"{path}: class_names: labels go to {high}, expected {high + 1} names, got {member.shape[0]:,}"
             )

@@ -10,7 +10,7 @@ from infl.records import InputError
 from infl.store.journal import read_journal
 from infl.store.rows import ARRAYS
 
-MOST_MODEL = 1 << 32
+MAX_MODEL = 1 << 32
 COLLECTION = "(?:design|grouped|full|(?:without|cover)-[0-9a-f]{16})"
 
 
@@ -104,7 +104,7 @@ def is_collection(name: str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is int and 0 <= value < MOST_MODEL
+    return type(value) is int and 0 <= value < MAX_MODEL
 
 
 def _joined(ranges: list[range]) -> list[range]:

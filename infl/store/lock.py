@@ -34,7 +34,7 @@ from infl.records import LockedError
 from infl.records.files import read_json
 
 HEARTBEAT, STALE_AFTER, WATCHED = 10.0, 60.0, 25.0
-MOST_BYTES = 1 << 12
+MAX_BYTES = 1 << 12
 _KEYS = {"host", "boot", "space", "pid", "began", "token"}
 
 
@@ -249,6 +249,6 @@ def _link_of(path: str) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """Who holds a lock; None where there is none, or it does not say."""
     try:
-        return holder_of(read_json(path, most_bytes=MOST_BYTES))
+        return holder_of(read_json(path, max_bytes=MAX_BYTES))
     except (OSError, ValueError):
         return None

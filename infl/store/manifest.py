@@ -16,7 +16,7 @@ from infl.store.examples import describe_examples
 from infl.store.rows import BOTH_KINDS
 
 FORMAT = 2
-MOST_BYTES = 1 << 24
+MAX_BYTES = 1 << 24
 # Why a run of an older format is not read: what is needed to migrate it is not in it.
 OLDER = {1: "its margins are log-odds against all other classes together, and not against the best of them"}
 # Entries that say how a run was made and do not bind how it goes on.
@@ -42,7 +42,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: where it is damaged, or of an older or a newer format, or says what no run is.
     """
     try:
-        manifest = read_json(path, most_bytes=MOST_BYTES)
+        manifest = read_json(path, max_bytes=MAX_BYTES)
         seal = manifest.pop("checksum")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = first_line(error)

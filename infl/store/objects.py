@@ -21,7 +21,7 @@ WAITS = (
     30.0,
 )  # seconds before what failed is tried again; s3fs and gcsfs have tried a few times at once by then
 AT_ONCE = 16
-MOST_OBJECTS = 1 << 20
+MAX_OBJECTS = 1 << 20
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://[^/]")
 _PACKAGES = {"s3": "infl[s3]", "s3a": "infl[s3]", "gs": "infl[gs]", "gcs": "infl[gs]"}
 _TAGS = ("ETag", "etag", "generation", "md5Hash", "last_modified", "LastModified", "mtime", "created")
@@ -88,7 +88,7 @@ class Objects:
         """All objects, by name. What ends in a slash stands for a folder in some consoles, and is passed over."""
         with self._named("be listed"):
             found = self._fs.find(self._root, detail=True)
-        if len(found) > MOST_OBJECTS:
+        if len(found) > MAX_OBJECTS:
             raise InputError(f"{self.url} holds {len(found):,} objects, more than any run")
         prefix = f"{self._root.rstrip('/')}/"
         objects = {}
@@ -113,7 +113,7 @@ class Objects:
             return self._patiently(lambda: self._fs.modified(self._path(name)))
         return None
 
-    def read(self, name: str, most_bytes: int) -> bytes | None:
+    def read(self, name: str, max_bytes: int) -> bytes | None:
         """Content of an object; None where there is none.
 
         Raises:
@@ -122,10 +122,10 @@ class Objects:
         with suppress(FileNotFoundError), self._named("be read"):
             if not self._patiently(lambda: self._fs.info(self._path(name))["size"]):
                 return b""  # of which S3 gives no range
-            content = self._patiently(lambda: self._fs.cat_file(self._path(name), start=0, end=most_bytes + 1))
-            if len(content) > most_bytes:
+            content = self._patiently(lambda: self._fs.cat_file(self._path(name), start=0, end=max_bytes + 1))
+            if len(content) > max_bytes:
                 raise DiskError(
-                    f"{self.url}/{name} holds more than {most_bytes:,} bytes, as infl writes none; restore it"
+                    f"{self.url}/{name} holds more than {max_bytes:,} bytes, as infl writes none; restore it"
                 )
             return content
         return None

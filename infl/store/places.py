@@ -10,21 +10,21 @@ from pathlib import Path
 
 from infl.records import InputError
 from infl.store.ledger import COLLECTION
-from infl.store.manifest import MOST_BYTES
-from infl.store.rows import ARRAYS, MOST_CHUNK_BYTES, MOST_DESCRIPTION_BYTES
+from infl.store.manifest import MAX_BYTES
+from infl.store.rows import ARRAYS, MAX_CHUNK_BYTES, MAX_DESCRIPTION_BYTES
 
 DEPTH = 4  # models/<collection>/<array>/zarr.json, checkpoints/<block>/<epochs>/about.json
-MOST_ANY = 1 << 40
+MAX_ANY = 1 << 40
 # What a run holds that cannot be worked out again, and how large a file of the kind may be.
 _ARRAY = f"models/{COLLECTION}/({'|'.join(ARRAYS)})"
 _PARTS = (
-    (re.compile(r"run\.json"), MOST_BYTES),
+    (re.compile(r"run\.json"), MAX_BYTES),
     (re.compile(r"journal\.jsonl"), 1 << 30),
-    (re.compile(rf"data\.npz|groups/{COLLECTION}\.npz"), MOST_ANY),
+    (re.compile(rf"data\.npz|groups/{COLLECTION}\.npz"), MAX_ANY),
     (re.compile(r"forget/without-[0-9a-f]{16}\.json"), 1 << 28),
-    (re.compile(rf"{_ARRAY}/zarr\.json"), MOST_DESCRIPTION_BYTES),
-    (re.compile(rf"{_ARRAY}/c/[0-9]{{1,10}}/[0-9]{{1,10}}"), 2 * MOST_CHUNK_BYTES),
-    (re.compile(rf"weights/{COLLECTION}/[0-9]{{1,10}}(/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,99}}){{1,5}}"), MOST_ANY),
+    (re.compile(rf"{_ARRAY}/zarr\.json"), MAX_DESCRIPTION_BYTES),
+    (re.compile(rf"{_ARRAY}/c/[0-9]{{1,10}}/[0-9]{{1,10}}"), 2 * MAX_CHUNK_BYTES),
+    (re.compile(rf"weights/{COLLECTION}/[0-9]{{1,10}}(/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,99}}){{1,5}}"), MAX_ANY),
 )
 
 

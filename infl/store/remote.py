@@ -27,7 +27,7 @@ from typing import Any
 from infl.records import DiskError, InputError, LockedError
 from infl.records.files import cache_folder, parse_json, read_json, write_durably
 from infl.store.lock import Held, lock
-from infl.store.manifest import MOST_BYTES, differences
+from infl.store.manifest import MAX_BYTES, differences
 from infl.store.objects import Listed, Objects, is_url
 from infl.store.places import most_bytes_of
 from infl.store.remote_lock import HeldRemotely, lock_remotely
@@ -272,9 +272,9 @@ class Remote:
             return False
         if known.get(MANIFEST) == [*files[MANIFEST], listed[MANIFEST].tag]:
             return True
-        there = self.objects.read(MANIFEST, MOST_BYTES)
+        there = self.objects.read(MANIFEST, MAX_BYTES)
         try:
-            one, other = parse_json(there or b""), read_json(self.folder / MANIFEST, most_bytes=MOST_BYTES)
+            one, other = parse_json(there or b""), read_json(self.folder / MANIFEST, max_bytes=MAX_BYTES)
             return not differences({**one, "checksum": ""}, {**other, "checksum": ""})
         except (OSError, ValueError, TypeError):
             return False

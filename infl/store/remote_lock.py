@@ -32,7 +32,7 @@ from typing import Any
 
 from infl.records import InputError, LockedError
 from infl.records.files import parse_json
-from infl.store.lock import MOST_BYTES, holder_of, identity, is_gone, named
+from infl.store.lock import MAX_BYTES, holder_of, identity, is_gone, named
 from infl.store.objects import Objects
 
 LOCK = "run.lock"
@@ -58,7 +58,7 @@ class HeldRemotely:
 
     def check(self) -> None:
         """Raises LockedError where another process has taken the run over."""
-        found = self.objects.read(LOCK, MOST_BYTES)
+        found = self.objects.read(LOCK, MAX_BYTES)
         if not self.is_mine(found):
             raise LockedError(
                 f"run {self.objects.url}: its lock was taken over by {named(_holder(found))} while this process did not "
@@ -91,7 +91,7 @@ def lock_remotely(objects: Objects) -> Iterator[HeldRemotely]:
             mine.done.set()
             beating.join(PATIENCE)  # else it could put the lock again after it was taken away
             with contextlib.suppress(InputError):
-                if mine.is_mine(objects.read(LOCK, MOST_BYTES)):
+                if mine.is_mine(objects.read(LOCK, MAX_BYTES)):
                     objects.delete([LOCK])
     finally:
         _tokens.discard(mine.token)
@@ -102,7 +102,7 @@ def _take(mine: HeldRemotely) -> None:
     for _ in range(5):  # until nobody is quicker
         if objects.create(LOCK, mine.content()):
             return
-        found = objects.read(LOCK, MOST_BYTES)
+        found = objects.read(LOCK, MAX_BYTES)
         if found is None:
             continue
         if not _is_stale(mine, LOCK, found):
@@ -119,12 +119,12 @@ def _succeed(mine: HeldRemotely, stale: bytes) -> bool:
     """Whether the lock is now ours, after one that is stale."""
     objects, claim = mine.objects, f"{LOCK}.{hashlib.sha256(stale).hexdigest()[:16]}"
     if not objects.create(claim, mine.content()):
-        other = objects.read(claim, MOST_BYTES)
+        other = objects.read(claim, MAX_BYTES)
         if other is not None and _is_stale(mine, claim, other):  # a taker that was killed on its way
             objects.delete([claim])
         return False
     try:
-        if objects.read(LOCK, MOST_BYTES) != stale:
+        if objects.read(LOCK, MAX_BYTES) != stale:
             return False
         objects.write(LOCK, mine.content())
         return True
@@ -135,7 +135,7 @@ def _succeed(mine: HeldRemotely, stale: bytes) -> bool:
 def _keep_fresh(mine: HeldRemotely) -> None:
     while not mine.done.wait(HEARTBEAT):
         with contextlib.suppress(InputError):
-            if mine.is_mine(mine.objects.read(LOCK, MOST_BYTES)):
+            if mine.is_mine(mine.objects.read(LOCK, MAX_BYTES)):
                 mine.beat += 1
                 mine.objects.write(LOCK, mine.content())
 
@@ -154,7 +154,7 @@ def _is_stale(mine: HeldRemotely, name: str, content: bytes) -> bool:
         return False
     for _ in range(LOOKS):
         time.sleep(WATCHED / LOOKS)
-        if objects.read(name, MOST_BYTES) != content:
+        if objects.read(name, MAX_BYTES) != content:
             return False
     return True
 

@@ -23,8 +23,8 @@ BOTH_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin")
 ARRAYS = ("masks", *BOTH_KINDS)
 DTYPES = {"masks": "uint8", "correct": "uint8", "margin": "float16"}
 CODECS = [{"name": "zstd", "configuration": {"level": 1}}, {"name": "crc32c"}]
-MOST_CHUNK_BYTES = 1 << 26
-MOST_DESCRIPTION_BYTES = 1 << 16
+MAX_CHUNK_BYTES = 1 << 26
+MAX_DESCRIPTION_BYTES = 1 << 16
 DEFAULT_KEYS = {"name": "default", "configuration": {"separator": "/"}}
 _ENTRIES = {
     *("chunk_grid", "chunk_key_encoding", "codecs", "data_type", "fill_value", "node_type", "shape", "zarr_format"),
@@ -91,7 +91,7 @@ class StoredOutcomes:
     models: tuple[int, ...]
     n_train: int
     n_columns: int
-    starts: tuple[int, ...] | None = None
+    init_seeds: tuple[int, ...] | None = None
     period: int = 1  # models whose masks balance each other
     kinds: tuple[OutcomeKind, ...] = BOTH_KINDS
 
@@ -133,7 +133,7 @@ class StoredOutcomes:
                 np.unpackbits(read["masks"], axis=1, count=self.n_train).astype(bool),
                 None if bits is None else np.unpackbits(bits, axis=1).astype(bool)[:, numbers - first_bit],
                 read.get("margin"),
-                None if self.starts is None else np.asarray(self.starts[some], np.int64),
+                None if self.init_seeds is None else np.asarray(self.init_seeds[some], np.int64),
                 None if strata is None else strata[some],
             )
 
@@ -152,7 +152,7 @@ class StoredOutcomes:
             np.concatenate([block.masks for block in blocks]),
             joined("correct"),
             joined("margin"),
-            None if self.starts is None else np.asarray(self.starts, np.int64),
+            None if self.init_seeds is None else np.asarray(self.init_seeds, np.int64),
             self._strata(np.asarray(self.models, np.int64)),
         )
 
@@ -219,12 +219,12 @@ def open_array(
 
 def _check_description(path: Path) -> None:
     """Hold what zarr.json says to what infl writes, before TensorStore allocates what it says."""
-    described = read_json(path / "zarr.json", most_bytes=MOST_DESCRIPTION_BYTES)
+    described = read_json(path / "zarr.json", max_bytes=MAX_DESCRIPTION_BYTES)
     try:
         (n_rows, width), chunk = described["shape"], described["chunk_grid"]["configuration"]["chunk_shape"]
         item = np.dtype(DTYPES[path.name]).itemsize
         right = [type(length) is int and length > 0 for length in (n_rows, width, *chunk)]
-        right += [len(chunk) == 2, math.prod(chunk) * item <= MOST_CHUNK_BYTES, described["fill_value"] == 0]
+        right += [len(chunk) == 2, math.prod(chunk) * item <= MAX_CHUNK_BYTES, described["fill_value"] == 0]
         right += [described["chunk_key_encoding"] in ({"name": "default"}, DEFAULT_KEYS), set(described) == _ENTRIES]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path.name}/zarr.json describes no array of infl") from error

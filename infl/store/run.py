@@ -26,8 +26,10 @@ from infl.store.places import check_places
 from infl.store.remote import Remote, located
 from infl.store.rows import ARRAYS, BOTH_KINDS, StoredOutcomes, pack, write_rows
 
-N_STARTS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
-MOST_MISSING = 1 << 24
+N_INIT_SEEDS = (
+    61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
+)
+MAX_MISSING = 1 << 24
 _OF_A_BEGUN_RUN = {"run.partial", "data.partial", "data.npz", "groups", "journal.jsonl", "models"}
 
 
@@ -184,7 +186,7 @@ class Run:
             InputError: where they are more than any run holds, so that the journal says what is not so.
         """
         n_models = sum(map(len, self._ledger.missing().get(collection, [])))
-        if n_models > MOST_MISSING:
+        if n_models > MAX_MISSING:
             raise InputError(
                 f"{self.folder / 'journal.jsonl'}: {n_models:,} models of {collection} are missing, more than any run holds"
             )
@@ -197,7 +199,7 @@ class Run:
         content = [self.manifest["dataset"], [[model, *sums.get(model, ())] for model in models]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What the run holds, as JSON: its manifest, the models of each collection, what was asked for and is missing."""
         missing = {name: sum(map(len, ranges)) for name, ranges in self._ledger.missing().items()}
         collections = {}
@@ -221,7 +223,7 @@ class Run:
             finite,
             self.manifest["dataset"]["n_train"],
             self.manifest["dataset"]["n_columns"],
-            starts_of(collection, finite),
+            init_seed_numbers(collection, finite),
             int(self.manifest.get("design", {}).get("period", 1)) if collection == "design" else 1,
             self.outcome_kinds,
         )
@@ -471,7 +473,7 @@ def name_of_leave_out(ids: Sequence[int]) -> str:
     return f"without-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def starts_of(collection: str, models: Sequence[int]) -> tuple[int, ...] | None:
+def init_seed_numbers(collection: str, models: Sequence[int]) -> tuple[int, ...] | None:
     """Numbers of the starts (initial weights and order) of models; None where the collection has starts of its own.
 
     Models of D and of every D\\S pair by number; those of grouped subsets take the first of these again and again. What a
@@ -480,7 +482,7 @@ def starts_of(collection: str, models: Sequence[int]) -> tuple[int, ...] | None:
     if collection == "full" or collection.startswith("without-"):
         return tuple(models)
     if collection == "grouped" or collection.startswith("cover-"):
-        return tuple(model % N_STARTS for model in models)
+        return tuple(model % N_INIT_SEEDS for model in models)
     return None
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import tensorstore as ts
 
 from infl.records import Array, Columns, DiskError, InputError, first_line
-from infl.records.files import checksum, read_at_most, read_json, sync_folder
+from infl.records.files import checksum, read_bytes, read_json, sync_folder
 
 FORMAT = 2  # 1 did not say which arrays there are
-MOST_DESCRIPTION_BYTES = 1 << 20
+MAX_DESCRIPTION_BYTES = 1 << 20
 ENTRIES_PER_CHUNK = 1 << 20
 PARTIAL = "partial-"  # what the name of a folder that is being made begins with
 
@@ -126,7 +126,7 @@ class Tiles:
     def read(self, name: str, columns: Columns) -> Array | None:
         """Columns of an array, or its only one, [rows, columns]; None where it is damaged or gone."""
         try:
-            read_at_most(self.folder / name / "zarr.json", MOST_DESCRIPTION_BYTES)
+            read_bytes(self.folder / name / "zarr.json", MAX_DESCRIPTION_BYTES)
             stored = ts.open(_spec(self.folder / name), open=True).result()
             if [list(stored.shape), stored.dtype.name] != self.attributes["members"].get(name):
                 return None
@@ -140,7 +140,7 @@ class Tiles:
 def open_tiles(folder: Path) -> Tiles | None:
     """Open a folder; None where it is none, or its attributes are damaged or of another format."""
     try:
-        group = read_json(folder / "zarr.json", most_bytes=MOST_DESCRIPTION_BYTES)
+        group = read_json(folder / "zarr.json", max_bytes=MAX_DESCRIPTION_BYTES)
         attributes = dict(group["attributes"])
         sealed = attributes.pop("checksum")
         if sealed != checksum(attributes) or attributes.pop("format") != FORMAT:

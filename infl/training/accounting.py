@@ -30,8 +30,8 @@ from scipy import optimize, stats
 from infl.records import InputError
 
 WIDEST_INTERVAL = 1e-3  # of privacy losses, which are rounded up to a multiple; 1 / steps where there are many steps
-LEAST_WEIGHT = 1e-15  # of a number of members of a group in one batch; the rest is counted as the next larger one
-LEAST_NOISE, MOST_NOISE = 0.2, 1000
+MIN_WEIGHT = 1e-15  # of a number of members of a group in one batch; the rest is counted as the next larger one
+MIN_NOISE, MAX_NOISE = 0.2, 1000
 
 
 def epsilon(noise_multiplier: float, *, sampling_rate: float, steps: int, delta: float, group: int = 1) -> float:
@@ -43,9 +43,11 @@ def epsilon(noise_multiplier: float, *, sampling_rate: float, steps: int, delta:
     the N(j, sigma^2) with its probabilities (Ganesh 2024). Steps compose. Larger groups have larger epsilon, about in
     proportion: protection of one example is not protection of a class.
 
-    noise_multiplier: sigma, as in `infl.Privacy`.
-    sampling_rate, steps: q and all steps of the training; `infl.Algorithm.sampling(n)`.
-    delta: below 1; usually well below 1 / n, since a mechanism that publishes each example with probability delta has it.
+    Args:
+        noise_multiplier: Sigma, as in `infl.Privacy`.
+        sampling_rate, steps: Q and all steps of the training; `infl.Algorithm.sampling(n)`.
+        delta: Below 1; usually well below 1 / n, since a mechanism that publishes each example with probability delta
+            has it.
 
     Raises:
         InputError: for a number out of its range, or where `dp_accounting` is not installed.
@@ -84,12 +86,12 @@ def noise_multiplier(epsilon: float, *, sampling_rate: float, steps: int, delta:
     low = high = 0.0
     while excess(high) > 0:
         low, high = high, high + math.log(2)
-        if high > math.log(MOST_NOISE):
-            raise InputError(f"epsilon: {epsilon} would take a noise multiplier above {MOST_NOISE}; take fewer steps")
+        if high > math.log(MAX_NOISE):
+            raise InputError(f"epsilon: {epsilon} would take a noise multiplier above {MAX_NOISE}; take fewer steps")
     while low == high or excess(low) <= 0:
         low, high = low - math.log(1.5), low
-        if low < math.log(LEAST_NOISE):
-            return LEAST_NOISE
+        if low < math.log(MIN_NOISE):
+            return MIN_NOISE
     root = optimize.root_scalar(excess, bracket=(low, high), xtol=2e-4).root
     sigma = math.ceil(1000 * math.exp(root)) / 1000
     while excess(math.log(sigma)) > 0:
@@ -143,7 +145,7 @@ def _group_in_a_batch(group: int, rate: float) -> tuple[list[float], list[float]
     """How many of a group join a batch, and how probable that is; improbable small numbers count as the next larger."""
     counts = np.arange(group + 1)
     weights = stats.binom.pmf(counts, group, rate)
-    kept = weights >= LEAST_WEIGHT
+    kept = weights >= MIN_WEIGHT
     top = int(counts[kept][-1])
     weights[top] += weights[top + 1 :].sum()
     kept[top + 1 :] = False

@@ -38,24 +38,28 @@ NOISE_STREAM = 3  # of differentially private training
 class Algorithm:
     """Network, optimizer, batch size, epochs and learning-rate schedule.
 
-    network: the name of a built-in network, or a `Network`.
-    hidden: widths of the dense hidden layers of `mlp`, `cnn` and the blocks of `vit`; None for the network's own default.
-    widths: channels of the convolutions of `cnn` and `resnet9`, width of the tokens of `vit`; None for the default.
-    optimizer: a name, or an `optax.GradientTransformation` that brings its own learning rate.
-    batch_size: at most this many examples a step. An epoch over k examples takes ceil(k / batch_size) steps whose sizes
-        differ by at most one, so that no step rests on a few left-over examples.
-    epochs: passes over the subset.
-    learning_rate, momentum, weight_decay: for optimizers given by name; momentum is sgd's, weight decay adamw's.
-    schedule: factor on every update, as a function of the share of training done: constant, or down to zero along a
-        line or half a cosine.
-    augmentation: random changes of the images trained on; None for none.
-    standardize: whether the network gets pixels minus their mean, divided by their standard deviation, channel by channel:
-        those of the examples that the model trains on, so that left-out ones have no part in them. After augmentation.
-    precision: of the forward and backward pass of training. With `bfloat16` (8 significant bits instead of 24) the weights
-        themselves, the loss and the updates stay float32, and trained models are judged in float32.
-    privacy: clipping and noise of differentially private training; None for ordinary training. Batches are then Poisson
-        samples: an epoch takes ceil(n / batch_size) steps, n the size of D whatever the subset, and every member joins each
-        with a probability of one in as many (`sampling`), so that batches of all of D hold at most batch_size on average.
+    Attributes:
+        network: The name of a built-in network, or a `Network`.
+        hidden: Widths of the dense hidden layers of `mlp`, `cnn` and the blocks of `vit`; None for the network's own
+            default.
+        widths: Channels of the convolutions of `cnn` and `resnet9`, width of the tokens of `vit`; None for the default.
+        optimizer: A name, or an `optax.GradientTransformation` that brings its own learning rate.
+        batch_size: At most this many examples a step. An epoch over k examples takes ceil(k / batch_size) steps whose
+            sizes differ by at most one, so that no step rests on a few left-over examples.
+        epochs: Passes over the subset.
+        learning_rate, momentum, weight_decay: For optimizers given by name; momentum is sgd's, weight decay adamw's.
+        schedule: Factor on every update, as a function of the share of training done: constant, or down to zero along a
+            line or half a cosine.
+        augmentation: Random changes of the images trained on; None for none.
+        standardize: Whether the network gets pixels minus their mean, divided by their standard deviation, channel by
+            channel: those of the examples that the model trains on, so that left-out ones have no part in them. After
+            augmentation.
+        precision: Of the forward and backward pass of training. With `bfloat16` (8 significant bits instead of 24) the
+            weights themselves, the loss and the updates stay float32, and trained models are judged in float32.
+        privacy: Clipping and noise of differentially private training; None for ordinary training. Batches are then
+            Poisson samples: an epoch takes ceil(n / batch_size) steps, n the size of D whatever the subset, and every
+            member joins each with a probability of one in as many (`sampling`), so that batches of all of D hold at
+            most batch_size on average.
 
     Raises:
         InputError: for a setting out of its range, or private training of standardized pixels: what standardizes them is no
@@ -103,9 +107,9 @@ class Algorithm:
         if isinstance(self.network, str):
             build(self.network, 2, **self._network_settings())
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The algorithm as JSON: what a resumed run must agree with."""
-        description: dict[str, Any] = {"network": self.build_network(2).describe(), "optimizer": "custom"}
+        description: dict[str, Any] = {"network": self.build_network(2).to_dict(), "optimizer": "custom"}
         if isinstance(self.optimizer, str):
             used = {"sgd": ("learning_rate", "momentum"), "adam": ("learning_rate",)}
             names = used.get(self.optimizer, ("learning_rate", "weight_decay"))
@@ -123,7 +127,7 @@ class Algorithm:
         return description
 
     @staticmethod
-    def from_description(description: dict[str, Any]) -> Algorithm:
+    def from_dict(description: dict[str, Any]) -> Algorithm:
         """The inverse of `describe`, for algorithms made of infl's own parts.
 
         Raises:
@@ -212,24 +216,25 @@ def train_model(
 
     Pure: jit, vmap and map it as you like. The size of the subset is data, not shape: no size recompiles.
 
-    key: all randomness.
-    members: [n] bool; at least one.
-    images: [N, ...] float32 or uint8, N >= n: D first, then what else to judge on.
-    labels: [N] int32.
-    most_steps: for `vmap`, where models of unequal steps per epoch run side by side: the most that any of them has, the
-        same for all. Does not affect results.
-    epochs: passes over the subset instead of the algorithm's own; data, not shape, so that one compiled program also trains
-        for a few steps.
-    evaluation_batch: examples judged at once; None for 256 on a CPU, as many as its caches hold, 1,024 elsewhere. Does not
-        affect results, up to rounding.
-
     A left-out example has no part in training: its pixels, even NaN, never reach the weights.
+
+    Args:
+        key: All randomness.
+        members: [n] bool; at least one.
+        images: [N, ...] float32 or uint8, N >= n: D first, then what else to judge on.
+        labels: [N] int32.
+        most_steps: For `vmap`, where models of unequal steps per epoch run side by side: the most that any of them has,
+            the same for all. Does not affect results.
+        epochs: Passes over the subset instead of the algorithm's own; data, not shape, so that one compiled program
+            also trains for a few steps.
+        evaluation_batch: Examples judged at once; None for 256 on a CPU, as many as its caches hold, 1,024 elsewhere.
+            Does not affect results, up to rounding.
     """
     settings = {"most_steps": most_steps, "epochs": epochs, "evaluation_batch": evaluation_batch}
-    return train_and_keep(key, members, images, labels, algorithm=algorithm, network=network, **settings)[0]
+    return train_with_params(key, members, images, labels, algorithm=algorithm, network=network, **settings)[0]
 
 
-def train_and_keep(
+def train_with_params(
     key: jax.Array,
     members: jax.Array,
     images: jax.Array,
@@ -291,7 +296,8 @@ class TrainingState(NamedTuple):
 def begin(keys: ModelKeys, pixels_shape: tuple[int, ...], *, algorithm: Algorithm, network: Network) -> TrainingState:
     """The state of a model before its first epoch; see `train_model`. Pure, as `advance` and `conclude` are.
 
-    pixels_shape: of one example.
+    Args:
+        pixels_shape: Of one example.
     """
     params = network.init(keys.weights, jnp.zeros((1, *pixels_shape)))  # zeros: example 0 may be left out
     return TrainingState(params, algorithm.build_optimizer().init(params), jnp.zeros(()))
@@ -316,7 +322,8 @@ def advance(
     An epoch follows from the key and its number: however the epochs 0 to `epochs` - 1 are cut into calls, the state is the
     same. Both numbers are data, not shape.
 
-    epochs: of the whole training, by which a schedule goes; None for the algorithm's own.
+    Args:
+        epochs: Of the whole training, by which a schedule goes; None for the algorithm's own.
     """
     n_members, privacy = members.sum(), algorithm.privacy
     if privacy is not None:

@@ -28,8 +28,11 @@ Norm = Literal["group", "none"]
 def cnn(n_classes: int, *, widths: Sequence[int] = (16, 32), hidden: Sequence[int] = (64,)) -> Network:
     """3 x 3 convolutions, each with the maximum of 2 x 2 pixels and ReLU, then dense layers with ReLU; He initialization.
 
-    widths: channels of each convolution. hidden: widths of the dense layers. Images [h, w] or [h, w, channels], of at
     least 2^len(widths) pixels a side.
+
+    Args:
+        widths: Channels of each convolution.
+        hidden: Widths of the dense layers. Images [h, w] or [h, w, channels], of at
 
     Raises:
         InputError: where a width is below 1, or no convolution is asked for.
@@ -44,7 +47,9 @@ def resnet9(n_classes: int, *, widths: Sequence[int] = (64, 128, 256, 512), norm
     After the network of nine layers with which DAWNBench's CIFAR-10 records were set (Coleman et al. 2017; Page 2018, How
     to train your ResNet), with group norm (Wu & He 2018) over 16 channels each in place of batch norm.
 
-    widths: channels of the four stages. norm: "group" or "none". Images [h, w] or [h, w, channels], at least 8 x 8.
+    Args:
+        widths: Channels of the four stages.
+        norm: "group" or "none". Images [h, w] or [h, w, channels], at least 8 x 8.
 
     Raises:
         InputError: where there are not four widths, one is below 1, or the norm is unknown.
@@ -60,9 +65,12 @@ def vit(
 ) -> Network:
     """Vision transformer (Dosovitskiy et al. 2021) with layer norm before each part, tokens averaged at the end.
 
-    widths: the width of the tokens, one number; a multiple of 32, the width of a head, or below it. hidden: of the
     perceptron of each block, so as many blocks. patch: side of the square that makes a token. Images [h, w] or
     [h, w, channels] whose sides are multiples of it.
+
+    Args:
+        widths: The width of the tokens, one number; a multiple of 32, the width of a head, or below it.
+        hidden: Of the
 
     Raises:
         InputError: for widths other than these.

@@ -21,9 +21,10 @@ Padding = Literal["zero", "reflect"]
 class Augmentation:
     """How images of a batch are changed at random in training; they are judged as they are.
 
-    flip: mirror left and right with probability 1/2.
-    shift: move by -shift to shift pixels, each equally likely, along each axis.
-    padding: what comes in at the edge: zeros, or the image mirrored there (its edge pixels not repeated).
+    Attributes:
+        flip: Mirror left and right with probability 1/2.
+        shift: Move by -shift to shift pixels, each equally likely, along each axis.
+        padding: What comes in at the edge: zeros, or the image mirrored there (its edge pixels not repeated).
 
     Raises:
         InputError: for a shift below 0, an unknown padding, or an augmentation that changes nothing.
@@ -85,7 +86,9 @@ class Augmentation:
 def augmented_batch(augmentation: Augmentation, key: jax.Array, images: jax.Array, ids: jax.Array) -> jax.Array:
     """Examples `ids` of the images, [b, h, w, ...], each changed as (key, id) draws it.
 
-    key: that of a model and an epoch. images: [N, h, w] or [N, h, w, channels].
+    Args:
+        key: That of a model and an epoch.
+        images: [N, h, w] or [N, h, w, channels].
     """
     height, width = images.shape[1:3]
     draws = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (3,), jnp.uint32))(ids)
@@ -106,7 +109,7 @@ def _mirrored(places: jax.Array, size: int) -> jax.Array:
     return (size - 1) - jnp.abs((size - 1) - jnp.abs(places))
 
 
-LEAST_SHARE = 1e-5  # of the mean: a deviation below it is rounding of float32, and the channel constant
+MIN_SHARE = 1e-5  # of the mean: a deviation below it is rounding of float32, and the channel constant
 
 
 class Moments(NamedTuple):
@@ -128,12 +131,14 @@ def member_moments(members: jax.Array, images: jax.Array) -> Moments:
     members of P pixels; `infl.records.channel_axes` says what a channel is. One that is constant over the members has the
     deviation 1.
 
-    members: [n] bool; images: [N, ...], N >= n. Examples that are no members may hold anything, NaN too.
+    Args:
+        members: [n] bool.
+        images: [N, ...], N >= n. Examples that are no members may hold anything, NaN too.
     """
     own = unit_pixels(images[: len(members)])
     mean = _mean_over(members, own)
     deviation = jnp.sqrt(_mean_over(members, jnp.square(own - mean)))
-    return Moments(mean, jnp.where(deviation > LEAST_SHARE * jnp.abs(mean), deviation, 1))
+    return Moments(mean, jnp.where(deviation > MIN_SHARE * jnp.abs(mean), deviation, 1))
 
 
 def standardized(images: jax.Array, moments: Moments) -> jax.Array:

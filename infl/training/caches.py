@@ -18,20 +18,20 @@ import jax
 
 from infl.records.files import cache_folder
 
-MOST_LAYOUTS = 500
-MOST_PROGRAM_BYTES = 1 << 30
+MAX_LAYOUTS = 500
+MAX_PROGRAM_BYTES = 1 << 30
 
 
-def recall_layout(key: str) -> dict[str, Any] | None:
+def cached_layout(key: str) -> dict[str, Any] | None:
     """What was kept under this key; None where nothing was, or it cannot be read."""
     kept = _read_layouts().get(key)
     return kept if isinstance(kept, dict) else None
 
 
-def keep_layout(key: str, layout: dict[str, Any]) -> None:
+def cache_layout(key: str, layout: dict[str, Any]) -> None:
     """Keep what was found, the 500 last ones; without effect where the folder cannot be written."""
     layouts = {name: kept for name, kept in _read_layouts().items() if name != key} | {key: layout}
-    text = json.dumps(dict(list(layouts.items())[-MOST_LAYOUTS:]), indent=1)
+    text = json.dumps(dict(list(layouts.items())[-MAX_LAYOUTS:]), indent=1)
     with contextlib.suppress(OSError):
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=cache_folder(), prefix="layouts-", delete=False) as file:
@@ -39,7 +39,7 @@ def keep_layout(key: str, layout: dict[str, Any]) -> None:
         os.replace(file.name, cache_folder() / "layouts.json")
 
 
-def keep_compiled_programs() -> None:
+def cache_compiled_programs() -> None:
     """Let XLA keep its programs that took a second or more to compile, up to 1 GiB of them, for later processes.
 
     A setting of the whole process, so it is for the command line; a program of one's own sets JAX's
@@ -78,7 +78,7 @@ def _processor() -> str:
 def _drop_oldest(folder: Path) -> None:
     """Make the files in a folder fit into the bytes allowed."""
     files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
-    excess = sum(path.stat().st_size for path in files) - MOST_PROGRAM_BYTES
+    excess = sum(path.stat().st_size for path in files) - MAX_PROGRAM_BYTES
     for path in files:
         if excess <= 0:
             return

@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infl.records import Array, Dataset, InputError
 from infl.training import algorithm as one
-from infl.training.algorithm import Algorithm, TrainingState, train_and_keep, train_model
+from infl.training.algorithm import Algorithm, TrainingState, train_model, train_with_params
 from infl.training.kernels.convolution import BACKENDS, use_backend
 from infl.training.networks import check_network
 
@@ -34,7 +34,7 @@ Tune = Literal["auto", "fresh", "off"]
 
 _STREAMS = {"design": 0, "reference": 1}
 
-MOST_MODELS_PER_DEVICE = {"map": 16, "vmap": 64}
+MAX_MODELS_PER_DEVICE = {"map": 16, "vmap": 64}
 SECONDS_PER_BLOCK = 5.0
 FLOP_PER_SECOND = {"cpu": 5e10}  # of one device, roughly; others: 1e13
 
@@ -43,14 +43,17 @@ FLOP_PER_SECOND = {"cpu": 5e10}  # of one device, roughly; others: 1e13
 class Layout:
     """How a block of models is laid out. Affects speed only.
 
-    n_devices: devices used; None for all.
-    models_per_device: models of a block that one device trains. A block is what a kill can lose, unless checkpoints are kept.
-        None for as many as fit into some five seconds by a rough count of operations, at most 16 with `map` and 64 with `vmap`.
-    mode: `map` or `vmap` inside a device; None for `map` on CPUs, `vmap` elsewhere.
-    convolution: how convolutions are computed, a name of `infl.training.kernels.convolution.BACKENDS`; None for the usual way.
-    tune: what happens to settings that are None where training takes long: `auto` takes those that were fastest for this run or
-        on this machine before and measures where there are none (`infl.training.tuning`), `fresh` measures again, `off` takes
-        the defaults.
+    Attributes:
+        n_devices: Devices used; None for all.
+        models_per_device: Models of a block that one device trains. A block is what a kill can lose, unless checkpoints
+            are kept. None for as many as fit into some five seconds by a rough count of operations, at most 16 with
+            `map` and 64 with `vmap`.
+        mode: `map` or `vmap` inside a device; None for `map` on CPUs, `vmap` elsewhere.
+        convolution: How convolutions are computed, a name of `infl.training.kernels.convolution.BACKENDS`; None for the
+            usual way.
+        tune: What happens to settings that are None where training takes long: `auto` takes those that were fastest for
+            this run or on this machine before and measures where there are none (`infl.training.tuning`), `fresh`
+            measures again, `off` takes the defaults.
     """
 
     n_devices: int | None = None
@@ -59,14 +62,14 @@ class Layout:
     convolution: str | None = None
     tune: Tune = "auto"
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON; what stands in `tune` is no part of it."""
         return {name: getattr(self, name) for name in ("n_devices", "models_per_device", "mode", "convolution")}
 
     @staticmethod
-    def from_description(description: dict[str, Any]) -> Layout:
+    def from_dict(description: dict[str, Any]) -> Layout:
         """The inverse of `describe`; further entries are passed over."""
-        return Layout(**{name: description[name] for name in Layout().describe()})
+        return Layout(**{name: description[name] for name in Layout().to_dict()})
 
     def __post_init__(self) -> None:
         for name in ("n_devices", "models_per_device"):
@@ -91,11 +94,16 @@ class BlockOutcomes:
     params: Any = None
 
 
-class PlacedBlock(NamedTuple):
+class PlacedBatch(NamedTuple):
     """A block of models on the devices that train it; models and devices stand in rows.
 
-    key_data: words of the keys; masks: [block_size, n] bool; counts: models that each device trains; most_steps: of an epoch of
     any of them; places: row of each model, [B].
+
+    Attributes:
+        key_data: Words of the keys.
+        masks: [block_size, n] bool.
+        counts: Models that each device trains.
+        most_steps: Of an epoch of
     """
 
     key_data: jax.Array
@@ -151,7 +159,8 @@ class Ensemble:
     ) -> None:
         """check: try the network on random pixels first; not needed where another ensemble has.
 
-        keep_params: give the parameters back with the outcomes.
+        Args:
+            keep_params: Give the parameters back with the outcomes.
         """
         use_all_cores()
         wanted = layout or Layout()
@@ -199,9 +208,12 @@ class Ensemble:
     def start(self, keys: jax.Array, masks: Array, *, epochs: int | None = None) -> tuple[Any, Array]:
         """Begin training one block of at most `block_size` models; returns before it is done.
 
-        keys: [B]; masks: [B, n] bool. A short block is spread evenly over the devices. With `map` it takes as much less
         time; with `vmap` it is filled up with copies of its last model, which are dropped again.
-        epochs: instead of the algorithm's own.
+
+        Args:
+            keys: [B].
+            masks: [B, n] bool. A short block is spread evenly over the devices. With `map` it takes as much less
+            epochs: Instead of the algorithm's own.
         """
         block = self.place(keys, masks)
         started = self.compile()(
@@ -217,7 +229,7 @@ class Ensemble:
         kept = jax.tree.map(lambda array: np.asarray(array)[places], trained)
         return BlockOutcomes(*kept[0], params=kept[1]) if self._keep_params else BlockOutcomes(*kept)
 
-    def place(self, keys: jax.Array, masks: Array) -> PlacedBlock:
+    def place(self, keys: jax.Array, masks: Array) -> PlacedBatch:
         """Put keys and masks of a block on the devices; see `start`."""
         n_models = len(masks)
         if not 0 < n_models <= self.block_size:
@@ -232,7 +244,7 @@ class Ensemble:
         places, counts = self._places(n_models)
         row_at = np.full(self.block_size, n_models - 1)
         row_at[places] = np.arange(n_models)
-        return PlacedBlock(
+        return PlacedBatch(
             jax.device_put(np.asarray(jax.random.key_data(keys))[row_at], self.by_model),
             jax.device_put(masks[row_at], self.by_model),
             jax.device_put(counts, self.by_model),
@@ -264,7 +276,8 @@ class Ensemble:
     ) -> jax.stages.Lowered:
         """The program in which each device runs `on_device` on its part of the arguments `by_model`, and all of `shared`.
 
-        donate: numbers of arguments whose memory the results may take.
+        Args:
+            donate: Numbers of arguments whose memory the results may take.
         """
         spec = PartitionSpec("models")
         in_specs = (*[spec] * len(by_model), *[PartitionSpec()] * len(shared))
@@ -284,7 +297,7 @@ class Ensemble:
                 raise
             return lowered.compile()
 
-    def lay_out(self, layout: Layout, *, chosen: dict[str, Any] | None = None) -> None:
+    def set_layout(self, layout: Layout, *, chosen: dict[str, Any] | None = None) -> None:
         """Train in this layout from now on, on the devices in use. chosen: how it was chosen, to be told where it is noted."""
         if chosen is not None:
             self.chosen = chosen
@@ -309,7 +322,7 @@ class Ensemble:
                 f"the memory of a {self.devices[0].device_kind} does not hold the training of a single model: "
                 "take a smaller batch_size or a smaller network"
             )
-        self.lay_out(replace(self.layout, models_per_device=width // 2))
+        self.set_layout(replace(self.layout, models_per_device=width // 2))
 
     def _places(self, n_models: int) -> tuple[Array, Array]:
         """Where in a block its models stand, [n_models], and how many each device has, [devices]."""
@@ -319,7 +332,7 @@ class Ensemble:
         return np.concatenate([device * width + np.arange(count) for device, count in enumerate(counts)]), counts
 
     def _train_on_device(self) -> Callable[..., Any]:
-        train_one = train_and_keep if self._keep_params else train_model
+        train_one = train_with_params if self._keep_params else train_model
         mode, train = self.mode, partial(train_one, algorithm=self.algorithm, network=self.network)
 
         def train_on_device(
@@ -355,7 +368,7 @@ def map_first(train: Callable[..., Any], count: jax.Array, *models: Any) -> Any:
 
 def usual_width(mode: Mode, seconds_per_model: float) -> int:
     """Models per device that take some five seconds, at most 16 with `map` and 64 with `vmap`."""
-    return int(np.clip(SECONDS_PER_BLOCK / max(seconds_per_model, 1e-9), 1, MOST_MODELS_PER_DEVICE[mode]))
+    return int(np.clip(SECONDS_PER_BLOCK / max(seconds_per_model, 1e-9), 1, MAX_MODELS_PER_DEVICE[mode]))
 
 
 def estimated_seconds(algorithm: Algorithm, dataset: Dataset, device: Any) -> float:
@@ -406,7 +419,7 @@ States = list[jax.Array]
 
 def train_in_segments(
     segments: Segments,
-    block: PlacedBlock,
+    block: PlacedBatch,
     *,
     seconds_between: float,
     keep: Callable[[int, States], None],
@@ -418,9 +431,11 @@ def train_in_segments(
     The first segment is one epoch; each other one has as many as, by the time that the last took, fit into what is left until
     the states are to be kept again, and one at least.
 
-    keep: called with the number of epochs done and the states, which are good until it returns; never after the last epoch.
-    seconds_between: two calls of it at least.
-    reached: epochs done and states from which to go on; None for the beginning.
+    Args:
+        keep: Called with the number of epochs done and the states, which are good until it returns; never after the
+            last epoch.
+        seconds_between: Two calls of it at least.
+        reached: Epochs done and states from which to go on; None for the beginning.
     """
     segments.compile()  # which is no part of the first epoch
     epochs = segments.ensemble.algorithm.epochs
@@ -454,11 +469,11 @@ class Segments:
         self._lowered: tuple[Layout, Lowered] | None = None
         self._compiled: tuple[jax.stages.Compiled, ...] | None = None
 
-    def begin(self, block: PlacedBlock) -> States:
+    def begin(self, block: PlacedBatch) -> States:
         """The states of the models of a block before their first epoch."""
         return self.compile()[0](block.key_data, block.counts)
 
-    def advance(self, block: PlacedBlock, states: States, first: int, last: int) -> States:
+    def advance(self, block: PlacedBatch, states: States, first: int, last: int) -> States:
         """Train from before epoch `first` to before epoch `last`. The states that are given are used up."""
         ensemble, numbers = self.ensemble, (first, last, self.ensemble.algorithm.epochs)
         return self.compile()[1](
@@ -467,7 +482,7 @@ class Segments:
             *(ensemble.images, ensemble.labels),
         )
 
-    def conclude(self, block: PlacedBlock, states: States) -> BlockOutcomes:
+    def conclude(self, block: PlacedBatch, states: States) -> BlockOutcomes:
         """The outcomes of models after their last epoch."""
         ensemble = self.ensemble
         judged = self.compile()[2](states, block.masks, block.counts, ensemble.images, ensemble.labels)
@@ -477,14 +492,14 @@ class Segments:
         """States from arrays that were kept, put on the devices."""
         return [jax.device_put(array, self.ensemble.by_model) for array in arrays]
 
-    def describe(self, block: PlacedBlock) -> dict[str, Any]:
+    def to_dict(self, block: PlacedBatch) -> dict[str, Any]:
         """What states are states of, as JSON: others in any of it cannot go on where these stand."""
         ensemble = self.ensemble
         models = hashlib.sha256(np.asarray(block.key_data).tobytes() + np.asarray(block.masks).tobytes())
         return {
             "models": models.hexdigest(),
             "epochs": ensemble.algorithm.epochs,
-            "layout": ensemble.layout.describe(),
+            "layout": ensemble.layout.to_dict(),
             "devices": [f"{device.platform}:{device.device_kind}" for device in ensemble.devices],
             "jax": jax.__version__,
             "programs": self.lower().fingerprint,

@@ -19,7 +19,7 @@ import numpy as np
 
 from infl.records import Array, Dataset, InputError
 from infl.training.algorithm import Algorithm
-from infl.training.caches import keep_compiled_programs
+from infl.training.caches import cache_compiled_programs
 from infl.training.ensemble import (
     BlockOutcomes,
     Ensemble,
@@ -78,7 +78,8 @@ class Trainer(Protocol):
     ) -> Iterator[tuple[Block, Array, BlockOutcomes, float]]:
         """Yield (block, its masks, outcomes, seconds that it took), in any order.
 
-        keeping: of states on the way; None for none.
+        Args:
+            keeping: Of states on the way; None for none.
         """
         ...
 
@@ -86,7 +87,7 @@ class Trainer(Protocol):
         """Train half as many models in a block from now on."""
         ...
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Where and how it trains, for the run's journal: devices, block_size, mode, layout and how it was chosen."""
         ...
 
@@ -136,7 +137,7 @@ class LocalTrainer:
         """Choose the layout; a default does not replace what was chosen before."""
         choice = choose_layout(self.ensemble, n_models=n_models, subset_share=subset_share, recorded=recorded)
         if choice.source != "default" or not self._laid_out:
-            self.ensemble.lay_out(choice.layout, chosen=choice.how())
+            self.ensemble.set_layout(choice.layout, chosen=choice.how())
             self._laid_out = True
         return choice
 
@@ -160,7 +161,7 @@ class LocalTrainer:
     ) -> tuple[BlockOutcomes, float]:
         """Outcomes of a block, and the seconds that were spent on it before the checkpoint from which it went on."""
         block = self.ensemble.place(keys, masks)
-        fits, start = self._segments.describe(block), time.perf_counter()
+        fits, start = self._segments.to_dict(block), time.perf_counter()
         found, reached, before = checkpoint.read(fits), None, 0.0
         if found is not None:
             epochs, seconds, folder = found
@@ -181,9 +182,9 @@ class LocalTrainer:
         """Train half as many models in a block from now on."""
         self.ensemble.halve()
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Where and how it trains."""
-        return _described(self.ensemble) | {"layout": self.ensemble.layout.describe() | self.ensemble.chosen}
+        return _described(self.ensemble) | {"layout": self.ensemble.layout.to_dict() | self.ensemble.chosen}
 
     def close(self) -> None:
         """Nothing is held."""
@@ -209,7 +210,7 @@ class RayTrainer:
         choice, description = self._workers.call("choose", -(-n_models // n_workers), subset_share, recorded)
         if choice.source != "default" or self._layout is None:
             self._layout = choice.layout
-            self._description = description | {"layout": choice.layout.describe() | choice.how()}
+            self._description = description | {"layout": choice.layout.to_dict() | choice.how()}
         self._block_size = min(self._description["block_size"], -(-n_models // n_workers))
         return choice
 
@@ -231,7 +232,7 @@ class RayTrainer:
         """Workers halve their blocks themselves."""
         raise NotImplementedError
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Where and how a worker trains, and how many of them do."""
         return self._description | {"block_size": self._block_size, "engine": "ray", "workers": self._workers.n_wanted}
 
@@ -244,7 +245,7 @@ class WorkerEnsemble:
     """An ensemble on a worker of a cluster; its block is one that the driver sends."""
 
     def __init__(self, algorithm: Algorithm, dataset: Dataset, layout: Layout | None) -> None:
-        keep_compiled_programs()  # a worker's process is infl's own
+        cache_compiled_programs()  # a worker's process is infl's own
         self._ensemble = Ensemble(algorithm, dataset, layout)
         self._widest: int | None = None  # that the memory holds, where it was full once
 
@@ -253,14 +254,14 @@ class WorkerEnsemble:
     ) -> tuple[Choice, dict[str, Any]]:
         """The layout, and where and how this worker then trains."""
         choice = choose_layout(self._ensemble, n_models=n_models, subset_share=subset_share, recorded=recorded)
-        self._ensemble.lay_out(choice.layout, chosen=choice.how())
+        self._ensemble.set_layout(choice.layout, chosen=choice.how())
         return choice, _described(self._ensemble)
 
     def train(self, layout: Layout, key_data: Array, masks: Array) -> BlockOutcomes:
         """Outcomes of a block, in parts where the memory does not hold it whole."""
         if self._widest is not None:
             layout = replace(layout, models_per_device=min(self._widest, layout.models_per_device or 1))
-        self._ensemble.lay_out(replace(layout, n_devices=len(self._ensemble.devices)))
+        self._ensemble.set_layout(replace(layout, n_devices=len(self._ensemble.devices)))
         keys, parts, done = jax.random.wrap_key_data(jax.numpy.asarray(key_data)), [], 0
         while done < len(masks):
             part = slice(done, done + self._ensemble.block_size)
@@ -291,8 +292,11 @@ def run_blocks(
 ) -> Iterator[tuple[Block, Finished, float]]:
     """Yield (block, outcome, seconds) in order.
 
-    start: begins a block and returns without waiting, as JAX does; finish: waits for it. The caller's work between two
     outcomes, such as writing the last one to disk, overlaps the training of the next block.
+
+    Args:
+        start: Begins a block and returns without waiting, as JAX does.
+        finish: Waits for it. The caller's work between two
     """
     ahead: tuple[Block, Started] | None = None
     clock = time.perf_counter()

@@ -29,9 +29,9 @@ from infl.training.ensemble import model_keys, use_all_cores
 from infl.training.networks import check_network
 
 N_RANKS = (20, 80)  # groups of examples alike in support
-LEAST_CLUSTER = 6  # examples in the mean cluster of the finest resolution
+MIN_CLUSTER = 6  # examples in the mean cluster of the finest resolution
 N_FEATURE_MODELS = 2
-MOST_FOR_FULL_KMEANS = 10_000
+MAX_FOR_FULL_KMEANS = 10_000
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -41,10 +41,12 @@ def make_groups(
 ) -> Groups:
     """Group the examples of D: by label, by k-means at several sizes, by support, and as `known`.
 
-    support: [n] how well the rest of D supports the label of each example, any monotone scale; None for no such groups.
-
     Deterministic in (dataset, algorithm, seed) on one kind of device. A run keeps its groups, so that nothing depends on
     their being found again.
+
+    Args:
+        support: [n] how well the rest of D supports the label of each example, any monotone scale; None for no such
+            groups.
 
     Raises:
         InputError: where the known groups are those of another number of examples, or the network does not fit the data.
@@ -58,12 +60,12 @@ def make_groups(
         features = _scaled(dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32))
     names, tables = ["labels"], [_without_gaps(dataset.y_train)]
     n_clusters = dataset.n_classes
-    while n_clusters <= dataset.n_train // LEAST_CLUSTER:
+    while n_clusters <= dataset.n_train // MIN_CLUSTER:
         names.append(f"{n_clusters} clusters")
         tables.append(_without_gaps(cluster(features, n_clusters, seed=seed + n_clusters)))
         n_clusters *= 2
     for n_ranks in N_RANKS:
-        if support is not None and n_ranks <= dataset.n_train // LEAST_CLUSTER:
+        if support is not None and n_ranks <= dataset.n_train // MIN_CLUSTER:
             names.append(f"{n_ranks} ranks of support")
             tables.append(np.argsort(np.argsort(support, kind="stable")) * n_ranks // dataset.n_train)
     if known is not None:
@@ -80,7 +82,7 @@ def cluster(features: Array, n_clusters: int, *, seed: int) -> Array:
     )
     from sklearn.exceptions import ConvergenceWarning
 
-    kind: Any = KMeans if len(features) <= MOST_FOR_FULL_KMEANS else MiniBatchKMeans
+    kind: Any = KMeans if len(features) <= MAX_FOR_FULL_KMEANS else MiniBatchKMeans
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # copies of examples may leave fewer points than clusters
         return kind(n_clusters, n_init=1, random_state=seed % 2**32).fit(features).labels_

@@ -21,12 +21,13 @@ from infl.records import InputError
 class Network:
     """A network as two pure functions. A user's own needs nothing else.
 
-    init: (key, x [b, ...]) -> params, any pytree of float arrays.
-    apply: (params, x [b, ...]) -> logits [b, classes].
-    features: (params, x [b, ...]) -> [b, d], the input of the last layer; None where it is not known. Examples are clustered
-        on it, and nothing else uses it.
-    name: stands in the run's manifest; a resumed run must name the same network.
-    settings: what the built-in networks are rebuilt from; JSON.
+    Attributes:
+        init: (key, x [b, ...]) -> params, any pytree of float arrays.
+        apply: (params, x [b, ...]) -> logits [b, classes].
+        features: (params, x [b, ...]) -> [b, d], the input of the last layer; None where it is not known. Examples are
+            clustered on it, and nothing else uses it.
+        name: Stands in the run's manifest; a resumed run must name the same network.
+        settings: What the built-in networks are rebuilt from; JSON.
 
     Example:
         >>> linear = Network(
@@ -44,7 +45,7 @@ class Network:
     settings: dict[str, Any] = field(default_factory=dict)
     features: Callable[[Any, jax.Array], jax.Array] | None = None
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The network as JSON."""
         return {"name": self.name, **self.settings}
 

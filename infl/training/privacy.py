@@ -31,11 +31,12 @@ CHUNK = {"cpu": 16}  # gradients of single examples held at once: as many as sta
 class Privacy:
     """Clipping and noise of differentially private training; what they promise says `infl.accounting.epsilon`.
 
-    clip_norm: C, the largest norm that the gradient of one example keeps, over all parameters together; `math.inf` for
-        none.
-    noise_multiplier: sigma, the standard deviation of the noise in units of C.
-
     With no clipping and no noise what is left is SGD on Poisson samples.
+
+    Attributes:
+        clip_norm: C, the largest norm that the gradient of one example keeps, over all parameters together; `math.inf`
+            for none.
+        noise_multiplier: Sigma, the standard deviation of the noise in units of C.
 
     Raises:
         InputError: for a setting out of its range, or noise without clipping, which has no size.
@@ -101,13 +102,14 @@ def private_gradient(
 ) -> tuple[jax.Array, Any]:
     """Weighted loss of a batch, and its gradient clipped, noised and divided by the expected size of a batch.
 
-    loss: (params, examples [c, ...], weights [c]) -> sum of weight times loss.
-    load: ids [c] -> the examples, any pytree of arrays [c, ...].
-    batch: ids and count, of `poisson_sample`.
-
     Worked through in chunks, as many as the examples that joined take. Gradients of single examples are taken for their norms
     alone; what is summed is the gradient of the losses weighted by min(1, C / norm), the same up to rounding. On one core that
     took 1.2 ms for 208 images of 784 pixels and ten linear outputs, summing clipped gradients 3.9, the plain gradient 0.2.
+
+    Args:
+        loss: (params, examples [c, ...], weights [c]) -> sum of weight times loss.
+        load: Ids [c] -> the examples, any pytree of arrays [c, ...].
+        batch: Ids and count, of `poisson_sample`.
     """
     ids, count = batch
     chunk = min(CHUNK.get(jax.default_backend(), 128), len(ids))

@@ -26,8 +26,8 @@ from infl.records import InputError
 
 Block = TypeVar("Block")
 
-MOST_BLOCKS_OF_A_WORKER = 2
-MOST_TRIES = 4  # of a block, and of workers in a row to start
+MAX_BLOCKS_OF_A_WORKER = 2
+MAX_TRIES = 4  # of a block, and of workers in a row to start
 SECONDS_BETWEEN_LOOKS = 2.0
 # For a cluster of this machine: listen on loopback, as Ray does on other systems than Linux, and to who has the token alone.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
@@ -37,12 +37,14 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 class Ray:
     """A Ray cluster, and what a worker of it takes. Affects speed only.
 
-    address: of the cluster's head, `HOST:PORT`, `auto` or `ray://HOST:PORT`; None for the one that the environment names
-        (`RAY_ADDRESS`, which `ray job submit` sets), else for a cluster of this machine, started for the call.
-    cpus, gpus: cores and GPUs of one worker. Less than one GPU lets workers share one, and each takes its share of the
-        memory. None for all cores of a node that has no GPU to be used, and one core else.
-    n_workers: None for as many as the nodes hold, and more when nodes join. A number is asked for even where there is no
-        room yet, so that a cluster which scales itself adds nodes.
+    Attributes:
+        address: Of the cluster's head, `HOST:PORT`, `auto` or `ray://HOST:PORT`; None for the one that the environment
+            names (`RAY_ADDRESS`, which `ray job submit` sets), else for a cluster of this machine, started for the
+            call.
+        cpus, gpus: Cores and GPUs of one worker. Less than one GPU lets workers share one, and each takes its share of
+            the memory. None for all cores of a node that has no GPU to be used, and one core else.
+        n_workers: None for as many as the nodes hold, and more when nodes join. A number is asked for even where there
+            is no room yet, so that a cluster which scales itself adds nodes.
 
     Raises:
         InputError: for a setting out of its range.
@@ -74,7 +76,8 @@ class _Worker:
 class Workers:
     """The workers of a cluster, each with what `make` made on it; ends them when closed.
 
-    make: called once on each worker, for what answers `call` and trains blocks.
+    Args:
+        make: Called once on each worker, for what answers `call` and trains blocks.
     """
 
     def __init__(self, settings: Ray, make: Callable[[], Any]) -> None:
@@ -93,19 +96,21 @@ class Workers:
 
     def call(self, name: str, *arguments: Any) -> Any:
         """The answer of the first worker that is there; another is asked where it is lost."""
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_TRIES):
             worker = self._first()
             with contextlib.suppress(*self._losses()):
                 return self._get(worker.actor.call.remote(name, arguments))
             self._drop(worker)
-        raise InputError(f"{MOST_TRIES} workers of the Ray cluster were lost one after another; its logs say why")
+        raise InputError(f"{MAX_TRIES} workers of the Ray cluster were lost one after another; its logs say why")
 
     def run(
         self, blocks: Sequence[Block], *, name: str, prepare: Callable[[Block], tuple[Any, ...]]
     ) -> Iterator[tuple[Block, Any, float]]:
         """Yield (block, outcome, seconds since the last) in the order in which they are finished.
 
-        name: of the method that works on a block; prepare: its arguments, made when the block is sent and not before.
+        Args:
+            name: Of the method that works on a block.
+            prepare: Its arguments, made when the block is sent and not before.
 
         Raises:
             InputError: where a block is lost with its worker time and again, or no worker starts.
@@ -123,9 +128,9 @@ class Workers:
                     lost = self._drop(worker)
                     for one in lost:
                         tries[one] += 1
-                        if tries[one] >= MOST_TRIES:
+                        if tries[one] >= MAX_TRIES:
                             raise InputError(
-                                f"block {one + 1} of {len(blocks)} was lost with its worker {MOST_TRIES} times: "
+                                f"block {one + 1} of {len(blocks)} was lost with its worker {MAX_TRIES} times: "
                                 "the memory of a node may be too small for it; Ray's logs say why"
                             ) from None
                     waiting.extendleft(reversed(lost))
@@ -152,7 +157,7 @@ class Workers:
 
     def _send(self, waiting: deque[int], prepare: Callable[[int], tuple[Any, ...]], name: str) -> None:
         """Give blocks to the workers: one to each, and a second where enough are left to keep the others busy too."""
-        for most in range(1, MOST_BLOCKS_OF_A_WORKER + 1):
+        for most in range(1, MAX_BLOCKS_OF_A_WORKER + 1):
             for worker in self._workers:
                 enough = len(waiting) >= (1 if most == 1 else len(self._workers))
                 if worker.ready is None and len(worker.blocks) < most and waiting and enough:
@@ -190,8 +195,8 @@ class Workers:
         except self._losses() as loss:
             self._drop(worker)
             self._failures += 1
-            if self._failures >= MOST_TRIES:
-                raise InputError(f"{MOST_TRIES} workers in a row were lost while they started: {_line(loss)}") from None
+            if self._failures >= MAX_TRIES:
+                raise InputError(f"{MAX_TRIES} workers in a row were lost while they started: {_line(loss)}") from None
 
     def _drop(self, worker: _Worker) -> list[int]:
         """Give a lost worker up; returns the numbers of its blocks."""

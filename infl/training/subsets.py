@@ -28,7 +28,7 @@ from infl.records import Array, ForgetSet, Groups, InputError
 
 Kind = Literal["uniform", "balanced", "paired", "grouped", "full", "leave-out"]
 
-MOST_MODELS_PER_PERIOD = 20  # a balanced design repeats after at most this many models
+MAX_MODELS_PER_PERIOD = 20  # a balanced design repeats after at most this many models
 WHOLE_GROUP = 0.5  # chance that a group is left out whole rather than in part
 ALONE = 0.5  # chance that nothing but a group is left out; forget sets are D without it, not 70% of D without it
 ANOTHER_GROUP = 0.7  # chance that, as long as they fit, one more group is left out
@@ -38,14 +38,15 @@ ANOTHER_GROUP = 0.7  # chance that, as long as they fit, one more group is left 
 class Design:
     """How the subset of each model is drawn.
 
-    kind: see the module's list.
-    fraction: share r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
-        (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it. Of a range, `grouped` models that leave out a
-        group alone keep to the lower end only.
-    left_out: ids that `leave-out` leaves out.
-    groups: what `grouped` leaves out together; None for `infl.train` to find them.
-    grouped_share: share of the models of a `grouped` run that are drawn so; the others are `uniform` over the same range
-        of fractions, so that scores of single examples can rest on them.
+    Attributes:
+        kind: See the module's list.
+        fraction: Share r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
+            (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it. Of a range, `grouped` models that leave
+            out a group alone keep to the lower end only.
+        left_out: Ids that `leave-out` leaves out.
+        groups: What `grouped` leaves out together; None for `infl.train` to find them.
+        grouped_share: Share of the models of a `grouped` run that are drawn so; the others are `uniform` over the same
+            range of fractions, so that scores of single examples can rest on them.
 
     Raises:
         InputError: for an unknown kind, or a fraction that the kind cannot have.
@@ -97,7 +98,7 @@ class Design:
             return self._ratio()[1]
         return 2 if self.kind == "paired" else 1
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The design as JSON; of groups their names and fingerprint."""
         fraction = self.fraction if isinstance(self.fraction, (int, float)) else list(self.fraction)
         description: dict[str, Any] = {"kind": self.kind, "fraction": fraction}
@@ -110,7 +111,7 @@ class Design:
         return description
 
     @staticmethod
-    def from_description(description: dict[str, Any], groups: Groups | None = None) -> Design:
+    def from_dict(description: dict[str, Any], groups: Groups | None = None) -> Design:
         """The inverse of `describe`; groups, where the design has any, are kept elsewhere and brought back here."""
         fraction = description["fraction"]
         fraction = tuple(fraction) if isinstance(fraction, list) else fraction
@@ -129,11 +130,11 @@ class Design:
     def _ratio(self) -> tuple[int, int]:
         if not isinstance(self.fraction, (int, float)):
             raise InputError(f"design balanced takes one fraction, got the range {self.fraction}; use design uniform")
-        least = Fraction(1, MOST_MODELS_PER_PERIOD)
-        ratio = min(max(Fraction(self.fraction).limit_denominator(MOST_MODELS_PER_PERIOD), least), 1 - least)
+        least = Fraction(1, MAX_MODELS_PER_PERIOD)
+        ratio = min(max(Fraction(self.fraction).limit_denominator(MAX_MODELS_PER_PERIOD), least), 1 - least)
         if abs(float(ratio) - self.fraction) > 1e-6:
             raise InputError(
-                f"design balanced needs a fraction p/q with q <= {MOST_MODELS_PER_PERIOD}, got {self.fraction}; "
+                f"design balanced needs a fraction p/q with q <= {MAX_MODELS_PER_PERIOD}, got {self.fraction}; "
                 f"nearest: {ratio} = {float(ratio):.6g}, or use design uniform"
             )
         return ratio.numerator, ratio.denominator
@@ -311,7 +312,9 @@ def masks_of_run(
 ) -> MasksOf:
     """The masks of a run of this design and seed, a function of collection and models.
 
-    covers: groups of the collections that cover sets; left_out: the sets of those of models without one.
+    Args:
+        covers: Groups of the collections that cover sets.
+        left_out: The sets of those of models without one.
     """
     designs = {name: part for name, (part, _) in design.parts(2).items()} | {"full": Design("full")}
     for name, groups in (covers or {}).items():

@@ -23,7 +23,7 @@ import numpy as np
 
 from infl.records import Dataset, InputError
 from infl.training.algorithm import Algorithm
-from infl.training.caches import keep_layout, recall_layout
+from infl.training.caches import cache_layout, cached_layout
 from infl.training.ensemble import (
     Ensemble,
     Layout,
@@ -35,14 +35,14 @@ from infl.training.ensemble import (
 )
 from infl.training.kernels.convolution import BACKENDS
 
-LEAST_SECONDS = 20.0
+MIN_SECONDS = 20.0
 SHARE_OF_TRAINING = 0.1
 GAIN = 0.05
 MEMORY_SHARE = 0.6
-MOST_WIDTH = 4096
+MAX_WIDTH = 4096
 FIRST_WIDTH = 4
 
-STEPS, LEAST_SECONDS_OF_A_TRIAL, REPEATS = 4, 0.2, 3
+STEPS, MIN_SECONDS_OF_A_TRIAL, REPEATS = 4, 0.2, 3
 
 Source = Literal["default", "measured", "this machine", "this run"]
 Measure = Callable[[Layout], float]
@@ -56,9 +56,10 @@ class TooLarge(Exception):
 class Choice:
     """A layout, complete, with the models per second that it was measured to train; None where it was not.
 
-    source: `default`; `measured` just now; kept by `this machine` or `this run`.
-    tried: models per second of each layout measured, in order; 0 for one too large for the memory.
-    key: what it holds for; see `key_of`.
+    Attributes:
+        source: `default`; `measured` just now; kept by `this machine` or `this run`.
+        tried: Models per second of each layout measured, in order; 0 for one too large for the memory.
+        key: What it holds for; see `key_of`.
     """
 
     layout: Layout
@@ -71,7 +72,7 @@ class Choice:
         """How it was chosen, as JSON."""
         return {"models_per_second": self.models_per_second, "source": self.source, "key": self.key}
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """`models one after another on 2 devices, 16 each in a block: 79.1 models/s (measured)`."""
         layout, said = self.layout, self.source if self.source in ("default", "measured") else f"kept by {self.source}"
         order = "one after another" if layout.mode == "map" else "side by side"
@@ -86,8 +87,9 @@ def choose_layout(
 ) -> Choice:
     """The layout for an ensemble to train `n_models` models in; settings that it was asked for are kept.
 
-    subset_share: mean |subset| / n of the models, for the models per second.
-    recorded: the layout that the run was trained in before and how it was chosen; None for a new run.
+    Args:
+        subset_share: Mean |subset| / n of the models, for the models per second.
+        recorded: The layout that the run was trained in before and how it was chosen; None for a new run.
 
     Raises:
         InputError: where the memory does not hold the training of a single model.
@@ -96,14 +98,14 @@ def choose_layout(
     if wanted.tune == "off" or None not in (wanted.models_per_device, wanted.mode, wanted.convolution):
         return default
     seconds = ensemble.estimated_seconds * subset_share / len(devices)
-    long = n_models * seconds >= LEAST_SECONDS
+    long = n_models * seconds >= MIN_SECONDS
     if not long and not recorded:
         return default
     key = key_of(ensemble)
     if wanted.tune == "auto":
         if kept := _read(recorded, key, wanted, "this run"):
             return kept
-        if long and (kept := _read(recall_layout(key), key, wanted, "this machine")):
+        if long and (kept := _read(cached_layout(key), key, wanted, "this machine")):
             return kept
     if not long:
         return default
@@ -114,14 +116,14 @@ def choose_layout(
         trials.seconds_per_model,
         n_models=n_models,
         grows=wanted.models_per_device is None,
-        most_width=min(MOST_WIDTH, -(-n_models // len(devices))),
+        most_width=min(MAX_WIDTH, -(-n_models // len(devices))),
     )
     layout = choice.layout
     if layout.mode == "map" and wanted.models_per_device is None and choice.models_per_second:
         layout = replace(layout, models_per_device=usual_width("map", len(devices) / choice.models_per_second))
     choice = replace(choice, layout=layout, key=key)
     if choice.source == "measured":
-        keep_layout(key, layout.describe() | choice.how())
+        cache_layout(key, layout.to_dict() | choice.how())
     return choice
 
 
@@ -132,14 +134,16 @@ def choose(
     *,
     n_models: int,
     grows: bool = True,
-    most_width: int = MOST_WIDTH,
+    most_width: int = MAX_WIDTH,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Choice:
     """The decisions of `choose_layout`.
 
-    families: other layouts to look at; one with mode `vmap` stands for all widths from its own.
-    measure: wall-clock seconds per model of a layout; raises `TooLarge`, or XLA's error, where memory does not hold it.
-    grows: whether widths are free; otherwise each family is measured as it is.
+    Args:
+        families: Other layouts to look at; one with mode `vmap` stands for all widths from its own.
+        measure: wall-clock seconds per model of a layout; raises `TooLarge`, or XLA's error, where memory does not hold
+            it.
+        grows: Whether widths are free; otherwise each family is measured as it is.
     """
     tried: list[tuple[Layout, float]] = []
     start, last = clock(), 0.0
@@ -179,7 +183,7 @@ def choose(
         return layout, rate
 
     plain = fitting(default)
-    if plain is not None and n_models / plain[1] < LEAST_SECONDS:
+    if plain is not None and n_models / plain[1] < MIN_SECONDS:
         return Choice(plain[0], plain[1], "default", tuple(tried))
     best = None if plain is None else grown(*plain)
     for family in families:
@@ -240,7 +244,7 @@ def key_of(ensemble: Ensemble) -> str:
         "devices": [len(ensemble.devices), len(jax.local_devices())],
         "cores": os.cpu_count(),
         "jax": jax.__version__,
-        "algorithm": algorithm.describe(),
+        "algorithm": algorithm.to_dict(),
         "network": hashlib.sha256(network.encode()).hexdigest(),
         "data": [
             dataset.n_train,
@@ -301,7 +305,7 @@ class Trials:
 
         seconds(0)
         once = max(seconds(1) - seconds(0), 1e-4)
-        n_epochs = max(1, min(round(LEAST_SECONDS_OF_A_TRIAL / once), round(self._epochs_of_a_model)))
+        n_epochs = max(1, min(round(MIN_SECONDS_OF_A_TRIAL / once), round(self._epochs_of_a_model)))
         trials = np.array([[seconds(0), seconds(n_epochs)] for _ in range(REPEATS)])
         judging, whole = np.median(trials[:, 0]), np.median(trials[:, 1])
         training = max(whole - judging, 1e-9) / n_epochs
@@ -312,7 +316,8 @@ class Trials:
 def share_of_memory(ensemble: Ensemble, more_bytes: int = 0) -> float:
     """Share of the memory that training a block takes, with what is held there already; 0 where the platform does not say.
 
-    more_bytes: on each device, beside the program's own.
+    Args:
+        more_bytes: On each device, beside the program's own.
     """
     needed, devices = ensemble.bytes_per_device() + more_bytes, ensemble.devices
     if devices[0].platform == "cpu":  # whose devices share one memory
@@ -335,7 +340,7 @@ def _read(kept: dict[str, Any] | None, key: str, wanted: Layout, source: Source)
     if not kept or kept.get("key") != key or kept.get("source") == "default":
         return None
     try:
-        layout = replace(Layout.from_description(kept), tune=wanted.tune)
+        layout = replace(Layout.from_dict(kept), tune=wanted.tune)
         return Choice(layout, float(kept["models_per_second"]), source, key=key)
     except (InputError, KeyError, TypeError, ValueError):
         return None

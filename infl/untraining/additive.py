@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
+from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
 from infl.untraining.response import kernel_width
 
-MOST_REPLICATES = 64
+MAX_REPLICATES = 64
 
 
 def predict_additive(
@@ -37,21 +37,23 @@ def predict_additive(
 ) -> Effects:
     """Predict the effect of untraining S on every example by summing margin contrasts (see the module's text).
 
-    design: models of random subsets, with margins; reference: models of all of D.
-    n_columns: examples handled at once. Bounds the memory, does not affect results.
-
     Returns Effects whose replicates are the pseudo-values of up to 64 groups of consecutive models, design and reference
     alike: the models, not the examples, are what was sampled. NaN where a contrast of a member has no estimate.
+
+    Args:
+        design: Models of random subsets, with margins.
+        reference: Models of all of D.
+        n_columns: Examples handled at once. Bounds the memory, does not affect results.
 
     Raises:
         InputError: where there are no models or no reference models.
     """
     if not reference.n_models:
         raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
-    n_train, n_groups = design.n_train, min(MOST_REPLICATES, design.n_models, reference.n_models)
+    n_train, n_groups = design.n_train, min(MAX_REPLICATES, design.n_models, reference.n_models)
     ids = np.array(forget_set.ids)
     retained, held_out = np.flatnonzero(forget_set.retained(n_train)), np.arange(n_train, design.n_columns)
-    parts: list[tuple[Array, Reading]] = [(ids, "left-out")]
+    parts: list[tuple[Array, ProtocolName]] = [(ids, "left-out")]
     for chunk in _chunks(retained, n_columns):
         parts.append((chunk, "trained"))
     for chunk in _chunks(held_out, n_columns):
@@ -60,9 +62,9 @@ def predict_additive(
     by_group = _group_indicator(0, reference.n_models, reference.n_models, n_groups)
     effect = np.empty(design.n_columns)
     replicates = np.empty((n_groups, design.n_columns))
-    for columns, reading in parts:
+    for columns, protocol in parts:
         margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
-        fall = _sum_contrasts(design, ids, columns, reading, margins.mean(axis=0), n_groups)
+        fall = _sum_contrasts(design, ids, columns, protocol, margins.mean(axis=0), n_groups)
         response = _margin_response(margins)
         value, by_reference = response(fall.value)
         slope = (response(fall.value + 0.05)[0] - response(fall.value - 0.05)[0]) / 0.1
@@ -85,7 +87,8 @@ def predict_additive(
 class _Fall:
     """Predicted fall of the margin, [columns], and what each group of models contributes to its error, [groups, columns].
 
-    per_margin_of_reference: by how much the fall grows with the mean margin of the reference models, [columns].
+    Attributes:
+        per_margin_of_reference: By how much the fall grows with the mean margin of the reference models, [columns].
     """
 
     value: Array
@@ -94,17 +97,17 @@ class _Fall:
 
 
 def _sum_contrasts(
-    design: OutcomeSource, ids: Array, columns: Array, reading: Reading, reference_mean: Array, n_groups: int
+    design: OutcomeSource, ids: Array, columns: Array, protocol: ProtocolName, reference_mean: Array, n_groups: int
 ) -> _Fall:
-    sums = sum_pairs(design, sources=ids, columns=columns, reading=reading, outcome="margin")
-    linear = _LinearSum.of(sums, zero_diagonal=reading == "left-out")
+    sums = sum_pairs(design, sources=ids, columns=columns, protocol=protocol, outcome="margin")
+    linear = _LinearSum.of(sums, zero_diagonal=protocol == "left-out")
     own: _LinearSum | None = None
-    if reading == "left-out":
+    if protocol == "left-out":
         # A member's own contrast is its memorization: over all models, not over those that left it out.
-        own = _LinearSum.of(sum_pairs(design, sources=ids, columns=columns, reading="held-out", outcome="margin"))
+        own = _LinearSum.of(sum_pairs(design, sources=ids, columns=columns, protocol="held-out", outcome="margin"))
     # What the mean example contributes, which contrasts leave out: from the models of all of D against the design's,
     # in the state that an example has in both.
-    state: Reading = "held-out" if reading == "held-out" else "trained"
+    state: ProtocolName = "held-out" if protocol == "held-out" else "trained"
     level, size, n_counted = _mean_margin(design, columns, state)
     per_example = (reference_mean - level) / (design.n_train - size)
     value = linear.value() + len(ids) * per_example
@@ -113,8 +116,8 @@ def _sum_contrasts(
     by_group, n_seen = np.zeros((n_groups, len(columns))), 0
     for block in design.blocks(columns):
         members, y = block.masks[:, ids].astype(np.float64), block.of("margin").astype(np.float64)
-        part = linear.contributions(members, y, weights_of_sizes(block.masks, reading))
-        counted = columns_counted(block.masks, reading, columns)
+        part = linear.contributions(members, y, weights_of_sizes(block.masks, protocol))
+        counted = columns_counted(block.masks, protocol, columns)
         part = part if counted is None else np.where(counted, part, 0.0)
         if own is not None:
             part = part + own.diagonal_contributions(members, y, weights_of_sizes(block.masks, "held-out"))
@@ -126,7 +129,7 @@ def _sum_contrasts(
     return _Fall(value, by_group, per_margin_of_reference=len(ids) / (design.n_train - size))
 
 
-def _mean_margin(design: OutcomeSource, columns: Array, state: Reading) -> tuple[Array, Array, Array]:
+def _mean_margin(design: OutcomeSource, columns: Array, state: ProtocolName) -> tuple[Array, Array, Array]:
     """Mean margin, mean subset size and number of the models that count for each column, [columns] each."""
     n, size, y = (np.zeros(len(columns)) for _ in range(3))
     for block in design.blocks(columns):

@@ -24,7 +24,7 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, Reading
+from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.untraining.additive import predict_additive
 from infl.untraining.errors import N_FOLDS, ErrorModel, Misfit, fit_errors
 from infl.untraining.regimes import cross_weights
@@ -42,10 +42,10 @@ from infl.untraining.support import Support, chosen, gather_evidence, parts, pre
 Expected = tuple[Array, Array, Array]
 PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
 
-MOST_REFERENCES = 64  # models of D that the fit rests on
+MAX_REFERENCES = 64  # models of D that the fit rests on
 SETS_AT_ONCE = 16
-LEAST_MODELS = 16
-FIT_STEPS = 1 + 3 + N_FOLDS  # refits, a response for each reading, models held out
+MIN_MODELS = 16
+FIT_STEPS = 1 + 3 + N_FOLDS  # refits, a response for each protocol, models held out
 N_COVERING = 3  # models that must have left out a share of S at once for it to count as covered
 
 
@@ -70,10 +70,13 @@ def fit_predictor(
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
 
-    sources: collections of models of subsets, uniform ones first; reference: models of all of D.
-    images, labels: of D and of the held-out examples, [n+m, ...] and [n+m].
-    batch_size: of the training algorithm, where it is known: it decides after how many examples an epoch gets a step less.
-    advance: called `FIT_STEPS` times on the way, but for `additive`, which needs no fit.
+    Args:
+        sources: Collections of models of subsets, uniform ones first.
+        reference: Models of all of D.
+        images, labels: Of D and of the held-out examples, [n+m, ...] and [n+m].
+        batch_size: Of the training algorithm, where it is known: it decides after how many examples an epoch gets a
+            step less.
+        advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit.
 
     Raises:
         InputError: where there are too few models to fit on.
@@ -88,12 +91,12 @@ def fit_predictor(
         return _Additive(sources[0], reference)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)
-    if n_models < LEAST_MODELS:
+    if n_models < MIN_MODELS:
         raise InputError(
-            f"predicting effects needs at least {LEAST_MODELS} models of subsets, and this run has {n_models}"
+            f"predicting effects needs at least {MIN_MODELS} models of subsets, and this run has {n_models}"
         )
     support = prepare_support(images, labels, n_train=reference.n_train, n_classes=n_classes, batch_size=batch_size)
-    models_of_d = _first(reference, MOST_REFERENCES)
+    models_of_d = _first(reference, MAX_REFERENCES)
     evidence = gather_evidence(support, [*sources, models_of_d], reference.n_columns)
     advance()
     correct, margins = (np.concatenate([b.of(kind) for b in models_of_d.blocks()]) for kind in ("correct", "margin"))
@@ -102,12 +105,12 @@ def fit_predictor(
     use = chosen(["support", "surrogate"] if name == "combined" else [name]) if name != "additive-shrunk" else []
     own_terms = name != "additive-shrunk"
     of_d, of_h = np.arange(reference.n_train), np.arange(reference.n_train, reference.n_columns)
-    columns_of: dict[Reading, Array] = {"trained": of_d, "left-out": of_d, "held-out": of_h}
+    columns_of: dict[ProtocolName, Array] = {"trained": of_d, "left-out": of_d, "held-out": of_h}
     responses, similar = {}, {}
-    for reading, columns in columns_of.items():
+    for protocol, columns in columns_of.items():
         if len(columns):
-            responses[reading] = fit_response(evidence, columns, reading=reading, use=use, own_terms=own_terms)
-            similar[reading] = fit_similarity(evidence, responses[reading], reading=reading)
+            responses[protocol] = fit_response(evidence, columns, protocol=protocol, use=use, own_terms=own_terms)
+            similar[protocol] = fit_similarity(evidence, responses[protocol], protocol=protocol)
         advance()
     return ResponsePredictor(
         name=name,
@@ -131,8 +134,8 @@ class ResponsePredictor:
     law: MarginLaw
     right_at_d: Array
     n_references: int
-    responses: dict[Reading, Response]
-    similar: dict[Reading, Similarity]
+    responses: dict[ProtocolName, Response]
+    similar: dict[ProtocolName, Similarity]
     errors: ErrorModel
     n_models: int
 
@@ -145,15 +148,15 @@ class ResponsePredictor:
             some = forget_sets[start : start + SETS_AT_ONCE]
             masks = np.stack([one.retained(self.support.n_train) for one in some])
             surrogate = self.support.surrogate_margins(masks)
-            expected: dict[Reading, Expected] = {
-                reading: self._expect(reading, masks, surrogate) for reading in self.responses
+            expected: dict[ProtocolName, Expected] = {
+                protocol: self._expect(protocol, masks, surrogate) for protocol in self.responses
             }
             for row, one in enumerate(some):
                 yield self._effects(one, row, expected)
 
-    def _expect(self, reading: Reading, masks: Array, surrogate: Array) -> Expected:
+    def _expect(self, protocol: ProtocolName, masks: Array, surrogate: Array) -> Expected:
         """Expected change or level and its posterior variance, [sets, columns]; share of the misfit that is left, [sets]."""
-        response, similar = self.responses[reading], self.similar[reading]
+        response, similar = self.responses[protocol], self.similar[protocol]
         expected, unexplained = similar.correct(~masks)
         variance = np.empty_like(expected)
         for part, columns in parts(response.columns):
@@ -162,16 +165,19 @@ class ResponsePredictor:
             expected[:, part] += value
         return expected, variance, unexplained
 
-    def _effects(self, forget_set: ForgetSet, row: int, expected: dict[Reading, Expected]) -> Effects:
+    def _effects(self, forget_set: ForgetSet, row: int, expected: dict[ProtocolName, Expected]) -> Effects:
         n_train, n_columns = self.support.n_train, len(self.right_at_d)
         ids, share = np.array(forget_set.ids), len(forget_set) / n_train
         effect, se = np.zeros(n_columns), np.zeros(n_columns)
-        columns_of: dict[Reading, Array] = {"trained": np.arange(n_train), "held-out": np.arange(n_train, n_columns)}
-        misfit_of: dict[Reading, Misfit] = {"trained": self.errors.trained, "held-out": self.errors.held_out}
-        for reading, columns in columns_of.items():
-            if reading in expected:
-                change, variance, unexplained = (array[row] for array in expected[reading])
-                misfit = unexplained * misfit_of[reading].variance(share, change)
+        columns_of: dict[ProtocolName, Array] = {
+            "trained": np.arange(n_train),
+            "held-out": np.arange(n_train, n_columns),
+        }
+        misfit_of: dict[ProtocolName, Misfit] = {"trained": self.errors.trained, "held-out": self.errors.held_out}
+        for protocol, columns in columns_of.items():
+            if protocol in expected:
+                change, variance, unexplained = (array[row] for array in expected[protocol])
+                misfit = unexplained * misfit_of[protocol].variance(share, change)
                 law = MarginLaw(self.law.quantiles[:, columns], self.law.width[columns])
                 effect[columns], se[columns] = law.effect(-change, variance + misfit)
 

@@ -5,7 +5,7 @@ sets, in steps up to 0.99 where more than a tenth would hang together), and pred
 were a forget set. One model is a noisy observation of its own expectation, and models of D tell how noisy: what the squared
 errors hold beyond that, and beyond the posterior variance of the fit, is misfit. It is described by what it grows with:
 
-    Var[fall_j]   = posterior + a |S|/n + b fall_j^2          a, b by non-negative least squares, one pair for each reading
+    Var[fall_j]   = posterior + a |S|/n + b fall_j^2          a, b by non-negative least squares, one pair for each protocol
     Var[|S| cross(S)] = sum of independent parts + c (sum_k |D_k|)^1.5
     Var[self(S)]  = sum of independent parts + e
 
@@ -33,18 +33,18 @@ from scipy.optimize import minimize, nnls
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
-from infl.records import Array, Reading
+from infl.records import Array, ProtocolName
 from infl.scores.contrasts import columns_counted
 from infl.untraining.response import MarginLaw, fit_response, fit_similarity, level_probability
 from infl.untraining.support import Evidence, borderline
 
 N_FOLDS = 4
-MOST_ALIKE = (
+MAX_ALIKE = (
     0.1  # share of the models that may hang together; without more, all that is known of a class may be held out
 )
-MOST_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
-MOST_COLUMNS = 400  # of D, and of H, that the errors are judged on
-MOST_TOTALS = 512  # models nearest D on which sums are judged
+MAX_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
+MAX_COLUMNS = 400  # of D, and of H, that the errors are judged on
+MAX_TOTALS = 512  # models nearest D on which sums are judged
 GROSS_POWER = 1.5
 CROSS_PER_EFFECT, ITS_DEVIATION = 0.08, 0.3  # prior of c: its median, standard deviation of its logarithm
 
@@ -63,7 +63,7 @@ class Misfit:
 
 @dataclass(frozen=True)
 class ErrorModel:
-    """Misfit by reading, and of the sums cross and self beyond their independent parts."""
+    """Misfit by protocol, and of the sums cross and self beyond their independent parts."""
 
     held_out: Misfit
     trained: Misfit
@@ -82,8 +82,12 @@ NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0)
 class HeldOut:
     """Predictions for models held out of the fit, [T, columns], over some columns of D and some of H.
 
-    fall: from D, of columns held out or trained on; level: of columns of D that are left out. variance: of either; noise:
     residual variance around the level.
+
+    Attributes:
+        fall: From D, of columns held out or trained on.
+        level: Of columns of D that are left out.
+        variance: Of either; noise:
     """
 
     fall: Array
@@ -104,12 +108,14 @@ def fit_errors(
 ) -> ErrorModel:
     """Hold out models, predict them, and describe the errors.
 
-    law: of all columns; correct, margins: [R, n+m] of models of D; advance: called after each of `N_FOLDS` folds.
+    Args:
+        law: Of all columns; correct, margins: [R, n+m] of models of D.
+        advance: Called after each of `N_FOLDS` folds.
     """
     n_train = evidence.masks.shape[1]
     random = np.random.RandomState(0)
-    of_d = np.sort(random.permutation(n_train)[:MOST_COLUMNS])
-    of_h = n_train + np.sort(random.permutation(evidence.n_columns - n_train)[:MOST_COLUMNS])
+    of_d = np.sort(random.permutation(n_train)[:MAX_COLUMNS])
+    of_h = n_train + np.sort(random.permutation(evidence.n_columns - n_train)[:MAX_COLUMNS])
     columns = np.concatenate([of_d, of_h])
     subsets = np.flatnonzero(~evidence.of_d)
     if len(subsets) < 4 * N_FOLDS:
@@ -135,7 +141,7 @@ def fit_errors(
     here = MarginLaw(law.quantiles[:, columns], law.width[columns])
     scale = np.concatenate([np.full(len(of_d), n_train / len(of_d)), np.full(len(of_h), n_train / max(len(of_h), 1))])
     lost = correct[:, columns].mean(axis=0) - evidence.correct(columns)[subsets]
-    same_start = evidence.of_starts(evidence.correct(columns))[subsets]
+    same_start = evidence.by_init_seed(evidence.correct(columns))[subsets]
     totals, gross, own = np.zeros(len(subsets)), np.zeros(len(subsets)), []
     for t in range(len(subsets)):
         left_out = ~(trained[t] | held_out[t])
@@ -149,7 +155,7 @@ def fit_errors(
             own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
     paired = evidence.partners[subsets] >= 0
     kept = np.flatnonzero(paired if paired.any() else ~paired)
-    kept = kept[np.argsort((~masks[kept]).sum(axis=1), kind="stable")[:MOST_TOTALS]]
+    kept = kept[np.argsort((~masks[kept]).sum(axis=1), kind="stable")[:MAX_TOTALS]]
     common = max(float(np.mean(own)), 0.0) if own else 0.0
     return ErrorModel(misfit_h, misfit_d, _cross_per_effect(totals[kept], ~masks[kept], gross[kept]), common)
 
@@ -183,7 +189,7 @@ def fold_by_similarity(masks: Array, n_folds: int) -> Array:
     cosine = (left_out @ left_out.T) / norms[:, None] / norms[None, :]
     for least in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99):
         _, component = connected_components(cosine > least, directed=False)
-        if np.bincount(component).max() <= max(MOST_ALIKE * len(masks), 1):
+        if np.bincount(component).max() <= max(MAX_ALIKE * len(masks), 1):
             break
     else:
         component = np.arange(len(masks))  # copies of one subset are too many themselves: every model by itself
@@ -210,7 +216,7 @@ def _predict_held_out(
     fold = fold_by_similarity(masks, N_FOLDS)
     shape = (len(subsets), len(of_d) + len(of_h))
     held = HeldOut(*(np.zeros(shape, np.float32) for _ in range(4)))
-    readings: list[tuple[Reading, Array, slice]] = [
+    protocols: list[tuple[ProtocolName, Array, slice]] = [
         ("trained", of_d, slice(0, len(of_d))),
         ("left-out", of_d, slice(0, len(of_d))),
         ("held-out", of_h, slice(len(of_d), None)),
@@ -219,17 +225,20 @@ def _predict_held_out(
         out = np.flatnonzero(fold == number)
         rows = np.ones(len(evidence.masks), bool)
         rows[subsets[out]] = False
-        for reading, columns, part in readings:
+        for protocol, columns, part in protocols:
             if not len(columns):
                 continue
-            response = fit_response(evidence, columns, reading=reading, use=use, rows=rows, own_terms=own_terms)
-            similar = fit_similarity(evidence, response, reading=reading, rows=rows)
+            response = fit_response(evidence, columns, protocol=protocol, use=use, rows=rows, own_terms=own_terms)
+            similar = fit_similarity(evidence, response, protocol=protocol, rows=rows)
             covariates = evidence.covariates(columns)[subsets[out]]
             expected, variance = response.expect(covariates, masks[out])
             expected = expected + similar.correct(~masks[out])[0]
-            counted = columns_counted(masks[out], reading, columns)
+            counted = columns_counted(masks[out], protocol, columns)
             for target, value in (
-                (held.level if reading == "left-out" else held.fall, expected if reading == "left-out" else -expected),
+                (
+                    held.level if protocol == "left-out" else held.fall,
+                    expected if protocol == "left-out" else -expected,
+                ),
                 (held.variance, variance),
                 (held.noise, np.broadcast_to(response.noise, variance.shape)),
             ):
@@ -241,7 +250,7 @@ def _predict_held_out(
 def _misfit(excess: Array, share: Array, fall: Array, weights: Array, noise: Array, counted: Array) -> Misfit:
     """Non-negative least squares of the excess on share and squared fall, over the pairs that count, in units of the noise."""
     root = np.sqrt(weights[counted].astype(np.float64)) / noise[counted]
-    x = np.stack([share[counted], np.minimum(fall[counted].astype(np.float64) ** 2, MOST_SQUARE)], axis=1)
+    x = np.stack([share[counted], np.minimum(fall[counted].astype(np.float64) ** 2, MAX_SQUARE)], axis=1)
     return Misfit(*_non_negative(x * root[:, None], excess[counted] * root))
 
 

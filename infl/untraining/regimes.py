@@ -19,7 +19,7 @@ from scipy import stats
 
 from infl.records import REGIMES, Array, ConceptGap, Effects, Quantity, Regime, Thresholds, Verdict
 
-MOST_MODELS_FACTOR = 4096
+MAX_MODELS_FACTOR = 4096
 N_HURT_MOST = 10
 FULLY_COVERED = 0.5  # share of S that models should have left out at once, for a prediction not to reach too far
 
@@ -72,8 +72,8 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
         thresholds=thresholds,
         source=effects.source,
         n_models=effects.n_models,
-        hurt_most=tuple(hurt),
-        hurt_most_effects=tuple(float(effects.effect[j]) for j in hurt),
+        most_harmed=tuple(hurt),
+        most_harmed_effects=tuple(float(effects.effect[j]) for j in hurt),
         concept_gap=_concept_gap(effects, thresholds.effect),
     )
     return (
@@ -198,7 +198,7 @@ def _explain_undetermined(
     if not np.isfinite(covariance).all() or not np.isfinite(values).all():
         return replace(verdict, note="its effects have no estimate or no error: too few models")
     factor = 2
-    while factor <= MOST_MODELS_FACTOR:
+    while factor <= MAX_MODELS_FACTOR:
         probability = regime_probabilities(values, covariance / factor, verdict.thresholds)
         if _decide(probability, verdict.thresholds) != "undetermined":
             needed = factor * verdict.n_models

@@ -1,6 +1,6 @@
 """Turns models of many subsets into the expected margin of every example as a function of which examples are left out.
 
-For example j and left-out set O, in one reading of j (held-out, trained, or left-out: itself in O),
+For example j and left-out set O, in one protocol of j (held-out, trained, or left-out: itself in O),
 
     E[margin_j | O] = a_j + g(z_j(O)) - g(z_j(0)) + u_j + v_j (s_j(O) - s_j(0)) + w_j (g(z_j(O)) - g(z_j(0)))
                       + c_j e(O) + sum_k b_jk [k in O] + (p_j + q_j |O|/n) r_j + h_j(O)
@@ -29,23 +29,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Reading
+from infl.records import Array, ProtocolName
 from infl.untraining.support import STEPS, SURROGATES, Evidence, borderline, parts, scratch_array
 
 N_FEATURES = 256
 N_PAIRS = 200_000  # sampled for the pooled function, roughly
 MEAN_BORDERLINE = 0.35  # weight of an average example in that sample, roughly
 EM_STEPS = 8
-LEAST_MODELS = 10  # of its own that an example's residual variance weighs against the median of all
+MIN_MODELS = 10  # of its own that an example's residual variance weighs against the median of all
 RIDGE = 1e-2  # of the pooled function, per pair
 
 
 @dataclass(frozen=True)
 class Response:
-    """The fitted function for the given columns in one reading.
+    """The fitted function for the given columns in one protocol.
 
-    anchor: [columns] a_j, or zero. coefficients: [columns, k], their posterior covariance [columns, k, k]; noise: [columns]
     residual variance. at_d: covariates on D, [columns, z].
+
+    Attributes:
+        anchor: [columns] a_j, or zero.
+        coefficients: [columns, k], their posterior covariance [columns, k, k].
+        noise: [columns]
     """
 
     columns: Array
@@ -79,9 +83,9 @@ class Response:
         by_column = np.matmul(terms.transpose(1, 0, 2), self.covariance)  # [columns, subsets, k]
         return expected, np.einsum("jtk,tjk->tj", by_column, terms)
 
-    def fitted(self, covariates: Array, masks: Array, which: slice, of_starts: Array | None = None) -> Array:
+    def fitted(self, covariates: Array, masks: Array, which: slice, by_init_seed: Array | None = None) -> Array:
         """Margins that models of these starts would have by the fit, without h, [subsets, columns]."""
-        pooled, terms = self.terms(covariates, masks, which, of_starts)
+        pooled, terms = self.terms(covariates, masks, which, by_init_seed)
         return pooled + self.anchor[which] + self._own(terms, which)
 
     def of(self, which: slice) -> Response:
@@ -100,11 +104,12 @@ class Response:
         )
 
     def terms(
-        self, covariates: Array, masks: Array, which: slice, of_starts: Array | None = None
+        self, covariates: Array, masks: Array, which: slice, by_init_seed: Array | None = None
     ) -> tuple[Array, Array]:
         """Pooled prediction [subsets, columns] and the terms of each example's own coefficients, [subsets, columns, k].
 
-        of_starts: what the starts do on D, [subsets, columns]; nothing where None.
+        Args:
+            by_init_seed: What the starts do on D, [subsets, columns]; nothing where None.
         """
         at_d = self.at_d[which]
         pooled, change = self.pooled(covariates[..., self.use], at_d[:, self.use])
@@ -114,8 +119,8 @@ class Response:
             terms.append(change)
             terms.append(covariates[..., STEPS])
             terms += list((~masks[:, self.neighbours[which]]).astype(np.float32).transpose(2, 0, 1))
-        of_starts = np.zeros_like(pooled) if of_starts is None else of_starts
-        terms += [of_starts, of_starts * (~masks).mean(axis=1, dtype=np.float32)[:, None]]
+        by_init_seed = np.zeros_like(pooled) if by_init_seed is None else by_init_seed
+        terms += [by_init_seed, by_init_seed * (~masks).mean(axis=1, dtype=np.float32)[:, None]]
         return pooled, np.stack(terms, axis=-1)
 
     def _own(self, terms: Array, which: slice) -> Array:
@@ -179,22 +184,24 @@ def fit_response(
     evidence: Evidence,
     columns: Array,
     *,
-    reading: Reading,
+    protocol: ProtocolName,
     use: list[int],
     rows: Array | None = None,
     own_terms: bool = True,
     seed: int = 0,
 ) -> Response:
-    """Fit the response of the given columns in one reading.
+    """Fit the response of the given columns in one protocol.
 
-    use: positions of the covariates to rest on; rows: [T] bool, the models to fit on, all where None.
-    own_terms: whether examples have slopes and neighbours of their own, or a level alone.
+    Args:
+        use: Positions of the covariates to rest on.
+        rows: [T] bool, the models to fit on, all where None.
+        own_terms: Whether examples have slopes and neighbours of their own, or a level alone.
     """
-    positions, anchored = np.array(use, int), reading != "left-out"
+    positions, anchored = np.array(use, int), protocol != "left-out"
     at_d, neighbours = evidence.at_d[columns], evidence.neighbours[columns]
     anchor = evidence.mean_on_d[columns] if anchored else np.zeros(len(columns), np.float32)
 
-    sampled = list(_sample_pairs(evidence, columns, at_d[:, positions], anchor, positions, reading, rows, seed))
+    sampled = list(_sample_pairs(evidence, columns, at_d[:, positions], anchor, positions, protocol, rows, seed))
     x, on_d, y, of_start, weights = (np.concatenate([part[k] for part in sampled]) for k in range(5))
     y = y - of_start * float(of_start @ y) / max(float(of_start @ of_start), 1e-12)
     pooled = fit_pooled(x, on_d, y, anchored=anchored, seed=seed)
@@ -203,9 +210,9 @@ def fit_response(
 
     sums = []
     for part, chunk in parts(columns):
-        margins, counted = evidence.counted(chunk, reading, rows)
+        margins, counted = evidence.counted(chunk, protocol, rows)
         counted = counted * evidence.nearness[:, None]
-        fitted, terms = bare.terms(evidence.covariates(chunk), evidence.masks, part, evidence.of_starts(margins))
+        fitted, terms = bare.terms(evidence.covariates(chunk), evidence.masks, part, evidence.by_init_seed(margins))
         weighted = (terms * counted[..., None]).transpose(1, 2, 0)  # [columns, k, T]
         residual = margins - anchor[part] - fitted
         sums.append(
@@ -240,7 +247,7 @@ def _shrink(gram: Array, moment: Array, squares: Array, n_models: Array, weights
         left += np.einsum("jk,jkl,jl->j", coefficients, gram, coefficients, optimize=True)
         free = np.maximum(n_models - (n_terms - (diagonal / prior).sum(axis=1)), 1)
         median = np.median(np.maximum(left, 0)[enough] / free[enough])
-        noise = np.maximum((np.maximum(left, 0) + LEAST_MODELS * median) / (free + LEAST_MODELS), 1e-6)
+        noise = np.maximum((np.maximum(left, 0) + MIN_MODELS * median) / (free + MIN_MODELS), 1e-6)
     return coefficients, covariance, noise
 
 
@@ -250,17 +257,17 @@ def _sample_pairs(
     at_d: Array,
     anchor: Array,
     use: Array,
-    reading: Reading,
+    protocol: ProtocolName,
     rows: Array | None,
     seed: int,
 ) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
     """Per chunk: inputs, inputs on D, margins and what starts do of random (model, example) pairs; weights of examples."""
     random = np.random.RandomState(seed)
     n_counted = len(columns) * len(evidence.masks)
-    n_counted *= float((~evidence.masks).mean()) if reading == "left-out" else 1.0
+    n_counted *= float((~evidence.masks).mean()) if protocol == "left-out" else 1.0
     share = N_PAIRS / max(n_counted * MEAN_BORDERLINE, 1)
     for part, chunk in parts(columns):
-        margins, counted = evidence.counted(chunk, reading, rows)
+        margins, counted = evidence.counted(chunk, protocol, rows)
         mean = (margins * counted).sum(axis=0) / np.maximum(counted.sum(axis=0), 1)
         weights = borderline(mean)
         wanted = share * weights * evidence.nearness[:, None]
@@ -272,13 +279,13 @@ def _sample_pairs(
             x,
             np.concatenate([here, np.zeros_like(here)], axis=1),
             (margins - anchor[part])[models, places],
-            evidence.of_starts(margins)[models, places],
+            evidence.by_init_seed(margins)[models, places],
             weights,
         )
 
 
 N_QUANTILES = 16
-LEAST_WIDTH = 0.25  # of the kernel over models: one on which all agree is still no step
+MIN_WIDTH = 0.25  # of the kernel over models: one on which all agree is still no step
 # Gauss-Hermite nodes and weights for a standard normal, three points
 NODES, NODE_WEIGHTS = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1, 4, 1]) / 6
 
@@ -287,7 +294,9 @@ NODES, NODE_WEIGHTS = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1, 4,
 class MarginLaw:
     """How the margins of the given columns scatter over models of D.
 
-    quantiles: [q, columns]; width: [columns] of a normal kernel around each.
+    Attributes:
+        quantiles: [q, columns].
+        width: [columns] of a normal kernel around each.
     """
 
     quantiles: Array
@@ -321,23 +330,25 @@ def margin_law(margins: Array) -> MarginLaw:
 
 def kernel_width(margins: Array) -> Array:
     """Width of a normal kernel around each margin [R, columns] of R models by Silverman's rule, [columns]."""
-    return np.maximum(0.9 * margins.std(axis=0) * len(margins) ** -0.2, LEAST_WIDTH)
+    return np.maximum(0.9 * margins.std(axis=0) * len(margins) ** -0.2, MIN_WIDTH)
 
 
 def level_probability(level: Array, variance: Array, noise: Array) -> tuple[Array, Array]:
     """Mean and standard deviation of the probability of being right at an uncertain level of the margin, [columns] each.
 
-    level, variance: of the expected margin; noise: variance of a model's margin around it.
+    Args:
+        level, variance: Of the expected margin.
+        noise: Variance of a model's margin around it.
     """
     nodes = level + NODES[:, None] * np.sqrt(variance)
-    width = np.sqrt(np.maximum(noise, LEAST_WIDTH**2))
+    width = np.sqrt(np.maximum(noise, MIN_WIDTH**2))
     at_nodes = ndtr(nodes / width)
     mean = NODE_WEIGHTS @ at_nodes
     return mean, np.sqrt(NODE_WEIGHTS @ (at_nodes - mean) ** 2)
 
 
-LEAST_NOISE, MOST_NOISE = 1.0, 1e4  # of a model, against the variance of the process
-MOST_SIMILAR = 8192  # models kept; the Gram matrix has their square
+MIN_NOISE, MAX_NOISE = 1.0, 1e4  # of a model, against the variance of the process
+MAX_SIMILAR = 8192  # models kept; the Gram matrix has their square
 BLOCK = 512
 
 
@@ -345,7 +356,10 @@ BLOCK = 512
 class Similarity:
     """The fitted process.
 
-    left_out: [T, n] float32; inverse: [T, T] of their covariance plus noise; residuals: [T, columns] float16.
+    Attributes:
+        left_out: [T, n] float32.
+        inverse: [T, T] of their covariance plus noise.
+        residuals: [T, columns] float16.
     """
 
     left_out: Array
@@ -364,14 +378,14 @@ class Similarity:
 
 
 def fit_similarity(
-    evidence: Evidence, response: Response, *, reading: Reading, rows: Array | None = None
+    evidence: Evidence, response: Response, *, protocol: ProtocolName, rows: Array | None = None
 ) -> Similarity:
     """Keep the residuals of the subset models, and the inverse that weighs them. Residuals not counted are zero."""
-    subsets = np.flatnonzero(~evidence.of_d & (True if rows is None else rows))[-MOST_SIMILAR:]
+    subsets = np.flatnonzero(~evidence.of_d & (True if rows is None else rows))[-MAX_SIMILAR:]
     residuals = scratch_array((len(subsets), len(response.columns)), np.float16)
     for part, chunk in parts(response.columns):
-        margins, counted = evidence.counted(chunk, reading, rows)
-        fitted = response.fitted(evidence.covariates(chunk), evidence.masks, part, evidence.of_starts(margins))
+        margins, counted = evidence.counted(chunk, protocol, rows)
+        fitted = response.fitted(evidence.covariates(chunk), evidence.masks, part, evidence.by_init_seed(margins))
         residuals[:, part] = np.clip(((margins - fitted) * counted)[subsets], -6e4, 6e4)
     left_out = (~evidence.masks[subsets]).astype(np.float32)
     gram = _similarity(left_out, left_out)
@@ -387,7 +401,7 @@ def _noise_of_similar(gram: Array, residuals: Array) -> float:
         products += some @ some.T
     others = gram - np.diag(np.diag(gram))
     common, whole = float((others * products).sum() / max((others**2).sum(), 1e-12)), float(np.diag(products).mean())
-    return float(np.clip(whole / max(common, 1e-12) - 1, LEAST_NOISE, MOST_NOISE))
+    return float(np.clip(whole / max(common, 1e-12) - 1, MIN_NOISE, MAX_NOISE))
 
 
 def _similarity(one: Array, other: Array) -> Array:

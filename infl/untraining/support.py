@@ -25,7 +25,7 @@ from functools import cached_property
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from infl.records import Array, OutcomeKind, OutcomeSource, Reading, flat_pixels
+from infl.records import Array, OutcomeKind, OutcomeSource, ProtocolName, flat_pixels
 from infl.scores.contrasts import columns_counted
 from infl.scores.surrogate import Surrogate, fit_surrogate
 
@@ -43,7 +43,9 @@ N_FOR_RADIUS = 500
 class Support:
     """The examples, ready to ask how much support subsets leave them. Make one with `prepare_support`.
 
-    pixels: [n+m, d] float32; radius: squared distance to the tenth neighbour, median over D.
+    Attributes:
+        pixels: [n+m, d] float32.
+        radius: Squared distance to the tenth neighbour, median over D.
     """
 
     pixels: Array
@@ -67,7 +69,8 @@ class Support:
     def covariates(self, masks: Array, margins: Array, columns: Array) -> Array:
         """Covariates of the given columns in each subset, [subsets, columns, z] float32.
 
-        margins: of the surrogates for these subsets and columns, [subsets, columns, ridges].
+        Args:
+            margins: Of the surrogates for these subsets and columns, [subsets, columns, ridges].
         """
         result = np.empty((len(masks), len(columns), N_COVARIATES), np.float32)
         result[..., : len(RIDGES)] = margins
@@ -120,8 +123,10 @@ class Support:
 def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, batch_size: int | None = None) -> Support:
     """Prepare the examples of D, the first `n_train` rows, and the held-out ones after them.
 
-    x: [n+m, ...] float32, or uint8 that counts as divided by 255; labels: [n+m].
-    batch_size: of the training algorithm, where it is known.
+    Args:
+        x: [n+m, ...] float32, or uint8 that counts as divided by 255.
+        labels: [n+m].
+        batch_size: Of the training algorithm, where it is known.
 
     Example:
         >>> import infl, numpy as np
@@ -153,17 +158,19 @@ def chosen(names: Sequence[str]) -> list[int]:
 N_NEIGHBOURS = 6
 NEAR = 0.03  # share of D left out at which a model weighs half as much as one of D
 CHUNK = 512
-MOST_IN_MEMORY = 1 << 28  # entries
+MAX_IN_MEMORY = 1 << 28  # entries
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Models with their covariates. Make one with `gather_evidence`.
 
-    masks: [T, n]; margins, correct: columns -> [T, columns] float32.
-    surrogate: [T, n+m, ridges] margins of the closed-form refits.
-    at_d: [n+m, z] covariates with nothing left out; neighbours: [n+m, 12] nearest examples of D, six of the same class first.
-    partners: [T] row of a model of D that had the same start, -1 where there is none.
+    Attributes:
+        masks: [T, n]; margins, correct: columns -> [T, columns] float32.
+        surrogate: [T, n+m, ridges] margins of the closed-form refits.
+        at_d: [n+m, z] covariates with nothing left out.
+        neighbours: [n+m, 12] nearest examples of D, six of the same class first.
+        partners: [T] row of a model of D that had the same start, -1 where there is none.
     """
 
     support: Support
@@ -198,14 +205,14 @@ class Evidence:
         chunks = (chunk for _, chunk in parts(np.arange(self.n_columns)))
         return np.concatenate([self.margins(chunk)[self.of_d].mean(axis=0) for chunk in chunks])
 
-    def counted(self, columns: Array, reading: Reading, rows: Array | None = None) -> tuple[Array, Array]:
+    def counted(self, columns: Array, protocol: ProtocolName, rows: Array | None = None) -> tuple[Array, Array]:
         """Margins, and which models of subsets (of `rows`, [T] bool) say something of which column, [T, columns] each."""
         margins = self.margins(columns)
-        counted = columns_counted(self.masks, reading, columns)
+        counted = columns_counted(self.masks, protocol, columns)
         some = ~self.of_d if rows is None else rows & ~self.of_d
         return margins, np.broadcast_to(some[:, None], margins.shape) if counted is None else counted & some[:, None]
 
-    def of_starts(self, outcomes: Array) -> Array:
+    def by_init_seed(self, outcomes: Array) -> Array:
         """What the start of each model does on D beyond the mean of all, from outcomes [T, columns]; 0 where not known."""
         deviations = outcomes[self.partners] - outcomes[self.of_d].mean(axis=0)
         return np.where(self.partners[:, None] >= 0, deviations, np.float32(0))
@@ -215,7 +222,7 @@ class Evidence:
         key = columns.tobytes()
         if key not in self.kept:
             made = self.support.covariates(self.masks, self.surrogate[:, columns], columns)
-            if sum(array.size for array in self.kept.values()) + made.size > MOST_IN_MEMORY:
+            if sum(array.size for array in self.kept.values()) + made.size > MAX_IN_MEMORY:
                 return made
             self.kept[key] = made
         return self.kept[key]
@@ -225,7 +232,7 @@ def gather_evidence(support: Support, sources: list[OutcomeSource], n_columns: i
     """Bring several collections of models together, and refit the surrogates without what each left out."""
     blocks = [block for source in sources for block in source.blocks(np.array([0]))]
     masks = np.concatenate([block.masks for block in blocks])
-    starts = [np.full(block.n_models, -1) if block.starts is None else block.starts for block in blocks]
+    starts = [np.full(block.n_models, -1) if block.init_seeds is None else block.init_seeds for block in blocks]
     surrogate = scratch_array((len(masks), n_columns, len(support.surrogates)), np.float32)
     for start in range(0, len(masks), 64):
         surrogate[start : start + 64] = support.surrogate_margins(masks[start : start + 64])
@@ -262,7 +269,7 @@ def parts(columns: Array) -> Iterator[tuple[slice, Array]]:
 
 def scratch_array(shape: tuple[int, ...], dtype: type) -> Array:
     """An array in memory, or in a nameless file where it would be large."""
-    if np.prod(shape) <= MOST_IN_MEMORY:
+    if np.prod(shape) <= MAX_IN_MEMORY:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, dtype, "w+", shape=shape)

@@ -17,7 +17,9 @@ FEWEST_BEFORE_A_LOOK = 4  # replicates; `judge` knows no error with fewer
 def looks_at(n_models: int, *, stop: float | None, first: int) -> list[int]:
     """Numbers of models at which a set is judged: `first`, twice as many, and so on, and at last `n_models`.
 
-    stop: the probability of its regime at which a set gets no more models; None for a single look, with all of them.
+    Args:
+        stop: The probability of its regime at which a set gets no more models; None for a single look, with all of
+            them.
 
     Raises:
         InputError: for a number out of its range.
@@ -55,7 +57,8 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
     with the standard error of the mean of those differences. Models trained with one key share weights at the start and
     the order of the examples they have in common, so the difference varies less than that of unpaired models.
 
-    full, without: `correct` [R, n+m] of the same R keys in the same order.
+    Args:
+        full, without: `correct` [R, n+m] of the same R keys in the same order.
 
     Raises:
         InputError: where they do not pair, or `without` was not trained without the set.

@@ -22,7 +22,7 @@ import pytest
 
 import infl
 from infl.__main__ import main
-from infl.records import REGIMES, Reading
+from infl.records import REGIMES, ProtocolName
 from infl.store import name_of_leave_out
 
 N_TRAIN, N_HELD_OUT, N_MODELS, N_REFERENCES = 60, 30, 40, 8
@@ -145,15 +145,20 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
         assert np.isfinite(arrays["influence"][:, N_TRAIN:]).all()
         own = np.asarray(infl.memorization(outcomes).p)
         np.testing.assert_allclose(arrays["memorization_q"], infl.q_values(own))
-        left_out, held_out = (infl.influence(outcomes, reading=reading) for reading in ("left-out", "held-out"))
-        p = np.concatenate([np.asarray(one.p) for one in (left_out, held_out)], axis=1)  # q over both readings together
+        left_out, held_out = (infl.influence(outcomes, protocol=protocol) for protocol in ("left-out", "held-out"))
+        p = np.concatenate(
+            [np.asarray(one.p) for one in (left_out, held_out)], axis=1
+        )  # q over both protocols together
         np.testing.assert_allclose(arrays["influence_q"], infl.q_values(p), rtol=1e-6)
         assert np.isnan(np.diagonal(arrays["influence_q"])).all()
         data = infl.open_run(outputs / "run").dataset()
         surrogate = infl.fit_surrogate(data.images, data.labels, n_train=N_TRAIN, n_classes=data.n_classes)
-        both: tuple[tuple[Reading, slice], ...] = (("left-out", slice(0, N_TRAIN)), ("held-out", slice(N_TRAIN, None)))
-        for reading, columns in both:
-            shrunk = infl.shrunk_influence(outcomes, reading=reading, surrogate=surrogate)[1]
+        both: tuple[tuple[ProtocolName, slice], ...] = (
+            ("left-out", slice(0, N_TRAIN)),
+            ("held-out", slice(N_TRAIN, None)),
+        )
+        for protocol, columns in both:
+            shrunk = infl.shrunk_influence(outcomes, protocol=protocol, surrogate=surrogate)[1]
             np.testing.assert_allclose(arrays["influence_shrunk"][:, columns], shrunk.value, rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(
                 arrays["influence_sign_rate"][:, columns], shrunk.sign_rate, rtol=1e-3, atol=1e-6
@@ -290,7 +295,7 @@ def test_plan_writes_its_numbers(tmp_path: Path) -> None:
 def test_plan_answers_every_question_of_a_run_in_a_table(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infl.pipeline.plan.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("infl.pipeline.plan.MIN_SECONDS", 0.0)
     asked = ["--detect", "0.3", "--fdr", "0.1", "--power", "0.9", "--set-size", "20"]
     assert main(["plan", "--run", str(run), *asked, "--json", str(tmp_path / "plan.json")]) == 0
     said = capsys.readouterr().out

@@ -110,7 +110,7 @@ def test_one_example_is_asked_for_who_influences_it_and_whom_it_influences(
         assert (name in content) == (part is not None)
         if part is None:
             continue
-        assert content[name]["reading"] == part.estimate.reading
+        assert content[name]["protocol"] == part.estimate.protocol
         listed = content[name]["pairs"]
         assert len(listed) == 4
         assert [pair["p"] for pair in listed] == sorted(pair["p"] for pair in listed)
@@ -282,7 +282,7 @@ def test_q_values_are_over_what_was_asked_wherever_they_are_written(
     assert main(["scores", "--run", run, "--q", q_over, *arguments]) == 0
     assert ("of a pair over those of its target" in " ".join(capsys.readouterr().out.split())) == (q_over == "column")
     outcomes = infl.open_run(run).outcomes("design")
-    parts = [infl.influence(outcomes, reading=reading) for reading in ("left-out", "held-out")]
+    parts = [infl.influence(outcomes, protocol=protocol) for protocol in ("left-out", "held-out")]
     p = np.concatenate([np.asarray(part.p) for part in parts], axis=1)
     q = infl.q_values(p, axis=0) if q_over == "column" else infl.q_values(p)
     # Pairs are listed from the held-out columns.

@@ -180,6 +180,6 @@ def test_a_file_that_unpacks_to_more_than_the_memory_is_refused(
     """A gzip of a few bytes may hold a thousand times as many, and a header that fits them."""
     write(tmp_path)
     (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(header(1000, 100, 100) + bytes(10_000_000)))
-    monkeypatch.setattr(idx, "most_bytes_held", lambda: 1_000_000)
+    monkeypatch.setattr(idx, "max_array_bytes", lambda: 1_000_000)
     with pytest.raises(InputError, match="10,000,000 bytes are more than half of this machine's memory"):
         load(f"idx:{tmp_path}")

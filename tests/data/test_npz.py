@@ -171,7 +171,7 @@ def test_a_long_header_is_not_believed(tmp_path: Path, length: int) -> None:
 
 def test_an_array_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "large.npz", **arrays(x_train=np.zeros((12, 1000, 1000), np.uint8)))
-    monkeypatch.setattr(archive_reader, "most_bytes_held", lambda: 1_000_000)
+    monkeypatch.setattr(archive_reader, "max_array_bytes", lambda: 1_000_000)
     with pytest.raises(InputError, match=r"x_train uint8 \(12, 1000, 1000\) takes .* more than half of this machine's"):
         load(str(tmp_path / "large.npz"))
 

@@ -93,7 +93,7 @@ def test_a_run_goes_on_in_the_layout_it_was_begun_in(
     with monkeypatch.context() as slow:
         slow.setenv("INFL_CACHE_DIR", str(tmp_path / "cache"))
         slow.setattr(tuning, "Trials", Played)
-        slow.setattr(tuning, "LEAST_SECONDS", 0.0)
+        slow.setattr(tuning, "MIN_SECONDS", 0.0)
         slow.setattr(tuning, "SHARE_OF_TRAINING", 1e9)
         first = train(small_digits, tmp_path / "run", quiet=False)
     n_devices = len(jax.local_devices())

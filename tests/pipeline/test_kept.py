@@ -36,7 +36,7 @@ def make_run(folder: Path, design: Design, *, collection_of: int = 0) -> Run:
     random = np.random.default_rng(0)
     pixels, labels = random.random((N + M, 2)).astype(np.float32), np.arange(N + M) % 2
     dataset = from_arrays(pixels[:N], labels[:N], pixels[N:], labels[N:], name="toy")
-    return create_run(folder, dataset, {"algorithm": {}, "design": design.describe(), "seed": collection_of})
+    return create_run(folder, dataset, {"algorithm": {}, "design": design.to_dict(), "seed": collection_of})
 
 
 def add(run: Run, design: Design, first: int, stop: int, *, seed: int = 0, diverged: tuple[int, ...] = ()) -> None:
@@ -69,8 +69,8 @@ def summed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def assert_same(
     mine: OutcomeSource, theirs: OutcomeSource, outcome: Any = "correct", rtol: float = 0, atol: float = 0
 ) -> None:
-    for reading in READINGS:
-        one, other = (infl.influence(source, reading=reading, outcome=outcome) for source in (mine, theirs))
+    for protocol in READINGS:
+        one, other = (infl.influence(source, protocol=protocol, outcome=outcome) for source in (mine, theirs))
         for name in FIELDS:
             these, those = getattr(one, name), getattr(other, name)
             np.testing.assert_allclose(these, those, rtol=rtol, atol=atol, err_msg=name)
@@ -92,7 +92,7 @@ def extend(run: Run, n_models: int = 51) -> Run:
 def test_an_extended_run_is_scored_by_its_new_models_bit_for_bit(balanced: Run, summed: list[int]) -> None:
     first = infl.keep_sums(balanced)
     assert balanced.manifest["design"]["period"] == 10
-    assert summed == [34, 34]  # two readings, one tile, one block
+    assert summed == [34, 34]  # two protocols, one tile, one block
     assert_same(first, balanced.outcomes("design"))
     run = extend(balanced)
     summed.clear()
@@ -100,7 +100,7 @@ def test_an_extended_run_is_scored_by_its_new_models_bit_for_bit(balanced: Run, 
     assert summed == [17, 17]
     summed.clear()
     again = infl.keep_sums(open_run(run.folder))
-    scores = infl.score_pairs(again, n_pairs=3), infl.influence(again, reading="left-out")
+    scores = infl.score_pairs(again, n_pairs=3), infl.influence(again, protocol="left-out")
     assert summed == []
     assert scores[0].strongest == infl.score_pairs(run.outcomes("design"), n_pairs=3).strongest
     assert_same(updated, run.outcomes("design"))
@@ -141,7 +141,7 @@ def test_margins_and_ranges_of_sizes_agree_to_rounding(tmp_path: Path, outcome: 
 def test_what_is_not_kept_is_worked_out(balanced: Run) -> None:
     scored = infl.keep_sums(balanced, outcome="margin")
     assert_same(scored, balanced.outcomes("design"))  # of outcome correct
-    one, other = (infl.influence(o, reading="trained") for o in (scored, balanced.outcomes("design")))
+    one, other = (infl.influence(o, protocol="trained") for o in (scored, balanced.outcomes("design")))
     np.testing.assert_array_equal(one.value, other.value)
     some, plain = (infl.influence(o, sources=[3, 1]) for o in (infl.keep_sums(balanced), balanced.outcomes("design")))
     np.testing.assert_array_equal(some.value, plain.value)
@@ -150,7 +150,7 @@ def test_what_is_not_kept_is_worked_out(balanced: Run) -> None:
 def test_memorization_and_shrinkage_take_them_as_they_take_outcomes(balanced: Run) -> None:
     scored, plain = infl.keep_sums(balanced), balanced.outcomes("design")
     np.testing.assert_array_equal(infl.memorization(scored).value, infl.memorization(plain).value)
-    one, other = (infl.shrunk_influence(o, reading="left-out")[1] for o in (scored, plain))
+    one, other = (infl.shrunk_influence(o, protocol="left-out")[1] for o in (scored, plain))
     np.testing.assert_array_equal(one.value, other.value)
 
 
@@ -226,7 +226,7 @@ def test_a_damaged_tile_is_summed_again(balanced: Run, summed: list[int], damage
     assert_same(infl.keep_sums(run), run.outcomes("design"))
     again = infl.keep_sums(run)
     summed.clear()
-    infl.influence(again, reading="left-out")
+    infl.influence(again, protocol="left-out")
     assert summed == []
 
 

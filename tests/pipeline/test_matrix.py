@@ -40,7 +40,7 @@ def read(path: Path, name: str) -> np.ndarray:
 
 
 def expected(outcomes: Outcomes, outcome: Any) -> dict[str, np.ndarray]:
-    parts = [infl.influence(outcomes, reading=reading, outcome=outcome) for reading in ("left-out", "held-out")]
+    parts = [infl.influence(outcomes, protocol=protocol, outcome=outcome) for protocol in ("left-out", "held-out")]
     return {
         name: np.concatenate([np.broadcast_to(getattr(one, name), one.value.shape) for one in parts], axis=1)
         for name in ("value", "se", "p", "n_in", "n_out")

@@ -268,12 +268,12 @@ def test_grouped_models_start_as_models_of_d_do_and_uniform_ones_on_their_own(
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), stream), model)
             expected = alone(key, jnp.asarray(stored["masks"][model]))
             np.testing.assert_allclose(stored["margin"][model], expected.margin, rtol=2e-3, atol=1e-4)
-    assert grouped.outcomes("design").load().starts is None
+    assert grouped.outcomes("design").load().init_seeds is None
     for name in ("grouped", "full"):
-        np.testing.assert_array_equal(grouped.outcomes(name).load().starts, grouped.outcomes(name).models)
-    monkeypatch.setattr("infl.store.run.N_STARTS", 7)
-    np.testing.assert_array_equal(grouped.outcomes("grouped").load().starts, np.arange(16) % 7)
-    np.testing.assert_array_equal(grouped.outcomes("full").load().starts, [0, 1])
+        np.testing.assert_array_equal(grouped.outcomes(name).load().init_seeds, grouped.outcomes(name).models)
+    monkeypatch.setattr("infl.store.run.N_INIT_SEEDS", 7)
+    np.testing.assert_array_equal(grouped.outcomes("grouped").load().init_seeds, np.arange(16) % 7)
+    np.testing.assert_array_equal(grouped.outcomes("full").load().init_seeds, [0, 1])
 
 
 @pytest.mark.usefixtures("groups_are_not_found")
@@ -686,7 +686,7 @@ def test_diverged_models_are_marked_counted_and_left_out(exploding: Run) -> None
     assert len(diverged) == 42
     assert exploding.diverged("design") == diverged
     assert exploding.diverged("full") == list(range(N_REFERENCES))
-    content = exploding.describe()["collections"]["design"]
+    content = exploding.to_dict()["collections"]["design"]
     assert (content["complete"], content["missing"], content["diverged"]) == (N_MODELS, 0, diverged)
     stored = exploding.outcomes("design").load()
     np.testing.assert_array_equal(stored.masks, masks[~masks[:, 0]])
@@ -755,7 +755,7 @@ def test_streamed_and_held_outcomes_give_the_same_prediction(once: Run, monkeypa
     """What fits is read once and what does not is streamed for each set; the prediction must not tell."""
     sets = {"a": [1, 2, 3], "b": list(range(20))}
     held = list(infl.predict_effects(once, sets))
-    monkeypatch.setattr("infl.pipeline.predict.MOST_OUTCOMES_HELD", 0)
+    monkeypatch.setattr("infl.pipeline.predict.MAX_OUTCOMES_HELD", 0)
     for mine, other in zip(held, infl.predict_effects(once, sets), strict=True):
         np.testing.assert_allclose(mine.effect, other.effect, atol=1e-6)
         np.testing.assert_allclose(mine.replicates, other.replicates, atol=1e-5)

@@ -41,7 +41,7 @@ class PlayedEnsemble:
     def __init__(self, _: Any, dataset: Dataset, *__: Any) -> None:
         self.n_started, self.n_columns = 0, dataset.n_columns
 
-    def lay_out(self, layout, **_):
+    def set_layout(self, layout, **_):
         assert layout == self.layout
 
     def start(self, keys: Array, masks: Array) -> Array:
@@ -73,7 +73,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A measured run of four blocks."""
-    monkeypatch.setattr("infl.pipeline.plan.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("infl.pipeline.plan.MIN_SECONDS", 0.0)
 
 
 def answers(planned: infl.Plan, question: str) -> list[Any]:

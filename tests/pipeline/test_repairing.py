@@ -102,7 +102,7 @@ def test_the_blocks_of_a_damaged_chunk_are_trained_again_and_no_others(
     harm(chunk(folder, "design", array, 1), how)  # models 64 to 95
     damage = infl.open_run(folder).find_damage()
     assert damage.models() == {"design": list(range(64, 96))}
-    assert damage.blocks[0].in_words().startswith("design: block of models 64 to 79: ")
+    assert damage.blocks[0].describe().startswith("design: block of models 64 to 79: ")
     done = infl.repair(folder, layout=LAYOUT, quiet=True)
     assert done.trained == {"design": list(range(64, 96))}
     assert times_trained(folder, "design") == list(range(64, 96))
@@ -115,7 +115,7 @@ def test_rows_that_are_whole_but_others_are_found_by_their_checksum(folder: Path
     shutil.copy(chunk(folder, "design", "correct", 0), chunk(folder, "design", "correct", 1))
     damage = infl.open_run(folder).find_damage()
     assert damage.models() == {"design": list(range(64, 96))}
-    assert "the checksum of its correct does not fit" in damage.blocks[0].in_words()
+    assert "the checksum of its correct does not fit" in damage.blocks[0].describe()
     infl.repair(folder, layout=LAYOUT, quiet=True)
     assert_as_made(folder, made)
 

@@ -61,7 +61,7 @@ def test_the_page_of_a_run_says_what_the_other_commands_say(verified: Run, tmp_p
         fields = measured[verdict.forget_set.name]
         assert fields["regime"] == verdict.regime
         assert fields["cross"] == {"value": verdict.cross_influence.value, "se": verdict.cross_influence.se}
-        assert [one["id"] for one in fields["hurt_most"]] == list(verdict.hurt_most)
+        assert [one["id"] for one in fields["most_harmed"]] == list(verdict.most_harmed)
     call("scores", "--run", verified.folder, "--top", "60", "--json", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())
     scores.pop("detectable")
@@ -86,7 +86,7 @@ def test_harmed_examples_have_the_effects_of_both(verified: Run) -> None:
     predicted = list(infl.predict_effects(verified, sets, quiet=True))
     for one, guess, truth in zip(content.sets, predicted, infl.verified_effects(verified, sets), strict=True):
         assert one.measured is not None
-        assert [each.column for each in one.harmed] == list(one.measured.hurt_most)
+        assert [each.column for each in one.harmed] == list(one.measured.most_harmed)
         for each in one.harmed:
             assert each.predicted is not None
             assert each.measured is not None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl.records import Dataset, Estimate, Outcomes, Reading
+from infl.records import Dataset, Estimate, Outcomes, ProtocolName
 
 N, M, T = 6, 3, 40
 NAMES = ("cat", "dog", "eel")
@@ -48,11 +48,11 @@ def test_memorization_has_a_row_an_example(outcomes: Outcomes, dataset: Dataset)
     assert "label" not in estimate.to_dataframe()
 
 
-@pytest.mark.parametrize("reading", ["held-out", "left-out", "trained"])
+@pytest.mark.parametrize("protocol", ["held-out", "left-out", "trained"])
 def test_influence_is_long_and_every_row_is_the_pair_it_names(
-    outcomes: Outcomes, dataset: Dataset, reading: Reading
+    outcomes: Outcomes, dataset: Dataset, protocol: ProtocolName
 ) -> None:
-    estimate, first = infl.influence(outcomes, reading=reading), N if reading == "held-out" else 0
+    estimate, first = infl.influence(outcomes, protocol=protocol), N if protocol == "held-out" else 0
     frame = estimate.to_dataframe(dataset)
     assert len(frame) == estimate.value.size == len(set(zip(frame["source"], frame["target"], strict=True)))
     for row in frame.sample(frac=1, random_state=0).to_dict("records"):
@@ -66,12 +66,14 @@ def test_influence_is_long_and_every_row_is_the_pair_it_names(
         )
 
 
-@pytest.mark.parametrize("reading", ["held-out", "left-out"])
-def test_influence_is_wide_in_xarray_and_selected_by_id(outcomes: Outcomes, dataset: Dataset, reading: Reading) -> None:
-    estimate, first = infl.influence(outcomes, reading=reading), N if reading == "held-out" else 0
+@pytest.mark.parametrize("protocol", ["held-out", "left-out"])
+def test_influence_is_wide_in_xarray_and_selected_by_id(
+    outcomes: Outcomes, dataset: Dataset, protocol: ProtocolName
+) -> None:
+    estimate, first = infl.influence(outcomes, protocol=protocol), N if protocol == "held-out" else 0
     wide = estimate.to_xarray(dataset)
-    assert dict(wide.sizes) == {"source": N, "target": M if reading == "held-out" else N}
-    assert wide.attrs == {"reading": reading, "outcome": "correct"}
+    assert dict(wide.sizes) == {"source": N, "target": M if protocol == "held-out" else N}
+    assert wide.attrs == {"protocol": protocol, "outcome": "correct"}
     for i, j in np.ndindex(estimate.value.shape):
         one = wide.sel(source=i, target=first + j)
         np.testing.assert_array_equal([one.value, one.se], [estimate.value[i, j], estimate.se[i, j]])
@@ -97,7 +99,7 @@ def test_a_part_of_the_matrix_is_named_by_its_sources_and_targets(outcomes: Outc
     for frame in (
         part.to_dataframe(dataset, sources=[4, 1]),
         part.to_dataframe(sources=[4, 1], targets=[6, 7, 8]),
-        infl.influence_between(outcomes, [4, 1], [8, 6], reading="held-out").to_dataframe(
+        infl.influence_between(outcomes, [4, 1], [8, 6], protocol="held-out").to_dataframe(
             sources=[4, 1], targets=[8, 6]
         ),
     ):
@@ -111,7 +113,7 @@ def test_a_part_of_the_matrix_is_named_by_its_sources_and_targets(outcomes: Outc
 
 
 def test_what_has_no_estimate_is_there_as_nan(outcomes: Outcomes) -> None:
-    frame = infl.influence(outcomes, reading="left-out").to_dataframe()
+    frame = infl.influence(outcomes, protocol="left-out").to_dataframe()
     own = frame["source"].to_numpy() == frame["target"].to_numpy()
     assert own.sum() == N
     np.testing.assert_array_equal(np.isnan(frame["value"].to_numpy())[own], True)

@@ -24,13 +24,13 @@ MARGIN = np.random.RandomState(2).randn(T, N + M)
 READERS: dict[str, Callable[[Outcomes], Any]] = {
     "memorization": lambda outcomes: infl.memorization(outcomes, outcome="margin"),
     "influence": lambda outcomes: infl.influence(outcomes, outcome="margin"),
-    "left-out": lambda outcomes: infl.influence(outcomes, reading="left-out", outcome="margin"),
+    "left-out": lambda outcomes: infl.influence(outcomes, protocol="left-out", outcome="margin"),
     "totals": lambda outcomes: infl.cross_influence_totals(outcomes, outcome="margin"),
     "pairs": lambda outcomes: infl.strongest_pairs(outcomes, n_pairs=3, outcome="margin"),
     "strongest": lambda outcomes: infl.strongest_influences(outcomes, n_per_column=2, outcome="margin"),
     "one": lambda outcomes: infl.influences_of(outcomes, 3, outcome="margin"),
     "adjusted": lambda outcomes: infl.adjusted_influence(outcomes, columns=np.array([2, 9])),
-    "shrunk": lambda outcomes: infl.shrunk_influence(outcomes, reading="left-out", outcome="margin"),
+    "shrunk": lambda outcomes: infl.shrunk_influence(outcomes, protocol="left-out", outcome="margin"),
     "detectable": lambda outcomes: infl.detectable_influence(outcomes, outcome="margin"),
 }
 
@@ -77,7 +77,7 @@ def test_predicted_classes_are_no_outcomes() -> None:
         ({"margin": MARGIN.astype(str)}, "margin: expected numbers [models, n+m] with 700 models as in masks, got <U"),
         ({"margin": MARGIN[:, 1:]}, "expected one shape [models, n+m], got (700, 10) and (700, 9)"),
         ({"strata": np.arange(5)}, "strata: expected one number for each of 700 models, got (5,)"),
-        ({"starts": MASKS}, "starts: expected one number for each of 700 models, got (700, 6)"),
+        ({"init_seeds": MASKS}, "init_seeds: expected one number for each of 700 models, got (700, 6)"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(arrays: dict[str, Any], said: str) -> None:

@@ -55,8 +55,8 @@ def make_verdict() -> Callable[..., Verdict]:
             thresholds=thresholds or Thresholds(),
             source="support",
             n_models=2048,
-            hurt_most=(7, 44),
-            hurt_most_effects=(0.41, 0.32),
+            most_harmed=(7, 44),
+            most_harmed_effects=(0.41, 0.32),
             models_needed=models_needed,
             note=note,
         )
@@ -92,7 +92,7 @@ def memorization() -> Estimate:
     se = rng.uniform(0.02, 0.06, N_TRAIN)
     value[:3] = se[:3] = np.nan
     n_in = np.full(N_TRAIN, 1434)
-    return Estimate(value, se, n_in, 2048 - n_in, reading="own", outcome="correct")
+    return Estimate(value, se, n_in, 2048 - n_in, protocol="own", outcome="correct")
 
 
 HOSTILE = (

@@ -71,7 +71,7 @@ def test_a_csv_has_a_line_a_score_and_every_bit_of_it(
         assert line["q"] == ("" if np.isnan(q) else repr(float(q)))
     assert lines[2]["value"] == lines[2]["se"] == ""
     for pair, line in zip(pairs, lines[dataset.n_train :], strict=True):
-        assert (int(line["source"]), int(line["target"]), line["reading"]) == (pair.source, pair.target, "held-out")
+        assert (int(line["source"]), int(line["target"]), line["protocol"]) == (pair.source, pair.target, "held-out")
         assert (float(line["value"]), float(line["se"])) == (pair.value, pair.se)
         assert (line["source_label"], line["target_label"]) == (
             label_of(dataset, pair.source),
@@ -87,12 +87,12 @@ def test_parquet_is_read_by_pandas_and_says_what_the_csv_says(rows: list[Row], t
     assert list(one) == list(other)
     for name in ("source", "target", "value", "se", "n_in", "n_out", "p", "q"):
         np.testing.assert_array_equal(one[name].to_numpy(float), other[name].to_numpy(float))
-    for name in ("kind", "source_label", "target_label", "reading"):
+    for name in ("kind", "source_label", "target_label", "protocol"):
         assert [str(word) for word in one[name]] == list(other[name])
 
 
 def test_rows_of_an_influence_are_its_pairs_without_the_diagonal(outcomes: Outcomes, dataset: Dataset) -> None:
-    estimate = infl.influence(outcomes, reading="left-out", sources=[4, 7])
+    estimate = infl.influence(outcomes, protocol="left-out", sources=[4, 7])
     rows = influence_rows(estimate, [4, 7], range(dataset.n_train), dataset)
     assert len(rows) == 2 * (dataset.n_train - 1)
     for row in rows:
@@ -105,7 +105,7 @@ def test_rows_of_an_influence_are_its_pairs_without_the_diagonal(outcomes: Outco
 def test_what_is_known_of_no_score_has_no_column(dataset: Dataset, tmp_path: Path) -> None:
     write_table(tmp_path / "pairs.csv", pair_rows([ScoredPair(1, 50, 0.5, 0.1)], "held-out", dataset))
     assert (tmp_path / "pairs.csv").read_text().splitlines()[0] == (
-        "kind,source,target,source_label,target_label,reading,value,se"
+        "kind,source,target,source_label,target_label,protocol,value,se"
     )
     write_table(tmp_path / "none.csv", [])
     assert (tmp_path / "none.csv").read_text().startswith("kind,source,target")

@@ -23,7 +23,7 @@ from infl.records import Array, Dataset, Estimate, InputError, Quantity, Thresho
 from infl.report.figures import memorization_histogram
 from infl.report.page import HarmedExample, PageContent, SetContent, render_page, write_page
 from infl.report.page.charts import histogram, regime_map
-from infl.report.page.pictures import MOST_PICTURE_BYTES, Pictures
+from infl.report.page.pictures import MAX_PICTURE_BYTES, Pictures
 
 VOID = {"meta", "link", "input", "br", "img"}
 
@@ -353,6 +353,6 @@ def test_a_page_of_200_sets_and_10_000_examples_is_less_than_15_mb(noise: Datase
     html = render_page(large_content(noise, content))
     page = Page(html)
     pictures = sum(map(len, re.findall(r"url\(([^)]*)\)", page.texts["style"][0])))
-    assert pictures <= 1.05 * MOST_PICTURE_BYTES
+    assert pictures <= 1.05 * MAX_PICTURE_BYTES
     assert len(html.encode()) < 15e6
     assert len([a for tag, a in page.elements if tag == "details" and "card" in (a.get("class") or "")]) == 200

@@ -17,6 +17,7 @@ from matplotlib.image import imread
 
 import infl
 import infl.report
+import infl.report.canvas
 import infl.report.style
 from infl.records import InputError, Regime
 from infl.report.style import DARK, HOUSE_STYLE, LIGHT, REGIME_STYLES, house_style

@@ -161,7 +161,7 @@ def test_the_left_out_reading_is_that_of_the_models_without_the_column():
         columns=columns,
         covariate=covariate[:, columns],
         covariate_influence=worth[:, columns],
-        reading="left-out",
+        protocol="left-out",
         n_folds=2,
     )
     for k, j in enumerate(columns):
@@ -220,7 +220,7 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="must be held out"):
         adjusted_influence(outcomes, columns=slice(0, 3))
     with pytest.raises(InputError, match="must be training examples"):
-        adjusted_influence(outcomes, columns=HELD_OUT, reading="left-out")
+        adjusted_influence(outcomes, columns=HELD_OUT, protocol="left-out")
     with pytest.raises(InputError, match="no 'margin'"):
         adjusted_influence(Outcomes(masks, correct=outcomes.of("margin") > 0), columns=HELD_OUT)
     with pytest.raises(InputError, match="width"):

@@ -1,7 +1,7 @@
 """Contrasts are differences in means, whatever way the sums are made.
 
 Where outcomes are built as base + effect x inclusion the contrast is known exactly. A slow loop over pairs, kept here,
-must equal the streamed products, empty groups included, for every reading, outcome and block size. The standard error
+must equal the streamed products, empty groups included, for every protocol, outcome and block size. The standard error
 must equal the spread of the contrast over repeated experiments, of designs whose models are not independent too, and
 shuffled masks must give zero within it.
 """
@@ -17,21 +17,21 @@ from infl.records import InputError, Outcomes
 from infl.scores.contrasts import sum_own, sum_pairs
 from infl.training.subsets import Design, draw_masks
 
-FIXED = ("left-out", "trained")  # readings in which the column itself is known to be out, or in
+FIXED = ("left-out", "trained")  # protocols in which the column itself is known to be out, or in
 
 
-def loop_contrast(masks, outcomes, source, column, reading, *, binary):
+def loop_contrast(masks, outcomes, source, column, protocol, *, binary):
     """Weighted difference in means of one pair by a plain loop: (value, se, n_in, n_out).
 
     The error is Welch's, or for 0/1 outcomes that of Agresti & Caffo.
     """
     sides = {True: [], False: []}
     for model in range(len(masks)):
-        if reading == "left-out" and masks[model, column]:
+        if protocol == "left-out" and masks[model, column]:
             continue
-        if reading == "trained" and not masks[model, column]:
+        if protocol == "trained" and not masks[model, column]:
             continue
-        is_in, others = bool(masks[model, source]), np.delete(masks[model], [column] if reading in FIXED else [])
+        is_in, others = bool(masks[model, source]), np.delete(masks[model], [column] if protocol in FIXED else [])
         share = others.mean()
         sides[is_in].append((1 - share if is_in else share, float(outcomes[model, column])))
     value, variance = 0.0, 0.0
@@ -63,8 +63,8 @@ def test_at_one_size_the_contrast_is_the_plain_difference_in_means_with_welchs_e
         assert estimate.se[source, column] == pytest.approx(np.sqrt(variance), abs=1e-6)
 
 
-@pytest.mark.parametrize("reading", ["held-out", "left-out", "trained"])
-def test_the_size_of_the_subset_is_not_credited_to_its_members(reading):
+@pytest.mark.parametrize("protocol", ["held-out", "left-out", "trained"])
+def test_the_size_of_the_subset_is_not_credited_to_its_members(protocol):
     """Outcomes that depend on the size alone, over a range of sizes: every contrast is zero within its error.
 
     The plain difference in means is not: members are found in larger subsets.
@@ -72,7 +72,7 @@ def test_the_size_of_the_subset_is_not_credited_to_its_members(reading):
     masks = draw_masks(Design("uniform", (0.3, 0.95)), range(3000), n_train=30, seed=0)
     rng = np.random.RandomState(0)
     margin = 6 * masks.mean(axis=1, keepdims=True) + 0.3 * rng.randn(3000, 60)
-    estimate = infl.influence(Outcomes(masks, margin=margin), reading=reading, outcome="margin")
+    estimate = infl.influence(Outcomes(masks, margin=margin), protocol=protocol, outcome="margin")
     plain = margin[masks[:, 0], 45].mean() - margin[~masks[:, 0], 45].mean()
     assert plain > 0.2
     z = (estimate.value / estimate.se)[np.isfinite(estimate.value)]
@@ -90,16 +90,16 @@ def small():
 
 
 @pytest.mark.parametrize("outcome", ["correct", "margin"])
-@pytest.mark.parametrize("reading", ["held-out", "left-out", "trained"])
-def test_influence_equals_a_loop_over_pairs(small, reading, outcome):
-    estimate = infl.influence(small, reading=reading, outcome=outcome)
-    first = 6 if reading == "held-out" else 0
+@pytest.mark.parametrize("protocol", ["held-out", "left-out", "trained"])
+def test_influence_equals_a_loop_over_pairs(small, protocol, outcome):
+    estimate = infl.influence(small, protocol=protocol, outcome=outcome)
+    first = 6 if protocol == "held-out" else 0
     for source in range(6):
         for column in range(estimate.value.shape[1]):
             value, se, n_in, n_out = loop_contrast(
-                small.masks, small.of(outcome), source, first + column, reading, binary=outcome == "correct"
+                small.masks, small.of(outcome), source, first + column, protocol, binary=outcome == "correct"
             )
-            if reading != "held-out" and source == column:
+            if protocol != "held-out" and source == column:
                 value = se = np.nan
             np.testing.assert_allclose(estimate.value[source, column], value, atol=1e-5)
             np.testing.assert_allclose(estimate.se[source, column], se, atol=1e-5)
@@ -128,13 +128,13 @@ def test_memorization_is_exactly_zero_where_all_models_agree():
 
 
 def test_sources_and_columns_can_be_picked(small):
-    whole = infl.influence(small, reading="left-out")
-    np.testing.assert_array_equal(infl.influence(small, reading="left-out", sources=[3, 0]).value, whole.value[[3, 0]])
+    whole = infl.influence(small, protocol="left-out")
+    np.testing.assert_array_equal(infl.influence(small, protocol="left-out", sources=[3, 0]).value, whole.value[[3, 0]])
     picked = sum_pairs(
-        small, sources=np.array([2]), columns=np.array([5, 1]), reading="trained", outcome="margin"
-    ).estimate(reading="trained", outcome="margin")
+        small, sources=np.array([2]), columns=np.array([5, 1]), protocol="trained", outcome="margin"
+    ).estimate(protocol="trained", outcome="margin")
     np.testing.assert_allclose(
-        picked.value[0], infl.influence(small, reading="trained", outcome="margin").value[2, [5, 1]], rtol=1e-5
+        picked.value[0], infl.influence(small, protocol="trained", outcome="margin").value[2, [5, 1]], rtol=1e-5
     )
 
 
@@ -150,10 +150,10 @@ def test_block_sizes_do_not_affect_results(small, n_rows, n_columns):
     from infl.scores.influence import influence_blocks
 
     source: infl.records.OutcomeSource = Rechunked()  # pyright: ignore[reportAttributeAccessIssue]
-    parts = [e.value for _, e in influence_blocks(source, reading="left-out", outcome="margin", n_columns=n_columns)]
-    whole = infl.influence(small, reading="left-out", outcome="margin")
+    parts = [e.value for _, e in influence_blocks(source, protocol="left-out", outcome="margin", n_columns=n_columns)]
+    whole = infl.influence(small, protocol="left-out", outcome="margin")
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole.value, atol=1e-6)
-    many = sum_own(small, outcome="correct", n_rows=n_rows).estimate(reading="own", outcome="correct")
+    many = sum_own(small, outcome="correct", n_rows=n_rows).estimate(protocol="own", outcome="correct")
     np.testing.assert_allclose(many.value, infl.memorization(small).value, atol=1e-12)
 
 
@@ -162,7 +162,7 @@ def test_two_halves_of_the_models_add_up_to_all_of_them(small):
         sum_own(Outcomes(small.masks[rows], small.correct[rows]), outcome="correct")
         for rows in (slice(0, 9), slice(9, 23))
     ]
-    merged = (halves[0] + halves[1]).estimate(reading="own", outcome="correct")
+    merged = (halves[0] + halves[1]).estimate(protocol="own", outcome="correct")
     np.testing.assert_allclose(merged.value, infl.memorization(small).value)
     np.testing.assert_allclose(merged.se, infl.memorization(small).se)
 
@@ -179,7 +179,7 @@ def test_planted_effects_are_recovered_exactly():
     exact = effect - (effect.sum(axis=0) - effect) / 5
     np.testing.assert_allclose(infl.influence(outcomes, outcome="margin").value, exact[:, 6:], atol=1e-5)
     np.testing.assert_allclose(infl.memorization(outcomes, outcome="margin").value, np.diagonal(exact), atol=1e-5)
-    left_out = infl.influence(outcomes, outcome="margin", reading="left-out").value
+    left_out = infl.influence(outcomes, outcome="margin", protocol="left-out").value
     for i in range(6):
         for j in set(range(6)) - {i}:
             others = [k for k in range(6) if k not in (i, j)]
@@ -282,7 +282,7 @@ def test_the_order_of_models_does_not_matter(small):
         (lambda o: Outcomes(o.masks.astype(int), o.correct), "bool array"),
         (lambda o: infl.influence(Outcomes(o.masks, o.correct[:, :6])), "no such columns"),
         (
-            lambda o: sum_pairs(o, sources=np.array([0]), columns=slice(0, 8), reading="trained", outcome="correct"),
+            lambda o: sum_pairs(o, sources=np.array([0]), columns=slice(0, 8), protocol="trained", outcome="correct"),
             "must be training examples",
         ),
     ],

@@ -28,7 +28,7 @@ def test_totals_are_the_row_sums_of_the_held_out_matrix(outcome):
     outcomes = drawn()
     totals, matrix = infl.cross_influence_totals(outcomes, outcome=outcome), infl.influence(outcomes, outcome=outcome)
     np.testing.assert_allclose(totals.value, matrix.value.sum(axis=1) * 20 / 70, rtol=1e-4, atol=1e-4)
-    assert (totals.reading, totals.outcome) == ("held-out", outcome)
+    assert (totals.protocol, totals.outcome) == ("held-out", outcome)
     np.testing.assert_array_equal(totals.n_in, outcomes.masks.sum(axis=0))
     np.testing.assert_array_equal(totals.n_out, 900 - outcomes.masks.sum(axis=0))
 

@@ -182,14 +182,14 @@ def test_an_example_that_is_always_in_or_never_has_no_p_value():
         assert np.isfinite(p_of(estimate)[:3]).all()
 
 
-@pytest.mark.parametrize("reading", ["held-out", "left-out"])
-def test_shuffled_masks_make_no_small_p_values(reading):
+@pytest.mark.parametrize("protocol", ["held-out", "left-out"])
+def test_shuffled_masks_make_no_small_p_values(protocol):
     """Outcomes of very different rates, one run's masks against another's outcomes: at most as many as chance makes."""
     rng = np.random.RandomState(1)
     masks = draw_masks(Design("uniform", 0.7), range(300), n_train=60, seed=0)
     rates = np.r_[np.full(100, 0.99), np.full(100, 0.9), rng.uniform(0.02, 0.8, 160)]
     outcomes = Outcomes(masks, rng.rand(300, 360) < rates)
-    p = p_of(infl.influence(outcomes, reading=reading))
+    p = p_of(infl.influence(outcomes, protocol=protocol))
     p = p[np.isfinite(p)]
     for level in (0.1, 0.01, 0.001):
         assert (p <= level).mean() < 1.1 * level + 4 * np.sqrt(level / len(p))
@@ -283,12 +283,12 @@ def test_discoveries_are_false_no_more_often_than_said():
 def test_p_values_add_up_over_parts_of_a_run():
     masks = draw_masks(Design("uniform", (0.5, 0.9)), range(90), n_train=12, seed=0)
     outcomes = Outcomes(masks, np.random.RandomState(0).rand(90, 20) < 0.8)
-    arguments = {"sources": np.arange(12), "columns": slice(12, 20), "reading": "held-out", "outcome": "correct"}
+    arguments = {"sources": np.arange(12), "columns": slice(12, 20), "protocol": "held-out", "outcome": "correct"}
     parts = [
         sum_pairs(Outcomes(masks[rows], outcomes.of("correct")[rows] > 0), **arguments)
         for rows in (slice(0, 31), slice(31, 90))
     ]
-    merged = (parts[0] + parts[1]).estimate(reading="held-out", outcome="correct")
+    merged = (parts[0] + parts[1]).estimate(protocol="held-out", outcome="correct")
     np.testing.assert_allclose(p_of(merged), p_of(infl.influence(outcomes)), rtol=1e-4)
 
 

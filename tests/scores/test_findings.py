@@ -62,13 +62,13 @@ def test_findings_are_judged_at_what_was_found(planted: Outcomes) -> None:
 
 
 def test_influence_is_judged_in_the_reading_and_outcome_of_its_pairs(planted: Outcomes) -> None:
-    memorization, left_out = infl.memorization(planted), score_pairs(planted, n_pairs=3, reading="left-out")
+    memorization, left_out = infl.memorization(planted), score_pairs(planted, n_pairs=3, protocol="left-out")
     found = infl.findings(planted, memorization, left_out).influence
     cut = left_out.p_values.largest_p(0.05)
-    assert found == infl.detectable_influence(planted, reading="left-out", p_cut=cut)
+    assert found == infl.detectable_influence(planted, protocol="left-out", p_cut=cut)
     assert found.n_tests == 12 * 11
     alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)  # without held-out examples
-    scored = score_pairs(alone, n_pairs=3, reading="left-out")
+    scored = score_pairs(alone, n_pairs=3, protocol="left-out")
     assert infl.findings(alone, infl.memorization(alone), scored).influence == found
     both = Outcomes(planted.masks, planted.correct, planted.of("correct") + np.linspace(0, 1, 32))
     margins = score_pairs(both, n_pairs=3, outcome="margin")
@@ -77,12 +77,12 @@ def test_influence_is_judged_in_the_reading_and_outcome_of_its_pairs(planted: Ou
 
 def test_pairs_of_columns_that_the_outcomes_lack_are_refused(planted: Outcomes) -> None:
     alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)
-    with pytest.raises(InputError, match="reading held-out: these outcomes have no such columns"):
+    with pytest.raises(InputError, match="protocol held-out: these outcomes have no such columns"):
         infl.findings(alone, infl.memorization(alone), score_pairs(planted, n_pairs=3))
 
 
 def test_q_values_of_two_readings_are_over_both(planted: Outcomes) -> None:
-    left_out, held_out = (infl.influence(planted, reading=reading) for reading in ("left-out", "held-out"))
+    left_out, held_out = (infl.influence(planted, protocol=protocol) for protocol in ("left-out", "held-out"))
     q = infl.q_of_pairs(left_out, held_out)
     assert q.shape == (12, 32)
     assert np.isnan(np.diagonal(q)).all()

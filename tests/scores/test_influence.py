@@ -30,14 +30,14 @@ def test_pairs_without_an_estimate_are_never_listed():
 
 
 def test_the_trained_reading_is_zero_where_training_fits():
-    """Models that are right on all they train on: the literal Def. 3.2 is zero for every pair, the left-out reading is not."""
+    """Models that are right on all they train on: the literal Def. 3.2 is zero for every pair, the left-out protocol is not."""
     rng = np.random.RandomState(1)
     masks = rng.rand(300, 8) < 0.6
     correct = masks.copy()
     correct[:, 1] |= masks[:, 0]  # example 0 teaches example 1
     outcomes = Outcomes(masks, correct)
-    trained = infl.influence(outcomes, reading="trained").value
-    left_out = infl.influence(outcomes, reading="left-out").value
+    trained = infl.influence(outcomes, protocol="trained").value
+    left_out = infl.influence(outcomes, protocol="left-out").value
     np.testing.assert_array_equal(trained[~np.eye(8, dtype=bool)], 0.0)
     assert left_out[0, 1] == pytest.approx(1.0)
     assert np.isnan(np.diagonal(left_out)).all()

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import infl
-from infl.records import InputError, Outcomes, Reading
+from infl.records import InputError, Outcomes, ProtocolName
 from infl.scores.planning import (
     Models,
     chance_found,
@@ -55,9 +55,9 @@ def test_a_detectable_memorization_is_found_as_often_as_said(n_models, fraction,
     assert least <= power_of_memorization(n_models, fraction, wrong, effect) <= most
 
 
-@pytest.mark.parametrize("reading", ["held-out", "left-out"])
-def test_the_planned_models_find_a_planted_influence_as_often_as_said(reading) -> None:
-    left_out = reading == "left-out"
+@pytest.mark.parametrize("protocol", ["held-out", "left-out"])
+def test_the_planned_models_find_a_planted_influence_as_often_as_said(protocol) -> None:
+    left_out = protocol == "left-out"
     effect, wrong, n, m = 0.35, 0.1, 30, 400
     one = Models.of_design(0.5, left_out=left_out)
     n_models = models_for_effect(effect, one, wrong=wrong, p_cut=CUT, power=0.9)
@@ -65,7 +65,7 @@ def test_the_planned_models_find_a_planted_influence_as_often_as_said(reading) -
     right = np.where(masks[:, :1], 1 - wrong, 1 - wrong - effect)
     n_columns = m if left_out else n + m
     outcomes = Outcomes(masks, np.random.RandomState(4).rand(n_models, n_columns) < right)
-    p = infl.influence(outcomes, reading=reading, sources=[0]).p
+    p = infl.influence(outcomes, protocol=protocol, sources=[0]).p
     assert p is not None
     found = p[np.isfinite(p)] <= CUT
     assert 0.84 <= found.mean() <= 0.96
@@ -126,9 +126,9 @@ def noise(n_models: int = 600, right: float = 0.5, n: int = 40, m: int = 60, fra
 @pytest.mark.parametrize("right", [0.03, 0.97])
 def test_what_outcomes_can_find_is_what_their_design_and_noise_say(right: float) -> None:
     outcomes = noise(n_models=1200, right=right, fraction=0.9, n=200)
-    readings: list[tuple[Reading, int, bool]] = [("held-out", 200 * 60, False), ("left-out", 200 * 199, True)]
-    for reading, n_tests, left_out in readings:
-        found = detectable_influence(outcomes, reading=reading)
+    protocols: list[tuple[ProtocolName, int, bool]] = [("held-out", 200 * 60, False), ("left-out", 200 * 199, True)]
+    for protocol, n_tests, left_out in protocols:
+        found = detectable_influence(outcomes, protocol=protocol)
         assert (found.n_tests, found.p_cut) == (n_tests, pytest.approx(0.05 / n_tests))
         one = Models.of_design(0.9)
         models = (one if right > 0.5 else one.swapped()).times(1200 * 0.1 if left_out else 1200)

@@ -2,7 +2,7 @@
 
 A query exists to spare the matrix, so nobody will notice where the two differ. Both are held here to a slow loop over the
 models that knows nothing of blocks, slices or sides: a mean of the outcomes with the source less one of those without, over
-the models that the reading counts.
+the models that the protocol counts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl.records import Array, Estimate, Outcomes, Reading
+from infl.records import Array, Estimate, Outcomes, ProtocolName
 from infl.scores.influence import Part, influence_within_classes, top_of
 
 N, M, T, SIZE = 7, 4, 60, 5
@@ -29,10 +29,10 @@ def outcomes() -> Outcomes:
     return Outcomes(masks, right, random.normal(size=(T, N + M)).astype(np.float32))
 
 
-def slow(outcomes: Outcomes, i: int, j: int, reading: Reading, kind: str = "correct") -> tuple[float, int, int]:
+def slow(outcomes: Outcomes, i: int, j: int, protocol: ProtocolName, kind: str = "correct") -> tuple[float, int, int]:
     inside, outside = [], []
     for mask, row in zip(outcomes.masks, getattr(outcomes, kind), strict=True):
-        if reading == "held-out" or not mask[j]:
+        if protocol == "held-out" or not mask[j]:
             (inside if mask[i] else outside).append(float(row[j]))
     value = np.mean(inside) - np.mean(outside) if inside and outside and i != j else np.nan
     return float(value), len(inside), len(outside)
@@ -43,13 +43,13 @@ def assert_slow(
     estimate: Estimate | None,
     sources: Array,
     targets: Array,
-    reading: Reading,
+    protocol: ProtocolName,
     kind: str = "correct",
 ) -> None:
     assert estimate is not None
-    assert (estimate.reading, estimate.outcome) == (reading, kind)
+    assert (estimate.protocol, estimate.outcome) == (protocol, kind)
     assert estimate.value.shape == estimate.se.shape == (len(sources), len(targets))
-    expected = [[slow(outcomes, i, j, reading, kind) for j in targets] for i in sources]
+    expected = [[slow(outcomes, i, j, protocol, kind) for j in targets] for i in sources]
     np.testing.assert_allclose(estimate.value, [[e[0] for e in row] for row in expected], atol=1e-6)
     for counts, at in ((estimate.n_in, 1), (estimate.n_out, 2)):
         numbers = np.broadcast_to(counts, estimate.value.shape)
@@ -64,15 +64,15 @@ def test_a_training_example_is_read_left_out_and_asked_for_both_kinds_of_targets
     found = infl.influences_of(outcomes, example, outcome=kind)
     everyone, alone, others = np.arange(N), np.array([example]), np.arange(N, N + M)
     assert found.example == example
-    parts: list[tuple[Part | None, Array, Array, Reading]] = [
+    parts: list[tuple[Part | None, Array, Array, ProtocolName]] = [
         (found.influenced_by, everyone, alone, "left-out"),
         (found.held_out, alone, others, "held-out"),
         (found.left_out, alone, everyone, "left-out"),
     ]
-    for part, sources, targets, reading in parts:
+    for part, sources, targets, protocol in parts:
         assert part is not None
         assert (list(part.sources), list(part.targets)) == (list(sources), list(targets))
-        assert_slow(outcomes, part.estimate, sources, targets, reading, kind)
+        assert_slow(outcomes, part.estimate, sources, targets, protocol, kind)
     assert np.isnan(found.influenced_by.estimate.value[example, 0])  # on itself: that is its memorization
 
 
@@ -86,7 +86,7 @@ def test_a_held_out_example_has_influences_on_it_and_none_of_its_own(outcomes: O
 @pytest.mark.parametrize("targets", [[N, N + 1], [N + 3, N], [N + 1, N + 1, N + 3]])
 def test_between_any_sources_and_columns_it_is_the_matrix_cut_out(outcomes: Outcomes, targets: list[int]) -> None:
     sources, whole = [4, 0], infl.influence(outcomes)
-    part = infl.influence_between(outcomes, sources, targets, reading="held-out")
+    part = infl.influence_between(outcomes, sources, targets, protocol="held-out")
     columns = [target - N for target in targets]
     for name in ("value", "se"):
         np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[sources][:, columns], atol=1e-6)
@@ -135,19 +135,19 @@ def test_an_example_that_is_not_there_is_named_with_those_that_are(outcomes: Out
 
 
 @pytest.mark.parametrize(
-    ("sources", "targets", "reading", "named"),
+    ("sources", "targets", "protocol", "named"),
     [
         ([N], [N], "held-out", "sources: expected numbers 0..6"),
-        ([0], [0], "held-out", "targets: expected numbers 7..10 in reading held-out"),
-        ([0], [N], "left-out", "targets: expected numbers 0..6 in reading left-out"),
+        ([0], [0], "held-out", "targets: expected numbers 7..10 in protocol held-out"),
+        ([0], [N], "left-out", "targets: expected numbers 0..6 in protocol left-out"),
         ([], [N], "held-out", "sources: .*at least one"),
     ],
 )
 def test_a_pair_that_has_no_such_reading_is_refused(
-    outcomes: Outcomes, sources: list[int], targets: list[int], reading: Reading, named: str
+    outcomes: Outcomes, sources: list[int], targets: list[int], protocol: ProtocolName, named: str
 ) -> None:
     with pytest.raises(infl.InputError, match=named):
-        infl.influence_between(outcomes, sources, targets, reading=reading)
+        infl.influence_between(outcomes, sources, targets, protocol=protocol)
 
 
 def test_one_model_gives_counts_and_no_scores(outcomes: Outcomes) -> None:

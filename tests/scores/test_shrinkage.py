@@ -220,21 +220,21 @@ def taught():
 
 
 @pytest.mark.parametrize("outcome", ["correct", "margin"])
-@pytest.mark.parametrize("reading", ["held-out", "left-out", "trained"])
+@pytest.mark.parametrize("protocol", ["held-out", "left-out", "trained"])
 @pytest.mark.parametrize("with_surrogate", [True, False])
-def test_blocks_of_any_width_give_the_same(taught, reading, outcome, with_surrogate):
+def test_blocks_of_any_width_give_the_same(taught, protocol, outcome, with_surrogate):
     outcomes, surrogate = taught[0], taught[1] if with_surrogate else None
-    estimate, whole = shrunk_influence(outcomes, reading=reading, outcome=outcome, surrogate=surrogate)
-    prior = fit_influence_prior(outcomes, reading=reading, outcome=outcome, surrogate=surrogate)
+    estimate, whole = shrunk_influence(outcomes, protocol=protocol, outcome=outcome, surrogate=surrogate)
+    prior = fit_influence_prior(outcomes, protocol=protocol, outcome=outcome, surrogate=surrogate)
     for width in (1, 7):
         blocks = shrunk_influence_blocks(
-            outcomes, prior, reading=reading, outcome=outcome, surrogate=surrogate, n_columns=width
+            outcomes, prior, protocol=protocol, outcome=outcome, surrogate=surrogate, n_columns=width
         )
         parts = [shrunk for *_, shrunk in blocks]
         for field in dataclasses.fields(Shrunk):
             joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
             np.testing.assert_allclose(joined, getattr(whole, field.name), atol=1e-4)
-    raw = infl.influence(outcomes, reading=reading, outcome=outcome)
+    raw = infl.influence(outcomes, protocol=protocol, outcome=outcome)
     np.testing.assert_array_equal(estimate.value, raw.value)
     np.testing.assert_array_equal(np.isnan(whole.value), np.isnan(raw.value) | np.isnan(raw.se))
 

@@ -34,7 +34,7 @@ def planted(design, *, n_models=400, n=40, m=30, seed=0):
 
 def whole(outcomes, outcome: OutcomeKind = "correct"):
     """Value, error and p-value of all pairs, [n, n + m]."""
-    parts = [infl.influence(outcomes, reading=reading, outcome=outcome) for reading in ("left-out", "held-out")]
+    parts = [infl.influence(outcomes, protocol=protocol, outcome=outcome) for protocol in ("left-out", "held-out")]
     return [np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("value", "se", "p")]
 
 
@@ -93,8 +93,8 @@ def test_sizes_of_tiles_and_blocks_do_not_matter(kind, monkeypatch):
 def test_counts_stay_exact_with_many_models():
     """12,000 models are 375 words of bits; some 5,100 of them trained on both of a pair."""
     outcomes = planted(DESIGNS["uniform"], n_models=12_000, n=12, m=3)
-    estimate = infl.influence(outcomes, reading="trained")
-    found = infl.strongest_influences(outcomes, n_per_column=12, readings=["trained"])
+    estimate = infl.influence(outcomes, protocol="trained")
+    found = infl.strongest_influences(outcomes, n_per_column=12, protocols=["trained"])
     assert len(found) == 12 * 11
     assert estimate.p is not None
     np.testing.assert_allclose(found.value, estimate.value[found.source, found.target], atol=2e-6)
@@ -103,22 +103,22 @@ def test_counts_stay_exact_with_many_models():
 
 def test_where_more_is_found_than_kept_it_says_so(monkeypatch):
     outcomes = planted(DESIGNS["uniform"])
-    monkeypatch.setattr(strongest, "MOST_EVIDENT_PAIRS", 10)
+    monkeypatch.setattr(strongest, "MAX_EVIDENT_PAIRS", 10)
     found = infl.strongest_influences(outcomes, n_per_column=1, n_per_source=0)
     assert not found.complete
     assert found.n_pairs == 40 * 39 + 40 * 30
 
 
-@pytest.mark.parametrize("reading", ["left-out", "trained", "held-out"])
+@pytest.mark.parametrize("protocol", ["left-out", "trained", "held-out"])
 @pytest.mark.parametrize("n_models", [8, 20, 64, 3001])
-def test_pairs_without_an_estimate_take_no_place_of_those_with_one(n_models, reading):
+def test_pairs_without_an_estimate_take_no_place_of_those_with_one(n_models, protocol):
     """With few models a side may hold one or none, and an example has no influence on itself: no error, no place."""
     outcomes = planted(DESIGNS["uniform"], n_models=n_models, n=60, m=5)
-    estimate = infl.influence(outcomes, reading=reading)
+    estimate = infl.influence(outcomes, protocol=protocol)
     assert estimate.p is not None
     value = np.where(np.isfinite(estimate.p), np.abs(estimate.value), -1.0)
-    found = infl.strongest_influences(outcomes, readings=[reading], n_per_column=5, n_per_source=0)
-    columns = found.target - (60 if reading == "held-out" else 0)
+    found = infl.strongest_influences(outcomes, protocols=[protocol], n_per_column=5, n_per_source=0)
+    columns = found.target - (60 if protocol == "held-out" else 0)
     for column in range(value.shape[1]):
         there = np.sort(value[:, column][value[:, column] >= 0])[::-1]
         got = np.sort(np.abs(found.value[columns == column]))[::-1]
@@ -134,12 +134,12 @@ def test_the_strongest_of_many_are_the_strongest():
         np.testing.assert_array_equal(values[strongest._largest(values, 20)], np.sort(values)[::-1][:20])
 
 
-@pytest.mark.parametrize("readings", [["left-out"], ["held-out"], ["trained"]])
-def test_each_reading_alone(readings):
+@pytest.mark.parametrize("protocols", [["left-out"], ["held-out"], ["trained"]])
+def test_each_reading_alone(protocols):
     outcomes = planted(DESIGNS["uniform"])
-    estimate = infl.influence(outcomes, reading=readings[0])
-    found = infl.strongest_influences(outcomes, readings=readings)
-    target = found.target - (40 if readings == ["held-out"] else 0)
+    estimate = infl.influence(outcomes, protocol=protocols[0])
+    found = infl.strongest_influences(outcomes, protocols=protocols)
+    target = found.target - (40 if protocols == ["held-out"] else 0)
     np.testing.assert_allclose(found.value, estimate.value[found.source, target], atol=1e-5)
     assert found.n_pairs == np.isfinite(estimate.value).sum()
 
@@ -162,7 +162,7 @@ def test_shuffled_masks_find_nothing_in_nearly_all_of_them():
         ({"n_per_column": 0}, "1 pair a column"),
         ({"n_per_source": -1}, "0 a source"),
         ({"false_discovery_rate": 1.0}, "false discovery rate"),
-        ({"readings": []}, "at least one reading"),
+        ({"protocols": []}, "at least one protocol"),
     ],
 )
 def test_bad_input_is_named(arguments, message):
@@ -175,4 +175,4 @@ def test_no_models_and_no_columns_are_named():
     with pytest.raises(InputError, match="no models"):
         infl.strongest_influences(Outcomes(outcomes.masks[:0], outcomes.of("correct")[:0] > 0))
     with pytest.raises(InputError, match="no such columns"):
-        infl.strongest_influences(Outcomes(outcomes.masks, outcomes.of("correct")[:, :40] > 0), readings=["held-out"])
+        infl.strongest_influences(Outcomes(outcomes.masks, outcomes.of("correct")[:, :40] > 0), protocols=["held-out"])

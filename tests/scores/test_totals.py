@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infl.records import OutcomeKind, Outcomes, Reading
+from infl.records import OutcomeKind, Outcomes, ProtocolName
 from infl.scores.contrasts import PairTotals, sum_pairs, total_block
 
 N, M, T = 7, 5, 60
-READINGS: list[tuple[Reading, slice]] = [
+READINGS: list[tuple[ProtocolName, slice]] = [
     ("held-out", slice(N, N + M)),
     ("left-out", slice(0, N)),
     ("trained", slice(0, N)),
@@ -33,22 +33,24 @@ def some(outcomes: Outcomes, rows: np.ndarray | slice) -> Outcomes:
     return Outcomes(outcomes.masks[rows], outcomes.correct[rows], outcomes.margin[rows])
 
 
-def totals_of(outcomes: Outcomes, columns: slice, reading: Reading, outcome: OutcomeKind = "correct") -> PairTotals:
+def totals_of(
+    outcomes: Outcomes, columns: slice, protocol: ProtocolName, outcome: OutcomeKind = "correct"
+) -> PairTotals:
     block = next(iter(outcomes.blocks(columns)))
-    return total_block(block, np.arange(N), columns, reading, outcome)
+    return total_block(block, np.arange(N), columns, protocol, outcome)
 
 
-@pytest.mark.parametrize(("reading", "columns"), READINGS)
-def test_of_one_size_they_are_the_counts_of_a_plain_loop(reading: Reading, columns: slice) -> None:
+@pytest.mark.parametrize(("protocol", "columns"), READINGS)
+def test_of_one_size_they_are_the_counts_of_a_plain_loop(protocol: ProtocolName, columns: slice) -> None:
     outcomes = make_outcomes()
     assert outcomes.correct is not None
-    totals = totals_of(outcomes, columns, reading)
+    totals = totals_of(outcomes, columns, protocol)
     assert totals.weights is not None
     n_in, right_in = np.zeros((N, columns.stop - columns.start), int), np.zeros((N, columns.stop - columns.start), int)
     for mask, right in zip(outcomes.masks, outcomes.correct, strict=True):
         for i in range(N):
             for k, j in enumerate(range(columns.start, columns.stop)):
-                counts = reading == "held-out" or mask[j] == (reading == "trained")
+                counts = protocol == "held-out" or mask[j] == (protocol == "trained")
                 n_in[i, k] += counts and mask[i]
                 right_in[i, k] += counts and mask[i] and right[j]
     assert totals.arrays["y_in"].dtype == np.int32
@@ -56,17 +58,17 @@ def test_of_one_size_they_are_the_counts_of_a_plain_loop(reading: Reading, colum
     np.testing.assert_array_equal(totals.arrays["y_in"], right_in)
 
 
-@pytest.mark.parametrize(("reading", "columns"), READINGS)
+@pytest.mark.parametrize(("protocol", "columns"), READINGS)
 @pytest.mark.parametrize("outcome", ["correct", "margin"])
 @pytest.mark.parametrize("sizes", [(4,), (3, 4, 6)])
 def test_parts_add_up_to_the_whole(
-    reading: Reading, columns: slice, outcome: OutcomeKind, sizes: tuple[int, ...]
+    protocol: ProtocolName, columns: slice, outcome: OutcomeKind, sizes: tuple[int, ...]
 ) -> None:
     outcomes = make_outcomes(sizes=sizes)
     order = np.random.default_rng(1).permutation(T)
-    whole = totals_of(outcomes, columns, reading, outcome)
+    whole = totals_of(outcomes, columns, protocol, outcome)
     parts = [
-        totals_of(some(outcomes, rows), columns, reading, outcome) for rows in (order[:17], order[17:18], order[18:])
+        totals_of(some(outcomes, rows), columns, protocol, outcome) for rows in (order[:17], order[17:18], order[18:])
     ]
     added = parts[0] + parts[1] + parts[2]
     if outcome == "correct" and len(sizes) == 1:
@@ -78,14 +80,14 @@ def test_parts_add_up_to_the_whole(
             np.testing.assert_allclose(getattr(mine, name), getattr(theirs, name), atol=2e-5)
 
 
-@pytest.mark.parametrize(("reading", "columns"), READINGS)
-def test_models_of_one_size_add_to_models_of_another(reading: Reading, columns: slice) -> None:
+@pytest.mark.parametrize(("protocol", "columns"), READINGS)
+def test_models_of_one_size_add_to_models_of_another(protocol: ProtocolName, columns: slice) -> None:
     """Each part alone has one weight and is kept as counts; together they need the weights of their sizes."""
     outcomes = make_outcomes(sizes=(4, 6))
-    parts = [totals_of(some(outcomes, slice(start, None, 2)), columns, reading) for start in (0, 1)]
+    parts = [totals_of(some(outcomes, slice(start, None, 2)), columns, protocol) for start in (0, 1)]
     assert all(part.weights is not None for part in parts)
     assert parts[0].weights != parts[1].weights
-    whole = sum_pairs(outcomes, sources=np.arange(N), columns=columns, reading=reading, outcome="correct")
+    whole = sum_pairs(outcomes, sources=np.arange(N), columns=columns, protocol=protocol, outcome="correct")
     inside, outside = (parts[0] + parts[1]).sides()
     # Weighted products are in single precision, counts are exact: 60 models tell them apart in the sixth digit.
     for mine, theirs in ((inside, whole.inside), (outside, whole.outside)):
@@ -96,9 +98,9 @@ def test_models_of_one_size_add_to_models_of_another(reading: Reading, columns: 
 @pytest.mark.parametrize("n_rows", [1, 7, 512])
 def test_how_models_are_read_changes_no_bit_of_a_count(n_rows: int) -> None:
     outcomes = make_outcomes()
-    arguments = {"sources": np.arange(N), "columns": slice(0, N), "reading": "left-out", "outcome": "correct"}
-    one = sum_pairs(outcomes, **arguments, n_rows=n_rows).estimate(reading="left-out", outcome="correct")
-    other = sum_pairs(outcomes, **arguments, n_rows=13).estimate(reading="left-out", outcome="correct")
+    arguments = {"sources": np.arange(N), "columns": slice(0, N), "protocol": "left-out", "outcome": "correct"}
+    one = sum_pairs(outcomes, **arguments, n_rows=n_rows).estimate(protocol="left-out", outcome="correct")
+    other = sum_pairs(outcomes, **arguments, n_rows=13).estimate(protocol="left-out", outcome="correct")
     for name in ("value", "se", "p"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 

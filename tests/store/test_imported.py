@@ -89,8 +89,8 @@ def assert_same_scores(mine: Any, theirs: Any, kind: OutcomeKind, *, within: flo
     """To the last bit where both are read from runs; arrays in memory may be summed in another order."""
     for score in (
         lambda outcomes: infl.memorization(outcomes, outcome=kind),
-        lambda outcomes: infl.influence(outcomes, reading="held-out", outcome=kind),
-        lambda outcomes: infl.influence(outcomes, reading="left-out", outcome=kind),
+        lambda outcomes: infl.influence(outcomes, protocol="held-out", outcome=kind),
+        lambda outcomes: infl.influence(outcomes, protocol="left-out", outcome=kind),
     ):
         one, other = score(mine).to_dataframe(), score(theirs).to_dataframe()
         assert list(one) == list(other)

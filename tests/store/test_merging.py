@@ -72,7 +72,7 @@ def test_merged_shards_are_the_undivided_run(made: Path, tmp_path: Path, into: s
             assert_same(opened, whole, collection)
         assert [s.name for s in opened.forget_sets()] == ["mine"]
         assert not opened.find_damage().blocks
-        assert {counts["missing"] for counts in opened.describe()["collections"].values()} == {0}
+        assert {counts["missing"] for counts in opened.to_dict()["collections"].values()} == {0}
     assert run.groups("grouped") == whole.groups("grouped")
     np.testing.assert_array_equal(
         infl.memorization(run.outcomes("design")).value, infl.memorization(whole.outcomes("design")).value
@@ -95,7 +95,7 @@ def test_shards_stay_as_they_are(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_shard_knows_what_it_was_to_hold(made: Path) -> None:
-    content = infl.open_run(made / "b").describe()["collections"]
+    content = infl.open_run(made / "b").to_dict()["collections"]
     assert {name: counts["missing"] for name, counts in content.items()} == {"design": 0, "grouped": 0}
 
 

@@ -73,7 +73,7 @@ def test_a_wanted_number_of_models_takes_no_memory(run: infl.Run) -> None:
     """A session may say that it wanted a trillion models; they are counted and not listed."""
     for wanted in (1 << 31, 5, (1 << 32) - 1):
         run.record_session({"wanted": {"design": wanted}})
-    assert open_run(run.folder).describe()["collections"]["design"]["missing"] == (1 << 32) - 1 - 2
+    assert open_run(run.folder).to_dict()["collections"]["design"]["missing"] == (1 << 32) - 1 - 2
 
 
 def test_no_pickle_is_read_anywhere() -> None:

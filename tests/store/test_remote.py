@@ -32,7 +32,7 @@ from moto.core.authorization import ActionAuthenticatorMixin
 from moto.server import ThreadedMotoServer
 
 import infl
-import infl.pipeline.predict
+import infl.pipeline.train
 from infl.__main__ import main
 from infl.cli import Import
 from infl.cli.options import check_outputs
@@ -187,7 +187,7 @@ def test_a_run_on_storage_is_that_of_a_folder_bit_for_bit(url: str, on: On, tmp_
             for name in ("masks", "correct", "margin"):
                 np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
     assert [name for name in names(url) if "lock" in name or "partial" in name] == []
-    assert infl.open_run(url).describe()["folder"] == url
+    assert infl.open_run(url).to_dict()["folder"] == url
 
 
 def test_weights_are_published_and_fetched_whole(near: str, on: On) -> None:

@@ -169,8 +169,8 @@ def test_an_estimate_is_the_same_from_disk_as_from_memory(run: Run) -> None:
 
     written = make_outcomes(40)
     put(run, written, range(40))
-    for reading in ("held-out", "left-out", "trained"):
-        stored, expected = influence(run.outcomes("design"), reading=reading), influence(written, reading=reading)
+    for protocol in ("held-out", "left-out", "trained"):
+        stored, expected = influence(run.outcomes("design"), protocol=protocol), influence(written, protocol=protocol)
         np.testing.assert_array_equal(stored.value, expected.value)
         np.testing.assert_array_equal(stored.se, expected.se)
 
@@ -314,7 +314,7 @@ def test_a_run_says_what_it_holds_and_what_is_missing(run: Run) -> None:
     run.record_session({"wanted": {"design": 4}})
     put(run, make_outcomes(9), [0, 1, 3], finite=[True, False, True])
     put(run, make_outcomes(9), [5, 8])  # the last was not asked for
-    content = open_run(run.folder).describe()
+    content = open_run(run.folder).to_dict()
     assert content["collections"] == {
         "design": {"complete": 5, "missing": 2, "diverged": [1], "seconds": 1.0},
         "full": {"complete": 0, "missing": 2, "diverged": [], "seconds": 0},
@@ -360,7 +360,7 @@ def test_a_last_line_torn_at_any_byte_is_ignored_and_cut_off_by_the_next(run: Ru
         torn.record_session({"wanted": {"full": length}})
         after = open_run(run.folder)
         assert after.complete("design") == [0, 1, 2, 3]
-        assert [session["wanted"] for session in after.describe()["sessions"]] == [{"full": length}]
+        assert [session["wanted"] for session in after.to_dict()["sessions"]] == [{"full": length}]
         assert path.read_bytes().startswith(whole)
         assert path.read_bytes().count(b"\n") == whole.count(b"\n") + 1
     put(open_run(run.folder), written, [4, 5, 6])

@@ -481,7 +481,7 @@ def test_uint8_pixels_are_the_same_as_their_255ths() -> None:
     ],
 )
 def test_an_algorithm_read_from_a_manifest_is_the_same(algorithm: Algorithm) -> None:
-    assert Algorithm.from_description(json.loads(json.dumps(algorithm.describe()))) == algorithm
+    assert Algorithm.from_dict(json.loads(json.dumps(algorithm.to_dict()))) == algorithm
 
 
 @pytest.mark.parametrize(
@@ -494,9 +494,9 @@ def test_an_algorithm_read_from_a_manifest_is_the_same(algorithm: Algorithm) -> 
     ],
 )
 def test_what_was_made_in_python_cannot_be_read_back(algorithm: Algorithm, part: str) -> None:
-    description = json.loads(json.dumps(algorithm.describe()))
+    description = json.loads(json.dumps(algorithm.to_dict()))
     with pytest.raises(InputError, match=f"this run's {part} was given in Python.*algorithm="):
-        Algorithm.from_description(description)
+        Algorithm.from_dict(description)
 
 
 @pytest.mark.parametrize(
@@ -592,9 +592,9 @@ def test_bfloat16_trains_nearly_the_same_model() -> None:
 
 def test_precision_is_in_the_manifest_where_it_is_not_the_default() -> None:
     algorithm = Algorithm(precision="bfloat16")
-    assert algorithm.describe()["precision"] == "bfloat16"
-    assert "precision" not in Algorithm().describe()
-    assert Algorithm.from_description(json.loads(json.dumps(algorithm.describe()))) == algorithm
+    assert algorithm.to_dict()["precision"] == "bfloat16"
+    assert "precision" not in Algorithm().to_dict()
+    assert Algorithm.from_dict(json.loads(json.dumps(algorithm.to_dict()))) == algorithm
     with pytest.raises(InputError, match="precision: expected one of float32, bfloat16; got 'float16'"):
         Algorithm(precision="float16")  # pyright: ignore[reportArgumentType]
 

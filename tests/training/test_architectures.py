@@ -141,7 +141,7 @@ def test_resnet9_has_eight_convolutions_and_one_dense_layer(norm: str) -> None:
         ]
     )
     assert ("scale" in str(shapes)) == (norm == "group")
-    assert network.describe() == {"name": "resnet9", "widths": [64, 128, 256, 512], "norm": norm}
+    assert network.to_dict() == {"name": "resnet9", "widths": [64, 128, 256, 512], "norm": norm}
 
 
 @pytest.mark.parametrize(

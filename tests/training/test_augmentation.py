@@ -148,7 +148,7 @@ def test_augmentation_is_for_training_and_off_by_default() -> None:
     np.testing.assert_array_equal(margins(1e-30, None), margins(1e-30, shift))
     assert np.abs(margins(0.05, None) - margins(0.05, shift)).mean() > 0.05
     assert Algorithm().augmentation is None
-    assert "augmentation" not in Algorithm().describe()
+    assert "augmentation" not in Algorithm().to_dict()
 
 
 # Settings
@@ -166,7 +166,7 @@ def test_an_augmentation_is_read_back_as_it_was(words: list[str], augmentation: 
     assert Augmentation.parse(words) == augmentation
     assert augmentation.words() == words
     algorithm = Algorithm(augmentation=augmentation)
-    assert Algorithm.from_description(json.loads(json.dumps(algorithm.describe()))) == algorithm
+    assert Algorithm.from_dict(json.loads(json.dumps(algorithm.to_dict()))) == algorithm
 
 
 @pytest.mark.parametrize("word", ["rotate", "shift", "shift:x", "shift:-1", "flip:1", "shift:1:wrap", "shift:0"])

@@ -14,14 +14,14 @@ import jax
 import pytest
 
 from infl.training import caches
-from infl.training.caches import keep_compiled_programs, keep_layout, recall_layout
+from infl.training.caches import cache_compiled_programs, cache_layout, cached_layout
 
 PROGRAM = """
 import jax
-from infl.training.caches import keep_compiled_programs
+from infl.training.caches import cache_compiled_programs
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
-keep_compiled_programs()
+cache_compiled_programs()
 jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y @ y, x)).lower(jax.numpy.ones((8, 8))).compile()
 print(sum(name.endswith("/cache_hits") for name in events))
 """
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_is_done_without() -> None:
 
 
 def test_no_more_than_so_many_bytes_are_kept_the_newest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caches, "MOST_PROGRAM_BYTES", 25)
+    monkeypatch.setattr(caches, "MAX_PROGRAM_BYTES", 25)
     for age, name in enumerate(["new", "old", "older"]):
         path = tmp_path / "programs" / name / "program"
         path.parent.mkdir(parents=True)
@@ -69,18 +69,18 @@ def test_no_more_than_so_many_bytes_are_kept_the_newest_first(tmp_path: Path, mo
     monkeypatch.setenv("INFL_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     monkeypatch.setattr(caches, "_programs_are_kept", lambda: False)
-    keep_compiled_programs()
+    cache_compiled_programs()
     kept = {path.parent.name for path in tmp_path.rglob("program")}
     assert kept == {"new", "old"}
 
 
 def test_layouts_are_kept_beside_each_other_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFL_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(caches, "MOST_LAYOUTS", 3)
-    assert recall_layout("a") is None
+    monkeypatch.setattr(caches, "MAX_LAYOUTS", 3)
+    assert cached_layout("a") is None
     for key in "abac":
-        keep_layout(key, {"mode": key})
-    assert [recall_layout(key) for key in "abc"] == [{"mode": key} for key in "abc"]
-    keep_layout("d", {})
-    assert [key for key in "abcd" if recall_layout(key) is not None] == ["a", "c", "d"]
+        cache_layout(key, {"mode": key})
+    assert [cached_layout(key) for key in "abc"] == [{"mode": key} for key in "abc"]
+    cache_layout("d", {})
+    assert [key for key in "abcd" if cached_layout(key) is not None] == ["a", "c", "d"]
     assert [path.name for path in tmp_path.iterdir()] == ["layouts.json"]

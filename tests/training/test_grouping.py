@@ -163,7 +163,7 @@ def test_copies_leave_fewer_clusters_and_no_warning() -> None:
 
 
 def test_large_data_are_clustered_by_mini_batches_just_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grouping, "MOST_FOR_FULL_KMEANS", 39)
+    monkeypatch.setattr(grouping, "MAX_FOR_FULL_KMEANS", 39)
     first, again = (cluster(blobs().x_train, 2, seed=5) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert same_parts(first, np.arange(40) < 20)

@@ -122,7 +122,7 @@ def test_mlp_starts_from_he_weights_and_zero_biases() -> None:
 
 
 def test_mlp_describes_what_it_is_rebuilt_from() -> None:
-    settings = mlp(CLASSES, hidden=(7, 4)).describe()
+    settings = mlp(CLASSES, hidden=(7, 4)).to_dict()
     assert settings == {"name": "mlp", "hidden": [7, 4]}
     rebuilt = build(settings.pop("name"), CLASSES, **settings)
     shapes = jax.tree.map(np.shape, jax.eval_shape(rebuilt.init, jax.random.key(0), IMAGES))
@@ -151,7 +151,7 @@ def test_a_linen_network_is_its_module() -> None:
     params = noisy(params)
     expected = jax.jit(module.apply)({"params": params}, IMAGES)
     np.testing.assert_allclose(logits(network, params), np.asarray(expected), atol=1e-6)
-    assert network.describe() == {"name": "Convolutional"}
+    assert network.to_dict() == {"name": "Convolutional"}
 
 
 def test_an_nnx_network_is_its_module() -> None:
@@ -164,7 +164,7 @@ def test_an_nnx_network_is_its_module() -> None:
     after = np.asarray(module(jnp.asarray(IMAGES)))
     assert not np.allclose(before, after, atol=1e-3)
     np.testing.assert_allclose(logits(network, params), after, atol=1e-6)
-    assert network.describe() == {"name": "layers"}
+    assert network.to_dict() == {"name": "layers"}
 
 
 def test_an_nnx_network_may_hold_random_streams_but_its_params_do_not() -> None:

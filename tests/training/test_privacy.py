@@ -233,10 +233,10 @@ def test_more_examples_have_less_protection_and_more_noise_gives_more() -> None:
 @pytest.mark.parametrize("privacy", [Privacy(1.5, 0.7), Privacy(math.inf, 0.0), Privacy(1e-3, 0.0)])
 def test_privacy_read_from_a_manifest_is_the_same(privacy: Privacy) -> None:
     algorithm = Algorithm(privacy=privacy)
-    described = json.loads(json.dumps(algorithm.describe()))
-    assert Algorithm.from_description(described) == algorithm
+    described = json.loads(json.dumps(algorithm.to_dict()))
+    assert Algorithm.from_dict(described) == algorithm
     assert described["privacy"] == " ".join(privacy.words())
-    assert "privacy" not in Algorithm().describe()
+    assert "privacy" not in Algorithm().to_dict()
 
 
 @pytest.mark.parametrize(

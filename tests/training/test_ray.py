@@ -22,7 +22,7 @@ import pytest
 import infl
 from infl.__main__ import main
 from infl.records import InputError
-from infl.training.ray import LOOPBACK, MOST_BLOCKS_OF_A_WORKER, MOST_TRIES, Ray, Workers
+from infl.training.ray import LOOPBACK, MAX_BLOCKS_OF_A_WORKER, MAX_TRIES, Ray, Workers
 
 pytest.importorskip("ray")
 from ray import cloudpickle
@@ -128,7 +128,7 @@ def test_blocks_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path: 
     try:
         for taken, _ in enumerate(workers.run(range(40), name="square", prepare=prepare)):
             time.sleep(0.02)
-            assert len(prepared) <= taken + 1 + 2 * MOST_BLOCKS_OF_A_WORKER
+            assert len(prepared) <= taken + 1 + 2 * MAX_BLOCKS_OF_A_WORKER
     finally:
         workers.close()
 
@@ -138,7 +138,7 @@ def test_a_block_that_kills_its_worker_is_given_up_with_its_number(cluster: Clus
     try:
         with pytest.raises(InputError, match=r"block \d of 6 was lost with its worker 4 times"):
             squares(workers, 6)
-        assert 0 < len(list(tmp_path.glob("3-*"))) <= MOST_TRIES
+        assert 0 < len(list(tmp_path.glob("3-*"))) <= MAX_TRIES
     finally:
         workers.close()
 

@@ -92,7 +92,7 @@ def test_states_are_of_their_models_layout_and_training(small_digits: Dataset) -
 
     def described(algorithm: Algorithm = ensemble.algorithm, layout: Layout = ensemble.layout, **other: Any) -> Any:
         segments = Segments(Ensemble(algorithm, small_digits, layout, check=False))
-        return segments.describe(segments.ensemble.place(other.get("keys", keys), other.get("masks", MASKS)))
+        return segments.to_dict(segments.ensemble.place(other.get("keys", keys), other.get("masks", MASKS)))
 
     usual = described()
     assert described() == usual

@@ -93,7 +93,7 @@ def test_masks_stay_the_same_across_versions() -> None:
 
 @pytest.mark.parametrize("design", RANDOM, ids=name)
 def test_a_design_read_from_a_manifest_draws_the_same_masks(design: Design) -> None:
-    read = Design.from_description(json.loads(json.dumps(design.describe())), design.groups)
+    read = Design.from_dict(json.loads(json.dumps(design.to_dict())), design.groups)
     assert read == design
     np.testing.assert_array_equal(draw(read, range(20)), draw(design, range(20)))
 

@@ -24,7 +24,7 @@ import pytest
 from infl.records import Dataset, InputError
 from infl.training import tuning
 from infl.training.algorithm import Algorithm
-from infl.training.caches import cache_folder, keep_layout, recall_layout
+from infl.training.caches import cache_folder, cache_layout, cached_layout
 from infl.training.ensemble import Ensemble, Layout, estimated_seconds
 from infl.training.kernels.convolution import BACKENDS, chosen_backend, convolve
 from infl.training.networks import Network
@@ -312,8 +312,8 @@ def custom(factor: float) -> Network:
 def test_a_run_keeps_its_layout(long: list[Layout]) -> None:
     """Outcomes are the same bit for bit only at one block size, so what a run was begun with goes before all."""
     first = choose_layout(ensemble_of(), n_models=1000)
-    recorded = json.loads(json.dumps(first.layout.describe() | first.how())) | {"models_per_device": 7}
-    keep_layout(first.key or "", {**recorded, "models_per_device": 9})
+    recorded = json.loads(json.dumps(first.layout.to_dict() | first.how())) | {"models_per_device": 7}
+    cache_layout(first.key or "", {**recorded, "models_per_device": 9})
     for n_models in (1000, 1):
         again = choose_layout(ensemble_of(), n_models=n_models, recorded=recorded)
         assert (again.source, again.layout.models_per_device) == ("this run", 7)
@@ -329,7 +329,7 @@ def test_short_training_and_settings_that_are_all_given_are_not_tuned(long: list
     given = ensemble_of(mode="map", models_per_device=3, convolution=BACKENDS[0])
     assert choose_layout(given, n_models=10**6) == Choice(given.layout)
     assert long == []
-    assert recall_layout("") is None
+    assert cached_layout("") is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"mode": "sideways", "key": "KEY"}}', "\0"])
@@ -366,7 +366,7 @@ import numpy as np
 from tests.training.test_tuning import ALGORITHM, DATASET
 from infl.training import tuning
 from infl.training.ensemble import Ensemble, Layout
-tuning.LEAST_SECONDS = 0
+tuning.MIN_SECONDS = 0
 ensemble = Ensemble(ALGORITHM, DATASET)
 tuning.SHARE_OF_TRAINING = 1e9
 choice = tuning.choose_layout(ensemble, n_models=8)

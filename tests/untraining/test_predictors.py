@@ -111,7 +111,7 @@ def test_cross_is_the_drop_of_population_accuracy(combined):
     assert verdict.cross_influence.value == pytest.approx(1, abs=0.1)
     assert verdict.self_influence.value == pytest.approx(1, abs=0.05)
     assert verdict.harm.value == pytest.approx(1, abs=0.1)
-    assert set(verdict.hurt_most[:HELD_OUT]) == set(IN_CLUSTER)
+    assert set(verdict.most_harmed[:HELD_OUT]) == set(IN_CLUSTER)
 
 
 def test_sums_over_single_examples_see_far_less():

@@ -146,7 +146,7 @@ def test_harm_and_gain_find_true_effects():
     verdict = infl.judge(make_effects(replicates, (0, 1), 30))
     assert verdict.harm.value == pytest.approx(4 * 0.5 / 2, abs=0.1)
     assert verdict.gain.value == pytest.approx(6 * 0.3 * (30 / 30) / 2, abs=0.1)
-    assert set(verdict.hurt_most[:4]) == {10, 11, 12, 13}
+    assert set(verdict.most_harmed[:4]) == {10, 11, 12, 13}
 
 
 def test_cross_can_be_judged_by_harm_alone():

@@ -15,14 +15,14 @@ from infl.untraining.support import N_COVARIATES, gather_evidence, prepare_suppo
 N, M = 24, 10
 
 
-def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8, starts=None):
+def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8, init_seeds=None):
     random = np.random.RandomState(seed)
     x, labels = random.randn(N + M, 3).astype(np.float32), np.arange(N + M) % 2
     masks = random.rand(n_models, N) < random.uniform(0.7, 0.97, (n_models, 1))
     masks[np.arange(n_models), random.randint(N, size=n_models)] = False  # none is all of D by chance
     masks[:n_of_d] = True
     margin = (margin_of(masks) + noise * random.randn(n_models, N + M)).astype(np.float32)
-    outcomes = Outcomes(masks, margin > 0, margin, starts)
+    outcomes = Outcomes(masks, margin > 0, margin, init_seeds)
     support = prepare_support(x, labels, n_train=N, n_classes=2)
     return gather_evidence(support, [outcomes], N + M)
 
@@ -83,15 +83,15 @@ def test_shrinkage_is_between_nothing_and_least_squares():
     np.testing.assert_allclose(covariance[:, 0, 0].mean(), error[0], rtol=0.2)
 
 
-@pytest.mark.parametrize("reading", ["held-out", "trained", "left-out"])
-def test_a_response_follows_what_made_the_margins(reading):
+@pytest.mark.parametrize("protocol", ["held-out", "trained", "left-out"])
+def test_a_response_follows_what_made_the_margins(protocol):
     evidence = evidence_of(level)
-    columns = np.arange(N, N + M) if reading == "held-out" else np.arange(N)
-    response = fit_response(evidence, columns, reading=reading, use=list(range(N_COVARIATES)))
+    columns = np.arange(N, N + M) if protocol == "held-out" else np.arange(N)
+    response = fit_response(evidence, columns, protocol=protocol, use=list(range(N_COVARIATES)))
     expected, variance = response.expect(evidence.covariates(columns), evidence.masks)
     truth = level(evidence.masks)[:, columns] - (2 if response.anchored else 0)
-    assert response.anchored == (reading != "left-out")
-    counted = columns_counted(evidence.masks, reading, columns)
+    assert response.anchored == (protocol != "left-out")
+    counted = columns_counted(evidence.masks, protocol, columns)
     counted = np.ones(truth.shape, bool) if counted is None else counted
     assert np.sqrt(np.mean((expected - truth)[counted] ** 2)) < 0.1
     assert (variance >= -1e-6).all()
@@ -111,27 +111,27 @@ def test_models_outside_the_rows_are_not_looked_at():
         return level(masks) + np.where(rows, 0, 1000)[:, None]
 
     one, other = (
-        fit_response(evidence, columns, reading="held-out", use=[0, 1], rows=rows)
+        fit_response(evidence, columns, protocol="held-out", use=[0, 1], rows=rows)
         for evidence in (clean, evidence_of(spoiled))
     )
     np.testing.assert_allclose(one.coefficients, other.coefficients, atol=1e-3)
     np.testing.assert_allclose(one.pooled.weights, other.pooled.weights, atol=1e-3)
-    similar = fit_similarity(clean, one, reading="held-out", rows=rows)
+    similar = fit_similarity(clean, one, protocol="held-out", rows=rows)
     assert len(similar.left_out) == (rows & ~clean.masks.all(axis=1)).sum()
 
 
-@pytest.mark.parametrize("reading", ["trained", "left-out"])
-def test_a_reading_takes_only_the_models_it_names(reading):
+@pytest.mark.parametrize("protocol", ["trained", "left-out"])
+def test_a_reading_takes_only_the_models_it_names(protocol):
     """Margins of the other models are made absurd; nothing of them may be seen."""
 
     def absurd(masks):
         margin = level(masks)
-        margin[:, :N] += np.where(masks == (reading == "trained"), 0, 1e3)
+        margin[:, :N] += np.where(masks == (protocol == "trained"), 0, 1e3)
         return margin
 
     columns = np.arange(N)
     one, other = (
-        fit_response(evidence_of(margin_of), columns, reading=reading, use=[0, 1]) for margin_of in (level, absurd)
+        fit_response(evidence_of(margin_of), columns, protocol=protocol, use=[0, 1]) for margin_of in (level, absurd)
     )
     np.testing.assert_allclose(one.coefficients, other.coefficients, atol=1e-3)
     np.testing.assert_allclose(one.noise, other.noise, rtol=0.05)
@@ -149,8 +149,8 @@ def test_residuals_of_a_model_correct_what_is_said_of_its_own_subset_most():
     evidence.masks[10:20] = True
     evidence.masks[10:20, :5] = False
     columns = np.arange(N, N + M)
-    response = fit_response(evidence, columns, reading="held-out", use=[], own_terms=False)
-    similar = fit_similarity(evidence, response, reading="held-out")
+    response = fit_response(evidence, columns, protocol="held-out", use=[], own_terms=False)
+    similar = fit_similarity(evidence, response, protocol="held-out")
     asked = np.zeros((2, N), bool)
     asked[0, :5], asked[1, 15:20] = True, True
     correction, left = similar.correct(asked)
@@ -165,9 +165,9 @@ def test_models_that_have_nothing_in_common_say_nothing_of_each_other():
     evidence = evidence_of(level, noise=1.0)
     evidence.masks[10:20] = True
     evidence.masks[10:20, :5] = False
-    response = fit_response(evidence, np.arange(N, N + M), reading="held-out", use=[0], own_terms=False)
+    response = fit_response(evidence, np.arange(N, N + M), protocol="held-out", use=[0], own_terms=False)
     evidence.margins(np.arange(N))  # reading does not fix them
-    similar = fit_similarity(evidence, response, reading="held-out")
+    similar = fit_similarity(evidence, response, protocol="held-out")
     asked = np.zeros((1, N), bool)
     asked[0, :5] = True
     correction, left = similar.correct(asked)
@@ -185,15 +185,15 @@ def test_what_a_start_does_on_d_is_taken_off():
     def margin_of(masks):
         return level(masks) + share * of_start[starts]
 
-    known, unknown = (evidence_of(margin_of, starts=given) for given in (starts, None))
+    known, unknown = (evidence_of(margin_of, init_seeds=given) for given in (starts, None))
     columns = np.arange(N, N + M)
     np.testing.assert_array_equal(known.partners, np.where(np.arange(80) < 8, -1, starts))
     assert (unknown.partners == -1).all()
     margins = known.margins(columns)
     expected = (margins[:8] - margins[:8].mean(axis=0))[starts[8:]]
-    np.testing.assert_allclose(known.of_starts(margins)[8:], expected, atol=1e-5)
-    assert (known.of_starts(margins)[:8] == 0).all()
-    with_, without = (fit_response(evidence, columns, reading="held-out", use=[0, 1]) for evidence in (known, unknown))
+    np.testing.assert_allclose(known.by_init_seed(margins)[8:], expected, atol=1e-5)
+    assert (known.by_init_seed(margins)[:8] == 0).all()
+    with_, without = (fit_response(evidence, columns, protocol="held-out", use=[0, 1]) for evidence in (known, unknown))
     assert with_.coefficients[:, -2].mean() == pytest.approx(0.8, abs=0.1)
     assert with_.noise.mean() < 0.3 < 1 < without.noise.mean()
     half = (np.arange(N) < N // 2)[None]
@@ -206,20 +206,20 @@ def test_what_a_start_does_on_d_is_taken_off():
 
 
 def test_large_arrays_are_on_disk_and_as_good(monkeypatch):
-    monkeypatch.setattr("infl.untraining.support.MOST_IN_MEMORY", 10)
+    monkeypatch.setattr("infl.untraining.support.MAX_IN_MEMORY", 10)
     array = scratch_array((4, 5), np.float32)
     assert isinstance(array, np.memmap)
     array[:] = 3
     assert array.sum() == 60
     columns = np.arange(N, N + M)
-    on_disk = fit_response(evidence_of(level), columns, reading="held-out", use=[0, 1])
+    on_disk = fit_response(evidence_of(level), columns, protocol="held-out", use=[0, 1])
     monkeypatch.undo()
-    in_memory = fit_response(evidence_of(level), columns, reading="held-out", use=[0, 1])
+    in_memory = fit_response(evidence_of(level), columns, protocol="held-out", use=[0, 1])
     np.testing.assert_allclose(on_disk.coefficients, in_memory.coefficients, atol=1e-6)
 
 
-@pytest.mark.parametrize("reading", ["held-out", "trained", "left-out"])
-def test_columns_in_chunks_are_fitted_as_all_at_once(reading, monkeypatch):
+@pytest.mark.parametrize("protocol", ["held-out", "trained", "left-out"])
+def test_columns_in_chunks_are_fitted_as_all_at_once(protocol, monkeypatch):
     """Examples that differ in level and slope: a chunk that took another's anchor or covariates would show."""
     random = np.random.RandomState(6)
     base, slope = random.uniform(-2, 4, N + M), random.uniform(0, 8, N + M)
@@ -227,14 +227,14 @@ def test_columns_in_chunks_are_fitted_as_all_at_once(reading, monkeypatch):
     def different(masks):
         return base - slope * (~masks).mean(axis=1)[:, None]
 
-    columns = np.arange(N, N + M) if reading == "held-out" else np.arange(N)
-    whole = fit_response(evidence_of(different), columns, reading=reading, use=[0, 1, 7])
+    columns = np.arange(N, N + M) if protocol == "held-out" else np.arange(N)
+    whole = fit_response(evidence_of(different), columns, protocol=protocol, use=[0, 1, 7])
     monkeypatch.setattr("infl.untraining.support.CHUNK", 3)
     evidence = evidence_of(different)
-    parts = fit_response(evidence, columns, reading=reading, use=[0, 1, 7])
+    parts = fit_response(evidence, columns, protocol=protocol, use=[0, 1, 7])
     for name in ("anchor", "coefficients", "covariance", "noise", "at_d", "neighbours"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=0.02, atol=0.01, err_msg=name)
     one, other = (
-        fit_similarity(evidence, response, reading=reading).residuals.astype(float) for response in (whole, parts)
+        fit_similarity(evidence, response, protocol=protocol).residuals.astype(float) for response in (whole, parts)
     )
     np.testing.assert_allclose(one, other, atol=0.05)

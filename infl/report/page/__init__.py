@@ -38,7 +38,8 @@ from infl.report.text import common_thresholds
 def render_page(content: PageContent, *, n_top: int = 60) -> str:
     """The page as HTML.
 
-    n_top: memorized examples in the table.
+    Args:
+        n_top: Memorized examples in the table.
 
     Raises:
         InputError: where the sets were judged by different thresholds, or an example is none of the data.

@@ -17,7 +17,7 @@ from infl.report.text import judged_cross
 NORMAL_95 = 1.959964
 _LINEAR_BELOW = 0.2
 _STEPS = [step * 10.0**power for power in range(-1, 7) for step in (1, 2, 5)]
-_MOST_TAGS = 40
+_MAX_TAGS = 40
 SHAPES = {  # of the marks, around (0, 0)
     "no-op": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0Z",
     "local": "M-4.6,-4.6H4.6V4.6H-4.6Z",
@@ -263,7 +263,7 @@ def histogram(memorization: Estimate) -> Histogram | None:
 
 def _tagged(spots: Sequence[Spot], plot: tuple[float, float, float, float]) -> tuple[Spot, ...]:
     """Each spot with a place for its number that no mark and no other number takes, where there is one."""
-    if len(spots) > _MOST_TAGS:
+    if len(spots) > _MAX_TAGS:
         return tuple(spots)
     left, right, top, bottom = plot
     # Names of the regimes stand in the corners.

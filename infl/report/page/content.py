@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infl.records import Array, Dataset, Detectable, Estimate, InputError, Quantity, Reading, ScoredPair, Verdict
+from infl.records import Array, Dataset, Detectable, Estimate, InputError, ProtocolName, Quantity, ScoredPair, Verdict
 
 
 @dataclass(frozen=True)
 class ScoreContent:
     """Scores of a run, and how sure they are.
 
-    n_models: of random subsets, on which they rest.
-    memorization, interval, q: of the training examples, [n]; interval is (low, high) at 95%.
-    pairs, pair_intervals: the strongest influences in `reading`, and (low, high) of each at 95%; none without such columns.
-    smallest_memorization, smallest_influence: what could have been found; None where it was not asked.
+    Attributes:
+        n_models: Of random subsets, on which they rest.
+        memorization, interval, q: Of the training examples, [n]; interval is (low, high) at 95%.
+        pairs, pair_intervals: The strongest influences in `protocol`, and (low, high) of each at 95%; none without such
+            columns.
+        smallest_memorization, smallest_influence: What could have been found; None where it was not asked.
     """
 
     n_models: int
@@ -25,7 +27,7 @@ class ScoreContent:
     q: Array
     pairs: Sequence[ScoredPair] = ()
     pair_intervals: Sequence[tuple[float, float]] = ()
-    reading: Reading = "held-out"
+    protocol: ProtocolName = "held-out"
     smallest_memorization: Detectable | None = None
     smallest_influence: Detectable | None = None
 
@@ -67,9 +69,10 @@ class SetContent:
 class PageContent:
     """All that a page shows.
 
-    description: of the run, as `Run.describe` gives it.
-    scores: None where the run has no models of random subsets.
-    sets: forget sets, each name once.
+    Attributes:
+        description: Of the run, as `Run.describe` gives it.
+        scores: None where the run has no models of random subsets.
+        sets: Forget sets, each name once.
     """
 
     description: Mapping[str, Any]

@@ -17,7 +17,7 @@ from infl.records import Array, Dataset
 from infl.report.galleries import ink_for
 from infl.report.text import example_of
 
-MOST_PICTURE_BYTES = 9_000_000  # of all pictures of a page, encoded
+MAX_PICTURE_BYTES = 9_000_000  # of all pictures of a page, encoded
 LARGEST_SIDE = 64  # pixels; what is larger is scaled down
 SIDES = (44, 64, 84)  # CSS pixels at which the page shows pictures, about
 _BARS, _BAR_HEIGHT = 32, 32
@@ -47,7 +47,7 @@ class Pictures:
         return f"x{column}"
 
     def affordable(self, n_places: int, *, most: int) -> int:
-        """Pictures that each of some places may show, of `most`, without more than `MOST_PICTURE_BYTES` in all; at least 1.
+        """Pictures that each of some places may show, of `most`, without more than `MAX_PICTURE_BYTES` in all; at least 1.
 
         Takes every picture to be a new one, of the mean size of a sample.
         """
@@ -55,7 +55,7 @@ class Pictures:
             return most
         sample = np.unique(np.linspace(0, self._dataset.n_train - 1, _SAMPLE).astype(int))
         each = sum(len(self._encode(int(i))) for i in sample) / len(sample)
-        left = MOST_PICTURE_BYTES - sum(map(len, self._uris.values()))
+        left = MAX_PICTURE_BYTES - sum(map(len, self._uris.values()))
         return max(1, min(most, int(left / each / n_places)))
 
     def css(self) -> str:

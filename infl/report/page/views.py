@@ -18,7 +18,7 @@ from infl.report.page.content import HarmedExample, PageContent, ScoreContent, S
 from infl.report.page.pictures import Pictures
 from infl.report.text import Row, class_of, interval_text, likeliest, most_memorized, place_of, with_error
 
-MOST_EXAMPLES_OF_A_SET = 12
+MAX_EXAMPLES_OF_A_SET = 12
 IN_GALLERY = 24
 REGIME_WORDS = {
     "no-op": "Untraining this set changes nothing: the models generalize to it anyway.",
@@ -229,7 +229,7 @@ def pair_rows(scores: ScoreContent, dataset: Dataset, pictures: Pictures) -> lis
 
 def cards(sets: Sequence[SetContent], dataset: Dataset, pictures: Pictures) -> list[Card]:
     """One card a forget set, with as many pictures each as the page can hold."""
-    most = pictures.affordable(2 * len(sets), most=MOST_EXAMPLES_OF_A_SET)
+    most = pictures.affordable(2 * len(sets), most=MAX_EXAMPLES_OF_A_SET)
     return [_card(number, one, dataset, pictures, most) for number, one in enumerate(sets, start=1)]
 
 

@@ -54,13 +54,15 @@ def convolve(
 
     (A cross-correlation, as every network library has it; Goodfellow et al. 2016, Deep Learning, eq. 9.6.)
 
-    x: [b, h, w, c] float32 or bfloat16.
-    kernel: [kh, kw, c, o] of the same type.
-    stride: s.
-    padding: "SAME" for ceil(h / s) rows, where p zeros stand above and as many or one more below; "VALID" for p = q = 0.
-    backend: one of BACKENDS; None for that of `use_backend`, else the fastest known for this platform. Speed only.
-
     Differentiable in reverse, once and in x and kernel; sums are kept in float32.
+
+    Args:
+        x: [b, h, w, c] float32 or bfloat16.
+        kernel: [kh, kw, c, o] of the same type.
+        stride: s.
+        padding: "SAME" for ceil(h / s) rows, where p zeros stand above and as many or one more below; "VALID" for p = q
+            = 0.
+        backend: One of BACKENDS; None for that of `use_backend`, else the fastest known for this platform. Speed only.
 
     Raises:
         InputError: for shapes that do not fit, a stride below 1, or an unknown padding or back end.
