@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,19 +18,21 @@ from typing import Any
 
 import numpy as np
 
+from infl.records import Verdict
+
 # What an experiment of several parts writes after each of them changes none of the others.
 _RESULTS = [f":(top,exclude)experiments/*/{name}" for name in ("results.json", "README.md", "*.png")]
 
 
-def parser(description: str | None, folder: Path, *, small: str) -> argparse.ArgumentParser:
-    """The options of every experiment; small: what its small size is."""
-    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--small", action="store_true", help=small)
-    options.add_argument(
+def argument_parser(description: str | None, script: str, *, small: str) -> argparse.ArgumentParser:
+    """The options of every experiment; script: its `__file__`; small: what its small size is."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help=small)
+    parser.add_argument(
         "--work", type=Path, help="folder of the models, where a run goes on; a temporary one by default"
     )
-    options.add_argument("--out", type=Path, default=folder / "results.json")
-    return options
+    parser.add_argument("--out", type=Path, default=Path(script).parent / "results.json")
+    return parser
 
 
 @contextmanager
@@ -42,9 +44,25 @@ def work_folder(options: argparse.Namespace) -> Iterator[Path]:
         yield work
 
 
-def mean_and_error(values: Sequence[float] | np.ndarray) -> list[float]:
-    """Mean and its standard error, over independent values."""
-    return [float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))]
+def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What lies at the path as JSON; computed and written there first where nothing does."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(_plain(compute())))
+    return json.loads(path.read_text())
+
+
+def mean_and_error(values: Sequence[float] | np.ndarray) -> list[float | None]:
+    """Mean and its standard error over independent values; no error of one value."""
+    n = len(values)
+    return [float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None]
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    """A verdict's regime, and its quantities with their standard errors."""
+    quantities = {"self": verdict.self_influence, "cross": verdict.cross_influence}
+    quantities |= {"harm": verdict.harm, "gain": verdict.gain}
+    return {"regime": verdict.regime, **{name: [one.value, one.se] for name, one in quantities.items()}}
 
 
 def surroundings(*packages: str) -> dict[str, Any]:
@@ -68,15 +86,33 @@ def surroundings(*packages: str) -> dict[str, Any]:
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Write results as JSON, every number with six digits."""
-    path.write_text(json.dumps(_rounded(results), indent=1) + "\n")
+    path.write_text(json.dumps(_plain(results), indent=1) + "\n")
     print(f"wrote {path}")
 
 
-def _rounded(value: Any) -> Any:
+def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str = "parts", small: bool) -> None:
+    """Write one of the parts of the results, which lie under the key; every part keeps the commit that it was measured at."""
+    results, now = json.loads(path.read_text()) if path.exists() else {}, surroundings("torch", "scikit-learn")
+    commits = results.get("commits", {}) | {part: {key: now[key] for key in ("commit", "date", "uncommitted_changes")}}
+    content = {
+        "summary": results.get("summary", {}) | {part: summary},
+        key: results.get(key, {}) | {part: measured},
+        "commits": commits,
+        **now,
+        "uncommitted_changes": any(one["uncommitted_changes"] for one in commits.values()),
+        "small": small or results.get("small", False),
+    }
+    write_results(path, content)
+
+
+def _plain(value: Any) -> Any:
+    """The same without types of NumPy, numbers with six digits."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(one) for one in value]
+        return [_plain(one) for one in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 

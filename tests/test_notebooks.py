@@ -3,10 +3,11 @@ cells, and the script must still run. It runs at a small size, where every call 
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,16 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def building() -> Any:
-    spec = importlib.util.spec_from_file_location("build_notebooks", NOTEBOOKS / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def committed(script: Path) -> Any:
-    return nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    return SimpleNamespace(**runpy.run_path(str(NOTEBOOKS / "build.py")))
 
 
 def cells(notebook: Any) -> list[tuple[str, str]]:
@@ -43,35 +35,22 @@ def outputs(notebook: Any) -> list[Any]:
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def test_there_are_three() -> None:
-    assert [script.stem for script in SCRIPTS] == ["01_memorization", "02_influence", "03_forget_sets"]
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_script_and_notebook_hold_the_same_cells(script: Path) -> None:
-    assert cells(committed(script)) == cells(building().notebook_of(script))
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_the_notebook_was_run_from_top_to_bottom_without_an_error(script: Path) -> None:
-    notebook = committed(script)
+@pytest.mark.parametrize("name", ["01_memorization", "02_influence", "03_forget_sets"])
+def test_the_notebook_is_the_script_run_from_top_to_bottom(name: str) -> None:
+    path = NOTEBOOKS / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    assert cells(notebook) == cells(building().notebook_of(path.with_suffix(".py")))
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
-    assert not [
-        output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"
-    ]
-    assert script.with_suffix(".ipynb").stat().st_size < 1_000_000
-    assert str(ROOT) not in script.with_suffix(".ipynb").read_text()
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_it_opens_with_a_question_and_ends_with_what_to_take_away(script: Path) -> None:
-    notebook = committed(script)
+    assert not [one for one in outputs(notebook) if one.output_type == "error" or one.get("name") == "stderr"]
+    assert path.stat().st_size < 1_000_000
+    assert str(ROOT) not in path.read_text()
     assert notebook.cells[0].source.splitlines()[0].endswith("?")
     assert notebook.cells[-1].source.startswith("## What to take away")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_it_runs_at_a_small_size(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFL_SMALL", "1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,7 @@ RESAMPLES = 200
 DECIDED = 0.9
 
 
-@dataclass(frozen=True)
-class Score:
-    """A number and its standard error."""
-
-    value: float
-    se: float
-
-    def rounded(self) -> list[float]:
-        """As it is written."""
-        return [round(self.value, 4), round(self.se, 4)]
+Score = tuple[float, float]  # a number and its standard error
 
 
 def rank_correlations(scores: Array, truth: Array) -> Array:
@@ -43,7 +33,7 @@ def over_columns(per_column: Array) -> Score:
     """Mean over columns, its error by bootstrap over columns."""
     random = np.random.RandomState(0)
     drawn = per_column[random.randint(len(per_column), size=(RESAMPLES, len(per_column)))].mean(axis=1)
-    return Score(float(per_column.mean()), float(drawn.std()))
+    return float(per_column.mean()), float(drawn.std())
 
 
 def within_classes(scores: Array, truth: Array, rows: Array, columns: Array) -> Array:
@@ -73,7 +63,7 @@ def linear_datamodeling_score(predicted: Array, margins: Array) -> Score:
         rows, columns = (random.randint(size, size=size) for size in predicted.shape)
         part = np.ix_(rows, columns)
         drawn.append(rank_correlations(predicted[part], margins[part]).mean())
-    return Score(value, float(np.std(drawn)))
+    return value, float(np.std(drawn))
 
 
 def summed_effects(scores: Array, sets: list[ForgetSet]) -> Array:
@@ -125,9 +115,9 @@ def regime_scores(predicted: list[Effects], measured: list[Effects]) -> dict[str
     random = np.random.RandomState(0)
     draws = [random.randint(len(pairs), size=len(pairs)) for _ in range(RESAMPLES)]
 
-    def with_error(statistic: Any) -> list[float]:
+    def with_error(statistic: Any) -> Score:
         repeats = [statistic(guess[d], truth[d], values[d]) for d in draws]
-        return Score(float(statistic(guess, truth, values)), float(np.nanstd(repeats))).rounded()
+        return float(statistic(guess, truth, values)), float(np.nanstd(repeats))
 
     return {
         "right": with_error(lambda g, t, v: (g == t).mean()),
@@ -153,7 +143,7 @@ def mean_recall(sets: dict[str, int], right: dict[str, int]) -> Score:
 
     random, everything = np.random.RandomState(0), np.arange(len(found))
     repeats = [recall(random.choice(everything, len(found))) for _ in range(RESAMPLES)] if len(found) else [np.nan]
-    return Score(recall(everything), float(np.std(repeats)))
+    return recall(everything), float(np.std(repeats))
 
 
 def most_probable(verdict: Verdict) -> str:

@@ -11,10 +11,7 @@ retraining. `attribution.py` has the methods, `truth.py` the truth, `judging.py`
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 import attribution
 import jax
 import judging
 import numpy as np
 import truth
-from record import surroundings, write_results
+from record import argument_parser, cached, surroundings, work_folder, write_results
 
 import infl
 from infl.records import Array, Dataset, Effects, ForgetSet, flat_pixels
@@ -66,19 +62,15 @@ class Method:
 
 def main() -> None:
     """Train what is missing, ask every method, write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="few models of few digits")
-    parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
+    parser = argument_parser(__doc__, __file__, small="few models of few digits")
     parser.add_argument("--stage", choices=["train", "judge"], help="only this stage")
     parser.add_argument(
         "--skip", nargs="*", default=[], help="methods not to ask, as NAME-TRAININGS; results.json names them"
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     sizes = truth.SMALL if options.small else truth.FULL
     judging.RESAMPLES = sizes.resamples
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         # Both runs, the subsets and the forget sets are trained by one and the same program: compile it once.
         jax.config.update("jax_compilation_cache_dir", str(work / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -120,21 +112,16 @@ def open_world(work: Path, sizes: truth.Sizes, *, small: bool) -> World:
 
 def judge_all(world: World, sizes: truth.Sizes, folder: Path, *, skip: list[str]) -> dict[str, Any]:
     """Every method by every measure, and what the truth itself would reach. Methods judged before are read from the folder."""
-    folder.mkdir(exist_ok=True)
     measured = Measured(truth.halves(world.scored, sizes))
     rows = []
     for method in methods(world, sizes):
         if f"{method.name}-{method.trainings}" in skip:
             continue
         path = folder / f"{method.name.replace(' ', '-')}-{method.trainings}.json"
-        if not path.exists():
-            seconds, answer = timed(method.ask)
-            cost = {"method": method.name, "trainings": method.trainings, "seconds": round(seconds, 2)}
-            path.write_text(json.dumps(cost | judge_answer(answer, world, measured)))
-            print(path.read_text(), flush=True)
-        row = json.loads(path.read_text())
+        row = cached(path, partial(judge_method, method, world, measured))
+        print(row, flush=True)
         if "sets_by_regime" in row:
-            row["recall"] = judging.mean_recall(row["sets_by_regime"], row["right_by_regime"]).rounded()
+            row["recall"] = judging.mean_recall(row["sets_by_regime"], row["right_by_regime"])
         rows.append(row)
     by_seed = np.swapaxes(world.margins, 0, 1)
     middle = len(by_seed) // 2
@@ -142,7 +129,7 @@ def judge_all(world: World, sizes: truth.Sizes, folder: Path, *, skip: list[str]
     ceilings = {**measured.ceilings(world.dataset), "lds": judging.attainable(float(seeds.mean()))}
     most = [judging.most_probable(infl.judge(one)) for one in world.measured]
     summary = {
-        "attainable": {name: round(value, 4) for name, value in ceilings.items()},
+        "attainable": ceilings,
         "methods": {row["method"]: {key: row.get(key) for key in SUMMARIZED} for row in rows},
         "regimes_measured": {name: most.count(name) for name in sorted(set(most))},
     }
@@ -202,19 +189,21 @@ def within_classes(scores: Array, truth: Array, dataset: Dataset) -> Array:
     return judging.within_classes(scores, truth, dataset.y_train, dataset.y_held_out)
 
 
-def judge_answer(answer: Answer, world: World, measured: Measured) -> dict[str, Any]:
-    """Rank correlations with measured influence, LDS, and regimes, as far as the answer says anything of them."""
-    dataset, n = world.dataset, world.dataset.n_train
-    found: dict[str, Any] = {}
+def judge_method(method: Method, world: World, measured: Measured) -> dict[str, Any]:
+    """CPU seconds, rank correlations with measured influence, LDS, and regimes, as far as its answer says anything of them."""
+    dataset, n, start = world.dataset, world.dataset.n_train, time.process_time()
+    answer = method.ask()
+    found: dict[str, Any] = {"method": method.name, "trainings": method.trainings}
+    found["seconds"] = time.process_time() - start
     subsets, of_sets = answer.of_subsets, answer.of_sets
     if answer.scores is not None:
         scores = np.nan_to_num(answer.scores)
         columns = measured.compare(scores[:, n:], dataset)
-        found |= {name: judging.over_columns(values).rounded() for name, values in columns.items()}
+        found |= {name: judging.over_columns(values) for name, values in columns.items()}
         subsets = world.masks.astype(np.float32) @ scores[:, n:] if subsets is None else subsets
         of_sets = judging.summed_effects(scores, world.sets) if of_sets is None else of_sets
     if subsets is not None:
-        found["lds"] = judging.linear_datamodeling_score(subsets, world.margins.mean(axis=1)).rounded()
+        found["lds"] = judging.linear_datamodeling_score(subsets, world.margins.mean(axis=1))
     if of_sets is not None:
         fitting, judged = np.arange(0, len(world.sets), 3), np.flatnonzero(np.arange(len(world.sets)) % 3)
         if isinstance(of_sets, np.ndarray):
@@ -340,13 +329,6 @@ def ask_predictor(world: World, name: Any, n_models: int) -> Answer:
         batch_size=world.algorithm.batch_size,
     )
     return Answer(of_sets=list(fitted.predict(world.sets)))
-
-
-def timed(do: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds, and what was done."""
-    start = time.process_time()
-    done = do()
-    return time.process_time() - start, done
 
 
 if __name__ == "__main__":

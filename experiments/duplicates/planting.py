@@ -7,13 +7,9 @@ to their own; flipped ones are ordinary ones under a wrong label, the same on al
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from proximity import covered, oddness
 
 import infl

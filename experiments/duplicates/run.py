@@ -14,9 +14,7 @@ each set.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 from planting import COPIES, KINDS, Planted, plant
-from record import surroundings, write_results
+from record import argument_parser, mean_and_error, surroundings, verdict_row, work_folder, write_results
 
 import infl
 
@@ -55,19 +52,15 @@ MODELS = 400
 
 def main() -> None:
     """Train, predict, retrain, and write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="few models of few digits, one predictor")
+    parser = argument_parser(__doc__, __file__, small="few models of few digits, one predictor")
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="these data sets alone")
-    parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     worlds = (
         {"digits": {**WORLDS["digits"], **SMALL}} if options.small else {name: WORLDS[name] for name in options.worlds}
     )
     predictors = ("additive",) if options.small else PREDICTORS
     n_models, fractions = (40, FRACTIONS[1:]) if options.small else (MODELS, FRACTIONS)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         measured = {
             name: measure(world, work / name, n_models=n_models, predictors=predictors, fractions=fractions)
             for name, world in worlds.items()
@@ -109,9 +102,9 @@ def measure(
                 "kind": one.kind,
                 "copies": one.copies,
                 "example": one.forget_set.ids[0],
-                "learned": round(float(of_d[:, list(one.forget_set.ids)].mean()), 4),
-                "measured": described(verdict),
-                "predicted": {name: described(verdicts[k]) for name, verdicts in predicted.items()},
+                "learned": of_d[:, list(one.forget_set.ids)].mean(),
+                "measured": verdict_row(verdict),
+                "predicted": {name: verdict_row(verdicts[k]) for name, verdicts in predicted.items()},
                 "scores": {str(r): mean_score(memorization[r], one) for r in fractions},
             }
         )
@@ -123,25 +116,16 @@ def measure(
         "seeds": world["seeds"],
         "models_scored": n_models,
         "models": sum(len(run.complete(name)) for run in runs for name in run.collections()),
-        "model_seconds": round(sum(run.seconds(name) for run in runs for name in run.collections()), 1),
-        "wall_seconds": round(time.perf_counter() - start, 1),
+        "model_seconds": sum(run.seconds(name) for run in runs for name in run.collections()),
+        "wall_seconds": time.perf_counter() - start,
         "sets": rows,
-    }
-
-
-def described(verdict: infl.Verdict) -> dict[str, Any]:
-    """Self and cross with errors, and the regime."""
-    quantities = {"self": verdict.self_influence, "cross": verdict.cross_influence}
-    return {
-        "regime": verdict.regime,
-        **{name: [round(one.value, 4), round(one.se, 4)] for name, one in quantities.items()},
     }
 
 
 def mean_score(memorization: infl.Estimate, one: Planted) -> list[float]:
     """Mean memorization of the copies; its error takes them as fully dependent, which copies nearly are."""
     ids = list(one.forget_set.ids)
-    return [round(float(memorization.value[ids].mean()), 4), round(float(memorization.se[ids].mean()), 4)]
+    return [memorization.value[ids].mean(), memorization.se[ids].mean()]
 
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -168,29 +152,23 @@ def cell(some: list[dict[str, Any]], copies: int) -> dict[str, Any]:
     measured = [one["measured"]["self"][0] for one in some]
     result: dict[str, Any] = {
         "sets": len(some),
-        "learned": over_examples([one["learned"] for one in some]),
-        "self": over_examples(measured),
-        "cross": over_examples([one["measured"]["cross"][0] for one in some]),
+        "learned": mean_and_error([one["learned"] for one in some]),
+        "self": mean_and_error(measured),
+        "cross": mean_and_error([one["measured"]["cross"][0] for one in some]),
         "regimes": count([one["measured"]["regime"] for one in some]),
     }
     for r in map(float, some[0]["scores"]):
-        result[f"score at {r}"] = over_examples([one["scores"][str(r)][0] for one in some])
-        result[f"law at {r}"] = over_examples([(1 - r) ** (copies - 1) * value for value in measured])
+        result[f"score at {r}"] = mean_and_error([one["scores"][str(r)][0] for one in some])
+        result[f"law at {r}"] = mean_and_error([(1 - r) ** (copies - 1) * value for value in measured])
     for name in some[0]["predicted"]:
-        result[name] = over_examples([one["predicted"][name]["self"][0] for one in some])
-    result["sum of scores"] = over_examples([copies * one["scores"]["0.7"][0] for one in some])
+        result[name] = mean_and_error([one["predicted"][name]["self"][0] for one in some])
+    result["sum of scores"] = mean_and_error([copies * one["scores"]["0.7"][0] for one in some])
     return result
-
-
-def over_examples(values: list[float]) -> list[float | None]:
-    """Mean and standard error over the examples; none of one example."""
-    n = len(values)
-    return [round(float(np.mean(values)), 4), round(float(np.std(values, ddof=1) / np.sqrt(n)), 4) if n > 1 else None]
 
 
 def error_of(errors: np.ndarray) -> dict[str, list[float | None]]:
     """Mean error and mean absolute error of predicted self(S), with standard errors over the sets."""
-    return {"mean": over_examples(list(errors)), "mean absolute": over_examples(list(np.abs(errors)))}
+    return {"mean": mean_and_error(errors), "mean absolute": mean_and_error(np.abs(errors))}
 
 
 def regimes_right(rows: list[dict[str, Any]], name: str) -> dict[str, int]:

@@ -8,20 +8,16 @@ have no other part in the experiment.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from fashion import FASHION
 from proximity import covered, oddness
 
 import infl
 from infl.records import Dataset, ForgetSet
 
-FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mnist
 SHARE = 1 / 3  # of the covered examples that are circles; the others stay
 
 

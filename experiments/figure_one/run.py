@@ -13,9 +13,7 @@ the star that is oddest by its pixels; see instances.py.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from instances import WORLDS, Instance, World, make_instances, make_world
-from record import surroundings, write_results
+from record import argument_parser, mean_and_error, surroundings, verdict_row, work_folder, write_results
 
 import infl
 
@@ -39,14 +37,10 @@ HIGH = 0.5  # an example counts as kept where more than half of the models predi
 
 def main() -> None:
     """Train, measure, and write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="two concepts of few digits, few models")
+    parser = argument_parser(__doc__, __file__, small="two concepts of few digits, few models")
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="these data sets alone")
-    parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         worlds = {
             name: measure(name, small_world(world) if options.small else world, work / name, small=options.small)
             for name, world in WORLDS.items()
@@ -101,11 +95,11 @@ def measure(name: str, world: World, folder: Path, *, small: bool) -> dict[str, 
         "labels": list(dataset.class_names),
         "seeds": n_seeds,
         "models": N_PILOT + n_seeds * (1 + len(distinct)),
-        "model_seconds": round(seconds, 1),
-        "wall_seconds": round(time.perf_counter() - start, 1),
+        "model_seconds": seconds,
+        "wall_seconds": time.perf_counter() - start,
         "accuracy": {
-            "trained": round(float(full[:, : dataset.n_train].mean()), 4),
-            "held-out": round(float(full[:, dataset.n_train :].mean()), 4),
+            "trained": full[:, : dataset.n_train].mean(),
+            "held-out": full[:, dataset.n_train :].mean(),
         },
         "instances": rows,
         "picture": picture,
@@ -136,27 +130,24 @@ def row(
         "n_covered": instance.n_covered,
         "star": instance.star,
         "odd star": instance.odd,
-        "oddness": round(instance.oddness, 3),
-        "memorization": [round(value, 3) for value in instance.memorization],
+        "oddness": instance.oddness,
+        "memorization": instance.memorization,
         "n_full": len(instance.whole),
         "n_held_out": len(instance.held_out),
         "probability": probabilities,
         "circles_kept_by_most": {
             model: int((of[:, columns["circles"]].mean(axis=0) > HIGH).sum()) for model, of in correct.items()
         },
-        "untraining_S": {
-            "regime": verdict.regime,
-            "self": [round(verdict.self_influence.value, 4), round(verdict.self_influence.se, 4)],
-            "cross": [round(verdict.cross_influence.value, 4), round(verdict.cross_influence.se, 4)],
-        },
+        "untraining_S": verdict_row(verdict),
     }
 
 
-def quantity(by_seed: np.ndarray) -> list[float]:
+def quantity(by_seed: np.ndarray) -> list[float | None]:
     """Mean and its standard error over seeds; one success and one failure added, so that no error is 0."""
-    n, mean = len(by_seed), float(by_seed.mean())
-    least = np.sqrt((n + 1) / (n + 2) ** 2 / (n + 2)) if np.ptp(by_seed) == 0 else 0.0
-    return [round(mean, 4), round(max(float(by_seed.std(ddof=1) / np.sqrt(n)), float(least)), 4)]
+    n = len(by_seed)
+    if np.ptp(by_seed) == 0:
+        return [float(by_seed[0]), float(np.sqrt((n + 1) / (n + 2) ** 2 / (n + 2)))]
+    return mean_and_error(by_seed)
 
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -164,11 +155,7 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {"concepts": len(rows)}
     for part in PARTS:
         for model in MODELS:
-            values = np.array([one["probability"][part][model][0] for one in rows])
-            summary[f"{part}, {model}"] = [
-                round(float(values.mean()), 4),
-                round(float(values.std(ddof=1) / np.sqrt(len(values))), 4),
-            ]
+            summary[f"{part}, {model}"] = mean_and_error([one["probability"][part][model][0] for one in rows])
     for model in MODELS:
         stars, odd = ([one["probability"][k][model][0] > HIGH for one in rows] for k in ("star", "odd star"))
         circles = sum(one["circles_kept_by_most"][model] for one in rows), sum(one["n_circles"] for one in rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from analysis import MEMORIZED, pair
+from analysis import MEMORIZED
 from worlds import BANDS, Trained
 
 import infl
@@ -37,11 +37,12 @@ def compare(trained: Trained) -> dict[str, Any]:
         rows[name] = {
             "mean over D": weighted(of, se, weights),
             "over leave-one-out": ratio(of, loo, weights, band),
-            "mean less leave-one-out": pair(weights @ difference, stratified_error(difference, weights, band)),
-            "distance without noise": round(float(np.sqrt(max(0.0, (difference**2 - noise).mean()))), 4),
-            "share at 0.25 and more": pair(
-                weights @ (of >= MEMORIZED), stratified_error((of >= MEMORIZED) * 1.0, weights, band)
-            ),
+            "mean less leave-one-out": [weights @ difference, stratified_error(difference, weights, band)],
+            "distance without noise": np.sqrt(max(0.0, (difference**2 - noise).mean())),
+            "share at 0.25 and more": [
+                weights @ (of >= MEMORIZED),
+                stratified_error((of >= MEMORIZED) * 1.0, weights, band),
+            ],
             "by band": [weighted(of[band == k], se[band == k], share(band == k)) for k in range(len(population))],
         }
     return {
@@ -50,7 +51,7 @@ def compare(trained: Trained) -> dict[str, Any]:
         "drawn": drawn.tolist(),
         "rows": rows,
         "examples": [
-            {"example": int(i), "band": int(k), **{name: pair(of[j], se[j]) for name, (of, se) in columns.items()}}
+            {"example": int(i), "band": int(k), **{name: [of[j], se[j]] for name, (of, se) in columns.items()}}
             for j, (i, k) in enumerate(zip(ids, band, strict=True))
         ],
     }
@@ -73,7 +74,7 @@ def least_error(by_seed: np.ndarray) -> float:
 
 def weighted(of: np.ndarray, se: np.ndarray, weights: np.ndarray) -> list[float]:
     """Weighted mean with the error of the models."""
-    return pair(weights @ of, np.sqrt(weights**2 @ se**2)) if len(of) else [float("nan"), float("nan")]
+    return [weights @ of, np.sqrt(weights**2 @ se**2)] if len(of) else [float("nan"), float("nan")]
 
 
 def ratio(of: np.ndarray, loo: np.ndarray, weights: np.ndarray, band: np.ndarray) -> list[float]:
@@ -82,7 +83,7 @@ def ratio(of: np.ndarray, loo: np.ndarray, weights: np.ndarray, band: np.ndarray
     if below <= 0:
         return [float("nan"), float("nan")]
     quotient = weights @ of / below
-    return pair(quotient, stratified_error((of - quotient * loo) / below, weights, band))
+    return [quotient, stratified_error((of - quotient * loo) / below, weights, band)]
 
 
 def stratified_error(values: np.ndarray, weights: np.ndarray, band: np.ndarray) -> float:

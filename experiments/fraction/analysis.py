@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from record import mean_and_error
 from scipy import stats
 from worlds import rows_of
 
@@ -23,8 +24,8 @@ TOP_PAIRS = 200
 Statistic = Callable[..., np.ndarray]
 
 
-def jackknife(statistic: Statistic, *sources: Outcomes) -> tuple[np.ndarray, np.ndarray]:
-    """A statistic of collections of models that are independent of each other, and its standard error."""
+def jackknife(statistic: Statistic, *sources: Outcomes) -> np.ndarray:
+    """A statistic of collections of models that are independent of each other, with standard errors, [..., 2]."""
     value, variance = np.asarray(statistic(*sources), float), 0.0
     for k, source in enumerate(sources):
         group = np.arange(source.n_models) * GROUPS // source.n_models
@@ -33,7 +34,7 @@ def jackknife(statistic: Statistic, *sources: Outcomes) -> tuple[np.ndarray, np.
             for g in range(GROUPS)
         ]
         variance = variance + (GROUPS - 1) * np.var(without, axis=0)
-    return value, np.sqrt(variance)
+    return np.stack([value, np.sqrt(variance)], axis=-1)
 
 
 def halves(outcomes: Outcomes) -> tuple[Outcomes, Outcomes]:
@@ -111,9 +112,9 @@ def accuracies(outcomes: Outcomes) -> dict[str, float]:
     assert outcomes.correct is not None
     of_d, n = outcomes.correct[:, : outcomes.n_train], outcomes.n_train
     return {
-        "trained": round(float(of_d[outcomes.masks].mean()), 4),
-        "left-out": round(float(of_d[~outcomes.masks].mean()), 4),
-        "held-out": round(float(outcomes.correct[:, n:].mean()), 4),
+        "trained": of_d[outcomes.masks].mean(),
+        "left-out": of_d[~outcomes.masks].mean(),
+        "held-out": outcomes.correct[:, n:].mean(),
     }
 
 
@@ -128,30 +129,20 @@ def shuffled_masks(outcomes: Outcomes, repeats: int) -> dict[str, Any]:
     rows = np.array(rows)
     return {
         "repeats": repeats,
-        "95th percentile": mean_and_se(rows[:, 0]),
-        "maximum": mean_and_se(rows[:, 1]),
-        "largest maximum": round(float(rows[:, 1].max()), 4),
-        "examples at 0.25 and more": mean_and_se(rows[:, 2]),
+        "95th percentile": mean_and_error(rows[:, 0]),
+        "maximum": mean_and_error(rows[:, 1]),
+        "largest maximum": rows[:, 1].max(),
+        "examples at 0.25 and more": mean_and_error(rows[:, 2]),
     }
 
 
 def shuffled_labels(outcomes: Outcomes) -> dict[str, Any]:
     """Scores where nothing can be learned but by heart."""
-    share, se = jackknife(share_memorized, outcomes)
-    return {**quantiles(outcomes), "share": pair(share[0], se[0]), "accuracy": accuracies(outcomes)}
+    share, _ = jackknife(share_memorized, outcomes)
+    return {**quantiles(outcomes), "share": share, "accuracy": accuracies(outcomes)}
 
 
 def quantiles(outcomes: Outcomes) -> dict[str, float]:
     """Of the scores over D."""
     names, value = ("5th percentile", "median", "95th percentile", "maximum"), scores(outcomes)
-    return dict(zip(names, np.quantile(value, (0.05, 0.5, 0.95, 1.0)).round(4).tolist(), strict=True))
-
-
-def mean_and_se(values: np.ndarray) -> list[float]:
-    """Over repeats."""
-    return pair(values.mean(), values.std(ddof=1) / np.sqrt(len(values)))
-
-
-def pair(value: Any, se: Any) -> list[float]:
-    """A number and its error, rounded."""
-    return [round(float(value), 4), round(float(se), 4)]
+    return dict(zip(names, np.quantile(value, (0.05, 0.5, 0.95, 1.0)), strict=True))

@@ -13,9 +13,7 @@ Fashion-MNIST images.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,10 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 import alone
 import analysis
-from analysis import jackknife, pair
-from record import surroundings, write_results
+from analysis import jackknife
+from record import argument_parser, surroundings, work_folder, write_results
 from worlds import USUAL, WORLDS, Trained, World, small, train
 
 import infl
@@ -37,15 +34,11 @@ SHUFFLES = 20
 
 def main() -> None:
     """Train, compare, and write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="few models of few digits")
+    parser = argument_parser(__doc__, __file__, small="few models of few digits")
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), help="these data sets alone")
-    parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     worlds = {"digits": small(WORLDS["digits"])} if options.small else {name: WORLDS[name] for name in options.worlds}
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         measured = {name: measure(world, work / name) for name, world in worlds.items()}
     summary = {name: summarize(of) for name, of in measured.items()}
     write_results(options.out, {"summary": summary, "worlds": measured, **surroundings("scikit-learn", "scipy")})
@@ -61,14 +54,14 @@ def measure(world: World, folder: Path) -> dict[str, Any]:
         "seeds_alone": world.seeds,
         "usual_epochs": world.algorithm["epochs"],
         "models": trained.models,
-        "model_seconds": round(trained.seconds, 1),
+        "model_seconds": trained.seconds,
         "by_fraction": by_fraction(trained),
         "agreement": agreement(trained),
         "alone": alone.compare(trained),
         "by_epochs": by_epochs(trained, int(world.algorithm["epochs"])),
         "null": null(trained),
         "quantiles": analysis.quantiles(trained.by_fraction[USUAL]),
-        "wall_seconds": round(time.perf_counter() - start, 1),
+        "wall_seconds": time.perf_counter() - start,
     }
 
 
@@ -76,23 +69,18 @@ def by_fraction(trained: Trained) -> dict[str, Any]:
     """Level, share at 0.25 and more, error at equal models, and influence of the pilot's strongest pairs."""
     pairs, rows = analysis.top_pairs(trained.pilot), {}
     for r, outcomes in trained.by_fraction.items():
-        share, share_se = jackknife(analysis.share_memorized, outcomes)
-        mean, mean_se = jackknife(analysis.mean_score, outcomes)
-        influence, influence_se = jackknife(analysis.pair_influence(pairs), outcomes)
+        influence, top = jackknife(analysis.pair_influence(pairs), outcomes)
         se = infl.memorization(outcomes).se
         disputed = se >= np.quantile(se, 0.9)
         rows[str(r)] = {
-            "mean": pair(mean, mean_se),
-            "share": pair(share[0], share_se[0]),
-            "share without noise": pair(share[1], share_se[1]),
+            **level(outcomes),
             "standard error": {
-                "root mean square": round(float(np.sqrt((se**2).mean())), 4),
-                "of the most uncertain tenth": round(float(np.sqrt((se[disputed] ** 2).mean())), 4),
-                "of even chances": round(float(0.5 / np.sqrt(r * (1 - r) * outcomes.n_models)), 4),
+                "root mean square": np.sqrt((se**2).mean()),
+                "of the most uncertain tenth": np.sqrt((se[disputed] ** 2).mean()),
+                "of even chances": 0.5 / np.sqrt(r * (1 - r) * outcomes.n_models),
             },
-            "influence of top pairs": pair(influence[0], influence_se[0]),
-            "top pairs at 0.15 and more": pair(influence[1], influence_se[1]),
-            "accuracy": analysis.accuracies(outcomes),
+            "influence of top pairs": influence,
+            "top pairs at 0.15 and more": top,
         }
     return rows
 
@@ -103,9 +91,7 @@ def agreement(trained: Trained) -> dict[str, Any]:
     fractions = list(trained.by_fraction)
     for k, one in enumerate(fractions):
         for other in fractions[k + 1 :]:
-            value, se = jackknife(analysis.rank_agreement, trained.by_fraction[one], trained.by_fraction[other])
-            names = ("observed", "ceiling", "corrected")
-            found[f"{one}, {other}"] = {name: pair(value[j], se[j]) for j, name in enumerate(names)}
+            found[f"{one}, {other}"] = ranks(trained.by_fraction[one], trained.by_fraction[other])
     return found
 
 
@@ -113,19 +99,28 @@ def by_epochs(trained: Trained, usual: int) -> dict[str, Any]:
     """Level, share and rank agreement with the usual length, by epochs."""
     rows = {}
     for epochs, outcomes in trained.by_epochs.items():
-        share, share_se = jackknife(analysis.share_memorized, outcomes)
-        mean, mean_se = jackknife(analysis.mean_score, outcomes)
-        row = {
-            "mean": pair(mean, mean_se),
-            "share": pair(share[0], share_se[0]),
-            "share without noise": pair(share[1], share_se[1]),
-            "accuracy": analysis.accuracies(outcomes),
-        }
+        row = rows[str(epochs)] = level(outcomes)
         if epochs != usual:
-            value, se = jackknife(analysis.rank_agreement, outcomes, trained.by_fraction[0.8])
-            row["rank agreement with the usual length at 0.8, corrected"] = pair(value[2], se[2])
-        rows[str(epochs)] = row
+            agreed = ranks(outcomes, trained.by_fraction[0.8])
+            row["rank agreement with the usual length at 0.8, corrected"] = agreed["corrected"]
     return rows
+
+
+def level(outcomes: infl.Outcomes) -> dict[str, Any]:
+    """Mean score, share at 0.25 and more, as it is and less noise, and accuracies."""
+    share, less_noise = jackknife(analysis.share_memorized, outcomes)
+    return {
+        "mean": jackknife(analysis.mean_score, outcomes),
+        "share": share,
+        "share without noise": less_noise,
+        "accuracy": analysis.accuracies(outcomes),
+    }
+
+
+def ranks(one: infl.Outcomes, other: infl.Outcomes) -> dict[str, Any]:
+    """Rank correlation of two sets of scores: observed, ceiling, and corrected for noise."""
+    names = ("observed", "ceiling", "corrected")
+    return dict(zip(names, jackknife(analysis.rank_agreement, one, other), strict=True))
 
 
 def null(trained: Trained) -> dict[str, Any]:

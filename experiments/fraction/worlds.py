@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fashion import FASHION
 
 import infl
 from infl.records import Dataset, ForgetSet, Outcomes
@@ -41,8 +42,7 @@ class World:
 WORLDS = {
     "digits": World("digits", 1000, 797, {"hidden": (256,), "epochs": 30, **SGD}, (2, 5, 10, 60)),
     "fashion": World(
-        "idx:/usr/share/datasets/fashion-mnist",  # Debian's dataset-fashion-mnist
-        *(600, 600),
+        *(FASHION, 600, 600),
         {"hidden": (32,), "epochs": 15, "schedule": "cosine", **SGD},
         (3, 5, 30),
         models=240,

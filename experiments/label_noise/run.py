@@ -21,13 +21,10 @@ Each is judged by ROC AUC and by precision at the number flipped. Other settings
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +33,15 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from half_size import half_size_fashion
-from record import surroundings, write_results
+from fashion import half_size_fashion
+from record import argument_parser, cached, mean_and_error, surroundings, work_folder, write_results
 
 import infl
 from infl.records import Dataset
 from infl.training.algorithm import train_params
 from infl.training.ensemble import model_keys
 
-HERE = Path(__file__).parent
 RATES, WORLDS = (0.05, 0.1, 0.2), 3
 CURVE = (10, 30, 100, 300, 1000)
 EPOCHS = {"digits": 30, "fashion": 20, "digits fitted": 100, "fashion fitted": 100}
@@ -58,23 +53,16 @@ NEIGHBOURS = 10
 
 def main() -> None:
     """Run what is missing and write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="200 digits, one rate, two worlds, few models")
-    parser.add_argument("--work", type=Path, help="folder for runs; a temporary one by default")
+    parser = argument_parser(__doc__, __file__, small="200 digits, one rate, two worlds, few models")
     parser.add_argument("--only", help="a prefix of the names of the worlds to run; writes nothing")
-    parser.add_argument("--out", type=Path, default=HERE / "results.json")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         worlds: dict[str, Any] = {}
         for name, source, rate, seed in names_of_worlds(small=options.small):
             if options.only and not name.startswith(options.only):
                 continue
-            path = work / f"{name}.json"
-            if not path.exists():
-                work.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(one_world(source, rate, seed, work / name, small=options.small)))
-            worlds[name] = json.loads(path.read_text())
+            measure = partial(one_world, source, rate, seed, work / name, small=options.small)
+            worlds[name] = cached(work / f"{name}.json", measure)
             print(name, f"{worlds[name]['seconds']:.0f} s", flush=True)
     if not options.only:
         results = {"summary": summarize(worlds), "worlds": worlds, **surroundings("scikit-learn")}
@@ -214,11 +202,6 @@ def summarize(worlds: dict[str, Any]) -> dict[str, Any]:
             for score in those[0]
         }
     return summary
-
-
-def mean_and_error(values: list[float]) -> list[float]:
-    """Mean and standard error."""
-    return [float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))]
 
 
 if __name__ == "__main__":

@@ -10,23 +10,18 @@ galleries, from FOLDER; `experiments/readme.py` writes README.md from results.js
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 import shares
 import utility
-from record import surroundings, write_results
+from fashion import FASHION
+from record import argument_parser, cached, surroundings, work_folder, write_results
 
 import infl
 
-FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mnist
 ALGORITHM = infl.Algorithm(hidden=(64,), batch_size=50, epochs=20, learning_rate=0.05, schedule="cosine")
 N_MODELS, N_SEEDS = 1500, 12
 SMALL_MODELS, SMALL_SEEDS = 40, 3
@@ -34,16 +29,12 @@ SMALL_MODELS, SMALL_SEEDS = 40, 3
 
 def main() -> None:
     """Train what is missing and write results.json; figures too, of the full size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="few models of few digits")
-    parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
+    parser = argument_parser(__doc__, __file__, small="few models of few digits")
     parser.add_argument("--models", type=int, help="models of subsets")
     parser.add_argument("--train-only", action="store_true", help="train the models of subsets, and stop")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     n_models = options.models or (SMALL_MODELS if options.small else N_MODELS)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         run = train(work, n_models, small=options.small)
         if options.train_only:
             return
@@ -83,15 +74,10 @@ def measure(run: infl.Run, work: Path, *, small: bool) -> dict[str, Any]:
         n_seeds=SMALL_SEEDS if small else N_SEEDS,
     )
 
-    def kept(name: str, count: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        path = work / f"{name}-{outcomes.n_models}.json"
-        if not path.exists():
-            path.write_text(json.dumps(count()))
-        return json.loads(path.read_text())
-
+    n = outcomes.n_models
     return {
-        "memorized": kept("memorized", lambda: shares.memorized_share(outcomes)),
-        "pairs": kept("pairs", lambda: shares.strong_pairs(outcomes, dataset)),
+        "memorized": cached(work / f"memorized-{n}.json", lambda: shares.memorized_share(outcomes)),
+        "pairs": cached(work / f"pairs-{n}.json", lambda: shares.strong_pairs(outcomes, dataset)),
         "utility": worth,
         "seconds": {"subset_models": run.seconds("design"), "retraining": worth["seconds"]},
     }

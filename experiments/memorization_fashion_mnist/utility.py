@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import mean_and_error
 
 import infl
 from infl.records import Array, Dataset
@@ -44,7 +45,7 @@ def measure(
         table.append(row)
     seconds = sum(float(np.load(path)["seconds"]) for path in sorted(folder.glob("seed-*.npz"))[:n_seeds])
     return {"n_seeds": n_seeds, "seconds": seconds, "accuracy_of_all": mean_and_error(accuracy[:, 0]), "table": table,
-            "accuracy": accuracy.round(5).tolist()}  # fmt: skip
+            "accuracy": accuracy}  # fmt: skip
 
 
 def retrain_all(
@@ -93,8 +94,3 @@ def same_classes(chosen: Array, labels: Array, random: np.random.RandomState) ->
         members = np.flatnonzero(labels == label)
         drawn[random.permutation(members)[: chosen[members].sum()]] = True
     return drawn
-
-
-def mean_and_error(values: Array) -> list[float]:
-    """Mean and standard error over the entries: seeds, or held-out images."""
-    return [float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))]

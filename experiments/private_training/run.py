@@ -13,24 +13,20 @@ neither fits its training set better than others, and the others learn.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from half_size import half_size_fashion
-from record import surroundings, write_results
+from fashion import half_size_fashion
+from record import argument_parser, mean_and_error, surroundings, verdict_row, work_folder, write_results
 
 import infl
 from infl.records import Dataset, ForgetSet
 
-HERE = Path(__file__).parent
 ARMS = {"epsilon 1": 1.0, "epsilon 3": 3.0, "epsilon 8": 8.0, "clipped": math.inf, "neither": math.inf}
 DELTA, CLIP = 1e-5, 1.0
 SIZES = (1, 2, 5, 10, 20)  # of groups whose protection is computed
@@ -38,14 +34,10 @@ SIZES = (1, 2, 5, 10, 20)  # of groups whose protection is computed
 
 def main() -> None:
     """Run what is missing and write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="digits, one arm, few models")
-    parser.add_argument("--work", type=Path, help="folder for runs; a temporary one by default")
+    parser = argument_parser(__doc__, __file__, small="digits, one arm, few models")
     parser.add_argument("--arm", choices=list(ARMS), help="train this arm only, and write nothing")
-    parser.add_argument("--out", type=Path, default=HERE / "results.json")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         dataset, flipped = make_dataset(small=options.small)
         arms: dict[str, Any] = {}
         # The arm that memorizes comes first: its memorization chooses two of the sets.
@@ -73,25 +65,20 @@ def make_dataset(*, small: bool) -> tuple[Dataset, ForgetSet]:
 
 def algorithm(arm: str, dataset: Dataset, *, small: bool) -> infl.Algorithm:
     """The arm's training; noise is what its epsilon takes."""
-    plain = infl.Algorithm(
-        hidden=(16,) if small else (64,),
-        batch_size=50 if small else 200,
-        epochs=3 if small else 20,
-        learning_rate=0.2,
-        momentum=0.9,
-        schedule="cosine",
-    )
-    rate, steps = plain.sampling(dataset.n_train)
+    full = {
+        "hidden": (64,),
+        "batch_size": 200,
+        "epochs": 20,
+        "learning_rate": 0.2,
+        "momentum": 0.9,
+        "schedule": "cosine",
+    }
+    settings = full | ({"hidden": (16,), "batch_size": 50, "epochs": 3} if small else {})
+    rate, steps = infl.Algorithm(**settings).sampling(dataset.n_train)
     clip, noise = (math.inf if arm == "neither" else CLIP), 0.0
     if math.isfinite(ARMS[arm]):
         noise = infl.accounting.noise_multiplier(ARMS[arm], sampling_rate=rate, steps=steps, delta=DELTA)
-    return infl.Algorithm(
-        **{
-            name: getattr(plain, name)
-            for name in ("hidden", "batch_size", "epochs", "learning_rate", "momentum", "schedule")
-        },
-        privacy=infl.Privacy(clip, noise),
-    )
+    return infl.Algorithm(**settings, privacy=infl.Privacy(clip, noise))
 
 
 def train(arm: str, dataset: Dataset, folder: Path, *, small: bool) -> infl.Run:
@@ -148,19 +135,8 @@ def measure(arm: str, run: infl.Run, sets: list[ForgetSet], flipped: ForgetSet, 
     """Regimes by retraining, memorization, accuracy, and what the arm's privacy promises."""
     rows = []
     for verdict in infl.verify(run, sets, n_models=8 if small else 16, first=8, layout=infl.Layout(tune="off")):
-        rows.append(
-            {
-                "set": verdict.forget_set.name,
-                "size": len(verdict.forget_set),
-                "regime": verdict.regime,
-                "probability": verdict.probability,
-                "self": [verdict.self_influence.value, verdict.self_influence.se],
-                "cross": [verdict.cross_influence.value, verdict.cross_influence.se],
-                "harm": [verdict.harm.value, verdict.harm.se],
-                "gain": [verdict.gain.value, verdict.gain.se],
-                "models": verdict.n_models,
-            }
-        )
+        row = {"set": verdict.forget_set.name, "size": len(verdict.forget_set), **verdict_row(verdict)}
+        rows.append({**row, "probability": verdict.probability, "models": verdict.n_models})
     of_d = run.outcomes("full").load().correct
     n = run.dataset().n_train
     assert of_d is not None
@@ -224,11 +200,6 @@ def share_memorized(run: infl.Run) -> float:
     estimate = infl.memorization(run.outcomes("design"))
     spread = np.sqrt(max(np.nanvar(estimate.value) - np.nanmean(estimate.se**2), 1e-12))
     return float(stats.norm.sf((0.1 - np.nanmean(estimate.value)) / spread))
-
-
-def mean_and_error(values: np.ndarray) -> list[float]:
-    """Mean over models and its standard error."""
-    return [float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))]
 
 
 if __name__ == "__main__":

@@ -54,6 +54,6 @@ def row(predicted: Verdict, measured: Verdict) -> dict[str, Any]:
     for name, verdict in (("predicted", predicted), ("measured", measured)):
         gap = verdict.concept_gap
         quantities = [verdict.self_influence, verdict.cross_influence, *([gap.value] if gap else [])]
-        result[name] = [round(v, 4) for q in quantities for v in (q.value, q.se)]
+        result[name] = [v for q in quantities for v in (q.value, q.se)]
         result[f"{name}_held_out"] = gap.n_held_out if gap else 0
     return result

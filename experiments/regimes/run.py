@@ -11,19 +11,16 @@ of them. The worlds named development were what predictors were chosen on, and a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 from dose import choose_concepts, measure_dose
-from record import surroundings, write_results
+from record import argument_parser, cached, surroundings, work_folder, write_results
 from scoring import score, seeds_worth, summarize
 from worlds import WORLDS, World, make_dataset, make_sets
 
@@ -35,41 +32,31 @@ from infl.untraining.effects import MAX_REFERENCES, fit_predictor
 
 MODELS, USUAL = 4096, 512
 CURVE = (128, 256, 1024, 2048, 4096)
-BASELINES = ("additive", "additive-probability", "additive-shrunk", "support", "surrogate")
+CLOSER = ("digits-fitting", "fashion-early")  # worlds of all numbers of models, all predictors, dose and discovery
+BASELINES = ("additive-probability", "additive-shrunk", "support", "surrogate")
 
 
 def main() -> None:
     """Run what is missing and write results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="one little world")
-    parser.add_argument("--work", type=Path, help="folder for runs; a temporary one by default")
-    parser.add_argument(
-        "--worlds", nargs="*", default=[name for name, world in WORLDS.items() if not world.development]
-    )
-    parser.add_argument(
-        "--curve", nargs="*", default=["digits-fitting", "fashion-early"], help="worlds of all predictors"
-    )
-    parser.add_argument(
-        "--doses", nargs="*", default=["digits-fitting", "fashion-early"], help="worlds of dose and discovery"
-    )
+    parser = argument_parser(__doc__, __file__, small="one little world")
+    reported = [name for name, world in WORLDS.items() if not world.development]
+    parser.add_argument("--worlds", nargs="*", default=reported)
     parser.add_argument("--stage", choices=["truth", "predict", "dose", "collect"], help="only this stage")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     worlds = [small_world()] if options.small else [WORLDS[name] for name in options.worlds]
-    with tempfile.TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
+    with work_folder(options) as work:
         parts = {}
         for world in worlds:
             folder = work / world.name
             if options.stage in (None, "truth"):
                 measure(world, folder, small=options.small)
             if options.stage in (None, "predict"):
-                plans = [("combined", 64 if options.small else USUAL), ("additive", 64 if options.small else USUAL)]
-                if world.name in options.curve:
-                    plans += [("combined", n) for n in CURVE] + [(name, USUAL) for name in BASELINES[1:]]
+                plans = [(name, 64 if options.small else USUAL) for name in ("combined", "additive")]
+                if world.name in CLOSER:
+                    plans += [("combined", n) for n in CURVE] + [(name, USUAL) for name in BASELINES]
                 for predictor, n_models in plans:
                     predict(folder, predictor, n_models)
-            if options.stage in (None, "dose") and (options.small or world.name in options.doses):
+            if options.stage in (None, "dose") and (options.small or world.name in CLOSER):
                 remove_shares(world, folder, small=options.small)
             files = sorted(folder.glob("predicted/*.json"))
             parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
@@ -86,11 +73,8 @@ def measure(world: World, folder: Path, *, small: bool) -> None:
     """Train the run, make its sets, and retrain without each."""
     run, sets = train_world(world, folder, small=small)
     first, most = (16, 16) if small else world.seeds
-    seeds, start = {}, time.perf_counter()
-    for one in infl.verify_effects(run, sets, n_models=most, first=min(first, most), stop=0.95):
-        seeds[one.forget_set.name] = one.n_models
-    if not (folder / "seeds.json").exists():
-        (folder / "seeds.json").write_text(json.dumps({"seeds": seeds, "seconds": time.perf_counter() - start}))
+    for _ in infl.verify_effects(run, sets, n_models=most, first=first, stop=0.95):
+        pass  # outcomes stay in the folder
 
 
 def train_world(world: World, folder: Path, *, small: bool) -> tuple[Run, list[ForgetSet]]:
@@ -126,12 +110,15 @@ def truth(folder: Path) -> list[Effects]:
 
 
 def predict(folder: Path, predictor: str, n_models: int) -> None:
-    """Predict all sets from so many models, half of them grouped, and keep the scores against the truth."""
-    path = folder / "predicted" / f"{predictor}-{n_models}.json"
+    """Keep what a predictor is worth with so many models, where the run holds them."""
     run = infl.open_run(folder)
-    if path.exists() or n_models > 2 * len(run.complete("grouped")):
-        return
-    measured = truth(folder)
+    if n_models <= 2 * len(run.complete("grouped")):
+        path = folder / "predicted" / f"{predictor}-{n_models}.json"
+        print(path, cached(path, lambda: compare(run, truth(folder), predictor, n_models))["summary"], flush=True)
+
+
+def compare(run: Run, measured: list[Effects], predictor: str, n_models: int) -> dict[str, Any]:
+    """Predict all sets from so many models, half of them grouped, and score against the truth."""
     reference, start = run.outcomes("full").load(), time.perf_counter()
     sets = [one.forget_set for one in measured]
     if predictor.startswith("additive") and predictor != "additive-shrunk":
@@ -146,13 +133,11 @@ def predict(folder: Path, predictor: str, n_models: int) -> None:
         seconds = time.perf_counter() - start
         predicted = list(fitted.predict(sets))
     whole = time.perf_counter() - start
-    path.parent.mkdir(exist_ok=True)
     usual = predictor == "combined" and n_models in (USUAL, 64)
     result = score(predicted, measured, each=usual)
     if usual:
         result["seeds_worth"] = seeds_worth(predicted, measured)
-    path.write_text(json.dumps({"fit_seconds": seconds, "seconds": whole, **result}))
-    print(path, json.dumps(result["summary"]), flush=True)
+    return {"fit_seconds": seconds, "seconds": whole, **result}
 
 
 def fit(run: Any, predictor: str, n_models: int) -> Any:
@@ -171,15 +156,15 @@ def fit(run: Any, predictor: str, n_models: int) -> Any:
 
 def remove_shares(world: World, folder: Path, *, small: bool) -> None:
     """Dose and discovery; see dose.py."""
-    path, run = folder / "predicted" / "dose.json", infl.open_run(folder)
-    if path.exists():
-        return
+    run = infl.open_run(folder)
     sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=run.dataset().n_train)
     concepts = choose_concepts(sets, n_each=1 if small else 2)
-    rows = measure_dose(
-        run, concepts, fit(run, "combined", 64 if small else USUAL), n_seeds=16 if small else world.seeds[0]
-    )
-    path.write_text(json.dumps({"rows": rows}))
+    n_models, n_seeds = (64, 16) if small else (USUAL, world.seeds[0])
+
+    def rows() -> dict[str, Any]:
+        return {"rows": measure_dose(run, concepts, fit(run, "combined", n_models), n_seeds=n_seeds)}
+
+    cached(folder / "predicted" / "dose.json", rows)
 
 
 def sum_probabilities(outcomes: Any, sets: list[Any]) -> Any:

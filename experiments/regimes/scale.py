@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
+from fashion import FASHION
 from record import surroundings, write_results
-from worlds import FASHION
 
 import infl
 from infl.records import Array, Outcomes
@@ -75,7 +74,7 @@ def simulate(masks: Array, labels: Array, random: np.random.RandomState) -> Outc
 def mark(start: float) -> dict[str, float]:
     """Seconds since then, and the most memory held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": round(time.perf_counter() - start, 1), "peak_mib": round(peak)}
+    return {"seconds": time.perf_counter() - start, "peak_mib": round(peak)}
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def part_of(measured: Effects, rows: slice) -> Effects:
 def row(p: Verdict, t: Verdict) -> dict[str, Any]:
     """One set."""
     numbers = {
-        name: [round(v, 4) for q in (side.self_influence, side.cross_influence) for v in (q.value, q.se)]
+        name: [v for q in (side.self_influence, side.cross_influence) for v in (q.value, q.se)]
         for name, side in (("predicted", p), ("measured", t))
     }
     return {
@@ -198,7 +198,7 @@ def row(p: Verdict, t: Verdict) -> dict[str, Any]:
         "seeds": t.n_models,
         **numbers,
         "regimes": [p.regime, best(t)],
-        "probabilities": [round(max(p.probability.values()), 3), round(max(t.probability.values()), 3)],
+        "probabilities": [max(p.probability.values()), max(t.probability.values())],
     }
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 from record import surroundings, write_results
 from run import truth
 from scoring import part_of
@@ -40,7 +39,7 @@ def main() -> None:
     summary = {
         arm: {key: sum(of[arm][key] for of in worlds.values()) for key in worlds[WORLDS[0]][arm]} for arm in ARMS
     }
-    per_set = {arm: round(row["models"] / row["sets"], 1) for arm, row in summary.items()}
+    per_set = {arm: row["models"] / row["sets"] for arm, row in summary.items()}
     results = {"summary": summary, "models_per_set": per_set, "worlds": worlds, **surroundings()}
     write_results(Path(__file__).parent / "with_prior.json", results)
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from fashion import FASHION
 
 import infl
 from infl.records import Dataset, ForgetSet
-
-FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mnist
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from infl.scores.adjustment import N_FOLDS, adjusted_influence, remainder, softe
 from infl.scores.surrogate import Surrogate, fit_surrogate
 from infl.training.subsets import Design
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import surroundings, write_results
 
 FIRST_OF_REFERENCE = 4096
@@ -349,7 +349,7 @@ def prepare(folder: Path, n_models: int, left_out_columns: Array) -> Stage:
 
 
 def judge_left_out(stage: Stage, block: Block, truth: Truth) -> dict[str, dict[str, float]]:
-    """The left-out reading on some columns of D: plain, softened, and with the surrogate."""
+    """The left-out protocol on some columns of D: plain, softened, and with the surrogate."""
     columns = truth.left_out_columns
     known = (block.surrogate_margins[:, columns], stage.influence_left_out)
     rows = {"plain 0/1": judge(*left_out_plain(block.outcomes, columns), truth.left_out)}

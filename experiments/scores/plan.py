@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fashion import FASHION
 
-FASHION = "idx:/usr/share/datasets/fashion-mnist"
+import infl
+
 N_ROUNDS, N_REFERENCES = 3, 16
 
 
 def measure(small: bool, work: Path) -> dict[str, Any]:
     """Rounds of both data sets and their summary; work: an empty folder for the runs."""
-    import infl
-
     if small:
         digits = infl.load("digits", n_train=200, n_held_out=100)
         return _collected(
@@ -45,8 +45,6 @@ def measure(small: bool, work: Path) -> dict[str, Any]:
 
 
 def _data_set(dataset: Any, algorithm: Any, wanted: float, n_rounds: int, work: Path) -> dict[str, Any]:
-    import infl
-
     rounds = []
     for seed in range(n_rounds):
         load = os.getloadavg()[0]
@@ -112,11 +110,10 @@ def _collected(data_sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "targets_met": all(one["to_a_target"]["met"] for one in data_sets.values()),
     }
     for name, one in data_sets.items():
-        ratios = [row["seconds"]["ratio"] for row in one["rounds"]]
         summary[name] = {
             "models_planned": [row["n_models"] for row in one["rounds"]],
-            "reached_over_planned_error": [round(row["standard_error"]["ratio"], 4) for row in one["rounds"]],
-            "measured_over_planned_time": [round(ratio, 3) for ratio in ratios],
+            "reached_over_planned_error": [row["standard_error"]["ratio"] for row in one["rounds"]],
+            "measured_over_planned_time": [row["seconds"]["ratio"] for row in one["rounds"]],
             "models_at_worst": one["rounds"][0]["n_models_at_worst"],
             "target": one["to_a_target"],
         }

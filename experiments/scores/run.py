@@ -1,7 +1,7 @@
 """Can scores be trusted, and what do they cost? Coverage, false discoveries, models saved, planning, and the classic scale.
 
     python experiments/scores/run.py --work FOLDER      # about an hour on two cores; models are kept in FOLDER
-    python experiments/scores/run.py --stage coverage   # one part, into the same results.json
+    python experiments/scores/run.py --parts coverage   # some parts, into the same results.json
     python experiments/scores/run.py --small            # under a minute
 
 Models: 12,288 of balanced subsets of 70%, of 1,000 digits (MLP 64-256-10, 30 epochs) and of 2,000 Fashion-MNIST images (MLP
@@ -11,8 +11,6 @@ Models: 12,288 of balanced subsets of 70%, of 1,000 digits (MLP 64-256-10, 30 ep
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,9 +23,9 @@ import coverage
 import discoveries
 import models_saved
 import plan
-from record import surroundings, write_results
+from record import argument_parser, work_folder, write_part
 
-STAGES: dict[str, Callable[..., Any]] = {
+PARTS: dict[str, Callable[..., Any]] = {
     "coverage": coverage.measure,
     "discoveries": discoveries.measure,
     "models_saved": models_saved.measure,
@@ -36,63 +34,54 @@ STAGES: dict[str, Callable[..., Any]] = {
 }
 
 
+def main() -> None:
+    """Measure the parts that were asked for and write or complete results.json."""
+    parser = argument_parser(__doc__, __file__, small="few models of few digits")
+    parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
+    options = parser.parse_args()
+    with work_folder(options) as work:
+        for part in options.parts:
+            measured = PARTS[part](small=options.small, work=work)
+            write_part(options.out, part, SUMMARIES[part](measured), measured, key="stages", small=options.small)
+
+
 def _measure_plan(*, small: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as empty:  # times are those of runs that begin
         return plan.measure(small, Path(empty))
 
 
-def main() -> None:
-    """Run the stages and write or complete results.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="few models of few digits")
-    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all")
-    parser.add_argument("--work", type=Path, help="folder of the models; a temporary one by default")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
-    options = parser.parse_args()
-    stages = list(STAGES) if options.stage == "all" else [options.stage]
-    results = json.loads(options.out.read_text()) if options.out.exists() and options.stage != "all" else {}
-    measured, commits = results.get("stages", {}), results.get("commits", {})
-    with tempfile.TemporaryDirectory() as temporary:
-        for stage in stages:
-            measured[stage] = STAGES[stage](small=options.small, work=options.work or Path(temporary))
-            now = surroundings()
-            commits[stage] = {key: now[key] for key in ("commit", "date", "uncommitted_changes")}
-    changed = any(of_stage["uncommitted_changes"] for of_stage in commits.values())
-    content = {"summary": summarize(measured), "stages": measured, "commits": commits, **surroundings()}
-    write_results(options.out, {**content, "uncommitted_changes": changed})
+def _coverage(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    keys = ("coverage", "coverage_of_disputed", "coverage_of_varied", "coverage_of_largest")
+    return {f"{row['world']}, {row['score']}, {row['n_models']} models": [row[key] for key in keys] for row in rows}
 
 
-def summarize(measured: dict[str, Any]) -> dict[str, Any]:
-    """The numbers that the page quotes, by stage."""
-    summary: dict[str, Any] = {}
-    if "coverage" in measured:
-        keys = ("coverage", "coverage_of_disputed", "coverage_of_varied", "coverage_of_largest")
-        summary["coverage"] = {
-            f"{row['world']}, {row['score']}, {row['n_models']} models": [round(row[key], 3) for key in keys]
-            for row in measured["coverage"]
-        }
-    if "discoveries" in measured:
-        found = measured["discoveries"]
-        summary["discoveries"] = {
-            "repeats_with_any_of_shuffled": {
-                r["world"]: [r["repeats_with_any"], r["repeats"]] for r in found["shuffled"]
-            },
-            "realised_rates": {str(row["q"]): round(row["realised"], 4) for row in found["simulated"]},
-        }
-    if "models_saved" in measured:
-        summary["models_saved"] = {
-            f"{r['world']}, {r['reading']}, {r['estimator']}, {r['n_models']} models": [
-                round(r["rmse"], 5),
-                round(r["average_precision"], 3),
-            ]
-            for r in measured["models_saved"]
-        }
-    if "plan" in measured:
-        summary["plan"] = measured["plan"].get("summary", measured["plan"])
-    if "classic_scale" in measured:
-        keys = ("times_bare_product", "peak_gigabytes", "memorization_seconds", "influence_seconds")
-        summary["classic_scale"] = {key: measured["classic_scale"][key] for key in keys}
-    return summary
+def _discoveries(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "repeats_with_any_of_shuffled": {r["world"]: [r["repeats_with_any"], r["repeats"]] for r in found["shuffled"]},
+        "realised_rates": {str(row["q"]): row["realised"] for row in found["simulated"]},
+    }
+
+
+def _models_saved(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        f"{r['world']}, {r['reading']}, {r['estimator']}, {r['n_models']} models": [r["rmse"], r["average_precision"]]
+        for r in rows
+    }
+
+
+def _classic_scale(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: found[key] for key in ("times_bare_product", "peak_gigabytes", "memorization_seconds", "influence_seconds")
+    }
+
+
+SUMMARIES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "coverage": _coverage,
+    "discoveries": _discoveries,
+    "models_saved": _models_saved,
+    "plan": lambda measured: measured["summary"],
+    "classic_scale": _classic_scale,
+}
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fashion import FASHION
+
 import infl
 from infl.store import Run
 
 N_DATA, N_REFERENCE = 4096, 8192  # models that scores are made from; others that tell what they should be
 SMALL = {"data": 60, "reference": 120}
-FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mnist
 
 DATA: dict[str, dict[str, Any]] = {
     "digits": {"source": "digits", "n_train": 1000, "n_held_out": 797},

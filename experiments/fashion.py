@@ -1,4 +1,4 @@
-"""Fashion-MNIST at half its resolution: a quarter of the pixels, so that many small models fit into minutes."""
+"""Fashion-MNIST, and at half its resolution: a quarter of the pixels, so that many small models fit into minutes."""
 
 from __future__ import annotations
 
