@@ -2,13 +2,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs lint format notebooks clean
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+.PHONY: demo test test-all docs lint format notebooks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/infl demo
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(BIN)/pyright
+	$(PYTEST) -m slow --durations 50
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -18,7 +24,6 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pyright
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
@@ -28,7 +33,7 @@ notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/build.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .pytest_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "infl needs Python 3.11 or newer, this is " + sys.version)'

@@ -1,30 +1,68 @@
-"""Two CPU devices for all tests, whatever the machine, so that sharding is always tested. Set before JAX starts.
+"""What all tests share: two CPU devices, compiled programs, one small run.
 
-A cache folder of their own, too: no test may read or write the user's. All tests, those that run side by side in other
-processes as well, and the commands that they start, keep XLA's compiled programs in one folder: most of them train the same few
-networks, and compiling those took two thirds of their time.
+Two CPU devices whatever the machine, so that sharding is always tested. Most tests train the same few networks, and
+compiling those took two thirds of their time: all processes keep XLA's programs in one folder, also for the next session.
 """
+
+from __future__ import annotations
 
 import atexit
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
+from pathlib import Path
 
+# Set before JAX is imported. No test may read or write the user's own cache.
 os.environ["INFL_CACHE_DIR"] = tempfile.mkdtemp(prefix="infl-cache-")
 atexit.register(shutil.rmtree, os.environ["INFL_CACHE_DIR"], ignore_errors=True)
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["INFL_CACHE_DIR"], "programs")
+PROGRAMS = Path(__file__).parents[1] / f".pytest_cache/programs/jax-{version('jax')}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import jax  # noqa: E402  it reads the environment when it is imported
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 import infl  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
+SMALL = infl.Algorithm(hidden=(4,), epochs=2)
+left_out = 0
 
 
 @pytest.fixture(scope="session")
 def small_digits() -> infl.Dataset:
     """Sixty training and thirty held-out digits."""
     return infl.load("digits", n_train=60, n_held_out=30)
+
+
+@pytest.fixture(scope="session")
+def small_run(small_digits: infl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> infl.Run:
+    """Forty models of subsets and eight of all small digits. To be read; copy the folder to change it."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    return infl.train(small_digits, run=folder, n_models=40, n_references=8, algorithm=SMALL)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what `-m` leaves out."""
+    global left_out
+    left_out += len(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist tells the first one."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """The first process hears it."""
+    global left_out
+    left_out = getattr(node, "workeroutput", {}).get("left_out", left_out)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Name it in the last line."""
+    if left_out and config.getoption("markexpr") == "not slow" and not hasattr(config, "workeroutput"):
+        print(f"left out: {left_out} slow tests and pyright; `make test-all` runs them")
