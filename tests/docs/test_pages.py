@@ -12,50 +12,31 @@ import re
 import shutil
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from sklearn.datasets import load_digits
 
 import infl
-import infl.pipeline.predict
 from tests.pages import ROOT, blocks, commands_named, follow, loaded
 
 PAGES = {str(path.relative_to(ROOT / "docs")): path.read_text() for path in sorted((ROOT / "docs").rglob("*.md"))}
-FOLLOWED_ELSEWHERE = {"start.md", "data.md"}  # below, and in tests/test_data_page.py
+FOLLOWED_ELSEWHERE = {"start.md", "data.md"}  # below, and in tests/docs/test_data_page.py
+FASTEST = "how-to/verdict.md"  # stays in the first tier
 SIX_WORLDS = {f"{data}-{kind}" for data in ("digits", "fashion") for kind in ("early", "fitting", "flipped")}
-SMALL = infl.Algorithm(hidden=(4,), epochs=2)
 
 
-@pytest.fixture(scope="module")
-def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has after Start, but small: mine.npz, forget.json and runs/mine."""
-    folder = tmp_path_factory.mktemp("mine")
-    x, y = load_digits(return_X_y=True)
-    x = (x / 16).astype("float32")
-    data = infl.from_arrays(x[:80], y[:80], x[80:120], y[80:120], name="mine")
-    infl.write_npz(folder / "mine.npz", data)
-    data = infl.load(str(folder / "mine.npz"))
-    infl.train(data, run=folder / "runs/mine", n_models=40, n_references=8, algorithm=SMALL)
-    (folder / "forget.json").write_text(json.dumps({"my examples": [3, 14, 15], "the first": list(range(10))}))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command of a page that predicts fits anew, to the same models as the one before: here once for as many models."""
-    fit, fitted = infl.pipeline.predict._fitted, {}
-
-    def kept(run: infl.Run, name: Any, *, quiet: bool) -> Any:
-        models = {collection: len(run.complete(collection)) for collection in run.collections()}
-        key = str(run.folder.absolute()), name, str({k: v for k, v in models.items() if not k.startswith("without-")})
-        if key not in fitted:
-            fitted[key] = fit(run, name, quiet=quiet)
-        return fitted[key]
-
-    monkeypatch.setattr(infl.pipeline.predict, "_fitted", kept)
+@pytest.fixture
+def small_folder(
+    small_digits: infl.Dataset, small_run: infl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reader has after Start, but small, in the current folder: mine.npz, forget.json and runs/mine."""
+    monkeypatch.chdir(tmp_path)
+    infl.write_npz("mine.npz", small_digits)
+    shutil.copytree(small_run.folder, "runs/mine")
+    Path("forget.json").write_text(json.dumps({"my examples": [3, 14, 15], "the first": list(range(10))}))
 
 
 def quicker(words: list[str]) -> list[str]:
@@ -67,15 +48,20 @@ def quicker(words: list[str]) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("name", sorted(set(PAGES) - FOLLOWED_ELSEWHERE))
-def test_the_page_can_be_followed(
-    name: str, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(small_folder, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == FASTEST else [pytest.mark.slow])
+        for name in sorted(set(PAGES) - FOLLOWED_ELSEWHERE)
+        if blocks(PAGES[name], "python") or blocks(PAGES[name], "bash")
+    ],
+)
+@pytest.mark.usefixtures("small_folder")
+def test_the_page_can_be_followed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     follow(PAGES[name], capsys, adapted=quicker, close=None)
 
 
+@pytest.mark.slow
 def test_start_leads_to_a_verdict_with_its_own_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,17 +129,17 @@ def test_what_start_installs_is_there() -> None:
     assert (ROOT / "constraints.txt").exists()
 
 
-@pytest.mark.parametrize("name", sorted(PAGES))
-def test_commands_and_options_that_a_page_names_exist(name: str) -> None:
-    hook = loaded("docs/hooks/commands.py")
-    for words in commands_named(PAGES[name]):
-        if words == ["--help"]:
-            continue
-        known = re.findall(r"(--[a-z0-9-]+)", hook.help_of(words[0]))
-        assert known, f"infl {words[0]} is no command"
-        for word in words[1:]:
-            if word.startswith("--"):
-                assert word in known, f"infl {words[0]} has no {word}"
+@cache
+def options(command: str) -> set[str]:
+    """Of a command, as its --help has them."""
+    return set(re.findall(r"--[a-z0-9-]+", loaded("docs/hooks/commands.py").help_text(command)))
+
+
+def test_commands_and_options_that_a_page_names_exist() -> None:
+    for text in [*PAGES.values(), (ROOT / "README.md").read_text()]:
+        for command, *words in commands_named(text):
+            if command != "--help":
+                assert {word for word in words if word.startswith("--")} <= options(command), (command, words)
 
 
 def test_every_block_has_a_language_that_is_tested_or_is_no_code() -> None:
@@ -164,8 +150,8 @@ def test_every_block_has_a_language_that_is_tested_or_is_no_code() -> None:
             assert json.loads(block), name
 
 
-def test_scripts_for_a_cluster_are_well_formed_and_name_options_that_exist(tmp_path: Path) -> None:
-    hook, page = loaded("docs/hooks/commands.py"), PAGES["how-to/cluster.md"]
+def test_scripts_for_a_cluster_are_well_formed_and_name_options_that_exist() -> None:
+    page = PAGES["how-to/cluster.md"]
     scripts, files = ([block for _, block in blocks(page, language)] for language in ("sh", "yaml"))
     assert len(scripts) == 6
     for script in scripts:
@@ -176,8 +162,7 @@ def test_scripts_for_a_cluster_are_well_formed_and_name_options_that_exist(tmp_p
     found = [words for text in commands for words in re.findall(r"\binfl (\w+)( [^\n]*)", text.replace("\\\n", " "))]
     assert [name for name, _ in found] == ["train", "merge", "train", "scores", "merge", *["train"] * 4]
     for name, rest in [*found, ("train", " ".join(re.findall(r"`(--ray-\w+)[ `]", page)))]:
-        known = re.findall(r"--[a-z0-9-]+", hook.help_of(name))
-        assert set(re.findall(r"(?<= )--[a-z0-9-]+", " " + rest.split("&&")[0].rstrip('"'))) <= set(known), rest
+        assert set(re.findall(r"(?<= )--[a-z0-9-]+", " " + rest.split("&&")[0].rstrip('"'))) <= options(name), rest
     # A worker of infl fits on a worker of the cluster, and all that are asked for are allowed.
     workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
     asked = dict(re.findall(r"--ray-(cpus|workers) (\d+)", job["spec"]["entrypoint"]))

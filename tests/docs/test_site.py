@@ -5,6 +5,7 @@ A reader who opens it from a folder, years from now and offline, must find all o
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ import infl
 from tests.pages import ROOT, loaded
 
 pytest.importorskip("mkdocs")
+pytestmark = pytest.mark.slow
 
 
 class Fetched(HTMLParser):
@@ -96,17 +98,13 @@ def _sources() -> str:
     return "".join((ROOT / "docs/reference" / f"{name}.md").read_text() for name in ("python", "records"))
 
 
-def test_every_option_of_every_command_is_in_the_reference(site: Path) -> None:
+def test_every_command_is_in_the_reference(site: Path) -> None:
     hook = loaded("docs/hooks/commands.py")
-    page = (site / "reference/commands.html").read_text()
-    from infl import cli as commands
-
-    names = [kind.lower() for kind in vars(commands) if kind[0].isupper()]
-    assert len(names) >= 11
-    for name in names:
+    page = html.unescape((site / "reference/commands.html").read_text())
+    assert len(hook.names()) >= 11
+    for name in hook.names():
         assert f'id="infl-{name}"' in page, name
-        for option in re.findall(r"--[a-z0-9-]+", hook.help_of(name)):
-            assert option in page, (name, option)
+        assert hook.help_text(name) in page
 
 
 def test_every_experiment_is_there_with_its_figures(site: Path) -> None:

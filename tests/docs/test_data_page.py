@@ -51,6 +51,7 @@ def shortened(words: list[str], fashion_mnist: Path) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_page_can_be_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
