@@ -16,7 +16,10 @@ def half_size_fashion(n_train: int, n_held_out: int, *, seed: int = 0) -> Datase
     images, n, side = whole.images.astype(np.float32) / 255, whole.n_train, whole.images.shape[1] // 2
     small = images.reshape(-1, side, 2, side, 2).mean(axis=(2, 4))
     return infl.from_arrays(
-        *(small[:n], whole.labels[:n], small[n:], whole.labels[n:]),
+        small[:n],
+        whole.labels[:n],
+        small[n:],
+        whole.labels[n:],
         name="fashion-mnist, half size",
         class_names=whole.class_names,
         train_ids=whole.train_ids,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Verdict
+from infl.records import Outcomes, Verdict
 
 # What an experiment of several parts writes after each of them changes none of the others.
 _RESULTS = [f":(top,exclude)experiments/*/{name}" for name in ("results.json", "README.md", "*.png")]
@@ -56,6 +56,12 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> list[float | None]:
     """Mean and its standard error over independent values; no error of one value."""
     n = len(values)
     return [float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None]
+
+
+def select_models(outcomes: Outcomes, rows: np.ndarray | slice) -> Outcomes:
+    """The outcomes of some of the models, whole strata of them."""
+    strata = None if outcomes.strata is None else outcomes.strata[rows]
+    return Outcomes(outcomes.masks[rows], outcomes.of("correct")[rows] > 0, strata=strata)
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:

@@ -20,7 +20,7 @@ SMALL = [
 PAGES = sorted(path.parent for path in EXPERIMENTS.glob("*/README.md.jinja"))
 
 sys.path.insert(0, str(EXPERIMENTS))
-import readme  # noqa: E402
+import readme  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 
 def results_of(folder: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def train_weights(algorithm: Algorithm, dataset: Dataset, *, seed: int, epochs: 
 
 def gradients(algorithm: Algorithm, weights: Any, dataset: Dataset, of: Quantity) -> Array:
     """The gradient of l or f of every example, one row each, [n+m, weights]."""
-    gradient = gradient_of_one(algorithm, dataset.n_classes, of)
+    gradient = example_gradients(algorithm, dataset.n_classes, of)
     return np.asarray(gradient(weights, as_float(dataset), jnp.asarray(dataset.labels)))
 
 
@@ -56,7 +56,7 @@ def training(algorithm: Algorithm, n_classes: int) -> Callable[..., Any]:
 
 
 @lru_cache
-def gradient_of_one(algorithm: Algorithm, n_classes: int, of: Quantity) -> Callable[..., jax.Array]:
+def example_gradients(algorithm: Algorithm, n_classes: int, of: Quantity) -> Callable[..., jax.Array]:
     """Weights, images, labels -> gradients, a row an example; compiled once."""
     apply = algorithm.build_network(n_classes).apply
 

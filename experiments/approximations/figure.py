@@ -40,14 +40,14 @@ def draw(results: dict[str, Any], folder: Path) -> None:
             axis.set_xlim(min(-0.05, axis.get_xlim()[0]), 1.02)
             axis.spines["left"].set_visible(False)
             axis.tick_params(axis="y", length=0)
-        axes[0].set_yticks(range(len(rows)), [name_of(row) for row in rows])
+        axes[0].set_yticks(range(len(rows)), [label(row) for row in rows])
         axes[0].set_ylim(-0.7, len(rows) - 0.3)
         figure.supxlabel(
             "bars: one standard error; dashed: what the truth itself would reach, given its own noise", fontsize=7.5
         )
 
 
-def name_of(row: dict[str, Any]) -> str:
+def label(row: dict[str, Any]) -> str:
     """The method and how many models it takes."""
     n = row["trainings"]
     return f"{row['method']}: {n:,} {'model' if n == 1 else 'models'}" if n else f"{row['method']}: none"

@@ -6,7 +6,7 @@
 1,000 digits, 50 of them with a wrong label, MLP 64-256-10. Gradient dot products, TracIn, TRAK, nearest neighbours, the
 closed-form surrogate, and infl's own scores and predictors, against: influence of every pair (4,096 models of balanced
 subsets of 70%), margins of models of other random halves of D (LDS, Park et al. 2023), and the regimes of forget sets by
-retraining. `attribution.py` has the methods, `truth.py` the truth, `judging.py` the measures.
+retraining. `attribution.py` has the methods, `truth.py` the truth, `evaluation.py` the measures.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import attribution
+import evaluation
 import jax
-import judging
 import numpy as np
 import truth
 from record import argument_parser, cached, surroundings, work_folder, write_results
@@ -62,22 +62,16 @@ class Method:
 
 def main() -> None:
     """Train what is missing, ask every method, write results.json."""
-    parser = argument_parser(__doc__, __file__, small="few models of few digits")
-    parser.add_argument("--stage", choices=["train", "judge"], help="only this stage")
-    parser.add_argument(
-        "--skip", nargs="*", default=[], help="methods not to ask, as NAME-TRAININGS; results.json names them"
-    )
-    options = parser.parse_args()
+    options = argument_parser(__doc__, __file__, small="few models of few digits").parse_args()
     sizes = truth.SMALL if options.small else truth.FULL
-    judging.RESAMPLES = sizes.resamples
+    evaluation.RESAMPLES = sizes.resamples
     with work_folder(options) as work:
         # Both runs, the subsets and the forget sets are trained by one and the same program: compile it once.
         jax.config.update("jax_compilation_cache_dir", str(work / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         world = open_world(work, sizes, small=options.small)
-        if options.stage != "train":
-            results = judge_all(world, sizes, work / "judged", skip=options.skip)
-            write_results(options.out, {**results, **surroundings("scikit-learn", "scipy")})
+        results = evaluate_all(world, sizes, work / "evaluated")
+    write_results(options.out, {**results, **surroundings("scikit-learn", "scipy")})
 
 
 @dataclass(frozen=True)
@@ -110,24 +104,22 @@ def open_world(work: Path, sizes: truth.Sizes, *, small: bool) -> World:
     return World(dataset, algorithm, scored, grouped, masks, margins, sets, measured)
 
 
-def judge_all(world: World, sizes: truth.Sizes, folder: Path, *, skip: list[str]) -> dict[str, Any]:
-    """Every method by every measure, and what the truth itself would reach. Methods judged before are read from the folder."""
+def evaluate_all(world: World, sizes: truth.Sizes, folder: Path) -> dict[str, Any]:
+    """Every method by every measure, and what the truth itself would reach. Read from the folder where it is there."""
     measured = Measured(truth.halves(world.scored, sizes))
     rows = []
     for method in methods(world, sizes):
-        if f"{method.name}-{method.trainings}" in skip:
-            continue
         path = folder / f"{method.name.replace(' ', '-')}-{method.trainings}.json"
-        row = cached(path, partial(judge_method, method, world, measured))
+        row = cached(path, partial(evaluate_method, method, world, measured))
         print(row, flush=True)
         if "sets_by_regime" in row:
-            row["recall"] = judging.mean_recall(row["sets_by_regime"], row["right_by_regime"])
+            row["recall"] = evaluation.mean_recall(row["sets_by_regime"], row["right_by_regime"])
         rows.append(row)
     by_seed = np.swapaxes(world.margins, 0, 1)
     middle = len(by_seed) // 2
-    seeds = judging.rank_correlations(by_seed[:middle].mean(axis=0), by_seed[middle:].mean(axis=0))
-    ceilings = {**measured.ceilings(world.dataset), "lds": judging.attainable(float(seeds.mean()))}
-    most = [judging.most_probable(infl.judge(one)) for one in world.measured]
+    seeds = evaluation.rank_correlations(by_seed[:middle].mean(axis=0), by_seed[middle:].mean(axis=0))
+    ceilings = {**measured.ceilings(world.dataset), "lds": evaluation.attainable(float(seeds.mean()))}
+    most = [evaluation.most_probable(infl.judge(one)) for one in world.measured]
     summary = {
         "attainable": ceilings,
         "methods": {row["method"]: {key: row.get(key) for key in SUMMARIZED} for row in rows},
@@ -139,7 +131,6 @@ def judge_all(world: World, sizes: truth.Sizes, folder: Path, *, skip: list[str]
         "sets": [{"name": one.forget_set.name, "size": len(one.forget_set), "regime": regime, "models": one.n_models}
                  for one, regime in zip(world.measured, most, strict=True)],
         "sizes": vars(sizes),
-        "skipped": skip,
     }  # fmt: skip
 
 
@@ -166,9 +157,9 @@ class Measured:
         """Rank correlations of each column: over all sources, over those of its class, and with influence on probability."""
         margin, varied = np.mean(self.margin, axis=0), self.varied
         return {
-            "rank_correlation": judging.rank_correlations(scores, margin),
+            "rank_correlation": evaluation.rank_correlations(scores, margin),
             "rank_correlation_within_class": within_classes(scores, margin, dataset),
-            "rank_correlation_probability": judging.rank_correlations(
+            "rank_correlation_probability": evaluation.rank_correlations(
                 scores[:, varied], np.mean(self.correct, axis=0)[:, varied]
             ),
         }
@@ -177,19 +168,19 @@ class Measured:
         """What scores that are the truth would reach, from the correlation of the halves."""
         chances = [half[:, self.varied] for half in self.correct]
         between = {
-            "rank_correlation": judging.rank_correlations(*self.margin),
+            "rank_correlation": evaluation.rank_correlations(*self.margin),
             "rank_correlation_within_class": within_classes(self.margin[0], self.margin[1], dataset),
-            "rank_correlation_probability": judging.rank_correlations(*chances),
+            "rank_correlation_probability": evaluation.rank_correlations(*chances),
         }
-        return {name: judging.attainable(float(values.mean())) for name, values in between.items()}
+        return {name: evaluation.attainable(float(values.mean())) for name, values in between.items()}
 
 
 def within_classes(scores: Array, truth: Array, dataset: Dataset) -> Array:
     """Of each column, over the sources of its class."""
-    return judging.within_classes(scores, truth, dataset.y_train, dataset.y_held_out)
+    return evaluation.within_classes(scores, truth, dataset.y_train, dataset.y_held_out)
 
 
-def judge_method(method: Method, world: World, measured: Measured) -> dict[str, Any]:
+def evaluate_method(method: Method, world: World, measured: Measured) -> dict[str, Any]:
     """CPU seconds, rank correlations with measured influence, LDS, and regimes, as far as its answer says anything of them."""
     dataset, n, start = world.dataset, world.dataset.n_train, time.process_time()
     answer = method.ask()
@@ -199,18 +190,18 @@ def judge_method(method: Method, world: World, measured: Measured) -> dict[str, 
     if answer.scores is not None:
         scores = np.nan_to_num(answer.scores)
         columns = measured.compare(scores[:, n:], dataset)
-        found |= {name: judging.over_columns(values) for name, values in columns.items()}
+        found |= {name: evaluation.over_columns(values) for name, values in columns.items()}
         subsets = world.masks.astype(np.float32) @ scores[:, n:] if subsets is None else subsets
-        of_sets = judging.summed_effects(scores, world.sets) if of_sets is None else of_sets
+        of_sets = evaluation.summed_effects(scores, world.sets) if of_sets is None else of_sets
     if subsets is not None:
-        found["lds"] = judging.linear_datamodeling_score(subsets, world.margins.mean(axis=1))
+        found["lds"] = evaluation.linear_datamodeling_score(subsets, world.margins.mean(axis=1))
     if of_sets is not None:
-        fitting, judged = np.arange(0, len(world.sets), 3), np.flatnonzero(np.arange(len(world.sets)) % 3)
+        fitting, evaluated = np.arange(0, len(world.sets), 3), np.flatnonzero(np.arange(len(world.sets)) % 3)
         if isinstance(of_sets, np.ndarray):
-            scale = judging.fitted_scale(of_sets[fitting], [world.measured[k] for k in fitting])
+            scale = evaluation.fitted_scale(of_sets[fitting], [world.measured[k] for k in fitting])
             found["scale"] = scale
-            of_sets = [judging.as_effects(scale * row, s, n) for row, s in zip(of_sets, world.sets, strict=True)]
-        found |= judging.regime_scores([of_sets[k] for k in judged], [world.measured[k] for k in judged])
+            of_sets = [evaluation.as_effects(scale * row, s, n) for row, s in zip(of_sets, world.sets, strict=True)]
+        found |= evaluation.regime_scores([of_sets[k] for k in evaluated], [world.measured[k] for k in evaluated])
     return found
 
 

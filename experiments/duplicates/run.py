@@ -141,8 +141,8 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     redundant = [one["copies"] > 1 and one["kind"] != "ordinary" for one in rows]
     return {
         "cells": cells,
-        "error_of_self": {name: error_of(np.array(of)) for name, of in errors.items()},
-        "error_of_self_of_redundant": {name: error_of(np.array(of)[redundant]) for name, of in errors.items()},
+        "error_of_self": {name: mean_errors(np.array(of)) for name, of in errors.items()},
+        "error_of_self_of_redundant": {name: mean_errors(np.array(of)[redundant]) for name, of in errors.items()},
         "regimes_right": {name: regimes_right(rows, name) for name in names},
     }
 
@@ -166,7 +166,7 @@ def cell(some: list[dict[str, Any]], copies: int) -> dict[str, Any]:
     return result
 
 
-def error_of(errors: np.ndarray) -> dict[str, list[float | None]]:
+def mean_errors(errors: np.ndarray) -> dict[str, list[float | None]]:
     """Mean error and mean absolute error of predicted self(S), with standard errors over the sets."""
     return {"mean": mean_and_error(errors), "mean absolute": mean_and_error(np.abs(errors))}
 

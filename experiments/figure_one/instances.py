@@ -40,7 +40,10 @@ SGD = {"batch_size": 50, "learning_rate": 0.05}
 WORLDS = {
     "digits": World("digits", 1000, 797, (0, 2, 4, 6, 8), ("even", "odd"), {"hidden": (256,), "epochs": 30, **SGD}),
     "fashion": World(
-        *(FASHION, 1000, 1000, (0, 3, 4, 5, 8)),
+        FASHION,
+        1000,
+        1000,
+        (0, 3, 4, 5, 8),
         ("T-shirt, dress, coat, sandal, bag", "trouser, pullover, shirt, sneaker, boot"),
         {"hidden": (64,), "epochs": 20, "schedule": "cosine", **SGD},
     ),
@@ -85,7 +88,10 @@ def make_world(world: World) -> tuple[Dataset, np.ndarray, tuple[str, ...]]:
     label = np.ones(ten.n_classes, np.int32)
     label[list(world.first)] = 0
     two = infl.from_arrays(
-        *(ten.x_train, label[ten.y_train], ten.x_held_out, label[ten.y_held_out]),
+        ten.x_train,
+        label[ten.y_train],
+        ten.x_held_out,
+        label[ten.y_held_out],
         name=f"{ten.name}, two labels",
         class_names=world.labels,
         train_ids=ten.train_ids,

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from record import mean_and_error
+from record import mean_and_error, select_models
 from scipy import stats
-from worlds import rows_of
 
 import infl
 from infl.records import Outcomes
@@ -30,7 +29,9 @@ def jackknife(statistic: Statistic, *sources: Outcomes) -> np.ndarray:
     for k, source in enumerate(sources):
         group = np.arange(source.n_models) * GROUPS // source.n_models
         without = [
-            np.asarray(statistic(*sources[:k], rows_of(source, np.flatnonzero(group != g)), *sources[k + 1 :]), float)
+            np.asarray(
+                statistic(*sources[:k], select_models(source, np.flatnonzero(group != g)), *sources[k + 1 :]), float
+            )
             for g in range(GROUPS)
         ]
         variance = variance + (GROUPS - 1) * np.var(without, axis=0)
@@ -40,7 +41,9 @@ def jackknife(statistic: Statistic, *sources: Outcomes) -> np.ndarray:
 def halves(outcomes: Outcomes) -> tuple[Outcomes, Outcomes]:
     """Every other ten models, a whole period of any balanced design here, and the others."""
     period = np.arange(outcomes.n_models) // PERIOD
-    return rows_of(outcomes, np.flatnonzero(period % 2 == 0)), rows_of(outcomes, np.flatnonzero(period % 2 == 1))
+    return select_models(outcomes, np.flatnonzero(period % 2 == 0)), select_models(
+        outcomes, np.flatnonzero(period % 2 == 1)
+    )
 
 
 def scores(outcomes: Outcomes) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from fashion import FASHION
+from record import select_models
 
 import infl
 from infl.records import Dataset, ForgetSet, Outcomes
@@ -42,7 +43,9 @@ class World:
 WORLDS = {
     "digits": World("digits", 1000, 797, {"hidden": (256,), "epochs": 30, **SGD}, (2, 5, 10, 60)),
     "fashion": World(
-        *(FASHION, 600, 600),
+        FASHION,
+        600,
+        600,
         {"hidden": (32,), "epochs": 15, "schedule": "cosine", **SGD},
         (3, 5, 30),
         models=240,
@@ -124,7 +127,7 @@ def train(world: World, folder: Path) -> Trained:
         epochs: models(f"epochs-{epochs}", world.models_of_length, USUAL, epochs=epochs)
         for epochs in world.other_epochs
     }
-    by_epochs[usual] = first(by_fraction[USUAL], world.models_of_length)
+    by_epochs[usual] = select_models(by_fraction[USUAL], slice(world.models_of_length))
     shuffled = shuffle_labels(dataset)
     by_null = {
         epochs: models(f"null-{epochs}", world.models_of_null, USUAL, of=shuffled, epochs=epochs)
@@ -159,19 +162,10 @@ def shuffle_labels(dataset: Dataset) -> Dataset:
     """D with its labels dealt out again at random; the held-out examples keep theirs."""
     labels = np.random.RandomState(0).permutation(dataset.y_train)
     return infl.from_arrays(
-        *(dataset.x_train, labels, dataset.x_held_out, dataset.y_held_out),
+        dataset.x_train,
+        labels,
+        dataset.x_held_out,
+        dataset.y_held_out,
         name=f"{dataset.name}, labels shuffled",
         class_names=dataset.class_names,
     )
-
-
-def first(outcomes: Outcomes, n: int) -> Outcomes:
-    """The first n models."""
-    return rows_of(outcomes, np.arange(n))
-
-
-def rows_of(outcomes: Outcomes, rows: np.ndarray) -> Outcomes:
-    """These models alone, whole strata of them."""
-    assert outcomes.correct is not None
-    strata = None if outcomes.strata is None else outcomes.strata[rows]
-    return Outcomes(outcomes.masks[rows], outcomes.correct[rows], strata=strata)

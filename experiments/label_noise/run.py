@@ -46,7 +46,7 @@ RATES, WORLDS = (0.05, 0.1, 0.2), 3
 CURVE = (10, 30, 100, 300, 1000)
 EPOCHS = {"digits": 30, "fashion": 20, "digits fitted": 100, "fashion fitted": 100}
 FITTING = ("digits fitted", "fashion fitted")
-MOST = {"digits": 1000, "fashion": 1000, "digits fitted": 1000, "fashion fitted": 300}  # models at 10%
+MAX_MODELS = {"digits": 1000, "fashion": 1000, "digits fitted": 1000, "fashion fitted": 300}  # models at 10%
 USUAL = 100  # models for the rates that are not of the curve
 NEIGHBOURS = 10
 
@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     with work_folder(options) as work:
         worlds: dict[str, Any] = {}
-        for name, source, rate, seed in names_of_worlds(small=options.small):
+        for name, source, rate, seed in list_worlds(small=options.small):
             if options.only and not name.startswith(options.only):
                 continue
             measure = partial(one_world, source, rate, seed, work / name, small=options.small)
@@ -69,7 +69,7 @@ def main() -> None:
         write_results(options.out, results)
 
 
-def names_of_worlds(*, small: bool) -> Iterator[tuple[str, str, float, int]]:
+def list_worlds(*, small: bool) -> Iterator[tuple[str, str, float, int]]:
     """Name, data set, rate and seed of each world; the data sets at one rate also with models that fit what they train on."""
     for source in ("digits",) if small else ("digits", "fashion", *FITTING):
         for rate in (0.1,) if small or source in FITTING else RATES:
@@ -93,7 +93,7 @@ def one_world(source: str, rate: float, seed: int, folder: Path, *, small: bool)
         epochs=8 if small else EPOCHS[source],
     )
     scores = {"nearest neighbours, 0 models": neighbours_disagree(dataset)}
-    n_models = 10 if small else MOST[source] if rate == 0.1 else USUAL
+    n_models = 10 if small else MAX_MODELS[source] if rate == 0.1 else USUAL
     run = infl.train(
         dataset,
         run=folder,
@@ -106,9 +106,9 @@ def one_world(source: str, rate: float, seed: int, folder: Path, *, small: bool)
     )
     for models in (n for n in CURVE if n <= n_models):
         outcomes = run.outcomes("design", range(models)).load()
-        scores |= {f"{name}, {models} models": values for name, values in scores_of_subsets(outcomes).items()}
+        scores |= {f"{name}, {models} models": values for name, values in subset_scores(outcomes).items()}
     # Seeds that no model of the design has.
-    each = scores_of_training(dataset, algorithm, n_models=3 if small else 10, seed=seed + 1000)
+    each = training_scores(dataset, algorithm, n_models=3 if small else 10, seed=seed + 1000)
     for models in (1, len(next(iter(each.values())))):
         scores |= {f"{name}, {models} models": values[:models].mean(axis=0) for name, values in each.items()}
     found = {name: quality(values, flipped) for name, values in scores.items()}
@@ -119,7 +119,7 @@ def one_world(source: str, rate: float, seed: int, folder: Path, *, small: bool)
     return {"flipped_correct": learned, "scores": found, "seconds": time.perf_counter() - start}
 
 
-def scores_of_subsets(outcomes: infl.Outcomes) -> dict[str, np.ndarray]:
+def subset_scores(outcomes: infl.Outcomes) -> dict[str, np.ndarray]:
     """Memorization, and what models without an example say of its label, as correctness and as margin."""
     estimates = {kind: infl.memorization(outcomes, outcome=kind) for kind in ("correct", "margin")}
     found = {}
@@ -131,9 +131,7 @@ def scores_of_subsets(outcomes: infl.Outcomes) -> dict[str, np.ndarray]:
     return found
 
 
-def scores_of_training(
-    dataset: Dataset, algorithm: infl.Algorithm, *, n_models: int, seed: int
-) -> dict[str, np.ndarray]:
+def training_scores(dataset: Dataset, algorithm: infl.Algorithm, *, n_models: int, seed: int) -> dict[str, np.ndarray]:
     """Statistics of training on all of D, [n_models, n] each, from the model after every epoch, or every third of 100."""
     n, log_probabilities = dataset.n_train, trainer(algorithm, dataset.n_train, dataset.n_classes)
     images, labels = jax.numpy.asarray(dataset.x_train), jax.numpy.asarray(dataset.labels[:n].astype(np.int32))

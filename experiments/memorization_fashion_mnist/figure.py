@@ -10,6 +10,7 @@ import shares
 from matplotlib.ticker import NullLocator
 from pictures import picture
 from PIL import Image
+from record import select_models
 
 import infl
 from infl.records import ScoredPair
@@ -37,7 +38,7 @@ def draw(results: dict[str, Any], folder: Path) -> None:
     table = results["utility"]["table"]
     thresholds, sizes = (np.array([row[key] for row in table]) for key in ("threshold", "size"))
     names = {"memorized": "memorized", "random": "random", "same classes": "random, same classes"}
-    with picture(folder / "utility.png", 7.2, 3.3, title_of(table), dpi=150) as (figure, theme):
+    with picture(folder / "utility.png", 7.2, 3.3, title(table), dpi=150) as (figure, theme):
         left, right = figure.subplots(1, 2)
         styles = zip(names.items(), (theme.harms, theme.helps, theme.quiet), "os^", (0.0, 0.006, -0.006), strict=True)
         for (arm, name), color, marker, aside in styles:
@@ -59,7 +60,7 @@ def draw(results: dict[str, Any], folder: Path) -> None:
         left.legend(loc="upper right")
 
 
-def title_of(table: list[dict[str, Any]]) -> str:
+def title(table: list[dict[str, Any]]) -> str:
     """What the left panel shows, as far as two standard errors allow."""
     differences = np.array([row["lost more than random"] for row in table])
     sure = np.abs(differences[:, 0]) > 2 * differences[:, 1]
@@ -75,7 +76,7 @@ def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
 
     No image influences more than one of them, and none is influenced by more than one.
     """
-    chooser, judge = (shares.part_of(outcomes, part) for part in shares.halves_in_order(outcomes.n_models))
+    chooser, judge = (select_models(outcomes, part) for part in shares.halves_in_order(outcomes.n_models))
     pairs: list[ScoredPair] = []
     for pair in infl.strongest_pairs(chooser, n_pairs=400):
         used = {p.source for p in pairs} | {p.target for p in pairs}

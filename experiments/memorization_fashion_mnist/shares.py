@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from record import select_models
 from scipy.stats import rankdata
 
 import infl
@@ -62,7 +63,7 @@ def strong_pairs(outcomes: infl.Outcomes, dataset: Dataset) -> dict[str, Any]:
     scored by the other half, which has no part in the choice; averaged over both ways round.
     """
     memorized = infl.memorization(outcomes).value >= MEMORIZED
-    first, second = (part_of(outcomes, part) for part in halves_in_order(outcomes.n_models))
+    first, second = (select_models(outcomes, part) for part in halves_in_order(outcomes.n_models))
     found = []
     for chooser, judge in ((first, second), (second, first)):
         chosen = [pair for pair in pairs_from(chooser, infl.memorization(chooser).value >= MEMORIZED) if pair.q <= 0.05]
@@ -133,9 +134,3 @@ def halves_in_order(n_models: int) -> tuple[slice, slice]:
     """The first and the last half, cut between periods."""
     cut = n_models // PERIOD // 2 * PERIOD
     return slice(0, cut), slice(cut, n_models)
-
-
-def part_of(outcomes: infl.Outcomes, rows: slice) -> infl.Outcomes:
-    """Some of the models."""
-    strata = None if outcomes.strata is None else outcomes.strata[rows]
-    return infl.Outcomes(outcomes.masks[rows], outcomes.of("correct")[rows] > 0, strata=strata)

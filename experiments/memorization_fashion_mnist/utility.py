@@ -61,7 +61,7 @@ def retrain_all(
     ensemble, each = None, []
     for seed in range(n_seeds):
         path = folder / f"seed-{seed}.npz"
-        masks = masks_of_seed(memorization, dataset.y_train, thresholds, seed)
+        masks = draw_masks(memorization, dataset.y_train, thresholds, seed)
         if path.exists() and np.array_equal((kept := np.load(path))["masks"], masks):
             each.append(kept["correct"])
             continue
@@ -76,7 +76,7 @@ def retrain_all(
     return each
 
 
-def masks_of_seed(memorization: Array, labels: Array, thresholds: list[float], seed: int) -> Array:
+def draw_masks(memorization: Array, labels: Array, thresholds: list[float], seed: int) -> Array:
     """Who is trained on: all; then, for each threshold, all but the memorized, as many random ones, as many of each class."""
     random, n = np.random.RandomState(seed), len(labels)
     masks = [np.ones(n, bool)]

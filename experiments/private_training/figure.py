@@ -23,7 +23,7 @@ def draw(results: dict[str, Any], folder: Path) -> None:
     """One row a set, self-influence on the left and cross-influence on the right; bars of one standard error."""
     arms = {name: results["arms"][name] for name in MARKERS}
     rows = arms["neither"]["sets"]
-    title = title_of(results["summary"])
+    title = describe(results["summary"])
     with picture(folder / "private_training.png", 7.4, 0.31 * len(rows) + 1.3, title, dpi=150) as (figure, theme):
         axes = figure.subplots(1, 2, sharey=True)
         for axis, quantity in zip(axes, ("self", "cross"), strict=True):
@@ -46,7 +46,7 @@ def draw(results: dict[str, Any], folder: Path) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(arms))
 
 
-def title_of(summary: dict[str, Any]) -> str:
+def describe(summary: dict[str, Any]) -> str:
     """What is seen, from the numbers."""
     accuracies = ", ".join(f"{name} {summary[name]['accuracy_held_out'][0]:.2f}" for name in MARKERS)
     return (

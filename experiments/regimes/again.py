@@ -60,8 +60,8 @@ def predict_again(name: str, folder: Path, before: dict[str, Any]) -> dict[str, 
         raise SystemExit(f"{name}: results.json is of other sets than those of {folder}: {sorted(missing)[:3]}")
     controls = same[:: max(len(same) // N_CONTROLS, 1)]
     measured = {one.name: measured_before(one, rows[one.name]) for one in same}
-    first, most = world.seeds
-    for effects in infl.verify_effects(run, [*controls, *changed], n_models=most, first=first, stop=0.95):
+    first, n_models = world.seeds
+    for effects in infl.verify_effects(run, [*controls, *changed], n_models=n_models, first=first, stop=0.95):
         verdict = judge(effects)
         if effects.forget_set in controls and difference(verdict, measured[effects.forget_set.name]) > 1e-4:
             raise SystemExit(f"{name}, {effects.forget_set.name}: measured otherwise than in results.json")

@@ -15,12 +15,12 @@ from infl.records import Effects, ForgetSet, Verdict
 from infl.untraining.effects import Predictor
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-LEAST = 12  # examples of a concept
+MIN_SIZE = 12  # examples of a concept
 
 
 def choose_concepts(sets: list[ForgetSet], *, n_each: int) -> list[ForgetSet]:
     """The first whole sets of each kind among the sets of a world."""
-    whole = [one for one in sets if one.concept is None and len(one) >= LEAST]
+    whole = [one for one in sets if one.concept is None and len(one) >= MIN_SIZE]
     kinds = {
         "class": lambda name: name.startswith("class ") and " in cluster" not in name,
         "cluster": lambda name: name.startswith("cluster "),

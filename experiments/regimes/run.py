@@ -72,8 +72,8 @@ def small_world() -> World:
 def measure(world: World, folder: Path, *, small: bool) -> None:
     """Train the run, make its sets, and retrain without each."""
     run, sets = train_world(world, folder, small=small)
-    first, most = (16, 16) if small else world.seeds
-    for _ in infl.verify_effects(run, sets, n_models=most, first=first, stop=0.95):
+    first, n_models = (16, 16) if small else world.seeds
+    for _ in infl.verify_effects(run, sets, n_models=n_models, first=first, stop=0.95):
         pass  # outcomes stay in the folder
 
 

@@ -44,7 +44,7 @@ def score_verdicts(pairs: list[tuple[Verdict, Verdict]], *, each: bool) -> dict[
     cross_errors = np.array([p.cross_influence.value - t.cross_influence.value for p, t in large])
     noise = np.array([t.cross_influence.se for _, t in large])
     nothing = [p.cross_influence.value for p, t in decided if best(t) == "no-op"]
-    likely = [best_of(p, t) for p, t in decided]
+    likely = [agree(p, t) for p, t in decided]
     summary = {
         "sets": len(pairs),
         "decided": len(decided),
@@ -81,7 +81,7 @@ def best(verdict: Verdict) -> str:
     return max(verdict.probability, key=lambda regime: np.nan_to_num(verdict.probability[regime]))
 
 
-def best_of(p: Verdict, t: Verdict) -> bool:
+def agree(p: Verdict, t: Verdict) -> bool:
     """Whether the most probable regimes agree."""
     return best(p) == best(t)
 
@@ -130,9 +130,7 @@ def reliability(decided: list[tuple[Verdict, Verdict]]) -> list[dict[str, float]
     bins = []
     for low, high in zip(BINS[:-1], BINS[1:], strict=True):
         those = [
-            (max(p.probability.values()), best_of(p, t))
-            for p, t in decided
-            if low <= max(p.probability.values()) < high
+            (max(p.probability.values()), agree(p, t)) for p, t in decided if low <= max(p.probability.values()) < high
         ]
         if those:
             bins.append(
@@ -155,7 +153,7 @@ def seeds_worth(predicted: list[Effects], measured: list[Effects], n_seeds: int 
     for one, other in zip(predicted, measured, strict=True):
         if other.n_models < 4 * n_seeds:
             continue
-        first, rest = (judge(part_of(other, rows)) for rows in (slice(n_seeds), slice(n_seeds, None)))
+        first, rest = (judge(select_seeds(other, rows)) for rows in (slice(n_seeds), slice(n_seeds, None)))
         p, m, t = judge(one).cross_influence, first.cross_influence, rest.cross_influence
         weights = np.array([p.se**-2, m.se**-2])
         size = len(one.forget_set)
@@ -179,7 +177,7 @@ def seeds_worth(predicted: list[Effects], measured: list[Effects], n_seeds: int 
     return result | {"factor": (result["seeds_alone"] / max(result["both"], 1e-9)) ** 2}
 
 
-def part_of(measured: Effects, rows: slice) -> Effects:
+def select_seeds(measured: Effects, rows: slice) -> Effects:
     """The effects that some of the seeds alone would have measured."""
     replicates = measured.replicates[rows]
     se = replicates.std(axis=0, ddof=1) / np.sqrt(len(replicates))

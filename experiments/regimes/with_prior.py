@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import surroundings, write_results
 from run import truth
-from scoring import part_of
+from scoring import select_seeds
 
 from infl.records import Effects, Thresholds
 from infl.untraining.regimes import judge, regime_probabilities
@@ -54,7 +54,7 @@ def compare(folder: Path) -> dict[str, dict[str, int]]:
         self_value, self_se, cross_value, cross_se = predicted[measured.forget_set.name]
         prior = np.array([self_value, cross_value]), np.diag([self_se**2, cross_se**2])
         half = measured.n_models // 2
-        true = regime_probabilities(*moments(part_of(measured, slice(half, None))), Thresholds())
+        true = regime_probabilities(*moments(select_seeds(measured, slice(half, None))), Thresholds())
         regime = max(true, key=lambda name: true[name])
         for arm in ARMS:
             n_models, probability = verify(measured, half, prior, arm)
@@ -79,7 +79,7 @@ def verify(
         return 0, probability
     n_models = 0
     for n_models in (look for look in LOOKS if look <= most):
-        found = moments(part_of(measured, slice(n_models)))
+        found = moments(select_seeds(measured, slice(n_models)))
         values, covariance = found if arm == ARMS[0] else weighed(found, prior)
         probability = regime_probabilities(values, covariance, Thresholds())
         if max(probability.values()) >= STOP:

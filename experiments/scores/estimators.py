@@ -1,6 +1,6 @@
 """Which estimator gets most out of a trained model? Candidates against 8,192 other models of the same kind.
 
-    python experiments/scores/estimators.py RUN[:REFERENCE] ... [--models 512 1024] [--most 2048] [--json PATH]
+    python experiments/scores/estimators.py RUN[:REFERENCE] ... [--models 512 1024] [--max-models 2048] [--json PATH]
 
 Each RUN is a folder of models of subsets of one size; its first models are taken in blocks. The truth is the plain
 difference in means of the models from 4,096 on, of the run itself or of REFERENCE (same data, algorithm, fraction). They
@@ -390,7 +390,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="run folders, each with :REFERENCE where the truth is another run's")
     parser.add_argument("--models", nargs="+", type=int, default=[512, 1024], help="models a candidate is given")
-    parser.add_argument("--most", type=int, default=2048, help="models of each run that are used, in blocks")
+    parser.add_argument("--max-models", type=int, default=2048, help="models of each run that are used, in blocks")
     parser.add_argument("--json", type=Path, help="write the table here")
     arguments = parser.parse_args()
     tables: dict[str, Any] = {}
@@ -400,7 +400,7 @@ def main() -> None:
         folder, _, other = argument.partition(":")
         reference = Path(other or folder)
         truth = truths[reference] = truths.get(reference) or read_truth(reference)
-        stage = prepare(Path(folder), arguments.most, truth.left_out_columns)
+        stage = prepare(Path(folder), arguments.max_models, truth.left_out_columns)
         tables[Path(folder).name] = record = {
             "reference": reference.name,
             "signal_rms": float((truth.held_out[0] * truth.held_out[1]).mean() ** 0.5),

@@ -60,7 +60,7 @@ def scikit_learn(task: Task, pixels: Any, labels: Any, *, steps: int | None = No
 
 
 def _multiply(library: str, seconds: float, ready: Any) -> float:
-    product = _product_of(library, np.random.RandomState(0).rand(2048, 2048).astype(np.float32))
+    product = _product(library, np.random.RandomState(0).rand(2048, 2048).astype(np.float32))
     product()
     ready()
     start, count = time.perf_counter(), 0
@@ -70,7 +70,7 @@ def _multiply(library: str, seconds: float, ready: Any) -> float:
     return count * 2 * 2048**3 / (time.perf_counter() - start) / 1e9
 
 
-def _product_of(library: str, a: Any) -> Callable[[], Any]:
+def _product(library: str, a: Any) -> Callable[[], Any]:
     if library == "jax":
         import jax
 

@@ -142,10 +142,10 @@ def compare_scores(correct: dict[str, Any], masks: Any, n_train: int) -> dict[st
     }
 
     def correlations(ids: Any) -> dict[str, float]:
-        def of_pair(a: Any, b: Any) -> float:
+        def correlate(a: Any, b: Any) -> float:
             return float(np.corrcoef(scores[a][ids], scores[b][ids])[0, 1])
 
-        return {name: statistics.mean(of_pair(a, b) for a, b in some) for name, some in pairs.items()}
+        return {name: statistics.mean(correlate(a, b) for a, b in some) for name, some in pairs.items()}
 
     def shortfall(found: dict[str, float]) -> float:
         within_one, within_other, between = found.values()
