@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from infl.pipeline.report import write_report as write_report
     from infl.pipeline.score import Target as Target
     from infl.pipeline.score import check_target as check_target
-    from infl.pipeline.score import keep_sums as keep_sums
     from infl.pipeline.score import write_influence as write_influence
     from infl.pipeline.train import Repair as Repair
     from infl.pipeline.train import repair as repair
@@ -115,7 +114,7 @@ _HOME = {
     "infl.pipeline.predict": ("predict", "predict_effects"),
     "infl.pipeline.plan": ("Plan", "plan"),
     "infl.pipeline.report": ("Report", "write_report"),
-    "infl.pipeline.score": ("Target", "check_target", "keep_sums", "write_influence"),
+    "infl.pipeline.score": ("Target", "check_target", "write_influence"),
     "infl.pipeline.train": ("Repair", "repair", "train"),
     "infl.pipeline.verify": ("verified_effects", "verify", "verify_effects"),
     "infl.pipeline.weights": ("keep_weights", "load_weights"),

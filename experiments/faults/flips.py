@@ -16,12 +16,11 @@ SETS = {"mine": [1, 2, 3]}
 
 
 def make_run(folder: Path) -> infl.Run:
-    """A run with every kind of file: subsets, groups, references, models without a named set, kept sums."""
+    """A run with every kind of file: subsets, groups, references, models without a named set."""
     data = infl.load("digits", n_train=60, n_held_out=30)
     algorithm = infl.Algorithm(hidden=(4,), epochs=2, batch_size=20)
     run = infl.train(data, run=folder, n_models=40, n_references=4, algorithm=algorithm, quiet=True)
     infl.verify(run, SETS, n_models=4, stop=None, quiet=True)
-    infl.keep_sums(infl.open_run(folder), quiet=True)
     return infl.open_run(folder)
 
 
@@ -33,8 +32,7 @@ def scores_of(folder: Path) -> dict[str, Array]:
     """
     run = infl.open_run(folder)
     said: dict[str, Array] = {"settings": np.array(sorted((str(k), str(v)) for k, v in run.manifest.items()))}
-    kept = infl.keep_sums(run, start=False, quiet=True)
-    memorization, influence = infl.memorization(run.outcomes("design")), infl.influence(kept)
+    memorization, influence = infl.memorization(run), infl.influence(run)
     said |= {"memorization": memorization.value, "memorization_se": memorization.se}
     said |= {"influence": influence.value, "influence_se": influence.se}
     for collection in run.collections():
@@ -74,11 +72,7 @@ def try_flips(folder: Path, flips: int, seed: int) -> tuple[Counter[str], list[s
         if fate == "silent":
             silent.append(f"{path} byte {position} bit {bit}")
         counts[f"{_kind(path)}: {fate}"] += 1
-        if path.parts[0] == "scores":  # which are made anew where they are damaged
-            shutil.rmtree(folder / "scores")
-            shutil.copytree(whole / "scores", folder / "scores")
-        else:
-            shutil.copy(whole / path, folder / path)
+        shutil.copy(whole / path, folder / path)
     shutil.rmtree(whole)
     return counts, silent
 
@@ -94,6 +88,6 @@ def _drawn(folder: Path, flips: int, seed: int) -> Iterator[tuple[Path, int, int
 
 
 def _kind(path: Path) -> str:
-    if path.parts[0] in ("models", "scores"):
+    if path.parts[0] == "models":
         return f"{path.parts[0]}, {'zarr.json' if path.name == 'zarr.json' else 'chunk'}"
     return path.parts[0]

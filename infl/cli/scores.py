@@ -26,8 +26,6 @@ class Scores:
     """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
     q: Literal["matrix", "column"] = "matrix"
     """What false discovery rates of pairs are over: all pairs, or the pairs of each target, as of a question about it alone."""
-    keep_sums: bool = False
-    """Keep sums over models in the run, so that scores of more models take those alone; once kept, they are always used."""
     json: Output = None
     """Write the listed examples and pairs here."""
     table: Output = None
@@ -46,10 +44,8 @@ class Scores:
 
         if self.top < 1:
             raise InputError(f"--top: expected at least 1, got {self.top}")
-        if self.example is not None and (self.arrays or self.feldman_zhang or self.matrix or self.keep_sums):
-            raise InputError(
-                "--arrays, --matrix, --feldman-zhang and --keep-sums are about all examples: leave --example out"
-            )
+        if self.example is not None and (self.arrays or self.feldman_zhang or self.matrix):
+            raise InputError("--arrays, --matrix and --feldman-zhang are about all examples: leave --example out")
         if self.example is not None and self.q != "matrix":
             raise InputError("--q is about all pairs: with --example it is over the pairs of each table, leave --q out")
         check_table(self.table)
@@ -72,8 +68,8 @@ class Scores:
         )
 
         dataset, kind = run.dataset(), run.outcome_kinds[0]
-        outcomes = infl.keep_sums(run, start=self.keep_sums)
-        memorization, pairs, found = score(run, dataset, n_top=self.top, outcomes=outcomes, q_over=self.q)
+        outcomes = run.outcomes("design")
+        memorization, pairs, found = score(run, dataset, n_top=self.top, q_over=self.q)
         if self.json:
             content = scores_as_json(
                 memorization,
@@ -132,17 +128,12 @@ def score(
     dataset: Dataset,
     *,
     n_top: int,
-    outcomes: OutcomeSource | None = None,
     q_over: Literal["matrix", "column"] = "matrix",
 ) -> tuple[Estimate, list[ScoredPair], Findings]:
-    """Memorization, the strongest pairs and what of both counts as found, printed and drawn.
-
-    Args:
-        outcomes: Of the run, where sums of them are known.
-    """
+    """Memorization, the strongest pairs and what of both counts as found, printed and drawn."""
     import infl
 
-    outcomes, kind = outcomes or run.outcomes("design"), run.outcome_kinds[0]
+    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     memorization = infl.memorization(outcomes, outcome=kind)
     scored = infl.score_pairs(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
     found = infl.findings(outcomes, memorization, scored)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from infl.pipeline.predict import predict_effects
-from infl.pipeline.score import keep_sums
 from infl.pipeline.train import ForgetSets
 from infl.pipeline.verify import verified_effects
 from infl.records import (
@@ -95,7 +94,7 @@ def gather(
 
 
 def _scores(run: Run, n_top: int) -> ScoreContent:
-    outcomes, kind = keep_sums(run, start=False, quiet=True), run.outcome_kinds[0]
+    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     estimate = memorization(outcomes, outcome=kind)
     scored = score_pairs(outcomes, n_pairs=n_top, outcome=kind)
     found = findings(outcomes, estimate, scored)

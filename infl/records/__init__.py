@@ -5,7 +5,7 @@ Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out e
 
 - `words`     protocols, kinds of outcomes, regimes, the errors that end in one line, and what they take from others;
 - `examples`  data -> training: Dataset, Groups;
-- `outcomes`  training -> store -> scores: Outcomes, and the protocol OutcomeSource;
+- `outcomes`  training -> store -> scores: Outcomes, and the protocol OutcomeSource; a run or outcomes, as outcomes;
 - `estimates` scores -> untraining: Estimate, ScoredPair, Detectable;
 - `verdicts`  untraining -> report: ForgetSet, Effects, Verdict, and what it is decided by.
 """
@@ -18,7 +18,9 @@ from infl.records.examples import Groups as Groups
 from infl.records.examples import channel_axes as channel_axes
 from infl.records.examples import flat_pixels as flat_pixels
 from infl.records.outcomes import Outcomes as Outcomes
+from infl.records.outcomes import OutcomesOrRun as OutcomesOrRun
 from infl.records.outcomes import OutcomeSource as OutcomeSource
+from infl.records.outcomes import as_outcomes as as_outcomes
 from infl.records.outcomes import rows_of_blocks as rows_of_blocks
 from infl.records.verdicts import ConceptGap as ConceptGap
 from infl.records.verdicts import Effects as Effects

@@ -29,6 +29,20 @@ class OutcomeSource(Protocol):
         ...
 
 
+class _HasOutcomes(Protocol):
+    """What holds collections of outcomes by name, as a `Run` does."""
+
+    def outcomes(self, collection: str) -> OutcomeSource: ...
+
+
+OutcomesOrRun = OutcomeSource | _HasOutcomes
+
+
+def as_outcomes(given: OutcomesOrRun) -> OutcomeSource:
+    """The outcomes that scores rest on: those given, or of a run those of its models of random subsets (`design`)."""
+    return given.outcomes("design") if hasattr(given, "outcomes") else given  # pyright: ignore
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """What T models did on every example, made by infl or by anyone; arrays of other frameworks become NumPy's.

@@ -20,7 +20,7 @@ sample variance. The design factor d is 1 where models are independent; in strat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 
@@ -96,19 +96,14 @@ def total_pairs(
     outcome: OutcomeKind,
     n_rows: int = 512,
 ) -> tuple[PairTotals, Spread]:
-    """What `sum_pairs` is made of, in the smallest form: products over models, or those that the source knows, and spread.
-
-    The spread is always worked out: it takes no products, and models of one stratum cannot be summed apart.
-    """
-    totals = known_totals(source, sources, columns, protocol, outcome)
-    known, spread = totals is not None, None
+    """What `sum_pairs` is made of, in the smallest form: products over models, and the spread of the columns."""
+    totals: PairTotals | None = None
+    spread: Spread | None = None
     for block in source.blocks(columns, n_rows=n_rows):
-        if not known:
-            part = total_block(block, sources, columns, protocol, outcome)
-            totals = part if totals is None else totals + part
+        part = total_block(block, sources, columns, protocol, outcome)
+        totals = part if totals is None else totals + part
         counted = columns_counted(block.masks, protocol, columns)
-        y = block.of(outcome)
-        noise = measure_spread(y, counted=counted, strata=block.strata)
+        noise = measure_spread(block.of(outcome), counted=counted, strata=block.strata)
         spread = noise if spread is None else spread + noise
     if totals is None or spread is None:
         raise no_models()
@@ -332,24 +327,6 @@ class PairTotals:
 def _side(side: str, arrays: dict[str, Array]) -> Side:
     n, w, ww, y = (arrays[f"{side}_{name}"] for name in ("n", "w", "ww", "y"))
     return Side(n, w, ww, y, arrays.get(f"{side}_yy", y))  # of 0/1 outcomes the squares are the outcomes, at one weight
-
-
-@runtime_checkable
-class SummedSource(Protocol):
-    """Outcomes of which sums of pairs are known, so that they need not be worked out."""
-
-    def totals(self, columns: Columns, *, protocol: ProtocolName, outcome: OutcomeKind) -> PairTotals | None:
-        """Of all sources and these columns, over all models; None where they are not known."""
-        ...
-
-
-def known_totals(
-    source: OutcomeSource, sources: Array, columns: Columns, protocol: ProtocolName, outcome: OutcomeKind
-) -> PairTotals | None:
-    """The sums where the source knows them, which it does for all sources together."""
-    if not isinstance(source, SummedSource) or not np.array_equal(sources, np.arange(source.n_train)):
-        return None
-    return source.totals(columns, protocol=protocol, outcome=outcome)
 
 
 def total_block(

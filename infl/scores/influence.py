@@ -15,9 +15,11 @@ from infl.records import (
     InputError,
     OutcomeKind,
     Outcomes,
+    OutcomesOrRun,
     OutcomeSource,
     ProtocolName,
     ScoredPair,
+    as_outcomes,
 )
 from infl.scores.contrasts import Sums, columns_of, measure_spread, no_models, sum_own, sum_pairs, weights_of_sizes
 from infl.scores.evidence import PValueCounts, check_q_over, normal_p_values, q_values
@@ -26,7 +28,7 @@ PAIRS_AT_ONCE = 1 << 21
 
 
 def influence(
-    outcomes: OutcomeSource,
+    outcomes: OutcomesOrRun,
     *,
     protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
@@ -53,7 +55,7 @@ def influence(
 
 
 def influence_blocks(
-    outcomes: OutcomeSource,
+    outcomes: OutcomesOrRun,
     *,
     protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
@@ -66,6 +68,7 @@ def influence_blocks(
         n_columns: None for as many as make some two million pairs. Bounds the memory: a dozen float64 arrays of
             [sources, n_columns]. Does not affect results beyond rounding.
     """
+    outcomes = as_outcomes(outcomes)
     rows = np.arange(outcomes.n_train) if sources is None else np.asarray(sources, np.int64)
     if len(rows) and (rows.min() < 0 or rows.max() >= outcomes.n_train):
         raise InputError(f"sources: expected ids of D (0..{outcomes.n_train - 1}), got {rows.min()}..{rows.max()}")
@@ -204,7 +207,7 @@ def score_pairs(
     return PairScores([replace(pair, q=value) for pair, value in zip(best, q, strict=True)], counts, protocol, outcome)
 
 
-def memorization(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -> Estimate:
+def memorization(outcomes: OutcomesOrRun, *, outcome: OutcomeKind = "correct") -> Estimate:
     """Memorization of every training example (Feldman 2020, definition of mem; estimator of Feldman & Zhang 2020).
 
         mem(i) = P[model predicts y_i | i in its training set] - P[... | i not in it]
@@ -226,7 +229,7 @@ def memorization(outcomes: OutcomeSource, *, outcome: OutcomeKind = "correct") -
         >>> infl.memorization(learned_by_heart).value
         array([1., 1.])
     """
-    return sum_own(outcomes, outcome=outcome).estimate(protocol="own", outcome=outcome)
+    return sum_own(as_outcomes(outcomes), outcome=outcome).estimate(protocol="own", outcome=outcome)
 
 
 def influence_of_classes(outcomes: OutcomeSource, dataset: Dataset, *, outcome: OutcomeKind = "correct") -> Estimate:

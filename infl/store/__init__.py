@@ -10,7 +10,6 @@
     models/full/             reference models of all of D, one row a seed
     models/without-<sha>/    models of D without one forget set, one row a seed
     forget/without-<sha>.json  name, ids and concept of that set
-    scores/                  sums over models of the design, where they are kept: they can be worked out again
     checkpoints/             states of blocks in training, where they are asked for; gone once the outcomes are there
 
 A run of models that were made elsewhere (`infl import`) has examples without pixels, [n, 0], and may hold correct or margin
@@ -57,7 +56,5 @@ from infl.store.run import mend_journal as mend_journal
 from infl.store.run import name_of_cover as name_of_cover
 from infl.store.run import name_of_leave_out as name_of_leave_out
 from infl.store.run import open_run as open_run
-from infl.store.tiles import Tiles as Tiles
 from infl.store.tiles import TileWriter as TileWriter
 from infl.store.tiles import new_tiles as new_tiles
-from infl.store.tiles import open_tiles as open_tiles

@@ -1,4 +1,4 @@
-"""A folder of zarr3 arrays that are written and read by tiles of columns, for matrices larger than memory.
+"""A folder of zarr3 arrays that are written by tiles of columns, for matrices larger than memory.
 
 It is a zarr group: `zarr.json` with attributes, and beside it an array a folder, which zarr, xarray and TensorStore read as it
 is. It is made under another name and takes its own once it is whole, so a folder of that name is never a part of one.
@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from infl.records import Array, Columns, DiskError, InputError, first_line
-from infl.records.files import checksum, read_bytes, read_json, sync_folder
+from infl.records import Array, DiskError, InputError, first_line
+from infl.records.files import sync_folder
 
-FORMAT = 2  # 1 did not say which arrays there are
-MAX_DESCRIPTION_BYTES = 1 << 20
 ENTRIES_PER_CHUNK = 1 << 20
 PARTIAL = "partial-"  # what the name of a folder that is being made begins with
 
@@ -40,25 +38,20 @@ class TileWriter:
     def write(self, tile: Mapping[str, Array], columns: slice, *, n_columns: int) -> None:
         """Write the columns of some arrays, [rows, columns] each, and wait until the disk has them.
 
-        n_columns: of the whole arrays. What has one column for all, [rows, 1], is kept so.
+        n_columns: of the whole arrays.
 
         Raises:
             OSError, ValueError: where the disk refuses.
         """
         for name, array in tile.items():
             if name not in self._arrays:
-                length = 1 if array.shape[1] == 1 else n_columns
-                self._arrays[name] = self._create(name, array.dtype, (len(array), length), ("source", "target"))
-        for write in [self._arrays[name][:, _span(self._arrays[name], columns)].write(a) for name, a in tile.items()]:
+                self._arrays[name] = self._create(name, array.dtype, (len(array), n_columns), ("source", "target"))
+        for write in [self._arrays[name][:, columns].write(array) for name, array in tile.items()]:
             write.result()
 
     def read(self, name: str, columns: slice) -> Array:
         """Read back what was written."""
         return np.asarray(self._arrays[name][:, columns].read().result())
-
-    def members(self) -> dict[str, list[Any]]:
-        """Shape and type of each array of tiles: one that says other ones later was changed."""
-        return {name: [list(array.shape), array.dtype.name] for name, array in self._arrays.items()}
 
     def write_axis(self, name: str, ids: Array) -> None:
         """Write the ids along `source` or `target`, from which xarray makes coordinates."""
@@ -101,7 +94,6 @@ def new_tiles(folder: Path, *, width: int) -> Iterator[TileWriter]:
         partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-", dir=folder.parent))
         writer = TileWriter(partial, width)
         yield writer
-        writer.attributes["members"] = writer.members()
         _write_group(partial, writer.attributes)
         partial.chmod(0o777 & ~_umask())
         partial.rename(folder)
@@ -116,57 +108,16 @@ def new_tiles(folder: Path, *, width: int) -> Iterator[TileWriter]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """A folder of tiles that is whole."""
-
-    folder: Path
-    attributes: dict[str, Any]
-
-    def read(self, name: str, columns: Columns) -> Array | None:
-        """Columns of an array, or its only one, [rows, columns]; None where it is damaged or gone."""
-        try:
-            read_bytes(self.folder / name / "zarr.json", MAX_DESCRIPTION_BYTES)
-            stored = ts.open(_spec(self.folder / name), open=True).result()
-            if [list(stored.shape), stored.dtype.name] != self.attributes["members"].get(name):
-                return None
-            if isinstance(columns, slice) or stored.shape[1] == 1:
-                return np.asarray(stored[:, _span(stored, columns)].read().result())
-            return np.asarray(stored.oindex[:, columns].read().result())
-        except (OSError, ValueError, IndexError):
-            return None
-
-
-def open_tiles(folder: Path) -> Tiles | None:
-    """Open a folder; None where it is none, or its attributes are damaged or of another format."""
-    try:
-        group = read_json(folder / "zarr.json", max_bytes=MAX_DESCRIPTION_BYTES)
-        attributes = dict(group["attributes"])
-        sealed = attributes.pop("checksum")
-        if sealed != checksum(attributes) or attributes.pop("format") != FORMAT:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Tiles(folder, attributes)
-
-
 def _spec(path: Path) -> dict[str, Any]:
     return {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": str(path.absolute())},
-        # A chunk that is gone is an error, not zeros; so chunks of zeros are stored too.
-        "fill_missing_data_reads": False,
-        "store_data_equal_to_fill_value": True,
+        "store_data_equal_to_fill_value": True,  # a chunk that is gone is then told from one of zeros
     }
 
 
-def _span(stored: Any, columns: Columns) -> slice:
-    return slice(0, 1) if stored.shape[1] == 1 or not isinstance(columns, slice) else columns
-
-
 def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    sealed = json.loads(json.dumps({**attributes, "format": FORMAT}))
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {**sealed, "checksum": checksum(sealed)}}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
     with open(folder / "zarr.json", "w") as file:
         json.dump(group, file)
         file.flush()

@@ -301,20 +301,6 @@ def test_q_values_are_over_what_was_asked_wherever_they_are_written(
         assert row["q"] == pytest.approx(listed[int(row["source"]), int(row["target"]) - N], rel=2e-3)
 
 
-def test_kept_sums_are_used_once_they_are_there(tmp_path: Path) -> None:
-    run = imported(tmp_path)
-    asked = ["scores", "--run", run, "--json"]
-    assert main([*asked, str(tmp_path / "plain.json")]) == 0
-    assert not (Path(run) / "scores").exists()
-    assert main([*asked, str(tmp_path / "kept.json"), "--keep-sums", "True"]) == 0
-    (folder,) = (Path(run) / "scores").iterdir()
-    assert json.loads((tmp_path / "kept.json").read_text()) == json.loads((tmp_path / "plain.json").read_text())
-    (folder / "zarr.json").write_text("damaged")
-    assert main([*asked, str(tmp_path / "again.json")]) == 0
-    assert json.loads((tmp_path / "again.json").read_text()) == json.loads((tmp_path / "plain.json").read_text())
-    assert (folder / "zarr.json").read_text() != "damaged"
-
-
 def test_mistakes_in_what_is_asked_are_named_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,7 +312,6 @@ def test_mistakes_in_what_is_asked_are_named_before_any_work(
         (["--example", "1", "--arrays", str(tmp_path / "a.npz")], "leave --example out"),
         (["--example", "1", "--feldman-zhang", str(tmp_path / "a.npz")], "leave --example out"),
         (["--example", "1", "--matrix", str(tmp_path / "a.zarr")], "leave --example out"),
-        (["--example", "1", "--keep-sums", "True"], "leave --example out"),
         (["--example", "1", "--q", "column"], "leave --q out"),
         (["--table", str(tmp_path / "top.xlsx")], "expected a path that ends in .csv or .parquet"),
         (["--table", str(tmp_path / "none" / "top.csv")], "cannot be written"),

@@ -96,18 +96,6 @@ def test_p_values_below_single_precision_are_kept_above_zero(tmp_path: Path) -> 
     assert read(path, "q")[0, 6] < 1e-36
 
 
-def test_kept_sums_give_the_same_matrix(tmp_path: Path) -> None:
-    outcomes = make_outcomes()
-    np.savez(tmp_path / "theirs.npz", masks=outcomes.masks, correct=outcomes.of("correct"), labels=np.arange(N + M) % 2)
-    run = infl.import_outcomes(tmp_path / "theirs.npz", run=tmp_path / "run")
-    paths = [
-        infl.write_influence(source, tmp_path / name)
-        for name, source in (("kept", infl.keep_sums(run)), ("plain", run.outcomes("design")))
-    ]
-    for name in ("value", "se", "p", "q", "n_in", "n_out"):
-        np.testing.assert_array_equal(read(paths[0], name), read(paths[1], name))
-
-
 def test_xarray_opens_it(tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     xarray = pytest.importorskip("xarray")
