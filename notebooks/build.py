@@ -25,13 +25,13 @@ def main() -> None:
         if not names or script.stem in names:
             start = time.perf_counter()
             path = script.with_suffix(".ipynb")
-            notebook = notebook_of(script)
-            built = with_outputs_of(nbformat.read(path, 4), notebook) if "--text" in sys.argv else execute(notebook)
+            notebook = read_notebook(script)
+            built = copy_outputs(nbformat.read(path, 4), notebook) if "--text" in sys.argv else execute(notebook)
             nbformat.write(built, path)
             print(f"{script.stem}: {time.perf_counter() - start:.0f} s")
 
 
-def notebook_of(script: Path) -> Any:
+def read_notebook(script: Path) -> Any:
     """The notebook that a script stands for, without outputs; ids of its cells follow from their order."""
     notebook: Any = jupytext.read(script)
     for number, cell in enumerate(notebook.cells):
@@ -57,7 +57,7 @@ def execute(notebook: Any) -> Any:
     return notebook
 
 
-def with_outputs_of(executed: Any, notebook: Any) -> Any:
+def copy_outputs(executed: Any, notebook: Any) -> Any:
     """The notebook with the outputs of another whose code is the same."""
     done, cells = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (executed, notebook))
     if [cell.source for cell in done] != [cell.source for cell in cells]:

@@ -40,7 +40,7 @@ def test_the_notebook_is_the_script_run_from_top_to_bottom(name: str) -> None:
     path = NOTEBOOKS / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    assert cells(notebook) == cells(building().notebook_of(path.with_suffix(".py")))
+    assert cells(notebook) == cells(building().read_notebook(path.with_suffix(".py")))
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
     assert not [one for one in outputs(notebook) if one.output_type == "error" or one.get("name") == "stderr"]
@@ -58,7 +58,7 @@ def test_it_runs_at_a_small_size(script: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     build = building()
-    notebook = build.execute(build.notebook_of(script))
+    notebook = build.execute(build.read_notebook(script))
     said = [output for output in outputs(notebook) if output.get("name") == "stderr"]
     assert not said
     pictures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
@@ -72,4 +72,4 @@ def test_a_cell_that_fails_fails_the_build(tmp_path: Path) -> None:
     script.write_text((SCRIPTS[0].read_text().split("# %% [markdown]")[0]) + "# %%\n1 / 0\n")
     build = building()
     with pytest.raises(Exception, match="ZeroDivisionError"):
-        build.execute(build.notebook_of(script))
+        build.execute(build.read_notebook(script))
