@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import infl.pipeline.train
 from infl.__main__ import main
@@ -20,6 +21,7 @@ def code(language):
     return [block for _, block in blocks(README, language)]
 
 
+@pytest.mark.slow
 def test_the_ten_lines_print_what_stands_under_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines, shown = code("python")[0], code("text")[0]
@@ -47,6 +49,7 @@ def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
     """On fewer models, so that it takes seconds."""
     monkeypatch.chdir(tmp_path)
