@@ -19,35 +19,21 @@ if TYPE_CHECKING:
     from infl.data import load as load
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
-    from infl.data.arrays import ChannelStatistics as ChannelStatistics
-    from infl.data.arrays import channel_statistics as channel_statistics
-    from infl.pipeline.plan import Plan as Plan
     from infl.pipeline.plan import plan as plan
     from infl.pipeline.predict import predict as predict
     from infl.pipeline.predict import predict_effects as predict_effects
-    from infl.pipeline.report import Report as Report
     from infl.pipeline.report import write_report as write_report
-    from infl.pipeline.score import Target as Target
-    from infl.pipeline.score import check_target as check_target
-    from infl.pipeline.score import write_influence as write_influence
-    from infl.pipeline.train import Repair as Repair
     from infl.pipeline.train import repair as repair
     from infl.pipeline.train import train as train
-    from infl.pipeline.verify import verified_effects as verified_effects
     from infl.pipeline.verify import verify as verify
     from infl.pipeline.verify import verify_effects as verify_effects
     from infl.pipeline.weights import keep_weights as keep_weights
     from infl.pipeline.weights import load_weights as load_weights
-    from infl.records import ConceptGap as ConceptGap
     from infl.records import Dataset as Dataset
-    from infl.records import Detectable as Detectable
-    from infl.records import DiskError as DiskError
     from infl.records import Effects as Effects
     from infl.records import Estimate as Estimate
     from infl.records import ForgetSet as ForgetSet
-    from infl.records import Groups as Groups
     from infl.records import InputError as InputError
-    from infl.records import LockedError as LockedError
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
     from infl.records import Verdict as Verdict
@@ -64,31 +50,13 @@ if TYPE_CHECKING:
     from infl.report.galleries import memorization_figure as memorization_figure
     from infl.report.galleries import memorized_gallery as memorized_gallery
     from infl.report.style import house_style as house_style
-    from infl.scores.adjustment import adjusted_influence as adjusted_influence
-    from infl.scores.evidence import PValueCounts as PValueCounts
     from infl.scores.evidence import interval as interval
     from infl.scores.evidence import q_values as q_values
-    from infl.scores.influence import cross_influence_totals as cross_influence_totals
     from infl.scores.influence import influence as influence
-    from infl.scores.influence import influence_between as influence_between
     from infl.scores.influence import influence_blocks as influence_blocks
-    from infl.scores.influence import influence_of_classes as influence_of_classes
-    from infl.scores.influence import influence_within_classes as influence_within_classes
     from infl.scores.influence import influences_of as influences_of
     from infl.scores.influence import memorization as memorization
-    from infl.scores.influence import score_pairs as score_pairs
-    from infl.scores.influence import strongest_pairs as strongest_pairs
-    from infl.scores.influence import top_of as top_of
-    from infl.scores.planning import ErrorForecast as ErrorForecast
-    from infl.scores.planning import Findings as Findings
-    from infl.scores.planning import detectable_influence as detectable_influence
-    from infl.scores.planning import detectable_memorization as detectable_memorization
-    from infl.scores.planning import findings as findings
-    from infl.scores.planning import q_of_pairs as q_of_pairs
-    from infl.scores.shrinkage import shrunk_influence as shrunk_influence
-    from infl.scores.shrinkage import shrunk_influence_blocks as shrunk_influence_blocks
     from infl.scores.strongest import strongest_influences as strongest_influences
-    from infl.scores.surrogate import fit_surrogate as fit_surrogate
     from infl.store import Run as Run
     from infl.store import import_outcomes as import_outcomes
     from infl.store import merge as merge
@@ -108,87 +76,37 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Where each name lives.
 _HOME = {
-    "infl.data": ("from_arrays", "load", "planting", "write_npz"),
-    "infl.data.arrays": ("ChannelStatistics", "channel_statistics"),
-    "infl.pipeline.predict": ("predict", "predict_effects"),
-    "infl.pipeline.plan": ("Plan", "plan"),
-    "infl.pipeline.report": ("Report", "write_report"),
-    "infl.pipeline.score": ("Target", "check_target", "write_influence"),
-    "infl.pipeline.train": ("Repair", "repair", "train"),
-    "infl.pipeline.verify": ("verified_effects", "verify", "verify_effects"),
-    "infl.pipeline.weights": ("keep_weights", "load_weights"),
-    "infl.records": (
-        "ConceptGap",
-        "Dataset",
-        "Detectable",
-        "DiskError",
-        "Effects",
-        "Estimate",
-        "ForgetSet",
-        "Groups",
-        "InputError",
-        "LockedError",
-        "Outcomes",
-        "Thresholds",
-        "Verdict",
-    ),
-    "infl.report.figures": (
-        "class_influence_map",
-        "dose_response",
-        "effects_reliability",
-        "error_curve",
-        "memorization_histogram",
-        "regime_map",
-        "regime_reliability",
-    ),
-    "infl.report.galleries": (
-        "influence_pairs_figure",
-        "influence_pairs_gallery",
-        "memorization_figure",
-        "memorized_gallery",
-    ),
-    "infl.report.canvas": ("save",),
-    "infl.report.style": ("house_style",),
-    "infl.scores.adjustment": ("adjusted_influence",),
-    "infl.scores.evidence": ("PValueCounts", "interval", "q_values"),
-    "infl.scores.influence": (
-        "cross_influence_totals",
-        "influence",
-        "influence_between",
-        "influence_blocks",
-        "influence_of_classes",
-        "influence_within_classes",
-        "influences_of",
-        "memorization",
-        "score_pairs",
-        "strongest_pairs",
-        "top_of",
-    ),
-    "infl.scores.planning": (
-        "ErrorForecast",
-        "Findings",
-        "detectable_influence",
-        "detectable_memorization",
-        "findings",
-        "q_of_pairs",
-    ),
-    "infl.scores.shrinkage": ("shrunk_influence", "shrunk_influence_blocks"),
-    "infl.scores.strongest": ("strongest_influences",),
-    "infl.scores.surrogate": ("fit_surrogate",),
-    "infl.store": ("Run", "import_outcomes", "merge", "open_run"),
-    "infl.training": ("accounting",),
-    "infl.training.algorithm": ("Algorithm",),
-    "infl.training.augmentation": ("Augmentation",),
-    "infl.training.ensemble": ("Layout",),
-    "infl.training.networks": ("Network", "from_linen", "from_nnx"),
-    "infl.training.privacy": ("Privacy",),
-    "infl.training.ray": ("Ray",),
-    "infl.training.subsets": ("Design",),
-    "infl.untraining": ("forget_sets",),
-    "infl.untraining.regimes": ("judge",),
+    "infl.data": "from_arrays load planting write_npz",
+    "infl.pipeline.plan": "plan",
+    "infl.pipeline.predict": "predict predict_effects",
+    "infl.pipeline.report": "write_report",
+    "infl.pipeline.train": "repair train",
+    "infl.pipeline.verify": "verify verify_effects",
+    "infl.pipeline.weights": "keep_weights load_weights",
+    "infl.records": "Dataset Effects Estimate ForgetSet InputError Outcomes Thresholds Verdict",
+    "infl.report.canvas": "save",
+    "infl.report.figures": "class_influence_map dose_response effects_reliability error_curve memorization_histogram "
+    "regime_map regime_reliability",
+    "infl.report.galleries": "influence_pairs_figure influence_pairs_gallery memorization_figure memorized_gallery",
+    "infl.report.style": "house_style",
+    "infl.scores.evidence": "interval q_values",
+    "infl.scores.influence": "influence influence_blocks influences_of memorization",
+    "infl.scores.strongest": "strongest_influences",
+    "infl.store": "Run import_outcomes merge open_run",
+    "infl.training": "accounting",
+    "infl.training.algorithm": "Algorithm",
+    "infl.training.augmentation": "Augmentation",
+    "infl.training.ensemble": "Layout",
+    "infl.training.networks": "Network from_linen from_nnx",
+    "infl.training.privacy": "Privacy",
+    "infl.training.ray": "Ray",
+    "infl.training.subsets": "Design",
+    "infl.untraining": "forget_sets",
+    "infl.untraining.regimes": "judge",
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 _MODULES = ("accounting", "forget_sets", "planting")  # names that are modules themselves
 
 __all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]

@@ -28,6 +28,7 @@ import os
 import numpy as np
 
 import infl
+from infl.scores.influence import influence_between, influence_of_classes, score_pairs
 
 SMALL = bool(os.environ.get("INFL_SMALL"))  # for tests: everything runs, nothing is to be read off it
 N_MODELS = 48 if SMALL else 1024
@@ -48,10 +49,10 @@ memorization = infl.memorization(outcomes)
 # for that pair alone; the q-value counts how many pairs there were to pick from.
 
 # %%
-scored = infl.score_pairs(outcomes, n_pairs=6)
+scored = score_pairs(outcomes, n_pairs=6)
 intervals = []
 for pair in scored.strongest:
-    low, high = infl.interval(infl.influence_between(outcomes, [pair.source], [pair.target], protocol="held-out"))
+    low, high = infl.interval(influence_between(outcomes, [pair.source], [pair.target], protocol="held-out"))
     intervals.append((low.item(), high.item()))
 title = "strongest cross-influences, with 95% intervals"
 infl.influence_pairs_gallery(scored.strongest, digits, intervals=intervals, title=title).figure
@@ -80,7 +81,7 @@ again = infl.train(planted, **settings).outcomes("design").load()
 with_copy = infl.memorization(again)
 print(f"memorization of #{alone}: {memorization.value[alone]:.2f}±{memorization.se[alone]:.2f} alone, "
       f"{with_copy.value[alone]:.2f}±{with_copy.se[alone]:.2f} with a near-copy")  # fmt: skip
-between = infl.influence_between(again, list(pair.ids), list(pair.ids), protocol="left-out")
+between = influence_between(again, list(pair.ids), list(pair.ids), protocol="left-out")
 for a, b in ((0, 1), (1, 0)):
     print(f"influence of #{pair.ids[a]} on #{pair.ids[b]}, among models that left #{pair.ids[b]} out: "
           f"{between.value[a, b]:.2f}±{between.se[a, b]:.2f}")  # fmt: skip
@@ -131,7 +132,7 @@ print(f"\nmodels are right on {inside:.2%} of the digits they trained on, on {ou
 # that. Each number says how much more an example of the row's class does for the column's than an average example.
 
 # %%
-infl.class_influence_map(infl.influence_of_classes(outcomes, digits), digits.class_names).figure
+infl.class_influence_map(influence_of_classes(outcomes, digits), digits.class_names).figure
 
 # %% [markdown]
 # On average one example does next to nothing, a few ten-thousandths for its own class: a class of a hundred is redundant.

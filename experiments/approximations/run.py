@@ -29,7 +29,8 @@ from record import argument_parser, cached, surroundings, work_folder, write_res
 
 import infl
 from infl.records import Array, Dataset, Effects, ForgetSet, flat_pixels
-from infl.scores.surrogate import Surrogate, leave_one_out_influence
+from infl.scores.shrinkage import shrunk_influence
+from infl.scores.surrogate import Surrogate, fit_surrogate, leave_one_out_influence
 from infl.untraining.effects import fit_predictor
 
 CHECKPOINTS = (1, 3, 10, 30)
@@ -209,7 +210,7 @@ def methods(world: World, sizes: truth.Sizes) -> Iterator[Method]:
     """All of them, from those that train nothing to those that train most."""
     dataset, n = world.dataset, world.dataset.n_train
     labels, pixels = dataset.labels, flat_pixels(dataset.images)
-    surrogate = infl.fit_surrogate(dataset.images, labels, n_train=n, n_classes=dataset.n_classes)
+    surrogate = fit_surrogate(dataset.images, labels, n_train=n, n_classes=dataset.n_classes)
     yield Method("same label", 0, lambda: Answer(attribution.same_label(labels, n)))
     yield Method("k-NN, pixels", 0, lambda: Answer(attribution.nearest_neighbours(pixels, labels, n, k=NEIGHBOURS)))
     yield Method("surrogate, pairs summed", 0, lambda: Answer(surrogate_scores(surrogate)))
@@ -299,9 +300,9 @@ def plain_scores(outcomes: infl.Outcomes, outcome: Any) -> Answer:
 
 def shrunk_scores(outcomes: infl.Outcomes, surrogate: Surrogate) -> Answer:
     """The same, influence shrunk; in probability."""
-    left_out = infl.shrunk_influence(outcomes, protocol="left-out", surrogate=surrogate)[1].value
+    left_out = shrunk_influence(outcomes, protocol="left-out", surrogate=surrogate)[1].value
     np.fill_diagonal(left_out, infl.memorization(outcomes).value)
-    return Answer(np.concatenate([left_out, infl.shrunk_influence(outcomes, surrogate=surrogate)[1].value], axis=1))
+    return Answer(np.concatenate([left_out, shrunk_influence(outcomes, surrogate=surrogate)[1].value], axis=1))
 
 
 def ask_predictor(world: World, name: Any, n_models: int) -> Answer:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import infl
+from infl.pipeline.verify import verified_effects
 from infl.records import Array, InputError
 
 SETS = {"mine": [1, 2, 3]}
@@ -38,7 +39,7 @@ def scores_of(folder: Path) -> dict[str, Array]:
     for collection in run.collections():
         outcomes = run.outcomes(collection).load()
         said |= {f"{collection} {kind}": getattr(outcomes, kind) for kind in ("masks", "correct", "margin")}
-    for effects in infl.verified_effects(run):
+    for effects in verified_effects(run):
         said[f"effect {effects.forget_set.name}"] = effects.effect
     said["groups"] = run.groups("grouped").tables
     data = run.dataset()

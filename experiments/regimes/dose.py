@@ -2,7 +2,7 @@
 
 For classes, clusters, copies and a planted confusion of a world: a random share g of the concept is removed, g from 0.05 to 1.
 The gap is what unlearning all of the concept takes from its held-out examples and untraining the share does not
-(`infl.ConceptGap`), both from predicted effects and from measured ones.
+(`infl.records.ConceptGap`), both from predicted effects and from measured ones.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from fashion import FASHION
 
 import infl
 from infl.records import Dataset, ForgetSet
+from infl.scores.influence import cross_influence_totals
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], design: 
     """
     make, n, seed = infl.forget_sets, dataset.n_train, 1000 + world.data_seed
     memorization = infl.memorization(design)
-    totals = infl.cross_influence_totals(design).value
+    totals = cross_influence_totals(design).value
     random = np.random.RandomState(seed)
 
     def some(count: int) -> int:

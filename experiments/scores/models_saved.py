@@ -17,8 +17,9 @@ from worlds import N_DATA, N_REFERENCE, SMALL, names, open_world
 
 import infl
 from infl.records import Array, Estimate, ProtocolName
+from infl.scores.adjustment import adjusted_influence
 from infl.scores.shrinkage import Shrunk, fit_prior, shrink
-from infl.scores.surrogate import leave_one_out_influence
+from infl.scores.surrogate import fit_surrogate, leave_one_out_influence
 from infl.store import Run
 
 READINGS: tuple[ProtocolName, ...] = ("held-out", "left-out")
@@ -34,7 +35,7 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
     for name in names(small=small):
         run = open_world(name, work, small=small)
         data = run.dataset()
-        surrogate = infl.fit_surrogate(data.images, data.labels, n_train=data.n_train, n_classes=data.n_classes)
+        surrogate = fit_surrogate(data.images, data.labels, n_train=data.n_train, n_classes=data.n_classes)
         worth = np.nan_to_num(leave_one_out_influence(surrogate, fraction=0.7))
         of_models = _margins(run, surrogate, run.complete("design")[: 30 if small else 1024])
         for protocol in READINGS:
@@ -121,7 +122,7 @@ def _in_columns(
                 "covariate_influence": control.worth[:, some - numbers[0]],
             }
         )
-        parts.append(infl.adjusted_influence(outcomes, columns=part, protocol=protocol, **given))
+        parts.append(adjusted_influence(outcomes, columns=part, protocol=protocol, **given))
     joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("value", "se")}
     return replace(parts[0], **joined)
 

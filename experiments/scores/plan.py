@@ -21,6 +21,7 @@ import numpy as np
 from fashion import FASHION
 
 import infl
+from infl.pipeline.score import check_target
 
 N_ROUNDS, N_REFERENCES = 3, 16
 
@@ -63,7 +64,7 @@ def _data_set(dataset: Any, algorithm: Any, wanted: float, n_rounds: int, work: 
             quiet=True,
         )
         seconds = time.perf_counter() - start
-        target = infl.check_target(run, wanted)
+        target = check_target(run, wanted)
         errors = infl.memorization(run.outcomes("design")).se
         row = {
             "n_pilot": planned.n_pilot,
@@ -89,7 +90,7 @@ def _data_set(dataset: Any, algorithm: Any, wanted: float, n_rounds: int, work: 
         seed=n_rounds + 1,
         quiet=True,
     )
-    target = infl.check_target(run, wanted)
+    target = check_target(run, wanted)
     trained = {
         "wanted": wanted,
         "reached": target.reached,

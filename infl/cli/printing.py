@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infl import Findings, Repair
+    from infl.pipeline.train import Repair
     from infl.records import ConceptGap, Dataset, Estimate, ProtocolName, ScoredPair, Verdict
+    from infl.scores.planning import Findings
     from infl.store import Run
 
 

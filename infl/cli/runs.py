@@ -29,14 +29,14 @@ from infl.cli.scores import score
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infl import Target
+    from infl.pipeline.score import Target
     from infl.records import Effects, ForgetSet, Thresholds, Verdict
     from infl.store import Run
 if TYPE_CHECKING:
-    from infl import Plan as Planned
-    from infl import Target
+    from infl.pipeline.plan import Plan as Planned
+    from infl.pipeline.score import Target
 if TYPE_CHECKING:
-    from infl import Report as Written
+    from infl.pipeline.report import Report as Written
     from infl.records import Thresholds
 
 
@@ -146,7 +146,9 @@ class Train(Engine, Training):
             checkpoint_minutes=self.checkpoint_minutes,
         )
         show_run(run)
-        target = None if self.target_se is None else infl.check_target(run, self.target_se)
+        from infl.pipeline.score import check_target
+
+        target = None if self.target_se is None else check_target(run, self.target_se)
         if target:
             say(target_line(target))
         _write_run(self.json, run, target)

@@ -9,8 +9,8 @@ from infl.cli.options import NewFolder, Output, RunToRead, Whole
 from infl.cli.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
-    from infl import Findings
     from infl.records import Array, Dataset, Estimate, OutcomeSource, ProtocolName, ScoredPair
+    from infl.scores.planning import Findings
     from infl.store import Run
 
 
@@ -57,6 +57,7 @@ class Scores:
 
     def _score_all(self, run: Run) -> None:
         import infl
+        from infl.pipeline.score import write_influence
         from infl.report.exchange import (
             memorization_rows,
             pair_rows,
@@ -66,6 +67,8 @@ class Scores:
             write_scores,
             write_table,
         )
+        from infl.scores.influence import influence_within_classes
+        from infl.scores.planning import q_of_pairs
 
         dataset, kind = run.dataset(), run.outcome_kinds[0]
         outcomes = run.outcomes("design")
@@ -88,25 +91,26 @@ class Scores:
             left_out, held_out = (
                 infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
             )
-            q = infl.q_of_pairs(left_out, held_out, q_over=self.q)
+            q = q_of_pairs(left_out, held_out, q_over=self.q)
             shrunk = _shrunk(dataset, outcomes, left_out, held_out)
             write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
         if self.matrix:
-            infl.write_influence(outcomes, self.matrix, outcome=kind, q_over=self.q)
+            write_influence(outcomes, self.matrix, outcome=kind, q_over=self.q)
         if self.feldman_zhang:
-            classes = infl.influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
+            classes = influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
             write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
 
     def _score_one(self, run: Run, example: int) -> None:
         import infl
         from infl.report.exchange import example_as_json, influence_rows, write_json, write_table
+        from infl.scores.influence import top_of
 
         outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
         found = infl.influences_of(outcomes, example, outcome=kind)
         named = {"influenced_by": found.influenced_by, "held_out": found.held_out, "left_out": found.left_out}
         parts = {name: part for name, part in named.items() if part is not None}
         listed: dict[str, tuple[ProtocolName, list[ScoredPair]]] = {
-            name: (part.estimate.protocol, infl.top_of(part, n_pairs=self.top)) for name, part in parts.items()
+            name: (part.estimate.protocol, top_of(part, n_pairs=self.top)) for name, part in parts.items()
         }
         memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
         show_influences(run, dataset, example, memorization, listed)
@@ -132,11 +136,13 @@ def score(
 ) -> tuple[Estimate, list[ScoredPair], Findings]:
     """Memorization, the strongest pairs and what of both counts as found, printed and drawn."""
     import infl
+    from infl.scores.influence import score_pairs
+    from infl.scores.planning import findings
 
     outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     memorization = infl.memorization(outcomes, outcome=kind)
-    scored = infl.score_pairs(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
-    found = infl.findings(outcomes, memorization, scored)
+    scored = score_pairs(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
+    found = findings(outcomes, memorization, scored)
     show_scores(run, dataset, memorization, scored.strongest, n_top=n_top, found=found, q_over=q_over)
     return memorization, scored.strongest, found
 
@@ -149,8 +155,9 @@ def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tupl
     """
     import numpy as np
 
-    import infl
     from infl.pipeline.progress import track
+    from infl.scores.shrinkage import shrunk_influence
+    from infl.scores.surrogate import fit_surrogate
 
     values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
     with track(len(plain), "shrinking", unit="protocols") as progress:
@@ -158,12 +165,10 @@ def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tupl
         for k, one in enumerate(plain):
             if one.protocol != "own" and np.isfinite(one.se).any():
                 if surrogate is None and dataset.has_pixels:
-                    surrogate = infl.fit_surrogate(
+                    surrogate = fit_surrogate(
                         dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
                     )
-                shrunk = infl.shrunk_influence(
-                    outcomes, protocol=one.protocol, outcome=one.outcome, surrogate=surrogate
-                )[1]
+                shrunk = shrunk_influence(outcomes, protocol=one.protocol, outcome=one.outcome, surrogate=surrogate)[1]
                 values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
             progress.advance()
     return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)

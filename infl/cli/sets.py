@@ -126,8 +126,10 @@ class Forget(Data, _ForgetKind):
             outcomes, recorded = run.outcomes("design"), run.outcome_kinds[0]
             high = arguments.pop("cross", None)
             if high is not None:
+                from infl.scores.influence import cross_influence_totals
+
                 arguments |= {
-                    "cross": infl.cross_influence_totals(outcomes, outcome=recorded).value,
+                    "cross": cross_influence_totals(outcomes, outcome=recorded).value,
                     "with_cross": high == "high",
                 }
             memorization = infl.memorization(outcomes, outcome=recorded)

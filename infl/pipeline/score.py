@@ -53,7 +53,7 @@ def write_influence(
         >>> import numpy as np, infl, tempfile, tensorstore
         >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])
-        >>> path = infl.write_influence(taught, f"{tempfile.mkdtemp()}/influence.zarr")
+        >>> path = write_influence(taught, f"{tempfile.mkdtemp()}/influence.zarr")
         >>> value = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/value"}}
         >>> tensorstore.open(value).result()[:, 3].read().result()
         array([ 1. , -0.5, -0.5], dtype=float32)

@@ -392,7 +392,7 @@ def train(
         standard_error: Wanted of memorization, as the root mean square over the examples: train no more models than
             that takes, and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and
             at least a tenth more than the last time (`infl.scores.planning.next_look`), and before all what the run
-            holds, so that a run that meets the target trains none. `infl.check_target` says what was reached.
+            holds, so that a run that meets the target trains none. `infl.pipeline.score.check_target` says what was reached.
         design, algorithm, seed: None for the run's own, or for the defaults (grouped at 0.7:0.97; mlp; 0) where it is
             new.
         groups: Examples that belong together (users, documents, sources), for a grouped design beside the labels and

@@ -694,7 +694,7 @@ def class_influence_map(
     standard errors from 0. A cell without an estimate is hatched.
 
     Args:
-        blocks: [c, c], from `infl.influence_of_classes`.
+        blocks: [c, c], from `infl.scores.influence.influence_of_classes`.
         class_names: c names; None for numbers from 0.
         ax: axes to draw on; new ones where None (reach the figure by `.figure`).
 

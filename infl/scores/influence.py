@@ -119,7 +119,7 @@ def cross_influence_totals(outcomes: OutcomeSource, *, outcome: OutcomeKind = "c
         >>> import numpy as np, infl
         >>> masks = np.array([[True, False], [False, True], [True, False], [False, True]])
         >>> teaches = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0], masks[:, 0]])
-        >>> infl.cross_influence_totals(teaches).value
+        >>> cross_influence_totals(teaches).value
         array([ 2., -2.])
     """
     n_train, n_held_out = outcomes.n_train, outcomes.n_columns - outcomes.n_train
@@ -264,7 +264,7 @@ def influence_of_classes(outcomes: OutcomeSource, dataset: Dataset, *, outcome: 
         >>> two_classes = infl.from_arrays(x, y, x[:2], y[1:3])
         >>> masks = np.random.RandomState(0).rand(500, 4) < 0.5
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0] | masks[:, 1], masks[:, 2] | masks[:, 3]])
-        >>> infl.influence_of_classes(taught, two_classes).value.round(1)
+        >>> influence_of_classes(taught, two_classes).value.round(1)
         array([[ 0.4, -0.4],
                [-0.4,  0.3]])
     """

@@ -546,7 +546,8 @@ def findings(
         >>> import numpy as np, infl
         >>> random = np.random.RandomState(0)
         >>> noise = infl.Outcomes(random.rand(200, 20) < 0.5, correct=random.rand(200, 40) < 0.5)
-        >>> found = infl.findings(noise, infl.memorization(noise), infl.score_pairs(noise, n_pairs=3))
+        >>> from infl.scores.influence import score_pairs
+        >>> found = findings(noise, infl.memorization(noise), score_pairs(noise, n_pairs=3))
         >>> float(found.q.min()) > 0.05, found.influence.n_tests
         (True, 400)
     """

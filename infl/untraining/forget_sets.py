@@ -269,7 +269,7 @@ def memorized_set(
         memorization: of all of D, from `infl.memorization`; examples without a score come last.
         size: of the set.
         highest: most memorized, or least.
-        cross: [n] cross-influence of each example on all others, such as `infl.cross_influence_totals(...).value`.
+        cross: [n] cross-influence of each example on all others, as of `infl.scores.influence.cross_influence_totals`.
         with_cross: True takes the highest `cross` among the 3 * size most (or least) memorized, False the lowest.
         name: of the set.
 

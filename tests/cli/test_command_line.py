@@ -22,7 +22,12 @@ import pytest
 
 import infl
 from infl.__main__ import main
+from infl.pipeline.score import check_target
 from infl.records import REGIMES, ProtocolName
+from infl.scores.influence import score_pairs
+from infl.scores.planning import findings
+from infl.scores.shrinkage import shrunk_influence
+from infl.scores.surrogate import fit_surrogate
 from infl.store import name_of_leave_out
 
 N_TRAIN, N_HELD_OUT, N_MODELS, N_REFERENCES = 60, 30, 40, 8
@@ -124,8 +129,8 @@ def test_scores_lists_the_top_examples_and_pairs(outputs: Path) -> None:
         members, right = outcomes.masks[:, pair["source"]], outcomes.correct[:, pair["target"]]
         assert pair["influence"] == pytest.approx(right[members].mean() - right[~members].mean())
     assert [pair["influence"] for pair in pairs] == sorted((pair["influence"] for pair in pairs), reverse=True)
-    memorization, scored = infl.memorization(outcomes), infl.score_pairs(outcomes, n_pairs=4)
-    found = infl.findings(outcomes, memorization, scored)
+    memorization, scored = infl.memorization(outcomes), score_pairs(outcomes, n_pairs=4)
+    found = findings(outcomes, memorization, scored)
     assert [entry["q"] for entry in listed] == pytest.approx([found.q[entry["id"]] for entry in listed])
     assert [pair["q"] for pair in pairs] == pytest.approx([pair.q for pair in scored.strongest])
     smallest = content["detectable"]
@@ -152,13 +157,13 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
         np.testing.assert_allclose(arrays["influence_q"], infl.q_values(p), rtol=1e-6)
         assert np.isnan(np.diagonal(arrays["influence_q"])).all()
         data = infl.open_run(outputs / "run").dataset()
-        surrogate = infl.fit_surrogate(data.images, data.labels, n_train=N_TRAIN, n_classes=data.n_classes)
+        surrogate = fit_surrogate(data.images, data.labels, n_train=N_TRAIN, n_classes=data.n_classes)
         both: tuple[tuple[ProtocolName, slice], ...] = (
             ("left-out", slice(0, N_TRAIN)),
             ("held-out", slice(N_TRAIN, None)),
         )
         for protocol, columns in both:
-            shrunk = infl.shrunk_influence(outcomes, protocol=protocol, surrogate=surrogate)[1]
+            shrunk = shrunk_influence(outcomes, protocol=protocol, surrogate=surrogate)[1]
             np.testing.assert_allclose(arrays["influence_shrunk"][:, columns], shrunk.value, rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(
                 arrays["influence_sign_rate"][:, columns], shrunk.sign_rate, rtol=1e-3, atol=1e-6
@@ -321,7 +326,7 @@ def test_train_to_a_target_says_what_it_reached(run: Path, tmp_path: Path, capsy
     assert (target["wanted"], target["n_models"]) == (0.05, 70)
     assert f"not reached 0.05: {target['reached']:.4f} with 70 models; about {target['n_needed']:,} would" in said
     assert main([*arguments, "--target-se", "0.12", "--models", "70"]) == 0
-    reached = infl.check_target(infl.open_run(run), 0.12)
+    reached = check_target(infl.open_run(run), 0.12)
     assert f"reached {reached.reached:.4f} with 70 models" in capsys.readouterr().out
 
 

@@ -19,6 +19,7 @@ import tensorstore
 
 import infl
 from infl.__main__ import main
+from infl.scores.influence import strongest_pairs
 from infl.store.examples import read_examples
 
 N, M, T, R = 20, 12, 60, 10
@@ -131,7 +132,7 @@ def test_a_table_and_a_file_in_the_published_layout_are_written_beside(tmp_path:
         assert main(["scores", "--run", run, "--top", "4", "--table", f"{top}{ending}"]) == 0
     assert main(["scores", "--run", run, "--feldman-zhang", str(tmp_path / "fz.npz")]) == 0
     outcomes = infl.open_run(run).outcomes("design")
-    memorization, pairs = infl.memorization(outcomes), infl.strongest_pairs(outcomes, n_pairs=4)
+    memorization, pairs = infl.memorization(outcomes), strongest_pairs(outcomes, n_pairs=4)
     with open(f"{top}.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [float(line["value"]) for line in lines] == [*memorization.value, *(pair.value for pair in pairs)]

@@ -20,6 +20,7 @@ import infl
 from infl import forget_sets, planting
 from infl.__main__ import main
 from infl.records import Dataset, ForgetSet
+from infl.scores.influence import cross_influence_totals
 
 DATA = ["digits", "--n-train", "60", "--n-held-out", "30"]
 
@@ -82,7 +83,7 @@ def test_a_set_is_what_its_generator_makes(
 
 def test_memorized_sets_are_read_from_the_models_of_the_run(run: Path, forget: Path) -> None:
     outcomes = infl.open_run(run).outcomes("design")
-    memorization, cross = infl.memorization(outcomes), infl.cross_influence_totals(outcomes).value
+    memorization, cross = infl.memorization(outcomes), cross_influence_totals(outcomes).value
     made = [
         forget_sets.memorized_set(memorization, 5),
         forget_sets.memorized_set(memorization, 5, highest=False),

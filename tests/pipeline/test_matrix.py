@@ -18,6 +18,7 @@ from scipy import stats
 
 import infl
 from infl.pipeline import score as matrix
+from infl.pipeline.score import write_influence
 from infl.records import InputError, Outcomes
 
 N, M, T = 14, 9, 80
@@ -59,7 +60,7 @@ def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("one_size", [True, False])
 def test_it_is_the_matrix(tmp_path: Path, outcome: Any, *, one_size: bool) -> None:
     outcomes = make_outcomes(one_size=one_size)
-    path = infl.write_influence(outcomes, tmp_path / "matrix.zarr", outcome=outcome)
+    path = write_influence(outcomes, tmp_path / "matrix.zarr", outcome=outcome)
     for name, array in expected(outcomes, outcome).items():
         written = read(path, name)
         assert written.dtype == (np.int32 if name in ("n_in", "n_out") else np.float32)
@@ -75,7 +76,7 @@ def test_it_is_the_matrix(tmp_path: Path, outcome: Any, *, one_size: bool) -> No
 @pytest.mark.parametrize("q_over", ["matrix", "column"])
 def test_its_q_values_are_scipys(tmp_path: Path, q_over: Literal["matrix", "column"]) -> None:
     outcomes = make_outcomes()
-    path = infl.write_influence(outcomes, tmp_path / "matrix.zarr", q_over=q_over)
+    path = write_influence(outcomes, tmp_path / "matrix.zarr", q_over=q_over)
     p, q = expected(outcomes, "correct")["p"], read(path, "q")
     np.testing.assert_array_equal(np.isnan(q), np.isnan(p))
     families = [np.ones_like(p, bool)] if q_over == "matrix" else [np.arange(N + M) == j for j in range(N + M)]
@@ -91,7 +92,7 @@ def test_its_q_values_are_scipys(tmp_path: Path, q_over: Literal["matrix", "colu
 
 def test_p_values_below_single_precision_are_kept_above_zero(tmp_path: Path) -> None:
     masks = np.random.default_rng(0).random((400, 6)).argsort(axis=1) < 3
-    path = infl.write_influence(Outcomes(masks, np.c_[masks, masks[:, 0]]), tmp_path / "matrix.zarr")
+    path = write_influence(Outcomes(masks, np.c_[masks, masks[:, 0]]), tmp_path / "matrix.zarr")
     assert 0 < read(path, "p")[0, 6] < 1.2e-38
     assert read(path, "q")[0, 6] < 1e-36
 
@@ -100,7 +101,7 @@ def test_xarray_opens_it(tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     xarray = pytest.importorskip("xarray")
     outcomes = make_outcomes()
-    with xarray.open_zarr(infl.write_influence(outcomes, tmp_path / "matrix.zarr"), consolidated=False) as opened:
+    with xarray.open_zarr(write_influence(outcomes, tmp_path / "matrix.zarr"), consolidated=False) as opened:
         assert opened.value.dims == ("source", "target")
         np.testing.assert_allclose(
             opened.value.sel(source=2, target=N + 1), infl.influence(outcomes).value[2, 1], rtol=1e-6
@@ -115,7 +116,7 @@ def test_memory_is_that_of_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     outcomes = Outcomes(masks, np.concatenate([masks, masks], axis=1))
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    infl.write_influence(outcomes, tmp_path / "matrix.zarr", quiet=True)
+    write_influence(outcomes, tmp_path / "matrix.zarr", quiet=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak - before < 40e6
@@ -124,12 +125,12 @@ def test_memory_is_that_of_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_mistakes_are_named_and_leave_nothing(tmp_path: Path) -> None:
     outcomes = make_outcomes()
     with pytest.raises(InputError, match="no models to score"):
-        infl.write_influence(Outcomes(np.zeros((0, 3), bool), np.zeros((0, 4), bool)), tmp_path / "matrix")
+        write_influence(Outcomes(np.zeros((0, 3), bool), np.zeros((0, 4), bool)), tmp_path / "matrix")
     with pytest.raises(InputError, match="q_over: expected matrix or column"):
-        infl.write_influence(outcomes, tmp_path / "matrix", q_over="row")  # pyright: ignore[reportArgumentType]
+        write_influence(outcomes, tmp_path / "matrix", q_over="row")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="hold no 'margin'"):
-        infl.write_influence(Outcomes(outcomes.masks, outcomes.correct), tmp_path / "matrix", outcome="margin")
+        write_influence(Outcomes(outcomes.masks, outcomes.correct), tmp_path / "matrix", outcome="margin")
     (tmp_path / "taken").mkdir()
     with pytest.raises(InputError, match="exists already"):
-        infl.write_influence(outcomes, tmp_path / "taken")
+        write_influence(outcomes, tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 
 import infl
+from infl.pipeline.verify import verified_effects
 from infl.records import Array, Dataset, ForgetSet, Groups, InputError, Verdict
 from infl.store import Run, name_of_cover, name_of_leave_out, open_run
 from infl.training.algorithm import train_model
@@ -598,11 +599,11 @@ def test_a_run_tells_which_sets_it_was_verified_for(verified: tuple[Run, list[Ve
     sets = open_run(folder).forget_sets()
     assert sets == [verdict.forget_set for verdict in verified[1]]
     assert [s.concept for s in sets] == [None, None, tuple(range(5, 15))]
-    measured = list(infl.verified_effects(folder))
+    measured = list(verified_effects(folder))
     assert [infl.judge(effects) for effects in measured] == verified[1]
     verify(folder, {"few": SETS["few"]}, n_models=8)
-    assert [e.n_models for e in infl.verified_effects(folder)] == [8, 6, 6]
-    assert [e.forget_set.name for e in infl.verified_effects(folder, {"new": [55], "mine": SETS["few"]})] == ["mine"]
+    assert [e.n_models for e in verified_effects(folder)] == [8, 6, 6]
+    assert [e.forget_set.name for e in verified_effects(folder, {"new": [55], "mine": SETS["few"]})] == ["mine"]
 
 
 def test_a_set_whose_name_was_not_kept_is_known_by_its_models(

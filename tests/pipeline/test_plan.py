@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl.pipeline.plan import PREDICTED_CROSS_ERROR
+from infl.pipeline.plan import PREDICTED_CROSS_ERROR, Plan
 from infl.pipeline.score import check_target
 from infl.records import Array, Dataset, Groups, InputError
 from infl.scores.planning import Models, models_for_effect
@@ -76,7 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infl.pipeline.plan.MIN_SECONDS", 0.0)
 
 
-def answers(planned: infl.Plan, question: str) -> list[Any]:
+def answers(planned: Plan, question: str) -> list[Any]:
     return [answer for answer in planned.answers if answer.question == question]
 
 

@@ -16,6 +16,7 @@ import pytest
 import infl
 from infl.__main__ import main
 from infl.pipeline.report import gather
+from infl.pipeline.verify import verified_effects
 from infl.records import Dataset, InputError
 from infl.store import Run, open_run
 
@@ -84,7 +85,7 @@ def test_harmed_examples_have_the_effects_of_both(verified: Run) -> None:
     sets = {name: SETS[name] for name in ("few <b>", "known")}
     content = gather(verified, sets, quiet=True)
     predicted = list(infl.predict_effects(verified, sets, quiet=True))
-    for one, guess, truth in zip(content.sets, predicted, infl.verified_effects(verified, sets), strict=True):
+    for one, guess, truth in zip(content.sets, predicted, verified_effects(verified, sets), strict=True):
         assert one.measured is not None
         assert [each.column for each in one.harmed] == list(one.measured.most_harmed)
         for each in one.harmed:

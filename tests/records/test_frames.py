@@ -14,6 +14,7 @@ import pytest
 
 import infl
 from infl.records import Dataset, Estimate, Outcomes, ProtocolName
+from infl.scores.influence import influence_between
 
 N, M, T = 6, 3, 40
 NAMES = ("cat", "dog", "eel")
@@ -99,9 +100,7 @@ def test_a_part_of_the_matrix_is_named_by_its_sources_and_targets(outcomes: Outc
     for frame in (
         part.to_dataframe(dataset, sources=[4, 1]),
         part.to_dataframe(sources=[4, 1], targets=[6, 7, 8]),
-        infl.influence_between(outcomes, [4, 1], [8, 6], protocol="held-out").to_dataframe(
-            sources=[4, 1], targets=[8, 6]
-        ),
+        influence_between(outcomes, [4, 1], [8, 6], protocol="held-out").to_dataframe(sources=[4, 1], targets=[8, 6]),
     ):
         rows = frame.set_index(["source", "target"])["value"]
         assert set(rows.index.get_level_values("source")) == {1, 4}

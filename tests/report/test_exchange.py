@@ -26,7 +26,7 @@ from infl.report.exchange import (
     write_feldman_zhang,
     write_table,
 )
-from infl.scores.influence import influence_within_classes
+from infl.scores.influence import influence_within_classes, strongest_pairs
 
 T = 50
 
@@ -45,7 +45,7 @@ def label_of(dataset: Dataset, column: int) -> str:
 
 @pytest.fixture
 def rows(outcomes: Outcomes, dataset: Dataset) -> list[Row]:
-    pairs = infl.strongest_pairs(outcomes, n_pairs=5)
+    pairs = strongest_pairs(outcomes, n_pairs=5)
     memorization = infl.memorization(outcomes)
     assert memorization.p is not None
     q = infl.q_values(memorization.p)
@@ -58,7 +58,7 @@ def test_a_csv_has_a_line_a_score_and_every_bit_of_it(
     write_table(tmp_path / "top.csv", rows)
     with open(tmp_path / "top.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    memorization, pairs = infl.memorization(outcomes), infl.strongest_pairs(outcomes, n_pairs=5)
+    memorization, pairs = infl.memorization(outcomes), strongest_pairs(outcomes, n_pairs=5)
     assert [line["kind"] for line in lines] == ["memorization"] * dataset.n_train + ["influence"] * 5
     for i, line in enumerate(lines[: dataset.n_train]):
         assert line["source"] == line["target"] == str(i)

@@ -10,6 +10,7 @@ import pytest
 
 import infl
 from infl.records import InputError, Outcomes
+from infl.scores.influence import cross_influence_totals
 
 
 def drawn(n_models=900, n=20, m=70, *, sizes=(8, 17), level=0.0):
@@ -26,7 +27,7 @@ def drawn(n_models=900, n=20, m=70, *, sizes=(8, 17), level=0.0):
 @pytest.mark.parametrize("outcome", ["correct", "margin"])
 def test_totals_are_the_row_sums_of_the_held_out_matrix(outcome):
     outcomes = drawn()
-    totals, matrix = infl.cross_influence_totals(outcomes, outcome=outcome), infl.influence(outcomes, outcome=outcome)
+    totals, matrix = cross_influence_totals(outcomes, outcome=outcome), infl.influence(outcomes, outcome=outcome)
     np.testing.assert_allclose(totals.value, matrix.value.sum(axis=1) * 20 / 70, rtol=1e-4, atol=1e-4)
     assert (totals.protocol, totals.outcome) == ("held-out", outcome)
     np.testing.assert_array_equal(totals.n_in, outcomes.masks.sum(axis=0))
@@ -36,7 +37,7 @@ def test_totals_are_the_row_sums_of_the_held_out_matrix(outcome):
 def test_errors_are_those_of_the_summed_outcome_by_a_loop_in_double_precision():
     """Sums of 70 margins of 1,000 each that differ by ones: squares of them leave no digits in single precision."""
     outcomes = drawn(sizes=(12, 13), level=1000.0)
-    totals = infl.cross_influence_totals(outcomes, outcome="margin")
+    totals = cross_influence_totals(outcomes, outcome="margin")
     assert outcomes.margin is not None
     summed = outcomes.margin[:, 20:].astype(np.float32).sum(axis=1, dtype=np.float64) * 20 / 70
     for i in range(20):
@@ -52,13 +53,13 @@ def test_columns_that_move_together_add_up_their_errors_and_not_their_variances(
     assert outcomes.margin is not None
     margin = np.repeat(outcomes.margin[:, 20:21], 50, axis=1)
     same = Outcomes(outcomes.masks, margin=np.c_[outcomes.margin[:, :20], margin])
-    one, totals = (f(same, outcome="margin") for f in (infl.influence, infl.cross_influence_totals))
+    one, totals = (f(same, outcome="margin") for f in (infl.influence, cross_influence_totals))
     np.testing.assert_allclose(totals.se, 20 * one.se[:, 0], rtol=1e-4)
 
 
 def test_an_example_in_every_model_has_no_total():
     masks = np.array([[True, False, True], [True, True, False], [True, False, True]])
-    totals = infl.cross_influence_totals(Outcomes(masks, correct=np.eye(3, 5, k=3, dtype=bool)))
+    totals = cross_influence_totals(Outcomes(masks, correct=np.eye(3, 5, k=3, dtype=bool)))
     np.testing.assert_allclose(totals.value, [np.nan, 0.75, -0.75])  # n/m = 3/2; with 1: 1 right, without: 1 or 0
     assert totals.n_out.tolist() == [0, 2, 1]
 
@@ -66,6 +67,6 @@ def test_an_example_in_every_model_has_no_total():
 def test_totals_need_models_and_held_out_examples():
     masks = np.eye(3, dtype=bool)
     with pytest.raises(InputError, match="no held-out columns"):
-        infl.cross_influence_totals(Outcomes(masks, correct=masks))
+        cross_influence_totals(Outcomes(masks, correct=masks))
     with pytest.raises(InputError, match="no models to score"):
-        infl.cross_influence_totals(Outcomes(masks[:0], correct=np.ones((0, 4), bool)))
+        cross_influence_totals(Outcomes(masks[:0], correct=np.ones((0, 4), bool)))

@@ -16,6 +16,8 @@ import infl
 from infl.records import Estimate, InputError, Outcomes
 from infl.scores.contrasts import sum_pairs
 from infl.scores.evidence import PValueCounts, p_values
+from infl.scores.influence import score_pairs
+from infl.scores.planning import q_of_pairs
 from infl.training.subsets import Design, draw_masks
 
 
@@ -233,7 +235,7 @@ def test_pairs_listed_have_q_values_over_what_was_asked(q_over):
     of_both = {"column": infl.q_values(p, axis=0), "matrix": infl.q_values(p)}
     assert np.nanmax(np.abs(of_both["column"] - of_both["matrix"])) > 0.1
     q = of_both[q_over]
-    pairs = infl.score_pairs(outcomes, n_pairs=40, q_over=q_over).strongest
+    pairs = score_pairs(outcomes, n_pairs=40, q_over=q_over).strongest
     for pair in pairs:
         assert pair.q == pytest.approx(q[pair.source, pair.target - 12], rel=2e-3)
 
@@ -241,9 +243,9 @@ def test_pairs_listed_have_q_values_over_what_was_asked(q_over):
 def test_anything_else_for_q_values_to_be_over_is_refused():
     outcomes = Outcomes(np.eye(4, 2) > 0, correct=np.eye(4) > 0)
     with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
-        infl.score_pairs(outcomes, n_pairs=1, q_over="row")  # pyright: ignore[reportArgumentType]
+        score_pairs(outcomes, n_pairs=1, q_over="row")  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
-        infl.q_of_pairs(infl.influence(outcomes), q_over="row")  # pyright: ignore[reportArgumentType]
+        q_of_pairs(infl.influence(outcomes), q_over="row")  # pyright: ignore[reportArgumentType]
 
 
 def test_counted_q_values_are_those_of_all_and_never_below():

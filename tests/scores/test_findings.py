@@ -8,6 +8,7 @@ import pytest
 import infl
 from infl.records import Array, InputError, Outcomes
 from infl.scores.influence import score_pairs
+from infl.scores.planning import detectable_influence, findings, q_of_pairs
 
 
 def sorted_q(p: Array) -> Array:
@@ -49,7 +50,7 @@ def test_pairs_have_the_q_values_of_the_whole_matrix(planted: Outcomes, monkeypa
 
 def test_findings_are_judged_at_what_was_found(planted: Outcomes) -> None:
     memorization, scored = infl.memorization(planted), score_pairs(planted, n_pairs=3)
-    found = infl.findings(planted, memorization, scored)
+    found = findings(planted, memorization, scored)
     assert memorization.p is not None
     np.testing.assert_allclose(found.q, sorted_q(memorization.p))
     assert (found.q[:5] < 0.05).all()
@@ -57,33 +58,33 @@ def test_findings_are_judged_at_what_was_found(planted: Outcomes) -> None:
     assert found.memorization.p_cut == pytest.approx(largest, rel=2e-3)
     assert found.memorization.p_cut > 0.05 / 12
     assert (found.influence.n_tests, found.memorization.n_tests) == (12 * 20, 12)
-    strict = infl.findings(planted, memorization, scored, power=0.95, false_discovery_rate=0.01)
+    strict = findings(planted, memorization, scored, power=0.95, false_discovery_rate=0.01)
     assert strict.influence.typical > found.influence.typical
 
 
 def test_influence_is_judged_in_the_reading_and_outcome_of_its_pairs(planted: Outcomes) -> None:
     memorization, left_out = infl.memorization(planted), score_pairs(planted, n_pairs=3, protocol="left-out")
-    found = infl.findings(planted, memorization, left_out).influence
+    found = findings(planted, memorization, left_out).influence
     cut = left_out.p_values.largest_p(0.05)
-    assert found == infl.detectable_influence(planted, protocol="left-out", p_cut=cut)
+    assert found == detectable_influence(planted, protocol="left-out", p_cut=cut)
     assert found.n_tests == 12 * 11
     alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)  # without held-out examples
     scored = score_pairs(alone, n_pairs=3, protocol="left-out")
-    assert infl.findings(alone, infl.memorization(alone), scored).influence == found
+    assert findings(alone, infl.memorization(alone), scored).influence == found
     both = Outcomes(planted.masks, planted.correct, planted.of("correct") + np.linspace(0, 1, 32))
     margins = score_pairs(both, n_pairs=3, outcome="margin")
-    assert infl.findings(both, infl.memorization(both), margins).influence.outcome == "margin"
+    assert findings(both, infl.memorization(both), margins).influence.outcome == "margin"
 
 
 def test_pairs_of_columns_that_the_outcomes_lack_are_refused(planted: Outcomes) -> None:
     alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)
     with pytest.raises(InputError, match="protocol held-out: these outcomes have no such columns"):
-        infl.findings(alone, infl.memorization(alone), score_pairs(planted, n_pairs=3))
+        findings(alone, infl.memorization(alone), score_pairs(planted, n_pairs=3))
 
 
 def test_q_values_of_two_readings_are_over_both(planted: Outcomes) -> None:
     left_out, held_out = (infl.influence(planted, protocol=protocol) for protocol in ("left-out", "held-out"))
-    q = infl.q_of_pairs(left_out, held_out)
+    q = q_of_pairs(left_out, held_out)
     assert q.shape == (12, 32)
     assert np.isnan(np.diagonal(q)).all()
     p = np.concatenate([np.asarray(left_out.p), np.asarray(held_out.p)], axis=1)
@@ -96,6 +97,6 @@ def test_scores_without_p_values_are_refused(planted: Outcomes) -> None:
 
     bare = replace(infl.memorization(planted), p=None)
     with pytest.raises(InputError, match="these scores have no p-values"):
-        infl.findings(planted, bare, score_pairs(planted, n_pairs=1))
+        findings(planted, bare, score_pairs(planted, n_pairs=1))
     with pytest.raises(InputError, match="these scores have no p-values"):
-        infl.q_of_pairs(bare)
+        q_of_pairs(bare)

@@ -8,6 +8,7 @@ import pytest
 
 import infl
 from infl.records import Columns, Outcomes
+from infl.scores.influence import strongest_pairs
 
 
 def test_strongest_pairs_equal_a_sort_of_the_whole_matrix():
@@ -16,7 +17,7 @@ def test_strongest_pairs_equal_a_sort_of_the_whole_matrix():
     outcomes = Outcomes(masks, margin=rng.randn(50, 2130))  # more held-out columns than one block holds
     whole = infl.influence(outcomes, outcome="margin")
     best = np.argsort(-whole.value.ravel())[:25]
-    pairs = infl.strongest_pairs(outcomes, n_pairs=25, outcome="margin")
+    pairs = strongest_pairs(outcomes, n_pairs=25, outcome="margin")
     assert [(p.source, p.target - 30) for p in pairs] == [(k // 2100, k % 2100) for k in best]
     np.testing.assert_allclose([p.value for p in pairs], whole.value.ravel()[best], atol=1e-6)
     np.testing.assert_allclose([p.se for p in pairs], whole.se.ravel()[best], atol=1e-6)
@@ -25,7 +26,7 @@ def test_strongest_pairs_equal_a_sort_of_the_whole_matrix():
 def test_pairs_without_an_estimate_are_never_listed():
     masks = np.array([[True, False, False], [False, True, False], [True, False, False]])
     outcomes = Outcomes(masks, correct=np.array([[1, 0, 0, 1], [0, 1, 0, 0], [1, 0, 0, 1]], bool))
-    pairs = infl.strongest_pairs(outcomes, n_pairs=10)
+    pairs = strongest_pairs(outcomes, n_pairs=10)
     assert [(p.source, p.target, p.value) for p in pairs] == [(0, 3, 1.0), (1, 3, -1.0)]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import infl
 from infl.records import Array, Estimate, Outcomes, ProtocolName
-from infl.scores.influence import Part, influence_within_classes, top_of
+from infl.scores.influence import Part, influence_between, influence_within_classes, top_of
 
 N, M, T, SIZE = 7, 4, 60, 5
 
@@ -86,7 +86,7 @@ def test_a_held_out_example_has_influences_on_it_and_none_of_its_own(outcomes: O
 @pytest.mark.parametrize("targets", [[N, N + 1], [N + 3, N], [N + 1, N + 1, N + 3]])
 def test_between_any_sources_and_columns_it_is_the_matrix_cut_out(outcomes: Outcomes, targets: list[int]) -> None:
     sources, whole = [4, 0], infl.influence(outcomes)
-    part = infl.influence_between(outcomes, sources, targets, protocol="held-out")
+    part = influence_between(outcomes, sources, targets, protocol="held-out")
     columns = [target - N for target in targets]
     for name in ("value", "se"):
         np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[sources][:, columns], atol=1e-6)
@@ -147,7 +147,7 @@ def test_a_pair_that_has_no_such_reading_is_refused(
     outcomes: Outcomes, sources: list[int], targets: list[int], protocol: ProtocolName, named: str
 ) -> None:
     with pytest.raises(infl.InputError, match=named):
-        infl.influence_between(outcomes, sources, targets, protocol=protocol)
+        influence_between(outcomes, sources, targets, protocol=protocol)
 
 
 def test_one_model_gives_counts_and_no_scores(outcomes: Outcomes) -> None:
