@@ -19,7 +19,7 @@ import infl
 from infl.records import Array, Estimate, ProtocolName
 from infl.scores.adjustment import adjusted_influence
 from infl.scores.shrinkage import Shrunk, fit_prior, shrink
-from infl.scores.surrogate import fit_surrogate, leave_one_out_influence
+from infl.scores.surrogate import Surrogate, fit_surrogate, leave_one_out_influence
 from infl.store import Run
 
 READINGS: tuple[ProtocolName, ...] = ("held-out", "left-out")
@@ -64,7 +64,7 @@ class _Told:
     same: Array
 
 
-def _margins(run: Run, surrogate: infl.Surrogate, models: list[int]) -> Array:
+def _margins(run: Run, surrogate: Surrogate, models: list[int]) -> Array:
     """The surrogate's margins on the subset of each model, [T, n+m]."""
     masks = np.concatenate([block.masks for block in run.outcomes("design", models).blocks(slice(0, 1))])
     return np.stack([surrogate.margins(np.flatnonzero(~mask)) for mask in masks])
