@@ -4,8 +4,8 @@ A dataset is two collections of labelled examples. D, the training examples, is 
 be forgotten; H, the held-out examples, is what they are judged on besides. Every example keeps the position it had in
 its source, so that "training example 17" can be traced back to a picture, even in a subset. Pixels stay as they came:
 uint8 pixels stay uint8 (and count as /255), everything else is float32, used as it is. Nothing is standardized here,
-since a mean taken over D would let an example reach models that were trained without it: `statistics` shows mean and deviation
-of each channel, and `infl.Algorithm(standardize=True)` takes them for each model from its own examples.
+since a mean taken over D would let an example reach models that were trained without it: `infl.Algorithm(standardize=True)`
+takes mean and deviation of each channel for each model from its own examples.
 
 Where examples can come from, and when each is right:
 
@@ -18,7 +18,7 @@ Where examples can come from, and when each is right:
   TensorFlow, and the extra `tfds`). For CIFAR and whatever else TFDS has, in the order of its publication. infl's own
   `tfds:infl_digits` and `tfds:infl_fashion_mnist` are prepared on first use.
 - `folder:DIR`: your own pictures, in one subfolder for each class; `hf:DIR`: what Hugging Face's `datasets` saved with
-  `save_to_disk` (the extra `huggingface`). Both take a share to hold out and a size to scale to: `folder:DIR:0.2:32x32`.
+  `save_to_disk` (the extra `huggingface`). Both take a fraction to hold out and a size to scale to: `folder:DIR:0.2:32x32`.
 - a path that ends in `.npz`: your own data, saved once with `np.savez(path, x_train=..., y_train=..., x_test=...,
   y_test=...)`. For the command line, and whenever a run must name its data again later.
 - `from_arrays`: your own data, already in memory. For notebooks; since no string names it, a run made from it can
@@ -53,7 +53,7 @@ def load(
     """Load the examples that a source names, all of them or a seeded subset.
 
     Args:
-        source: `digits`, `idx:FOLDER`, `folder:DIR[:SHARE][:HEIGHTxWIDTH]`, `hf:DIR[:SHARE][:HEIGHTxWIDTH]`,
+        source: `digits`, `idx:FOLDER`, `folder:DIR[:FRACTION][:HEIGHTxWIDTH]`, `hf:DIR[:FRACTION][:HEIGHTxWIDTH]`,
             `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in `.npz`; `~` is expanded. What each
             means says `load` in `infl.data.idx`, `.folder`, `.hf`, `.tfds` and `.npz`.
         n_train: training examples to draw, 1 to as many as there are; None takes all.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infl.records import Array, Dataset, InputError, channel_axes
+from infl.records import Array, Dataset, InputError
 
 MAX_NAMED = 5
 
@@ -102,7 +100,7 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
         >>> part.n_train, part.n_held_out, bool((part.x_train == whole.x_train[part.train_ids]).all())
         (3, 4, True)
     """
-    seed = _integer("seed", seed)
+    seed = whole_number("seed", seed)
     if not 0 <= seed < 2**32:
         raise InputError(f"seed: expected 0 to 2**32 - 1, got {seed}")
     # Not default_rng: NumPy may change that stream between versions, and this one it has promised to keep.
@@ -241,12 +239,13 @@ def _drawn(name: str, wanted: int | None, order: Array) -> Array:
     """Sorted positions of the examples drawn: the first `wanted` of a random order."""
     if wanted is None:
         return np.arange(len(order))
-    if not 1 <= _integer(name, wanted) <= len(order):
+    if not 1 <= whole_number(name, wanted) <= len(order):
         raise InputError(f"{name}: expected 1 to {len(order)}, the examples there are, got {wanted}")
     return np.sort(order[:wanted])
 
 
-def _integer(name: str, given: int) -> int:
+def whole_number(name: str, given: int) -> int:
+    """The number, or an `InputError` where it is none."""
     try:
         return operator.index(given)
     except TypeError:
@@ -258,38 +257,18 @@ def _listed(names: Sequence[str]) -> str:
 
 
 HELD_OUT_NAMES = ("test", "held_out", "validation", "valid", "val")
-SHARE_AT_THE_END = re.compile(r":([0-9]*\.[0-9]+|[01])$")
 
 
 def held_out_name(names: Iterable[str]) -> str | None:
-    """The split to hold out: the first of test, held_out, validation, valid, val that is there; None where none is."""
+    """The split to hold out: the first of `HELD_OUT_NAMES` that is there; None where none is."""
     there = set(names)
     return next((name for name in HELD_OUT_NAMES if name in there), None)
 
 
-def split_off_share(place: str) -> tuple[str, float | None]:
-    """`PLACE:SHARE` as its two parts; None where no share stands behind it.
+def draw_held_out(labels: Array, fraction: float) -> tuple[Array, Array]:
+    """Positions of training and of held-out examples, ascending: the same fraction of each class, always the same draw.
 
-    Raises:
-        InputError: where the share is not above 0 and below 1.
-
-    Example:
-        >>> split_off_share("pets:0.2"), split_off_share("pets")
-        (('pets', 0.2), ('pets', None))
-    """
-    match = SHARE_AT_THE_END.search(place)
-    if not match:
-        return place, None
-    share = float(match[1])
-    if not 0 < share < 1:
-        raise InputError(f"{place}: expected a share of the examples to hold out, above 0 and below 1, got {match[1]}")
-    return place[: match.start()], share
-
-
-def draw_held_out(labels: Array, share: float) -> tuple[Array, Array]:
-    """Positions of training and of held-out examples, ascending: the same share of each class, always the same draw.
-
-    Of a class of k examples round(share * k) are held out, but at least one where the class has two, and never all.
+    Of a class of k examples round(fraction * k) are held out, but at least one where the class has two, and never all.
 
     Example:
         >>> train, held_out = draw_held_out(np.array([0] * 8 + [1] * 4), 0.25)
@@ -300,55 +279,6 @@ def draw_held_out(labels: Array, share: float) -> tuple[Array, Array]:
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
-        n_held_out = min(max(round(share * len(members)), 1), len(members) - 1)
+        n_held_out = min(max(round(fraction * len(members)), 1), len(members) - 1)
         held_out[members[:n_held_out]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-BLOCK = 1 << 22  # pixels looked at together
-
-
-@dataclass(frozen=True, eq=False)
-class ChannelStatistics:
-    """mean, deviation: [channels] float64, in the units that infl trains on (uint8 divided by 255)."""
-
-    mean: Array
-    deviation: Array
-
-
-def channel_statistics(dataset: Dataset) -> ChannelStatistics:
-    """Mean and standard deviation of each channel over the pixels of all training examples D.
-
-    mean_c = sum over examples i and pixels p of x_ipc / (n P), deviation_c = sqrt(sum of (x_ipc - mean_c)^2 / (n P)). The
-    last axis of images [h, w, channels] tells channels apart, an image [h, w] is one channel, and each feature of [d] is one.
-    D is gone through twice, in blocks, in float64.
-
-    For looking, not for preparing data with: pixels scaled by a statistic of D carry every example of D into every model,
-    also those that leave it out. To train on standardized pixels use `infl.Algorithm(standardize=True)`, for which each model
-    takes the statistics of its own examples.
-
-    Raises:
-        InputError: where the dataset has no pixels.
-
-    Example:
-        >>> import infl
-        >>> seen = channel_statistics(infl.load("digits"))
-        >>> seen.mean.round(3), seen.deviation.round(3)
-        (array([0.305]), array([0.375]))
-    """
-    if not dataset.has_pixels:
-        raise InputError(f"dataset {dataset.name} has no pixels: its models were made elsewhere")
-    mean = _mean_of(dataset.x_train)
-    variance = _mean_of(dataset.x_train, mean, squared=True)
-    scale = 255 if dataset.x_train.dtype == np.uint8 else 1
-    return ChannelStatistics(np.atleast_1d(mean) / scale, np.atleast_1d(np.sqrt(variance)) / scale)
-
-
-def _mean_of(x: Array, centre: Any = 0.0, *, squared: bool = False) -> Any:
-    axes = channel_axes(x.shape[1:])
-    n_rows = max(1, BLOCK // (x[0].size or 1))
-    total = 0.0
-    for first in range(0, len(x), n_rows):
-        apart = x[first : first + n_rows].astype(np.float64) - centre
-        total = total + (np.square(apart) if squared else apart).sum(axis=axes)
-    return total / np.prod([x.shape[axis] for axis in axes])

@@ -30,11 +30,7 @@ class _InOrder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @classmethod
     def check(cls, info: Any) -> None:
-        """Check that what was prepared once is what is meant now.
-
-        Raises:
-            InputError: where it was made from another folder than is named now.
-        """
+        """Check that what was prepared once is what is meant now; an `InputError` where it is not."""
 
     def _described(self, text: str, shape: tuple[int, ...], dtype: Any, class_names: tuple[str, ...]) -> Any:
         return tfds.core.DatasetInfo(
@@ -99,11 +95,7 @@ class InflFashionMnist(_InOrder):
 
     @classmethod
     def check(cls, info: Any) -> None:
-        """Check that what was prepared once is what is meant now.
-
-        Raises:
-            InputError: where it was made from another folder than is named now.
-        """
+        """Refuse what was made from another folder than is named now."""
         folder, made_from = os.environ.get(FASHION_MNIST_FOLDER), info.metadata.get("made from")
         if folder and made_from and made_from != f"idx:{os.path.abspath(os.path.expanduser(folder))}":
             raise InputError(

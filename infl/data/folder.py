@@ -6,28 +6,30 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infl.data.arrays import HELD_OUT_NAMES, draw_held_out, from_arrays, held_out_name, split_off_share
+from infl.data.arrays import HELD_OUT_NAMES, draw_held_out, from_arrays, held_out_name
 from infl.records import Array, Dataset, InputError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PLACE = re.compile(r"(.*?)(?::([0-9]*\.[0-9]+|[01]))?(?::([1-9][0-9]*)x([1-9][0-9]*))?", re.DOTALL)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def load(place: str) -> Dataset:
-    """Load `FOLDER[:SHARE][:HEIGHTxWIDTH]`.
+    """Load `FOLDER[:FRACTION][:HEIGHTxWIDTH]`.
 
     Either the folder holds `train` and one of `test`, `held_out`, `validation`, `valid`, `val` (the first of these), each with
-    one subfolder a class; or it holds the subfolders itself, and SHARE says what share of each class to hold out, always the
+    one subfolder a class; or it holds the subfolders itself, and FRACTION says how much of each class to hold out, always the
     same draw. Names of the subfolders, sorted, are the classes; a picture belongs to the class however deep it lies in the
     subfolder. Pictures are sorted by class, then by path, characters by their code points; ids are positions in that order,
-    and a drawn split shares one numbering. Files that do not end like a picture, and hidden ones, are passed over.
+    and a drawn split shares one numbering. Files that do not end like a picture, and hidden ones, are skipped.
 
     Pixels are uint8, [n, h, w] where all pictures are grey, otherwise [n, h, w, 3]. All must be of one size, unless
     HEIGHTxWIDTH asks for one: then they are cut around the middle and scaled (see `infl.data.folder`).
@@ -46,20 +48,20 @@ def load(place: str) -> Dataset:
         >>> pictures.class_names, pictures.x_train.shape, pictures.x_train[0, 0, 0].tolist()
         (('blue', 'red'), (2, 3, 4, 3), [0, 0, 255])
     """
-    root, share, size = _parse(place)
-    class_names, paths, labels, train, held_out, first = _listing(root, share)
+    parsed = parse_place("folder", place)
+    class_names, paths, labels, train, held_out, first = _listing(parsed)
     try:
-        pixels = read_pictures([(str(path), path) for path in paths], size)
+        pixels = read_pictures([(str(path), path) for path in paths], parsed.size)
         return from_arrays(
             pixels[train],
             labels[train],
             pixels[held_out],
             labels[held_out],
-            name=os.path.basename(root) or "folder",
+            name=os.path.basename(parsed.folder) or "folder",
             class_names=class_names,
             train_ids=train,
             held_out_ids=held_out - first,
-            source=f"folder:{root}{'' if share is None else f':{share}'}{f':{size[0]}x{size[1]}' if size else ''}",
+            source=f"folder:{parsed}",
         )
     except InputError as error:
         raise InputError(f"folder:{place}: {error}") from error
@@ -73,22 +75,50 @@ def files(source: str) -> tuple[list[Path], list[Path]]:
     Raises:
         InputError: where the folder is missing or not laid out as `load` wants it.
     """
-    root, share, _ = _parse(source.removeprefix("folder:"))
-    _, paths, _, _, _, first = _listing(root, share)
+    _, paths, _, _, _, first = _listing(parse_place("folder", source.removeprefix("folder:")))
     return (paths[:first], paths[first:]) if first else (paths, paths)
 
 
-def _parse(place: str) -> tuple[str, float | None, tuple[int, int] | None]:
-    rest, size = split_off_size(place)
-    folder, share = split_off_share(rest)
+@dataclass(frozen=True)
+class Place:
+    """What stands behind the colon of `folder:` and `hf:`, FOLDER[:FRACTION][:HEIGHTxWIDTH]; None where left away."""
+
+    folder: str
+    fraction: float | None
+    size: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        fraction = "" if self.fraction is None else f":{self.fraction}"
+        return f"{self.folder}{fraction}{f':{self.size[0]}x{self.size[1]}' if self.size else ''}"
+
+
+def parse_place(form: str, place: str) -> Place:
+    """The parts of `FORM:PLACE`, its folder as an absolute path.
+
+    Raises:
+        InputError: where no folder is named, or the fraction is not above 0 and below 1.
+
+    Example:
+        >>> parse_place("folder", "/pets:0.2:32x48")
+        Place(folder='/pets', fraction=0.2, size=(32, 48))
+    """
+    folder, fraction, height, width = PLACE.fullmatch(place).groups()  # pyright: ignore[reportOptionalMemberAccess]
     if not folder:
-        raise InputError("folder: expected a folder after the colon, as in folder:DIR, got none; name the folder")
-    return os.path.abspath(os.path.expanduser(folder)), share, size
+        raise InputError(f"{form}: expected a folder after the colon, as in {form}:DIR, got none; name the folder")
+    if fraction and not 0 < float(fraction) < 1:
+        raise InputError(
+            f"{form}:{place}: expected a fraction of the examples to hold out, above 0 and below 1, got {fraction}"
+        )
+    return Place(
+        os.path.abspath(os.path.expanduser(folder)),
+        float(fraction) if fraction else None,
+        (int(height), int(width)) if height else None,
+    )
 
 
-def _listing(root: str, share: float | None) -> tuple[list[str], list[Path], Array, Array, Array, int]:
+def _listing(place: Place) -> tuple[list[str], list[Path], Array, Array, Array, int]:
     """Classes, all pictures and their labels, positions of training and held-out ones, and where ids of the latter begin."""
-    train_folder, held_out_folder = _layout(root, share)
+    train_folder, held_out_folder = _layout(place.folder, place.fraction)
     class_names = _subfolders(train_folder)
     paths, labels = _pictures(train_folder, class_names)
     if empty := [name for label, name in enumerate(class_names) if label not in set(labels)]:
@@ -97,25 +127,25 @@ def _listing(root: str, share: float | None) -> tuple[list[str], list[Path], Arr
         )
     n_train = len(paths)
     if held_out_folder is None:
-        train, held_out = draw_held_out(np.array(labels, np.int64), share or 0)
+        train, held_out = draw_held_out(np.array(labels, np.int64), place.fraction or 0)
         return class_names, paths, np.array(labels, np.int64), train, held_out, 0
     more, more_labels = _pictures(held_out_folder, class_names)
     numbers = np.array(labels + more_labels, np.int64)
     return class_names, paths + more, numbers, np.arange(n_train), np.arange(n_train, len(numbers)), n_train
 
 
-def _layout(folder: str, share: float | None) -> tuple[Path, Path | None]:
+def _layout(folder: str, fraction: float | None) -> tuple[Path, Path | None]:
     """The folder of training examples, and that of held-out ones or None where they are drawn from it."""
     there = _subfolders(Path(folder))
     name = held_out_name(there)
     if "train" in there and name:
-        if share is not None:
-            raise InputError(f"{folder} holds train and {name}: leave the share to hold out away")
+        if fraction is not None:
+            raise InputError(f"{folder} holds train and {name}: leave the fraction to hold out away")
         return Path(folder, "train"), Path(folder, name)
-    if share is None:
+    if fraction is None:
         raise InputError(
             f"{folder}: expected folders train and test (or {', '.join(HELD_OUT_NAMES[1:])}) with one subfolder a class, or "
-            f"one subfolder a class and a share to hold out, as in folder:{folder}:0.2; got {_listed(there)}"
+            f"one subfolder a class and a fraction to hold out, as in folder:{folder}:0.2; got {_listed(there)}"
         )
     return Path(folder), None
 
@@ -154,18 +184,6 @@ def _listed(names: list[str]) -> str:
 GREY = ("1", "L", "LA")
 COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 WITH_ALPHA = ("RGBA", "LA", "PA")
-SIZE_AT_THE_END = re.compile(r":([1-9][0-9]*)x([1-9][0-9]*)$")
-
-
-def split_off_size(place: str) -> tuple[str, tuple[int, int] | None]:
-    """`PLACE:HEIGHTxWIDTH` as its two parts; None where no size stands behind it.
-
-    Example:
-        >>> split_off_size("pets:32x48"), split_off_size("pets")
-        (('pets', (32, 48)), ('pets', None))
-    """
-    match = SIZE_AT_THE_END.search(place)
-    return (place[: match.start()], (int(match[1]), int(match[2]))) if match else (place, None)
 
 
 def read_pictures(pictures: Sequence[tuple[str, Path | bytes]], size: tuple[int, int] | None = None) -> Array:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from infl.data.arrays import HELD_OUT_NAMES, draw_held_out, from_arrays, held_out_name, split_off_share
-from infl.data.folder import read_pictures, split_off_size
+from infl.data.arrays import HELD_OUT_NAMES, draw_held_out, from_arrays, held_out_name
+from infl.data.folder import parse_place, read_pictures
 from infl.records import Array, Dataset, InputError, first_line
 
 INSTALL = "pip install 'infl[huggingface]', or in infl's folder pip install '.[huggingface]'"
@@ -21,10 +21,10 @@ LABEL_NAMES = ("label", "labels", "fine_label", "y")
 
 
 def load(place: str) -> Dataset:
-    """Load `FOLDER[:SHARE][:HEIGHTxWIDTH]`.
+    """Load `FOLDER[:FRACTION][:HEIGHTxWIDTH]`.
 
     Either the folder holds a `DatasetDict` with the split `train` and one of `test`, `held_out`, `validation`, `valid`, `val`
-    (the first of these); or it holds a single `Dataset`, and SHARE says what share of each class to hold out, always the same
+    (the first of these); or it holds a single `Dataset`, and FRACTION says how much of each class to hold out, always the same
     draw. The order is that of the rows; ids are their numbers, and a drawn split shares one numbering.
 
     Pixels are the column `image`, `img`, `pixels`, `pixel_values` or `x`, or else the only one of images or arrays: encoded
@@ -36,39 +36,35 @@ def load(place: str) -> Dataset:
         InputError: where `datasets` is not installed, the folder is not such a one, splits or columns are not found, or a
             picture cannot be read.
     """
-    rest, size = split_off_size(place)
-    folder, share = split_off_share(rest)
-    if not folder:
-        raise InputError("hf: expected a folder after the colon, as in hf:DIR, got none; name the folder")
-    folder = os.path.abspath(os.path.expanduser(folder))
-    splits = _splits(folder, share)
+    parsed = parse_place("hf", place)
+    splits = _splits(parsed.folder, parsed.fraction)
     try:
         pixels_of, label_of = _columns(splits[0].features)
         if any(split.features != splits[0].features for split in splits):
             raise InputError("expected the same columns in both splits")
-        pixels = _pixels(splits, pixels_of, size)
+        pixels = _pixels(splits, pixels_of, parsed.size)
         labels, class_names = _labels(splits, label_of)
         n_train = len(splits[0])
         if len(splits) == 2:
             train, held_out, first = np.arange(n_train), np.arange(n_train, len(labels)), n_train
         else:
-            (train, held_out), first = draw_held_out(labels, share or 0), 0
+            (train, held_out), first = draw_held_out(labels, parsed.fraction or 0), 0
         return from_arrays(
             pixels[train],
             labels[train],
             pixels[held_out],
             labels[held_out],
-            name=os.path.basename(folder) or "hf",
+            name=os.path.basename(parsed.folder) or "hf",
             class_names=class_names,
             train_ids=train,
             held_out_ids=held_out - first,
-            source=f"hf:{folder}{'' if share is None else f':{share}'}{f':{size[0]}x{size[1]}' if size else ''}",
+            source=f"hf:{parsed}",
         )
     except InputError as error:
         raise InputError(f"hf:{place}: {error}") from error
 
 
-def _splits(folder: str, share: float | None) -> list[Any]:
+def _splits(folder: str, fraction: float | None) -> list[Any]:
     """The training and the held-out split, or the single collection."""
     try:
         datasets: Any = import_module("datasets")
@@ -82,16 +78,16 @@ def _splits(folder: str, share: float | None) -> list[Any]:
             f"({first_line(error)}); check the path, or save it again"
         ) from error
     if not isinstance(found, datasets.DatasetDict):
-        if share is None:
-            raise InputError(f"{folder} holds one collection: say what share to hold out, as in hf:{folder}:0.2")
+        if fraction is None:
+            raise InputError(f"{folder} holds one collection: say what fraction to hold out, as in hf:{folder}:0.2")
         return [found]
     name = held_out_name(found)
     if "train" not in found or name is None:
         raise InputError(
             f"{folder}: expected the splits train and test (or {', '.join(HELD_OUT_NAMES[1:])}), got {', '.join(found)}"
         )
-    if share is not None:
-        raise InputError(f"{folder} holds train and {name}: leave the share to hold out away")
+    if fraction is not None:
+        raise InputError(f"{folder} holds train and {name}: leave the fraction to hold out away")
     return [found["train"], found[name]]
 
 

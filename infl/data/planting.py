@@ -10,13 +10,12 @@ wrong is net harmless to forget: others gain. Its cross-influence is then negati
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from infl.data.arrays import from_arrays
+from infl.data.arrays import from_arrays, whole_number
 from infl.records import Array, Dataset, ForgetSet, InputError
 
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
@@ -126,7 +125,7 @@ def plant_copies(
     random = _random(seed)
     n = dataset.n_train
     _count("example", example, 0, n - 1, "the ids of D")
-    if _whole("n_copies", n_copies) < 1:
+    if whole_number("n_copies", n_copies) < 1:
         raise InputError(f"n_copies: expected at least 1, got {n_copies}")
     if not 0 <= noise < np.inf:
         raise InputError(f"noise: expected a finite standard deviation of at least 0, got {noise}")
@@ -307,7 +306,7 @@ def _set(name: str, ids: Sequence[int] | Array) -> ForgetSet:
 
 
 def _random(seed: int) -> np.random.RandomState:
-    if not 0 <= _whole("seed", seed) < 2**32:
+    if not 0 <= whole_number("seed", seed) < 2**32:
         raise InputError(f"seed: expected 0 to 2**32 - 1, got {seed}")
     return np.random.RandomState(seed)
 
@@ -331,16 +330,9 @@ def _ids(what: str, given: Sequence[int] | Array, n_train: int) -> Array:
 
 
 def _count(what: str, given: int, low: int, high: int, of: str) -> int:
-    number = _whole(what, given)
+    number = whole_number(what, given)
     if high < low:
         raise InputError(f"{what}: got {given}, but {of} are none")
     if not low <= number <= high:
         raise InputError(f"{what}: expected {low} to {high}, {of}, got {given}")
     return number
-
-
-def _whole(what: str, given: int) -> int:
-    try:
-        return operator.index(given)
-    except TypeError:
-        raise InputError(f"{what}: expected a whole number, got {given!r}") from None

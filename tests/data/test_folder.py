@@ -64,7 +64,7 @@ def test_names_sort_by_code_points_and_other_files_are_passed_over(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("share", "held_out"), [("0.25", 2), (".5", 4), ("0.01", 1), ("0.99", 7)])
-def test_a_share_of_each_class_is_drawn_once_and_for_all(tmp_path: Path, share: str, held_out: int) -> None:
+def test_a_fraction_of_each_class_is_drawn_once_and_for_all(tmp_path: Path, share: str, held_out: int) -> None:
     write(tmp_path, 8)
     dataset = load(f"folder:{tmp_path}:{share}")
     assert np.bincount(dataset.y_held_out).tolist() == [held_out] * 3
@@ -206,14 +206,14 @@ def test_a_folder_laid_out_otherwise_is_told_how(tmp_path: Path) -> None:
     refused("nowhere: expected a folder with one subfolder a class, got .*; check", f"folder:{tmp_path}/nowhere:0.2")
     refused(r"expected folders train and test \(or held_out, .* as in folder:.*:0.2; got no subfolders")
     write(tmp_path, 2)
-    refused("or one subfolder a class and a share to hold out, as in folder:.*:0.2; got ant, bee, cat")
-    refused("share of the examples to hold out, above 0 and below 1, got 1", f"folder:{tmp_path}:1")
+    refused("or one subfolder a class and a fraction to hold out, as in folder:.*:0.2; got ant, bee, cat")
+    refused("fraction of the examples to hold out, above 0 and below 1, got 1", f"folder:{tmp_path}:1")
     (tmp_path / "dog").mkdir()
     refused("dog: expected pictures", f"folder:{tmp_path}:0.5")
     write(tmp_path / "two" / "train", 2)
     refused("got train", f"folder:{tmp_path}/two")
     write(tmp_path / "two" / "test", 2)
-    refused("holds train and test: leave the share", f"folder:{tmp_path}/two:0.2")
+    refused("holds train and test: leave the fraction", f"folder:{tmp_path}/two:0.2")
     os.rename(tmp_path / "two" / "test" / "bee", tmp_path / "two" / "test" / "wasp")
     refused("test: expected no classes besides those to train on, got wasp", f"folder:{tmp_path}/two")
     save(tmp_path / "one" / "alone" / "0.png", picture(0))

@@ -59,7 +59,7 @@ def test_images_come_in_row_for_row(tmp_path: Path, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_single_collection_is_split_by_a_share(tmp_path: Path) -> None:
+def test_a_single_collection_is_split_by_a_fraction(tmp_path: Path) -> None:
     images().save_to_disk(tmp_path / "one")
     dataset = load(f"hf:{tmp_path / 'one'}:0.2")
     assert np.bincount(dataset.y_held_out).tolist() == [2, 2]
@@ -130,9 +130,9 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, monkeypatch: py
     refused("expected a folder after the colon", "hf:")
     refused("expected a folder written by save_to_disk .* not found", f"hf:{tmp_path}/nowhere")
     refused("expected a folder written by save_to_disk", f"hf:{tmp_path}")
-    refused("holds one collection: say what share to hold out, as in hf:.*:0.2", saved("one", images()))
+    refused("holds one collection: say what fraction to hold out, as in hf:.*:0.2", saved("one", images()))
     both = saved("both", split(images()))
-    refused("leave the share to hold out away", f"{both}:0.2")
+    refused("leave the fraction to hold out away", f"{both}:0.2")
     refused("expected the splits train and test .* got train, more", saved("more", split(images(), "more")))
     one = table({"x": datasets.Value("string"), "label": NAMES}, x=["a"] * N, label=LABELS.tolist())
     refused(r"a column of images or arrays, got x \(Value\), label \(ClassLabel\); rename", saved("text", split(one)))
