@@ -2,7 +2,7 @@
 
 Question: coverage overall, and among the examples and pairs with the largest effects. The reference has an error of its own, so
 coverage is of the difference: |value - reference| <= sqrt(reach^2 + (1.96 se of the reference)^2), reach that of the interval
-towards the reference. The largest are chosen by one half of the reference and judged by the other, since the largest of
+towards the reference. The largest are chosen by one half of the reference and compared with the other, since the largest of
 many noisy values are too large.
 
 Columns that nearly all models have right (or wrong) are covered nearly always, whatever the interval:
@@ -42,7 +42,7 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
             n_train = run.manifest["dataset"]["n_train"]
             of_kind = rate[n_train:] if kind == "held-out" else rate[:n_train]
             varied = np.broadcast_to((of_kind > 0.05) & (of_kind < 0.95), reference.value.shape)
-            chooser, judge = (_scores(run, kind, half) for half in halves)
+            chooser, other = (_scores(run, kind, half) for half in halves)
             for n_models in (30,) if small else SIZES:
                 # Disjoint parts of the data, so that one unlucky part does not tell the whole.
                 parts = [models[k * n_models : (k + 1) * n_models] for k in range(min(4, n_data // n_models))]
@@ -52,16 +52,16 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
                 of_disputed = np.mean(
                     [_covers(e, reference, np.flatnonzero(d)) for e, d in zip(estimates, disputed, strict=True)]
                 )
-                judged = np.isfinite(reference.value)
-                never = np.mean([(~d & ~_disputed(reference))[judged].mean() for d in disputed])
+                known = np.isfinite(reference.value)
+                never = np.mean([(~d & ~_disputed(reference))[known].mean() for d in disputed])
                 of_varied = np.mean([_covers(estimate, reference, np.flatnonzero(varied)) for estimate in estimates])
                 largest = _largest(chooser.value, min(N_LARGEST, chooser.value.size // 20))
-                of_largest = np.mean([_covers(estimate, judge, largest) for estimate in estimates])
+                of_largest = np.mean([_covers(estimate, other, largest) for estimate in estimates])
                 row = {"world": name, "score": kind, "n_models": n_models, "repeats": len(parts)}
                 row |= {"coverage": float(inside), "coverage_of_largest": float(of_largest), "n_largest": len(largest)}
                 row |= {"coverage_of_varied": float(of_varied), "share_of_varied": float(varied.mean())}
                 row |= {"coverage_of_disputed": float(of_disputed)}
-                row |= {"share_of_disputed": float(np.mean([d[judged].mean() for d in disputed]))}
+                row |= {"share_of_disputed": float(np.mean([d[known].mean() for d in disputed]))}
                 row |= {"share_never_missed": float(never), "least_overall": float(never + 0.95 * (1 - never))}
                 row["least_of_largest"] = float(np.abs(chooser.value.ravel()[largest]).min())
                 rows.append(row)

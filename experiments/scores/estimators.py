@@ -8,7 +8,7 @@ are split into two halves A and B, so that their noise cancels: MSE = mean of (e
 
 models_saved   MSE of the plain difference in means over that of the candidate: as the former falls as 1/T, how many times
                the models it would need for the same error. Held-out pairs of a RUN:REFERENCE are compared with the plain
-               one of the first run that was judged by that reference: so designs are compared;
+               one of the first run that was compared with that reference: so designs are compared;
 slope          mean of estimate x truth over mean of A x B: 1 where the scale is right, on the whole;
 slope_strong   the same over the 1 in 2,000 pairs that are largest in the other half;
 calibration    MSE over the mean of the squared standard errors: 1 where errors are true;
@@ -20,20 +20,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from candidates import CANDIDATES, Block, contrast
 from scipy.special import ndtr
 
 import infl
 from infl.records import Array, Outcomes
-from infl.scores.adjustment import N_FOLDS, adjusted_influence, remainder, soften
+from infl.scores.adjustment import adjusted_influence, remainder
 from infl.scores.surrogate import Surrogate, fit_surrogate
-from infl.training.subsets import Design
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import surroundings, write_results
@@ -41,158 +40,8 @@ from record import surroundings, write_results
 FIRST_OF_REFERENCE = 4096
 RIDGE = 0.1  # of the surrogate: of 1e-4 .. 1 the one that explains most of the digits' margins, 0.40 (0.38 at 0.01)
 N_SUBSETS = 32  # that the surrogate's own influence is averaged over
-N_LEFT_OUT = 60  # columns of D that the left-out protocol is judged on
+N_LEFT_OUT = 60  # columns of D that the left-out protocol is measured on
 STRONG = 1 / 2000
-RIDGE_PENALTIES = (100.0, 300.0, 1000.0)
-
-
-@dataclass(frozen=True)
-class Block:
-    """The models a candidate is given, and what the surrogate says of their subsets."""
-
-    outcomes: Outcomes
-    surrogate_margins: Array  # [T, n+m], of an example of D without itself
-    surrogate_influence: Array  # [n, m]
-    surrogate_seconds: float  # for the margins of these models and the influence
-
-    @property
-    def masks(self) -> Array:
-        """[T, n]."""
-        return self.outcomes.masks
-
-    @property
-    def held_out(self) -> slice:
-        """The columns of H."""
-        return slice(self.outcomes.n_train, self.outcomes.n_columns)
-
-    def correct(self) -> Array:
-        """0/1 outcomes of the held-out columns, [T, m]."""
-        return self.outcomes.of("correct")[:, self.held_out].astype(np.float64)
-
-    def margins(self) -> Array:
-        """Margins of the held-out columns, [T, m]."""
-        return self.outcomes.of("margin")[:, self.held_out].astype(np.float64)
-
-    def softened(self) -> Array:
-        """Softened margins of the held-out columns, [T, m]."""
-        return soften(self.margins())
-
-    def covariate(self) -> Array:
-        """The surrogate's margins of the held-out columns, [T, m]."""
-        return self.surrogate_margins[:, self.held_out].astype(np.float64)
-
-
-Candidate = Callable[[Block], tuple[Array, Array]]  # -> value and standard error, [n, m]
-
-
-def contrast(masks: Array, y: Array, strata: Array | None = None) -> tuple[Array, Array]:
-    """Plain difference in means, with the error that a column's pooled variance (within strata, where there are any) gives."""
-    members = masks.astype(np.float32)
-    n_in = members.sum(axis=0)[:, None]
-    inside = members.T @ y.astype(np.float32)
-    variance = y.var(axis=0)
-    if strata is not None:
-        _, stratum, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-        sums = np.zeros((len(sizes), y.shape[1]))
-        np.add.at(sums, stratum, y)
-        within = y - (sums / sizes[:, None])[stratum]
-        variance = np.square(within).sum(axis=0) / (len(y) - len(sizes))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = inside / n_in - (y.sum(axis=0) - inside) / (len(y) - n_in)
-        return value, np.sqrt(variance * (1 / n_in + 1 / (len(y) - n_in)))
-
-
-def plain(block: Block) -> tuple[Array, Array]:
-    """Feldman & Zhang: 0/1 outcomes."""
-    return contrast(block.masks, block.correct(), block.outcomes.strata)
-
-
-def correct_with_surrogate(block: Block) -> tuple[Array, Array]:
-    """0/1 outcomes with the surrogate as control variate."""
-    rest = remainder(block.correct(), block.covariate())
-    value, se = contrast(block.masks, rest.values, block.outcomes.strata)
-    influence = block.surrogate_influence
-    return value + rest.slope * (influence - influence.mean(axis=0)), se
-
-
-def softened(width: float, *, surrogate: bool = False) -> Candidate:
-    """`adjusted_influence` as the package has it. The widest is the margin times the normal density at zero."""
-
-    def estimate(block: Block) -> tuple[Array, Array]:
-        made = adjusted_influence(
-            block.outcomes,
-            columns=block.held_out,
-            covariate=block.covariate() if surrogate else None,
-            covariate_influence=block.surrogate_influence if surrogate else None,
-            width=width,
-        )
-        return made.value, made.se
-
-    return estimate
-
-
-def with_ridge(outcome: Callable[[Block], Array], *, surrogate: bool = False) -> Candidate:
-    """The outcome regressed on the masks (and the surrogate), the models of a fold by those of the others.
-
-    estimate = contrast(y - g) + influence of g, g = a + b f + M v fitted to the other folds: unbiased though v is shrunk.
-    Folds are runs of models, as those of a balanced period depend on each other: leaving out one at a time gave a slope of
-    0.87. The penalty is the one of `RIDGE_PENALTIES` that predicts other folds best.
-    """
-
-    def estimate(block: Block) -> tuple[Array, Array]:
-        y = outcome(block)
-        x = block.covariate() if surrogate else None
-        made = [_ridge(block.outcomes, y, x, block.surrogate_influence, penalty) for penalty in RIDGE_PENALTIES]
-        return min(made, key=lambda pair: float(np.square(pair[1]).sum()))
-
-    return estimate
-
-
-def _ridge(outcomes: Outcomes, y: Array, x: Array | None, influence: Array, penalty: float) -> tuple[Array, Array]:
-    masks = outcomes.masks
-    n_models, n = masks.shape
-    centred = masks - masks.mean(axis=0)
-    precision = np.linalg.inv(np.eye(n_models) + centred @ centred.T / penalty)
-    swept = precision.sum(axis=1)
-    precision -= np.outer(swept, swept) / swept.sum()  # the intercept
-    dual, slope, reach, scale = precision @ y, np.zeros(y.shape[1]), np.zeros_like(y), np.ones(y.shape[1])
-    if x is not None:
-        x = x - x.mean(axis=0)
-        reach = precision @ x
-        scale = (x * reach).sum(axis=0)
-        slope = (x * dual).sum(axis=0) / scale
-        dual = dual - reach * slope
-    rest = np.empty_like(y)
-    for fold in np.array_split(np.arange(n_models), N_FOLDS):
-        factor = cho_factor(precision[np.ix_(fold, fold)], lower=True)
-        rest[fold], part = cho_solve(factor, dual[fold]), cho_solve(factor, reach[fold])
-        left = scale - (reach[fold] * part).sum(axis=0)
-        rest[fold] += part * (reach[fold] * rest[fold]).sum(axis=0) / left
-    taken = precision @ rest / N_FOLDS  # from the dual weights by leaving out a fold, on average
-    value, se = contrast(masks, rest, outcomes.strata)
-    if x is not None:
-        correction = (x * taken).sum(axis=0) / scale
-        value = value + (slope - correction) * (influence - influence.mean(axis=0))
-        taken -= reach * correction
-    effects = centred.T @ (dual - taken) / penalty
-    return value + (effects - effects.mean(axis=0)) * n / (n - 1), se
-
-
-CANDIDATES: dict[str, Candidate] = {
-    "plain 0/1": plain,
-    "0/1, ridge": with_ridge(Block.correct),
-    "0/1, surrogate": correct_with_surrogate,
-    "0/1, surrogate, ridge": with_ridge(Block.correct, surrogate=True),
-    "soft 0.5": softened(0.5),
-    "soft 1": softened(1.0),
-    "soft 2": softened(2.0),
-    "location shift": softened(50.0),
-    "soft 1, ridge": with_ridge(Block.softened),
-    "soft 0.5, surrogate": softened(0.5, surrogate=True),
-    "soft 1, surrogate": softened(1.0, surrogate=True),
-    "soft 2, surrogate": softened(2.0, surrogate=True),
-    "soft 1, surrogate, ridge": with_ridge(Block.softened, surrogate=True),
-}
 
 
 @dataclass(frozen=True)
@@ -230,7 +79,7 @@ def left_out_plain(outcomes: Outcomes, columns: Array) -> tuple[Array, Array]:
     return np.stack([value for value, _ in made], axis=1), np.stack([se for _, se in made], axis=1)
 
 
-def judge(value: Array, se: Array, truth: tuple[Array, Array]) -> dict[str, float]:
+def evaluate(value: Array, se: Array, truth: tuple[Array, Array]) -> dict[str, float]:
     """MSE and the other numbers of the module's text, but for models_saved."""
     known = np.isfinite(value)
     value, se, a, b = value[known], se[known], truth[0][known], truth[1][known]
@@ -248,7 +97,7 @@ def judge(value: Array, se: Array, truth: tuple[Array, Array]) -> dict[str, floa
     }
 
 
-def judge_memorization(block: Block, truth: tuple[Array, Array]) -> dict[str, dict[str, float]]:
+def evaluate_memorization(block: Block, truth: tuple[Array, Array]) -> dict[str, dict[str, float]]:
     """MSE by what stands for the models without an example; those with it are right and need no help."""
     n, masks = block.outcomes.n_train, block.masks
     y, z = (block.outcomes.of(kind)[:, :n].astype(np.float64) for kind in ("correct", "margin"))
@@ -325,9 +174,6 @@ class Stage:
             ids = range(start, start + n_models)
             seconds = self.seconds_per_model * n_models + self.seconds_of_influence
             outcomes = self.run.outcomes("design", ids).load()
-            period = Design.from_dict(self.run.manifest["design"]).period  # older manifests do not name it
-            if period > 1:
-                outcomes = replace(outcomes, strata=np.asarray(ids) // period)
             yield Block(outcomes, self.margins[start : ids.stop], self.influence, seconds)
 
 
@@ -348,27 +194,27 @@ def prepare(folder: Path, n_models: int, left_out_columns: Array) -> Stage:
     return Stage(run, margins, influence, left_out, per_model, seconds)
 
 
-def judge_left_out(stage: Stage, block: Block, truth: Truth) -> dict[str, dict[str, float]]:
+def evaluate_left_out(stage: Stage, block: Block, truth: Truth) -> dict[str, dict[str, float]]:
     """The left-out protocol on some columns of D: plain, softened, and with the surrogate."""
     columns = truth.left_out_columns
     known = (block.surrogate_margins[:, columns], stage.influence_left_out)
-    rows = {"plain 0/1": judge(*left_out_plain(block.outcomes, columns), truth.left_out)}
+    rows = {"plain 0/1": evaluate(*left_out_plain(block.outcomes, columns), truth.left_out)}
     for name, (covariate, worth) in {"soft 1": (None, None), "soft 1, surrogate": known}.items():
         made = adjusted_influence(
             block.outcomes, columns=columns, covariate=covariate, covariate_influence=worth, protocol="left-out"
         )
-        rows[name] = judge(made.value, made.se, truth.left_out)
+        rows[name] = evaluate(made.value, made.se, truth.left_out)
     return rows
 
 
-def judge_held_out(block: Block, truth: Truth) -> dict[str, dict[str, float]]:
+def evaluate_held_out(block: Block, truth: Truth) -> dict[str, dict[str, float]]:
     """All candidates on the held-out columns, with their time."""
     rows = {}
     for name, candidate in CANDIDATES.items():
         started = time.perf_counter()
         value, se = candidate(block)
         seconds = time.perf_counter() - started + ("surrogate" in name) * block.surrogate_seconds
-        rows[name] = {**judge(value, se, truth.held_out), "seconds": seconds}
+        rows[name] = {**evaluate(value, se, truth.held_out), "seconds": seconds}
     return rows
 
 
@@ -386,7 +232,7 @@ def mean_over(blocks: list[dict[str, dict[str, float]]], plain_mse: float | None
 
 
 def main() -> None:
-    """Judge the candidates on each run and write the table."""
+    """Compare the candidates on each run and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="run folders, each with :REFERENCE where the truth is another run's")
     parser.add_argument("--models", nargs="+", type=int, default=[512, 1024], help="models a candidate is given")
@@ -412,9 +258,9 @@ def main() -> None:
             blocks = list(stage.blocks(n_models))
             plain_mse = plain_of_first.get((reference, n_models))
             results = {
-                "held-out": mean_over([judge_held_out(block, truth) for block in blocks], plain_mse),
-                "left-out": mean_over([judge_left_out(stage, block, truth) for block in blocks]),
-                "memorization": mean_over([judge_memorization(block, truth.memorization) for block in blocks]),
+                "held-out": mean_over([evaluate_held_out(block, truth) for block in blocks], plain_mse),
+                "left-out": mean_over([evaluate_left_out(stage, block, truth) for block in blocks]),
+                "memorization": mean_over([evaluate_memorization(block, truth.memorization) for block in blocks]),
             }
             plain_of_first.setdefault((reference, n_models), results["held-out"]["plain 0/1"]["rmse"] ** 2)
             record[str(n_models)] = {"blocks": len(blocks), **results}

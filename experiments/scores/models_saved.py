@@ -50,7 +50,7 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
                 estimates = _estimates(run, models[:n_models], protocol, columns, told, n_models == n_data)
                 for estimator, (estimate, shrunk) in estimates.items():
                     row = {"world": name, "reading": protocol, "n_models": n_models, "estimator": estimator}
-                    rows.append({**row, **reference.judge(estimate, shrunk)})
+                    rows.append({**row, **reference.evaluate(estimate, shrunk)})
                     print(rows[-1], flush=True)
     return rows
 
@@ -136,7 +136,7 @@ class _Reference:
         self.truth, self.se = both.value[self.known], both.se[self.known]
         self.largest = np.abs(self.truth) >= np.quantile(np.abs(self.truth), 0.999)
 
-    def judge(self, estimate: Array, shrunk: Shrunk | None) -> dict[str, Any]:
+    def evaluate(self, estimate: Array, shrunk: Shrunk | None) -> dict[str, Any]:
         """Errors, average precision, and of posteriors the coverage of intervals and the false signs among those called."""
         value = np.nan_to_num(estimate[self.known])  # no estimate finds nothing
         squared = (value - self.one) * (value - self.two)
