@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 import infl
-from infl.report.canvas import new_figure
+from infl.report.plot.canvas import new_figure
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def picture(
 
     Lines and text in a few colours need no more than n_colors, and a third of the bytes.
     """
-    with infl.house_style() as theme:
+    with infl.plot.house_style() as theme:
         figure = new_figure(width, height)
         yield figure, theme
         if title:

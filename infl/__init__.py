@@ -37,19 +37,7 @@ if TYPE_CHECKING:
     from infl.records import Outcomes as Outcomes
     from infl.records import Thresholds as Thresholds
     from infl.records import Verdict as Verdict
-    from infl.report.canvas import save as save
-    from infl.report.figures import class_influence_map as class_influence_map
-    from infl.report.figures import dose_response as dose_response
-    from infl.report.figures import effects_reliability as effects_reliability
-    from infl.report.figures import error_curve as error_curve
-    from infl.report.figures import memorization_histogram as memorization_histogram
-    from infl.report.figures import regime_map as regime_map
-    from infl.report.figures import regime_reliability as regime_reliability
-    from infl.report.galleries import influence_pairs_figure as influence_pairs_figure
-    from infl.report.galleries import influence_pairs_gallery as influence_pairs_gallery
-    from infl.report.galleries import memorization_figure as memorization_figure
-    from infl.report.galleries import memorized_gallery as memorized_gallery
-    from infl.report.style import house_style as house_style
+    from infl.report import plot as plot
     from infl.scores.evidence import interval as interval
     from infl.scores.evidence import q_values as q_values
     from infl.scores.influence import influence as influence
@@ -86,11 +74,7 @@ _HOME = {
     "infl.pipeline.verify": "verify verify_effects",
     "infl.pipeline.weights": "keep_weights load_weights",
     "infl.records": "Dataset Effects Estimate ForgetSet InputError Outcomes Thresholds Verdict",
-    "infl.report.canvas": "save",
-    "infl.report.figures": "class_influence_map dose_response effects_reliability error_curve memorization_histogram "
-    "regime_map regime_reliability",
-    "infl.report.galleries": "influence_pairs_figure influence_pairs_gallery memorization_figure memorized_gallery",
-    "infl.report.style": "house_style",
+    "infl.report": "plot",
     "infl.scores.evidence": "interval q_values",
     "infl.scores.influence": "influence influence_blocks influences_of memorization",
     "infl.scores.strongest": "strongest_influences",
@@ -107,7 +91,7 @@ _HOME = {
     "infl.untraining.regimes": "judge",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("accounting", "forget_sets", "planting")  # names that are modules themselves
+_MODULES = ("accounting", "forget_sets", "planting", "plot")  # names that are modules themselves
 
 __all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

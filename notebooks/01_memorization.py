@@ -59,7 +59,7 @@ print(f"right on {inside:.1%} of the digits that they trained on, and on {held_o
 # agree, nothing can be said about single examples. To the right of the outline, something can.
 
 # %%
-infl.memorization_histogram(memorization).figure
+infl.plot.memorization(memorization).figure
 
 # %%
 shares = [float((memorization.value >= t).mean()) for t in (0.25, 0.5, 0.75)]
@@ -80,7 +80,7 @@ print(f"memorized at all, at a false discovery rate of 5%: {(q <= 0.05).sum()} o
 # the others are digits that one may well misread.
 
 # %%
-infl.memorized_gallery(memorization, data, n_per_class=5).figure
+infl.plot.memorized_gallery(memorization, data, n_per_class=5).figure
 
 # %%
 top = np.argsort(-memorization.value)[: len(flipped)]
@@ -108,7 +108,7 @@ numbers = [n for n in (32, 64, 128, 256, 512, 1024) if n <= N_MODELS]
 estimates = {n: infl.memorization(run.outcomes("design", range(n))) for n in numbers}
 forecast = ErrorForecast.of(run.outcomes("design", range(min(64, N_MODELS))))
 planned = {n: forecast.root_mean_square(n) for n in numbers}
-infl.error_curve(estimates, planned=planned, target=0.02).figure
+infl.plot.error_curve(estimates, planned=planned, target=0.02).figure
 
 # %% [markdown]
 # Are these errors honest? Two halves of the models share nothing but the data. Their scores should differ by as much as

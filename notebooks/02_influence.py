@@ -55,7 +55,7 @@ for pair in scored.strongest:
     low, high = infl.interval(influence_between(outcomes, [pair.source], [pair.target], protocol="held-out"))
     intervals.append((low.item(), high.item()))
 title = "strongest cross-influences, with 95% intervals"
-infl.influence_pairs_gallery(scored.strongest, digits, intervals=intervals, title=title).figure
+infl.plot.influence_pairs(scored.strongest, digits, intervals=intervals, title=title).figure
 
 # %%
 print(f"{scored.p_values.total:,} pairs; the six have q-values up to {max(pair.q for pair in scored.strongest):.1g}")
@@ -91,7 +91,7 @@ print(f"right on #{alone}: {again.correct[both_out, alone].mean():.2f} of the {b
 
 # %%
 drawn = infl.records.ScoredPair(alone, copy, float(between.value[0, 1]), float(between.se[0, 1]))
-infl.influence_pairs_gallery([drawn], planted, title="a near-copy, read left-out").figure
+infl.plot.influence_pairs([drawn], planted, title="a near-copy, read left-out").figure
 
 # %% [markdown]
 # The memorization of the digit falls to about 0.3, the share of models that leave the copy out: those that keep it are
@@ -132,7 +132,7 @@ print(f"\nmodels are right on {inside:.2%} of the digits they trained on, on {ou
 # that. Each number says how much more an example of the row's class does for the column's than an average example.
 
 # %%
-infl.class_influence_map(influence_of_classes(outcomes, digits), digits.class_names).figure
+infl.plot.class_influence(influence_of_classes(outcomes, digits), digits.class_names).figure
 
 # %% [markdown]
 # On average one example does next to nothing, a few ten-thousandths for its own class: a class of a hundred is redundant.

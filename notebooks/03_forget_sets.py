@@ -116,7 +116,7 @@ measured = [infl.judge(effects) for effects in measured_effects]
 table(measured[:5], "measured")
 
 # %%
-infl.regime_map(predicted[:5], measured[:5]).figure
+infl.plot.regime_map(predicted[:5], measured[:5]).figure
 
 # %% [markdown]
 # Hollow markers are predictions, filled ones what retraining found. Where they agree, retraining could have been saved;
@@ -124,7 +124,7 @@ infl.regime_map(predicted[:5], measured[:5]).figure
 # each marker is a bin of effects that were predicted to be alike.
 
 # %%
-infl.effects_reliability(predicted_effects, measured_effects).figure
+infl.plot.reliability(predicted_effects, measured_effects).figure
 
 # %% [markdown]
 # ## The dose: how much of a redundant group can go?
@@ -133,7 +133,7 @@ infl.effects_reliability(predicted_effects, measured_effects).figure
 
 # %%
 of_fours = [3, *range(5, 9)]  # the whole, and its parts
-infl.dose_response([predicted[k] for k in of_fours], [measured[k] for k in of_fours]).figure
+infl.plot.dose_response([predicted[k] for k in of_fours], [measured[k] for k in of_fours]).figure
 
 # %% [markdown]
 # Half of the fours can go and hardly anyone notices; the last tenth costs almost as much as the nine before it. No score of

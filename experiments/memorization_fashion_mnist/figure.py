@@ -26,11 +26,11 @@ def draw_galleries(run: infl.Run, folder: Path) -> None:
     memorization = infl.memorization(outcomes)
     title = "strongest influences on held-out images: chosen by half of the models, scored by the others"
     figures = {
-        "memorized": infl.memorized_gallery(memorization, dataset, n_per_class=6),
-        "pairs": infl.influence_pairs_gallery(honest_pairs(outcomes), dataset, title=title),
+        "memorized": infl.plot.memorized_gallery(memorization, dataset, n_per_class=6),
+        "pairs": infl.plot.influence_pairs(honest_pairs(outcomes), dataset, title=title),
     }
     for name, figure in figures.items():
-        path = infl.save(figure, folder / f"{name}.png")
+        path = infl.plot.save(figure, folder / f"{name}.png")
         Image.open(path).convert("RGB").quantize(N_COLOURS).save(path, optimize=True)
 
 

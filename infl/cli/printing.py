@@ -28,8 +28,7 @@ def show_scores(
     q_over: str = "matrix",
 ) -> None:
     """Tables of the most memorized examples and the strongest pairs; figures of both into the run folder."""
-    from infl.report.figures import save
-    from infl.report.galleries import influence_pairs_figure, memorization_figure
+    from infl.report import plot
     from infl.report.tables import memorization_table, pairs_table
 
     folder = run.folder / "figures"
@@ -41,9 +40,12 @@ def show_scores(
         f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate{of_pairs}"
     )
     _name_diverged(run, ["design"])
-    memorized = save(memorization_figure(memorization, dataset), folder / "memorization.png")
-    influential = save(influence_pairs_figure(pairs[:6], dataset), folder / "influence.png")
-    say(f"figures: {memorized}, {influential}")
+    figures = {
+        "memorization": plot.memorization(memorization),
+        "memorized": plot.memorized_gallery(memorization, dataset),
+        "influence": plot.influence_pairs(pairs[:6], dataset),
+    }
+    say("figures: " + ", ".join(str(plot.save(axes, folder / f"{name}.png")) for name, axes in figures.items()))
 
 
 def show_influences(
@@ -80,7 +82,7 @@ def show_influences(
 
 def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()) -> None:
     """Table of the verdicts, what the undetermined ones lack, and the regime map into the run folder."""
-    from infl.report.figures import regime_map, save
+    from infl.report import plot
     from infl.report.tables import verdict_table
 
     _print_table(verdict_table(predicted, measured, width=_width()))
@@ -92,7 +94,7 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
                 say(f"  {verdict.forget_set.name}, {word}: {_gap_in_words(verdict.concept_gap)}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
     _name_diverged(run, run.collections())
-    say(f"figure: {save(regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
+    say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
 
 
 def show_run(run: Run) -> None:

@@ -8,25 +8,12 @@ Three rules hold throughout. A number is shown with its standard error. A value 
 drawn as if it were one: it is left out and counted, or printed as "-". A regime is told apart by marker as well as by
 colour, so that a figure survives a black-and-white printer.
 
-    style        colours, markers, and the settings of matplotlib while infl draws, in light and dark
-    canvas       axes, notes, saving
-    figures      the map of regimes
-    histogram    memorization, beside what chance alone would draw
-    galleries    memorized examples and influential pairs, as pictures
-    heatmap      influence of classes on classes
-    calibration  predictions beside what retraining measured
-    curves       dose-response of a group; errors against models
-    labels       names beside points, without overlaps
-    examples     one example as a small picture
-    tables       the same records in a terminal
-    machine      the same as JSON and .npz
-    exchange     scores for other tools: CSV, Parquet, the layout of Feldman and Zhang's files
-    pairing      predicted and measured verdicts brought together
-    selection    which examples a report shows, and what they are called
-    page         all of it in one HTML file for a browser
-    progress     how far a long stage has come
+    style     colours, markers and matplotlib's settings while infl draws, in light and dark
+    plot      every figure, reached as `infl.plot`
+    text      numbers as words; predicted and measured verdicts brought together
+    tables    scores and verdicts in a terminal
+    exchange  the same as JSON, .npz, CSV and Parquet, and in the layout of Feldman and Zhang's files
+    page      all of it in one HTML file for a browser
 
-Figures are made without pyplot, so nothing global is left behind: a figure shows itself as the last line of a notebook
-cell after `%matplotlib inline`, and one that comes back as axes through its `.figure`. matplotlib is imported by the
-modules that draw, not by this one.
+matplotlib is imported by `plot` alone, and not by this package.
 """

@@ -148,8 +148,8 @@ def house_style(theme: ThemeName | None = None) -> Iterator[Theme]:
 
     Example:
         >>> import infl
-        >>> with infl.house_style("dark") as theme:
-        ...     ax = infl.regime_map([])
+        >>> with infl.plot.house_style("dark") as theme:
+        ...     ax = infl.plot.regime_map([])
         >>> theme.name, ax.get_facecolor() == (0x15 / 255, 0x18 / 255, 0x1C / 255, 1.0)
         ('dark', True)
     """

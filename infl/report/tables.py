@@ -19,6 +19,7 @@ from infl.report.text import (
     check_pairs,
     class_of,
     common_thresholds,
+    count,
     likeliest,
     most_memorized,
     pair_verdicts,
@@ -169,7 +170,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     """Everything a verdict was decided by, as lines of plain text: what `verdict_table` has no room for."""
     size = len(verdict.forget_set)
     best, probability = likeliest(verdict)
-    head = f"{verdict.forget_set.name} ({_count(size, 'example')}): {verdict.regime}"
+    head = f"{verdict.forget_set.name} ({count(size, 'example')}): {verdict.regime}"
     if verdict.regime == "undetermined" and not math.isnan(probability):
         head += f", likeliest {best} with probability {_number(probability)}"
     elif not math.isnan(probability):
@@ -178,7 +179,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     chances = ", ".join(f"{name} {_number(verdict.probability.get(name, math.nan))}" for name in REGIMES)
     lines = [
         head,
-        f"  by {verdict.source}, from {_count(verdict.n_models, 'model')}",
+        f"  by {verdict.source}, from {count(verdict.n_models, 'model')}",
         f"  self {_quantity(verdict.self_influence)}  probability that a forgotten example is lost",
         f"  cross {net}  other examples lost per example forgotten, net",
         f"  harm {harm}, gain {gain}  the same, of those hurt and of those helped",
@@ -248,10 +249,6 @@ def _quantity(quantity: Quantity) -> str:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:z.2f}"
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" + ("" if number == 1 else "s")
 
 
 def run_table(description: dict[str, Any]) -> Table:

@@ -10,6 +10,9 @@ import numpy as np
 
 from infl.records import REGIMES, Array, Dataset, Estimate, InputError, Quantity, ScoredPair, Thresholds, Verdict
 
+UNITS = {"correct": "probability", "margin": "log-odds"}
+MEMORIZED_FROM = 0.25  # Feldman & Zhang (2020)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -96,6 +99,11 @@ def with_error(value: float, se: float) -> str:
     digits = 3 if 0 < se < 0.005 else 2
     error = "-" if math.isnan(se) else "<0.001" if 0 < se < 0.0005 else f"{se:.{digits}f}"
     return f"{value:z.{digits}f} ± {error}"
+
+
+def count(number: int, unit: str) -> str:
+    """`1 set`, `1,200 sets`."""
+    return f"{number:,} {unit}" + ("" if number == 1 else "s")
 
 
 def interval_text(low: float, high: float) -> str:

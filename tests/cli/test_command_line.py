@@ -271,7 +271,7 @@ def test_the_gap_to_the_concept_is_said_and_written(
 
 
 def test_figures_are_in_the_run_folder(outputs: Path) -> None:
-    for name in ("memorization", "influence", "regime_map"):
+    for name in ("memorization", "memorized", "influence", "regime_map"):
         assert (outputs / "run" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 

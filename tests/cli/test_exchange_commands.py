@@ -72,7 +72,11 @@ def test_an_imported_run_is_scored_and_inspected_like_any_other(
     expected = infl.memorization(infl.Outcomes(arrays["masks"], arrays["correct"]))
     best = [one["memorization"] for one in content["memorization"]]
     assert best == pytest.approx(sorted(expected.value, reverse=True)[:3], abs=1e-12)
-    assert {path.name for path in (Path(run) / "figures").iterdir()} == {"memorization.png", "influence.png"}
+    assert {path.name for path in (Path(run) / "figures").iterdir()} == {
+        "memorization.png",
+        "memorized.png",
+        "influence.png",
+    }
     assert main(["inspect", "--run", run, "--json", str(tmp_path / "inspect.json")]) == 0
     content = json.loads((tmp_path / "inspect.json").read_text())
     assert {name: of["complete"] for name, of in content["collections"].items()} == {"design": T, "full": R}

@@ -11,7 +11,8 @@ import pytest
 from scipy import optimize
 
 from infl.records import Effects, ForgetSet, InputError, Thresholds
-from infl.report.figures import effects_reliability, mean_of_bin, regime_reliability, wilson_interval
+from infl.report.plot import reliability
+from infl.report.plot.calibration import BIN_WIDTH, mean_of_bin, wilson_interval
 
 N, M, R = 20, 30, 12
 SETS = (ForgetSet("a", (0, 1, 2)), ForgetSet("b", (3, 4, 5, 6, 7)))
@@ -46,12 +47,12 @@ def test_points_stand_at_the_means_of_their_bins():
     random = np.random.RandomState(0)
     predicted = predictions(random)
     measured = measurements(random, [one.effect for one in predicted])
-    found = points(effects_reliability(predicted, measured[::-1], bin_width=0.2))
+    found = points(reliability(predicted, measured[::-1]))
     for label, members in (("members of the forget set", True), ("held-out examples", False)):
         bins: dict[int, list[tuple[float, float]]] = {}
         for one, other in zip(predicted, measured, strict=True):
             for j in one.forget_set.ids if members else range(N, N + M):
-                k = round(one.effect[j] / 0.2)  # 0 is in the middle of a bin
+                k = round(one.effect[j] / BIN_WIDTH)  # 0 is in the middle of a bin
                 bins.setdefault(k, []).append((one.effect[j], other.effect[j]))
         wanted = [np.mean(bins[k], axis=0) for k in sorted(bins)]
         np.testing.assert_allclose(found[label][:, :2], wanted)
@@ -76,9 +77,7 @@ def test_replicates_that_agree_have_the_error_of_one_outcome():
     predicted = predictions(np.random.RandomState(0))[:1]
     replicates = np.ones((R, N + M))
     measured = [replace(predicted[0], effect=np.ones(N + M), replicates=replicates, source="retrained")]
-    ((_, y, low, high),) = points(effects_reliability(predicted, measured, bin_width=1.0))["members of the forget set"][
-        -1:
-    ]
+    ((_, y, low, high),) = points(reliability(predicted, measured))["members of the forget set"][-1:]
     n = int((np.round(predicted[0].effect[[0, 1, 2]]) == np.round(predicted[0].effect[[0, 1, 2]]).max()).sum())
     np.testing.assert_allclose([y - low, high - y], 1 / (n * R))
 
@@ -87,26 +86,20 @@ def test_one_replicate_has_no_bar_and_sets_alone_are_counted():
     random = np.random.RandomState(0)
     predicted = predictions(random)
     measured = measurements(random, [one.effect for one in predicted], n=(1, R))[:1]
-    ax = effects_reliability(predicted, measured)
+    ax = reliability(predicted, measured)
     for rows in points(ax).values():
         np.testing.assert_array_equal(rows[:, 2], rows[:, 3])
     assert "1 set without a counterpart left out" in [text.get_text() for text in ax.texts]
-
-
-@pytest.mark.parametrize("width", [0, 1.5, float("nan")])
-def test_a_bin_of_no_width_is_an_error(width):
-    with pytest.raises(InputError, match="bin_width: expected above 0"):
-        effects_reliability([], [], bin_width=width)
 
 
 def test_a_set_twice_or_of_other_data_is_an_error():
     random = np.random.RandomState(0)
     predicted = predictions(random)
     with pytest.raises(InputError, match="predicted: expected each forget set once"):
-        effects_reliability([predicted[0]] * 2, [])
+        reliability([predicted[0]] * 2, [])
     other = replace(predicted[0], effect=np.zeros(N + M + 1), replicates=np.zeros((4, N + M + 1)))
     with pytest.raises(InputError, match=r"same data.*\(20, 50\), \(20, 51\)"):
-        effects_reliability(predicted, [other])
+        reliability(predicted, [other])
 
 
 def sure(regime: str, p: float) -> dict[str, float]:
@@ -119,7 +112,7 @@ def test_stated_probabilities_stand_against_what_retraining_gives_the_same_regim
     predicted = [make_verdict(str(k), 0.5, 0.2, probability=sure(r, p)) for k, (r, p, _) in enumerate(stated)]
     measured = [make_verdict(str(k), 0.5, 0.2, probability=sure(r, t)) for k, (r, _, t) in enumerate(stated)]
     alone = make_verdict("alone", 0.5, 0.2, probability=sure("local", 0.9))
-    ax: Any = regime_reliability([*predicted, alone], measured)
+    ax: Any = reliability([*predicted, alone], measured)
     found = np.array([c.lines[0].get_xydata()[0] for c in ax.containers])
     np.testing.assert_allclose(found, [[0.55, 0.4], [0.93, 0.7]])
     assert [text.get_text() for text in ax.texts] == ["1", "3", "1 set without both left out"]
@@ -139,9 +132,10 @@ def test_the_interval_of_a_share_is_where_it_would_be_one_standard_error_off(sha
     np.testing.assert_allclose(high, root(off, share + 1e-9, 1) if share < 1 else 1, atol=1e-9)
 
 
-def test_bins_out_of_order_or_mixed_thresholds_are_errors(make_verdict):
-    with pytest.raises(InputError, match="edges: expected at least two rising"):
-        regime_reliability([], [], edges=(0.5, 0.4))
+def test_mixed_thresholds_or_records_are_errors(make_verdict):
     other = make_verdict("b", 0.5, 0.2, thresholds=Thresholds(self_influence=0.2))
     with pytest.raises(InputError, match="thresholds"):
-        regime_reliability([make_verdict("a", 0.5, 0.2)], [other])
+        reliability([make_verdict("a", 0.5, 0.2)], [other])
+    effects = predictions(np.random.RandomState(0))
+    with pytest.raises(InputError, match="effects on both sides, or verdicts on both"):
+        reliability(effects, [other])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from infl.records import Estimate, ForgetSet, InputError
-from infl.report.figures import dose_response, error_curve
+from infl.report.plot import dose_response, error_curve
 
 NAN = float("nan")
 GROUP = tuple(range(10))

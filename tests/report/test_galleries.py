@@ -12,14 +12,9 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from infl.records import InputError, ScoredPair
-from infl.report.galleries import (
-    draw_example,
-    influence_pairs_figure,
-    influence_pairs_gallery,
-    ink_for,
-    memorization_figure,
-    memorized_gallery,
-)
+from infl.report.plot import influence_pairs, memorized_gallery
+from infl.report.plot import memorization as histogram
+from infl.report.plot.galleries import draw_example, ink_for
 from infl.report.style import house_style
 from infl.report.text import interval_text, with_error
 
@@ -35,38 +30,15 @@ def pictures(figure):
     return [(ax.images[0].get_array(), ax.get_xlabel()) for ax in panels(figure) if ax.images]
 
 
-def histogram(figure) -> Any:
-    return figure.axes[0]
-
-
-def ids_by_score(memorization):
-    return [int(i) for i in np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf))]
-
-
-def test_the_most_memorized_examples_are_shown_best_first_with_their_scores(memorization, dataset):
-    figure = memorization_figure(memorization, dataset, n_examples=7)
-    shown = pictures(figure)
-    assert len(shown) == 7
-    for (pixels, caption), i in zip(shown, ids_by_score(memorization), strict=False):
-        np.testing.assert_array_equal(pixels, dataset.x_train[i])
-        assert f"#{i}\n{memorization.value[i]:.2f} ± {memorization.se[i]:.2f}" in caption
-        name = dataset.class_names[dataset.y_train[i]]
-        assert caption.startswith("label 0" if name == "0" else name)
-
-
-def test_no_picture_without_a_score(memorization, dataset):
-    assert len(pictures(memorization_figure(memorization, dataset, n_examples=100))) == 37
-
-
 def test_the_histogram_holds_every_score_once_and_counts_the_missing(memorization, dataset):
-    ax = histogram(memorization_figure(memorization, dataset))
+    ax = histogram(memorization)
     assert sum(bar.get_height() for bar in ax.containers[0]) == 37
     assert "3 without an estimate not shown" in [text.get_text() for text in ax.texts]
 
 
 def test_the_number_memorized_is_written_and_its_bound_drawn(memorization, dataset):
     memorization = replace(memorization, se=4 * memorization.se)
-    ax = histogram(memorization_figure(memorization, dataset))
+    ax = histogram(memorization)
     (bound,) = [line for line in ax.get_lines() if line.get_gid() == "memorized"]
     assert set(bound.get_xdata()) == {0.25}
     beyond = int(np.sum(memorization.value >= 0.25))
@@ -78,27 +50,27 @@ def test_the_number_memorized_is_written_and_its_bound_drawn(memorization, datas
 
 
 def test_log_odds_have_no_bound_at_a_quarter(memorization, dataset):
-    ax = memorization_figure(replace(memorization, outcome="margin"), dataset).axes[0]
+    ax = histogram(replace(memorization, outcome="margin"))
     assert not [line for line in ax.get_lines() if line.get_gid() == "memorized"]
     assert "log-odds" in ax.get_xlabel()
 
 
 def test_counts_that_span_decades_are_on_a_logarithmic_axis(memorization, dataset):
-    many = replace(dataset, x_train=dataset.x_train[np.arange(400) % 40], y_train=dataset.y_train[np.arange(400) % 40])
     value = np.where(np.arange(400) < 5, 0.8, 0.01)
-    ax = memorization_figure(replace(memorization, value=value, se=value), many, n_examples=2).axes[0]
+    ax = histogram(replace(memorization, value=value, se=value))
     assert ax.get_yscale() == "log"
 
 
 def test_scores_that_are_all_missing_or_all_equal_are_drawn(memorization, dataset):
     missing = memorization.value * NAN
-    figure = memorization_figure(replace(memorization, value=missing, se=missing), dataset)
-    assert not pictures(figure)
-    figure.draw_without_rendering()
+    unknown = replace(memorization, value=missing, se=missing)
+    for ax in (histogram(unknown), memorized_gallery(unknown, dataset)):
+        assert not ax.child_axes
+        ax.figure.draw_without_rendering()
     same = np.full(40, 0.3)
     for outcome in ("correct", "margin"):
         equal = replace(memorization, value=same, outcome=outcome)
-        bars = histogram(memorization_figure(equal, dataset, n_examples=1)).containers[0]
+        bars = histogram(equal).containers[0]
         assert sum(bar.get_height() for bar in bars) == 40
         assert all(bar.get_width() > 0 for bar in bars)
 
@@ -107,18 +79,18 @@ def test_scores_on_the_edges_of_bars_are_kept(memorization, dataset):
     value = np.arange(40) * 0.025 - 0.1
     for lowest in range(20):
         ends = replace(memorization, value=np.where(np.arange(40) < 20, value[lowest], value[39 - lowest]))
-        bars = histogram(memorization_figure(ends, dataset, n_examples=1)).containers[0]
+        bars = histogram(ends).containers[0]
         assert sum(bar.get_height() for bar in bars) == 40
 
 
 def test_scores_of_other_data_are_an_error(memorization, dataset):
     with pytest.raises(InputError, match=r"\[40\], got \(39,\)"):
-        memorization_figure(replace(memorization, value=memorization.value[1:]), dataset)
+        memorized_gallery(replace(memorization, value=memorization.value[1:]), dataset)
 
 
 def test_each_pair_shows_its_training_example_then_the_one_it_influences(dataset):
     pairs = [ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, -0.2, 0.04)]
-    figure = influence_pairs_figure(pairs, dataset)
+    figure: Any = influence_pairs(pairs, dataset).figure
     shown = pictures(figure)
     wanted = [dataset.x_train[3], dataset.x_train[17], dataset.x_train[5], dataset.x_held_out[12]]
     assert len(shown) == 4
@@ -132,21 +104,21 @@ def test_each_pair_shows_its_training_example_then_the_one_it_influences(dataset
 
 
 def test_arrows_carry_score_and_direction(dataset):
-    figure = influence_pairs_figure([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, -0.2, 0.04)], dataset)
+    figure: Any = influence_pairs([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, -0.2, 0.04)], dataset).figure
     written = [[text.get_text() for text in ax.texts if text.get_text()] for ax in panels(figure)]
     assert ["0.41 ± 0.03", "helps"] in written
     assert ["−0.20 ± 0.04", "harms"] in written
 
 
 def test_a_pair_without_a_score_is_left_out_and_counted(dataset):
-    figure = influence_pairs_figure([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, NAN, NAN)], dataset)
+    figure: Any = influence_pairs([ScoredPair(3, 17, 0.41, 0.03), ScoredPair(5, 52, NAN, NAN)], dataset).figure
     assert len(pictures(figure)) == 2
     assert [text.get_text() for text in figure.axes[0].texts] == ["1 pair without an estimate not shown"]
-    assert [text.get_text() for text in influence_pairs_figure([], dataset).axes[0].texts] == ["no pairs"]
+    assert [text.get_text() for text in influence_pairs([], dataset).texts] == ["no pairs"]
 
 
 def test_seven_pairs_make_two_blocks_with_pictures_of_one_size(dataset):
-    figure = influence_pairs_figure([ScoredPair(k, 40 + k, 0.3, 0.1) for k in range(7)], dataset)
+    figure: Any = influence_pairs([ScoredPair(k, 40 + k, 0.3, 0.1) for k in range(7)], dataset).figure
     figure.draw_without_rendering()
     assert [caption.split("#")[1] for _, caption in pictures(figure)][::2] == [str(k) for k in range(7)]
     boxes = [ax.get_window_extent() for ax in panels(figure) if ax.images]
@@ -156,10 +128,10 @@ def test_seven_pairs_make_two_blocks_with_pictures_of_one_size(dataset):
 
 def test_intervals_stand_on_the_arrows_of_their_pairs(dataset):
     pairs = [ScoredPair(3, 17, NAN, NAN), ScoredPair(5, 52, -0.2, 0.04)]
-    ax = influence_pairs_gallery(pairs, dataset, intervals=[(0.1, 0.3), (-0.28, -0.001)])
+    ax = influence_pairs(pairs, dataset, intervals=[(0.1, 0.3), (-0.28, -0.001)])
     assert [t.get_text() for panel in ax.child_axes for t in panel.texts if "[" in t.get_text()] == ["[−0.28, 0.00]"]
     with pytest.raises(InputError, match="each of 2 pairs, got 1"):
-        influence_pairs_gallery(pairs, dataset, intervals=[(0.1, 0.3)])
+        influence_pairs(pairs, dataset, intervals=[(0.1, 0.3)])
 
 
 def rows_of(ax) -> list[list[int]]:
@@ -214,7 +186,7 @@ def test_a_gallery_of_what_is_not_there_is_an_error(memorization, dataset):
 )
 def test_a_pair_outside_the_data_is_an_error(dataset, pair):
     with pytest.raises(InputError, match=f"{pair.source} -> {pair.target}"):
-        influence_pairs_figure([pair], dataset)
+        influence_pairs([pair], dataset)
 
 
 RAMP = np.arange(12, dtype=np.float32)
@@ -299,10 +271,10 @@ def test_an_interval_has_the_digits_that_tell_its_ends_apart(low, high, text):
 
 def test_examples_that_came_without_pixels_say_so_above_their_scores(memorization, dataset):
     blind = replace(dataset, x_train=np.zeros((40, 0), np.float32), x_held_out=np.zeros((20, 0), np.float32))
-    for figure, n_pictures in (
-        (memorization_figure(memorization, blind, n_examples=9), 9),
-        (influence_pairs_figure([ScoredPair(3, 45, 0.4, 0.1)], blind), 2),
+    for ax, n_pictures in (
+        (memorized_gallery(memorization, blind, n_per_class=3), 9),
+        (influence_pairs([ScoredPair(3, 45, 0.4, 0.1)], blind), 2),
     ):
-        saying = [ax for ax in panels(figure) if "no pixels" in [text.get_text() for text in ax.texts]]
+        saying = [ax for ax in panels(ax.figure) if "no pixels" in [text.get_text() for text in ax.texts]]
         assert len(saying) == n_pictures
         assert all("#" in ax.get_xlabel() for ax in saying)

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from infl.records import Estimate, InputError
-from infl.report.figures import class_influence_map
+from infl.report.plot import class_influence
 from infl.report.style import DARK, LIGHT, house_style
 
 VALUE = np.array([[0.0042, -0.0011, 0.0], [-0.0021, 0.0, np.nan], [0.0001, 0.0007, -0.0042]])
@@ -25,7 +25,7 @@ def cells(ax):
 
 
 def test_each_cell_has_its_value_and_error_in_the_power_of_ten_of_the_scale():
-    ax: Any = class_influence_map(estimate(VALUE, SE), ("cat", "dog", "$ox$"))
+    ax: Any = class_influence(estimate(VALUE, SE), ("cat", "dog", "$ox$"))
     said = {text.get_gid(): (text.get_position(), text.get_text()) for text in ax.texts}
     for a, b in np.ndindex(3, 3):
         if np.isnan(VALUE[a, b]):
@@ -42,7 +42,7 @@ def test_each_cell_has_its_value_and_error_in_the_power_of_ten_of_the_scale():
 
 
 def test_what_is_two_errors_from_nothing_is_bold():
-    ax: Any = class_influence_map(estimate(VALUE, SE))
+    ax: Any = class_influence(estimate(VALUE, SE))
     bold = {text.get_gid() for text in ax.texts if text.get_weight() == "bold"}
     with np.errstate(invalid="ignore"):
         sure = np.argwhere(np.abs(VALUE) >= 2 * SE)
@@ -52,28 +52,28 @@ def test_what_is_two_errors_from_nothing_is_bold():
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_colours_run_from_harm_over_paper_to_help_and_a_missing_cell_is_hatched(theme):
     with house_style(theme.name):
-        drawn = cells(class_influence_map(estimate(VALUE, SE)))
+        drawn = cells(class_influence(estimate(VALUE, SE)))
     for place, color in (("cell:0,0", theme.helps), ("cell:2,2", theme.harms), ("cell:0,2", theme.ground)):
         np.testing.assert_allclose(to_rgb(drawn[place].get_facecolor()), to_rgb(color), atol=0.01)
     assert [place for place, cell in drawn.items() if cell.get_hatch()] == ["cell:1,2"]
 
 
 def test_small_errors_get_another_digit():
-    ax: Any = class_influence_map(estimate(VALUE, SE / 10))
+    ax: Any = class_influence(estimate(VALUE, SE / 10))
     assert "10⁻⁴" in ax.figure.axes[1].get_ylabel()
     assert ax.texts[0].get_text() == "42.0"
 
 
 def test_many_classes_have_dots_where_it_is_sure():
     value = np.random.RandomState(0).normal(size=(20, 20))
-    ax: Any = class_influence_map(estimate(value, np.ones((20, 20)) * 0.6))
+    ax: Any = class_influence(estimate(value, np.ones((20, 20)) * 0.6))
     dots = {line.get_gid() for line in ax.get_lines()}
     assert dots == {f"sure:{a},{b}" for a, b in np.argwhere(np.abs(value) >= 1.2)}
     assert not ax.texts
 
 
 def test_nothing_known_is_drawn_as_that():
-    drawn = cells(class_influence_map(estimate(np.full((2, 2), np.nan), np.full((2, 2), np.nan))))
+    drawn = cells(class_influence(estimate(np.full((2, 2), np.nan), np.full((2, 2), np.nan))))
     assert all(cell.get_hatch() for cell in drawn.values())
 
 
@@ -83,4 +83,4 @@ def test_nothing_known_is_drawn_as_that():
 )
 def test_what_does_not_fit_is_an_error(value, names, said):
     with pytest.raises(InputError, match=said):
-        class_influence_map(estimate(value, value), names)
+        class_influence(estimate(value, value), names)

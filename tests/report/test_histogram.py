@@ -12,7 +12,8 @@ from scipy.stats import norm
 
 import infl
 from infl.records import InputError, Outcomes
-from infl.report.figures import expected_counts, memorization_histogram, null_deviations
+from infl.report import plot
+from infl.report.plot.histogram import expected_counts, null_deviations
 from infl.training.subsets import draw_masks
 
 N, T = 400, 300
@@ -42,7 +43,7 @@ def test_the_null_is_what_shuffled_masks_bring(fraction):
     random = np.random.RandomState(0)
     masks = draw_masks(infl.Design("uniform", fraction), range(T), n_train=N, seed=0)
     correct = outcomes_of(masks, random, np.arange(N) < 20)
-    expected, edges = outline(memorization_histogram(infl.memorization(Outcomes(masks, correct=correct))))
+    expected, edges = outline(plot.memorization(infl.memorization(Outcomes(masks, correct=correct))))
     shuffled = np.array(
         [
             np.histogram(infl.memorization(Outcomes(masks[random.permutation(T)], correct=correct)).value, edges)[0]
@@ -97,7 +98,7 @@ def test_counts_of_models_trained_anew_scatter_no_more_than_the_errors_say():
 def test_bars_reach_the_stated_error_of_each_count():
     scores = infl.memorization(Outcomes(np.arange(40)[:, None] % 2 == np.arange(2), correct=np.ones((40, 2), bool)))
     scores = replace(scores, value=np.array([0.0, 0.5]), se=np.array([0.1, 0.05]), mean_out=None)
-    ax: Any = memorization_histogram(scores)
+    ax: Any = plot.memorization(scores)
     width = 0.25 / 10.5
     (drawn,) = [c for c in ax.containers if c.get_label() == "_counts"]
     segments = np.array(drawn.lines[2][0].get_segments())
@@ -109,16 +110,16 @@ def test_bars_reach_the_stated_error_of_each_count():
 
 
 def test_scores_without_errors_have_no_null(memorization):
-    ax: Any = memorization_histogram(replace(memorization, se=memorization.se * np.nan))
+    ax: Any = plot.memorization(replace(memorization, se=memorization.se * np.nan))
     assert not [patch for patch in ax.patches if patch.get_gid() == "null"]
     assert sum(bars(ax)[0]) == 37
 
 
 def test_zero_is_in_the_middle_of_a_bar(memorization):
-    _, edges = bars(memorization_histogram(memorization))
+    _, edges = bars(plot.memorization(memorization))
     assert np.isclose(edges, -0.125 / 10.5).any()
 
 
 def test_a_matrix_is_an_error(memorization):
     with pytest.raises(InputError, match=r"\[n\], got \(4, 10\)"):
-        memorization_histogram(replace(memorization, value=memorization.value.reshape(4, 10)))
+        plot.memorization(replace(memorization, value=memorization.value.reshape(4, 10)))

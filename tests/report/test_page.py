@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from infl.records import Array, Dataset, Estimate, InputError, Quantity, Thresholds, Verdict
-from infl.report.figures import memorization_histogram
+from infl.report import plot
 from infl.report.page import HarmedExample, PageContent, SetContent, render_page, write_page
 from infl.report.page.charts import histogram, regime_map
 from infl.report.page.pictures import MAX_PICTURE_BYTES, Pictures
@@ -214,7 +214,7 @@ def test_the_histogram_counts_every_score(memorization: Estimate) -> None:
 def test_the_histogram_is_that_of_the_figure(memorization: Estimate) -> None:
     """Bars and outline are as high as the figure's, in one unit; so are the errors, down to the axis."""
     drawn = histogram(memorization)
-    ax = memorization_histogram(memorization)
+    ax = plot.memorization(memorization)
     assert drawn is not None
     assert drawn.null is not None
     counts = [bar.get_height() for bar in ax.containers[0] if bar.get_height()]  # pyright: ignore

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from infl.records import REGIMES, InputError, Regime, Thresholds
-from infl.report.figures import regime_map, save
+from infl.report.plot import regime_map, save
 from infl.report.style import REGIME_STYLES
 
 NAN = float("nan")
@@ -219,7 +219,7 @@ def test_drawing_leaves_no_trace_in_the_settings(make_verdict):
 def test_the_package_imports_no_matplotlib_and_figures_no_pyplot():
     code = (
         "import sys, infl.report, infl.report.tables, infl.pipeline.progress; assert 'matplotlib' not in sys.modules;"
-        "import infl.report.galleries, infl.report.figures as f; f.regime_map([]);"
+        "from infl.report import plot; plot.regime_map([]);"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 import infl
 import infl.report
-import infl.report.canvas
+import infl.report.plot.canvas
 import infl.report.style
 from infl.records import InputError, Regime
 from infl.report.style import DARK, HOUSE_STYLE, LIGHT, REGIME_STYLES, house_style
@@ -89,20 +89,20 @@ def test_another_theme_is_an_error():
 
 
 def corner(ax, path) -> list[float]:
-    pixels = imread(infl.report.canvas.save(ax, path))
+    pixels = imread(infl.report.plot.canvas.save(ax, path))
     return [round(float(channel) * 255) for channel in pixels[0, 0, :3]]
 
 
 def test_a_figure_is_saved_in_the_theme_it_was_drawn_in(tmp_path):
     made_before = Figure().add_subplot()
     with house_style("dark"):
-        dark = infl.regime_map([])
-        given = infl.regime_map([], ax=made_before)
+        dark = infl.plot.regime_map([])
+        given = infl.plot.regime_map([], ax=made_before)
     assert corner(dark, tmp_path / "dark.png") == corner(given, tmp_path / "given.png") == [0x15, 0x18, 0x1C]
-    assert corner(infl.regime_map([]), tmp_path / "light.png") == [255, 255, 255]
+    assert corner(infl.plot.regime_map([]), tmp_path / "light.png") == [255, 255, 255]
 
 
 def test_no_figure_has_colours_of_its_own():
-    for path in FIGURES.glob("*.py"):
-        if path.name not in ("style.py", "heatmap.py"):  # the ink on a coloured cell is black or white in either theme
+    for path in FIGURES.rglob("*.py"):
+        if path.name not in ("style.py", "classes.py"):  # the ink on a coloured cell is black or white in either theme
             assert not re.findall(r'"(?:#[0-9A-Fa-f]{6}|white|black)"', path.read_text()), path.name

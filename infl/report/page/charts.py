@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from infl.records import Estimate, Quantity, Thresholds, Verdict
-from infl.report.figures import LOGARITHMIC_ABOVE, MEMORIZED_FROM, ScoreCounts, count_scores
 from infl.report.page.content import SetContent
-from infl.report.text import judged_cross
+from infl.report.plot.histogram import LOGARITHMIC_ABOVE, ScoreCounts, count_scores
+from infl.report.text import MEMORIZED_FROM, judged_cross
 
 NORMAL_95 = 1.959964
 _LINEAR_BELOW = 0.2
@@ -209,7 +209,7 @@ class Histogram:
 
 
 def histogram(memorization: Estimate) -> Histogram | None:
-    """That of `infl.memorization_histogram`, in the page's units; None where no example has a score."""
+    """That of `infl.plot.memorization`, in the page's units; None where no example has a score."""
     counted = count_scores(memorization)
     if not counted.n_scores:
         return None

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from infl.records import Array, Dataset
-from infl.report.galleries import ink_for
+from infl.report.plot.galleries import ink_for
 from infl.report.text import example_of
 
 MAX_PICTURE_BYTES = 9_000_000  # of all pictures of a page, encoded

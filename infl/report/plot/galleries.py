@@ -7,43 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 
 from infl.records import Array, Dataset, Estimate, InputError, ScoredPair
-from infl.report.canvas import axes_or_new, new_figure
-from infl.report.figures import MEMORIZED_FROM, memorization_histogram
+from infl.report.plot.canvas import axes_or_new
 from infl.report.style import current_theme, house_style
-from infl.report.text import check_pairs, class_of, example_of, most_memorized, place_of, with_error
+from infl.report.text import MEMORIZED_FROM, check_pairs, class_of, example_of, most_memorized, place_of, with_error
 
 _ROWS = 6
 _MAX_CLASSES = 10
 _PICTURE = 0.72  # inches
-
-
-def memorization_figure(memorization: Estimate, dataset: Dataset, *, n_examples: int = 16) -> Figure:
-    """Draw how memorization is distributed over D, and the most memorized examples.
-
-    Left: `memorization_histogram`. Right: the most memorized examples with label, training id and score ± standard error.
-    Scores that are NaN are in neither, and their number is written below the histogram.
-
-    Args:
-        memorization: scores of the training examples, [n].
-        dataset: the data they were estimated on.
-        n_examples: pictures in the gallery, fewer where fewer have a score.
-
-    Raises:
-        InputError: where the scores are not one per training example.
-    """
-    best = most_memorized(memorization, dataset, n_examples)
-    columns = max(1, math.ceil(math.sqrt(len(best))))
-    rows = max(1, math.ceil(len(best) / columns))
-    with house_style():
-        figure = new_figure(4.4 + 1.05 * columns, max(3.6, 1.28 * rows))
-        panels = figure.subfigures(1, 2, squeeze=False, width_ratios=(4.4, max(1.05 * columns, 2.0)), wspace=0.02)
-        left, right = panels[0]
-        memorization_histogram(memorization, ax=left.add_subplot())
-        _draw_best(right, memorization, dataset, best, shape=(rows, columns))
-    return figure
 
 
 def memorized_gallery(
@@ -103,16 +75,7 @@ def memorized_gallery(
     return ax
 
 
-def influence_pairs_figure(
-    pairs: Sequence[ScoredPair], dataset: Dataset, *, title: str = "strongest cross-influences"
-) -> Figure:
-    """The figure of `influence_pairs_gallery`."""
-    figure = influence_pairs_gallery(pairs, dataset, title=title).get_figure(root=True)
-    assert figure is not None
-    return figure
-
-
-def influence_pairs_gallery(
+def influence_pairs(
     pairs: Sequence[ScoredPair],
     dataset: Dataset,
     *,
@@ -191,20 +154,6 @@ def _lines(name: str, *, width: int = 14, most: int = 3) -> list[str]:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"]
-
-
-def _draw_best(
-    panel: SubFigure, memorization: Estimate, dataset: Dataset, ids: Array, *, shape: tuple[int, int]
-) -> None:
-    panel.suptitle(
-        f"the {len(ids)} most memorized" if len(ids) else "no example to show", x=0.02, ha="left", fontsize=8.5
-    )
-    grid = panel.add_gridspec(*shape)
-    ink = ink_for(dataset)
-    for k, i in enumerate(ids):
-        ax = draw_example(panel.add_subplot(grid[divmod(k, shape[1])]), dataset.x_train[i], ink=ink)
-        score = _score(float(memorization.value[i]), float(memorization.se[i]))
-        _caption(ax, f"{_cut(class_of(dataset, int(i)), 14)} · #{i}\n{score}")
 
 
 def _draw_pair(
