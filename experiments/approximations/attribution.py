@@ -80,11 +80,11 @@ def gradient_dot(algorithm: Algorithm, weights: Any, dataset: Dataset, *, layers
     (a_i . a_j + 1) (d_i . d_j), added up over the layers: no gradient is ever written out.
     """
     n, names = dataset.n_train, sorted(weights)
-    slopes = bias_gradient(algorithm, dataset.n_classes)(weights, as_float(dataset), jnp.asarray(dataset.labels))
+    cotangents = bias_gradient(algorithm, dataset.n_classes)(weights, as_float(dataset), jnp.asarray(dataset.labels))
     total = np.zeros((n, dataset.n_columns), np.float32)
     inputs = layer_inputs(weights, np.asarray(as_float(dataset)))
     for name in names if layers == "all" else names[-1:]:
-        a, d = inputs[name], np.asarray(slopes[name])
+        a, d = inputs[name], np.asarray(cotangents[name])
         total += (a[:n] @ a.T + 1) * (d[:n] @ d.T)
     return total
 

@@ -120,17 +120,17 @@ def evaluate_all(world: World, sizes: truth.Sizes, folder: Path) -> dict[str, An
     middle = len(by_seed) // 2
     seeds = evaluation.rank_correlations(by_seed[:middle].mean(axis=0), by_seed[middle:].mean(axis=0))
     ceilings = {**measured.ceilings(world.dataset), "lds": evaluation.attainable(float(seeds.mean()))}
-    most = [evaluation.most_probable(infl.judge(one)) for one in world.measured]
+    regimes = [evaluation.most_probable(infl.judge(one)) for one in world.measured]
     summary = {
         "attainable": ceilings,
         "methods": {row["method"]: {key: row.get(key) for key in SUMMARIZED} for row in rows},
-        "regimes_measured": {name: most.count(name) for name in sorted(set(most))},
+        "regimes_measured": {name: regimes.count(name) for name in sorted(set(regimes))},
     }
     return {
         "summary": summary,
         "methods": rows,
         "sets": [{"name": one.forget_set.name, "size": len(one.forget_set), "regime": regime, "models": one.n_models}
-                 for one, regime in zip(world.measured, most, strict=True)],
+                 for one, regime in zip(world.measured, regimes, strict=True)],
         "sizes": vars(sizes),
     }  # fmt: skip
 

@@ -25,7 +25,7 @@ def compare(trained: Trained) -> dict[str, Any]:
     weights = population[band] / drawn[band]
     weights = weights / weights.sum()
     loo = np.array([trained.alone[i].mean() for i in ids])
-    loo_se = np.array([least_error(trained.alone[i]) for i in ids])
+    loo_se = np.array([paired_error(trained.alone[i]) for i in ids])
     estimates = {r: infl.memorization(of) for r, of in trained.by_fraction.items()}
     value = {str(r): one.value[ids] for r, one in estimates.items()}
     error = {str(r): one.se[ids] for r, one in estimates.items()}
@@ -66,7 +66,7 @@ def extrapolate(value: dict[str, np.ndarray], error: dict[str, np.ndarray]) -> t
     return at_one @ values, np.sqrt(at_one**2 @ errors**2)
 
 
-def least_error(by_seed: np.ndarray) -> float:
+def paired_error(by_seed: np.ndarray) -> float:
     """Standard error of the mean of paired differences; of one seed in n + 2 where all agree."""
     n = len(by_seed)
     return max(float(by_seed.std(ddof=1) / np.sqrt(n)), float(np.sqrt(1 / (n + 2)) / np.sqrt(n + 2)))

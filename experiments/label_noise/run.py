@@ -1,6 +1,6 @@
 """How well does memorization find wrong labels, and do cheaper scores find them as well?
 
-    python experiments/label_noise/run.py --work DIR    # see README.md for the time; goes on where it was stopped
+    python experiments/label_noise/run.py --work FOLDER    # see README.md for the time; resumable
     python experiments/label_noise/run.py --small       # seconds
 
 Digits (n = 1,000, MLP 64-128-10) and Fashion-MNIST at half size (n = 2,000, MLP 196-64-10); in each 5, 10 and 20% of the
@@ -16,7 +16,7 @@ example, high where the label is suspect:
 Memorization presumes models that fit what they train on. Those do not fit flipped labels, so at 10% there are two more worlds
 ("fitted") with twice the learning rate and 100 epochs, which do or nearly; they were added after the others had been seen.
 
-Each is judged by ROC AUC and by precision at the number flipped. Other settings were not chosen by results.
+Each is evaluated by ROC AUC and by precision at the number flipped. Other settings were not chosen by results.
 """
 
 from __future__ import annotations

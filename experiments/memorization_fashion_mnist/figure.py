@@ -44,10 +44,10 @@ def draw(results: dict[str, Any], folder: Path) -> None:
         styles = zip(names.items(), (theme.harms, theme.helps, theme.quiet), "os^", (0.0, 0.006, -0.006), strict=True)
         for (arm, name), color, marker, aside in styles:
             lost = 100 * np.array([row[f"lost, {arm}"] for row in table])
-            drawn: dict[str, Any] = {"marker": marker, "markersize": 4.2, "color": color, "elinewidth": 0.9}
-            left.errorbar(thresholds + aside, lost[:, 0], yerr=lost[:, 1], label=name, **drawn)
+            look: dict[str, Any] = {"marker": marker, "markersize": 4.2, "color": color, "elinewidth": 0.9}
+            left.errorbar(thresholds + aside, lost[:, 0], yerr=lost[:, 1], label=name, **look)
             per_hundred = lost / sizes[:, None] * 100
-            right.errorbar(sizes * (1 + 2 * aside), per_hundred[:, 0], yerr=per_hundred[:, 1], label=name, **drawn)
+            right.errorbar(sizes * (1 + 2 * aside), per_hundred[:, 0], yerr=per_hundred[:, 1], label=name, **look)
         for axis in (left, right):
             axis.axhline(0, color=theme.faint, linewidth=0.6, zorder=0)
         left.set_xlabel("memorization of at least (below: images removed)")
@@ -77,7 +77,7 @@ def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
 
     No image influences more than one of them, and none is influenced by more than one.
     """
-    chooser, judge = (select_models(outcomes, part) for part in shares.halves_in_order(outcomes.n_models))
+    chooser, other = (select_models(outcomes, part) for part in shares.halves_in_order(outcomes.n_models))
     pairs: list[ScoredPair] = []
     for pair in strongest_pairs(chooser, n_pairs=400):
         used = {p.source for p in pairs} | {p.target for p in pairs}
@@ -85,7 +85,7 @@ def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
             pairs.append(pair)
         if len(pairs) == N_PAIRS:
             break
-    return [rescored(judge, pair) for pair in pairs]
+    return [rescored(other, pair) for pair in pairs]
 
 
 def rescored(outcomes: infl.Outcomes, pair: ScoredPair) -> ScoredPair:

@@ -66,7 +66,7 @@ def train(work: Path, n_models: int, *, small: bool) -> infl.Run:
 def measure(run: infl.Run, work: Path, *, small: bool) -> dict[str, Any]:
     """Everything that is reported; what was measured of as many models before is read from the folder."""
     outcomes, dataset = run.outcomes("design").load(), run.dataset()
-    worth = utility.measure(
+    retrained = utility.measure(
         dataset,
         infl.Algorithm.from_dict(run.manifest["algorithm"]),
         infl.memorization(outcomes).value,
@@ -78,8 +78,8 @@ def measure(run: infl.Run, work: Path, *, small: bool) -> dict[str, Any]:
     return {
         "memorized": cached(work / f"memorized-{n}.json", lambda: shares.memorized_share(outcomes)),
         "pairs": cached(work / f"pairs-{n}.json", lambda: shares.strong_pairs(outcomes, dataset)),
-        "utility": worth,
-        "seconds": {"subset_models": run.seconds("design"), "retraining": worth["seconds"]},
+        "utility": retrained,
+        "seconds": {"subset_models": run.seconds("design"), "retraining": retrained["seconds"]},
     }
 
 

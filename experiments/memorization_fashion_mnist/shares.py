@@ -66,9 +66,9 @@ def strong_pairs(outcomes: infl.Outcomes, dataset: Dataset) -> dict[str, Any]:
     memorized = infl.memorization(outcomes).value >= MEMORIZED
     first, second = (select_models(outcomes, part) for part in halves_in_order(outcomes.n_models))
     found = []
-    for chooser, judge in ((first, second), (second, first)):
+    for chooser, other in ((first, second), (second, first)):
         chosen = [pair for pair in pairs_from(chooser, infl.memorization(chooser).value >= MEMORIZED) if pair.q <= 0.05]
-        again = [one_score(judge, pair.source, pair.target) for pair in chosen]
+        again = [one_score(other, pair.source, pair.target) for pair in chosen]
         found.append(
             {
                 "pairs": len(chosen),

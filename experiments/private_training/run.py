@@ -1,6 +1,6 @@
 """Is untraining a no-op for a differentially private model? The note's section 7 says that a private model has nothing to lose.
 
-    python experiments/private_training/run.py --work DIR    # see README.md for the time; goes on where it was stopped
+    python experiments/private_training/run.py --work FOLDER    # see README.md for the time; resumable
     python experiments/private_training/run.py --small       # seconds
 
 One pipeline, five arms: DP-SGD with epsilon 1, 3 and 8 (delta 1e-5, neighbours by adding or removing one example), the same

@@ -1,11 +1,11 @@
 """Which regime does a forget set land in, what do predictors say of it, and at what cost?
 
-    python experiments/regimes/run.py --work DIR      # hours on two cores; goes on where it was stopped
+    python experiments/regimes/run.py --work FOLDER   # hours on two cores; resumable
     python experiments/regimes/run.py --small         # under a minute
 
 For every world of worlds.py: a run of grouped and uniform models; 100 to 180 forget sets of every generator; their truth by
 retraining, 32 or 64 seeds and twice as many until a regime has a probability of 0.95 or 64 to 256 are spent; and what each
-predictor says with as many models. Sets and outcomes stay in DIR (outside git); results.json holds what scoring.py makes
+predictor says with as many models. Sets and outcomes stay in FOLDER (outside git); results.json holds what scoring.py makes
 of them. The worlds named development were what predictors were chosen on, and are not part of the summary.
 """
 

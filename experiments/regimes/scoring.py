@@ -144,7 +144,7 @@ def reliability(decided: list[tuple[Verdict, Verdict]]) -> list[dict[str, float]
 
 
 def seeds_worth(predicted: list[Effects], measured: list[Effects], n_seeds: int = 16) -> dict[str, float] | None:
-    """What a prediction adds to the first seeds of a verification, judged by the other seeds of the same sets.
+    """What a prediction adds to the first seeds of a verification, compared with the other seeds of the same sets.
 
     cross(S) from `n_seeds` pairs alone, predicted alone, and both weighed by their errors; root mean square errors against the
     pairs that remain, whose own noise is taken off. `factor`: how many times as many seeds the prediction is worth.

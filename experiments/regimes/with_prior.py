@@ -71,14 +71,14 @@ def compare(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def verify(
-    measured: Effects, most: int, prior: tuple[np.ndarray, np.ndarray], arm: str
+    measured: Effects, max_models: int, prior: tuple[np.ndarray, np.ndarray], arm: str
 ) -> tuple[int, dict[str, float]]:
     """Models of D without the set that an arm takes, and the probabilities that it ends with."""
     probability = regime_probabilities(prior[0], prior[1], Thresholds())
     if arm == ARMS[2] and max(probability.values()) >= STOP:
         return 0, probability
     n_models = 0
-    for n_models in (look for look in LOOKS if look <= most):
+    for n_models in (look for look in LOOKS if look <= max_models):
         found = moments(select_seeds(measured, slice(n_models)))
         values, covariance = found if arm == ARMS[0] else weighed(found, prior)
         probability = regime_probabilities(values, covariance, Thresholds())

@@ -199,9 +199,9 @@ def evaluate_left_out(stage: Stage, block: Block, truth: Truth) -> dict[str, dic
     columns = truth.left_out_columns
     known = (block.surrogate_margins[:, columns], stage.influence_left_out)
     rows = {"plain 0/1": evaluate(*left_out_plain(block.outcomes, columns), truth.left_out)}
-    for name, (covariate, worth) in {"soft 1": (None, None), "soft 1, surrogate": known}.items():
+    for name, (covariate, influence) in {"soft 1": (None, None), "soft 1, surrogate": known}.items():
         made = adjusted_influence(
-            block.outcomes, columns=columns, covariate=covariate, covariate_influence=worth, protocol="left-out"
+            block.outcomes, columns=columns, covariate=covariate, covariate_influence=influence, protocol="left-out"
         )
         rows[name] = evaluate(made.value, made.se, truth.left_out)
     return rows

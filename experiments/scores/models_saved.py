@@ -25,7 +25,7 @@ from infl.store import Run
 READINGS: tuple[ProtocolName, ...] = ("held-out", "left-out")
 HIGH = 0.1
 SHIPPED = "softened, control variate, strata and centre by surrogate"
-IN_PARTS = (30, 512)  # numbers of models at which the parts of the method are told apart
+IN_PARTS = (30, 512)  # numbers of models at which the parts of the method are measured apart
 
 
 def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
         run = open_world(name, work, small=small)
         data = run.dataset()
         surrogate = fit_surrogate(data.images, data.labels, n_train=data.n_train, n_classes=data.n_classes)
-        worth = np.nan_to_num(leave_one_out_influence(surrogate, fraction=0.7))
+        surrogate_influence = np.nan_to_num(leave_one_out_influence(surrogate, fraction=0.7))
         of_models = _margins(run, surrogate, run.complete("design")[: 30 if small else 1024])
         for protocol in READINGS:
             columns = slice(data.n_train, None) if protocol == "held-out" else slice(0, data.n_train)
@@ -46,8 +46,8 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
             parts = (models[n_data:half], models[half : n_data + n_reference], models[n_data : n_data + n_reference])
             reference = _Reference(*(infl.influence(run.outcomes("design", part), protocol=protocol) for part in parts))
             for n_models in (30, n_data) if small else (256, 512, 1024, n_data):
-                told = _Told(worth[:, columns], of_models[:n_models], same)
-                estimates = _estimates(run, models[:n_models], protocol, columns, told, n_models == n_data)
+                known = _Known(surrogate_influence[:, columns], of_models[:n_models], same)
+                estimates = _estimates(run, models[:n_models], protocol, columns, known, n_models == n_data)
                 for estimator, (estimate, shrunk) in estimates.items():
                     row = {"world": name, "reading": protocol, "n_models": n_models, "estimator": estimator}
                     rows.append({**row, **reference.evaluate(estimate, shrunk)})
@@ -56,10 +56,10 @@ def measure(*, small: bool, work: Path) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Known:
     """What is known without a model: influence on the surrogate's margin and same class [n, columns]; its margins [T, n+m]."""
 
-    worth: Array
+    surrogate_influence: Array
     of_models: Array
     same: Array
 
@@ -71,42 +71,45 @@ def _margins(run: Run, surrogate: Surrogate, models: list[int]) -> Array:
 
 
 def _estimates(
-    run: Run, models: list[int], protocol: ProtocolName, columns: slice, told: _Told, plain_only: bool
+    run: Run, models: list[int], protocol: ProtocolName, columns: slice, known: _Known, plain_only: bool
 ) -> dict[str, tuple[Array, Shrunk | None]]:
     """Each estimator's matrix, and its posterior where it has one."""
     outcomes = run.outcomes("design", models)
     plain = infl.influence(outcomes, protocol=protocol)
     if plain_only:
         return {"plain": (plain.value, None)}
-    soft, rest = _in_columns(run, models, protocol, columns), _in_columns(run, models, protocol, columns, told)
-    worth, same = told.worth, told.same
+    soft, rest = _in_columns(run, models, protocol, columns), _in_columns(run, models, protocol, columns, known)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.nanmean(plain.se**2 / (1 / plain.n_in + 1 / plain.n_out), axis=0)
-    of_spread = np.broadcast_to(spread, worth.shape)
+    scaled = known.surrogate_influence * spread
+    of_spread = np.broadcast_to(spread, scaled.shape)
     kinds: dict[str, tuple[Estimate, Array | None, bool]] = {
         "plain, one prior": (plain, None, False),
-        "plain, strata by class": (plain, same, False),
+        "plain, strata by class": (plain, known.same, False),
         "plain, strata by spread": (plain, of_spread, False),
-        "plain, strata by surrogate": (plain, worth * spread, False),
-        "plain, strata and centre by surrogate": (plain, worth * spread, True),
-        "softened, strata and centre by surrogate": (soft, worth * spread, True),
-        SHIPPED: (rest, worth * spread, True),
+        "plain, strata by surrogate": (plain, scaled, False),
+        "plain, strata and centre by surrogate": (plain, scaled, True),
+        "softened, strata and centre by surrogate": (soft, scaled, True),
+        SHIPPED: (rest, scaled, True),
     }
     found: dict[str, tuple[Array, Shrunk | None]] = {"plain": (plain.value, None), "softened": (soft.value, None)}
     found["softened, control variate"] = (rest.value, None)
-    for name, (estimate, covariate, centred) in kinds.items():
+    for name, (estimate, by, centred) in kinds.items():
         if name != SHIPPED and len(models) not in IN_PARTS:
             continue
-        prior = fit_prior(estimate.value, estimate.se, covariate, centred=centred)
-        shrunk = shrink(estimate, prior, covariate)
+        prior = fit_prior(estimate.value, estimate.se, by, centred=centred)
+        shrunk = shrink(estimate, prior, by)
         found[name] = (shrunk.value, shrunk)
         if centred and estimate is plain:
-            found[f"{name.split(',')[0]}: surrogate alone, times the slope"] = (prior.slope * worth * spread, None)
+            found[f"{name.split(',')[0]}: surrogate alone, times the slope"] = (
+                prior.slope * scaled,
+                None,
+            )
     return found
 
 
 def _in_columns(
-    run: Run, models: list[int], protocol: ProtocolName, columns: slice, control: _Told | None = None
+    run: Run, models: list[int], protocol: ProtocolName, columns: slice, control: _Known | None = None
 ) -> Estimate:
     """Influence from softened margins, 500 columns at a time; with the surrogate as a control variate where it is given."""
     numbers = np.arange(run.manifest["dataset"]["n_columns"])[columns]
@@ -119,7 +122,7 @@ def _in_columns(
             if control is None
             else {
                 "covariate": control.of_models[:, part].astype(np.float64),
-                "covariate_influence": control.worth[:, some - numbers[0]],
+                "covariate_influence": control.surrogate_influence[:, some - numbers[0]],
             }
         )
         parts.append(adjusted_influence(outcomes, columns=part, protocol=protocol, **given))

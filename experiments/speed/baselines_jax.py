@@ -36,7 +36,7 @@ def step_by_step(
 
         return step
 
-    shared_step, judge = build(), jax.jit(partial(_margins, apply))
+    shared_step, evaluate = build(), jax.jit(partial(_margins, apply))
 
     def train(subsets: list[Any], seed: int) -> Any:
         random, correct = np.random.default_rng(seed), []
@@ -48,7 +48,7 @@ def step_by_step(
                 params, state = step(params, state, pixels[batch], labels[batch])
             jax.block_until_ready(params)
             if steps is None:
-                margins = [judge(params, x, y) for x, y in _parts(pixels, labels)]
+                margins = [evaluate(params, x, y) for x, y in _parts(pixels, labels)]
                 correct.append(np.concatenate([np.asarray(margin) > 0 for margin in margins]))
         return np.stack(correct) if correct else None
 
@@ -58,7 +58,7 @@ def step_by_step(
     for size in {len(b) for b in np.array_split(np.arange(task.subset), task.steps_per_epoch)}:
         step(params, optimizer.init(params), pixels[:size], labels[:size])
     for x, y in _parts(pixels, labels):
-        judge(params, x, y)
+        evaluate(params, x, y)
     return train, time.perf_counter() - start
 
 
@@ -152,8 +152,8 @@ def _network(task: Task) -> tuple[Any, Any]:
 
     def init(key: Any) -> list[Any]:
         keys = jax.random.split(key, len(shapes))
-        laws = [he] * (len(shapes) - 1) + [lecun]
-        drawn = [law(one, shape) for law, one, shape in zip(laws, keys, shapes, strict=True)]
+        initializers = [he] * (len(shapes) - 1) + [lecun]
+        drawn = [init(one, shape) for init, one, shape in zip(initializers, keys, shapes, strict=True)]
         return [(weight, jnp.zeros(weight.shape[-1])) for weight in drawn]
 
     def apply(params: list[Any], x: Any) -> Any:

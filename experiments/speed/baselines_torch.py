@@ -1,8 +1,8 @@
 """Arms in PyTorch: the eager loop that most people write, the same compiled, and several models at once with torch.func.
 
-Networks and initial laws are infl's, so that accuracies can be compared: weights from a normal law cut at two of its standard
-deviations, variance 2 / inputs (1 / inputs before the logits), zero biases. Pooling comes before ReLU, which commutes with
-it and costs less there.
+Networks and initial distributions are infl's, so that accuracies can be compared: weights from a normal distribution cut at two
+of its standard deviations, variance 2 / inputs (1 / inputs before the logits), zero biases. Pooling comes before ReLU, which
+commutes with it and costs less there.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def one_by_one(
                 functional.cross_entropy(predict(x[ids]), y[ids]).backward()
                 optimizer.step()
             if steps is None:
-                correct.append(_judge(predict if compiled else network, x, y))
+                correct.append(_evaluate(predict if compiled else network, x, y))
         return np.stack(correct) if correct else None
 
     start = time.perf_counter()
     if compiled:  # whatever compiles does so here: both sizes of batches, a second network, the sizes of judging
-        _judge(torch.compile(_network(task), dynamic=False), x, y)
+        _evaluate(torch.compile(_network(task), dynamic=False), x, y)
         train([np.arange(task.subset)] * 2, 0, steps=task.steps_per_epoch)
     else:
         train([np.arange(task.subset)], 0, steps=2)
@@ -82,7 +82,7 @@ def side_by_side(task: Task, pixels: Any, labels: Any, *, width: int, steps: int
         if steps is not None:
             return []
         each = [{name: tensor[number].detach() for name, tensor in params.items()} for number in range(len(subsets))]
-        return [_judge(lambda images, one=one: predict(one, images), x, y) for one in each]
+        return [_evaluate(lambda images, one=one: predict(one, images), x, y) for one in each]
 
     def train(subsets: list[Any], seed: int, steps: int | None = steps) -> Any:
         torch.manual_seed(seed)
@@ -173,14 +173,14 @@ def _tensors(task: Task, pixels: Any, labels: Any) -> tuple[Any, Any]:
     return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(labels)
 
 
-def _judge(predict: Any, x: Any, y: Any) -> Any:
+def _evaluate(predict: Any, x: Any, y: Any) -> Any:
     """Margin and correctness on every example; returns the latter."""
     with torch.no_grad():
-        parts = list(_judged_parts(predict, x, y))
+        parts = list(_evaluate_parts(predict, x, y))
     return torch.cat([correct for _, correct in parts]).numpy()
 
 
-def _judged_parts(predict: Any, x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
+def _evaluate_parts(predict: Any, x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     for images, classes in zip(x.split(1000), y.split(1000), strict=True):
         logits = predict(images)
         own = logits.gather(1, classes[:, None])[:, 0]

@@ -20,7 +20,7 @@ def measure_infl(
     folder: Path | None = None,
     devices: int | None = None,
     block_size: int | None = None,
-    judge: bool = True,
+    evaluate: bool = True,
 ) -> dict[str, Any]:
     """Speed of `infl train`, disk included.
 
@@ -29,7 +29,7 @@ def measure_infl(
 
     folder: where to put the run and leave it; a temporary folder by default.
     block_size: models of a block on each device; `infl train`'s own choice by default.
-    judge: also read the accuracies of the models from the run.
+    evaluate: also read the accuracies of the models from the run.
     """
     with tempfile.TemporaryDirectory() as temporary:
         run = (folder or Path(temporary)) / "run"
@@ -51,7 +51,7 @@ def measure_infl(
             "whole_seconds": measured["seconds"],
             "models": models,
         }
-        if judge:
+        if evaluate:
             import infl
 
             outcomes = infl.open_run(run).outcomes("design").load()

@@ -51,7 +51,7 @@ def measure_arm(
 ) -> dict[str, Any]:
     """Speed of an arm: `models` on each core.
 
-    steps: train only that many steps of each model, and judge none. Rates are then those of whole models: the share of a
+    steps: train only that many steps of each model, and evaluate none. Rates are then those of whole models: the share of a
         model's operations that was done, over the seconds that it took.
     alone: in this process and nowhere else, to see quickly whether it runs.
     """

@@ -188,7 +188,7 @@ def _ratios(ratios: list[float]) -> dict[str, float]:
 
 def _quiet(task: Task, models: int, *, seed: int, small: bool, devices: int | None = None) -> dict[str, Any]:
     measured = measure_infl(
-        task, models=models, seed=seed, devices=devices, block_size=1 if small else None, judge=False
+        task, models=models, seed=seed, devices=devices, block_size=1 if small else None, evaluate=False
     )
     print(task.name, models, devices, json.dumps(measured), flush=True)
     return measured

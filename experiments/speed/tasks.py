@@ -21,7 +21,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Task:
-    """What every arm trains: models of 70% of the n_train examples, each judged once on all examples at the end."""
+    """What every arm trains: models of 70% of the n_train examples, each evaluated once on all examples at the end."""
 
     name: str
     title: str
@@ -39,7 +39,7 @@ class Task:
 
     @property
     def n_all(self) -> int:
-        """Examples that a model is judged on."""
+        """Examples that a model is evaluated on."""
         return self.n_train + self.n_held_out
 
     @property
@@ -65,11 +65,11 @@ class Task:
 
     @property
     def flop_per_model(self) -> float:
-        """Those of training, and of judging every example once."""
+        """Those of training, and of evaluating every example once."""
         return self.flop_of_training + self.n_all * 2.0 * sum(self._products())
 
     def share_of_model(self, steps: int | None) -> float:
-        """Share of a model's operations that its first `steps` steps are, without judging; 1 for None, all of it."""
+        """Share of a model's operations that its first `steps` steps are, without evaluation; 1 for None, all of it."""
         return 1.0 if steps is None else steps / self.steps * self.flop_of_training / self.flop_per_model
 
     def to_dict(self) -> dict[str, Any]:
