@@ -128,8 +128,8 @@ def _gap_in_words(gap: ConceptGap) -> str:
     if not gap.n_held_out:
         return f"unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples"
     return (
-        f"takes {gap.of_part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
-        f"take {gap.of_whole:.2f}: a gap of {gap.value.value:.2f}±{gap.value.se:.2f}"
+        f"takes {gap.part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
+        f"take {gap.whole:.2f}: a gap of {gap.value.value:.2f}±{gap.value.se:.2f}"
     )
 
 

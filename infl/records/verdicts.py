@@ -83,15 +83,17 @@ class ConceptGap:
 
     Attributes:
         n_full: Size of S_full.
-        n_held_out: Examples averaged over; of_part, of_whole: mean effects there.
+        n_held_out: Examples averaged over.
+        part: Mean effect of S on them.
+        whole: Mean effect of S_full on them.
         value: NaN where unlearning the concept takes e from no held-out example. Its error takes the examples as
             independent.
     """
 
     n_full: int
     n_held_out: int
-    of_part: float
-    of_whole: float
+    part: float
+    whole: float
     value: Quantity
 
 

@@ -343,8 +343,8 @@ def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
         fields["concept_gap"] = {
             "n_full": gap.n_full,
             "n_held_out": gap.n_held_out,
-            "of_part": _number(gap.of_part),
-            "of_whole": _number(gap.of_whole),
+            "of_part": _number(gap.part),
+            "of_whole": _number(gap.whole),
             **_quantity(gap.value),
         }
     if verdict.note:

@@ -1,12 +1,12 @@
 """Turns models of random subsets into the predicted effect of removing a whole set S: the additive baseline.
 
-The margin of example j is taken to fall by the sum of the contrasts of the members of S, and by what |S| mean examples
+The margin of example j is taken to drop by the sum of the contrasts of the members of S, and by what |S| mean examples
 contribute, which contrasts at one subset size leave out (`infl.scores.contrasts`):
 
     delta_j(S) = sum over i in S of ( E[margin_j | i in] - E[margin_j | i out] )
                  + |S| (E[margin_j | all of D] - E[margin_j | subsets]) / (n - mean subset size)
 
-and the fall is laid under the margins observed in models of all of D to give a probability:
+and the drop is compared with the margins observed in models of all of D to give a probability:
 
     D_j(S) = P_j(0) - P_j(delta_j(S)),   P_j(x) = P[margin_j - x > 0]
 
@@ -19,7 +19,6 @@ whole class, whose removal together is anything but. README and `make demo` show
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +26,7 @@ from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
-from infl.untraining.response import kernel_width
+from infl.untraining.distribution import kernel_width
 
 MAX_REPLICATES = 64
 
@@ -37,13 +36,14 @@ def predict_additive(
 ) -> Effects:
     """Predict the effect of untraining S on every example by summing margin contrasts (see the module's text).
 
-    Returns Effects whose replicates are the pseudo-values of up to 64 groups of consecutive models, design and reference
-    alike: the models, not the examples, are what was sampled. NaN where a contrast of a member has no estimate.
-
     Args:
         design: Models of random subsets, with margins.
         reference: Models of all of D.
         n_columns: Examples handled at once. Bounds the memory, does not affect results.
+
+    Returns:
+        Effects whose replicates are the pseudo-values of up to 64 groups of consecutive models, design and reference
+        alike: the models, not the examples, are what was sampled. NaN where a contrast of a member has no estimate.
 
     Raises:
         InputError: where there are no models or no reference models.
@@ -54,23 +54,23 @@ def predict_additive(
     ids = np.array(forget_set.ids)
     retained, held_out = np.flatnonzero(forget_set.retained(n_train)), np.arange(n_train, design.n_columns)
     parts: list[tuple[Array, ProtocolName]] = [(ids, "left-out")]
-    for chunk in _chunks(retained, n_columns):
-        parts.append((chunk, "trained"))
-    for chunk in _chunks(held_out, n_columns):
-        parts.append((chunk, "held-out"))
+    parts.extend((retained[start : start + n_columns], "trained") for start in range(0, len(retained), n_columns))
+    parts.extend((held_out[start : start + n_columns], "held-out") for start in range(0, len(held_out), n_columns))
 
     by_group = _group_indicator(0, reference.n_models, reference.n_models, n_groups)
     effect = np.empty(design.n_columns)
     replicates = np.empty((n_groups, design.n_columns))
     for columns, protocol in parts:
         margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
-        fall = _sum_contrasts(design, ids, columns, protocol, margins.mean(axis=0), n_groups)
-        response = _margin_response(margins)
-        value, by_reference = response(fall.value)
-        slope = (response(fall.value + 0.05)[0] - response(fall.value - 0.05)[0]) / 0.1
+        mean, width = margins.mean(axis=0), kernel_width(margins)
+        drop = _sum_contrasts(design, ids, columns, protocol, mean, n_groups)
+        by_reference = _effects_of_drop(margins, width, drop.value)
+        value = by_reference.mean(axis=0)
+        above, below = (_effects_of_drop(margins, width, drop.value + step).mean(axis=0) for step in (0.05, -0.05))
+        gradient = (above - below) / 0.1
         effect[columns] = value
-        through_level = slope * fall.per_margin_of_reference * (margins - margins.mean(axis=0))
-        deviations = slope * fall.by_group + by_group @ (by_reference - value + through_level) / reference.n_models
+        through_level = gradient * drop.per_margin_of_reference * (margins - mean)
+        deviations = gradient * drop.by_group + by_group @ (by_reference - value + through_level) / reference.n_models
         replicates[:, columns] = value + n_groups * deviations
     return Effects(
         forget_set=forget_set,
@@ -83,12 +83,19 @@ def predict_additive(
     )
 
 
+def _effects_of_drop(margins: Array, width: Array, drop: Array) -> Array:
+    """The probability of being right that each reference model loses, [R, columns]."""
+    return ndtr(margins / width) - ndtr((margins - drop) / width)
+
+
 @dataclass(frozen=True)
-class _Fall:
-    """Predicted fall of the margin, [columns], and what each group of models contributes to its error, [groups, columns].
+class _Drop:
+    """Predicted drop of the margin.
 
     Attributes:
-        per_margin_of_reference: By how much the fall grows with the mean margin of the reference models, [columns].
+        value: [columns].
+        by_group: [groups, columns], what each group of models contributes to its error.
+        per_margin_of_reference: [columns], by how much it grows with the mean margin of the reference models.
     """
 
     value: Array
@@ -98,13 +105,13 @@ class _Fall:
 
 def _sum_contrasts(
     design: OutcomeSource, ids: Array, columns: Array, protocol: ProtocolName, reference_mean: Array, n_groups: int
-) -> _Fall:
+) -> _Drop:
     sums = sum_pairs(design, sources=ids, columns=columns, protocol=protocol, outcome="margin")
-    linear = _LinearSum.of(sums, zero_diagonal=protocol == "left-out")
+    linear = _LinearSum.make(sums, zero_diagonal=protocol == "left-out")
     own: _LinearSum | None = None
     if protocol == "left-out":
         # A member's own contrast is its memorization: over all models, not over those that left it out.
-        own = _LinearSum.of(sum_pairs(design, sources=ids, columns=columns, protocol="held-out", outcome="margin"))
+        own = _LinearSum.make(sum_pairs(design, sources=ids, columns=columns, protocol="held-out", outcome="margin"))
     # What the mean example contributes, which contrasts leave out: from the models of all of D against the design's,
     # in the state that an example has in both.
     state: ProtocolName = "held-out" if protocol == "held-out" else "trained"
@@ -117,16 +124,18 @@ def _sum_contrasts(
     for block in design.blocks(columns):
         members, y = block.masks[:, ids].astype(np.float64), block.of("margin").astype(np.float64)
         part = linear.contributions(members, y, weights_of_sizes(block.masks, protocol))
-        counted = columns_counted(block.masks, protocol, columns)
-        part = part if counted is None else np.where(counted, part, 0.0)
+        part = _where(columns_counted(block.masks, protocol, columns), part)
         if own is not None:
             part = part + own.diagonal_contributions(members, y, weights_of_sizes(block.masks, "held-out"))
-        in_state = columns_counted(block.masks, state, columns)
         from_level = -len(ids) * (y - level) / n_counted / (design.n_train - size)
-        part = part + (from_level if in_state is None else np.where(in_state, from_level, 0.0))
+        part = part + _where(columns_counted(block.masks, state, columns), from_level)
         by_group += _group_indicator(n_seen, len(part), design.n_models, n_groups) @ part
         n_seen += len(part)
-    return _Fall(value, by_group, per_margin_of_reference=len(ids) / (design.n_train - size))
+    return _Drop(value, by_group, per_margin_of_reference=len(ids) / (design.n_train - size))
+
+
+def _where(counted: Array | None, part: Array) -> Array:
+    return part if counted is None else np.where(counted, part, 0.0)
 
 
 def _mean_margin(design: OutcomeSource, columns: Array, state: ProtocolName) -> tuple[Array, Array, Array]:
@@ -153,11 +162,10 @@ class _LinearSum:
     per_out: Array
 
     @staticmethod
-    def of(sums: Sums, *, zero_diagonal: bool = False) -> _LinearSum:
+    def make(sums: Sums, *, zero_diagonal: bool = False) -> _LinearSum:
         inside, outside = sums.inside, sums.outside
-        shape = np.shape(inside.y)
         arrays = [inside.mean(), outside.mean(), 1 / inside.weight(), 1 / outside.weight()]
-        arrays = [np.broadcast_to(array, shape).copy() for array in arrays]
+        arrays = [np.broadcast_to(array, np.shape(inside.y)).copy() for array in arrays]
         if zero_diagonal:
             for array in arrays:
                 np.fill_diagonal(array, 0.0)
@@ -181,26 +189,6 @@ class _LinearSum:
         mean_in, mean_out, per_in, per_out = (np.diagonal(array) for array in vars(self).values())
         inside = weights[0][:, None] * (y - mean_in) * per_in
         return np.where(members > 0, inside, -weights[1][:, None] * (y - mean_out) * per_out)
-
-
-def _margin_response(margins: Array) -> Callable[[Array], tuple[Array, Array]]:
-    """The function fall [columns] -> (effect [columns], effect in each reference model [R, columns])."""
-    width = kernel_width(margins)
-
-    def probability(fall: Array) -> Array:
-        return ndtr((margins - fall) / width)
-
-    before = probability(np.zeros(margins.shape[1]))
-
-    def respond(fall: Array) -> tuple[Array, Array]:
-        by_model = before - probability(fall)
-        return by_model.mean(axis=0), by_model
-
-    return respond
-
-
-def _chunks(columns: Array, size: int) -> list[Array]:
-    return [columns[start : start + size] for start in range(0, len(columns), size)]
 
 
 def _group_indicator(first: int, n_rows: int, n_models: int, n_groups: int) -> Array:

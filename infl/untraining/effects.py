@@ -1,11 +1,11 @@
 """Turns models of random and grouped subsets into a predictor: for any set S, the effect of removing it, with its error.
 
-The response of every margin to what is left out (`infl.untraining.response`) gives the fall of the margins of retained and
-held-out examples from D to D\\S, laid under the margins of models of D to give a probability; members of S are given the
+The response of every margin to what is left out (`infl.untraining.response`) gives the drop of the margins of retained
+and held-out examples from D to D\\S, compared with the margins of models of D to give a probability; members of S are given the
 margins that models which left them out would have on D\\S. Errors hold the fit's posterior and the misfit seen on models held
 out of it (`infl.untraining.errors`). Effects are posterior means: shrunk towards none where the models say little.
 
-    D_j(S) = P_j(0) - P_j(fall_j(S))    retained and held out        D_j(S) = P_j(0) - P[right at level_j(S)]    j in S
+    D_j(S) = P_j(0) - P_j(drop_j(S))    retained and held out        D_j(S) = P_j(0) - P[right at level_j(S)]    j in S
 
 | predictor | the response rests on |
 |---|---|
@@ -26,27 +26,25 @@ import numpy as np
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.untraining.additive import predict_additive
-from infl.untraining.errors import N_FOLDS, ErrorModel, Misfit, fit_errors
+from infl.untraining.distribution import MarginDistribution, level_probability, margin_distribution
+from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors
 from infl.untraining.regimes import cross_weights
-from infl.untraining.response import (
-    MarginLaw,
-    Response,
-    Similarity,
-    fit_response,
-    fit_similarity,
-    level_probability,
-    margin_law,
-)
-from infl.untraining.support import Support, chosen, gather_evidence, parts, prepare_support
+from infl.untraining.response import Expected, Response, fit_response
+from infl.untraining.support import N_COVARIATES, RIDGES, STEPS, SURROGATES, Support, gather_evidence, prepare_support
 
-Expected = tuple[Array, Array, Array]
 PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
 
+COVARIATES = {  # positions of those that a response rests on
+    "combined": range(N_COVARIATES),
+    "support": range(len(RIDGES), N_COVARIATES),
+    "surrogate": (*SURROGATES, STEPS),
+    "additive-shrunk": (),
+}
 MAX_REFERENCES = 64  # models of D that the fit rests on
 SETS_AT_ONCE = 16
 MIN_MODELS = 16
 FIT_STEPS = 1 + 3 + N_FOLDS  # refits, a response for each protocol, models held out
-N_COVERING = 3  # models that must have left out a share of S at once for it to count as covered
+N_COVERING = 3  # models that must have left out a fraction of S at once for it to count as covered
 
 
 class Predictor(Protocol):
@@ -71,9 +69,11 @@ def fit_predictor(
     """Fit a predictor to what models of subsets of D, and of D, do.
 
     Args:
+        name: See the table above.
         sources: Collections of models of subsets, uniform ones first.
         reference: Models of all of D.
-        images, labels: Of D and of the held-out examples, [n+m, ...] and [n+m].
+        images: Of D and of the held-out examples, [n+m, ...].
+        labels: Likewise, [n+m].
         batch_size: Of the training algorithm, where it is known: it decides after how many examples an epoch gets a
             step less.
         advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit.
@@ -88,54 +88,67 @@ def fit_predictor(
     if not sources:
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
-        return _Additive(sources[0], reference)
+        return AdditivePredictor(sources[0], reference)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)
     if n_models < MIN_MODELS:
         raise InputError(
             f"predicting effects needs at least {MIN_MODELS} models of subsets, and this run has {n_models}"
         )
-    support = prepare_support(images, labels, n_train=reference.n_train, n_classes=n_classes, batch_size=batch_size)
-    models_of_d = _first(reference, MAX_REFERENCES)
-    evidence = gather_evidence(support, [*sources, models_of_d], reference.n_columns)
-    advance()
+    models_of_d = reference if reference.n_models <= MAX_REFERENCES else next(reference.blocks(n_rows=MAX_REFERENCES))
     correct, margins = (np.concatenate([b.of(kind) for b in models_of_d.blocks()]) for kind in ("correct", "margin"))
-    law = margin_law(margins)
+    distribution, use = margin_distribution(margins), COVARIATES[name]
+    n_train, n_columns = reference.n_train, reference.n_columns
+    support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes, batch_size=batch_size)
+    evidence = gather_evidence(support, [*sources, models_of_d])
+    advance()
 
-    use = chosen(["support", "surrogate"] if name == "combined" else [name]) if name != "additive-shrunk" else []
-    own_terms = name != "additive-shrunk"
-    of_d, of_h = np.arange(reference.n_train), np.arange(reference.n_train, reference.n_columns)
-    columns_of: dict[ProtocolName, Array] = {"trained": of_d, "left-out": of_d, "held-out": of_h}
-    responses, similar = {}, {}
-    for protocol, columns in columns_of.items():
-        if len(columns):
-            responses[protocol] = fit_response(evidence, columns, protocol=protocol, use=use, own_terms=own_terms)
-            similar[protocol] = fit_similarity(evidence, responses[protocol], protocol=protocol)
+    training, held_out = np.arange(n_train), np.arange(n_train, n_columns)
+    columns: dict[ProtocolName, Array] = {"trained": training, "left-out": training, "held-out": held_out}
+    responses: dict[ProtocolName, Response] = {}
+    for protocol, some in columns.items():
+        if len(some):
+            responses[protocol] = fit_response(evidence, some, protocol=protocol, use=use)
         advance()
     return ResponsePredictor(
         name=name,
         support=support,
-        law=law,
-        right_at_d=law.probability(np.zeros(reference.n_columns)),
+        distribution=distribution,
         n_references=len(margins),
         responses=responses,
-        similar=similar,
-        errors=fit_errors(evidence, law, correct, margins, use=use, own_terms=own_terms, advance=advance),
+        errors=fit_errors(evidence, distribution, correct, margins, use=use, advance=advance),
         n_models=n_models,
     )
 
 
 @dataclass(frozen=True)
+class AdditivePredictor:
+    """Sums of the influences of single examples, from models of one design and of D."""
+
+    design: OutcomeSource
+    reference: OutcomeSource
+
+    def predict(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
+        """The effects of each set in turn; see `infl.untraining.additive`."""
+        for one in forget_sets:
+            yield predict_additive(one, design=self.design, reference=self.reference)
+
+
+@dataclass(frozen=True)
 class ResponsePredictor:
-    """A fitted response with its errors."""
+    """A fitted response with its errors.
+
+    Attributes:
+        distribution: Of the margins of models of D, all columns.
+        responses: By protocol.
+        n_models: Of subsets.
+    """
 
     name: str
     support: Support
-    law: MarginLaw
-    right_at_d: Array
+    distribution: MarginDistribution
     n_references: int
     responses: dict[ProtocolName, Response]
-    similar: dict[ProtocolName, Similarity]
     errors: ErrorModel
     n_models: int
 
@@ -146,49 +159,38 @@ class ResponsePredictor:
         """
         for start in range(0, len(forget_sets), SETS_AT_ONCE):
             some = forget_sets[start : start + SETS_AT_ONCE]
-            masks = np.stack([one.retained(self.support.n_train) for one in some])
-            surrogate = self.support.surrogate_margins(masks)
-            expected: dict[ProtocolName, Expected] = {
-                protocol: self._expect(protocol, masks, surrogate) for protocol in self.responses
-            }
+            expected = self._expect(np.stack([one.retained(self.support.n_train) for one in some]))
             for row, one in enumerate(some):
-                yield self._effects(one, row, expected)
+                yield self._effects(one, {name: Expected(*(part[row] for part in e)) for name, e in expected.items()})
 
-    def _expect(self, protocol: ProtocolName, masks: Array, surrogate: Array) -> Expected:
-        """Expected change or level and its posterior variance, [sets, columns]; share of the misfit that is left, [sets]."""
-        response, similar = self.responses[protocol], self.similar[protocol]
-        expected, unexplained = similar.correct(~masks)
-        variance = np.empty_like(expected)
-        for part, columns in parts(response.columns):
-            covariates = self.support.covariates(masks, surrogate[:, columns], columns)
-            value, variance[:, part] = response.of(part).expect(covariates, masks)
-            expected[:, part] += value
-        return expected, variance, unexplained
+    def _expect(self, masks: Array) -> dict[ProtocolName, Expected]:
+        surrogate = self.support.surrogate_margins(masks)
 
-    def _effects(self, forget_set: ForgetSet, row: int, expected: dict[ProtocolName, Expected]) -> Effects:
-        n_train, n_columns = self.support.n_train, len(self.right_at_d)
-        ids, share = np.array(forget_set.ids), len(forget_set) / n_train
+        def covariates(columns: Array) -> Array:
+            return self.support.covariates(masks, surrogate[:, columns], columns)
+
+        return {protocol: response.expect(masks, covariates) for protocol, response in self.responses.items()}
+
+    def _effects(self, forget_set: ForgetSet, expected: dict[ProtocolName, Expected]) -> Effects:
+        n_train, n_columns = self.support.n_train, len(self.support.labels)
+        ids, fraction = np.array(forget_set.ids), len(forget_set) / n_train
         effect, se = np.zeros(n_columns), np.zeros(n_columns)
-        columns_of: dict[ProtocolName, Array] = {
-            "trained": np.arange(n_train),
-            "held-out": np.arange(n_train, n_columns),
-        }
-        misfit_of: dict[ProtocolName, Misfit] = {"trained": self.errors.trained, "held-out": self.errors.held_out}
-        for protocol, columns in columns_of.items():
+        for protocol, misfit in (("trained", self.errors.trained), ("held-out", self.errors.held_out)):
             if protocol in expected:
-                change, variance, unexplained = (array[row] for array in expected[protocol])
-                misfit = unexplained * misfit_of[protocol].variance(share, change)
-                law = MarginLaw(self.law.quantiles[:, columns], self.law.width[columns])
-                effect[columns], se[columns] = law.effect(-change, variance + misfit)
+                change, variance, unexplained = expected[protocol]
+                columns = self.responses[protocol].columns
+                variance = variance + unexplained * misfit.variance(fraction, change)
+                effect[columns], se[columns] = self.distribution[columns].effect(-change, variance)
 
-        level, variance, unexplained = (array[row] for array in expected["left-out"])
-        fall = self.responses["left-out"].level_at_d[ids] - level[ids]
-        misfit = unexplained * self.errors.held_out.variance(share, fall)
-        noise = self.responses["left-out"].noise[ids]
-        right, spread = level_probability(level[ids], variance[ids] + misfit, noise)
-        before = self.right_at_d[ids]
+        level, variance, unexplained = expected["left-out"]
+        response = self.responses["left-out"]
+        drop = response.level_at_d[ids] - level[ids]
+        variance = variance[ids] + unexplained * self.errors.held_out.variance(fraction, drop)
+        right, spread = level_probability(level[ids], variance, response.noise[ids])
+        before = self.distribution.probability(0.0)[ids]
         effect[ids] = before - right
         se[ids] = np.sqrt(spread**2 + before * (1 - before) / self.n_references)
+        covering = np.sort(response.similarity.left_out[:, ids].mean(axis=1))
         return Effects(
             forget_set=forget_set,
             n_train=n_train,
@@ -198,39 +200,19 @@ class ResponsePredictor:
             source=self.name,
             n_models=self.n_models,
             covariance=self._covariance(effect, se, ids, float(unexplained)),
-            covered=self._covered(ids),
+            covered=float(covering[-min(N_COVERING, len(covering))]),
         )
 
     def _covariance(self, effect: Array, se: Array, ids: Array, unexplained: float) -> Array:
         size, inside = len(ids), np.zeros(len(effect), bool)
-        if size > self.similar["left-out"].left_out.sum(axis=1).max():
+        if size > self.responses["left-out"].similarity.left_out.sum(axis=1).max():
             # No model was trained on so few: the response is extrapolated, and no residual shows how far off that is.
             return np.full((2, 2), np.nan)
         inside[ids] = True
         weights = cross_weights(inside, self.support.n_train)
         # However well all agree, so many models cannot show what fewer than one in all of them would.
-        least = np.array([1.0, weights.max(initial=0) / size]) / self.n_models
+        minimum = np.array([1.0, weights.max(initial=0) / size]) / self.n_models
         own = (se[ids] ** 2).sum() / size**2 + unexplained * self.errors.self_common
         shared = self.errors.shared(float(weights @ np.abs(effect)))
         cross = ((weights * se) ** 2).sum() + unexplained * shared
-        return np.diag(np.maximum([own, cross / size**2], least**2))
-
-    def _covered(self, ids: Array) -> float:
-        shares = self.similar["left-out"].left_out[:, ids].mean(axis=1)
-        return float(np.sort(shares)[-min(N_COVERING, len(shares))])
-
-
-@dataclass(frozen=True)
-class _Additive:
-    design: OutcomeSource
-    reference: OutcomeSource
-
-    def predict(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
-        for one in forget_sets:
-            yield predict_additive(one, design=self.design, reference=self.reference)
-
-
-def _first(source: OutcomeSource, n_models: int) -> OutcomeSource:
-    if source.n_models <= n_models:
-        return source
-    return next(source.blocks(n_rows=n_models))
+        return np.diag(np.maximum([own, cross / size**2], minimum**2))

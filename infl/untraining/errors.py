@@ -5,18 +5,18 @@ sets, in steps up to 0.99 where more than a tenth would hang together), and pred
 were a forget set. One model is a noisy observation of its own expectation, and models of D tell how noisy: what the squared
 errors hold beyond that, and beyond the posterior variance of the fit, is misfit. It is described by what it grows with:
 
-    Var[fall_j]   = posterior + a |S|/n + b fall_j^2          a, b by non-negative least squares, one pair for each protocol
+    Var[drop_j]   = posterior + a |S|/n + b drop_j^2          a, b by non-negative least squares, one pair for each protocol
     Var[|S| cross(S)] = sum of independent parts + c (sum_k |D_k|)^1.5
     Var[self(S)]  = sum of independent parts + e
 
-A sum of effects is mispredicted by a share of itself that falls slowly with its size: between independent errors (power 1) and
+The fraction of a sum of effects that is mispredicted falls slowly with its size: between independent errors (power 1) and
 one that all have in common (2). The noise of one model hides most of c: sums over all examples scatter several times as widely
 from model to model as they are mispredicted. What noise cannot do is to err alike in models that left out much the same, so
 c is the maximum of the posterior of
 
     total_t - predicted_t ~ Normal(0, diag(v0 + v1 |O_t| + v2 gross_t) + c cos^2(O_t, O_u) (gross_t gross_u)^0.75)
 
-where totals are taken against the model of D with the same start, and log c has a normal prior around what the errors of
+where totals are compared with the model of D with the same init seed, and log c has a normal prior around what the errors of
 verified forget sets were in three development worlds (`experiments/regimes`), which are not reported. Models leave out several
 times as much as most forget sets: with the power 1.5 both give much the same c on digits, with 1 models give five times that of
 sets.
@@ -24,7 +24,7 @@ sets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,14 +35,15 @@ from threadpoolctl import threadpool_limits
 
 from infl.records import Array, ProtocolName
 from infl.scores.contrasts import columns_counted
-from infl.untraining.response import MarginLaw, fit_response, fit_similarity, level_probability
+from infl.untraining.distribution import MarginDistribution, level_probability
+from infl.untraining.response import fit_response
 from infl.untraining.support import Evidence, borderline
 
 N_FOLDS = 4
 MAX_ALIKE = (
-    0.1  # share of the models that may hang together; without more, all that is known of a class may be held out
+    0.1  # fraction of the models that may hang together; with more, all that is known of a class may be held out
 )
-MAX_SQUARE = 100.0  # of a fall: beyond, a margin is as low as it gets
+MAX_SQUARE = 100.0  # of a drop: beyond, a margin is as low as it gets
 MAX_COLUMNS = 400  # of D, and of H, that the errors are judged on
 MAX_TOTALS = 512  # models nearest D on which sums are judged
 GROSS_POWER = 1.5
@@ -51,14 +52,14 @@ CROSS_PER_EFFECT, ITS_DEVIATION = 0.08, 0.3  # prior of c: its median, standard 
 
 @dataclass(frozen=True)
 class Misfit:
-    """Variance of the fall of a margin beyond the posterior's: per share of D left out, and per squared fall."""
+    """Variance of the drop of a margin beyond the posterior's: per fraction of D left out, and per squared drop."""
 
-    per_share: float
+    per_fraction: float
     per_square: float
 
-    def variance(self, share: Array | float, fall: Array) -> Array:
-        """[columns], or what shares and falls broadcast to."""
-        return self.per_share * share + self.per_square * fall**2
+    def variance(self, fraction: Array | float, drop: Array) -> Array:
+        """[columns], or what fractions and drops broadcast to."""
+        return self.per_fraction * fraction + self.per_square * drop**2
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,16 @@ NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Predictions for models held out of the fit, [T, columns], over some columns of D and some of H.
-
-    residual variance around the level.
+    """Predictions for models held out of the fit, over some columns of D and some of H, [models, columns] each.
 
     Attributes:
-        fall: From D, of columns held out or trained on.
+        drop: From D, of columns held out or trained on.
         level: Of columns of D that are left out.
-        variance: Of either; noise:
+        variance: Of either.
+        noise: Residual variance around the level.
     """
 
-    fall: Array
+    drop: Array
     level: Array
     variance: Array
     noise: Array
@@ -98,78 +98,80 @@ class HeldOut:
 
 def fit_errors(
     evidence: Evidence,
-    law: MarginLaw,
+    distribution: MarginDistribution,
     correct: Array,
     margins: Array,
     *,
-    use: list[int],
-    own_terms: bool,
+    use: Sequence[int],
     advance: Callable[[], None] = lambda: None,
 ) -> ErrorModel:
     """Hold out models, predict them, and describe the errors.
 
     Args:
-        law: Of all columns; correct, margins: [R, n+m] of models of D.
+        distribution: Of the margins of all columns.
+        correct: [R, n+m] of models of D.
+        margins: Likewise.
+        use: Positions of the covariates that the response rests on.
         advance: Called after each of `N_FOLDS` folds.
     """
-    n_train = evidence.masks.shape[1]
+    n_train = evidence.support.n_train
     random = np.random.RandomState(0)
-    of_d = np.sort(random.permutation(n_train)[:MAX_COLUMNS])
-    of_h = n_train + np.sort(random.permutation(evidence.n_columns - n_train)[:MAX_COLUMNS])
-    columns = np.concatenate([of_d, of_h])
-    subsets = np.flatnonzero(~evidence.of_d)
+    columns_d = np.sort(random.permutation(n_train)[:MAX_COLUMNS])
+    columns_h = n_train + np.sort(random.permutation(len(evidence.at_d) - n_train)[:MAX_COLUMNS])
+    columns = np.concatenate([columns_d, columns_h])
+    subsets = np.flatnonzero(evidence.rows)
     if len(subsets) < 4 * N_FOLDS:
         return NO_MISFIT
     masks = evidence.masks[subsets]
-    held = _predict_held_out(evidence, of_d, of_h, subsets, use, own_terms, advance)
+    held = _predict_held_out(evidence, columns_d, columns_h, use, advance)
 
-    trained = np.zeros(held.fall.shape, bool)
-    trained[:, : len(of_d)] = masks[:, of_d]
+    trained = np.zeros(held.drop.shape, bool)
+    trained[:, : len(columns_d)] = masks[:, columns_d]
     held_out = np.broadcast_to(columns >= n_train, trained.shape)
-    noise = margins[:, columns].var(axis=0, ddof=1)
-    level = margins[:, columns].mean(axis=0)
-    fallen = level - evidence.margins(columns)[subsets]
-    excess = (fallen - held.fall) ** 2 - noise * (1 + 1 / len(margins)) - held.variance
-    share = np.broadcast_to((~masks).mean(axis=1)[:, None], excess.shape)
+    noise, level = margins[:, columns].var(axis=0, ddof=1), margins[:, columns].mean(axis=0)
+    dropped = level - evidence.margins(columns)[subsets]
+    excess = (dropped - held.drop) ** 2 - noise * (1 + 1 / len(margins)) - held.variance
+    fraction = np.broadcast_to((~masks).mean(axis=1)[:, None], excess.shape)
     weights = np.broadcast_to(borderline(level), excess.shape)
     expected = np.broadcast_to(noise, excess.shape) + held.variance
     misfit_h, misfit_d = (
-        _misfit(excess, share, held.fall, weights, expected, counted) for counted in (held_out, trained)
+        _fit_misfit(excess, fraction, held.drop, weights, expected, counted) for counted in (held_out, trained)
     )
-    misfit = np.where(trained, misfit_d.variance(share, held.fall), misfit_h.variance(share, held.fall))
+    misfit = np.where(trained, misfit_d.variance(fraction, held.drop), misfit_h.variance(fraction, held.drop))
 
-    here = MarginLaw(law.quantiles[:, columns], law.width[columns])
-    scale = np.concatenate([np.full(len(of_d), n_train / len(of_d)), np.full(len(of_h), n_train / max(len(of_h), 1))])
-    lost = correct[:, columns].mean(axis=0) - evidence.correct(columns)[subsets]
-    same_start = evidence.by_init_seed(evidence.correct(columns))[subsets]
+    distribution, correct = distribution[columns], correct[:, columns].mean(axis=0)
+    outcomes = evidence.correct(columns)
+    lost, same_seed = correct - outcomes[subsets], evidence.by_init_seed(outcomes)[subsets]
+    scale = np.concatenate(
+        [np.full(len(part), n / max(len(part), 1)) for part, n in ((columns_d, n_train), (columns_h, n_train))]
+    )
     totals, gross, own = np.zeros(len(subsets)), np.zeros(len(subsets)), []
     for t in range(len(subsets)):
-        left_out = ~(trained[t] | held_out[t])
-        effect, _ = here.effect(held.fall[t], held.variance[t] + misfit[t])
+        left_out, variance = ~(trained[t] | held_out[t]), held.variance[t] + misfit[t]
+        effect, _ = distribution.effect(held.drop[t], variance)
         weight = np.where(left_out, 0.0, scale)
-        totals[t], gross[t] = (lost[t] + same_start[t] - effect) @ weight, np.abs(effect) @ weight
+        totals[t], gross[t] = (lost[t] + same_seed[t] - effect) @ weight, np.abs(effect) @ weight
         if left_out.sum() >= 5:
-            variance = held.variance[t] + misfit[t]
             right, deviation = level_probability(held.level[t, left_out], variance[left_out], held.noise[t, left_out])
-            error = lost[t, left_out].mean() - (correct[:, columns[left_out]].mean(axis=0) - right).mean()
+            error = lost[t, left_out].mean() - (correct[left_out] - right).mean()
             own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
     paired = evidence.partners[subsets] >= 0
-    kept = np.flatnonzero(paired if paired.any() else ~paired)
-    kept = kept[np.argsort((~masks[kept]).sum(axis=1), kind="stable")[:MAX_TOTALS]]
+    nearest = np.flatnonzero(paired if paired.any() else ~paired)
+    nearest = nearest[np.argsort((~masks[nearest]).sum(axis=1), kind="stable")[:MAX_TOTALS]]
     common = max(float(np.mean(own)), 0.0) if own else 0.0
-    return ErrorModel(misfit_h, misfit_d, _cross_per_effect(totals[kept], ~masks[kept], gross[kept]), common)
+    return ErrorModel(misfit_h, misfit_d, fit_cross_error(totals[nearest], ~masks[nearest], gross[nearest]), common)
 
 
-def _cross_per_effect(errors: Array, left_out: Array, gross: Array) -> float:
+def fit_cross_error(errors: Array, left_out: Array, gross: Array) -> float:
     """c of the module's text, from the errors of the totals of models."""
     members = left_out.astype(np.float64)
     sizes = members.sum(axis=1)
     alike = (members @ members.T) ** 2 / np.outer(sizes, sizes) * np.outer(gross, gross) ** (GROSS_POWER / 2)
     scale = float(np.mean(errors**2)) + 1e-12
-    shares = scale / np.array([1.0, sizes.mean(), max(float(gross.mean()), 1e-12)])
+    units = scale / np.array([1.0, sizes.mean(), max(float(gross.mean()), 1e-12)])
 
     def loss(logarithms: Array) -> float:
-        noise = np.exp(logarithms[:3]) * shares
+        noise = np.exp(logarithms[:3]) * units
         covariance = np.diag(noise[0] + noise[1] * sizes + noise[2] * gross) + np.exp(logarithms[3]) * alike
         factor = np.linalg.cholesky(covariance + 1e-6 * scale * np.eye(len(errors)))
         half = solve_triangular(factor, errors, lower=True, check_finite=False)
@@ -187,8 +189,8 @@ def fold_by_similarity(masks: Array, n_folds: int) -> Array:
     left_out = (~masks).astype(np.float32)
     norms = np.sqrt(np.maximum(left_out.sum(axis=1), 1))
     cosine = (left_out @ left_out.T) / norms[:, None] / norms[None, :]
-    for least in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99):
-        _, component = connected_components(cosine > least, directed=False)
+    for minimum in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99):
+        _, component = connected_components(cosine > minimum, directed=False)
         if np.bincount(component).max() <= max(MAX_ALIKE * len(masks), 1):
             break
     else:
@@ -204,61 +206,43 @@ def fold_by_similarity(masks: Array, n_folds: int) -> Array:
 
 
 def _predict_held_out(
-    evidence: Evidence,
-    of_d: Array,
-    of_h: Array,
-    subsets: Array,
-    use: list[int],
-    own_terms: bool,
-    advance: Callable[[], None],
+    evidence: Evidence, columns_d: Array, columns_h: Array, use: Sequence[int], advance: Callable[[], None]
 ) -> HeldOut:
+    subsets = np.flatnonzero(evidence.rows)
     masks = evidence.masks[subsets]
     fold = fold_by_similarity(masks, N_FOLDS)
-    shape = (len(subsets), len(of_d) + len(of_h))
-    held = HeldOut(*(np.zeros(shape, np.float32) for _ in range(4)))
-    protocols: list[tuple[ProtocolName, Array, slice]] = [
-        ("trained", of_d, slice(0, len(of_d))),
-        ("left-out", of_d, slice(0, len(of_d))),
-        ("held-out", of_h, slice(len(of_d), None)),
+    held = HeldOut(*np.zeros((4, len(subsets), len(columns_d) + len(columns_h)), np.float32))
+    part_d, part_h = slice(len(columns_d)), slice(len(columns_d), None)
+    protocols: list[tuple[ProtocolName, Array, slice, Array]] = [
+        ("trained", columns_d, part_d, held.drop),
+        ("left-out", columns_d, part_d, held.level),
+        ("held-out", columns_h, part_h, held.drop),
     ]
     for number in range(fold.max() + 1):
         out = np.flatnonzero(fold == number)
-        rows = np.ones(len(evidence.masks), bool)
-        rows[subsets[out]] = False
-        for protocol, columns, part in protocols:
+        rest, rows = evidence.without(subsets[out]), subsets[out]
+        for protocol, columns, part, target in protocols:
             if not len(columns):
                 continue
-            response = fit_response(evidence, columns, protocol=protocol, use=use, rows=rows, own_terms=own_terms)
-            similar = fit_similarity(evidence, response, protocol=protocol, rows=rows)
-            covariates = evidence.covariates(columns)[subsets[out]]
-            expected, variance = response.expect(covariates, masks[out])
-            expected = expected + similar.correct(~masks[out])[0]
+            response = fit_response(rest, columns, protocol=protocol, use=use)
+            value, variance, _ = response.expect(masks[out], lambda chunk, rows=rows: evidence.covariates(chunk)[rows])
             counted = columns_counted(masks[out], protocol, columns)
-            for target, value in (
-                (
-                    held.level if protocol == "left-out" else held.fall,
-                    expected if protocol == "left-out" else -expected,
-                ),
-                (held.variance, variance),
-                (held.noise, np.broadcast_to(response.noise, variance.shape)),
-            ):
-                target[out, part] = np.where(True if counted is None else counted, value, target[out, part])
+            counted = True if counted is None else counted
+            target[out, part] = np.where(counted, value if protocol == "left-out" else -value, target[out, part])
+            held.variance[out, part] = np.where(counted, variance, held.variance[out, part])
+            held.noise[out, part] = np.where(counted, response.noise, held.noise[out, part])
         advance()
     return held
 
 
-def _misfit(excess: Array, share: Array, fall: Array, weights: Array, noise: Array, counted: Array) -> Misfit:
-    """Non-negative least squares of the excess on share and squared fall, over the pairs that count, in units of the noise."""
+def _fit_misfit(excess: Array, fraction: Array, drop: Array, weights: Array, noise: Array, counted: Array) -> Misfit:
+    """Non-negative least squares of the excess on fraction and squared drop, over the pairs that count, per unit of noise."""
+    if not counted.any():
+        return Misfit(0.0, 0.0)
     root = np.sqrt(weights[counted].astype(np.float64)) / noise[counted]
-    x = np.stack([share[counted], np.minimum(fall[counted].astype(np.float64) ** 2, MAX_SQUARE)], axis=1)
-    return Misfit(*_non_negative(x * root[:, None], excess[counted] * root))
-
-
-def _non_negative(x: Array, y: Array) -> tuple[float, float]:
-    """Non-negative least squares of y [rows] on the two columns of x."""
-    if not len(y):
-        return 0.0, 0.0
+    x = np.stack([fraction[counted], np.minimum(drop[counted].astype(np.float64) ** 2, MAX_SQUARE)], axis=1)
+    x, y = x * root[:, None], excess[counted] * root
     scale = np.maximum(np.sqrt((x**2).mean(axis=0)), 1e-12)
     z = x / scale
     solution, _ = nnls(z.T @ z / len(z), z.T @ y / len(z))
-    return float(solution[0] / scale[0]), float(solution[1] / scale[1])
+    return Misfit(*(solution / scale).tolist())

@@ -11,6 +11,7 @@ cross is the drop of population accuracy in units of |S|: other examples lost, n
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +21,14 @@ from scipy import stats
 from infl.records import REGIMES, Array, ConceptGap, Effects, Quantity, Regime, Thresholds, Verdict
 
 MAX_MODELS_FACTOR = 4096
-N_HURT_MOST = 10
-FULLY_COVERED = 0.5  # share of S that models should have left out at once, for a prediction not to reach too far
+N_MOST_HARMED = 10
+FULLY_COVERED = 0.5  # fraction of S that models should have left out at once, for a prediction not to reach too far
 
 
 def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     """Sum effects and name the regime.
 
-    The regime is that of (self, cross) against the thresholds: low/low no-op, high/low local, high/high spreading,
+    The regime is that of (self, cross) compared with the thresholds: low/low no-op, high/low local, high/high spreading,
     low/high indirect. Its probability takes (self, cross) as jointly normal around their estimates with the covariance
     of the replicates, widened for their small number as a t distribution would be. Where no regime reaches the wanted
     probability the verdict is `undetermined`, and `models_needed` says roughly how many models would decide: the
@@ -37,33 +38,33 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     other half sums them, and the other way round, so that noise does not select itself. Those of posteriors
     (`Effects.covariance`) are the means of the sums over the examples' normal posteriors.
 
-    Errors are NaN, and the regime undetermined, with fewer than four replicates.
+    Args:
+        effects: Predicted or measured.
+        thresholds: None for infl's own.
+
+    Returns:
+        The verdict. Errors are NaN, and the regime undetermined, with fewer than four replicates.
     """
     thresholds = thresholds or Thresholds()
-    size = len(effects.forget_set)
     inside = np.zeros(len(effects.effect), bool)
     inside[list(effects.forget_set.ids)] = True
-    weights = cross_weights(inside, effects.n_train) / size
+    weights = cross_weights(inside, effects.n_train) / len(effects.forget_set)
     values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
-    if effects.covariance is not None:
+    if effects.covariance is None:
+        covariance = _replicated_covariance(effects.replicates, inside, weights)
+        harm, gain = (_cross_fitted(sign * effects.replicates, weights, thresholds.effect) for sign in (1, -1))
+    else:
         covariance = effects.covariance.copy()
         harm, gain = (_posterior_sum(effects, weights, values[1], thresholds.effect, sign=sign) for sign in (1, -1))
-    else:
-        covariance = _replicated(effects, inside, weights)
-        harm, gain = (_cross_fitted(effects.replicates, weights, thresholds.effect, sign=sign) for sign in (1, -1))
-    self_influence, cross_influence = (
-        Quantity(float(value), float(np.sqrt(variance)))
-        for value, variance in zip(values, np.diag(covariance), strict=True)
-    )
+    self_influence, cross_influence = map(Quantity, values.tolist(), np.sqrt(np.diag(covariance)).tolist())
     if thresholds.cross == "harm":
         values[1], covariance[1, 1], covariance[0, 1], covariance[1, 0] = harm.value, harm.se**2, 0.0, 0.0
     probability = regime_probabilities(values, covariance, thresholds)
-    regime = _decide(probability, thresholds)
     others = np.where(inside, -np.inf, np.nan_to_num(effects.effect, nan=-np.inf))
-    hurt = [int(j) for j in np.argsort(-others, kind="stable")[:N_HURT_MOST] if others[j] > 0]
+    harmed = [int(j) for j in np.argsort(-others, kind="stable")[:N_MOST_HARMED] if others[j] > 0]
     verdict = Verdict(
         forget_set=effects.forget_set,
-        regime=regime,
+        regime=_decide(probability, thresholds),
         probability=probability,
         self_influence=self_influence,
         cross_influence=cross_influence,
@@ -72,15 +73,15 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
         thresholds=thresholds,
         source=effects.source,
         n_models=effects.n_models,
-        most_harmed=tuple(hurt),
-        most_harmed_effects=tuple(float(effects.effect[j]) for j in hurt),
-        concept_gap=_concept_gap(effects, thresholds.effect),
+        most_harmed=tuple(harmed),
+        most_harmed_effects=tuple(float(effects.effect[j]) for j in harmed),
+        concept_gap=None if effects.whole is None else _concept_gap(effects, effects.whole, thresholds.effect),
     )
-    return (
-        verdict
-        if regime != "undetermined"
-        else _explain_undetermined(verdict, values, covariance, effects.covered, effects.covariance is not None)
-    )
+    if verdict.regime != "undetermined":
+        return verdict
+    if effects.covariance is not None:
+        return replace(verdict, note=_what_to_train(covariance, effects.covered))
+    return _with_models_needed(verdict, values, covariance)
 
 
 def regime_probabilities(values: Array, covariance: Array, thresholds: Thresholds) -> dict[str, float]:
@@ -89,7 +90,7 @@ def regime_probabilities(values: Array, covariance: Array, thresholds: Threshold
     NaN for all where a value or an error is unknown.
     """
     if not (np.isfinite(values).all() and np.isfinite(covariance).all()):
-        return dict.fromkeys(REGIMES, float("nan"))
+        return dict.fromkeys(REGIMES, math.nan)
     # An error of exactly zero is a point mass; one far below any threshold keeps the density proper.
     errors = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
     correlation = float(np.clip(covariance[0, 1] / errors.prod(), -0.999, 0.999))
@@ -114,67 +115,57 @@ def cross_weights(inside: Array, n_train: int) -> Array:
     return np.where(inside, 0.0, weights)
 
 
-def _replicated(effects: Effects, inside: Array, weights: Array) -> Array:
-    """Covariance of (self, cross) by the scatter of the replicates, [2, 2]."""
-    by_replicate = np.stack([effects.replicates[:, inside].mean(axis=1), effects.replicates @ weights])
-    covariance = _covariance(by_replicate)
+def _replicated_covariance(replicates: Array, inside: Array, weights: Array) -> Array:
+    """Covariance of (self, cross) by the scatter of the replicates, widened as a t distribution is, [2, 2]."""
+    n_replicates = len(replicates)
+    if n_replicates < 4:
+        return np.full((2, 2), np.nan)
+    own = replicates[:, inside].mean(axis=1)
+    covariance = np.cov(np.stack([own, replicates @ weights])) / n_replicates * (n_replicates - 1) / (n_replicates - 3)
     # Where all replicates agree their scatter is zero, which so few cannot know: no error is smaller than what one outcome
     # of one example in one replicate makes. Members of S may all be lost together, so self counts as one outcome.
-    least = np.array([1.0, weights.max()]) / len(effects.replicates)
-    least[0] = least[0] if by_replicate[0].std() == 0 else least[0] / inside.sum()
-    np.fill_diagonal(covariance, np.maximum(np.diag(covariance), least**2))
+    minimum = np.array([1.0 if own.std() == 0 else 1.0 / inside.sum(), weights.max()]) / n_replicates
+    np.fill_diagonal(covariance, np.maximum(np.diag(covariance), minimum**2))
     return covariance
 
 
-def _posterior_sum(effects: Effects, weights: Array, cross: float, least_effect: float, *, sign: int) -> Quantity:
-    """Mean and error of the weighted sum of sign * D_k over sign * D_k >= e, where D_k ~ N(effect, se^2)."""
-    mean, deviation = sign * effects.effect, np.maximum(effects.se, 1e-9)
-    z = (mean - least_effect) / deviation
-    above, density = stats.norm.cdf(z), stats.norm.pdf(z)
-    first = mean * above + deviation * density
-    second = (mean**2 + deviation**2) * above + deviation * (mean + least_effect) * density
-    value = float(weights @ first)
-    independent = float(weights**2 @ np.maximum(second - first**2, 0))
-    # What moves all effects together moves harm in proportion.
-    assert effects.covariance is not None
-    shared = max(float(effects.covariance[1, 1]) - float(weights**2 @ deviation**2), 0.0)
-    share = min(1.0, value / max(abs(cross), 1e-9))
-    return Quantity(value, float(np.sqrt(independent + shared * share**2)))
-
-
-def _covariance(by_replicate: Array) -> Array:
-    """Covariance of the means over replicates, widened as a t distribution is against a normal one."""
-    n_replicates = by_replicate.shape[1]
-    if n_replicates < 4:
-        return np.full((len(by_replicate), len(by_replicate)), np.nan)
-    return np.cov(by_replicate) / n_replicates * (n_replicates - 1) / (n_replicates - 3)
-
-
-def _cross_fitted(replicates: Array, weights: Array, least_effect: float, *, sign: int) -> Quantity:
+def _cross_fitted(replicates: Array, weights: Array, min_effect: float) -> Quantity:
+    """Weighted sum of the effects of at least `min_effect`, selected by one half of the replicates and summed by the other."""
     halves = replicates[0::2], replicates[1::2]
     if len(halves[1]) < 2:
-        return Quantity(float("nan"), float("nan"))
+        return Quantity(math.nan, math.nan)
     values, variances = [], []
     for selecting, summing in (halves, halves[::-1]):
-        chosen = sign * selecting.mean(axis=0) >= least_effect
-        sums = sign * (summing[:, chosen] @ weights[chosen])
+        selected = selecting.mean(axis=0) >= min_effect
+        sums = summing[:, selected] @ weights[selected]
         values.append(sums.mean())
         variances.append(sums.var(ddof=1) / len(sums))
     return Quantity(float(np.mean(values)), float(np.sqrt(np.sum(variances)) / 2))
 
 
-def _concept_gap(effects: Effects, least_effect: float) -> ConceptGap | None:
-    whole = effects.whole
-    if whole is None:
-        return None
-    of_concept = effects.n_train + np.flatnonzero(whole.effect[effects.n_train :] >= least_effect)
-    if not len(of_concept):
-        nothing = float("nan")
-        return ConceptGap(len(whole.forget_set), 0, nothing, nothing, Quantity(nothing, nothing))
-    of_part, of_whole = float(effects.effect[of_concept].mean()), float(whole.effect[of_concept].mean())
-    variances = effects.se[of_concept] ** 2 + whole.se[of_concept] ** 2
-    error = float(np.sqrt(variances.sum())) / len(of_concept)
-    return ConceptGap(len(whole.forget_set), len(of_concept), of_part, of_whole, Quantity(of_whole - of_part, error))
+def _posterior_sum(effects: Effects, weights: Array, cross: float, min_effect: float, *, sign: int) -> Quantity:
+    """Mean and error of the weighted sum of sign * D_k over sign * D_k >= e, where D_k ~ N(effect, se^2)."""
+    assert effects.covariance is not None
+    mean, deviation = sign * effects.effect, np.maximum(effects.se, 1e-9)
+    z = (mean - min_effect) / deviation
+    above, density = stats.norm.cdf(z), stats.norm.pdf(z)
+    first = mean * above + deviation * density
+    second = (mean**2 + deviation**2) * above + deviation * (mean + min_effect) * density
+    value = float(weights @ first)
+    independent = float(weights**2 @ np.maximum(second - first**2, 0))
+    # What moves all effects together moves harm in proportion.
+    shared = max(float(effects.covariance[1, 1]) - float(weights**2 @ deviation**2), 0.0)
+    fraction = min(1.0, value / max(abs(cross), 1e-9))
+    return Quantity(value, float(np.sqrt(independent + shared * fraction**2)))
+
+
+def _concept_gap(part: Effects, whole: Effects, min_effect: float) -> ConceptGap:
+    concept = part.n_train + np.flatnonzero(whole.effect[part.n_train :] >= min_effect)
+    if not len(concept):
+        return ConceptGap(len(whole.forget_set), 0, math.nan, math.nan, Quantity(math.nan, math.nan))
+    means = float(part.effect[concept].mean()), float(whole.effect[concept].mean())
+    error = float(np.sqrt((part.se[concept] ** 2 + whole.se[concept] ** 2).sum())) / len(concept)
+    return ConceptGap(len(whole.forget_set), len(concept), *means, Quantity(means[1] - means[0], error))
 
 
 def _decide(probability: dict[str, float], thresholds: Thresholds) -> Regime:
@@ -182,19 +173,16 @@ def _decide(probability: dict[str, float], thresholds: Thresholds) -> Regime:
     return best if probability[best] >= thresholds.probability else "undetermined"
 
 
-def _explain_undetermined(
-    verdict: Verdict, values: Array, covariance: Array, covered: float, posterior: bool
-) -> Verdict:
-    if posterior and not np.isfinite(covariance).all():
-        note = "has more examples than any model left out: infl verify retrains without it"
-        return replace(verdict, note=note)
-    if posterior and covered < FULLY_COVERED:
-        note = f"no models left out more than {covered:.0%} of it at once: infl train --cover adds some that do"
-        return replace(verdict, note=note)
-    if posterior:
-        return replace(
-            verdict, note="infl train --cover adds models that leave it out; infl verify retrains without it"
-        )
+def _what_to_train(covariance: Array, covered: float) -> str:
+    """What would determine a prediction."""
+    if not np.isfinite(covariance).all():
+        return "has more examples than any model left out: infl verify retrains without it"
+    if covered < FULLY_COVERED:
+        return f"no models left out more than {covered:.0%} of it at once: infl train --cover adds some that do"
+    return "infl train --cover adds models that leave it out; infl verify retrains without it"
+
+
+def _with_models_needed(verdict: Verdict, values: Array, covariance: Array) -> Verdict:
     if not np.isfinite(covariance).all() or not np.isfinite(values).all():
         return replace(verdict, note="its effects have no estimate or no error: too few models")
     factor = 2
@@ -202,8 +190,7 @@ def _explain_undetermined(
         probability = regime_probabilities(values, covariance / factor, verdict.thresholds)
         if _decide(probability, verdict.thresholds) != "undetermined":
             needed = factor * verdict.n_models
-            return replace(
-                verdict, models_needed=needed, note=f"about {needed:,} models would decide, if the estimates hold"
-            )
+            note = f"about {needed:,} models would decide, if the estimates hold"
+            return replace(verdict, models_needed=needed, note=note)
         factor *= 2
     return replace(verdict, note="lies on a threshold: no number of models within reach would decide")

@@ -7,9 +7,9 @@ Of a subset and an example j these are
   itself;
 - log(1e-3 + sum over members i of exp(-|x_i - x_j|^2 / r)) over those of j's class, and over those of others, at three radii
   r, themselves 0.15, 0.4 and 1 times the median squared distance to the tenth neighbour: near copies, neighbours, the region;
-- log of the share of j's class that is left;
-- log of the steps in an epoch, ceil(k / batch size), against those on D, where the batch size is known: a model that is not
-  trained to the end is another one with a step less, whatever was left out.
+- log of the fraction of j's class that is left;
+- log of the steps in an epoch, ceil(k / batch size), compared with those on D, where the batch size is known: a model that is
+  not trained to the end is another one with a step less, whatever was left out.
 
 They saturate as support does: the first neighbours that go matter little, the last ones much. j never counts among its own
 support.
@@ -18,7 +18,7 @@ support.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -34,9 +34,13 @@ RADII = (0.15, 0.4, 1.0)
 FLOOR = 1e-3  # support below this counts as none
 N_COVARIATES = len(RIDGES) + 2 * len(RADII) + 2
 SURROGATES = tuple(range(len(RIDGES)))  # positions of these among the covariates
-CLASS_SHARE, STEPS = N_COVARIATES - 2, N_COVARIATES - 1
+CLASS_FRACTION, STEPS = N_COVARIATES - 2, N_COVARIATES - 1
 NEIGHBOUR = 10
 N_FOR_RADIUS = 500
+N_NEIGHBOURS = 6
+NEAR = 0.03  # fraction of D left out at which a model weighs half as much as one of D
+CHUNK = 512
+MAX_IN_MEMORY = 1 << 28  # entries
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class Support:
 
     Attributes:
         pixels: [n+m, d] float32.
+        labels: [n+m].
         radius: Squared distance to the tenth neighbour, median over D.
+        batch_size: Of the training algorithm, where it is known.
     """
 
     pixels: Array
@@ -70,42 +76,41 @@ class Support:
         """Covariates of the given columns in each subset, [subsets, columns, z] float32.
 
         Args:
+            masks: [subsets, n].
             margins: Of the surrogates for these subsets and columns, [subsets, columns, ridges].
+            columns: Ids of examples of D or of H.
         """
         result = np.empty((len(masks), len(columns), N_COVARIATES), np.float32)
         result[..., : len(RIDGES)] = margins
         members = np.ascontiguousarray(masks.T, np.float32)
-        distances, same = self.distances(columns), self.labels[columns][:, None] == self.labels[None, : self.n_train]
-        for position, share in enumerate(RADII):
-            near = np.exp(-distances / (self.radius * share))
+        distances, same = self._distances(columns)
+        for position, factor in enumerate(RADII):
+            near = np.exp(-distances / (self.radius * factor))
             everything, own = near @ members, (near * same) @ members
             first = len(RIDGES) + 2 * position
             result[..., first] = np.log(FLOOR + own).T
             result[..., first + 1] = np.log(FLOOR + np.maximum(everything - own, 0)).T
-        result[..., CLASS_SHARE] = self._class_shares(masks)[:, self.labels[columns]]
+        result[..., CLASS_FRACTION] = self._class_fractions(masks)[:, self.labels[columns]]
         result[..., STEPS] = self._steps(masks)[:, None]
         return result
 
-    @cached_property
-    def _squares(self) -> Array:
-        return (self.pixels**2).sum(axis=1)
+    def neighbours(self, columns: Array, n_each: int) -> Array:
+        """Nearest training examples of the same class, then of others, [columns, 2 * n_each] ids."""
+        distances, same = self._distances(columns)
+        nearest = [np.argsort(np.where(kind, distances, np.inf), axis=1, kind="stable") for kind in (same, ~same)]
+        return np.concatenate([order[:, :n_each] for order in nearest], axis=1)
 
-    def distances(self, columns: Array) -> Array:
-        """Squared distances to all of D, [columns, n]; infinite from an example to itself."""
+    def _distances(self, columns: Array) -> tuple[Array, Array]:
+        """Squared distances to all of D, infinite from an example to itself, and whether classes are the same, [columns, n]."""
         inner = self.pixels[columns] @ self.pixels[: self.n_train].T
         distances = np.maximum(self._squares[columns][:, None] + self._squares[None, : self.n_train] - 2 * inner, 0)
         inside = np.flatnonzero(columns < self.n_train)
         distances[inside, columns[inside]] = np.inf
-        return distances
+        return distances, self.labels[columns][:, None] == self.labels[None, : self.n_train]
 
-    def neighbours(self, columns: Array, n_each: int) -> Array:
-        """Nearest training examples of the same class, then of others, [columns, 2 * n_each] ids."""
-        distances, same = self.distances(columns), self.labels[columns][:, None] == self.labels[None, : self.n_train]
-        parts = [
-            np.argsort(np.where(of_kind, distances, np.inf), axis=1, kind="stable")[:, :n_each]
-            for of_kind in (same, ~same)
-        ]
-        return np.concatenate(parts, axis=1)
+    @cached_property
+    def _squares(self) -> Array:
+        return (self.pixels**2).sum(axis=1)
 
     def _steps(self, masks: Array) -> Array:
         if self.batch_size is None:
@@ -113,11 +118,11 @@ class Support:
         steps = np.ceil(np.array([*masks.sum(axis=1), self.n_train]) / self.batch_size)
         return 10 * np.log(steps[:-1] / steps[-1])
 
-    def _class_shares(self, masks: Array) -> Array:
+    def _class_fractions(self, masks: Array) -> Array:
         classes = np.arange(self.labels.max() + 1)
-        of_class = (self.labels[: self.n_train][:, None] == classes[None, :]).astype(np.float32)
-        shares = masks.astype(np.float32) @ of_class / np.maximum(of_class.sum(axis=0), 1)
-        return np.log(0.02 + shares) - np.log(1.02)
+        members = (self.labels[: self.n_train][:, None] == classes[None, :]).astype(np.float32)
+        fractions = masks.astype(np.float32) @ members / np.maximum(members.sum(axis=0), 1)
+        return np.log(0.02 + fractions) - np.log(1.02)
 
 
 def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, batch_size: int | None = None) -> Support:
@@ -142,23 +147,11 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, ba
     surrogates = (first, *(first.with_ridge(ridge) for ridge in RIDGES[1:]))
     support = Support(flat_pixels(x), np.asarray(labels), n_train, 1.0, surrogates)
     some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
-    place = min(NEIGHBOUR, n_train - 1) - 1
-    tenth = np.partition(support.distances(some), max(place, 0), axis=1)[:, max(place, 0)]
+    rank = max(min(NEIGHBOUR, n_train - 1) - 1, 0)
+    tenth = np.partition(support._distances(some)[0], rank, axis=1)[:, rank]
     radius = float(np.median(tenth[np.isfinite(tenth)])) if np.isfinite(tenth).any() else 1.0
-    least = 1e-4 * float(support._squares.mean())  # below, distances are rounding: most of D are copies
-    return replace(support, radius=max(radius, least, 1e-6), batch_size=batch_size)
-
-
-def chosen(names: Sequence[str]) -> list[int]:
-    """Positions of the covariates that the predictors `support` and `surrogate` rest on."""
-    positions = {"surrogate": [*SURROGATES, STEPS], "support": list(range(len(RIDGES), N_COVARIATES))}
-    return sorted({position for name in names for position in positions[name]})
-
-
-N_NEIGHBOURS = 6
-NEAR = 0.03  # share of D left out at which a model weighs half as much as one of D
-CHUNK = 512
-MAX_IN_MEMORY = 1 << 28  # entries
+    rounding = 1e-4 * float(support._squares.mean())  # a radius below it: most of D are copies
+    return replace(support, radius=max(radius, rounding, 1e-6), batch_size=batch_size)
 
 
 @dataclass(frozen=True)
@@ -166,30 +159,31 @@ class Evidence:
     """Models with their covariates. Make one with `gather_evidence`.
 
     Attributes:
-        masks: [T, n]; margins, correct: columns -> [T, columns] float32.
+        masks: [T, n].
+        rows: [T] bool, the models of subsets to fit on.
+        margins: columns -> [T, columns] float32.
+        correct: columns -> [T, columns] float32.
+        mean_on_d: [n+m] mean margin of the models of D.
         surrogate: [T, n+m, ridges] margins of the closed-form refits.
         at_d: [n+m, z] covariates with nothing left out.
         neighbours: [n+m, 12] nearest examples of D, six of the same class first.
-        partners: [T] row of a model of D that had the same start, -1 where there is none.
+        partners: [T] row of a model of D that had the same init seed, -1 where there is none.
     """
 
     support: Support
     masks: Array
+    rows: Array
     margins: Callable[[Array], Array]
     correct: Callable[[Array], Array]
+    mean_on_d: Array
     surrogate: Array
     at_d: Array
     neighbours: Array
     partners: Array
-    kept: dict[bytes, Array] = field(default_factory=dict)
-
-    @property
-    def n_columns(self) -> int:
-        """n + m."""
-        return self.surrogate.shape[1]
+    cached: dict[bytes, Array] = field(default_factory=dict)
 
     @cached_property
-    def of_d(self) -> Array:
+    def on_all(self) -> Array:
         """Which models are of all of D, [T] bool."""
         return np.asarray(self.masks.all(axis=1))
 
@@ -199,59 +193,60 @@ class Evidence:
         weights = 1 / ((~self.masks).mean(axis=1) + NEAR)
         return (weights / weights.mean()).astype(np.float32)
 
-    @cached_property
-    def mean_on_d(self) -> Array:
-        """Mean margin of the models of D, [n+m]."""
-        chunks = (chunk for _, chunk in parts(np.arange(self.n_columns)))
-        return np.concatenate([self.margins(chunk)[self.of_d].mean(axis=0) for chunk in chunks])
+    def without(self, rows: Array) -> Evidence:
+        """The same, to be fitted on without these models; `rows` are their numbers."""
+        return replace(self, rows=self.rows & ~np.isin(np.arange(len(self.masks)), rows))
 
-    def counted(self, columns: Array, protocol: ProtocolName, rows: Array | None = None) -> tuple[Array, Array]:
-        """Margins, and which models of subsets (of `rows`, [T] bool) say something of which column, [T, columns] each."""
+    def counted(self, columns: Array, protocol: ProtocolName) -> tuple[Array, Array]:
+        """Margins, and which models to fit on say something of which column, [T, columns] each."""
         margins = self.margins(columns)
         counted = columns_counted(self.masks, protocol, columns)
-        some = ~self.of_d if rows is None else rows & ~self.of_d
-        return margins, np.broadcast_to(some[:, None], margins.shape) if counted is None else counted & some[:, None]
+        return margins, np.broadcast_to(self.rows[:, None] & (True if counted is None else counted), margins.shape)
 
     def by_init_seed(self, outcomes: Array) -> Array:
-        """What the start of each model does on D beyond the mean of all, from outcomes [T, columns]; 0 where not known."""
-        deviations = outcomes[self.partners] - outcomes[self.of_d].mean(axis=0)
+        """What each model's init seed does on D beyond the mean, from outcomes [T, columns]; 0 where not known."""
+        deviations = outcomes[self.partners] - outcomes[self.on_all].mean(axis=0)
         return np.where(self.partners[:, None] >= 0, deviations, np.float32(0))
 
     def covariates(self, columns: Array) -> Array:
-        """[T, columns, z]; kept for the next call while memory for it lasts."""
+        """[T, columns, z]; cached for the next call while memory for it lasts."""
         key = columns.tobytes()
-        if key not in self.kept:
+        if key not in self.cached:
             made = self.support.covariates(self.masks, self.surrogate[:, columns], columns)
-            if sum(array.size for array in self.kept.values()) + made.size > MAX_IN_MEMORY:
+            if sum(array.size for array in self.cached.values()) + made.size > MAX_IN_MEMORY:
                 return made
-            self.kept[key] = made
-        return self.kept[key]
+            self.cached[key] = made
+        return self.cached[key]
 
 
-def gather_evidence(support: Support, sources: list[OutcomeSource], n_columns: int) -> Evidence:
+def gather_evidence(support: Support, sources: list[OutcomeSource]) -> Evidence:
     """Bring several collections of models together, and refit the surrogates without what each left out."""
     blocks = [block for source in sources for block in source.blocks(np.array([0]))]
     masks = np.concatenate([block.masks for block in blocks])
-    starts = [np.full(block.n_models, -1) if block.init_seeds is None else block.init_seeds for block in blocks]
+    unknown = [np.full(block.n_models, -1) for block in blocks]
+    seeds = [one if block.init_seeds is None else block.init_seeds for block, one in zip(blocks, unknown, strict=True)]
+    n_columns = len(support.labels)
     surrogate = scratch_array((len(masks), n_columns, len(support.surrogates)), np.float32)
     for start in range(0, len(masks), 64):
         surrogate[start : start + 64] = support.surrogate_margins(masks[start : start + 64])
 
-    def read(kind: OutcomeKind) -> Callable[[Array], Array]:
+    def reader(kind: OutcomeKind) -> Callable[[Array], Array]:
         return lambda columns: np.concatenate([b.of(kind) for source in sources for b in source.blocks(columns)])
 
-    everything, columns = np.ones((1, support.n_train), bool), np.arange(n_columns)
+    margins, on_all, everything = reader("margin"), np.all(masks, axis=1), np.ones((1, support.n_train), bool)
     on_d = support.surrogate_margins(everything)
-    chunks = [chunk for _, chunk in parts(columns)]
+    chunks = [chunk for _, chunk in parts(np.arange(n_columns))]
     return Evidence(
         support=support,
         masks=masks,
-        margins=read("margin"),
-        correct=read("correct"),
+        rows=~on_all,
+        margins=margins,
+        correct=reader("correct"),
+        mean_on_d=np.concatenate([margins(chunk)[on_all].mean(axis=0) for chunk in chunks]),
         surrogate=surrogate,
         at_d=np.concatenate([support.covariates(everything, on_d[:, chunk], chunk)[0] for chunk in chunks]),
         neighbours=np.concatenate([support.neighbours(chunk, N_NEIGHBOURS) for chunk in chunks]),
-        partners=_partners(masks, np.concatenate(starts)),
+        partners=_partners(on_all, np.concatenate(seeds)),
     )
 
 
@@ -261,7 +256,7 @@ def borderline(level: Array) -> Array:
 
 
 def parts(columns: Array) -> Iterator[tuple[slice, Array]]:
-    """Places in `columns`, and what stands there, a chunk at a time."""
+    """Slices of `columns`, and what they hold, a chunk at a time."""
     for start in range(0, len(columns), CHUNK):
         part = slice(start, start + CHUNK)
         yield part, columns[part]
@@ -275,9 +270,9 @@ def scratch_array(shape: tuple[int, ...], dtype: type) -> Array:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def _partners(masks: Array, starts: Array) -> Array:
-    of_d = np.flatnonzero(masks.all(axis=1) & (starts >= 0))
-    row_of = dict(zip(starts[of_d].tolist(), of_d.tolist(), strict=True))
-    partners = np.array([row_of.get(start, -1) for start in starts.tolist()], int)
-    partners[of_d] = -1
+def _partners(on_all: Array, seeds: Array) -> Array:
+    models_of_d = np.flatnonzero(on_all & (seeds >= 0))
+    row_by_seed = dict(zip(seeds[models_of_d].tolist(), models_of_d.tolist(), strict=True))
+    partners = np.array([row_by_seed.get(seed, -1) for seed in seeds.tolist()], int)
+    partners[models_of_d] = -1
     return partners

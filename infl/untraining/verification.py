@@ -11,7 +11,7 @@ import numpy as np
 from infl.records import Effects, ForgetSet, InputError, Outcomes, Thresholds
 from infl.untraining.regimes import judge
 
-FEWEST_BEFORE_A_LOOK = 4  # replicates; `judge` knows no error with fewer
+MIN_BEFORE_A_LOOK = 4  # replicates; `judge` knows no error with fewer
 
 
 def looks_at(n_models: int, *, stop: float | None, first: int) -> list[int]:
@@ -32,8 +32,8 @@ def looks_at(n_models: int, *, stop: float | None, first: int) -> list[int]:
         raise InputError(
             f"stop: expected a probability above 0 and below 1, or None (--stop 1) to train all, got {stop}"
         )
-    if first < FEWEST_BEFORE_A_LOOK:
-        raise InputError(f"first: expected at least {FEWEST_BEFORE_A_LOOK} models before the first look, got {first}")
+    if first < MIN_BEFORE_A_LOOK:
+        raise InputError(f"first: expected at least {MIN_BEFORE_A_LOOK} models before the first look, got {first}")
     looks = []
     while stop is not None and first < n_models:
         looks.append(first)

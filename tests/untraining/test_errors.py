@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from infl.untraining.errors import CROSS_PER_EFFECT, NO_MISFIT, _cross_per_effect, fold_by_similarity
+from infl.untraining.errors import CROSS_PER_EFFECT, NO_MISFIT, fit_cross_error, fold_by_similarity
 
 N = 200
 
@@ -48,7 +48,7 @@ def test_misfit_of_sums_is_what_models_of_the_same_set_get_wrong_together(c):
     gross = np.repeat(random.uniform(5, 40, 120), 4)
     common = np.repeat(random.randn(120), 4) * np.sqrt(c * gross**1.5)
     errors = common + random.randn(480) * np.sqrt(30.0)
-    found = _cross_per_effect(errors, left_out_by(120, 4), gross)
+    found = fit_cross_error(errors, left_out_by(120, 4), gross)
     assert found < CROSS_PER_EFFECT if c < CROSS_PER_EFFECT else c / 2 < found < 2 * c
 
 
@@ -57,7 +57,7 @@ def test_noise_that_grows_with_the_effect_is_not_misfit():
     random = np.random.RandomState(2)
     gross = random.uniform(5, 40, 300)
     errors = random.randn(300) * np.sqrt(10 * gross)
-    found = _cross_per_effect(errors, left_out_by(300, 1), gross)
+    found = fit_cross_error(errors, left_out_by(300, 1), gross)
     assert CROSS_PER_EFFECT / 2 < found < 2 * CROSS_PER_EFFECT
 
 
@@ -66,6 +66,6 @@ def test_models_that_leave_out_much_tell_the_errors_of_sets_that_leave_out_littl
     random = np.random.RandomState(3)
     gross = np.repeat(random.uniform(100, 300, 120), 4)
     common = np.repeat(random.randn(120), 4) * np.sqrt(0.1 * gross**1.5)
-    found = _cross_per_effect(common + random.randn(480) * 10, left_out_by(120, 4), gross)
+    found = fit_cross_error(common + random.randn(480) * 10, left_out_by(120, 4), gross)
     small = replace(NO_MISFIT, cross_per_effect=found).shared(5.0)
     assert 0.6 * 0.1 * 5**1.5 < small < 1.6 * 0.1 * 5**1.5

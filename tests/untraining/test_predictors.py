@@ -15,9 +15,9 @@ import pytest
 
 from infl.records import ForgetSet, Groups, InputError, Outcomes
 from infl.training.subsets import Design, draw_masks
+from infl.untraining.distribution import margin_distribution
 from infl.untraining.effects import fit_predictor
 from infl.untraining.regimes import judge
-from infl.untraining.response import margin_law
 
 COPIES, CLUSTERS, HELD_OUT = 5, 12, 3  # examples of D in a cluster, clusters, held-out examples in a cluster
 N, M = COPIES * CLUSTERS, HELD_OUT * CLUSTERS
@@ -157,10 +157,10 @@ def test_a_set_larger_than_what_any_model_left_out_is_undetermined(combined):
 
 def test_no_effect_is_beyond_what_can_be_lost_or_gained():
     margins = np.random.RandomState(0).randn(40, 3) + [6.0, 3.0, 0.0]
-    law = margin_law(margins)
-    right = law.probability(np.zeros(3))
-    for fall in (-3.0, 0.0, 3.0):
-        effect, _ = law.effect(np.full(3, fall), np.full(3, 9.0))
+    distribution = margin_distribution(margins)
+    right = distribution.probability(np.zeros(3))
+    for drop in (-3.0, 0.0, 3.0):
+        effect, _ = distribution.effect(np.full(3, drop), np.full(3, 9.0))
         assert (effect >= right - 1 - 1e-9).all()
         assert (effect <= right + 1e-9).all()
 

@@ -230,7 +230,7 @@ def test_the_gap_is_what_held_out_examples_of_the_concept_keep():
     gap = infl.judge(replace(part, whole=whole)).concept_gap
     assert gap is not None
     assert (gap.n_full, gap.n_held_out) == (2, 2)
-    assert (gap.of_part, gap.of_whole, gap.value.value) == pytest.approx((0.15, 0.65, 0.5))
+    assert (gap.part, gap.whole, gap.value.value) == pytest.approx((0.15, 0.65, 0.5))
     assert gap.value.se == pytest.approx(np.sqrt(2 * (0.03**2 + 0.04**2)) / 2)
     same = infl.judge(replace(whole, whole=whole)).concept_gap
     assert same is not None

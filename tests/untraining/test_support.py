@@ -1,7 +1,7 @@
 """The covariates are the sums they are described as, whichever columns are asked for and in whichever order.
 
 The response reads columns in chunks, so a covariate that depended on its neighbours in the call would change with the size of
-memory. An example must not count among its own support: it is in every subset that the `trained` reading sees.
+memory. An example must not count among its own support: it is in every subset that the `trained` protocol sees.
 """
 
 import numpy as np
@@ -9,14 +9,12 @@ import pytest
 
 from infl.scores.surrogate import fit_surrogate
 from infl.untraining.support import (
-    CLASS_SHARE,
+    CLASS_FRACTION,
     FLOOR,
     N_COVARIATES,
     RADII,
     RIDGES,
     STEPS,
-    SURROGATES,
-    chosen,
     prepare_support,
 )
 
@@ -48,12 +46,12 @@ def naive_covariates(support, mask, j):
     for ridge in RIDGES:
         surrogate = fit_surrogate(support.pixels, labels, n_train=N, n_classes=CLASSES, ridge=ridge)
         result.append(surrogate.margins(np.flatnonzero(~mask))[j])
-    for share in RADII:
+    for factor in RADII:
         own = other = 0.0
         for i in np.flatnonzero(mask):
             if i == j:
                 continue
-            near = np.exp(-((x[i] - x[j]) ** 2).sum() / (share * support.radius))
+            near = np.exp(-((x[i] - x[j]) ** 2).sum() / (factor * support.radius))
             own, other = (own + near, other) if labels[i] == labels[j] else (own, other + near)
         result += [np.log(FLOOR + own), np.log(FLOOR + other)]
     of_class = labels[:N] == labels[j]
@@ -75,14 +73,14 @@ def test_the_radius_is_the_median_distance_to_the_tenth_neighbour(support):
 
 
 def test_an_example_never_supports_itself(support):
-    """With or without example j among the members its similarities are the same; the share of its class is not."""
+    """With or without example j among the members its similarities are the same; the fraction of its class is not."""
     with_, without = np.ones((1, N), bool), np.ones((1, N), bool)
     without[0, 4] = False
     one, other = (covariates(support, masks, np.array([4])) for masks in (with_, without))
-    np.testing.assert_allclose(one[..., :CLASS_SHARE], other[..., :CLASS_SHARE], atol=1e-4)
-    assert one[0, 0, CLASS_SHARE] > other[0, 0, CLASS_SHARE]
+    np.testing.assert_allclose(one[..., :CLASS_FRACTION], other[..., :CLASS_FRACTION], atol=1e-4)
+    assert one[0, 0, CLASS_FRACTION] > other[0, 0, CLASS_FRACTION]
     assert (
-        covariates(support, ~without, np.array([4]))[0, 0, len(RIDGES) : CLASS_SHARE] == np.float32(np.log(FLOOR))
+        covariates(support, ~without, np.array([4]))[0, 0, len(RIDGES) : CLASS_FRACTION] == np.float32(np.log(FLOOR))
     ).all()
 
 
@@ -92,9 +90,9 @@ def test_leaving_out_a_whole_class_leaves_the_floor(support):
     result = covariates(support, masks, columns)[0]
     own = [len(RIDGES) + 2 * k for k in range(len(RADII))]
     np.testing.assert_allclose(result[:, own], np.log(FLOOR), atol=1e-6)
-    np.testing.assert_allclose(result[:, CLASS_SHARE], np.log(0.02 / 1.02), atol=1e-6)
+    np.testing.assert_allclose(result[:, CLASS_FRACTION], np.log(0.02 / 1.02), atol=1e-6)
     others = covariates(support, masks, np.flatnonzero(support.labels == 0))[0]
-    np.testing.assert_allclose(others[:, CLASS_SHARE], 0, atol=1e-6)
+    np.testing.assert_allclose(others[:, CLASS_FRACTION], 0, atol=1e-6)
 
 
 def test_order_and_chunks_of_columns_do_not_matter(support, masks):
@@ -138,12 +136,6 @@ def test_exact_copies_have_covariates():
     result = covariates(support, np.ones((1, 30), bool), np.arange(30))
     assert np.isfinite(result).all()
     np.testing.assert_allclose(result[..., len(RIDGES)], np.log(FLOOR + 14), atol=0.05)
-
-
-def test_the_predictors_rest_on_what_their_names_say():
-    assert chosen(["surrogate"]) == [*SURROGATES, STEPS]
-    assert sorted({*chosen(["support"]), *chosen(["surrogate"])}) == chosen(["support", "surrogate"])
-    assert chosen(["support", "surrogate"]) == list(range(N_COVARIATES))
 
 
 def test_steps_fall_where_an_epoch_has_one_less():

@@ -282,8 +282,8 @@ def _gap_in_words(verdict: Verdict) -> str:
     if not gap.n_held_out:
         return f"Unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples."
     return (
-        f"It takes {gap.of_part:.2f} from the {gap.n_held_out:,} held-out examples of its concept; all {gap.n_full:,} examples "
-        f"would take {gap.of_whole:.2f}: a gap of {_quantity(gap.value)}."
+        f"It takes {gap.part:.2f} from the {gap.n_held_out:,} held-out examples of its concept; all {gap.n_full:,} examples "
+        f"would take {gap.whole:.2f}: a gap of {_quantity(gap.value)}."
     )
 
 
