@@ -37,7 +37,7 @@ def class_influence(blocks: Estimate, class_names: tuple[str, ...] | None = None
     Raises:
         InputError: where the estimate is not square, or there are not as many names as classes.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> value = np.array([[0.004, -0.001], [-0.002, 0.003]])
         >>> blocks = Estimate(value, value * 0 + 0.0005, value, value, "held-out", "correct")
