@@ -60,10 +60,10 @@ sources = [
     careless,
     kinds.cluster_set(data, example=0 if SMALL else 455, n_clusters=10 if SMALL else 60, name="handwriting"),
     kinds.class_set(data, four, name="archive of 4s"),
-    kinds.class_set(data, four, share=0.5, seed=0, name="half the 4s"),
+    kinds.class_set(data, four, fraction=0.5, seed=0, name="half the 4s"),
 ]
 whole = sources[3]
-doses = [kinds.share_of(whole, share, seed=0) for share in (0.2, 0.5, 0.8, 0.9)]  # parts of the archive, for later
+doses = [kinds.take_fraction(whole, share, seed=0) for share in (0.2, 0.5, 0.8, 0.9)]  # parts of the archive, for later
 for source in sources:
     labels, counts = np.unique(data.y_train[list(source.ids)], return_counts=True)
     print(f"{source.name:20s} {len(source):4d} examples, most of class {labels[counts.argmax()]}: {counts.max()}")

@@ -79,7 +79,7 @@ def choose_sets(dataset: Dataset, flipped: ForgetSet, design: infl.Outcomes, n_s
     ]
     for position, label in enumerate(random.permutation(dataset.n_classes)):
         share = (1.0, 0.9, 0.5, 0.25, 1.0)[position % 5]
-        sets.append(make.class_set(dataset, int(label), share=share, seed=1))
+        sets.append(make.class_set(dataset, int(label), fraction=share, seed=1))
     for n_clusters, count in ((15, 4), (40, 7), (100, 7)):
         labels = make.clusters(dataset, min(n_clusters, n // 4), seed=n_clusters)
         for cluster in random.permutation(labels.max() + 1)[:count]:

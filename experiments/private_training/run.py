@@ -117,9 +117,9 @@ def make_sets(dataset: Dataset, flipped: ForgetSet, memorization: Any, *, small:
             dataset, int(np.argsort(memorization.value)[dataset.n_train // 2]), 20, name="20 neighbours"
         ),
         *clusters,
-        kinds.class_set(dataset, 6, share=0.5, name="half of class 6"),
+        kinds.class_set(dataset, 6, fraction=0.5, name="half of class 6"),
         kinds.class_set(dataset, 6, name="class 6"),
-        kinds.class_set(dataset, 1, share=0.9, name="90% of class 1"),
+        kinds.class_set(dataset, 1, fraction=0.9, name="90% of class 1"),
         kinds.class_set(dataset, 1, name="class 1"),
     ]
 

@@ -32,7 +32,7 @@ def choose_concepts(sets: list[ForgetSet], *, n_each: int) -> list[ForgetSet]:
 
 def measure_dose(run: Any, concepts: list[ForgetSet], fitted: Predictor, *, n_seeds: int) -> list[dict[str, Any]]:
     """One row for each concept and share; retrains without each share."""
-    shares = [infl.forget_sets.share_of(one, share, seed=7) for one in concepts for share in SHARES]
+    shares = [infl.forget_sets.take_fraction(one, share, seed=7) for one in concepts for share in SHARES]
     predicted = list(fitted.predict(shares))
     measured = list(infl.verify_effects(run, shares, n_models=n_seeds, first=n_seeds, stop=None))
     rows = []

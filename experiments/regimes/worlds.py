@@ -127,7 +127,7 @@ def make_dataset(world: World) -> tuple[Dataset, list[ForgetSet]]:
     free = int((np.delete(dataset.y_train, taken) == source).sum())
     confusion = flip(round(0.35 * free), source_label=source, to=to, name=f"confusion {source} as {to}")
     sets.append(confusion)
-    sets += [infl.forget_sets.share_of(confusion, part, seed=seed) for part in (0.5, 0.9)]
+    sets += [infl.forget_sets.take_fraction(confusion, part, seed=seed) for part in (0.5, 0.9)]
     for count in (15, 30):
         dataset, made = plant.poison_patch(
             dataset, count, label=int(classes[2]), avoid=taken, seed=seed, name=f"patch {count}"
@@ -140,7 +140,7 @@ def make_dataset(world: World) -> tuple[Dataset, list[ForgetSet]]:
         dataset, made = plant.plant_copies(dataset, int(untouched[k]), copies, flipped=flipped, seed=seed, name=title)
         sets.append(made)
         if copies >= 12:
-            sets.append(infl.forget_sets.share_of(made, 0.7, seed=seed))
+            sets.append(infl.forget_sets.take_fraction(made, 0.7, seed=seed))
     return dataset, [replace(s, name=f"planted: {s.name}") for s in sets]
 
 
@@ -165,7 +165,7 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], design: 
         label = int(label)
         sets.append(make.class_set(dataset, label))
         share = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)[position % 6]
-        sets.append(make.class_set(dataset, label, share=share, seed=seed))
+        sets.append(make.class_set(dataset, label, fraction=share, seed=seed))
     for n_clusters, count in ((13, 5), (27, 8), (55, 10), (110, 10), (n // 5, 6)):
         labels = make.clusters(dataset, n_clusters, seed=seed + n_clusters)
         for cluster in random.permutation(n_clusters)[: some(count)]:
@@ -174,7 +174,7 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], design: 
                 whole = ForgetSet(f"cluster {cluster} of {n_clusters}", _ids(ids))
                 sets.append(whole)
                 if len(ids) >= 10 and random.random_sample() < 0.4:
-                    sets.append(make.share_of(whole, float(random.choice([0.5, 0.8, 0.9])), seed=seed))
+                    sets.append(make.take_fraction(whole, float(random.choice([0.5, 0.8, 0.9])), seed=seed))
     labels = make.clusters(dataset, 20, seed=seed + 5)
     for cluster in random.permutation(20)[: some(6)]:  # a cluster within one class: what a user would call a concept
         ids = np.flatnonzero(labels == cluster)

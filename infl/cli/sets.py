@@ -54,8 +54,8 @@ class _Kind:
 _CLUSTER = {"cluster": "cluster", "example": "example"}
 _FORGET_KINDS = {
     "random": _Kind("random_set", {"size": "size"}, {}),
-    "class": _Kind("class_set", {"label": "label"}, {"share": "share"}),
-    "cluster": _Kind("cluster_set", {"clusters": "n_clusters"}, {**_CLUSTER, "share": "share"}),
+    "class": _Kind("class_set", {"label": "label"}, {"share": "fraction"}),
+    "cluster": _Kind("cluster_set", {"clusters": "n_clusters"}, {**_CLUSTER, "share": "fraction"}),
     "neighbours": _Kind("neighbours_set", {"example": "example", "size": "size"}, {}, seeded=False),
     "most-memorized": _Kind("memorized_set", {"size": "size"}, {"cross": "cross"}, seeded=False),
     "least-memorized": _Kind("memorized_set", {"size": "size"}, {"cross": "cross"}, seeded=False),

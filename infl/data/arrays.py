@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -10,7 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infl.records import Array, Dataset, InputError
+from infl.records import Array, Dataset, InputError, check_integer, seeded
 
 MAX_NAMED = 5
 
@@ -100,30 +99,25 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
         >>> part.n_train, part.n_held_out, bool((part.x_train == whole.x_train[part.train_ids]).all())
         (3, 4, True)
     """
-    seed = whole_number("seed", seed)
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed: expected 0 to 2**32 - 1, got {seed}")
-    # Not default_rng: NumPy may change that stream between versions, and this one it has promised to keep.
-    random = np.random.RandomState(seed)
+    random = seeded(seed)
     train_order, held_out_order = random.permutation(dataset.n_train), random.permutation(dataset.n_held_out)
-    train = _drawn("n_train", n_train, train_order)
-    held_out = _drawn("n_held_out", n_held_out, held_out_order)
-
-    counts = np.bincount(dataset.y_train[train], minlength=dataset.n_classes)
-    lost = [dataset.class_names[c] for c in np.flatnonzero(counts == 0)]
-    if lost:
-        raise InputError(
-            f"n_train: {n_train} training examples drawn with seed {seed} leave classes empty: "
-            f"{_listed(lost)}; take more, since every class needs one"
-        )
     if n_train is not None:
+        check_integer("n_train", n_train, 1, dataset.n_train, "the examples there are")
+        train = np.sort(train_order[:n_train])
         dataset = replace(
             dataset,
             x_train=dataset.x_train[train],
             y_train=dataset.y_train[train],
             train_ids=dataset.train_ids[train],
         )
+        if lost := empty_classes(dataset):
+            raise InputError(
+                f"n_train: {n_train} training examples drawn with seed {seed} leave classes empty: "
+                f"{lost}; take more, since every class needs one"
+            )
     if n_held_out is not None:
+        check_integer("n_held_out", n_held_out, 1, dataset.n_held_out, "the examples there are")
+        held_out = np.sort(held_out_order[:n_held_out])
         dataset = replace(
             dataset,
             x_held_out=dataset.x_held_out[held_out],
@@ -235,21 +229,10 @@ def _array(name: str, given: ArrayLike) -> Array:
     return array
 
 
-def _drawn(name: str, wanted: int | None, order: Array) -> Array:
-    """Sorted positions of the examples drawn: the first `wanted` of a random order."""
-    if wanted is None:
-        return np.arange(len(order))
-    if not 1 <= whole_number(name, wanted) <= len(order):
-        raise InputError(f"{name}: expected 1 to {len(order)}, the examples there are, got {wanted}")
-    return np.sort(order[:wanted])
-
-
-def whole_number(name: str, given: int) -> int:
-    """The number, or an `InputError` where it is none."""
-    try:
-        return operator.index(given)
-    except TypeError:
-        raise InputError(f"{name}: expected a whole number, got {given!r}") from None
+def empty_classes(dataset: Dataset) -> str:
+    """Names of the first classes without training examples; empty where each has one."""
+    counts = np.bincount(dataset.y_train, minlength=dataset.n_classes)
+    return _listed([dataset.class_names[label] for label in np.flatnonzero(counts == 0)])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,19 +4,22 @@ A dataset becomes a changed one and the set of training examples that carry what
 were there before stay as they are, but for `thin_cluster`, which takes examples away: thin before planting anything else.
 The planted dataset can be loaded from nowhere, so its `source` is empty; `infl.write_npz` makes a file of it that can be.
 
-Each function says which regime its set is meant to land in; only verification tells. A set that taught the model something
-wrong is net harmless to forget: others gain. Its cross-influence is then negative, and it counts as local.
+What is drawn with one seed, 0 to 2**32 - 1, contains what is drawn of fewer with it. The set has the given name, or one that
+says what was planted. Each function says which regime its set is meant to land in; only verification tells. A set that
+taught the model something wrong is net harmless to forget: others gain. Its cross-influence is then negative, and it counts
+as local.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from infl.data.arrays import from_arrays, whole_number
-from infl.records import Array, Dataset, ForgetSet, InputError
+from infl.data.arrays import empty_classes
+from infl.records import Array, Dataset, ForgetSet, InputError, check_integer, seeded
 
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 
@@ -34,19 +37,16 @@ def flip_labels(
     seed: int = 0,
     name: str | None = None,
 ) -> tuple[Dataset, ForgetSet]:
-    """Give `n_examples` training examples another class, drawn with one seed so that more contain fewer.
+    """Give `n_examples` training examples another class.
 
     Meant for: local, the loss of labels that only these examples teach. With both `source_label` and `to` it is one
     systematic confusion; forgetting it gives held-out examples of that class back, a gain, and is local all the same.
 
     Args:
-        dataset: where to plant.
-        n_examples: examples to flip, 1 to as many as can be.
-        to: the class they get; None draws one of the other classes for each.
-        source_label: the class they are taken from; None takes them from any (but `to`).
-        avoid: ids to leave as they are, such as those planted before.
-        seed: of the draw, 0 to 2**32 - 1.
-        name: of the set.
+        n_examples: Examples to flip, 1 to as many as can be.
+        to: The class they get; None draws one of the other classes for each.
+        source_label: The class they are taken from; None takes them from any (but `to`).
+        avoid: Ids to leave as they are, such as those planted before.
 
     Returns:
         The dataset with new labels [n], pixels untouched, and the set of the flipped examples.
@@ -62,7 +62,7 @@ def flip_labels(
         >>> flipped.name, digits.y_train[list(flipped.ids)], planted.y_train[list(flipped.ids)]
         ('5 of class 3 labelled 8', array([3, 3, 3, 3, 3], dtype=int32), array([8, 8, 8, 8, 8], dtype=int32))
     """
-    random = _random(seed)
+    random = seeded(seed)
     labels = dataset.y_train.copy()
     may = np.ones(len(labels), bool)
     may[_ids("avoid", avoid, dataset.n_train)] = False
@@ -76,12 +76,12 @@ def flip_labels(
         may &= labels != _label("to", to, dataset)
         title = f"{title.removesuffix(' flipped')} labelled {dataset.class_names[to]}"
     candidates = np.flatnonzero(may)
-    _count("n_examples", n_examples, 1, len(candidates), "the examples that can be flipped")
-    chosen = random.permutation(candidates)[:n_examples]
+    check_integer("n_examples", n_examples, 1, len(candidates), "the examples that can be flipped")
+    selected = random.permutation(candidates)[:n_examples]
     # A step of 1..c-1 around the classes never ends where it began.
     steps = random.randint(1, dataset.n_classes, size=n_examples)
-    labels[chosen] = (labels[chosen] + steps) % dataset.n_classes if to is None else to
-    return _changed(dataset, y_train=labels), _set(name or title, chosen)
+    labels[selected] = (labels[selected] + steps) % dataset.n_classes if to is None else to
+    return _changed(dataset, y_train=labels), ForgetSet(name or title, tuple(selected))
 
 
 def plant_copies(
@@ -100,15 +100,12 @@ def plant_copies(
     whose copies cover for each other, so that no part of the set shows what forgetting all of it does.
 
     Args:
-        dataset: where to plant.
-        example: id of the training example.
-        n_copies: copies to add, at least 1; ids n .. n+n_copies-1.
-        flipped: whether the example and its copies carry one other label, drawn at random.
-        noise: standard deviation of Gaussian noise on the pixels of the copies (not the example), in the units that
+        example: Id of the training example.
+        n_copies: Copies to add, at least 1; ids n .. n+n_copies-1.
+        flipped: Whether the example and its copies carry one other label, drawn at random.
+        noise: Standard deviation of Gaussian noise on the pixels of the copies (not the example), in the units that
             infl trains on (uint8 counts as divided by 255); 0 leaves them equal. The result is clipped to the range of
             the training pixels (uint8: 0 to 255, rounded).
-        seed: of label and noise, 0 to 2**32 - 1.
-        name: of the set.
 
     Returns:
         The dataset with n + n_copies training examples; `train_ids` of the copies are that of the example.
@@ -122,11 +119,10 @@ def plant_copies(
         >>> planted.n_train, copies.ids
         (1003, (17, 1000, 1001, 1002))
     """
-    random = _random(seed)
+    random = seeded(seed)
     n = dataset.n_train
-    _count("example", example, 0, n - 1, "the ids of D")
-    if whole_number("n_copies", n_copies) < 1:
-        raise InputError(f"n_copies: expected at least 1, got {n_copies}")
+    check_integer("example", example, 0, n - 1, "the ids of D")
+    check_integer("n_copies", n_copies, 1, 10**6)
     if not 0 <= noise < np.inf:
         raise InputError(f"noise: expected a finite standard deviation of at least 0, got {noise}")
     label = int(dataset.y_train[example])
@@ -144,7 +140,7 @@ def plant_copies(
         train_ids=np.concatenate([dataset.train_ids, np.repeat(dataset.train_ids[[example]], n_copies)]),
     )
     title = f"{example} and {n_copies} {'near-copies' if noise else 'copies'}{', flipped' if flipped else ''}"
-    return planted, _set(name or title, [example, *range(n, n + n_copies)])
+    return planted, ForgetSet(name or title, (example, *range(n, n + n_copies)))
 
 
 def thin_cluster(
@@ -158,11 +154,8 @@ def thin_cluster(
     Meant for: spreading, from a few examples, since those that are left teach the model their whole population.
 
     Args:
-        dataset: where to thin.
-        members: ids of the population in D, such as those of a cluster, distinct.
-        n_kept: how many of them stay, 1 to all.
-        seed: of the draw, 0 to 2**32 - 1; with one seed more contain fewer.
-        name: of the set.
+        members: Ids of the population in D, such as those of a cluster, distinct.
+        n_kept: How many of them stay, 1 to all.
 
     Returns:
         The dataset with n - len(members) + n_kept training examples (`train_ids` tell which), and the set of those that
@@ -178,9 +171,9 @@ def thin_cluster(
         >>> thinned.n_train, len(rare), set(thinned.y_train[list(rare.ids)].tolist())
         (911, 5, {4})
     """
-    random = _random(seed)
+    random = seeded(seed)
     population = _ids("members", members, dataset.n_train)
-    _count("n_kept", n_kept, 1, len(population), "the members")
+    check_integer("n_kept", n_kept, 1, len(population), "the members")
     if len(population) == dataset.n_train:
         raise InputError("members: expected a part of D, got all of it: nothing would be left beside the population")
     kept = random.permutation(population)[:n_kept]
@@ -191,7 +184,7 @@ def thin_cluster(
         dataset, x_train=dataset.x_train[stay], y_train=dataset.y_train[stay], train_ids=dataset.train_ids[stay]
     )
     new_ids = np.cumsum(stay) - 1
-    return thinned, _set(name or f"rare, {n_kept} of {len(population)}", new_ids[kept])
+    return thinned, ForgetSet(name or f"rare, {n_kept} of {len(population)}", tuple(new_ids[kept]))
 
 
 def poison_patch(
@@ -212,15 +205,13 @@ def poison_patch(
     held-out images under their true labels, which untraining the set gives back, a gain.
 
     Args:
-        dataset: of images [h, w] or [h, w, channels], at most 4 channels.
-        n_examples: training images to poison, 1 to as many as have another label.
-        label: the class they get.
-        size: side of the square in pixels.
-        corner: where it sits: top-left, top-right, bottom-left or bottom-right.
-        avoid: ids to leave as they are, such as those planted before.
-        seed: of the draw, 0 to 2**32 - 1; with one seed more contain fewer.
-        name: of the set.
-        n_held_out: stamped copies of held-out images of other classes to append to H.
+        dataset: Of images [h, w] or [h, w, channels], at most 4 channels.
+        n_examples: Training images to poison, 1 to as many as have another label.
+        label: The class they get.
+        size: Side of the square in pixels.
+        corner: Where it sits: top-left, top-right, bottom-left or bottom-right.
+        avoid: Ids to leave as they are, such as those planted before.
+        n_held_out: Stamped copies of held-out images of other classes to append to H.
 
     Returns:
         The dataset and the set of the poisoned examples. The square is 255, or the largest float of the training pixels.
@@ -235,21 +226,21 @@ def poison_patch(
         >>> planted.n_held_out, planted.x_train[poisoned.ids[0], -2:, -2:].min()
         (897, np.float32(1.0))
     """
-    random = _random(seed)
+    random = seeded(seed)
     where = _patch(dataset, size, corner)
     _label("label", label, dataset)
     may = dataset.y_train != label
     may[_ids("avoid", avoid, dataset.n_train)] = False
-    _count("n_examples", n_examples, 1, int(may.sum()), "the training examples that can be poisoned")
+    check_integer("n_examples", n_examples, 1, int(may.sum()), "the training examples that can be poisoned")
     held_out = np.flatnonzero(dataset.y_held_out != label)
-    _count("n_held_out", n_held_out, 0, len(held_out), "the held-out examples of other classes")
-    chosen = random.permutation(np.flatnonzero(may))[:n_examples]
+    check_integer("n_held_out", n_held_out, 0, len(held_out), "the held-out examples of other classes")
+    selected = random.permutation(np.flatnonzero(may))[:n_examples]
     shown = random.permutation(held_out)[:n_held_out]
 
     bright = 255 if dataset.x_train.dtype == np.uint8 else dataset.x_train.max()
     pixels, labels = dataset.x_train.copy(), dataset.y_train.copy()
-    pixels[(chosen[:, None, None], *where)] = bright
-    labels[chosen] = label
+    pixels[(selected[:, None, None], *where)] = bright
+    labels[selected] = label
     stamped = dataset.x_held_out[shown]
     stamped[(slice(None), *where)] = bright
     planted = _changed(
@@ -260,7 +251,7 @@ def poison_patch(
         y_held_out=np.concatenate([dataset.y_held_out, dataset.y_held_out[shown]]),
         held_out_ids=np.concatenate([dataset.held_out_ids, dataset.held_out_ids[shown]]),
     )
-    return planted, _set(name or f"{n_examples} poisoned as {dataset.class_names[label]}", chosen)
+    return planted, ForgetSet(name or f"{n_examples} poisoned as {dataset.class_names[label]}", tuple(selected))
 
 
 def _noisy(copies: Array, noise: float, pixels: Array, random: np.random.RandomState) -> Array:
@@ -280,7 +271,7 @@ def _patch(dataset: Dataset, size: int, corner: Corner) -> tuple[slice, slice]:
         )
     if corner not in CORNERS:
         raise InputError(f"corner: expected one of {', '.join(CORNERS)}; got {corner!r}")
-    _count("size", size, 1, min(shape[:2]), "the pixels of the shorter side")
+    check_integer("size", size, 1, min(shape[:2]), "the pixels of the shorter side")
     rows, columns = corner.split("-")
     return (
         slice(size) if rows == "top" else slice(shape[0] - size, None),
@@ -289,30 +280,15 @@ def _patch(dataset: Dataset, size: int, corner: Corner) -> tuple[slice, slice]:
 
 
 def _changed(dataset: Dataset, **changes: Any) -> Dataset:
-    """The dataset with other arrays, checked like any that comes in."""
-    counts = np.bincount(changes.get("y_train", dataset.y_train), minlength=dataset.n_classes)
-    lost = [dataset.class_names[label] for label in np.flatnonzero(counts == 0)[:5]]
-    if lost:
-        raise InputError(
-            f"planting leaves no training example of class {', '.join(lost)}: every class needs one; change fewer"
-        )
-    names = ("x_train", "y_train", "x_held_out", "y_held_out", "train_ids", "held_out_ids", "class_names", "name")
-    # No source: what it names is the dataset before.
-    return from_arrays(**{**{name: getattr(dataset, name) for name in names}, **changes}, source="")
-
-
-def _set(name: str, ids: Sequence[int] | Array) -> ForgetSet:
-    return ForgetSet(name, tuple(sorted(int(i) for i in ids)))
-
-
-def _random(seed: int) -> np.random.RandomState:
-    if not 0 <= whole_number("seed", seed) < 2**32:
-        raise InputError(f"seed: expected 0 to 2**32 - 1, got {seed}")
-    return np.random.RandomState(seed)
+    """The dataset with other arrays. It has no source: what that names is the dataset before."""
+    changed = replace(dataset, **changes, source="")
+    if lost := empty_classes(changed):
+        raise InputError(f"planting leaves no training example of class {lost}: every class needs one; change fewer")
+    return changed
 
 
 def _label(what: str, label: int, dataset: Dataset) -> int:
-    return _count(what, label, 0, dataset.n_classes - 1, "the classes")
+    return check_integer(what, label, 0, dataset.n_classes - 1, "the classes")
 
 
 def _ids(what: str, given: Sequence[int] | Array, n_train: int) -> Array:
@@ -327,12 +303,3 @@ def _ids(what: str, given: Sequence[int] | Array, n_train: int) -> Array:
     if ids[0] < 0 or ids[-1] >= n_train:
         raise InputError(f"{what}: expected ids of D (0..{n_train - 1}), got {ids[0]}..{ids[-1]}")
     return ids
-
-
-def _count(what: str, given: int, low: int, high: int, of: str) -> int:
-    number = whole_number(what, given)
-    if high < low:
-        raise InputError(f"{what}: got {given}, but {of} are none")
-    if not low <= number <= high:
-        raise InputError(f"{what}: expected {low} to {high}, {of}, got {given}")
-    return number

@@ -37,4 +37,6 @@ from infl.records.words import LockedError as LockedError
 from infl.records.words import OutcomeKind as OutcomeKind
 from infl.records.words import ProtocolName as ProtocolName
 from infl.records.words import Regime as Regime
+from infl.records.words import check_integer as check_integer
 from infl.records.words import first_line as first_line
+from infl.records.words import seeded as seeded

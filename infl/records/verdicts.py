@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,13 +16,32 @@ class ForgetSet:
     """Training examples S to forget.
 
     Attributes:
-        ids: Sorted, distinct, within D.
-        concept: Ids of the full set of the behaviour that S is part of, where it is known.
+        ids: At least one id of D, each once, in any order; sorted in the record. A list, a range or an array of integers.
+        concept: Ids of the full set of the behaviour that S is part of, where it is known; likewise.
+
+    Raises:
+        InputError: where ids are none, no whole numbers, negative or repeated, or the concept lacks one.
     """
 
     name: str
     ids: tuple[int, ...]
     concept: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            str(self.name).encode()
+        except UnicodeEncodeError as error:
+            what = "half a character (a lone surrogate) stands in its name; write it anew"
+            raise InputError(f"set {self.name!r}: {what}") from error
+        ids = _sorted_ids(self.ids, f"set {self.name!r}")
+        object.__setattr__(self, "ids", ids)
+        if self.concept is not None:
+            concept = _sorted_ids(self.concept, f"set {self.name!r}, concept")
+            object.__setattr__(self, "concept", concept)
+            if missing := sorted(set(ids) - set(concept)):
+                raise InputError(
+                    f"set {self.name!r}: its concept must name every id of the set; {missing[0]} is missing"
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -32,6 +51,24 @@ class ForgetSet:
         mask = np.ones(n_train, bool)
         mask[list(self.ids)] = False
         return mask
+
+
+def _sorted_ids(given: Any, what: str) -> tuple[int, ...]:
+    given = given.tolist() if isinstance(given, np.ndarray) else given
+    if not isinstance(given, (list, tuple, range)):
+        raise InputError(f"{what}: expected a list of ids, got {type(given).__name__}")
+    wrong = [i for i in given if isinstance(i, bool) or not isinstance(i, (int, np.integer))]
+    if wrong:
+        raise InputError(f"{what}: ids must be whole numbers, got {wrong[0]!r}")
+    ids = tuple(sorted(int(i) for i in given))
+    if not ids:
+        raise InputError(f"{what} is empty: name at least one id")
+    if len(set(ids)) < len(ids):
+        repeated = next(a for a, b in zip(ids, ids[1:], strict=False) if a == b)
+        raise InputError(f"{what} repeats id {repeated}: name each id once")
+    if ids[0] < 0:
+        raise InputError(f"{what} names id {ids[0]}, outside D: ids count from 0")
+    return ids
 
 
 @dataclass(frozen=True)

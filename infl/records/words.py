@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -41,3 +42,33 @@ def first_line(error: BaseException) -> str:
         ('no space', 'EOFError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def check_integer(name: str, given: int, low: int, high: int, what: str = "") -> int:
+    """`given` as an int.
+
+    Args:
+        what: What the numbers from `low` to `high` are.
+
+    Raises:
+        InputError: where it is no integer, or not from `low` to `high`.
+    """
+    try:
+        number = operator.index(given)
+    except TypeError:
+        raise InputError(f"{name}: expected a whole number, got {given!r}") from None
+    if high < low:
+        raise InputError(f"{name}: got {given}, but {what} are none")
+    if not low <= number <= high:
+        what = f", {what}" if what else ""
+        raise InputError(f"{name}: expected {low} to {high}{what}, got {given}")
+    return number
+
+
+def seeded(seed: int) -> np.random.RandomState:
+    """A stream of random numbers that NumPy has promised to keep, as it has not for `default_rng`.
+
+    Raises:
+        InputError: where the seed is not 0 to 2**32 - 1.
+    """
+    return np.random.RandomState(check_integer("seed", seed, 0, 2**32 - 1))

@@ -70,7 +70,7 @@ def test_a_dose_without_an_estimate_is_counted(dose):
 
 
 def test_what_is_no_dose_is_an_error(dose, make_verdict):
-    with pytest.raises(InputError, match="'random 3'.*share_of"):
+    with pytest.raises(InputError, match="'random 3'.*take_fraction"):
         dose_response([dose(2, 0.1, 0.1), make_verdict("random 3", 0.1, 0.1)])
     with pytest.raises(InputError, match="others or members, got 'all'"):
         dose_response([], of="all")  # type: ignore[arg-type]

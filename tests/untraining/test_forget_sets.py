@@ -39,7 +39,7 @@ def test_random_sets_have_their_size_and_depend_on_the_seed(digits):
 def test_class_sets_hold_the_class_or_a_share_of_it(digits):
     whole = forget_sets.class_set(digits, 3)
     assert whole.ids == tuple(np.flatnonzero(digits.y_train == 3))
-    half = forget_sets.class_set(digits, 3, share=0.5)
+    half = forget_sets.class_set(digits, 3, fraction=0.5)
     assert set(half.ids) < set(whole.ids)
     assert len(half) == round(0.5 * len(whole))
 
@@ -54,19 +54,19 @@ def test_memorized_sets_hold_the_extremes_and_never_examples_without_a_score(dig
 
 
 def test_shares_of_a_class_know_the_class_they_are_part_of(digits):
-    whole, half = forget_sets.class_set(digits, 3), forget_sets.class_set(digits, 3, share=0.5)
+    whole, half = forget_sets.class_set(digits, 3), forget_sets.class_set(digits, 3, fraction=0.5)
     assert whole.concept is None
     assert half.concept == whole.ids
 
 
 def test_a_larger_share_contains_every_smaller_one_of_its_seed_and_is_at_least_one_example():
     whole = infl.ForgetSet("whole", tuple(range(5, 45)))
-    shares = [forget_sets.share_of(whole, share, seed=3) for share in (0.001, 0.25, 0.5, 1)]
+    shares = [forget_sets.take_fraction(whole, share, seed=3) for share in (0.001, 0.25, 0.5, 1)]
     assert [len(one) for one in shares] == [1, 10, 20, 40]
     for smaller, larger in zip(shares, shares[1:], strict=False):
         assert set(smaller.ids) < set(larger.ids)
     assert {one.concept for one in shares} == {whole.ids}
-    assert forget_sets.share_of(whole, 0.5, seed=4).ids != shares[2].ids
+    assert forget_sets.take_fraction(whole, 0.5, seed=4).ids != shares[2].ids
     assert shares[1].name == "25% of whole"
 
 
@@ -102,8 +102,8 @@ def test_bytes_are_clustered_as_the_numbers_that_models_see():
 
 def test_shares_of_a_cluster_know_the_cluster(digits):
     whole = forget_sets.cluster_set(digits, 2, n_clusters=7, seed=5)
-    part = forget_sets.cluster_set(digits, 2, n_clusters=7, seed=5, share=0.3)
-    assert part == forget_sets.share_of(whole, 0.3, seed=5)
+    part = forget_sets.cluster_set(digits, 2, n_clusters=7, seed=5, fraction=0.3)
+    assert part == forget_sets.take_fraction(whole, 0.3, seed=5)
     assert part.concept == whole.ids
     assert len(part) == round(0.3 * len(whole))
 
@@ -135,7 +135,7 @@ GENERATORS = [
     forget_sets.cluster_set,
     forget_sets.memorized_set,
     forget_sets.neighbours_set,
-    forget_sets.share_of,
+    forget_sets.take_fraction,
     forget_sets.varied_sets,
     infl.planting.flip_labels,
     infl.planting.plant_copies,
@@ -238,7 +238,7 @@ def test_a_missing_file_is_named(tmp_path):
         lambda d, m: forget_sets.random_set(d, 0),
         lambda d, m: forget_sets.random_set(d, 201),
         lambda d, m: forget_sets.class_set(d, 10),
-        lambda d, m: forget_sets.class_set(d, 1, share=0),
+        lambda d, m: forget_sets.class_set(d, 1, fraction=0),
         lambda d, m: forget_sets.neighbours_set(d, 200, 5),
         lambda d, m: forget_sets.memorized_set(m, 0),
         lambda d, m: forget_sets.memorized_set(m, 5, cross=m.value),
@@ -246,13 +246,13 @@ def test_a_missing_file_is_named(tmp_path):
         lambda d, m: forget_sets.memorized_set(m, 5, cross=m.value[:3], with_cross=True),
         lambda d, m: forget_sets.random_set(d, 5, seed=-1),
         lambda d, m: forget_sets.random_set(d, HALF),
-        lambda d, m: forget_sets.share_of(infl.ForgetSet("a", (1, 2)), 1.1),
+        lambda d, m: forget_sets.take_fraction(infl.ForgetSet("a", (1, 2)), 1.1),
         lambda d, m: forget_sets.cluster_set(d, n_clusters=5),
         lambda d, m: forget_sets.cluster_set(d, 1, example=1, n_clusters=5),
         lambda d, m: forget_sets.cluster_set(d, 5, n_clusters=5),
         lambda d, m: forget_sets.cluster_set(d, -1, n_clusters=5),
         lambda d, m: forget_sets.cluster_set(d, example=200, n_clusters=5),
-        lambda d, m: forget_sets.cluster_set(d, 1, n_clusters=5, share=0),
+        lambda d, m: forget_sets.cluster_set(d, 1, n_clusters=5, fraction=0),
         lambda d, m: forget_sets.clusters(d, 0),
         lambda d, m: forget_sets.clusters(d, 201),
         lambda d, m: forget_sets.clusters(d, 5, seed=2**32),

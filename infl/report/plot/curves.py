@@ -33,7 +33,7 @@ def dose_response(
 ) -> Axes:
     """Draw what removing a growing share of a group does: share removed against effect, a curve a group.
 
-    A set S is a part of a group where it has the group as its concept (`infl.forget_sets.share_of`), or is all of it. x is
+    A set S is a part of a group where it has the group as its concept (`infl.forget_sets.take_fraction`), or is all of it. x is
     |S| / |group|. With `of="others"`, y is |S| / |group| cross(S): how many other examples are lost per example of the group;
     with `of="members"`, self(S). Filled markers and lines are measured by retraining, hollow ones and dots predicted; bars
     are one standard error. The thin straight line runs from nothing to the whole group, as measured (or predicted, where
@@ -213,7 +213,7 @@ def _groups(verdicts: Sequence[Verdict]) -> dict[tuple[int, ...], str]:
         if one.concept is None and one.ids not in groups:
             raise InputError(
                 f"set {one.name!r}: expected a part of a group, with the group as its concept, or the whole of one; "
-                "make parts with infl.forget_sets.share_of"
+                "make parts with infl.forget_sets.take_fraction"
             )
     wholes = {one.ids: one.name for one in sets if one.concept is None}
     parts = {one.concept: one.name for one in reversed(sets) if one.concept is not None}
