@@ -44,6 +44,7 @@ FORMS = (
     "ends in `.npz`"
 )
 
+READERS = {"idx": idx.load, "folder": folder.load, "hf": hf.load, "tfds": tfds.load}
 PLACEHOLDERS = {"idx": "FOLDER", "folder": "DIR", "hf": "DIR", "tfds": "NAME"}
 
 
@@ -77,16 +78,11 @@ def load(
 
 
 def _load_all(source: str) -> Dataset:
+    form, colon, place = source.partition(":")
     if source == "digits":
         return digits.load()
-    if source.startswith("idx:"):
-        return idx.load(source.removeprefix("idx:"))
-    if source.startswith("folder:"):
-        return folder.load(source.removeprefix("folder:"))
-    if source.startswith("hf:"):
-        return hf.load(source.removeprefix("hf:"))
-    if source.startswith("tfds:"):
-        return tfds.load(source.removeprefix("tfds:"))
+    if colon and form in READERS:
+        return READERS[form](place)
     if source.lower().endswith(".npz"):
         return npz.load(source)
     raise InputError(f"unknown source {source!r}: expected {FORMS}{_hint(source)}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
@@ -127,6 +128,15 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
     return dataset
 
 
+@contextmanager
+def prefix_errors(source: str, note: str = "") -> Iterator[None]:
+    """Say of which source an `InputError` is, and how its parts are read."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}{note}") from error
+
+
 def _pixels(name: str, given: ArrayLike) -> Array:
     array = _array(name, given)
     if array.dtype.kind not in "buif":
@@ -237,31 +247,3 @@ def empty_classes(dataset: Dataset) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:MAX_NAMED])) + (", ..." if len(names) > MAX_NAMED else "")
-
-
-HELD_OUT_NAMES = ("test", "held_out", "validation", "valid", "val")
-
-
-def held_out_name(names: Iterable[str]) -> str | None:
-    """The split to hold out: the first of `HELD_OUT_NAMES` that is there; None where none is."""
-    there = set(names)
-    return next((name for name in HELD_OUT_NAMES if name in there), None)
-
-
-def draw_held_out(labels: Array, fraction: float) -> tuple[Array, Array]:
-    """Positions of training and of held-out examples, ascending: the same fraction of each class, always the same draw.
-
-    Of a class of k examples round(fraction * k) are held out, but at least one where the class has two, and never all.
-
-    Example:
-        >>> train, held_out = draw_held_out(np.array([0] * 8 + [1] * 4), 0.25)
-        >>> len(train), np.bincount(np.array([0] * 8 + [1] * 4)[held_out]).tolist()
-        (9, [2, 1])
-    """
-    random = np.random.RandomState(0)  # a stream that NumPy has promised to keep
-    held_out = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        n_held_out = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        held_out[members[:n_held_out]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

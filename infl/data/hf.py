@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -10,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from infl.data.arrays import HELD_OUT_NAMES, draw_held_out, from_arrays, held_out_name
-from infl.data.folder import parse_place, read_pictures
+from infl.data.arrays import prefix_errors
+from infl.data.images import read_pictures
+from infl.data.splits import HELD_OUT_NAMES, Place, parse_place
 from infl.records import Array, Dataset, InputError, first_line
 
 INSTALL = "pip install 'infl[huggingface]', or in infl's folder pip install '.[huggingface]'"
 PIXEL_NAMES = ("image", "img", "pixels", "pixel_values", "x")
 ARRAYS = ("Image", "Array2D", "Array3D", "Array4D", "Array5D", "Sequence", "List", "LargeList")
 LABEL_NAMES = ("label", "labels", "fine_label", "y")
+EXPECTED = (
+    f"the splits train and test (or {', '.join(HELD_OUT_NAMES[1:])}), or one collection and a fraction to hold out"
+)
 
 
 def load(place: str) -> Dataset:
@@ -37,58 +40,34 @@ def load(place: str) -> Dataset:
             picture cannot be read.
     """
     parsed = parse_place("hf", place)
-    splits = _splits(parsed.folder, parsed.fraction)
-    try:
-        pixels_of, label_of = _columns(splits[0].features)
+    splits = _splits(parsed)
+    with prefix_errors(f"hf:{place}"):
+        pixel_column, label_column = _columns(splits[0].features)
         if any(split.features != splits[0].features for split in splits):
             raise InputError("expected the same columns in both splits")
-        pixels = _pixels(splits, pixels_of, parsed.size)
-        labels, class_names = _labels(splits, label_of)
-        n_train = len(splits[0])
-        if len(splits) == 2:
-            train, held_out, first = np.arange(n_train), np.arange(n_train, len(labels)), n_train
-        else:
-            (train, held_out), first = draw_held_out(labels, parsed.fraction or 0), 0
-        return from_arrays(
-            pixels[train],
-            labels[train],
-            pixels[held_out],
-            labels[held_out],
-            name=os.path.basename(parsed.folder) or "hf",
-            class_names=class_names,
-            train_ids=train,
-            held_out_ids=held_out - first,
-            source=f"hf:{parsed}",
-        )
-    except InputError as error:
-        raise InputError(f"hf:{place}: {error}") from error
+        pixels = _pixels(splits, pixel_column, parsed.size)
+        labels, class_names = _labels(splits, label_column)
+        return parsed.dataset(pixels, labels, len(splits[0]) if len(splits) == 2 else None, class_names)
 
 
-def _splits(folder: str, fraction: float | None) -> list[Any]:
+def _splits(place: Place) -> list[Any]:
     """The training and the held-out split, or the single collection."""
     try:
         datasets: Any = import_module("datasets")
     except ImportError as error:
         raise InputError(f"hf: reading Hugging Face's folders takes an extra of infl ({error}): {INSTALL}") from error
     try:
-        found = datasets.load_from_disk(folder)
+        found = datasets.load_from_disk(place.folder)
     except Exception as error:  # FileNotFoundError of its own, and whatever a damaged description or table raises
         raise InputError(
-            f"{folder}: expected a folder written by save_to_disk of Hugging Face's datasets, and it cannot be opened "
+            f"{place.folder}: expected a folder written by save_to_disk of Hugging Face's datasets, and it cannot be opened "
             f"({first_line(error)}); check the path, or save it again"
         ) from error
-    if not isinstance(found, datasets.DatasetDict):
-        if fraction is None:
-            raise InputError(f"{folder} holds one collection: say what fraction to hold out, as in hf:{folder}:0.2")
-        return [found]
-    name = held_out_name(found)
-    if "train" not in found or name is None:
-        raise InputError(
-            f"{folder}: expected the splits train and test (or {', '.join(HELD_OUT_NAMES[1:])}), got {', '.join(found)}"
-        )
-    if fraction is not None:
-        raise InputError(f"{folder} holds train and {name}: leave the fraction to hold out away")
-    return [found["train"], found[name]]
+    single = not isinstance(found, datasets.DatasetDict)
+    name = place.held_out_split(["one collection"] if single else list(found), EXPECTED)
+    if name is None and not single:
+        raise InputError(f"{place.folder}: expected {EXPECTED}, got {', '.join(found)}")
+    return [found] if name is None else [found["train"], found[name]]
 
 
 def _columns(features: Any) -> tuple[str, str]:
@@ -106,9 +85,9 @@ def _columns(features: Any) -> tuple[str, str]:
     return str(pixels), str(label)
 
 
-def _column(names: Sequence[str], of_its_kind: list[str], likely: list[str]) -> str | None:
+def _column(names: Sequence[str], candidates: list[str], likely: list[str]) -> str | None:
     """The first of these names that is there and of the right kind, otherwise the only likely one."""
-    named = next((name for name in names if name in of_its_kind), None)
+    named = next((name for name in names if name in candidates), None)
     return named or (likely[0] if len(likely) == 1 else None)
 
 
@@ -116,17 +95,12 @@ def _pixels(splits: list[Any], column: str, size: tuple[int, int] | None) -> Arr
     feature = splits[0].features[column]
     if type(feature).__name__ == "Image":
         encoded = [split.cast_column(column, type(feature)(decode=False)) for split in splits]
-        return read_pictures(
-            [
-                (
-                    f"row {row}{f' of {split.split}' if split.split else ''}",
-                    cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]),
-                )
-                for split in encoded
-                for row, cell in enumerate(split.select_columns(column)[:][column])
-            ],
-            size,
-        )
+        cells = [
+            (f"row {row}{f' of {split.split}' if split.split else ''}", cell)
+            for split in encoded
+            for row, cell in enumerate(split.select_columns(column)[:][column])
+        ]
+        return read_pictures([(name, cell["bytes"] or Path(cell["path"])) for name, cell in cells], size)
     if size is not None:
         raise InputError(f"a size scales pictures, and {column} holds {type(feature).__name__}: leave the size away")
     while not hasattr(feature, "dtype"):

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from infl.data.arrays import from_arrays
+from infl.data.arrays import from_arrays, prefix_errors
 from infl.records import Array, Dataset, InputError
 from infl.records.files import max_array_bytes
 
@@ -68,15 +68,13 @@ def load(folder: str) -> Dataset:
         raise InputError("idx: expected a folder after the colon, as in idx:FOLDER, got none; name the folder")
     folder = os.path.abspath(os.path.expanduser(folder))
     arrays = [_read(path, n_axes) for path, n_axes in zip(_paths(folder), FILES.values(), strict=True)]
-    try:
+    with prefix_errors(folder, " (the t10k files are read as x_held_out and y_held_out)"):
         return from_arrays(
             *arrays,
             name=os.path.basename(folder) or "idx",
             class_names=FASHION_MNIST if _is_fashion_mnist(folder) else None,
             source=f"idx:{folder}",
         )
-    except InputError as error:
-        raise InputError(f"{folder}: {error} (the t10k files are read as x_held_out and y_held_out)") from error
 
 
 def _paths(folder: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infl.data.arrays import from_arrays
+from infl.data.arrays import from_arrays, prefix_errors
 from infl.records import Array, Dataset, InputError
 from infl.records.files import open_archive
 
@@ -36,18 +36,13 @@ def load(path: str) -> Dataset:
     """
     path = os.path.abspath(os.path.expanduser(path))
     arrays = _read(path)
-    try:
+    with prefix_errors(path, " (x_test and y_test are read as x_held_out and y_held_out)"):
         return from_arrays(
-            arrays["x_train"],
-            arrays["y_train"],
-            arrays["x_test"],
-            arrays["y_test"],
+            *(arrays[name] for name in REQUIRED),
             name=os.path.splitext(os.path.basename(path))[0],
             class_names=_class_names(arrays.get("class_names")),
             source=path,
         )
-    except InputError as error:
-        raise InputError(f"{path}: {error} (x_test and y_test are read as x_held_out and y_held_out)") from error
 
 
 def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
@@ -85,17 +80,12 @@ def _read(path: str) -> dict[str, Array]:
             if file.read(6) == b"\x93NUMPY":
                 raise InputError(f"{path}: expected several named arrays, found a single one (.npy); {REMEDY}")
     with open_archive(Path(path)) as archive:
-        _check_names(path, archive.names)
+        if missing := [name for name in REQUIRED if name not in archive.names]:
+            raise InputError(
+                f"{path}: expected the arrays {', '.join(REQUIRED)}; missing {', '.join(missing)}, "
+                f"found {', '.join(map(repr, archive.names[:20])) or 'none'}; {REMEDY}"
+            )
         return {name: archive.read(name) for name in (*REQUIRED, "class_names") if name in archive.names}
-
-
-def _check_names(path: str, found: list[str]) -> None:
-    missing = [name for name in REQUIRED if name not in found]
-    if missing:
-        raise InputError(
-            f"{path}: expected the arrays {', '.join(REQUIRED)}; missing {', '.join(missing)}, "
-            f"found {', '.join(map(repr, found[:20])) or 'none'}; {REMEDY}"
-        )
 
 
 def _class_names(array: Array | None) -> list[str] | None:

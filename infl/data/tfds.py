@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from infl.data.arrays import from_arrays, held_out_name
+from infl.data.arrays import from_arrays, prefix_errors
+from infl.data.splits import held_out_name
 from infl.records import Array, Dataset, InputError, first_line
 
 FORM = "tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]"
@@ -62,7 +63,8 @@ def load(name: str) -> Dataset:
         splits = _splits(builder, train, held_out)
         image, label = _keys(builder)
         (x, y, ids), (x_held_out, y_held_out, held_out_ids) = (_read(builder, split, image, label) for split in splits)
-    try:
+    read_as = f" ({splits[0]} is read as x_train and y_train, {splits[1]} as x_held_out and y_held_out)"
+    with prefix_errors(f"tfds:{name}", read_as):
         return from_arrays(
             x,
             y,
@@ -74,9 +76,6 @@ def load(name: str) -> Dataset:
             held_out_ids=held_out_ids,
             source=f"tfds:{full_name}:{builder.info.version}:{':'.join(splits)}",
         )
-    except InputError as error:
-        read_as = f"{splits[0]} is read as x_train and y_train, {splits[1]} as x_held_out and y_held_out"
-        raise InputError(f"tfds:{name}: {error} ({read_as})") from error
 
 
 def _parse(name: str) -> tuple[str, str | None, str | None, str | None]:

@@ -204,7 +204,7 @@ def test_a_folder_laid_out_otherwise_is_told_how(tmp_path: Path) -> None:
 
     refused("expected a folder after the colon", "folder:")
     refused("nowhere: expected a folder with one subfolder a class, got .*; check", f"folder:{tmp_path}/nowhere:0.2")
-    refused(r"expected folders train and test \(or held_out, .* as in folder:.*:0.2; got no subfolders")
+    refused(r"expected folders train and test \(or held_out, .* as in folder:.*:0.2; got none")
     write(tmp_path, 2)
     refused("or one subfolder a class and a fraction to hold out, as in folder:.*:0.2; got ant, bee, cat")
     refused("fraction of the examples to hold out, above 0 and below 1, got 1", f"folder:{tmp_path}:1")

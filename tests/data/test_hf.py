@@ -130,7 +130,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, monkeypatch: py
     refused("expected a folder after the colon", "hf:")
     refused("expected a folder written by save_to_disk .* not found", f"hf:{tmp_path}/nowhere")
     refused("expected a folder written by save_to_disk", f"hf:{tmp_path}")
-    refused("holds one collection: say what fraction to hold out, as in hf:.*:0.2", saved("one", images()))
+    refused("or one collection and a fraction to hold out, as in hf:.*:0.2; got one collection", saved("one", images()))
     both = saved("both", split(images()))
     refused("leave the fraction to hold out away", f"{both}:0.2")
     refused("expected the splits train and test .* got train, more", saved("more", split(images(), "more")))
