@@ -170,5 +170,5 @@ def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tupl
                     )
                 shrunk = shrunk_influence(outcomes, protocol=one.protocol, outcome=one.outcome, surrogate=surrogate)[1]
                 values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
-            progress.advance()
+            progress.update()
     return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)

@@ -54,11 +54,11 @@ def predict_effects(
         wholes = {}
         for effects in fitted.predict([ForgetSet("whole concept", ids) for ids in concepts]):
             wholes[effects.forget_set.ids] = effects
-            progress.advance()
+            progress.update()
         for effects in fitted.predict(sets):
             concept = effects.forget_set.concept
             yield effects if concept is None else replace(effects, whole=wholes[concept])
-            progress.advance()
+            progress.update()
 
 
 def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
@@ -76,7 +76,7 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
             n_classes=dataset.n_classes,
             # Private training takes the same steps however few examples there are.
             batch_size=None if "privacy" in run.manifest["algorithm"] else run.manifest["algorithm"].get("batch_size"),
-            advance=progress.advance,
+            advance=progress.update,
         )
 
 

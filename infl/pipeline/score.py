@@ -79,13 +79,13 @@ def write_influence(
                     if q_over == "matrix":
                         counts += PValueCounts.of([arrays["p"].astype(np.float64)])
                     writer.write(arrays, part, n_columns=n_columns)
-                    bar.advance(part.stop - part.start)
+                    bar.update(part.stop - part.start)
         if q_over == "matrix":
             with track(n_columns, "q-values", unit="columns", quiet=quiet) as bar:
                 for part in _slices(0, n_columns, width):
                     q = counts.q_values(writer.read("p", part).astype(np.float64))
                     writer.write({"q": q.astype(np.float32)}, part, n_columns=n_columns)
-                    bar.advance(part.stop - part.start)
+                    bar.update(part.stop - part.start)
     return path
 
 

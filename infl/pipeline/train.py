@@ -132,7 +132,7 @@ def _train(
                         del left[job]
                     if keeping:
                         checkpoints.of(block).drop()
-                    progress.advance(len(block))
+                    progress.update(len(block))
             except jax.errors.JaxRuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

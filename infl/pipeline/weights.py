@@ -76,7 +76,7 @@ def keep_weights(
                 if rows:
                     outcomes = Outcomes(masks[rows], block.correct[rows], block.margin[rows])
                     opened.write(collection, [models[row] for row in rows], outcomes, block.finite[rows], seconds=0.0)
-                progress.advance(len(models))
+                progress.update(len(models))
 
 
 def load_weights(

@@ -106,6 +106,14 @@ def count(number: int, unit: str) -> str:
     return f"{number:,} {unit}" + ("" if number == 1 else "s")
 
 
+def shorten(name: str, max_length: int) -> str:
+    """A name of at most so many characters, cut in the middle where it is longer: its ends tell names apart."""
+    if len(name) <= max_length:
+        return name
+    head = (max_length - 1) // 2
+    return f"{name[:head].rstrip()}…{name[len(name) - (max_length - 1 - head) :].lstrip()}"
+
+
 def interval_text(low: float, high: float) -> str:
     """`0.12 to 0.18`; up to four digits where both ends would read the same; `-` where one is NaN."""
     if math.isnan(low) or math.isnan(high):

@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from infl.records import Array, Effects, InputError, Verdict
-from infl.report.plot.canvas import axes_or_new, note_below
-from infl.report.plot.labels import place_labels
+from infl.report.plot.canvas import axes_or_new, name_points, note_below
 from infl.report.style import house_style
 from infl.report.text import common_thresholds, count, likeliest, pair_verdicts
 
@@ -95,7 +94,7 @@ def _of_effects(predicted: Sequence[Effects], measured: Sequence[Effects], ax: A
         note_below(ax, "; ".join(notes))
         if numbers:
             ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
-            place_labels(ax, np.concatenate(points), numbers, avoid_lines=[np.array([ends, ends]).T], size=6)
+            name_points(ax, np.concatenate(points), numbers, avoid_lines=[np.array([ends, ends]).T], size=6)
     return ax
 
 

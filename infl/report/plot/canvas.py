@@ -1,16 +1,22 @@
-"""What every figure begins and ends with: axes to draw on, a note below them, a file."""
+"""What every figure begins and ends with: axes to draw on, names beside points, a note below, a file."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from textalloc import allocate
 
-from infl.records import InputError
+from infl.records import Array, InputError
 from infl.report.style import current_theme, house_style
+from infl.report.text import shorten
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -42,6 +48,55 @@ def note_below(ax: Axes, text: str) -> Annotation:
     )
     note.set(fontsize=7, color=current_theme().quiet)
     return note
+
+
+def name_points(
+    ax: Axes,
+    points: Array | Sequence[tuple[float, float]],
+    names: Sequence[str],
+    *,
+    avoid_points: Array | None = None,
+    avoid_lines: Sequence[Array] = (),
+    size: float = 6.5,
+) -> int:
+    """Write each name beside its point, with a thin line to it, where it covers neither another name nor a marker.
+
+    Call it last: limits, scales and all other artists have to be settled. Names are written as they are (no TeX), long ones
+    cut in the middle.
+
+    Args:
+        points: [k, 2] data coordinates.
+        avoid_points: [p, 2] more points that names may not cover.
+        avoid_lines: polylines [q, 2] that names may not cross.
+
+    Returns:
+        How many names found no room and were left out.
+    """
+    if not len(names):
+        return 0
+    theme, points, n_before = current_theme(), np.asarray(points), len(ax.texts)
+    marks = points if avoid_points is None else np.concatenate([points, avoid_points])
+    with redirect_stdout(io.StringIO()):  # it prints where no name at all finds room
+        allocate(
+            ax,
+            points[:, 0],
+            points[:, 1],
+            [shorten(name, 28) for name in names],
+            x_scatter=marks[:, 0],
+            y_scatter=marks[:, 1],
+            x_lines=[line[:, 0] for line in avoid_lines],
+            y_lines=[line[:, 1] for line in avoid_lines],
+            textsize=size,
+            textcolor=theme.ink,
+            linecolor=theme.quiet,
+            linewidth=0.4,
+            margin=0.002,
+            nbr_candidates=100,
+            avoid_label_lines_overlap=True,
+            draw_all=False,
+            parse_math=False,
+        )
+    return len(names) - (len(ax.texts) - n_before)
 
 
 def save(figure_or_axes: Figure | Axes, path: str | Path) -> Path:
