@@ -74,7 +74,7 @@ def _data_set(dataset: Any, algorithm: Any, wanted: float, n_rounds: int, work: 
             "median_error": float(np.median(errors)),
             "seconds": {"planned": mean.seconds, "measured": seconds, "ratio": seconds / mean.seconds},
             "models_per_second_planned": planned.models_per_second,
-            "bytes": {"planned": mean.n_bytes, "measured": _bytes(run.folder / "models")},
+            "bytes": {"planned": mean.n_bytes, "measured": _bytes(run.folder / "collections")},
             "load": [load, os.getloadavg()[0]],
         }
         print(json.dumps(row), flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def train_command(
 
 
 def read_blocks(run: Path) -> list[dict[str, Any]]:
-    """The journal's lines about blocks of models: which, and the seconds they took."""
-    lines = [json.loads(line.rpartition("\t")[0]) for line in (run / "journal.jsonl").read_text().splitlines()]
-    return [line for line in lines if "models" in line]
+    """The blocks of random subsets: first and last model, and the seconds they took."""
+    paths = sorted((run / "collections" / "design" / "blocks").glob("*.npz"))
+    abouts = [json.loads(zipfile.ZipFile(path).read("about.json")) for path in paths]
+    return [{"models": range(first, last + 1), **about} for about in abouts for first, last in [about.pop("models")]]

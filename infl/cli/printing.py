@@ -106,14 +106,10 @@ def show_run(run: Run) -> None:
 
 
 def show_repair(done: Repair) -> None:
-    """What was mended, and what could not be."""
-    if done.n_lines:
-        say(f"{done.n_lines} damaged lines taken out of journal.jsonl")
+    """What was trained again."""
     for collection, models in done.trained.items():
         say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
-    for collection, models in done.lost.items():
-        say(f"lost: {len(models)} models of {collection}; infl verify trains them when it is asked for that set again")
-    if not (done.n_lines or done.trained or done.lost):
+    if not done.trained:
         say("nothing is damaged")
 
 

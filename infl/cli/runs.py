@@ -84,7 +84,7 @@ class Train(Engine, Training):
     """Train models on random subsets, and reference models on all of D. Continues or extends a run that exists."""
 
     run: RunToWrite
-    """Folder of the run, or a URL on object storage: s3://bucket/path, gs://bucket/path (extras `s3`, `gs`)."""
+    """Folder of the run, or a URL on object storage: s3://bucket/path, gs://bucket/path."""
     models: Annotated[str, tyro.conf.arg(metavar="INT|FROM:TO")] = "1000"
     """Models of random subsets that the run shall hold; with --target-se the most that it shall. FROM:TO makes the run a shard
     that holds these alone, as a task of an array job does; `infl merge` joins shards."""
@@ -259,7 +259,7 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect:
-    """What a run holds, what is missing, and what the disk has damaged: every row is read and held against its checksum."""
+    """What a run holds, what is missing, and what the disk has damaged: every block is read and compared with its checksums."""
 
     run: RunToRead
     """Folder of the run, or its URL."""
@@ -279,16 +279,14 @@ class Inspect:
             show_repair(infl.repair(self.run))
         run = infl.open_run(self.run)
         show_run(run)
-        damage = run.find_damage()
-        _write_run(self.json, run, damage=[block.describe() for block in damage.blocks])
-        if damage.blocks or damage.descriptions:
-            for block in damage.blocks:
+        damaged = run.damaged_blocks()
+        _write_run(self.json, run, damage=[block.describe() for block in damaged])
+        if damaged:
+            for block in damaged:
                 say(f"damaged: {block.describe()}")
-            for path in damage.descriptions:
-                say(f"damaged: {path}/zarr.json")
+            n_models = sum(len(block.models) for block in damaged)
             raise DiskError(
-                f"{self.run}: {len(damage.blocks)} blocks are damaged, of "
-                f"{sum(map(len, damage.models().values()))} models; --repair True trains these again"
+                f"{self.run}: {len(damaged)} blocks are damaged, of {n_models} models; --repair True trains these again"
             )
 
 

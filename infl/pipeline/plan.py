@@ -148,8 +148,8 @@ def plan(
     """
     outcomes: OutcomeSource | None = None
     if run is not None:
-        opened = open_run(run.folder if isinstance(run, Run) else run)
-        opened, dataset, algorithm, design = open_for_training(opened.folder, dataset, algorithm, design, None)
+        opened = open_run(run.place if isinstance(run, Run) else run)
+        opened, dataset, algorithm, design = open_for_training(opened.place, dataset, algorithm, design, None)
         outcomes = opened.outcomes("design")
     if dataset is None:
         raise InputError("plan: name a data set, or a run that exists")

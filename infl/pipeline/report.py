@@ -71,7 +71,7 @@ def write_report(
     """
     if n_top < 1:
         raise InputError(f"n_top: expected at least 1, got {n_top}")
-    opened = open_run(run.folder if isinstance(run, Run) else run)
+    opened = open_run(run.place if isinstance(run, Run) else run)
     path = opened.folder / "report.html" if path is None else Path(path)
     content = gather(opened, forget_sets, predictor=predictor, thresholds=thresholds, n_top=n_top, quiet=quiet)
     return Report(path, write_page(content, path, n_top=n_top), content)

@@ -28,13 +28,12 @@ from infl.scores.planning import check_share, next_look
 from infl.scores.surrogate import fit_surrogate
 from infl.store import (
     Checkpoints,
+    Collection,
     Job,
     Run,
     check_new,
     create_run,
-    init_seed_numbers,
     is_run,
-    mend_journal,
     name_of_cover,
     open_run,
 )
@@ -44,7 +43,7 @@ from infl.training.ensemble import Layout, is_out_of_memory, model_keys
 from infl.training.executors import Keeping, Trainer, check_keeping, make_trainer
 from infl.training.grouping import groups_of_sets, make_groups
 from infl.training.ray import Ray
-from infl.training.subsets import Design, MasksOf, draw_masks, masks_of_run
+from infl.training.subsets import Design, MasksOf, covering_design, draw_masks, masks_of_run
 from infl.untraining.forget_sets import by_name, make_forget_sets
 
 ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
@@ -72,7 +71,8 @@ def train_jobs(
     They are trained in the layout that is fastest where they take long; see `infl.training.tuning`. Where the memory of a
     device does not hold a block, the rest is trained in blocks of half as many models.
 
-    The run is locked meanwhile. Models that another process has added to it since it was opened are not trained.
+    Models that another process has added to the run since it was opened are not trained; one that trains in it at the same
+    time is pointed out, since both may train the same.
 
     Args:
         masks_of: Which examples each model trains on.
@@ -82,10 +82,13 @@ def train_jobs(
             none.
 
     Raises:
-        InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, another
-            process writes to the run, or the memory does not hold the training of a single model.
+        InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, or
+            the memory does not hold the training of a single model.
     """
-    with run.lock():
+    with run.training() as alone:
+        run.refresh()
+        if not alone:
+            note("another process trains in this run too: both may train the same models", quiet=quiet)
         jobs = [job for name, models in _models_by_collection(jobs).items() for job in missing_jobs(run, name, models)]
         if jobs:
             checkpoints = Checkpoints(run, say=partial(note, quiet=quiet))
@@ -116,18 +119,18 @@ def _train(
     left = dict.fromkeys(jobs)
     with track(len(jobs), description, quiet=quiet) as progress:
         while left:
-            run.record_session(_session(trainer, jobs))
+            session = _session(trainer, jobs)
             begun = _begun(checkpoints, set(left), trainer.block_size) if keeping else []
             blocks = _blocks(list(left), trainer.block_size, begun)
             try:
                 for block, masks, outcome, seconds in trainer.train(
-                    blocks, lambda block: _prepare(block, masks_of, seed), keeping
+                    blocks, lambda block: _prepare(run, block, masks_of, seed), keeping
                 ):
                     for collection, rows in _by_collection(block).items():
                         models = [block[row][1] for row in rows]
                         outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
                         share = seconds * len(rows) / len(block)
-                        run.write(collection, models, outcomes, outcome.finite[rows], seconds=share)
+                        run.write(collection, models, outcomes, outcome.finite[rows], seconds=share, session=session)
                     for job in block:
                         del left[job]
                     if keeping:
@@ -138,7 +141,6 @@ def _train(
                     raise
                 trainer.halve()
                 note(f"out of memory: blocks of {trainer.block_size} models from now on", quiet=quiet)
-    run.record_timings(trainer.to_dict()["devices"])
 
 
 def _blocks(waiting: list[Job], size: int, begun: list[list[Job]]) -> list[list[Job]]:
@@ -161,18 +163,18 @@ def _begun(checkpoints: Checkpoints, waiting: set[Job], size: int) -> list[list[
     return begun
 
 
-def _prepare(block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:
+def _prepare(run: Run, block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:
     parts = _by_collection(block)
     masks = np.concatenate([masks_of(name, [block[row][1] for row in rows]) for name, rows in parts.items()])
-    keys = [keys_of(seed, name, [block[row][1] for row in rows]) for name, rows in parts.items()]
+    keys = [keys_of(seed, run.collection(name), [block[row][1] for row in rows]) for name, rows in parts.items()]
     return jax.numpy.concatenate(keys), masks
 
 
-def keys_of(seed: int, collection: str, models: list[int]) -> jax.Array:
+def keys_of(seed: int, collection: Collection, models: list[int]) -> jax.Array:
     """The keys from which initial weights and orders of these models follow, [len(models)]."""
-    starts = init_seed_numbers(collection, models)
-    stream = collection if starts is None else "reference"
-    return model_keys(seed, stream, np.array(models if starts is None else starts))
+    seeds = collection.init_seeds(models)
+    stream = collection.name if seeds is None else "reference"
+    return model_keys(seed, stream, np.array(models if seeds is None else seeds))
 
 
 def _by_collection(block: list[Job]) -> dict[str, list[int]]:
@@ -234,7 +236,7 @@ def open_for_training(
         old.check_trainable()
         dataset = dataset or old.dataset()
         algorithm = algorithm or Algorithm.from_dict(old.manifest["algorithm"])
-        own = Design.from_dict(old.manifest["design"], _groups_of(old))
+        own = Design.from_dict(old.manifest["design"], old.design_groups())
         design = _with_groups_of(design or own, own)
         seed = int(old.manifest["seed"]) if seed is None else seed
     if dataset is None:
@@ -259,7 +261,11 @@ def open_for_training(
         "seed": seed,
         **software(),
     }
-    return create_run(run, dataset, settings, design.groups), dataset, algorithm, design
+    opened = create_run(run, dataset, settings, design.groups)
+    for name, (part, _) in design.parts(2).items():
+        opened.add_collection(Collection(name, part.to_dict(), part.groups))
+    opened.add_collection(Collection("full", {"kind": "full"}))
+    return opened, dataset, algorithm, design
 
 
 def find_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
@@ -271,10 +277,6 @@ def _support(dataset: Dataset) -> Array:
     """How well the rest of D supports each example: its margin in a closed-form fit without it."""
     surrogate = fit_surrogate(dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes)
     return surrogate.margins(np.array([], int))
-
-
-def _groups_of(run: Run) -> Groups | None:
-    return run.groups("grouped") if run.manifest["design"]["kind"] == "grouped" else None
 
 
 def _with_groups_of(design: Design, own: Design) -> Design:
@@ -302,60 +304,46 @@ def _temporary_folder() -> Path:
 
 @dataclass(frozen=True)
 class Repair:
-    """What was done: models trained again by collection, models that nothing is left to train from, lines of the journal."""
+    """What was done: models trained again, by collection."""
 
     run: Run
     trained: dict[str, list[int]]
-    lost: dict[str, list[int]]
-    n_lines: int
 
 
 def repair(
     run: str | Path, *, algorithm: Algorithm | None = None, layout: Layout | None = None, quiet: bool = False
 ) -> Repair:
-    """Train again the models of all blocks whose rows do not fit their checksums, and no other.
-
-    Models of blocks whose line in the journal is damaged are known by their absence: where there are such lines, all models
-    that sessions of this run were to train and that are not complete are trained. Models without a forget set whose
-    ids are nowhere left are lost; `infl.verify` trains them again when it is asked for that set.
+    """Delete all blocks that do not fit their checksums and train their models again, and no other.
 
     Args:
         algorithm: Needed only where the run's network or optimizer was made in Python.
 
     Raises:
-        InputError: where it is no run, its data or manifest are damaged (nothing can be trained then), another process
-            writes to it, or it was imported.
+        InputError: where it is no run, its manifest, data or the record of a collection are damaged (nothing is deleted then),
+            or it was imported.
     """
-    n_lines = mend_journal(run)
     opened = open_run(run)
-    with opened.lock():
-        if opened.find_damage().blocks or n_lines:
-            opened.check_trainable()
-            opened.dataset()  # before anything is taken out: without it nothing could be trained again
-        dropped = opened.drop_damage()
-        if n_lines:
-            for name in opened.to_dict()["collections"]:
-                dropped[name] = sorted({*dropped.get(name, ()), *opened.missing(name)})
-        dropped = {name: models for name, models in dropped.items() if models}
-        if not dropped:
-            return Repair(opened, {}, {}, n_lines)
-        _, dataset, algorithm, design = open_for_training(run, None, algorithm, None, None)
-        sets = opened.known_forget_sets()
-        lost = {name: models for name, models in dropped.items() if name.startswith("without-") and name not in sets}
-        trained = {name: models for name, models in dropped.items() if name not in lost}
-        masks_of = masks_of_run(
-            design,
-            n_train=dataset.n_train,
-            seed=int(opened.manifest["seed"]),
-            covers={name: opened.groups(name) for name in trained if name.startswith("cover-")},
-            left_out=sets,
-        )
-        jobs = [(name, model) for name, models in trained.items() for model in models]
-        if jobs:
-            trainer = make_trainer(algorithm, dataset, layout)
-            seed = int(opened.manifest["seed"])
-            train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training again", quiet=quiet)
-    return Repair(opened, trained, lost, n_lines)
+    damaged = opened.damaged_blocks()
+    if not damaged:
+        return Repair(opened, {})
+    # All that training takes comes before anything is deleted.
+    opened.check_trainable()
+    records = [opened.collection(name) for name in sorted({block.collection for block in damaged})]
+    opened, dataset, algorithm, design = open_for_training(run, None, algorithm, None, None)
+    seed = int(opened.manifest["seed"])
+    masks_of = masks_of_run(
+        design,
+        n_train=dataset.n_train,
+        seed=seed,
+        covers={one.name: one.groups for one in records if one.groups is not None and one.name != "grouped"},
+        left_out={one.name: one.forget_set for one in records if one.forget_set is not None},
+    )
+    trained = opened.remove(damaged)
+    jobs = [(name, model) for name, models in trained.items() for model in models]
+    if jobs:
+        trainer = make_trainer(algorithm, dataset, layout)
+        train_jobs(opened, jobs, masks_of, trainer=trainer, seed=seed, description="training again", quiet=quiet)
+    return Repair(opened, trained)
 
 
 def train(
@@ -428,7 +416,7 @@ def train(
             )
     opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
     seed = int(opened.manifest["seed"])
-    covers = _covering_groups(opened, cover) if cover else {}
+    covers = _covering_groups(opened, design, cover) if cover else {}
     masks_of = masks_of_run(design, n_train=dataset.n_train, seed=seed, covers=covers)
     trainer: Trainer | None = None
 
@@ -443,7 +431,6 @@ def train(
         if not jobs:
             return
         if trainer is None:
-            held.enter_context(opened.lock())  # from now on to the end, looks between trainings too
             trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
         how: dict[str, Any] = {"checkpoint_minutes": checkpoint_minutes, "quiet": quiet}
         train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training", **how)
@@ -473,11 +460,11 @@ def _until_target(
             needed = target.n_needed
 
 
-def _covering_groups(run: Run, cover: ForgetSets) -> dict[str, Groups]:
+def _covering_groups(run: Run, design: Design, cover: ForgetSets) -> dict[str, Groups]:
     # Sorted as their name is: in which order they are given changes no mask.
     sets = {s.name: s.ids for s in sorted(resolve_forget_sets(run, cover), key=lambda s: s.name)}
     name, groups = name_of_cover(sets), groups_of_sets(sets, n_train=run.manifest["dataset"]["n_train"])
-    run.write_groups(name, groups)
+    run.add_collection(Collection(name, covering_design(design, groups).to_dict(), groups))
     return {name: groups}
 
 
@@ -498,7 +485,7 @@ def _held(run: Run, design: Design) -> int:
 
 def current_run(run: Run | str | Path) -> Run:
     """The run as it is on disk now; a `Run` knows only what was there when it was opened."""
-    return open_run(run.folder if isinstance(run, Run) else run)
+    return open_run(run.place if isinstance(run, Run) else run)
 
 
 def resolve_forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:

@@ -17,7 +17,7 @@ from infl.pipeline.train import (
     train_jobs,
 )
 from infl.records import Effects, ForgetSet, InputError, Thresholds, Verdict
-from infl.store import Run, name_of_leave_out
+from infl.store import Collection, Run, name_of_leave_out
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Layout
 from infl.training.executors import Trainer, check_keeping, make_trainer
@@ -110,9 +110,11 @@ def verify_effects(
     looks, thresholds = looks_at(n_models, stop=stop, first=first), thresholds or Thresholds()
     opened = current_run(run)
     sets = resolve_forget_sets(opened, forget_sets)
-    opened, dataset, algorithm, _ = open_for_training(opened.folder, None, algorithm, None, None)
+    opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
     seed = int(opened.manifest["seed"])
     names = {name_of_leave_out(s.ids): s for s in sets}
+    for name, forget_set in names.items():
+        opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=forget_set))
     masks_of = masks_of_run(DEFAULT_DESIGN, n_train=dataset.n_train, seed=seed, left_out=names)
     trainer: Trainer | None = None
     seeds, undecided = dict.fromkeys(names, n_models), list(names)
@@ -123,10 +125,6 @@ def verify_effects(
             # All that this look needs in one go, so that only the last of its blocks may be short.
             jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
             if jobs:
-                if trainer is None:
-                    held.enter_context(opened.lock())  # from now on to the last look
-                for name in {name for name, _ in jobs} & set(names):
-                    opened.name_forget_set(names[name])
                 if trainer is None:
                     trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
                 what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"

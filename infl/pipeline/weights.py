@@ -15,7 +15,7 @@ import numpy as np
 from infl.pipeline.progress import track
 from infl.pipeline.train import DEFAULT_DESIGN, keys_of, open_for_training
 from infl.records import Dataset, ForgetSet, InputError, Outcomes
-from infl.store import Run, name_of_leave_out, open_run
+from infl.store import Collection, Run, name_of_leave_out, open_run
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout
 from infl.training.subsets import masks_of_run
@@ -54,29 +54,28 @@ def keep_weights(
     if n_models < 1:
         raise InputError(f"n_models: expected at least 1, got {n_models}")
     opened, collection, forget_set = _reference(run, without)
-    opened, dataset, algorithm, _ = open_for_training(opened.folder, None, algorithm, None, None)
+    opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
     seed = int(opened.manifest["seed"])
     sets = {collection: forget_set} if forget_set else {}
     masks_of = masks_of_run(DEFAULT_DESIGN, n_train=dataset.n_train, seed=seed, left_out=sets)
-    with opened.lock():
-        missing = [model for model in range(n_models) if not _folder(opened, collection, model).exists()]
-        if not missing:
-            return
-        ensemble = Ensemble(algorithm, dataset, layout or _layout_of(opened), keep_params=True)
-        if forget_set:
-            opened.name_forget_set(forget_set)
-        with track(len(missing), "training again", quiet=quiet) as progress:
-            for first in range(0, len(missing), ensemble.block_size):
-                models = missing[first : first + ensemble.block_size]
-                masks = masks_of(collection, models)
-                block = ensemble.finish(ensemble.start(keys_of(seed, collection, models), masks))
-                for row, model in enumerate(models):
-                    write_weights(_folder(opened, collection, model), _row(block.params, row))
-                rows = [row for row, model in enumerate(models) if model not in opened.complete(collection)]
-                if rows:
-                    outcomes = Outcomes(masks[rows], block.correct[rows], block.margin[rows])
-                    opened.write(collection, [models[row] for row in rows], outcomes, block.finite[rows], seconds=0.0)
-                progress.update(len(models))
+    missing = [model for model in range(n_models) if not _folder(opened, collection, model).exists()]
+    if not missing:
+        return
+    ensemble = Ensemble(algorithm, dataset, layout or _layout_of(opened), keep_params=True)
+    if forget_set:
+        opened.add_collection(Collection(collection, {"kind": "leave-out"}, forget_set=forget_set))
+    with track(len(missing), "training again", quiet=quiet) as progress:
+        for first in range(0, len(missing), ensemble.block_size):
+            models = missing[first : first + ensemble.block_size]
+            masks = masks_of(collection, models)
+            block = ensemble.finish(ensemble.start(keys_of(seed, opened.collection(collection), models), masks))
+            for row, model in enumerate(models):
+                write_weights(_folder(opened, collection, model), _row(block.params, row))
+            rows = [row for row, model in enumerate(models) if model not in opened.complete(collection)]
+            if rows:
+                outcomes = Outcomes(masks[rows], block.correct[rows], block.margin[rows])
+                opened.write(collection, [models[row] for row in rows], outcomes, block.finite[rows], seconds=0.0)
+            progress.update(len(models))
 
 
 def load_weights(
@@ -107,7 +106,7 @@ def load_weights(
 
 
 def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str, ForgetSet | None]:
-    opened = open_run(run.folder if isinstance(run, Run) else run)
+    opened = open_run(run.place if isinstance(run, Run) else run)
     ids = tuple(sorted({int(i) for i in without}))
     if not ids:
         return opened, "full", None

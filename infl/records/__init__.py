@@ -33,7 +33,6 @@ from infl.records.words import Array as Array
 from infl.records.words import Columns as Columns
 from infl.records.words import DiskError as DiskError
 from infl.records.words import InputError as InputError
-from infl.records.words import LockedError as LockedError
 from infl.records.words import OutcomeKind as OutcomeKind
 from infl.records.words import ProtocolName as ProtocolName
 from infl.records.words import Regime as Regime

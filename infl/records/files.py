@@ -201,19 +201,19 @@ class Archive:
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
-    """Open an .npz file.
+def open_archive(path: Path, content: bytes | None = None) -> Iterator[Archive]:
+    """Open an .npz file, or its content where that was read already.
 
     Raises:
         InputError: where it is missing, or no .npz, or a part of one.
     """
-    if not path.is_file():
+    if content is None and not path.is_file():
         raise InputError(
             f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}; check the path"
         )
     # A damaged directory fails with more kinds of exception than zipfile documents.
     try:
-        file = zipfile.ZipFile(path)
+        file = zipfile.ZipFile(path if content is None else io.BytesIO(content))
     except Exception as error:
         raise InputError(
             f"{path}: expected an .npz file as np.savez writes it, but it is of another kind or cut off ({first_line(error)})"

@@ -28,12 +28,6 @@ class DiskError(InputError):
     exit_status: ClassVar[int] = 3
 
 
-class LockedError(InputError):
-    """Another process writes to the same run. The same call will do once it has ended."""
-
-    exit_status: ClassVar[int] = 4
-
-
 def first_line(error: BaseException) -> str:
     """What an error of another library says, as part of a line; its type where it says nothing.
 

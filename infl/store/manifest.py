@@ -1,85 +1,202 @@
-"""The manifest of a run, run.json: turns data and settings into sealed JSON, and that into data and settings or a refusal."""
+"""What a run is made of, run.json: turns data and settings into JSON with a checksum, and that into settings or a refusal.
+
+Data and groups are .npz files beside it that are named by their fingerprints, so what is put once is right for good.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.records import Dataset, DiskError, InputError, first_line
-from infl.records.files import checksum, read_json
-from infl.store.examples import describe_examples
-from infl.store.rows import BOTH_KINDS
+from infl.records import Array, Dataset, DiskError, Groups, InputError, first_line
+from infl.records.files import checksum, max_array_bytes, open_archive, parse_json
+from infl.store.blocks import KINDS
+from infl.store.storage import Storage
 
-FORMAT = 2
-MAX_BYTES = 1 << 24
-# Why a run of an older format is not read: what is needed to migrate it is not in it.
-OLDER = {1: "its margins are log-odds against all other classes together, and not against the best of them"}
+FORMAT = 3
+MAX_JSON_BYTES = 1 << 24
 # Entries that say how a run was made and do not bind how it goes on.
-NOT_BINDING = ("dataset.source", "design.period", "infl", "versions", "devices", "timings")
+NOT_BINDING = ("dataset.source", "design.period", "infl", "versions")
 
 
-def manifest_of(dataset: Dataset, settings: dict[str, Any]) -> dict[str, Any]:
+def software() -> dict[str, Any]:
+    """Versions, as JSON: `infl`, and under `versions` Python and the packages on which numbers depend."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    return {"infl": version("infl"), "versions": versions}
+
+
+def make_manifest(dataset: Dataset, settings: dict[str, Any]) -> dict[str, Any]:
     """What the manifest of a new run says."""
+    described = {
+        "name": dataset.name,
+        "source": dataset.source,
+        "n_train": dataset.n_train,
+        "n_columns": dataset.n_columns,
+        "fingerprint": dataset.fingerprint(),
+    }
     # As it will be read back: a tuple in the settings would never equal the list that it becomes.
-    given = {"format": FORMAT, "dataset": describe_examples(dataset), **settings}
-    return json.loads(json.dumps(given, default=np.generic.item))
+    return json.loads(json.dumps({"format": FORMAT, "dataset": described, **settings}, default=np.generic.item))
 
 
-def sealed(manifest: dict[str, Any]) -> bytes:
-    """As the bytes of run.json, with a checksum."""
-    return json.dumps({**manifest, "checksum": checksum(manifest)}, indent=2).encode() + b"\n"
+def with_checksum(content: Mapping[str, Any]) -> bytes:
+    """JSON as a file."""
+    return json.dumps({**content, "checksum": checksum(content)}, indent=2).encode() + b"\n"
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest in a file, without its checksum.
+def read_record(storage: Storage, name: str, advice: str = "restore it") -> dict[str, Any] | None:
+    """JSON that `with_checksum` made; None where there is no such object.
 
     Raises:
-        InputError: where it is damaged, or of an older or a newer format, or says what no run is.
+        DiskError: Where it is damaged.
     """
+    content = storage.read(name, MAX_JSON_BYTES)
+    if content is None:
+        return None
     try:
-        manifest = read_json(path, max_bytes=MAX_BYTES)
-        seal = manifest.pop("checksum")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = first_line(error)
-        raise DiskError(f"{path} is damaged: not a complete JSON manifest ({reason}); restore it") from error
-    if seal != checksum(manifest):
-        raise DiskError(f"{path} is damaged or was edited: its checksum does not fit its content; restore it")
-    made_by = f"{path} was made by infl {str(manifest.get('infl', 'of a version not named'))[:20]}"
-    number = manifest.get("format")
-    if type(number) is int and number > FORMAT:
-        raise InputError(f"{made_by} and has format {number}; this version of infl reads format {FORMAT}: update infl")
+        record = parse_json(content)
+        if record.pop("checksum") != checksum(record):
+            raise ValueError("its checksum does not fit its content")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DiskError(f"{storage.place}/{name} is damaged or was edited: {first_line(error)}; {advice}") from error
+    return record
+
+
+def read_manifest(storage: Storage) -> dict[str, Any] | None:
+    """The manifest of a run; None where there is none.
+
+    Raises:
+        InputError: Where it is damaged, of an older or a newer format, or says what no run is.
+    """
+    manifest = read_record(storage, "run.json")
+    if manifest is None:
+        return None
+    number, named = manifest.get("format"), f"{storage.place}: run.json"
     if number != FORMAT or type(number) is not int:
-        why = OLDER.get(number) if type(number) is int else None
+        newer = type(number) is int and number > FORMAT
+        advice = (
+            "update infl" if newer else "train it again in another folder, or read it with the version that made it"
+        )
         raise InputError(
-            f"{made_by} and has format {str(number)[:20]}; this version of infl reads format {FORMAT} and cannot convert it"
-            f"{f': {why}' if why else ''}; read it with the version that made it, or train it again in another folder"
+            f"{named} was made by infl {str(manifest.get('infl', 'of a version not named'))[:20]} and has format "
+            f"{str(number)[:20]}; this version of infl reads format {FORMAT}: {advice}"
         )
     wrong = _wrong_entry(manifest)
     if wrong:
         raise InputError(
-            f"{path} says of {wrong} what no run of infl does: it was written by another program; restore it"
+            f"{named} says of {wrong} what no run of infl does: it was written by another program; restore it"
         )
     return manifest
 
 
+def binding(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The entries from which the models of a run follow."""
+    described = {name: dict(value) if isinstance(value, dict) else value for name, value in manifest.items()}
+    for name in NOT_BINDING:
+        section, _, key = name.rpartition(".")
+        (described.get(section) or {} if section else described).pop(key, None)
+    return described
+
+
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """The binding entries in which two manifests differ, in words."""
+    """The binding entries in which two manifests differ, as a person reads them."""
+    old, new = (old, new) if prefix else (binding(old), binding(new))
     found = []
     for key in sorted(set(old) | set(new)):
-        name = f"{prefix}{key}"
         mine, other = old.get(key), new.get(key)
-        if name in NOT_BINDING:
-            continue
         if isinstance(mine, dict) and isinstance(other, dict):
-            found += differences(mine, other, f"{name}.")
+            found += differences(mine, other, f"{prefix}{key}.")
         elif mine != other:
-            found.append(f"{name} is {mine!r} in the run, {other!r} asked for")
+            found.append(f"{prefix}{key} is {mine!r} in the run, {other!r} asked for")
     return found
+
+
+def data_name(manifest: dict[str, Any]) -> str:
+    """The object of the data set that a manifest describes."""
+    return f"data/{manifest['dataset']['fingerprint'][:16]}.npz"
+
+
+def put_dataset(storage: Storage, dataset: Dataset, manifest: dict[str, Any]) -> None:
+    """Put all arrays of a data set."""
+    arrays = {
+        "x_train": dataset.x_train,
+        "y_train": dataset.y_train,
+        "x_held_out": dataset.x_held_out,
+        "y_held_out": dataset.y_held_out,
+        "train_ids": dataset.train_ids,
+        "held_out_ids": dataset.held_out_ids,
+        "class_names": np.array(dataset.class_names, dtype=np.str_),
+    }
+    _put_arrays(storage, data_name(manifest), arrays)
+
+
+def read_dataset(storage: Storage, manifest: dict[str, Any]) -> Dataset:
+    """The data set that a manifest describes.
+
+    Raises:
+        InputError: Where the file is missing or damaged, or holds other data.
+    """
+    name, description = data_name(manifest), manifest["dataset"]
+    try:
+        fields = _read_arrays(storage, name)
+        names = tuple(str(one) for one in fields.pop("class_names"))
+        dataset = Dataset(name=description["name"], source=description["source"], class_names=names, **fields)
+        fingerprint = dataset.fingerprint()
+    except Exception as error:
+        raise _damaged(storage, name, error) from error
+    if fingerprint != description["fingerprint"]:
+        raise DiskError(f"{storage.place}/{name} is not the data that this run was made with; restore it")
+    return dataset
+
+
+def put_groups(storage: Storage, groups: Groups) -> None:
+    """Put groups."""
+    arrays = {"names": np.array(groups.names, dtype=np.str_), "tables": groups.tables}
+    _put_arrays(storage, f"groups/{groups.fingerprint()[:16]}.npz", arrays)
+
+
+def read_groups(storage: Storage, fingerprint: str) -> Groups:
+    """The groups of this fingerprint.
+
+    Raises:
+        InputError: Where the file is missing or damaged, or holds others.
+    """
+    name = f"groups/{fingerprint[:16]}.npz"
+    try:
+        fields = _read_arrays(storage, name)
+        groups = Groups(tuple(str(one) for one in fields["names"]), fields["tables"])
+        found = groups.fingerprint()
+    except Exception as error:
+        raise _damaged(storage, name, error) from error
+    if found != fingerprint:
+        raise DiskError(f"{storage.place}/{name} is not the groups that this run was made with; restore it")
+    return groups
+
+
+def _put_arrays(storage: Storage, name: str, arrays: dict[str, Array]) -> None:
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
+    storage.put(name, content.getvalue())
+
+
+def _read_arrays(storage: Storage, name: str) -> dict[str, Array]:
+    content = storage.read(name, max_array_bytes())
+    if content is None:
+        raise FileNotFoundError("it is gone")
+    with open_archive(Path(name), content) as archive:
+        return {name: archive.read(name) for name in archive.names}
+
+
+def _damaged(storage: Storage, name: str, error: Exception) -> InputError:
+    # A damaged file fails in zipfile, zlib or numpy, with more kinds of exception than those modules document.
+    return DiskError(f"{storage.place}/{name} is missing or damaged ({first_line(error)}); restore it")
 
 
 def _wrong_entry(manifest: dict[str, Any]) -> str | None:
@@ -93,25 +210,12 @@ def _wrong_entry(manifest: dict[str, Any]) -> str | None:
     for name, least in (("n_train", 0), ("n_columns", dataset.get("n_train"))):
         if type(dataset.get(name)) is not int or not least < dataset[name] < 1 << 40:
             return f"dataset.{name}"
+    if not all(character in "0123456789abcdef" for character in dataset["fingerprint"]):
+        return "dataset.fingerprint"
     if not isinstance(manifest.get("algorithm", {}), dict) or not isinstance(design, dict):
         return "algorithm or design"
-    if type(design.get("period", 1)) is not int or not 1 <= design.get("period", 1) < 1 << 31:
-        return "design.period"
-    if not isinstance(design.get("groups", {"sha256": ""}), dict | None):
-        return "design.groups"
-    if design.get("groups") is not None and not isinstance(design.get("groups", {}).get("sha256", ""), str):
-        return "design.groups"
     if not isinstance(manifest.get("seed"), int | None) or isinstance(manifest.get("seed"), bool):
         return "seed"
-    if manifest.get("outcomes", list(BOTH_KINDS)) not in (list(BOTH_KINDS), ["correct"], ["margin"]):
+    if manifest.get("outcomes", list(KINDS)) not in (list(KINDS), ["correct"], ["margin"]):
         return "outcomes"
-    if not isinstance(manifest.get("imported", ""), str):
-        return "imported"
-    return None
-
-
-def software() -> dict[str, Any]:
-    """Versions, as JSON: `infl`, and under `versions` Python and the packages on which numbers depend."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
-    return {"infl": version("infl"), "versions": versions}
+    return "imported" if not isinstance(manifest.get("imported", ""), str) else None

@@ -1,83 +1,109 @@
-"""The run as a whole, in a folder or on object storage: made or opened, written to block by block, asked what it holds."""
+"""The run as a whole: made or opened, asked what it holds, written to block by block, joined with others."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
-from infl.records import Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes, first_line
-from infl.records.files import make_folder, sync_folder, write_durably
-from infl.store.damage import Damage, clear, find_damage, mend_descriptions
-from infl.store.examples import read_examples, read_groups, write_examples, write_groups
-from infl.store.forgotten import read_forgotten, write_forgotten
-from infl.store.journal import append_line, keep_lines
-from infl.store.ledger import Ledger, is_collection, is_line
-from infl.store.lock import Held, lock
-from infl.store.manifest import differences, manifest_of, read_manifest, sealed
-from infl.store.places import check_places
-from infl.store.remote import Remote, located
-from infl.store.rows import ARRAYS, BOTH_KINDS, StoredOutcomes, pack, write_rows
-
-N_INIT_SEEDS = (
-    61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
+from infl.records import Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
+from infl.store import manifest as manifests
+from infl.store.blocks import (
+    KINDS,
+    MAX_BLOCK_MODELS,
+    THREADS,
+    Block,
+    DamagedError,
+    Layout,
+    StoredOutcomes,
+    TileCache,
+    block_bytes,
+    block_name,
+    block_range,
+    check_block,
+    pack,
+    read_block,
 )
-MAX_MISSING = 1 << 24
-_OF_A_BEGUN_RUN = {"run.partial", "data.partial", "data.npz", "groups", "journal.jsonl", "models"}
+from infl.store.collections import COLLECTION, Collection, put_collection, read_collection
+from infl.store.storage import Storage
+
+USUAL_BLOCK_BYTES = 1 << 26
+MAX_MODELS = 1 << 24
+_LEFTOVERS = re.compile(
+    rf"(data|groups)/[0-9a-f]{{16}}\.npz|collections/{COLLECTION.pattern}/(collection\.json|blocks/[0-9-]+\.npz)"
+)
+
+
+@dataclass(frozen=True)
+class DamagedBlock:
+    """A block that is not as it was written: its object, its models, and what is wrong."""
+
+    name: str
+    collection: str
+    models: range
+    reason: str
+
+    def describe(self) -> str:
+        """Which block it is."""
+        return f"{self.collection}: block of models {self.models[0]} to {self.models[-1]}: {self.reason}"
 
 
 class Run:
-    """A run folder that is open. Make one with `create_run` or `open_run`."""
+    """A run that is open. Make one with `create_run` or `open_run`.
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], remote: Remote | None = None) -> None:
-        self.folder = folder  # a working copy where the run is on object storage
-        self.manifest = manifest
-        self._remote = remote
-        self._ledger = Ledger.read(folder / "journal.jsonl")
+    What is there was listed when it was opened, see `refresh`; what this process writes is known.
 
-    @contextmanager
-    def lock(self) -> Iterator[Held]:
-        """Be the only one that writes to the run, in a `with` block; what others wrote before is known within. Locks nest.
+    Attributes:
+        place: The run folder, or its URL on object storage.
+        folder: Where this machine keeps what belongs to it: the run folder, or one in the user's cache.
+        manifest: Data, algorithm, design, seed and versions, as JSON.
+    """
 
-        Raises:
-            LockedError: where another process writes to it.
-            DiskError: where the disk refuses.
-        """
-        with ExitStack() as stack:
-            with self._refusal_named("its lock"):
-                held = stack.enter_context(_lock(self.folder, self._remote))
-            if held.depth == 1:
-                self._ledger = Ledger.read(self.folder / "journal.jsonl")
-                if self._remote:
-                    self._check_still_there()
-            yield held
+    def __init__(self, storage: Storage, manifest: dict[str, Any]) -> None:
+        self.storage, self.manifest = storage, manifest
+        self.place, self.folder = storage.place, storage.folder
+        dataset = manifest["dataset"]
+        self._layout = Layout(dataset["n_train"], dataset["n_columns"], self.outcome_kinds)
+        self._id = manifests.checksum(manifests.binding(manifest))
+        self._cache, self._blocks, self._collections = TileCache(), dict[str, Block](), dict[str, Collection]()
+        self.refresh()
 
-    @property
-    def place(self) -> str:
-        """Where it is: its URL on object storage, or its folder."""
-        return self._remote.url if self._remote else str(self.folder)
+    def refresh(self) -> None:
+        """List again what is there: other processes may have added to it."""
+        self._sizes: dict[str, dict[str, int]] = {}
+        self._records: set[str] = set()
+        for name, size in self.storage.list("collections/").items():
+            collection, _, rest = name.removeprefix("collections/").partition("/")
+            if not COLLECTION.fullmatch(collection):
+                continue
+            if rest == "collection.json":
+                self._records.add(collection)
+            elif rest.startswith("blocks/") and block_range(rest) is not None:
+                self._sizes.setdefault(collection, {})[name] = size
+        self._owners = {name: _owners(sizes) for name, sizes in self._sizes.items()}
 
     @property
     def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
         """What is known of its models: both kinds, unless they were made elsewhere and came with one."""
-        return tuple(self.manifest.get("outcomes", BOTH_KINDS))
+        return tuple(self.manifest.get("outcomes", KINDS))
 
     def check_trainable(self) -> None:
         """Check that models can be added to this run.
 
         Raises:
-            InputError: where its models were made elsewhere, from pixels and by an algorithm that it does not know.
+            InputError: Where its models were made elsewhere, from pixels and by an algorithm that it does not know.
         """
         if "imported" in self.manifest:
             raise InputError(
-                f"run folder {self.place} was imported from {self.manifest['imported']}: it holds no pixels and no training "
+                f"run {self.place} was imported from {self.manifest['imported']}: it holds no pixels and no training "
                 "algorithm, so it can be scored but not trained; use a run made by infl train"
             )
 
@@ -85,457 +111,410 @@ class Run:
         """The examples of the run; without pixels, [n, 0], where it was imported.
 
         Raises:
-            InputError: where data.npz is damaged or is not the data of this run.
+            InputError: Where the file is missing or damaged.
         """
-        return read_examples(self.folder / "data.npz", self.manifest["dataset"])
+        return manifests.read_dataset(self.storage, self.manifest)
 
-    def groups(self, collection: str) -> Groups:
-        """The groups that the models of a collection leave out together.
+    def collections(self) -> list[str]:
+        """Names of the collections that hold at least one complete model."""
+        return sorted(self._owners)
+
+    def collection(self, name: str) -> Collection:
+        """The record of a collection.
 
         Raises:
-            InputError: where the file is missing or damaged, or holds other groups than the run was made with.
+            InputError: Where it is missing or damaged, or its groups are.
         """
-        path = self.folder / "groups" / f"{collection}.npz"
-        groups = read_groups(path)
-        made_with = self.manifest.get("design", {}).get("groups") if collection == "grouped" else None
-        if made_with is not None and groups.fingerprint() != made_with["sha256"]:
+        if name not in self._collections:
+            self._collections[name] = read_collection(self.storage, name, n_train=self._layout.n_train)
+        return self._collections[name]
+
+    def add_collection(self, collection: Collection) -> None:
+        """Say what the models of a collection are, before the first of them; where there is a record, it must say the same.
+
+        Of a forget set the first name and concept stay.
+
+        Raises:
+            InputError: Where the record says otherwise, or the storage refuses.
+        """
+        if collection.name not in self._records:
+            put_collection(self.storage, collection)
+            self._records.add(collection.name)
+        there = self.collection(collection.name)
+        if not there.same_models(collection):
             raise InputError(
-                f"{path} is not the groups that this run was made with: its fingerprint differs; restore it"
+                f"run {self.place}: its collection {collection.name} was made by another design, {there.design}, asked for "
+                f"{collection.design}; choose another run"
             )
-        return groups
 
-    def write_groups(self, collection: str, groups: Groups) -> None:
-        """Keep the groups of a collection; where it has some already, they must be the same.
+    def design_groups(self) -> Groups | None:
+        """Those that its design names by their fingerprint.
 
         Raises:
-            InputError: where it has others, or the disk refuses.
+            InputError: Where the file is missing or damaged.
         """
-        if (self.folder / "groups" / f"{collection}.npz").exists():
-            if self.groups(collection) != groups:
-                raise InputError(f"run folder {self.place}: its collection {collection} was made with other groups")
-            return
-        with self.lock(), self._refusal_named("groups"):
-            write_groups(self.folder / "groups" / f"{collection}.npz", groups)
+        named = self.manifest.get("design", {}).get("groups")
+        return manifests.read_groups(self.storage, named["sha256"]) if named else None
 
     def forget_sets(self) -> list[ForgetSet]:
         """The sets without which it holds models, in the order in which these came.
 
         Raises:
-            InputError: where the file that names one is damaged.
+            InputError: Where the record of one is damaged.
         """
-        found = []
-        for name in (name for name in self._ledger.finite if name.startswith("without-")):
-            finite = self.outcomes(name).models
-            if finite:
-                (mask,) = self.outcomes(name, finite[:1]).load().masks
-                ids = tuple(np.flatnonzero(~mask).tolist())
-                found.append(read_forgotten(self._name_of_set(name), ids, n_train=len(mask)))
-        return found
+        found = [self.collection(name) for name in self.collections() if name.startswith("without-")]
+        found = [one for one in found if self.outcomes(one.name).n_models]
+        return [one.forget_set for one in sorted(found, key=lambda one: (one.added, one.name)) if one.forget_set]
 
-    def known_forget_sets(self) -> dict[str, ForgetSet]:
-        """The sets that files in the run name, by the collection of models without each; damaged files are passed over."""
-        found = {}
-        for path in sorted((self.folder / "forget").glob("without-*.json")):
-            with suppress(InputError):
-                forget_set = read_forgotten(path, None, n_train=self.manifest["dataset"]["n_train"])
-                if path.stem == name_of_leave_out(forget_set.ids):
-                    found[path.stem] = forget_set
-        return found
+    def complete(self, name: str) -> list[int]:
+        """Numbers of the models of a collection whose outcomes are stored, diverged ones too, ascending."""
+        return sorted(self._owners.get(name, ()))
 
-    def name_forget_set(self, forget_set: ForgetSet) -> None:
-        """Keep name and concept of a set beside the models without it; the first name stays.
+    def diverged(self, name: str) -> list[int]:
+        """Numbers of the complete models whose training did not stay finite; they have no outcomes."""
+        owners = self._owners.get(name, {})
+        blocks = self._read_blocks(name, skip_damaged=True)
+        return sorted(model for block in blocks for model in block.diverged if owners.get(model) == block.name)
+
+    def outcomes(self, name: str, models: Sequence[int] | None = None) -> StoredOutcomes:
+        """Outcomes of the complete models of a collection, or of those given, without the diverged ones.
 
         Raises:
-            InputError: where the disk refuses.
+            DiskError: Where a block is damaged.
         """
-        path = self._name_of_set(name_of_leave_out(forget_set.ids))
-        if not path.exists():
-            with self.lock(), self._refusal_named("the name of a forget set"):
-                write_forgotten(path, forget_set)
-
-    @property
-    def blocks(self) -> tuple[dict[str, Any], ...]:
-        """Lines of the journal that blocks of models have, in order: collection, models, diverged, seconds, crc32."""
-        return tuple(self._ledger.blocks)
-
-    @property
-    def sessions(self) -> tuple[dict[str, Any], ...]:
-        """Where and how models were trained, as noted when that began, in order."""
-        return tuple(self._ledger.sessions)
-
-    def collections(self) -> list[str]:
-        """Names of the collections that hold at least one complete model."""
-        return sorted(self._ledger.finite)
-
-    def complete(self, collection: str) -> list[int]:
-        """Ids of the models whose outcomes are on disk, diverged ones too, ascending."""
-        return sorted(self._ledger.finite.get(collection, {}))
-
-    def diverged(self, collection: str) -> list[int]:
-        """Ids of the complete models whose training did not stay finite; they are left out of the outcomes."""
-        return sorted(model for model, finite in self._ledger.finite.get(collection, {}).items() if not finite)
-
-    def seconds(self, collection: str) -> float:
-        """Wall-clock seconds that training the complete models of a collection took."""
-        return self._ledger.seconds(collection)
-
-    def missing(self, collection: str) -> list[int]:
-        """Ids of the models that a session was to train and that are not complete, ascending.
-
-        Raises:
-            InputError: where they are more than any run holds, so that the journal says what is not so.
-        """
-        n_models = sum(map(len, self._ledger.missing().get(collection, [])))
-        if n_models > MAX_MISSING:
-            raise InputError(
-                f"{self.folder / 'journal.jsonl'}: {n_models:,} models of {collection} are missing, more than any run holds"
-            )
-        return [model for models in self._ledger.missing().get(collection, []) for model in models]
-
-    def fingerprint(self, collection: str, models: Sequence[int]) -> str:
-        """SHA-256 of these models and of the checksums of their outcomes: another one where any of them was made again."""
-        blocks = self._ledger.last_blocks(collection)
-        sums = {model: (line["models"], line.get("crc32")) for model, line in blocks.items()}
-        content = [self.manifest["dataset"], [[model, *sums.get(model, ())] for model in models]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def to_dict(self) -> dict[str, Any]:
-        """What the run holds, as JSON: its manifest, the models of each collection, what was asked for and is missing."""
-        missing = {name: sum(map(len, ranges)) for name, ranges in self._ledger.missing().items()}
-        collections = {}
-        for name in sorted(set(self._ledger.finite) | set(missing)):
-            collections[name] = {
-                "complete": len(self.complete(name)),
-                "missing": missing.get(name, 0),
-                "diverged": self.diverged(name),
-                "seconds": round(self.seconds(name), 3),
-            }
-        sessions = self._ledger.sessions
-        return {"folder": self.place, **self.manifest, "collections": collections, "sessions": sessions}
-
-    def outcomes(self, collection: str, models: Sequence[int] | None = None) -> StoredOutcomes:
-        """Outcomes of the complete models of a collection, or of those given, without the diverged ones."""
-        done = self._ledger.finite.get(collection, {})
-        wanted = self.complete(collection) if models is None else [model for model in models if model in done]
-        finite = tuple(model for model in wanted if done[model])
+        self._read_blocks(name)
+        owners, diverged = self._owners.get(name, {}), set(self.diverged(name))
+        wanted = self.complete(name) if models is None else models
+        finite = tuple(int(model) for model in wanted if model in owners and model not in diverged)
+        collection = self.collection(name) if finite else None
         return StoredOutcomes(
-            self.folder / "models" / collection,
+            self.storage,
+            self._layout,
             finite,
-            self.manifest["dataset"]["n_train"],
-            self.manifest["dataset"]["n_columns"],
-            init_seed_numbers(collection, finite),
-            int(self.manifest.get("design", {}).get("period", 1)) if collection == "design" else 1,
-            self.outcome_kinds,
+            tuple(self._blocks[owners[model]] for model in finite),
+            collection.init_seeds(finite) if collection else None,
+            collection.period if collection else 1,
+            self._cache,
         )
 
     def write(
-        self, collection: str, models: Sequence[int], outcomes: Outcomes, finite: Array, *, seconds: float
+        self,
+        name: str,
+        models: Sequence[int],
+        outcomes: Outcomes,
+        finite: Array,
+        *,
+        seconds: float,
+        session: dict[str, Any] | None = None,
     ) -> None:
-        """Put the outcomes of a block on disk, then mark its models complete.
+        """Store the outcomes of some models: a block for each range of numbers without a gap, put where there is none.
 
-        models: row of each outcome; finite: [B] whether each stayed finite; seconds: what training the block took.
-
-        Raises:
-            InputError: where the disk refuses.
-        """
-        rows, diverged = (
-            [int(model) for model in models],
-            [int(m) for m, ok in zip(models, finite, strict=True) if not ok],
-        )
-        self.write_packed(collection, rows, pack(outcomes), diverged, seconds=seconds)
-
-    def write_packed(
-        self, collection: str, models: list[int], arrays: dict[str, Array], diverged: list[int], *, seconds: float
-    ) -> None:
-        """As `write`, of outcomes as they are kept (`infl.store.rows.pack`)."""
-        if not is_collection(collection):
-            raise ValueError(f"no collection of models is called {collection!r}")
-        with self.lock() as held, self._refusal_named("outcomes"):
-            sums = write_rows(self.folder / "models" / collection, np.asarray(models, np.int64), arrays)
-            line = {"collection": collection, "models": models, "seconds": round(seconds, 4), "diverged": diverged}
-            held.check()
-            self._append({**line, "crc32": sums})
-
-    def record_session(self, session: dict[str, Any]) -> None:
-        """Note in the journal where and with what models are about to be trained.
+        Args:
+            models: The number of each.
+            finite: [B] whether the training of each stayed finite.
+            seconds: That their training took.
+            session: JSON: where and with what.
 
         Raises:
-            InputError: where the disk refuses.
+            InputError: Where the storage refuses.
         """
-        with self.lock(), self._refusal_named("the journal"):
-            self._append({"session": session})
+        rows = np.argsort(np.asarray(models), kind="stable")
+        numbers = np.asarray(models, np.int64)[rows]
+        size = max(1, min(MAX_BLOCK_MODELS, USUAL_BLOCK_BYTES // self._layout.bytes_per_model()))
+        for part in _ranges(numbers, size):
+            some, first, last = rows[part], int(numbers[part][0]), int(numbers[part][-1])
+            diverged = [int(m) for m, ok in zip(numbers[part], np.asarray(finite)[some], strict=True) if not ok]
+            about = {"run": self._id, "collection": name, "models": [first, last], "diverged": diverged}
+            about |= {"seconds": round(seconds * len(some) / len(rows), 4), "session": session or {}}
+            kept = [None if array is None else array[some] for array in (outcomes.correct, outcomes.margin)]
+            content = block_bytes(pack(Outcomes(outcomes.masks[some], *kept)), about)
+            self._put_block(name, f"collections/{name}/blocks/{block_name(first, last)}", content)
 
-    def record_timings(self, devices: Sequence[str]) -> None:
-        """Put the devices used last, and models and seconds of each collection, into the manifest.
+    def copy_blocks(self, shard: Run, name: str) -> None:
+        """Add the blocks of a collection of a shard that hold models which this run lacks.
 
         Raises:
-            InputError: where the disk refuses.
+            InputError: Where a block is damaged, or a model of both trained on other examples there.
         """
-        timings = {
-            name: {"models": len(done), "seconds": round(self.seconds(name), 3)}
-            for name, done in self._ledger.finite.items()
-        }
-        manifest = {**self.manifest, "devices": list(devices), "timings": timings}
-        with self.lock(), self._refusal_named("run.json"):
-            write_durably(self.folder / "run.json", sealed(manifest))
-        self.manifest = manifest
+        for block in shard._read_blocks(name):
+            reason = check_block(shard.storage, block.name, self._layout, run=self._id, collection=name)
+            if reason is not None:
+                raise DiskError(
+                    f"{shard.place}/{block.name} is damaged: {reason}; infl inspect --run {shard.place} --repair"
+                )
+            both = [model for model in block.models if model in self._owners.get(name, {})]
+            finite = [run.outcomes(name, both) for run in (self, shard)]
+            masks = [outcomes.load().masks for outcomes in finite]
+            if finite[0].models == finite[1].models and not np.array_equal(*masks):
+                different = finite[0].models[int(np.argmax((masks[0] != masks[1]).any(axis=1)))]
+                raise InputError(
+                    f"{shard.place} is no shard of {self.place}: model {different} of {name} trained on other examples there; "
+                    "were they made by different versions of infl or JAX?"
+                )
+            if len(both) < len(block.models):
+                content = shard.storage.read(block.name, shard._sizes[name][block.name])
+                assert content is not None
+                self._put_block(name, block.name, content)
 
-    def find_damage(self) -> Damage:
-        """Read every row of every block and hold it against the checksum that its line in the journal has."""
-        found = find_damage(self.folder / "models", self._ledger, self._arrays(), self.manifest["dataset"])
-        if self._remote and (found.blocks or found.descriptions):  # of the copy alone, it may be
-            self._remote.fetch(doubted="models/")
-            found = find_damage(self.folder / "models", self._ledger, self._arrays(), self.manifest["dataset"])
+    def damaged_blocks(self) -> list[DamagedBlock]:
+        """Read all blocks and compare them with their checksums."""
+        found = []
+        for collection, sizes in self._sizes.items():
+            for name in sizes:
+                reason = check_block(self.storage, name, self._layout, run=self._id, collection=collection)
+                if reason is not None:
+                    models = block_range(name)
+                    assert models is not None
+                    found.append(DamagedBlock(name, collection, models, reason))
         return found
 
-    def drop_damage(self) -> dict[str, list[int]]:
-        """Take out of the run the blocks that are damaged, so that their models can be trained again; returns these.
+    def remove(self, blocks: Sequence[DamagedBlock]) -> dict[str, list[int]]:
+        """Delete blocks. Returns the models that are not complete any more, by collection, ascending."""
+        before = {block.collection: set(self.complete(block.collection)) for block in blocks}
+        self.storage.delete([block.name for block in blocks])
+        for block in blocks:
+            self._blocks.pop(block.name, None)
+        self._cache = TileCache()
+        self.refresh()
+        gone = {name: sorted(models - set(self.complete(name))) for name, models in before.items()}
+        return {name: models for name, models in gone.items() if models}
 
-        Raises:
-            InputError: where another process writes to the run, or the disk refuses.
-        """
-        with self.lock(), self._refusal_named("the journal"):
-            models = self.folder / "models"
-            mend_descriptions(models, self.find_damage(), self._ledger, self.manifest["dataset"])
-            damage = self.find_damage()
-            # Chunks first: killed between the two, their blocks are still in the journal and found to be damaged.
-            clear(models, damage, self._arrays())
-            lines = [block.line for block in damage.blocks]
-            keep_lines(self.folder / "journal.jsonl", lambda line: line not in lines)
-            self._ledger = Ledger.read(self.folder / "journal.jsonl")
-            if self._remote:
-                self._remote.publish(rewritten=True)
-        return damage.models()
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """Where and how models were trained, each once, in order."""
+        blocks = [block for name in self.collections() for block in self._read_blocks(name, skip_damaged=True)]
+        found = {json.dumps(block.session, sort_keys=True): block.session for block in blocks if block.session}
+        return sorted(found.values(), key=lambda session: str(session.get("date", "")))
 
-    def _arrays(self) -> list[str]:
-        return [name for name in ARRAYS if name == "masks" or name in self.outcome_kinds]
-
-    def _name_of_set(self, collection: str) -> Path:
-        return self.folder / "forget" / f"{collection}.json"
+    def to_dict(self) -> dict[str, Any]:
+        """What the run holds, as JSON: its manifest, the models of each collection, what was asked for and is missing."""
+        sessions = self.sessions
+        wanted: dict[str, set[int]] = {name: set() for name in self.collections()}
+        for session in sessions:
+            for name, stop in session.get("wanted", {}).items():
+                first = session.get("first", {}).get(name, 0)
+                wanted.setdefault(name, set()).update(range(first, min(stop, MAX_MODELS)))
+        collections = {}
+        for name in sorted(wanted):
+            blocks, complete = self._read_blocks(name, skip_damaged=True), self.complete(name)
+            collections[name] = {
+                "complete": len(complete),
+                "missing": len(wanted[name].difference(complete)),
+                "diverged": self.diverged(name),
+                "seconds": round(sum(block.seconds for block in blocks), 3),
+            }
+        devices = {"devices": sessions[-1]["devices"]} if sessions and "devices" in sessions[-1] else {}
+        return {"folder": self.place, **self.manifest, **devices, "collections": collections, "sessions": sessions}
 
     @contextmanager
-    def _refusal_named(self, what: str) -> Iterator[None]:
+    def training(self) -> Iterator[bool]:
+        """Say, in a `with` block, that this process trains here; whether no other on this disk does. It keeps nobody out."""
+        lock, alone = filelock.FileLock(self.folder / "training.lock", timeout=0), True
         try:
-            yield
-        except (OSError, ValueError) as error:
-            if isinstance(error, InputError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            self.storage.delete_partial()
+        except filelock.Timeout:
+            alone = False
+        except (OSError, NotImplementedError):
+            pass  # a file system without locks
+        try:
+            yield alone
+        finally:
+            lock.release()
+
+    def _put_block(self, collection: str, name: str, content: bytes) -> None:
+        if self.storage.put(name, content):
+            self._sizes.setdefault(collection, {})[name] = len(content)
+            self._owners[collection] = _owners(self._sizes[collection])
+        else:
+            self.refresh()
+
+    def _read_blocks(self, collection: str, *, skip_damaged: bool = False) -> list[Block]:
+        sizes = self._sizes.get(collection, {})
+        missing = [name for name in sizes if name not in self._blocks]
+
+        def read(name: str) -> Block | None:
+            try:
+                return read_block(self.storage, name, sizes[name], self._layout, run=self._id, collection=collection)
+            except DamagedError:
+                if skip_damaged:
+                    return None
                 raise
-            raise DiskError(f"run folder {self.folder}: cannot write {what}: {first_line(error)}") from error
 
-    def _append(self, line: dict[str, Any]) -> None:
-        assert is_line(line), line
-        append_line(self.folder / "journal.jsonl", line)
-        self._ledger.add(line)
-        if self._remote:
-            self._remote.publish_soon()
-
-    def _check_still_there(self) -> None:
-        path = self.folder / "run.json"
-        if not path.is_file() or differences(self.manifest, read_manifest(path)):
-            raise InputError(f"{self.place} was deleted or made anew by another process: open it again")
+        if missing:
+            with ThreadPoolExecutor(THREADS) as pool:
+                found = zip(missing, pool.map(read, missing), strict=True)
+                self._blocks |= {name: block for name, block in found if block is not None}
+        return [self._blocks[name] for name in sizes if name in self._blocks]
 
 
 def create_run(place: str | Path, dataset: Dataset, settings: dict[str, Any], groups: Groups | None = None) -> Run:
     """Make a run, or open the one that is there if its data and settings are the same.
 
-    place: its folder, or a URL on object storage.
-    settings: JSON; every entry must agree with that of an existing run.
-    groups: of the collection `grouped`, where the design has it.
+    Args:
+        place: Its folder, or a URL on object storage.
+        settings: JSON; every entry must agree with that of an existing run.
+        groups: That its design names by their fingerprint.
 
     Raises:
-        InputError: where the folder holds something else, was made with other data or settings (they are named), or
-            cannot be written.
+        InputError: Where the place holds something else, was made with other data or settings (they are named), or cannot be
+            written.
     """
-    manifest = manifest_of(dataset, settings)
-    if not is_run(place):
-        check_new(place)
-        folder, remote = located(place)
-        with _writing(folder), _locked(folder, remote):
-            if not (folder / "run.json").exists():  # else another process made it meanwhile
-                check_new(place)
-                _begin(folder, manifest, dataset, groups)
-                _complete(folder)
-    run = open_run(place)
-    found = differences(run.manifest, manifest)
+    manifest, storage = manifests.make_manifest(dataset, settings), Storage(place)
+    there = manifests.read_manifest(storage)
+    found = manifests.differences(there, manifest) if there is not None else []
     if found:
         raise InputError(
-            f"run folder {place} was made with other settings: {'; '.join(found)}. "
-            "Use the same settings to continue it, or another --run folder"
+            f"run {place} was made with other settings: {'; '.join(found)}. Use the same settings to continue it, or "
+            "another --run folder"
         )
-    return run
+    if there is None:
+        check_new(place)
+    if manifests.data_name(manifest) not in storage.list("data/"):
+        manifests.put_dataset(storage, dataset, manifest)
+    if there is None:
+        if groups is not None:
+            manifests.put_groups(storage, groups)
+        if not storage.put("run.json", manifests.with_checksum(manifest)):  # last: now it is a run
+            return create_run(place, dataset, settings, groups)  # another process made it meanwhile
+    return open_run(place)
 
 
 @contextmanager
 def new_run(place: str | Path, dataset: Dataset, settings: dict[str, Any]) -> Iterator[Run]:
-    """A run to write to in a `with` block, which is a run only once the block ends.
-
-    A block that fails leaves nothing behind, one that is killed a folder that is no run, in which one can be made.
+    """A run to write to in a `with` block, which is a run only once the block ends; a block that fails leaves nothing behind.
 
     Raises:
-        InputError: where the folder holds something, a run too, or cannot be written.
+        InputError: Where the place holds something, a run too, or cannot be written.
     """
-    manifest = manifest_of(dataset, settings)
-    if is_run(place):
+    manifest, storage = manifests.make_manifest(dataset, settings), Storage(place)
+    if manifests.read_manifest(storage) is not None:
         raise InputError(f"{place} is a run already, and nothing is added to it here; choose a new or an empty folder")
     check_new(place)
-    folder, remote = located(place)
-    there_before = folder.exists()
-    with ExitStack() as stack:
-        with _writing(folder):
-            stack.callback(_remove_if_empty, folder, there_before)
-            stack.enter_context(_locked(folder, remote))
-            check_new(place)
-        try:
-            _begin(folder, manifest, dataset, None)
-            run = Run(folder, manifest)
-            yield run
-            _complete(folder)
-            run._remote = remote  # on whose storage it is put now, whole
-        except BaseException:
-            for path in (folder / name for name in _OF_A_BEGUN_RUN):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            raise
+    storage.delete(storage.list())  # of one that was killed
+    made_folder = storage.is_local and not storage.folder.exists()
+    try:
+        manifests.put_dataset(storage, dataset, manifest)
+        run = Run(storage, manifest)
+        yield run
+        if not storage.put("run.json", manifests.with_checksum(manifest)):
+            raise InputError(f"{place} was made by another process meanwhile; choose a new or an empty folder")
+    except BaseException:
+        storage.delete(storage.list())
+        if made_folder:
+            storage.folder.rmdir()
+        raise
 
 
 def is_run(place: str | Path) -> bool:
     """Whether there is a run in a folder, or at a URL on object storage.
 
     Raises:
-        InputError: where the storage cannot be reached or refuses.
+        InputError: Where the storage cannot be reached or refuses.
     """
-    folder, remote = located(place)
-    if remote:
-        remote.fetch()
-    return (folder / "run.json").exists()
+    return Storage(place).read("run.json", manifests.MAX_JSON_BYTES) is not None
 
 
 def check_new(place: str | Path) -> None:
     """Check, before work goes into a run that is not there yet, that `create_run` can make it there.
 
+    What a kill left of a run that was being made does not count.
+
     Raises:
-        InputError: where the folder, or the storage under the URL, holds something else.
+        InputError: Where the place holds something else.
     """
-    folder, remote = located(place)
-    if remote:
-        remote.check_new()
-    elif folder.exists() and not (folder.is_dir() and _is_empty_or_begun(folder)):
-        raise InputError(f"{folder} exists and is not a run of infl (no run.json); choose a new or an empty folder")
+    storage = Storage(place)
+    known = {"data", "groups", "collections", "training.lock"}
+    if not (storage.names() <= known and all(map(_LEFTOVERS.fullmatch, storage.list()))):
+        raise InputError(f"{place} exists and is not a run of infl (no run.json); choose a new or an empty folder")
 
 
 def open_run(place: str | Path) -> Run:
     """Open a run.
 
-    place: its folder, or a URL on object storage, s3://bucket/path or gs://bucket/path. From there it is fetched into the
-        user's cache folder, what is not there yet, and what is written to it is published there.
+    Args:
+        place: Its folder, or a URL on object storage, s3://bucket/path or gs://bucket/path.
 
     Raises:
-        InputError: where it is not one, or its manifest or journal is damaged or of another format, or the storage cannot be
-            reached or refuses.
+        InputError: Where it is none, or its manifest is damaged or of another format, or the storage cannot be reached.
     """
-    folder, remote = located(place)
-    if remote:
-        remote.fetch()
-    path = folder / "run.json"
-    if not path.is_file():
+    storage = Storage(place)
+    manifest = manifests.read_manifest(storage)
+    if manifest is None:
         raise InputError(
             f"{place} is not a run folder: it has no run.json. Make one with: infl train DATASET --run {place}"
         )
-    check_places(folder)
-    return Run(folder, read_manifest(path), remote)
+    return Run(storage, manifest)
 
 
-def mend_journal(place: str | Path) -> int:
-    """Take the lines that do not fit their seal out of the journal of a run; returns how many there were.
+def merge(run: str | Path, shards: Sequence[str | Path]) -> Run:
+    """Add to a run the models of its shards that it lacks; the shards stay as they are.
+
+    Shards are runs made from the same data with the same settings and seed, of which each trained some of the models
+    (`infl train --models 100:200`). What model t is follows from (seed, t) alone, so a merged run is the one that a single
+    machine would have made. A place that is no run yet becomes one. Blocks are compared with their checksums and copied; after
+    a kill the same call goes on.
+
+    Args:
+        run: Folder or URL; made where it is not there yet.
+        shards: Folders or URLs.
 
     Raises:
-        InputError: where it is no run, another process writes to it, or the disk refuses.
+        InputError: Where a shard is none of this run (the settings that differ are named), its blocks are damaged, or two
+            shards hold one model with different masks.
+
+    Example:
+        >>> import infl, tempfile
+        >>> data, folder = infl.load("digits", n_train=40, n_held_out=20), tempfile.mkdtemp()
+        >>> settings = {"algorithm": infl.Algorithm(hidden=(4,), epochs=1), "n_references": 1, "quiet": True}
+        >>> shards = [f"{folder}/a", f"{folder}/b"]
+        >>> for shard, models in zip(shards, (range(3), range(3, 6))):
+        ...     _ = infl.train(data, run=shard, n_models=models, design=infl.Design("uniform", 0.7), **settings)
+        >>> infl.merge(f"{folder}/all", shards).complete("design")
+        [0, 1, 2, 3, 4, 5]
     """
-    if not is_run(place):
-        open_run(place)
-    folder, remote = located(place)
-    check_places(folder)
-    with _writing(folder), _lock(folder, remote):
-        n_lines = keep_lines(folder / "journal.jsonl", lambda line: True)
-        if remote:
-            remote.publish(rewritten=True)
-        return n_lines
+    if not shards:
+        raise InputError("merge: expected a run and at least one shard of it, got no shard")
+    opened = [open_run(shard) for shard in shards]
+    if is_run(run):
+        whole = open_run(run)
+    else:
+        settings = {key: value for key, value in opened[0].manifest.items() if key not in ("format", "dataset")}
+        whole = create_run(run, opened[0].dataset(), settings, opened[0].design_groups())
+    for shard in opened:
+        _check_same(whole, shard)
+    for shard in opened:
+        for name in shard.collections():
+            whole.add_collection(shard.collection(name))
+            whole.copy_blocks(shard, name)
+    return whole
 
 
-def name_of_cover(sets: Mapping[str, Sequence[int]]) -> str:
-    """The collection of the models that leave out these sets or parts of them."""
-    text = json.dumps({name: sorted(int(i) for i in ids) for name, ids in sets.items()}, sort_keys=True)
-    return f"cover-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _check_same(run: Run, shard: Run) -> None:
+    if shard.folder.resolve() == run.folder.resolve():
+        raise InputError(f"{shard.place} is the run itself: name its shards")
+    if "imported" in run.manifest or "imported" in shard.manifest:
+        raise InputError("runs that were imported have no shards: join the arrays before the import")
+    found = manifests.differences(run.manifest, shard.manifest)
+    if found:
+        named = "; ".join(one.replace("asked for", f"in {shard.place}") for one in found)
+        raise InputError(f"{shard.place} is no shard of {run.place}: {named}. Merge runs of the same data and settings")
 
 
-def name_of_leave_out(ids: Sequence[int]) -> str:
-    """The collection of the models trained on D without these ids."""
-    text = ",".join(str(i) for i in sorted(ids))
-    return f"without-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _owners(sizes: dict[str, int]) -> dict[int, str]:
+    """The block of each model: of several, the first by name."""
+    owners: dict[int, str] = {}
+    for name in sorted(sizes):
+        for model in block_range(name) or ():
+            owners.setdefault(model, name)
+    return owners
 
 
-def init_seed_numbers(collection: str, models: Sequence[int]) -> tuple[int, ...] | None:
-    """Numbers of the starts (initial weights and order) of models; None where the collection has starts of its own.
-
-    Models of D and of every D\\S pair by number; those of grouped subsets take the first of these again and again. What a
-    start does on D can then be taken off what it does on the subset.
-    """
-    if collection == "full" or collection.startswith("without-"):
-        return tuple(models)
-    if collection == "grouped" or collection.startswith("cover-"):
-        return tuple(model % N_INIT_SEEDS for model in models)
-    return None
-
-
-def _begin(folder: Path, manifest: dict[str, Any], dataset: Dataset, groups: Groups | None) -> None:
-    """Write all that a run begins with. run.partial comes first: it tells a folder that a kill left from a user's."""
-    with _writing(folder):
-        with open(folder / "run.partial", "wb") as file:
-            file.write(sealed(manifest))
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(folder)
-        if (folder / "models").is_dir():  # of an import that was killed
-            shutil.rmtree(folder / "models")
-        (folder / "journal.jsonl").unlink(missing_ok=True)
-        write_examples(folder / "data.npz", dataset)
-        if groups is not None:
-            write_groups(folder / "groups" / "grouped.npz", groups)
-        (folder / "journal.jsonl").touch()
-        sync_folder(folder)
-
-
-def _complete(folder: Path) -> None:
-    with _writing(folder):
-        (folder / "run.partial").replace(folder / "run.json")
-        sync_folder(folder)
-
-
-def _remove_if_empty(folder: Path, there_before: bool) -> None:
-    if not there_before and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path, remote: Remote | None) -> Iterator[None]:
-    make_folder(folder)
-    with _lock(folder, remote):
-        yield
-
-
-def _lock(folder: Path, remote: Remote | None) -> AbstractContextManager[Held]:
-    return lock(folder) if remote is None else remote.writing()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(f"run folder {folder}: cannot be written: {first_line(error)}") from error
-
-
-def _is_empty_or_begun(folder: Path) -> bool:
-    names = {
-        path.name for path in folder.iterdir() if path.name != "run.lock" and not path.name.startswith("run.lock.")
-    }
-    return not names or "run.partial" in names <= _OF_A_BEGUN_RUN
+def _ranges(numbers: Array, size: int) -> Iterator[slice]:
+    """Parts of ascending numbers that follow each other without a gap, each of at most so many."""
+    start = 0
+    for stop in [*(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]:
+        for first in range(start, stop, size):
+            yield slice(first, min(first + size, stop))
+        start = stop

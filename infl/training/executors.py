@@ -88,7 +88,7 @@ class Trainer(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Where and how it trains, for the run's journal: devices, block_size, mode, layout and how it was chosen."""
+        """Where and how it trains, for the run's blocks: devices, block_size, mode, layout and how it was chosen."""
         ...
 
     def close(self) -> None:

@@ -302,6 +302,11 @@ def _random_bits(stream: str, seed: int, counter: int, size: int) -> Array:
 MasksOf = Callable[[str, list[int]], Array]  # of a collection, and models of it: [B, n]
 
 
+def covering_design(design: Design, groups: Groups) -> Design:
+    """The design of models that leave out given sets, or parts of them, in a run of another design."""
+    return Design("grouped", (min(design.range[0], 0.7), 0.99), groups=groups)
+
+
 def masks_of_run(
     design: Design,
     *,
@@ -318,7 +323,7 @@ def masks_of_run(
     """
     designs = {name: part for name, (part, _) in design.parts(2).items()} | {"full": Design("full")}
     for name, groups in (covers or {}).items():
-        designs[name] = Design("grouped", (min(design.range[0], 0.7), 0.99), groups=groups)
+        designs[name] = covering_design(design, groups)
     for name, forget_set in (left_out or {}).items():
         designs[name] = Design("leave-out", left_out=forget_set.ids)
 

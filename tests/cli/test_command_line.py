@@ -29,6 +29,7 @@ from infl.scores.planning import findings
 from infl.scores.shrinkage import shrunk_influence
 from infl.scores.surrogate import fit_surrogate
 from infl.store import name_of_leave_out
+from tests.blocks import delete_blocks, stored_blocks
 
 N_TRAIN, N_HELD_OUT, N_MODELS, N_REFERENCES = 60, 30, 40, 8
 N_COLUMNS = N_TRAIN + N_HELD_OUT
@@ -360,11 +361,7 @@ def test_a_run_is_extended_without_naming_its_data_and_settings(run: Path) -> No
     assert main(["train", "--run", str(run), "--models", "50", "--references", "8"]) == 0
     after = infl.open_run(run)
     assert after.complete("design") == list(range(50))
-    extended = json.loads((run / "run.json").read_bytes())
-    assert extended["timings"]["design"]["models"] == 50
-    for changing in ("timings", "checksum"):
-        del extended[changing], manifest[changing]
-    assert extended == manifest
+    assert json.loads((run / "run.json").read_bytes()) == manifest
     np.testing.assert_array_equal(after.outcomes("design", range(N_MODELS)).load().margin, before.margin)
 
 
@@ -427,9 +424,9 @@ def test_train_leaves_out_the_groups_of_the_file_and_covers_the_sets(grouped: Pa
     design = content["design"]
     assert (design["kind"], design["fraction"], design["grouped_share"]) == ("grouped", [0.7, 0.97], 0.25)
     assert design["groups"]["names"] == ["labels", "10 clusters", "users"]
-    users = run.groups("grouped").tables[2]
+    users = run.collection("grouped").groups.tables[2]
     assert [np.flatnonzero(users == k).tolist() for k in range(users.max() + 1)] == [USERS["ann"], USERS["bob"]]
-    assert run.groups(covering(grouped)).names == ("every fifth", "two")
+    assert run.collection(covering(grouped)).groups.names == ("every fifth", "two")
     masks = run.outcomes(covering(grouped)).load().masks
     for first, ids in enumerate((COVER["every fifth"], COVER["two"]["ids"])):  # sets take turns
         assert not masks[first::2][:, ids].all(axis=1).any()
@@ -438,11 +435,11 @@ def test_train_leaves_out_the_groups_of_the_file_and_covers_the_sets(grouped: Pa
 def test_the_same_command_again_trains_nothing(grouped_run: Path, tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("id,user\n" + "".join(f"{i},{u}\n" for u, ids in USERS.items() for i in ids))
     (tmp_path / "cover.json").write_text(json.dumps(COVER))
-    before = (grouped_run / "journal.jsonl").read_bytes()
+    before = stored_blocks(grouped_run)
     for files in ([], ["--groups", str(tmp_path / "users.csv")], ["--cover", str(tmp_path / "cover.json")]):
         assert main(["train", "--run", str(grouped_run), *GROUPED, *files]) == 0
         assert main(["train", *DATA, *ALGORITHM, "--run", str(grouped_run), *GROUPED, *files]) == 0
-    assert (grouped_run / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(grouped_run) == before
 
 
 def test_a_grouped_run_grows_and_covers_more(grouped_run: Path, tmp_path: Path) -> None:
@@ -472,9 +469,7 @@ def test_inspect_says_what_each_kind_of_models_is_for(grouped: Path, capsys: pyt
 
 def test_scores_without_uniform_models_are_refused(grouped_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a run with `--grouped-share 1` holds: every model has left out groups."""
-    path = grouped_run / "journal.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(line for line in lines if b'"collection":"design"' not in line))
+    delete_blocks(grouped_run, "design")
     assert main(["scores", "--run", str(grouped_run)]) == 2
     assert "Traceback" not in refusal(capsys)
 
@@ -756,17 +751,20 @@ def with_an_edited_manifest(folder: Path) -> None:
     (folder / "run.json").write_text(content.replace('"epochs": 2', '"epochs": 3'))
 
 
-def with_a_damaged_journal(folder: Path) -> None:
-    content = (folder / "journal.jsonl").read_bytes()
-    (folder / "journal.jsonl").write_bytes(content.replace(b'"design"', b'"dosign"', 1))
+def with_a_damaged_block(folder: Path) -> None:
+    path = next(folder.glob("collections/design/blocks/*.npz"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
-def without_outcomes(folder: Path) -> None:
-    shutil.rmtree(folder / "models" / "design" / "margin")
+def with_half_a_block(folder: Path) -> None:
+    path = next(folder.glob("collections/design/blocks/*.npz"))
+    path.write_bytes(path.read_bytes()[:100])
 
 
 def without_examples(folder: Path) -> None:
-    (folder / "data.npz").unlink()
+    shutil.rmtree(folder / "data")
 
 
 @pytest.mark.parametrize(
@@ -777,9 +775,9 @@ def without_examples(folder: Path) -> None:
         (without_manifest, "is not a run folder"),
         (with_half_a_manifest, "run.json is damaged"),
         (with_an_edited_manifest, "run.json is damaged or was edited"),
-        (with_a_damaged_journal, "journal.jsonl is damaged in line"),
-        (without_outcomes, "models/design is damaged"),
-        (without_examples, "data.npz is missing or damaged"),
+        (with_a_damaged_block, "is damaged: the checksum of its margin does not fit; infl inspect --run"),
+        (with_half_a_block, "is damaged: File is not a zip file; infl inspect --run"),
+        (without_examples, ".npz is missing or damaged"),
     ],
 )
 @pytest.mark.parametrize("command", ["scores", "predict"])

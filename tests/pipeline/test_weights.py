@@ -14,6 +14,7 @@ import pytest
 
 import infl
 from infl.training.augmentation import unit_pixels
+from tests.blocks import stored_blocks
 
 ALGORITHM = infl.Algorithm(hidden=(8,), epochs=2, batch_size=20)
 S = [3, 1, 4]
@@ -55,7 +56,9 @@ def test_weights_without_a_set_bring_their_outcomes_along(run: infl.Run, small_d
     verified = next(infl.verify_effects(run, {"s": S}, n_models=2, stop=None, quiet=True))
     opened = infl.open_run(run.folder)
     (collection,) = [name for name in opened.collections() if name.startswith("without-")]
-    assert len([block for block in opened.blocks if block["collection"] == collection]) == 1
+    assert [name for name in stored_blocks(run.folder) if name.startswith(collection)] == [
+        f"{collection}/blocks/0000000-0000001.npz"
+    ]
     stored = opened.outcomes(collection).load()
     assert stored.margin is not None
     assert not stored.masks[:, S].any()

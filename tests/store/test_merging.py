@@ -1,7 +1,7 @@
 """Shards of one run, trained apart, join to the run that one machine would have made; anything else is refused by name.
 
 What model t is follows from (seed, t) alone, so the merged outcomes must be those of an undivided run, bit for bit on the
-same block width. A merge reads what others wrote, so it holds every row against its checksum on the way.
+same block width. A merge reads what others wrote, so it compares every block with its checksums on the way.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import infl
 from infl.__main__ import main
 from infl.pipeline.train import open_for_training
 from infl.records import DiskError, InputError
+from tests.blocks import stored_blocks
 
 ALGORITHM = infl.Algorithm(hidden=(4,), epochs=1, batch_size=20)
 LAYOUT = infl.Layout(n_devices=1, models_per_device=4)
@@ -71,9 +72,9 @@ def test_merged_shards_are_the_undivided_run(made: Path, tmp_path: Path, into: s
         for collection in ("design", "grouped", "full"):
             assert_same(opened, whole, collection)
         assert [s.name for s in opened.forget_sets()] == ["mine"]
-        assert not opened.find_damage().blocks
+        assert not opened.damaged_blocks()
         assert {counts["missing"] for counts in opened.to_dict()["collections"].values()} == {0}
-    assert run.groups("grouped") == whole.groups("grouped")
+    assert run.design_groups() == whole.design_groups()
     np.testing.assert_array_equal(
         infl.memorization(run.outcomes("design")).value, infl.memorization(whole.outcomes("design")).value
     )
@@ -82,9 +83,9 @@ def test_merged_shards_are_the_undivided_run(made: Path, tmp_path: Path, into: s
 def test_merging_again_adds_nothing(made: Path, tmp_path: Path) -> None:
     folder = copied(made, tmp_path)
     infl.merge(folder / "a", [folder / "b"])
-    lines = (folder / "a" / "journal.jsonl").read_bytes()
+    before = stored_blocks(folder / "a")
     infl.merge(folder / "a", [folder / "b", folder / "b"])
-    assert (folder / "a" / "journal.jsonl").read_bytes() == lines
+    assert stored_blocks(folder / "a") == before
 
 
 def test_shards_stay_as_they_are(made: Path, tmp_path: Path) -> None:
@@ -113,10 +114,10 @@ def test_other_runs_are_refused_and_the_difference_named(
 ) -> None:
     folder = copied(made, tmp_path)
     begin(data, folder / "other", **changed)
-    before = (folder / "a" / "journal.jsonl").read_bytes()
+    before = stored_blocks(folder / "a")
     with pytest.raises(InputError, match=f"is no shard of .*: .*{named}"):
         infl.merge(folder / "a", [folder / "b", folder / "other"])
-    assert (folder / "a" / "journal.jsonl").read_bytes() == before
+    assert stored_blocks(folder / "a") == before
 
 
 def test_other_data_are_refused(made: Path, tmp_path: Path) -> None:
@@ -128,11 +129,13 @@ def test_other_data_are_refused(made: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_shard_is_refused_by_block(made: Path, tmp_path: Path) -> None:
     folder = copied(made, tmp_path)
-    path = next(path for path in (folder / "b" / "models" / "design" / "margin" / "c").rglob("*") if path.is_file())
-    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
-    with pytest.raises(DiskError, match="models/design is damaged in the block of models 4 to 7"):
+    (path,) = (folder / "b" / "collections" / "design" / "blocks").glob("*.npz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DiskError, match="design/blocks/0000004-0000007.npz is damaged"):
         infl.merge(folder / "a", [folder / "b"])
-    assert not infl.open_run(folder / "a").find_damage().blocks
+    assert not infl.open_run(folder / "a").damaged_blocks()
 
 
 def test_a_merge_with_itself_or_with_nothing_is_refused(made: Path) -> None:

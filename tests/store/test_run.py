@@ -8,13 +8,14 @@ arrays that were written, which never leave this file's memory.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import hashlib
+import io
 import json
 import os
 import shutil
-import stat
-from collections.abc import Callable, Iterator, Sequence
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ import numpy as np
 import pytest
 
 from infl.data import from_arrays
-from infl.records import Dataset, Groups, InputError, Outcomes
-from infl.store import Run, bytes_per_model, create_run, name_of_cover, name_of_leave_out, open_run
-from infl.store import rows as stored_rows
+from infl.records import Dataset, DiskError, ForgetSet, Groups, InputError, Outcomes
+from infl.records.files import checksum
+from infl.store import Collection, Run, bytes_per_model, create_run, name_of_cover, name_of_leave_out, open_run, storage
+from infl.store import blocks as stored_blocks
 
 N, M = 13, 8
 WIDTH = N + M  # no multiple of 8, so the last byte of bits is not full
@@ -67,6 +69,9 @@ def put(run: Run, outcomes: Outcomes, models: Sequence[int], *, collection: str 
     assert outcomes.correct is not None
     assert outcomes.margin is not None
     block = Outcomes(outcomes.masks[rows], outcomes.correct[rows], outcomes.margin[rows])
+    without = ForgetSet("mine", (3, 4)) if collection.startswith("without") else None
+    kind = "leave-out" if without else "full" if collection == "full" else "uniform"
+    run.add_collection(Collection(collection, {"kind": kind}, forget_set=without))
     run.write(collection, rows, block, np.ones(len(rows), bool) if finite is None else np.array(finite), seconds=0.5)
 
 
@@ -100,20 +105,20 @@ def grouped_run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 4 models and a few columns, so that small arrays have many of them, some not full."""
-    monkeypatch.setattr(stored_rows, "ROWS_PER_CHUNK", 4)
-    monkeypatch.setattr(stored_rows, "BYTES_PER_CHUNK_ROW", 10)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of at most 4 models and tiles of 8 columns, so that small arrays have many of them, some not full."""
+    monkeypatch.setattr("infl.store.run.MAX_BLOCK_MODELS", 4)
+    monkeypatch.setattr(stored_blocks, "TILE_COLUMNS", 8)
 
 
 # What is written is read back
 
 
-@pytest.mark.parametrize("chunks", ["as they are", "small"])
+@pytest.mark.parametrize("blocks", ["as they are", "small"])
 @pytest.mark.parametrize("n_models", [1, 2, 70])
-def test_what_is_written_is_read_back(run: Run, n_models: int, chunks: str, request: pytest.FixtureRequest) -> None:
-    if chunks == "small":
-        request.getfixturevalue("small_chunks")
+def test_what_is_written_is_read_back(run: Run, n_models: int, blocks: str, request: pytest.FixtureRequest) -> None:
+    if blocks == "small":
+        request.getfixturevalue("small_blocks")
     written = make_outcomes(n_models)
     put(run, written, range(n_models))
     for opened in (run, open_run(run.folder)):
@@ -142,7 +147,7 @@ COLUMNS = {
 }
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("columns", COLUMNS.values(), ids=COLUMNS)
 def test_columns_are_those_that_numpy_would_pick(run: Run, columns: Any) -> None:
     written = make_outcomes(11)
@@ -175,7 +180,7 @@ def test_an_estimate_is_the_same_from_disk_as_from_memory(run: Run) -> None:
         np.testing.assert_array_equal(stored.se, expected.se)
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("small_blocks")
 def test_rows_may_be_written_in_any_order(run: Run) -> None:
     written = make_outcomes(20)
     order = np.random.default_rng(1).permutation(20)
@@ -186,7 +191,7 @@ def test_rows_may_be_written_in_any_order(run: Run) -> None:
     assert_same(stored.load(), written)
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("small_blocks")
 def test_a_run_that_grows_keeps_its_rows(run: Run) -> None:
     written = make_outcomes(40)
     for models in (range(5), range(5, 6), range(30, 40), range(6, 30)):
@@ -230,31 +235,39 @@ def test_the_data_set_comes_back(run: Run) -> None:
         np.testing.assert_array_equal(getattr(stored, name), value)
 
 
-def test_the_groups_come_back(grouped_run: Run) -> None:
-    stored = open_run(grouped_run.folder).groups("grouped")
-    assert stored.names == make_groups().names
-    assert all(type(name) is str for name in stored.names)
-    np.testing.assert_array_equal(stored.tables, make_groups().tables)
-    assert stored == make_groups()
-
-
-def test_groups_of_other_collections_are_kept_beside_them(grouped_run: Run) -> None:
-    names = [name_of_cover({"a": ids}) for ids in ([1, 2], [3])]
-    for seed, name in enumerate(names, start=1):
-        grouped_run.write_groups(name, make_groups(seed))
+def test_groups_and_forget_sets_come_back_with_their_collection(grouped_run: Run) -> None:
+    cover, without = name_of_cover({"a": [1, 2]}), name_of_leave_out([3, 4])
+    forget_set = ForgetSet("mine, <b>too</b>", (3, 4), (2, 3, 4))
+    given = [
+        Collection("grouped", {"kind": "grouped", "fraction": [0.7, 0.97]}, make_groups()),
+        Collection(cover, {"kind": "grouped"}, make_groups(1)),
+        Collection(without, {"kind": "leave-out"}, forget_set=forget_set),
+    ]
+    for collection in given:
+        grouped_run.add_collection(collection)
     opened = open_run(grouped_run.folder)
-    assert [opened.groups(name) for name in ("grouped", *names)] == [make_groups(seed) for seed in range(3)]
+    assert opened.design_groups() == make_groups()
     assert opened.collections() == []
+    for collection in given:
+        there = opened.collection(collection.name)
+        assert there.same_models(collection)
+        assert there.forget_set == collection.forget_set
+    put(opened, make_outcomes(2), range(2), collection=without)  # under another name, and without a concept
+    assert open_run(grouped_run.folder).forget_sets() == [forget_set]
 
 
-def test_groups_that_are_there_stay(run: Run) -> None:
+def test_a_collection_stays_as_it_was_made(run: Run) -> None:
     name = name_of_cover({"a": [1, 2]})
-    run.write_groups(name, make_groups())
+    run.add_collection(Collection(name, {"kind": "grouped"}, make_groups()))
     before = snapshot(run.folder)
-    run.write_groups(name, make_groups())
-    with pytest.raises(InputError, match=f"its collection {name} was made with other groups"):
-        run.write_groups(name, make_groups(1))
-    assert snapshot(run.folder) == before
+    run.add_collection(Collection(name, {"kind": "grouped"}, make_groups()))
+    for other in (
+        Collection(name, {"kind": "grouped"}, make_groups(1)),
+        Collection(name, {"kind": "uniform"}, make_groups()),
+    ):
+        with pytest.raises(InputError, match=f"its collection {name} was made by another design"):
+            open_run(run.folder).add_collection(other)
+    assert {path for path in snapshot(run.folder) if "groups" not in path} == {p for p in before if "groups" not in p}
 
 
 def test_the_name_of_a_cover_depends_on_its_sets_and_not_on_their_order() -> None:
@@ -272,13 +285,16 @@ def test_the_name_of_a_cover_depends_on_its_sets_and_not_on_their_order() -> Non
     assert len({name_of_cover(sets) for sets in different}) == len(different)
 
 
-def test_bytes_per_model_are_those_of_the_arrays(run: Run) -> None:
-    put(run, make_outcomes(6), range(6))
-    arrays = [
-        stored_rows.open_array(run.folder / "models" / "design" / name) for name in ("masks", "correct", "margin")
-    ]
-    n_bytes = sum(array.size * array.dtype.numpy_dtype.itemsize for array in arrays)
-    assert bytes_per_model(N, WIDTH) * 6 == n_bytes
+def test_a_block_is_an_archive_that_numpy_reads(run: Run) -> None:
+    written = make_outcomes(6)
+    put(run, written, range(6))
+    (path,) = run.folder.glob("collections/design/blocks/0000000-0000005.npz")
+    with np.load(path) as arrays:
+        masks = np.unpackbits(arrays["masks"], axis=1)[:, :N]
+        margin = arrays["margin"].swapaxes(0, 1).reshape(6, -1)[:, :WIDTH]
+        assert sum(arrays[name].nbytes for name in ("masks", "correct", "margin")) == 6 * bytes_per_model(N, WIDTH)
+    np.testing.assert_array_equal(masks, written.masks)
+    np.testing.assert_array_equal(margin, written.of("margin").astype(np.float16))
 
 
 # Margins and divergence
@@ -310,61 +326,58 @@ def test_diverged_models_are_complete_but_kept_out_of_the_outcomes(run: Run) -> 
 
 
 def test_a_run_says_what_it_holds_and_what_is_missing(run: Run) -> None:
-    run.record_session({"wanted": {"design": 6, "full": 2}})
-    run.record_session({"wanted": {"design": 4}})
-    put(run, make_outcomes(9), [0, 1, 3], finite=[True, False, True])
-    put(run, make_outcomes(9), [5, 8])  # the last was not asked for
+    written, session = (
+        make_outcomes(9),
+        {"date": "2026-11-28", "wanted": {"design": 6, "full": 2}, "devices": ["cpu:cpu"]},
+    )
+    run.add_collection(Collection("design", {"kind": "uniform"}))
+    run.write(
+        "design",
+        [0, 1, 3],
+        Outcomes(*(getattr(written, f)[[0, 1, 3]] for f in FIELDS)),
+        np.array([1, 0, 1]),
+        seconds=3.0,
+        session=session,
+    )
+    put(run, written, [5, 8])  # the last was not asked for
     content = open_run(run.folder).to_dict()
     assert content["collections"] == {
-        "design": {"complete": 5, "missing": 2, "diverged": [1], "seconds": 1.0},
+        "design": {"complete": 5, "missing": 2, "diverged": [1], "seconds": 3.5},
         "full": {"complete": 0, "missing": 2, "diverged": [], "seconds": 0},
     }
-    assert content["seed"] == 0
-    assert content["dataset"]["n_train"] == N
+    assert (content["seed"], content["dataset"]["n_train"], content["devices"]) == (0, N, ["cpu:cpu"])
+    assert content["sessions"] == [session]
     json.dumps(content, allow_nan=False)
 
 
-# Kills
+# Writers beside each other, and kills
 
 
-def test_rows_without_a_line_in_the_journal_do_not_count(run: Run) -> None:
-    first, second = make_outcomes(6, seed=0), make_outcomes(6, seed=1)
-    put(run, first, [0, 1])
-    before = (run.folder / "journal.jsonl").read_bytes()
-    put(run, first, [2, 3, 4])
-    (run.folder / "journal.jsonl").write_bytes(before)  # the kill came between the rows and the line
-
-    opened = open_run(run.folder)
-    assert opened.complete("design") == [0, 1]
-    assert_same(opened.outcomes("design").load(), first, [0, 1])
-    put(opened, second, [2, 3])
-    stored = open_run(run.folder).outcomes("design")
-    assert stored.models == (0, 1, 2, 3)
-    assert_same(
-        stored.load(), Outcomes(*(np.concatenate([getattr(first, k)[:2], getattr(second, k)[2:4]]) for k in FIELDS))
-    )
+def test_two_writers_of_one_block_write_it_once(run: Run) -> None:
+    other = open_run(run.folder)
+    put(run, make_outcomes(4), range(4))
+    before = snapshot(run.folder)
+    put(other, make_outcomes(4), range(4))
+    assert snapshot(run.folder) == before
+    assert other.complete("design") == [0, 1, 2, 3]
+    assert_same(other.outcomes("design").load(), make_outcomes(4))
 
 
-def test_a_last_line_torn_at_any_byte_is_ignored_and_cut_off_by_the_next(run: Run) -> None:
-    path, written = run.folder / "journal.jsonl", make_outcomes(9)
-    put(run, written, [0, 1])
-    put(run, written, [2, 3])
-    whole = path.read_bytes()
-    put(run, written, [4, 5, 6])
-    content = path.read_bytes()
-    assert len(content) > len(whole) + 50
-    for length in range(len(whole), len(content)):
-        path.write_bytes(content[:length])
-        torn = open_run(run.folder)
-        assert torn.complete("design") == [0, 1, 2, 3]
-        torn.record_session({"wanted": {"full": length}})
-        after = open_run(run.folder)
-        assert after.complete("design") == [0, 1, 2, 3]
-        assert [session["wanted"] for session in after.to_dict()["sessions"]] == [{"full": length}]
-        assert path.read_bytes().startswith(whole)
-        assert path.read_bytes().count(b"\n") == whole.count(b"\n") + 1
-    put(open_run(run.folder), written, [4, 5, 6])
-    assert_same(open_run(run.folder).outcomes("design").load(), written, slice(0, 7))
+def test_of_two_blocks_that_hold_a_model_the_first_by_name_counts(run: Run) -> None:
+    one, other = make_outcomes(8), make_outcomes(8, seed=1)
+    put(open_run(run.folder), other, range(2, 8))
+    put(open_run(run.folder), one, range(5))
+    stored_models = open_run(run.folder).outcomes("design")
+    assert stored_models.models == tuple(range(8))
+    joined = Outcomes(*(np.concatenate([getattr(one, f)[:5], getattr(other, f)[5:]]) for f in FIELDS))
+    assert_same(stored_models.load(), joined)
+
+
+def test_a_second_trainer_is_told_and_not_kept_out(run: Run) -> None:
+    with run.training() as alone, open_run(run.folder).training() as second:
+        assert (alone, second) == (True, False)
+    with open_run(run.folder).training() as alone:
+        assert alone
 
 
 class Killed(BaseException):
@@ -372,264 +385,193 @@ class Killed(BaseException):
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Die at the given step of those that make or rename a file; a step is half done where that is possible."""
-    steps: Iterator[int] = iter(range(step + 1))
+    """Die at the given step of those that put an object on the disk, and clear nothing up."""
+    left = step
 
-    def dying(owner: Any, name: str, half: Callable[..., None] | None = None) -> None:
+    def dying(owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
         def wrapper(*arguments: Any, **settings: Any) -> Any:
-            if next(steps, None) == step:
-                if half is not None:
-                    half(*arguments)
+            nonlocal left
+            left -= 1
+            if left < 0:
                 raise Killed
             return original(*arguments, **settings)
 
         monkeypatch.setattr(owner, name, wrapper)
 
-    def torn(file: int) -> None:
-        if stat.S_ISREG(os.fstat(file).st_mode):
-            os.ftruncate(file, 20)
-
-    dying(os, "fsync", torn)
-    dying(Path, "replace")
-    dying(Path, "touch")
+    dying(os, "fsync")
+    for name in ("put", "rename"):
+        dying(storage.obstore, name)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
 
 
-@pytest.mark.parametrize("step", range(7))
-def test_a_grouped_folder_whose_making_was_killed_is_made_again_with_the_groups_asked_for_then(
-    tmp_path: Path, step: int
-) -> None:
+@pytest.mark.parametrize("step", range(0, 24, 2))
+def test_a_run_whose_making_was_killed_is_made_again_with_the_data_asked_for_then(tmp_path: Path, step: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         kill_at(patch, step)
-        with pytest.raises(Killed):
-            create_run(tmp_path / "run", make_dataset(), grouped(make_groups(1)), make_groups(1))
-    assert not (tmp_path / "run" / "run.json").exists()
+        try:
+            create_run(tmp_path / "run", make_dataset(1), grouped(make_groups(1)), make_groups(1))
+        except Killed:
+            assert step < 18
+    if (tmp_path / "run" / "run.json").exists():  # the last step but syncing its name
+        assert step >= 14
+        assert open_run(tmp_path / "run").dataset().fingerprint() == make_dataset(1).fingerprint()
+        return
     create_run(tmp_path / "run", make_dataset(), grouped(make_groups()), make_groups())
     opened = open_run(tmp_path / "run")
-    assert opened.groups("grouped") == make_groups()
+    assert opened.design_groups() == make_groups()
     assert opened.dataset().fingerprint() == make_dataset().fingerprint()
-    assert not list((tmp_path / "run").rglob("*.partial"))
 
 
-@pytest.mark.parametrize("step", range(2))
-def test_groups_whose_writing_was_killed_are_written_again(run: Run, step: int) -> None:
-    name = name_of_cover({"a": [1, 2]})
+@pytest.mark.parametrize("step", range(8))
+def test_a_block_whose_writing_was_killed_is_there_whole_or_not_at_all(run: Run, step: int) -> None:
+    written = make_outcomes(4)
+    put(run, written, [0, 1])
     with pytest.MonkeyPatch.context() as patch:
         kill_at(patch, step)
-        with pytest.raises(Killed):
-            run.write_groups(name, make_groups(1))
-    with pytest.raises(InputError, match=f"{name}.npz is missing or damaged"):
-        open_run(run.folder).groups(name)
-    open_run(run.folder).write_groups(name, make_groups())
-    assert open_run(run.folder).groups(name) == make_groups()
-
-
-@pytest.mark.parametrize("step", range(5))
-def test_a_folder_whose_making_was_killed_is_made_again(tmp_path: Path, step: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        kill_at(patch, step)
-        with pytest.raises(Killed):
-            create_run(tmp_path / "run", make_dataset(), SETTINGS)
-    assert (tmp_path / "run").is_dir()
-    assert not (tmp_path / "run" / "run.json").exists()
-    run = create_run(tmp_path / "run", make_dataset(), SETTINGS)
-    put(run, make_outcomes(2), [0, 1])
-    opened = open_run(tmp_path / "run")
-    assert opened.complete("design") == [0, 1]
-    assert opened.dataset().fingerprint() == make_dataset().fingerprint()
-    assert not list((tmp_path / "run").glob("*.partial"))
+        with contextlib.suppress(Killed):
+            put(run, written, [2, 3])
+    opened = open_run(run.folder)
+    assert not opened.damaged_blocks()
+    assert opened.complete("design") in ([0, 1], [0, 1, 2, 3])
+    put(opened, written, [2, 3])
+    assert_same(open_run(run.folder).outcomes("design").load(), written)
 
 
 # Damage
 
 
-def test_a_journal_with_a_flipped_byte_names_the_line(run: Run) -> None:
-    path, written = run.folder / "journal.jsonl", make_outcomes(9)
-    for models in ([0, 1], [2, 3], [4]):
-        put(run, written, models)
-    content = path.read_bytes()
-    for position in range(len(content) - 1):
-        path.write_bytes(flipped(content, position))
-        number = content[:position].count(b"\n") + 1
-        with pytest.raises(InputError, match=f"journal.jsonl is damaged in line {number};"):
-            open_run(run.folder)
-    path.write_bytes(flipped(content, len(content) - 1))  # a last line without its end is a torn one
-    assert open_run(run.folder).complete("design") == [0, 1, 2, 3]
-
-
-def test_a_damaged_line_can_be_deleted_as_the_message_advises(run: Run) -> None:
-    path, written = run.folder / "journal.jsonl", make_outcomes(9)
-    for models in ([0, 1], [2, 3], [4]):
-        put(run, written, models)
-    first, _, last = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(first + last)
-    assert open_run(run.folder).complete("design") == [0, 1, 4]
-    assert_same(open_run(run.folder).outcomes("design").load(), written, [0, 1, 4])
-
-
-def test_a_truncated_manifest_is_an_error(run: Run) -> None:
-    path = run.folder / "run.json"
-    content = path.read_bytes()
-    for length in range(len(content) - 1):  # but for the last line break
-        path.write_bytes(content[:length])
-        with pytest.raises(InputError, match="run.json is damaged"):
-            open_run(run.folder)
-
-
-@pytest.mark.parametrize("bits", [0x01, 0x10, 0x20, 0x80])
-def test_a_manifest_with_a_flipped_byte_is_an_error_or_says_the_same(run: Run, bits: int) -> None:
-    path = run.folder / "run.json"
-    content, manifest, refused = path.read_bytes(), run.manifest, 0
-    for position in range(len(content)):
-        path.write_bytes(flipped(content, position, bits))
-        try:
-            assert open_run(run.folder).manifest == manifest
-        except InputError as error:
-            assert "run.json is damaged" in str(error)  # noqa: PT017
-            refused += 1
-    assert refused > 0.6 * len(content)  # the rest is indentation
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", b"{", b"[]", b"3", b"null", b'"checksum"', b"{}", b"\xff\xfe\x00"])
-def test_a_manifest_that_is_none_is_an_error(run: Run, content: bytes) -> None:
-    (run.folder / "run.json").write_bytes(content)
-    with pytest.raises(InputError, match="run.json is damaged"):
-        open_run(run.folder)
-    with pytest.raises(InputError, match="run.json is damaged"):
-        create_run(run.folder, make_dataset(), SETTINGS)
-
-
-def test_a_manifest_of_another_format_is_an_error(run: Run) -> None:
-    path = run.folder / "run.json"
-    manifest = {**run.manifest, "format": 99}
-    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps({**manifest, "checksum": seal}))
-    with pytest.raises(InputError, match="format 99; this version of infl reads format 2"):
-        open_run(run.folder)
-
-
-def test_damaged_examples_are_an_error_or_the_same(run: Run) -> None:
-    path = run.folder / "data.npz"
-    content, refused = path.read_bytes(), 0
-    positions = range(0, len(content), 9)
+def test_damaged_outcomes_are_an_error_or_the_same_and_found(run: Run) -> None:
+    written = make_outcomes(9)
+    put(run, written, range(9))
+    (path,) = run.folder.glob("collections/design/blocks/*.npz")
+    content, refused, found = path.read_bytes(), 0, 0
+    positions = range(0, len(content), 3)
     for position in positions:
         path.write_bytes(flipped(content, position))
+        opened = open_run(run.folder)
+        damaged = opened.damaged_blocks()
+        found += bool(damaged)
         try:
-            stored = run.dataset()
-        except InputError as error:
-            assert "data.npz is" in str(error)  # noqa: PT017
+            assert_same(opened.outcomes("design").load(), written)
+        except DiskError as error:
+            assert f"{path.name} is damaged" in str(error)  # noqa: PT017
+            assert [(one.collection, one.models) for one in damaged] == [("design", range(9))]
             refused += 1
-        else:
-            for name, value in vars(make_dataset()).items():
-                np.testing.assert_array_equal(getattr(stored, name), value)
-    assert refused > 0.6 * len(positions)  # the rest is dates, versions and permissions
+    assert refused > 0.5 * len(positions)  # the rest is names of members, dates, permissions and the headers of arrays
+    assert found > refused
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DiskError, match="is damaged"):
+        open_run(run.folder).outcomes("design")
+    opened = open_run(run.folder)
+    assert opened.remove(opened.damaged_blocks()) == {"design": list(range(9))}
+    assert open_run(run.folder).complete("design") == []
+    put(opened, written, range(9))
+    assert_same(open_run(run.folder).outcomes("design").load(), written)
 
 
-@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.5, 0.99])
-def test_examples_that_are_cut_are_an_error(run: Run, share: float) -> None:
-    path = run.folder / "data.npz"
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match="data.npz is missing or damaged"):
-        run.dataset()
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_block_of_another_place_is_found(run: Run, tmp_path: Path, whole: bool) -> None:
+    """As when a disk brings back what lay elsewhere: the block is whole in itself."""
+    written = make_outcomes(4)
+    put(run, written, [0, 1])
+    folder = run.folder / "collections" / "design" / "blocks"
+    if whole:
+        shutil.copy(folder / "0000000-0000001.npz", folder / "0000002-0000003.npz")
+    else:
+        other = create_run(tmp_path / "other", make_dataset(), {**SETTINGS, "seed": 1})
+        put(other, written, [2, 3])
+        shutil.copy(other.folder / "collections/design/blocks/0000002-0000003.npz", folder)
+    with pytest.raises(DiskError, match=r"0000002-0000003.npz is damaged: it (holds other models|is of another run)"):
+        open_run(run.folder).outcomes("design")
+    assert [one.models for one in open_run(run.folder).damaged_blocks()] == [range(2, 4)]
 
 
-@pytest.mark.parametrize("content", [None, b"hello", b"\x93NUMPY", b"PK\x03\x04"])
-def test_examples_that_are_gone_or_none_are_an_error(run: Run, content: bytes | None) -> None:
-    path = run.folder / "data.npz"
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match="data.npz is missing or damaged"):
-        run.dataset()
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arrays": {"masks": {"start": 10**18, "crc32": [1]}}},
+        {"arrays": {"masks": {"start": -5, "crc32": [1]}}},
+        {"arrays": []},
+        {"diverged": "all"},
+        {"models": [0, 10**12]},
+        {"seconds": None},
+    ],
+    ids=str,
+)
+def test_a_block_that_says_what_no_run_does_is_an_error(run: Run, change: dict[str, Any]) -> None:
+    put(run, make_outcomes(2), [0, 1])
+    (path,) = run.folder.glob("collections/design/blocks/*.npz")
+    content = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(content, "w") as new:
+        for name in old.namelist():
+            text = old.read(name)
+            new.writestr(name, json.dumps(json.loads(text) | change) if name == "about.json" else text)
+    path.write_bytes(content.getvalue())
+    with pytest.raises(DiskError, match="is damaged"):
+        open_run(run.folder).outcomes("design").load()
+    assert open_run(run.folder).damaged_blocks()
 
 
-def test_examples_of_another_run_are_an_error(run: Run, tmp_path: Path) -> None:
-    other = create_run(tmp_path / "other", make_dataset(seed=1), SETTINGS)
-    shutil.copy(other.folder / "data.npz", run.folder / "data.npz")
-    with pytest.raises(InputError, match="data.npz is not the data that this run was made with"):
-        run.dataset()
+RECORDS = {
+    "run.json": lambda run: open_run(run.folder).manifest,
+    "collections/grouped/collection.json": lambda run: open_run(run.folder).collection("grouped").design,
+    "data/*.npz": lambda run: open_run(run.folder).dataset().fingerprint(),
+    "groups/*.npz": lambda run: open_run(run.folder).design_groups(),
+}
 
 
-def test_damaged_groups_are_an_error_or_the_same(grouped_run: Run) -> None:
-    path = grouped_run.folder / "groups" / "grouped.npz"
-    content, refused = path.read_bytes(), 0
+@pytest.mark.parametrize("pattern", RECORDS)
+def test_what_lies_beside_the_blocks_is_an_error_or_the_same_where_it_is_damaged(
+    grouped_run: Run, pattern: str
+) -> None:
+    grouped_run.add_collection(Collection("grouped", {"kind": "grouped"}, make_groups()))
+    (path,) = grouped_run.folder.glob(pattern)
+    content, expected, refused = path.read_bytes(), RECORDS[pattern](grouped_run), 0
     positions = range(0, len(content), 3)
     for position in positions:
         path.write_bytes(flipped(content, position))
         try:
-            assert grouped_run.groups("grouped") == make_groups()
+            assert RECORDS[pattern](grouped_run) == expected
         except InputError as error:
-            assert "groups/grouped.npz is" in str(error)  # noqa: PT017
+            assert f"{path.name} is" in str(error)  # noqa: PT017
             refused += 1
-    assert refused > 0.6 * len(positions)  # the rest is dates, versions and permissions
+    assert refused > 0.5 * len(positions)  # the rest is indentation, dates and permissions
+    for other in (b"", b"hello", b"[]", b"PK\x03\x04", content[: len(content) // 2]):
+        path.write_bytes(other)
+        with pytest.raises(InputError, match=f"{path.name} is"):
+            RECORDS[pattern](grouped_run)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"hello", b"PK\x03\x04", 0.3, 0.99])
-def test_groups_that_are_gone_or_none_or_cut_are_an_error(grouped_run: Run, content: Any) -> None:
-    path = grouped_run.folder / "groups" / "grouped.npz"
-    whole = path.read_bytes()
-    path.unlink()
-    if isinstance(content, float):
-        content = whole[: int(content * len(whole))]
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match="groups/grouped.npz is missing or damaged"):
-        grouped_run.groups("grouped")
+def test_data_of_another_run_are_an_error(run: Run, tmp_path: Path) -> None:
+    other = create_run(tmp_path / "other", make_dataset(seed=1), SETTINGS)
+    (mine,), (theirs,) = run.folder.glob("data/*.npz"), other.folder.glob("data/*.npz")
+    shutil.copy(theirs, mine)
+    with pytest.raises(InputError, match="is not the data that this run was made with"):
+        run.dataset()
 
 
-def test_groups_of_another_run_are_an_error(grouped_run: Run, tmp_path: Path) -> None:
-    """They would give every model that is still to be trained another mask."""
-    other = create_run(tmp_path / "other", make_dataset(), grouped(make_groups(1)), make_groups(1))
-    shutil.copy(other.folder / "groups" / "grouped.npz", grouped_run.folder / "groups" / "grouped.npz")
-    with pytest.raises(InputError, match="groups/grouped.npz is not the groups that this run was made with"):
-        grouped_run.groups("grouped")
-    shutil.copy(other.folder / "data.npz", grouped_run.folder / "groups" / "grouped.npz")
-    with pytest.raises(InputError, match="groups/grouped.npz is missing or damaged"):
-        grouped_run.groups("grouped")
-
-
-def test_damaged_outcomes_are_an_error_or_the_same(run: Run) -> None:
-    written = make_outcomes(9)
-    put(run, written, range(9))
-    files = sorted(path for path in (run.folder / "models").rglob("*") if path.is_file() and path.stat().st_size)
-    assert len(files) == 6  # three arrays of one chunk
-    for path in files:
-        content, refused = path.read_bytes(), 0
-        positions = range(0, len(content), 3)
-        for position in positions:
-            path.write_bytes(flipped(content, position))
-            try:
-                assert_same(open_run(run.folder).outcomes("design").load(), written)
-            except InputError as error:
-                assert "models/design is damaged" in str(error)  # noqa: PT017
-                refused += 1
-        path.unlink()
-        with pytest.raises(InputError, match="models/design is damaged"):
-            open_run(run.folder).outcomes("design").load()
-        path.write_bytes(content)
-        assert refused > 0.6 * len(positions)
-        if path.name != "zarr.json":
-            assert refused == len(positions)
+@pytest.mark.parametrize("number", [2, 99])
+def test_a_run_of_another_format_is_refused_in_a_line(run: Run, number: int) -> None:
+    manifest = {**run.manifest, "format": number}
+    (run.folder / "run.json").write_text(json.dumps({**manifest, "checksum": checksum(manifest)}))
+    with pytest.raises(InputError, match=f"format {number}; this version of infl reads format 3: ") as refused:
+        open_run(run.folder)
+    assert "\n" not in str(refused.value)
 
 
 # Folders that are something else
 
 
 def test_a_folder_that_is_not_a_run_is_left_as_it_is(tmp_path: Path) -> None:
-    for name, content in (
-        ("notes.txt", b"mine"),
-        ("data.npz", b"my own data"),
-        ("journal.jsonl", b"mine\n"),
-        ("groups", b"mine"),
-    ):
-        folder = tmp_path / name.replace(".", "-")
-        folder.mkdir()
+    for name, content in (("notes.txt", b"mine"), ("data/mine.npz", b"my own data"), ("collections/x", b"mine")):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
         (folder / name).write_bytes(content)
         with pytest.raises(InputError, match="is not a run"):
             create_run(folder, make_dataset(), SETTINGS)
-        with pytest.raises(InputError, match="is not a run folder"):
+        with pytest.raises(InputError, match="is not a run folder: it has no run.json"):
             open_run(folder)
         assert snapshot(folder) == {name: content}
 
@@ -638,16 +580,16 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.write_text("mine")
     for folder in (path, path / "below", path / "far" / "below"):
-        with pytest.raises(InputError, match=r"is not a run of infl|cannot be written"):
+        with pytest.raises(InputError, match=r"is not a run of infl|cannot be"):
             create_run(folder, make_dataset(), SETTINGS)
-        with pytest.raises(InputError, match="is not a run folder"):
+        with pytest.raises(InputError, match="is not a run folder: it has no run.json"):
             open_run(folder)
     assert path.read_text() == "mine"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root can write to")
 def test_a_folder_that_cannot_be_written_is_an_error() -> None:
-    with pytest.raises(InputError, match="/proc/infl: cannot be written"):
+    with pytest.raises(InputError, match="/proc/infl cannot be written"):
         create_run("/proc/infl", make_dataset(), SETTINGS)
 
 
@@ -659,21 +601,22 @@ def test_an_empty_folder_becomes_a_run(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_is_an_error_and_marks_nothing_complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     put(run, make_outcomes(4), [0, 1])
-    shutil.move(run.folder / "models", run.folder / "away")
-    (run.folder / "models").write_text("in the way")
-    with pytest.raises(InputError, match="cannot write outcomes"):
+    blocks = run.folder / "collections" / "design" / "blocks"
+    shutil.move(blocks, run.folder / "away")
+    blocks.write_text("in the way")
+    with pytest.raises(DiskError, match="cannot be written"):
         put(run, make_outcomes(4), [2, 3])
-    (run.folder / "models").unlink()
-    shutil.move(run.folder / "away", run.folder / "models")
+    blocks.unlink()
+    shutil.move(run.folder / "away", blocks)
 
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match="No space left on device"):
-            run.record_session({"wanted": {"design": 4}})
-        with pytest.raises(InputError, match="No space left on device"):
+        with pytest.raises(DiskError, match="No space left on device"):
+            put(run, make_outcomes(4), [2, 3])
+        with pytest.raises(DiskError, match="No space left on device"):
             create_run(run.folder.parent / "other", make_dataset(), SETTINGS)
     assert run.complete("design") == [0, 1]
     put(run, make_outcomes(4), [2, 3])

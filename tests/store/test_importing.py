@@ -22,7 +22,7 @@ import pytest
 
 import infl
 from infl.records import InputError, OutcomeKind, Outcomes
-from infl.store import imported
+from infl.store import importing
 
 N, M, T, R = 21, 11, 150, 9
 ROUNDING = T * float(np.finfo(np.float32).eps) * 16  # most that the order of a sum of T outcomes below 16 can do
@@ -59,7 +59,7 @@ def place(tmp_path: Path) -> Path:
 def test_an_imported_run_holds_the_arrays_and_gives_their_scores(
     kinds: tuple[OutcomeKind, ...], tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imported, "BYTES_AT_ONCE", 8 * (N + M) * 64)  # three blocks
+    monkeypatch.setattr(importing, "BYTES_AT_ONCE", 8 * (N + M) * 64)  # three blocks
     arrays = make_arrays()
     without: Arrays = {f"{p}{k}": None for k in {"correct", "margin"} - set(kinds) for p in ("", "reference_")}
     infl.import_outcomes(write(tmp_path / "mine.npz", arrays, **without), run=place)
@@ -145,7 +145,7 @@ def test_names_of_classes_are_kept(tmp_path: Path, place: Path) -> None:
 
 
 def test_memory_is_that_of_a_block_and_not_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imported, "BYTES_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(importing, "BYTES_AT_ONCE", 1 << 20)
     random = np.random.default_rng(0)
     peaks = []
     for n_models in (512, 4096):
@@ -266,7 +266,7 @@ def test_a_wrong_file_is_named_and_leaves_nothing(mistake: str, tmp_path: Path, 
 def test_a_wrong_value_is_named_by_its_model_wherever_it_stands(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imported, "BYTES_AT_ONCE", 8 * (N + M) * 64)
+    monkeypatch.setattr(importing, "BYTES_AT_ONCE", 8 * (N + M) * 64)
     arrays = make_arrays()
     arrays["margin"][140, 3] = np.nan
     with pytest.raises(InputError, match="got nan for model 140, column 3"):
@@ -351,8 +351,8 @@ def test_a_killed_import_leaves_no_run_and_can_be_called_again(tmp_path: Path, p
     path = write(tmp_path / "mine.npz", make_arrays())
     program = f"""
 import os, signal
-from infl.store import imported, run
-imported.BYTES_AT_ONCE = 8 * {N + M} * 64
+from infl.store import importing, run
+importing.BYTES_AT_ONCE = 8 * {N + M} * 64
 write, blocks = run.Run.write, []
 def killing(*arguments, **settings):
     write(*arguments, **settings)
@@ -360,14 +360,14 @@ def killing(*arguments, **settings):
     if len(blocks) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 run.Run.write = killing
-imported.import_outcomes({str(path)!r}, run={str(place)!r})
+importing.import_outcomes({str(path)!r}, run={str(place)!r})
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
     killed = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert (place / "models" / "design").is_dir()
+    assert (place / "collections" / "design").is_dir()
     with pytest.raises(InputError, match="is not a run folder"):
         infl.open_run(place)
     other = make_arrays(seed=1)

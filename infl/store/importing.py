@@ -11,9 +11,10 @@ import numpy as np
 
 from infl.records import Array, Dataset, InputError, OutcomeKind, Outcomes
 from infl.records.files import Archive, Member, open_archive
-from infl.store.objects import is_url
-from infl.store.rows import BOTH_KINDS, ROWS_PER_CHUNK
+from infl.store.blocks import KINDS
+from infl.store.collections import Collection
 from infl.store.run import Run, new_run
+from infl.store.storage import is_url
 
 REMEDY = "write it with np.savez(path, masks=..., correct=..., labels=...)"
 MAX_CLASSES = 1 << 16
@@ -65,6 +66,9 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
         }
         with new_run(str(run) if is_url(run) else Path(run).expanduser(), dataset, settings) as made:
             for collection, prefix in _COLLECTIONS:
+                if prefix and f"{prefix}{kinds[0]}" not in archive.names:
+                    continue
+                made.add_collection(Collection(collection, {"kind": "full" if prefix else "imported"}))
                 first = 0
                 with closing(_blocks(archive, kinds, prefix, n_train, n_columns)) as blocks:
                     for outcomes in blocks:
@@ -77,7 +81,7 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
 def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
     """Kinds of outcomes in the file, n and n+m; everything that headers can tell is right after this."""
     there, path = set(archive.names), archive.path
-    kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in BOTH_KINDS if kind in there)
+    kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in KINDS if kind in there)
     missing = [name for name in ("masks", "labels") if name not in there]
     missing += [] if kinds else ["correct or margin"]
     if missing:
@@ -101,7 +105,7 @@ def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
                 f"{path}: masks are of {n_models:,} models, {kind} of {outcomes.shape[0]:,}; row t of both belongs to model t"
             )
         _check_width(archive, outcomes, n_columns)
-    references = [f"reference_{kind}" for kind in BOTH_KINDS if f"reference_{kind}" in there]
+    references = [f"reference_{kind}" for kind in KINDS if f"reference_{kind}" in there]
     if references and references != [f"reference_{kind}" for kind in kinds]:
         raise InputError(
             f"{path}: the models' outcomes are {' and '.join(kinds)}, the references' {' and '.join(references)}; "
@@ -174,7 +178,6 @@ def _blocks(
     if names[0] not in archive.names:
         return
     n_rows = max(1, BYTES_AT_ONCE // (8 * n_columns))
-    n_rows = n_rows // ROWS_PER_CHUNK * ROWS_PER_CHUNK or n_rows
     first = 0
     with ExitStack() as open_members:
         wanted = names if prefix else ["masks", *names]
@@ -183,7 +186,7 @@ def _blocks(
             arrays = dict(zip(wanted, blocks, strict=True))
             n_models = len(blocks[0])
             masks = np.ones((n_models, n_train), bool) if prefix else _bools(archive, "masks", arrays["masks"], first)
-            correct, margin = (arrays.get(f"{prefix}{kind}") for kind in BOTH_KINDS)
+            correct, margin = (arrays.get(f"{prefix}{kind}") for kind in KINDS)
             yield Outcomes(
                 masks,
                 None if correct is None else _bools(archive, f"{prefix}correct", correct, first),
