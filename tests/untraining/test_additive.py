@@ -1,6 +1,6 @@
 """The additive prediction is right in an additive world, zero in a null world, and blind to redundancy as documented.
 
-In a world where margin_j = base_j + sum_i a_ij in_i + noise, the predicted fall is the sum of the a_ij over S, so the predicted
+In a world where margin_j = base_j + sum_i a_ij in_i + noise, the predicted drop is the sum of the a_ij over S, so the predicted
 effect must equal the one computed from the true margins with and without S. Errors are judged by the method's own standard
 errors over repeats fixed beforehand.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from infl.records import ForgetSet, InputError, Outcomes
+from infl.records import ForgetSet, Outcomes
 from infl.training.subsets import Design, draw_masks
 from infl.untraining.additive import predict_additive
 from infl.untraining.regimes import judge
@@ -43,7 +43,7 @@ def true_effect(margin_of, ids):
 
 
 @pytest.mark.parametrize("fraction", [0.7, (0.5, 0.9)])
-@pytest.mark.parametrize("ids", [(3,), (0, 1, 2, 3, 4, 5), tuple(range(15))])
+@pytest.mark.parametrize("ids", [(3,), tuple(range(15))])
 def test_an_additive_world_is_predicted_within_its_errors(ids, fraction):
     """z = (predicted - true) / se over all examples and 20 repeats; smoothing the response leaves a small bias."""
     margin_of = additive_world()
@@ -110,13 +110,6 @@ def test_n_columns_does_not_affect_results():
     parts = predict_additive(ForgetSet("s", (1, 5, 9)), n_columns=7, **arguments)
     np.testing.assert_allclose(parts.effect, whole.effect, atol=1e-6)
     np.testing.assert_allclose(parts.replicates, whole.replicates, atol=1e-5)
-
-
-def test_no_reference_models_is_named():
-    margin_of = additive_world(3)
-    empty = Outcomes(np.zeros((0, N), bool), np.zeros((0, N + M), bool), np.zeros((0, N + M)))
-    with pytest.raises(InputError, match="--references"):
-        predict_additive(ForgetSet("s", (0,)), design=world(margin_of, 50, 0), reference=empty)
 
 
 def test_a_member_never_left_out_has_no_estimate():

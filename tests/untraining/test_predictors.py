@@ -92,7 +92,7 @@ def assert_alike(one, other, atol):
         np.testing.assert_allclose(a.covariance, b.covariance, atol=atol)
 
 
-@pytest.mark.parametrize("name", ["combined", "support"])
+@pytest.mark.parametrize("name", ["combined", pytest.param("support", marks=pytest.mark.slow)])
 def test_copies_left_out_together_are_seen_to_spread(name, combined):
     predictor = combined if name == "combined" else fit(name=name)
     all_of_them, half, one = predict(predictor, ALL, HALF, ONE)
@@ -100,6 +100,7 @@ def test_copies_left_out_together_are_seen_to_spread(name, combined):
     assert (all_of_them.effect[list(ALL.ids)] > 0.9).all()
     assert np.abs(all_of_them.effect[ELSEWHERE]).mean() < 0.02
     assert judge(all_of_them).regime == "spreading"
+    assert (one.source, one.n_models, one.n_train, one.replicates.shape) == (name, 240, N, (0, N + M))
     for some in (half, one):
         assert np.abs(some.effect).max() < 0.1
         assert judge(some).regime == "no-op"
@@ -165,6 +166,7 @@ def test_no_effect_is_beyond_what_can_be_lost_or_gained():
         assert (effect <= right + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_a_null_world_has_no_effects():
     """Two fits, five sets each: no set is said to matter, effects average nothing, and errors cover what is left."""
     most = min(int((~np.concatenate(masks_of(80, 80, seed))).sum(axis=1).max()) for seed in range(2))
@@ -187,60 +189,33 @@ def test_a_null_world_has_no_effects():
     assert np.abs(z).max() < 3
 
 
-@pytest.mark.parametrize("name", ["combined", "additive-shrunk"])
-def test_how_models_are_split_into_collections_does_not_matter(name):
-    whole = [copies(masks, seed) for seed, masks in enumerate(masks_of(40, 40))]
-    joined = Outcomes(*(np.concatenate([getattr(s, k) for s in whole]) for k in ("masks", "correct", "margin")))
-    assert joined.correct is not None
-    assert joined.margin is not None
-    parts = [Outcomes(joined.masks[p], joined.correct[p], joined.margin[p]) for p in np.array_split(np.arange(80), 3)]
-    one, other = (predict(fit(name=name, sources=sources), ALL, HALF) for sources in (whole, parts))
-    assert_alike(one, other, atol=1e-4)
-
-
-def test_the_order_of_the_models_does_not_matter():
+@pytest.mark.slow
+def test_neither_collections_nor_the_order_of_the_models_matter():
     """Another order samples other pairs for the pooled function only where there are more than it takes."""
-    masks = np.concatenate(masks_of(60, 60))
-    outcomes = copies(masks, 0)
-    order = np.random.RandomState(1).permutation(len(masks))
-    assert outcomes.correct is not None
-    assert outcomes.margin is not None
-    turned = Outcomes(outcomes.masks[order], outcomes.correct[order], outcomes.margin[order])
-    one, other = (predict(fit(sources=[source]), ALL, HALF, ONE) for source in (outcomes, turned))
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_allclose(a.effect, b.effect, atol=0.05)
-        assert judge(a).regime == judge(b).regime
+    outcomes: Any = copies(np.concatenate(masks_of(60, 60)), 0)
+    order = np.random.RandomState(1).permutation(120)
+
+    def rows(some: Any) -> Outcomes:
+        return Outcomes(outcomes.masks[some], outcomes.correct[some], outcomes.margin[some])
+
+    sources = [outcomes], [rows(part) for part in np.array_split(np.arange(120), 3)], [rows(order)]
+    whole, parts, turned = (predict(fit(sources=source), ALL, HALF, ONE) for source in sources)
+    assert_alike(whole, parts, atol=1e-4)
+    for one, other in zip(whole, turned, strict=True):
+        np.testing.assert_allclose(one.effect, other.effect, atol=0.05)
+        assert judge(one).regime == judge(other).regime
 
 
 def test_sets_do_not_depend_on_the_other_sets_of_the_call(combined, monkeypatch):
+    alone = [predict(combined, one)[0] for one in (HALF, ONE, ALL, ONE, HALF)]
     monkeypatch.setattr("infl.untraining.effects.SETS_AT_ONCE", 2)
-    several = predict(combined, HALF, ONE, ALL, ONE, HALF)
-    assert_alike(several, [predict(combined, one)[0] for one in (HALF, ONE, ALL, ONE, HALF)], atol=1e-4)
-
-
-def test_chunks_do_not_matter(monkeypatch):
-    whole = predict(fit(n_models=(40, 40)), ALL, HALF)
-    monkeypatch.setattr("infl.untraining.support.CHUNK", 17)
-    for a, b in zip(predict(fit(n_models=(40, 40)), ALL, HALF), whole, strict=True):
-        np.testing.assert_allclose(a.effect, b.effect, atol=0.05)  # other pairs are drawn for the pooled function
-
-
-def test_predicting_in_chunks_changes_nothing(combined, monkeypatch):
-    whole = predict(combined, ALL, HALF)
-    monkeypatch.setattr("infl.untraining.support.CHUNK", 17)
-    assert_alike(predict(combined, ALL, HALF), whole, atol=1e-4)
-
-
-def test_effects_say_where_they_come_from(combined):
-    effects = predict(combined, ONE)[0]
-    assert (effects.source, effects.n_models, effects.n_train) == ("combined", 240, N)
-    assert effects.replicates.shape == (0, N + M)
-    assert effects.covariance.shape == (2, 2)
+    monkeypatch.setattr("infl.untraining.support.CHUNK", 17)  # nor on how many columns are read at once
+    assert_alike(predict(combined, HALF, ONE, ALL, ONE, HALF), alone, atol=1e-4)
 
 
 def test_errors_of_the_sums_hold_those_of_their_parts():
     """Without misfit of the sums themselves: held-out examples weigh n/m, retained ones one, members nothing."""
-    predictor = fit(nothing, n_models=(20, 20))
+    predictor = fit(nothing, n_models=(8, 8))  # the fewest that will do
     predictor = replace(predictor, errors=replace(predictor.errors, cross_per_effect=0, self_common=0))
     effects = predict(predictor, HALF)[0]
     members, weights = list(HALF.ids), np.where(np.arange(N + M) < N, 1.0, N / M)
@@ -258,9 +233,3 @@ def test_too_few_models_and_unknown_names_are_refused():
         fit(name="guess")
     with pytest.raises(InputError, match="--references"):
         fit(n_references=0)
-
-
-def test_the_fewest_models_give_a_prediction():
-    effects = predict(fit(n_models=(8, 8)), ALL)[0]
-    assert np.isfinite(effects.effect).all()
-    assert np.isfinite(effects.se).all()

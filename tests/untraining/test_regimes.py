@@ -28,6 +28,8 @@ def test_sums_equal_a_loop_over_the_definition():
     n, m, ids = 12, 5, (1, 4, 7)
     replicates = rng.uniform(-0.6, 0.6, (40, n + m))
     verdict = infl.judge(make_effects(replicates, ids, n))
+    widening = np.sqrt(39 / 37)
+    assert verdict.self_influence.se == pytest.approx(stats.sem(replicates[:, ids].mean(axis=1)) * widening)
     self_sum, cross_sum = 0.0, 0.0
     for j, d in enumerate(replicates.mean(axis=0)):
         if j in ids:
@@ -41,31 +43,22 @@ def test_sums_equal_a_loop_over_the_definition():
     assert verdict.harm.value - verdict.gain.value == pytest.approx(cross_sum / 3, abs=0.5)
 
 
-def test_errors_are_those_of_the_mean_over_replicates():
-    rng = np.random.RandomState(1)
-    replicates = rng.randn(50, 9)
-    verdict = infl.judge(make_effects(replicates, (0, 1), 6))
-    by_replicate = replicates[:, :2].mean(axis=1)
-    widening = np.sqrt(49 / 47)
-    assert verdict.self_influence.se == pytest.approx(stats.sem(by_replicate) * widening)
-
-
-@pytest.mark.parametrize("correlation", [-0.7, 0.0, 0.5])
-def test_probabilities_equal_the_shares_of_a_large_draw(correlation):
+@pytest.mark.parametrize("correlation", [-0.7, 0.5])
+def test_probabilities_equal_the_fractions_of_a_large_draw(correlation):
     values, sd = np.array([0.12, 0.05]), np.array([0.05, 0.1])
     covariance = np.outer(sd, sd) * np.array([[1, correlation], [correlation, 1]])
     probability = regime_probabilities(values, covariance, Thresholds())
     draw = np.random.RandomState(2).multivariate_normal(values, covariance, 200_000)
     high_self, high_cross = draw[:, 0] >= 0.1, draw[:, 1] >= 0.1
-    shares = {
+    fractions = {
         "no-op": (~high_self & ~high_cross).mean(),
         "local": (high_self & ~high_cross).mean(),
         "spreading": (high_self & high_cross).mean(),
         "indirect": (~high_self & high_cross).mean(),
     }
     assert sum(probability.values()) == pytest.approx(1)
-    for regime, share in shares.items():
-        assert probability[regime] == pytest.approx(share, abs=5 * 0.5 / np.sqrt(200_000))
+    for regime, fraction in fractions.items():
+        assert probability[regime] == pytest.approx(fraction, abs=5 * 0.5 / np.sqrt(200_000))
 
 
 @pytest.mark.parametrize("covariance", [[[0.0, 0.0], [0.0, 0.48]], [[0.0, 0.0], [0.0, 0.0]], [[0.2, 0.3], [0.3, 0.45]]])
@@ -153,15 +146,10 @@ def test_cross_can_be_judged_by_harm_alone():
     effect = np.array([0.9, 0.0, 0.0, 0.0] + [0.4, -0.4] * 4)
     replicates = effect + 1e-3 * np.random.RandomState(7).randn(30, 12)
     assert infl.judge(make_effects(replicates, (0,), 4)).regime == "local"
+    assert infl.judge(make_effects(replicates, (0,), 4), Thresholds(self_influence=0.95)).regime == "no-op"
     verdict = infl.judge(make_effects(replicates, (0,), 4), Thresholds(cross="harm"))
     assert verdict.regime == "spreading"
     assert verdict.cross_influence.value == pytest.approx(0.0, abs=0.01)
-
-
-def test_thresholds_move_the_verdict():
-    replicates = np.array([0.3, 0.0, 0.0, 0.0]) + 1e-4 * np.random.RandomState(8).randn(30, 4)
-    assert infl.judge(make_effects(replicates, (0,), 2)).regime == "local"
-    assert infl.judge(make_effects(replicates, (0,), 2), Thresholds(self_influence=0.4)).regime == "no-op"
 
 
 def posterior(effect, se, ids, n_train, covariance, covered=1.0):

@@ -47,15 +47,6 @@ def test_a_pooled_function_learns_a_smooth_function_and_is_zero_on_d_where_ancho
     np.testing.assert_allclose(function(at_d[None], at_d)[0], 0, atol=1e-5)
 
 
-def test_a_pooled_function_of_levels_has_their_mean():
-    random = np.random.RandomState(1)
-    at_d = random.randn(500, 2).astype(np.float32)
-    x = np.concatenate([at_d, np.zeros_like(at_d)], axis=1)
-    y = (7 + at_d[:, 1]).astype(np.float32)
-    function = fit_pooled(x, x, y, anchored=False)
-    np.testing.assert_allclose(function(at_d[None], at_d)[0][0], y, atol=0.1)
-
-
 def test_a_function_of_no_covariates_says_nothing():
     nothing, y = np.zeros((50, 0), np.float32), np.random.RandomState(2).randn(50)
     for anchored, expected in ((True, 0.0), (False, y.mean())):
