@@ -25,9 +25,9 @@ _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit status.
 
-    0 done; 2 a mistake of the user's; 3 the disk refuses (full, read-only) or has damaged a run; 4 another process writes to
-    the run; 130 interrupted; 141 nobody reads the output, as in `infl scores ... | head -1`; 143 terminated, as batch systems
-    do before they kill. After 3, 4, 130, 141 and 143 the run is whole, and the same command goes on with it.
+    0 done; 2 a mistake of the user's; 3 the disk refuses (full, read-only) or has damaged a run; 130 interrupted; 141 nobody
+    reads the output, as in `infl scores ... | head -1`; 143 terminated, as batch systems do before they kill. After 3, 130,
+    141 and 143 the run is whole, and the same command goes on with it.
     """
     try:
         status = _run(arguments)
