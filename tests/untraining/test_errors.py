@@ -61,6 +61,7 @@ def test_noise_that_grows_with_the_effect_is_not_misfit():
     assert CROSS_PER_EFFECT / 2 < found < 2 * CROSS_PER_EFFECT
 
 
+@pytest.mark.slow
 def test_models_that_leave_out_much_tell_the_errors_of_sets_that_leave_out_little():
     """Sums of 100 to 300 effects are seen, one of 5 is asked for; a variance in proportion to the sum would be six times it."""
     random = np.random.RandomState(3)

@@ -120,6 +120,7 @@ def test_sums_over_single_examples_see_far_less():
     assert effects.effect[IN_CLUSTER].mean() < 0.3
 
 
+@pytest.mark.slow
 def test_shrunk_sums_are_finite_and_quiet_on_a_harmless_set():
     everything, half = predict(fit(name="additive-shrunk"), ALL, HALF)
     assert np.isfinite(everything.effect).all()
@@ -130,6 +131,7 @@ def test_shrunk_sums_are_finite_and_quiet_on_a_harmless_set():
 CLASS = ForgetSet("class", tuple(int(i) for i in np.flatnonzero(LABELS[:N] == 0)))
 
 
+@pytest.mark.slow
 def test_a_whole_class_is_predicted_to_be_lost(combined):
     """No model left out even half of it; the refit knows what becomes of held-out examples when their class is gone.
 
