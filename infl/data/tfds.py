@@ -117,7 +117,8 @@ def _prepared(tfds: Any, full_name: str, version: str | None) -> Any:
     """The builder that reads the files that are there; infl's own data sets are written first where they are not."""
     files = import_module("tensorflow_datasets.core.read_only_builder")
     own = import_module("infl.data.builders").OWN.get(full_name)
-    place = _place()
+    folder = os.environ.get("TFDS_DATA_DIR")  # TFDS itself looks once, when it is imported
+    place = {"data_dir": os.path.abspath(os.path.expanduser(folder))} if folder else {}
     try:
         if own:
             _prepare(tfds, own, place)
@@ -126,7 +127,7 @@ def _prepared(tfds: Any, full_name: str, version: str | None) -> Any:
     except InputError:
         raise
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(_what_is_missing(tfds, full_name, version, place)) from error
+        raise InputError(f"tfds:{full_name}{_what_is_missing(tfds, full_name, version, place)}") from error
     except Exception as error:  # of many kinds: from the disk, json, protobuf, and ValueErrors of TFDS's own
         raise InputError(
             f"tfds:{full_name} cannot be opened ({first_line(error)}); if its folder is damaged, prepare it again"
@@ -139,12 +140,6 @@ def _prepared(tfds: Any, full_name: str, version: str | None) -> Any:
     return builder
 
 
-def _place() -> dict[str, str]:
-    """TFDS's folder, asked anew: TFDS itself looks at the variable once, when it is imported."""
-    folder = os.environ.get("TFDS_DATA_DIR")
-    return {"data_dir": os.path.abspath(os.path.expanduser(folder))} if folder else {}
-
-
 def _prepare(tfds: Any, own: Any, place: Mapping[str, str]) -> None:
     builder = own(file_format=FORMAT, **place)
     if os.path.isdir(builder.data_dir):
@@ -155,20 +150,19 @@ def _prepare(tfds: Any, own: Any, place: Mapping[str, str]) -> None:
 
 
 def _what_is_missing(tfds: Any, full_name: str, version: str | None, place: Mapping[str, str]) -> str:
-    known = tfds.list_builders(with_community_datasets=False)
     folders = import_module("tensorflow_datasets.core.utils.file_utils").list_data_dirs(place.get("data_dir"))
-    where = " or ".join(map(str, folders))
-    prepared = [str(path) for folder in folders for path in sorted(Path(folder, full_name).glob("*"))]
-    if prepared:
+    if prepared := [str(path) for folder in folders for path in sorted(Path(folder, full_name).glob("*"))]:
         wanted = f"version {version}" if version else "it"
-        return f"tfds:{full_name}: {wanted} is not among what is prepared of it: {', '.join(prepared)}"
-    if (base := full_name.split("/")[0]) not in known:
+        return f": {wanted} is not among what is prepared of it: {', '.join(prepared)}"
+    where, base = " or ".join(map(str, folders)), full_name.split("/")[0]
+    known = tfds.list_builders(with_community_datasets=False)
+    if base not in known:
         near = difflib.get_close_matches(base, known, n=1, cutoff=0.7)
         guess = f"; did you mean tfds:{near[0]}?" if near else ""
-        return f"tfds:{full_name}: TFDS knows no data set of this name, and none is prepared in {where}{guess}"
+        return f": TFDS knows no data set of this name, and none is prepared in {where}{guess}"
     return (
-        f"tfds:{full_name} is not prepared in {where}. Preparing it takes TensorFlow, once and on any machine, reading it "
-        f"does not: {_command(full_name, place)}"
+        f" is not prepared in {where}. Preparing it takes TensorFlow, once and on any machine, reading it does not: "
+        f"{_command(full_name, place)}"
     )
 
 
@@ -233,33 +227,29 @@ def _is_integer(feature: Any) -> bool:
 
 def _read(builder: Any, split: str, image: str, label: str) -> tuple[Array, Array, Array]:
     """Pixels, labels and ids of a split, in the order of its source."""
-    numbering = [name for name in NUMBERING if name in builder.info.features][:1]
-    x: Array = np.zeros(0)
-    labels, numbers = [], []
+    numbering = next((name for name in NUMBERING if name in builder.info.features), None)
+    pixels, labels, numbers = [], [], []
     try:
-        examples = builder.as_data_source(split, file_format=FORMAT)
-        for position, example in enumerate(examples):
-            pixels = np.asarray(example[image])
-            if position == 0:
-                x = np.empty((len(examples), *pixels.shape), pixels.dtype)
-            if pixels.shape != x.shape[1:]:
-                raise InputError(
-                    f"tfds:{builder.name}: expected images of one size, got {x.shape[1:]} first and {pixels.shape} at position "
-                    f"{position} of {split}; scale them and bring them as an .npz, or as folder:DIR:HEIGHTxWIDTH"
-                )
-            x[position] = pixels
+        for example in builder.as_data_source(split, file_format=FORMAT):
+            pixels.append(np.asarray(example[image]))
             labels.append(int(example[label]))
-            numbers += [_number(example[name]) for name in numbering]
-    except InputError:
-        raise
+            numbers.append(_number(example[numbering]) if numbering else None)
     except Exception as error:  # of many kinds: array_record's own, protobuf, Pillow
         raise InputError(
             f"tfds:{builder.name}: {split} in {builder.data_dir} cannot be read ({first_line(error)}); if files are damaged, "
             "delete that folder and prepare it again"
         ) from error
-    ids = _ids(numbers, len(labels))
+    other = next((k for k, one in enumerate(pixels) if one.shape != pixels[0].shape), None)
+    if other is not None:
+        raise InputError(
+            f"tfds:{builder.name}: expected images of one size, got {pixels[0].shape} first and {pixels[other].shape} at "
+            f"position {other} of {split}; scale them and bring them as an .npz, or as folder:DIR:HEIGHTxWIDTH"
+        )
+    ids = np.arange(len(labels))
+    if None not in numbers and len(set(numbers)) == len(numbers) and min(numbers, default=0) >= 0:
+        ids = np.array(numbers, np.int64)
     order = np.arange(len(labels)) if builder.info.disable_shuffling else np.argsort(ids)
-    return x[order], np.array(labels, np.int64)[order], ids[order]
+    return np.array([pixels[k] for k in order]), np.array(labels, np.int64)[order], ids[order]
 
 
 def _number(value: Any) -> int | None:
@@ -268,12 +258,3 @@ def _number(value: Any) -> int | None:
         match = NUMBER_AT_THE_END.search(value)
         return int(match[0]) if match else None
     return int(value) if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "ui" else None
-
-
-def _ids(numbers: list[int | None], n_examples: int) -> Array:
-    """The numbers where each example has one of its own, otherwise positions."""
-    if len(numbers) == n_examples and None not in numbers and len(set(numbers)) == n_examples:
-        ids = np.array(numbers, np.int64)
-        if n_examples and ids.min() >= 0:
-            return ids
-    return np.arange(n_examples)

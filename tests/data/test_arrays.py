@@ -45,31 +45,19 @@ def test_good_arrays_come_out_as_they_went_in() -> None:
     assert (made.name, made.class_names, made.source) == ("toy", ("a", "b", "c"), "somewhere")
 
 
-@pytest.mark.parametrize(
-    ("given", "becomes"),
-    [
-        (np.uint8, np.uint8),
-        (np.int8, np.float32),
-        (np.int64, np.float32),
-        (np.uint16, np.float32),
-        (np.bool_, np.float32),
-        (np.float16, np.float32),
-        (np.float64, np.float32),
-        (np.dtype(">f4"), np.float32),
-    ],
-)
-def test_pixels_stay_uint8_or_become_float32_of_the_same_value(given: Any, becomes: Any) -> None:
-    pixels = (np.arange(N * 4).reshape(N, 4) % 2).astype(given)
-    made = dataset(x_train=pixels, x_held_out=pixels[:M])
-    assert made.x_train.dtype == made.x_held_out.dtype == np.dtype(becomes)
-    np.testing.assert_array_equal(made.x_train, pixels)
+def test_pixels_stay_uint8_or_become_float32_of_the_same_value() -> None:
+    for given in ("u1", "i1", "i8", "u2", "?", "f2", "f8", ">f4"):
+        pixels = (np.arange(N * 4).reshape(N, 4) % 2).astype(given)
+        made = dataset(x_train=pixels, x_held_out=pixels[:M])
+        assert made.x_train.dtype == made.x_held_out.dtype == (np.uint8 if given == "u1" else np.float32)
+        np.testing.assert_array_equal(made.x_train, pixels)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64, np.dtype(">i4")])
-def test_labels_become_native_int32(dtype: Any) -> None:
-    made = dataset(y_train=arrays()["y_train"].astype(dtype))
-    assert made.y_train.dtype.str == np.dtype(np.int32).str
-    np.testing.assert_array_equal(made.y_train, arrays()["y_train"])
+def test_labels_become_native_int32() -> None:
+    for dtype in ("u1", "i2", "u8", ">i4"):
+        made = dataset(y_train=arrays()["y_train"].astype(dtype))
+        assert made.y_train.dtype.str == np.dtype(np.int32).str
+        np.testing.assert_array_equal(made.y_train, arrays()["y_train"])
 
 
 def test_lists_are_accepted_and_classes_get_their_numbers_as_names() -> None:
@@ -87,26 +75,19 @@ def with_value(value: float) -> np.ndarray:
 FLOATS = {"x_held_out": np.zeros((M, 4, 5))}
 BAD = {
     "object array": ({"x_train": np.array([[1], [None]], object)}, "x_train: .* Python objects"),
-    "object labels": ({"y_train": np.array([0, "b"] * 30, object)}, "y_train: .* Python objects"),
     "ragged list": ({"x_train": [[1, 2], [3]]}, "x_train: expected an array"),
     "complex pixels": ({"x_train": np.zeros((N, 4, 5), complex)}, "x_train: expected numbers .* got dtype complex128"),
     "text pixels": ({"x_held_out": np.full((M, 4, 5), "a")}, "x_held_out: expected numbers"),
     "no pixel axis": ({"x_train": np.zeros(N)}, r"x_train: .* got shape \(60,\); .*x\[:, None\]"),
     "no training examples": ({"x_train": np.zeros((0, 4, 5)), "y_train": np.zeros(0, int)}, "x_train: .*at least one"),
-    "no held-out examples": ({"x_held_out": np.zeros((0, 4, 5))}, "x_held_out: .*at least one"),
     "no pixels": ({"x_train": np.zeros((N, 0))}, "x_train: .*at least one pixel"),
     "NaN": ({"x_train": with_value(np.nan), **FLOATS}, "x_train: .*NaN.* 1 of 60 examples, the first at 17"),
-    "inf": ({"x_train": with_value(-np.inf), **FLOATS}, "x_train: .*the first at 17"),
     "too large for float32": ({"x_train": with_value(1e300), **FLOATS}, "x_train: .*the first at 17"),
-    "held-out NaN": ({"x_train": np.zeros((M, 4, 5)), "x_held_out": with_value(np.nan)}, "x_held_out: .*NaN"),
     "shapes differ": ({"x_held_out": np.zeros((M, 5, 4), np.uint8)}, r"same shape .* \(4, 5\) and \(5, 4\)"),
     "dtypes differ": (FLOATS, "one dtype .* uint8 and float64"),
     "float labels": ({"y_train": np.arange(N) % 3 * 1.0}, r"y_train: .* got dtype float64; cast .*astype\(int\)"),
-    "bool labels": ({"y_held_out": np.arange(M) % 2 == 0}, r"y_held_out: .* got dtype bool; cast"),
-    "text labels": ({"y_train": np.array(["a", "b"] * 30)}, "y_train: .*; number the classes"),
     "one-hot labels": ({"y_train": np.eye(3)[np.arange(N) % 3]}, r"y_train: .* got \(60, 3\); .*argmax"),
     "too few labels": ({"y_train": np.arange(N - 1) % 3}, "y_train: expected 60 labels, as many as x_train, got 59"),
-    "too many labels": ({"y_held_out": np.arange(M + 1) % 3}, "y_held_out: expected 30 .* x_held_out, got 31"),
     "negative label": ({"y_train": np.arange(N) % 3 - 1}, r"y_train: expected labels 0\.\.c-1, got -1"),
     "counted from 1": ({"y_train": np.arange(N) % 3 + 1}, "labels leave classes empty: .* got none of 0;"),
     "gap": ({"y_train": np.arange(N) % 3 * 2}, "labels leave classes empty: .* got none of 1, 3;"),
@@ -120,7 +101,6 @@ BAD = {
         "class_names: expected at least 256 names, since y_train holds the label 255, got 2",
     ),
     "one string of names": ({"class_names": "abc"}, "class_names: expected a sequence of strings"),
-    "numbers as names": ({"class_names": [0, 1, 2]}, "class_names: expected a sequence of strings"),
     "same name twice": ({"class_names": ["a", "b", "a"]}, "class_names: expected distinct names"),
     "too few ids": ({"train_ids": np.arange(N - 1)}, "train_ids: expected 60 integers"),
     "float ids": ({"held_out_ids": np.arange(M) * 1.0}, "held_out_ids: expected 30 integers .* got float64"),
@@ -150,16 +130,12 @@ def test_a_subset_holds_the_examples_that_its_ids_name() -> None:
     assert (part.class_names, part.source, part.name) == (whole.class_names, whole.source, whole.name)
 
 
-def test_a_subset_is_the_same_every_time_and_another_with_another_seed() -> None:
+def test_the_draw_is_pinned_and_another_with_another_seed() -> None:
     whole = dataset()
-    assert subset(whole, 20, 10, 5).fingerprint() == subset(whole, 20, 10, 5).fingerprint()
     assert subset(whole, 20, 10, 5).train_ids.tolist() != subset(whole, 20, 10, 6).train_ids.tolist()
     assert subset(whole, 20, 10, 5).held_out_ids.tolist() != subset(whole, 20, 10, 6).held_out_ids.tolist()
-
-
-def test_the_draw_is_pinned() -> None:
     # These numbers must never change: stored runs draw their subsets again from the seed.
-    part = subset(dataset(), 12, 4, 2)
+    part = subset(whole, 12, 4, 2)
     assert part.train_ids.tolist() == [0, 1, 23, 28, 30, 32, 35, 36, 46, 47, 49, 55]
     assert part.held_out_ids.tolist() == [13, 24, 25, 29]
 
@@ -185,10 +161,7 @@ def test_all_examples_are_the_dataset_itself() -> None:
         (61, None, 0, "n_train: expected 1 to 60, .* got 61"),
         (None, 31, 0, "n_held_out: expected 1 to 30, .* got 31"),
         (0, None, 0, "n_train: expected 1 to 60, .* got 0"),
-        (-5, None, 0, "n_train: expected 1 to 60, .* got -5"),
-        (None, 0, 0, "n_held_out: expected 1 to 30, .* got 0"),
         (20.0, None, 0, "n_train: expected a whole number, got 20.0"),
-        (20, None, -1, "seed: expected 0 to .* got -1"),
         (20, None, 2**32, "seed: expected 0 to .* got 4294967296"),
         (20, None, "a", "seed: expected a whole number"),
         (2, None, 0, "n_train: 2 training examples drawn with seed 0 leave classes empty: .*; take more"),

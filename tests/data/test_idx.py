@@ -72,27 +72,11 @@ def test_files_may_be_zipped_or_not_one_by_one(tmp_path: Path) -> None:
     assert load(f"idx:{tmp_path}").fingerprint() == zipped
 
 
-@pytest.mark.parametrize(
-    ("folder", "clothes"),
-    [
-        ("fashion-mnist", True),
-        ("my-Fashion-MNIST-copy", True),
-        ("FashionMNIST/raw", True),
-        ("mnist", False),
-        ("fashion-mnist-experiments/data/mnist", False),
-    ],
-)
-def test_only_fashion_mnist_is_named_as_clothes(tmp_path: Path, folder: str, clothes: bool) -> None:
-    names = load(f"idx:{write(tmp_path / folder)}").class_names
-    assert names == tuple(CLOTHES if clothes else "0123456789")
-
-
-def test_the_source_loads_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "mnist")
-    monkeypatch.chdir(tmp_path)
-    first = load("idx:mnist", n_held_out=5, seed=4)
-    monkeypatch.chdir("/")
-    assert load(first.source, n_held_out=5, seed=4).fingerprint() == first.fingerprint()
+def test_only_fashion_mnist_is_named_as_clothes(tmp_path: Path) -> None:
+    for folder in ("fashion-mnist", "my-Fashion-MNIST-copy", "FashionMNIST/raw"):
+        assert load(f"idx:{write(tmp_path / folder)}").class_names == tuple(CLOTHES)
+    folder = "fashion-mnist-experiments/data/mnist"
+    assert load(f"idx:{write(tmp_path / folder)}").class_names == tuple("0123456789")
 
 
 def header(*shape: int, kind: int = 8) -> bytes:
@@ -104,18 +88,13 @@ ZIPPED = gzip.compress(GOOD)
 BAD: dict[str, tuple[str, bytes, str]] = {
     "empty": (IMAGES, b"", "starts with the bytes 00 00 08 03, got an empty file"),
     "labels for images": (IMAGES, label_bytes(N), "3 axes.* 00 00 08 03, got 00 00 08 01"),
-    "images for labels": (LABELS, GOOD, "1 axes.* 00 00 08 01, got 00 00 08 03"),
     "floats": (IMAGES, header(N, HEIGHT, WIDTH, kind=0x0D) + bytes(480), "got 00 00 0d 03"),
     "little-endian": (IMAGES, GOOD[3::-1] + GOOD[4:], "got 03 08 00 00"),
-    "a web page": (IMAGES, b"<!DOCTYPE html>", "got 3c 21 44 4f"),
-    "cut in the magic number": (IMAGES, GOOD[:3], "got 00 00 08;"),
     "cut in the header": (IMAGES, GOOD[:9], "ends within its header, after 9 bytes"),
     "cut in the entries": (IMAGES, GOOD[:-1], "promises 20 x 3 x 2 = 120 bytes, the file holds only 119"),
     "one byte too many": (IMAGES, GOOD + b"\0", "promises 20 x 3 x 2 = 120 bytes, the file holds more"),
     "no entries": (IMAGES, header(0, 2**32 - 1, 2**32 - 1), "expected at least one entry, got 0 x"),
     "gzip cut": (IMAGES, ZIPPED[:-10], "cannot be read .*; copy it again"),
-    "gzip cut in its header": (IMAGES, ZIPPED[:5], "cannot be read"),
-    "gzip damaged": (IMAGES, ZIPPED[:20] + b"\xff\xff\xff" + ZIPPED[23:], "cannot be read"),
     "gzip checksum wrong": (IMAGES, ZIPPED[:-8] + b"\0\0\0\0" + ZIPPED[-4:], "cannot be read .*CRC"),
     "gzip of a cut file": (IMAGES, gzip.compress(GOOD[:-1]), "the file holds only 119"),
     "fewer labels": (LABELS, label_bytes(N - 1), "y_train: expected 20 labels, as many as x_train, got 19"),
@@ -134,8 +113,9 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, name: str, content: b
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("encode", [bytes, gzip.compress], ids=["plain", "gzipped"])
-@pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (60_000, 100, 100)], ids=["any", "600 MB"])
+@pytest.mark.parametrize(
+    ("encode", "shape"), [(bytes, (2**32 - 1,) * 3), (gzip.compress, (60_000, 100, 100))], ids=["any", "600 MB"]
+)
 def test_a_header_is_not_believed_before_the_bytes_are_there(
     tmp_path: Path, encode: Encode, shape: tuple[int, ...]
 ) -> None:
@@ -162,18 +142,6 @@ def test_no_more_is_unpacked_than_the_header_promises(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_missing_files_are_listed_beside_those_found(tmp_path: Path) -> None:
-    write(tmp_path)
-    (tmp_path / f"{IMAGES}.gz").rename(tmp_path / "images.gz")
-    with pytest.raises(InputError, match=f"missing {IMAGES}, found 'images.gz', 't10k-images"):
-        load(f"idx:{tmp_path}")
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{tmp_path}/nowhere: expected a folder that holds {IMAGES}"):
-        load(f"idx:{tmp_path}/nowhere")
-
-
 def test_a_file_that_unpacks_to_more_than_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,3 +151,12 @@ def test_a_file_that_unpacks_to_more_than_the_memory_is_refused(
     monkeypatch.setattr(idx, "max_array_bytes", lambda: 1_000_000)
     with pytest.raises(InputError, match="10,000,000 bytes are more than half of this machine's memory"):
         load(f"idx:{tmp_path}")
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / f"{IMAGES}.gz").rename(tmp_path / "images.gz")
+    with pytest.raises(InputError, match=f"missing {IMAGES}, found 'images.gz', 't10k-images"):
+        load(f"idx:{tmp_path}")
+    with pytest.raises(InputError, match=f"{tmp_path}/nowhere: expected a folder that holds {IMAGES}"):
+        load(f"idx:{tmp_path}/nowhere")

@@ -6,7 +6,6 @@ dataset that is not what was saved. Pickled objects must never be read: that wou
 
 from __future__ import annotations
 
-import pickle
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -31,18 +30,17 @@ def arrays(**changes: Any) -> dict[str, Any]:
     return good | changes
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_file_comes_in_as_it_was_saved(tmp_path: Path, save: Any) -> None:
-    save(tmp_path / "toy.npz", **arrays(class_names=np.array(["a", "b", "c"]), ignored=np.ones(3)))
+@pytest.mark.parametrize(("save", "order"), [(np.savez, "C"), (np.savez_compressed, "F")])
+def test_a_file_comes_in_as_it_was_saved(tmp_path: Path, save: Any, order: Any) -> None:
+    """Also where columns come one by one."""
+    pixels = np.asarray(arrays()["x_train"], order=order)
+    save(tmp_path / "toy.npz", **arrays(x_train=pixels, class_names=np.array(["a", "b", "c"]), ignored=np.ones(3)))
     dataset = load(str(tmp_path / "toy.npz"))
     np.testing.assert_array_equal(dataset.x_train, arrays()["x_train"])
     np.testing.assert_array_equal(dataset.y_train, arrays()["y_train"])
     np.testing.assert_array_equal(dataset.x_held_out, arrays()["x_test"])
     np.testing.assert_array_equal(dataset.y_held_out, arrays()["y_test"])
     assert (dataset.name, dataset.class_names) == ("toy", ("a", "b", "c"))
-
-
-def test_class_names_may_be_left_out(tmp_path: Path) -> None:
     np.savez(tmp_path / "toy.npz", **arrays())
     assert load(str(tmp_path / "toy.npz")).class_names == ("0", "1", "2")
 
@@ -57,11 +55,6 @@ def test_the_source_loads_again_from_another_folder(tmp_path: Path, monkeypatch:
 
 def saved(path: Path, **changes: Any) -> None:
     np.savez(path, **{name: array for name, array in arrays(**changes).items() if array is not None})
-
-
-def cut(path: Path, n_bytes: int) -> None:
-    saved(path)
-    path.write_bytes(path.read_bytes()[:n_bytes])
 
 
 def flipped(path: Path) -> None:
@@ -93,11 +86,8 @@ def text_member(path: Path) -> None:
 OBJECTS = np.array([0, None] * 6, object)
 BAD: dict[str, tuple[Any, str]] = {
     "missing file": (lambda path: None, "expected an .npz file, found nothing"),
-    "a folder": (lambda path: path.mkdir(), "expected an .npz file, found a folder"),
     "empty file": (lambda path: path.touch(), "of another kind or cut off"),
     "text": (lambda path: path.write_text("a,b\n1,2\n"), "of another kind or cut off"),
-    "a pickle": (lambda path: path.write_bytes(pickle.dumps(arrays())), "of another kind or cut off"),
-    "truncated": (lambda path: cut(path, 1000), "of another kind or cut off"),
     "one bit flipped": (flipped, "x_test is damaged"),
     "one array": (single_array, "expected several named arrays, found a single one"),
     "promises too much": (promising, "y_test is damaged: its header says"),
@@ -106,12 +96,9 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda path: saved(path, y_test=None, x_test=None, images=np.ones(2)),
         "missing x_test, y_test, found 'images', 'x_train', 'y_train'; write it with np.savez",
     ),
-    "no arrays": (lambda path: np.savez(path), "missing x_train, y_train, x_test, y_test, found none"),
     "objects": (lambda path: saved(path, x_train=OBJECTS), "x_train holds Python objects"),
-    "object names": (lambda path: saved(path, class_names=OBJECTS), "class_names holds Python objects"),
     "bytes as names": (lambda path: saved(path, class_names=np.array([b"a", b"b", b"c"])), "class_names: .* got .S1"),
     "one name": (lambda path: saved(path, class_names=np.array("abc")), r"class_names: .* got <U3 of shape \(\)"),
-    "float labels": (lambda path: saved(path, y_train=np.arange(12) % 3 * 1.0), "y_train: .*; cast"),
     "bad test labels": (lambda path: saved(path, y_test=np.arange(6)), "y_held_out: .* y_test are read as"),
 }
 
@@ -126,14 +113,15 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, write: Any, message: 
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_file_cut_anywhere_is_refused(tmp_path: Path, save: Any, share: float) -> None:
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path, save: Any) -> None:
     path = tmp_path / "cut.npz"
     save(path, **arrays())
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(InputError, match="of another kind or cut off"):
-        load(str(path))
+    whole = path.read_bytes()
+    for length in range(1, len(whole), len(whole) // 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="of another kind or cut off"):
+            load(str(path))
 
 
 class Bomb:
@@ -153,7 +141,7 @@ def test_no_pickle_is_ever_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("length", [2**32 - 1, 2**31, 20_000])
+@pytest.mark.parametrize("length", [2**32 - 1, 20_000])
 def test_a_long_header_is_not_believed(tmp_path: Path, length: int) -> None:
     """NumPy reads as many bytes as a header says that it is long, up to 4 GB, and only then finds it too long."""
     path = tmp_path / "long.npz"
@@ -174,9 +162,3 @@ def test_an_array_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(archive_reader, "max_array_bytes", lambda: 1_000_000)
     with pytest.raises(InputError, match=r"x_train uint8 \(12, 1000, 1000\) takes .* more than half of this machine's"):
         load(str(tmp_path / "large.npz"))
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_columns_may_come_one_by_one(tmp_path: Path, order: Any) -> None:
-    np.savez(tmp_path / "toy.npz", **arrays(x_train=np.asarray(arrays()["x_train"], order=order)))
-    np.testing.assert_array_equal(load(str(tmp_path / "toy.npz")).x_train, arrays()["x_train"])

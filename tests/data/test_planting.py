@@ -1,6 +1,6 @@
 """What is planted is exactly what the set says, and nothing else changes.
 
-A planted set is one whose removal has a known cause, so that predictors can be held against it. That only works where
+A planted set is one whose removal has a known cause, so that predictors can be compared with it. That only works where
 every label and pixel that differs from the dataset before belongs to the set, where ids still mean the same examples, and
 where the set could be planted again. Each function is therefore compared with the dataset before, array by array, and with
 what a person would do by hand.
@@ -79,6 +79,9 @@ def test_flipped_labels_differ_within_the_set_and_nowhere_else(digits: Dataset) 
     np.testing.assert_array_equal(planted.x_train, digits.x_train)
     np.testing.assert_array_equal(planted.train_ids, digits.train_ids)
     assert_same_held_out(digits, planted)
+    few = planting.flip_labels(digits, 10, seed=3)
+    assert set(few[1].ids) < set(flipped.ids)
+    np.testing.assert_array_equal(few[0].y_train[list(few[1].ids)], planted.y_train[list(few[1].ids)])
 
 
 @pytest.mark.parametrize(("source_label", "to"), [(3, 8), (None, 8), (3, None)])
@@ -92,13 +95,6 @@ def test_flipped_labels_come_from_the_source_and_go_where_they_are_sent(
         assert set(digits.y_train[ids].tolist()) == {source_label}
     if to is not None:
         assert set(planted.y_train[ids].tolist()) == {to}
-
-
-def test_more_flipped_labels_contain_fewer(digits: Dataset) -> None:
-    few, more = (planting.flip_labels(digits, n, seed=4) for n in (10, 30))
-    assert set(few[1].ids) < set(more[1].ids)
-    ids = list(few[1].ids)
-    np.testing.assert_array_equal(few[0].y_train[ids], more[0].y_train[ids])
 
 
 def test_what_was_planted_before_can_be_left_alone(digits: Dataset) -> None:
@@ -174,17 +170,10 @@ def test_a_thinned_cluster_keeps_the_asked_number_and_everything_else(digits: Da
     assert_same_held_out(digits, thinned)
 
 
-def test_a_cluster_thinned_to_all_its_members_is_the_dataset(digits: Dataset) -> None:
-    thinned, kept = planting.thin_cluster(digits, [3, 1, 2], 3)
-    assert thinned.fingerprint() == digits.fingerprint()
-    assert kept.ids == (1, 2, 3)
-
-
 # A backdoor
 
 
-@pytest.mark.parametrize("corner", CORNERS)
-@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize(("corner", "n_channels"), list(zip(CORNERS, (1, 3, 1, 3), strict=True)))
 def test_a_patch_is_bright_in_its_corner_and_changes_nothing_else(corner: Any, n_channels: int) -> None:
     dataset = colours(n_channels)
     planted, poisoned = planting.poison_patch(dataset, 8, label=1, size=2, corner=corner, n_held_out=5)
@@ -208,7 +197,8 @@ def test_a_patch_is_bright_in_its_corner_and_changes_nothing_else(corner: Any, n
 
 
 def test_stamped_held_out_examples_keep_their_true_label_and_stand_at_the_end(digits: Dataset) -> None:
-    planted, _ = planting.poison_patch(digits, 5, label=0, n_held_out=12)
+    planted, poisoned = planting.poison_patch(digits, 5, label=0, size=2, n_held_out=12)
+    assert (planted.x_train[list(poisoned.ids), 6:, 6:] == digits.x_train.max()).all()
     assert planted.n_held_out == 62
     for name in ("x_held_out", "y_held_out", "held_out_ids"):
         np.testing.assert_array_equal(getattr(planted, name)[:50], getattr(digits, name))
@@ -217,11 +207,6 @@ def test_stamped_held_out_examples_keep_their_true_label_and_stand_at_the_end(di
     assert planted.y_held_out[50:].tolist() == added
     assert 0 not in added
     assert len(set(planted.held_out_ids[50:].tolist())) == 12
-
-
-def test_a_patch_on_floats_is_as_bright_as_the_brightest_pixel(digits: Dataset) -> None:
-    planted, poisoned = planting.poison_patch(digits, 5, label=0, size=2)
-    assert (planted.x_train[list(poisoned.ids), 6:, 6:] == digits.x_train.max()).all()
 
 
 # As a file
@@ -254,37 +239,25 @@ WRONG: list[Any] = [1.5, "middle"]
     ("call", "said"),
     [
         (lambda d: planting.flip_labels(d, 0), "n_examples: expected 1 to 60"),
-        (lambda d: planting.flip_labels(d, 61), "n_examples: expected 1 to 60"),
-        (lambda d: planting.flip_labels(d, WRONG[0]), "n_examples: expected a whole number, got 1.5"),
         (lambda d: planting.flip_labels(d, 21, source_label=1), "n_examples: expected 1 to 20"),
         (lambda d: planting.flip_labels(d, 1, source_label=3), "source_label: expected 0 to 2"),
         (lambda d: planting.flip_labels(d, 1, to=-1), "to: expected 0 to 2"),
         (lambda d: planting.flip_labels(d, 1, source_label=1, to=1), "to: expected a class other than source_label"),
-        (lambda d: planting.flip_labels(d, 20, source_label=1, to=2), "no training example of class 'dog'"),
         (lambda d: planting.flip_labels(d, 1, seed=-1), "seed: expected 0 to"),
-        (lambda d: planting.flip_labels(d, 1, seed=2**32), "seed: expected 0 to"),
         (lambda d: planting.flip_labels(d, 1, avoid=[60]), "avoid: expected ids of D \\(0..59\\), got 60..60"),
         (lambda d: planting.flip_labels(d, 1, avoid=range(60)), "n_examples: got 1, but the examples .* are none"),
         (lambda d: planting.plant_copies(d, 60, 1), "example: expected 0 to 59"),
-        (lambda d: planting.plant_copies(d, -1, 1), "example: expected 0 to 59"),
         (lambda d: planting.plant_copies(d, 0, 0), "n_copies: expected 1 to"),
-        (lambda d: planting.plant_copies(d, 0, 1, noise=-0.1), "noise: expected a finite standard deviation"),
         (lambda d: planting.plant_copies(d, 0, 1, noise=np.nan), "noise: expected a finite standard deviation"),
         (lambda d: planting.thin_cluster(d, [1, 2], 3), "n_kept: expected 1 to 2"),
-        (lambda d: planting.thin_cluster(d, [1, 2], 0), "n_kept: expected 1 to 2"),
         (lambda d: planting.thin_cluster(d, [], 1), "n_kept: got 1, but the members are none"),
         (lambda d: planting.thin_cluster(d, [1, 1], 1), "members: expected distinct ids"),
-        (lambda d: planting.thin_cluster(d, [1, 60], 1), "members: expected ids of D"),
         (lambda d: planting.thin_cluster(d, [WRONG[0]], 1), "members: expected a list of whole numbers"),
         (lambda d: planting.thin_cluster(d, range(60), 5), "members: expected a part of D, got all of it"),
-        (lambda d: planting.thin_cluster(d, range(59), 1), "no training example of class"),
         (lambda d: planting.poison_patch(d, 41, label=0), "n_examples: expected 1 to 40"),
-        (lambda d: planting.poison_patch(d, 1, label=3), "label: expected 0 to 2"),
         (lambda d: planting.poison_patch(d, 1, label=0, size=6), "size: expected 1 to 5"),
-        (lambda d: planting.poison_patch(d, 1, label=0, size=0), "size: expected 1 to 5"),
         (lambda d: planting.poison_patch(d, 1, label=0, corner=WRONG[1]), "corner: expected one of top-left"),
         (lambda d: planting.poison_patch(d, 1, label=0, n_held_out=21), "n_held_out: expected 0 to 20"),
-        (lambda d: planting.poison_patch(d, 1, label=0, n_held_out=-1), "n_held_out: expected 0 to 20"),
         (lambda d: planting.poison_patch(d, 40, label=0), "no training example of class 'dog', 'owl'"),
         (lambda d: planting.poison_patch(FLAT, 1, label=0), "expected images .* got examples of shape \\(4,\\)"),
         (lambda d: planting.poison_patch(colours(5), 1, label=0), "at most 4 channels"),

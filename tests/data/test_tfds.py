@@ -1,6 +1,6 @@
 """What tensorflow-datasets wrote is what infl reads: every pixel, label and name, in the order of the source.
 
-The files are written and read for real, without TensorFlow. infl's own two data sets are held against the sources that they
+The files are written and read for real, without TensorFlow. infl's own two data sets are compared with the sources that they
 are made from; for the stock ones, which only TensorFlow can write, stands a builder with the same features whose images come
 as PNG files. TFDS shuffles what it writes, so positions in its files say nothing of the source: ids must.
 """
@@ -165,9 +165,10 @@ def test_stock_images_come_in_the_order_of_their_numbers(data_dir: Path) -> None
 
 
 def test_without_numbers_examples_keep_the_order_of_the_files(data_dir: Path) -> None:
-    prepare(data_dir, numbered=False)
+    prepare(data_dir, numbered=False, held_out_split="validation")
     files = stored(data_dir, "train")
     dataset = load("tfds:stock")
+    assert dataset.source == "tfds:stock:1.2.0:train:validation"
     np.testing.assert_array_equal(dataset.x_train, [one["image"] for one in files])
     assert dataset.train_ids.tolist() == list(range(N))
     assert sorted(pixels.tobytes() for pixels in dataset.x_train) == sorted(picture(k).tobytes() for k in range(N))
@@ -188,11 +189,6 @@ def test_splits_are_tfds_s_own(data_dir: Path) -> None:
     assert (both.n_train, both.n_held_out, both.train_ids.tolist()) == (45, 5, list(range(45)))
 
 
-def test_validation_is_held_out_where_there_is_no_test(data_dir: Path) -> None:
-    prepare(data_dir, held_out_split="validation")
-    assert load("tfds:stock").source == "tfds:stock:1.2.0:train:validation"
-
-
 def sizes(self: Any, k: int) -> np.ndarray:
     return picture(k, (5, 4 if k < 7 else 6, 3))
 
@@ -200,10 +196,6 @@ def sizes(self: Any, k: int) -> np.ndarray:
 def truncated(place: Path) -> None:
     path = next(place.glob("*train*"))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def emptied(place: Path) -> None:
-    next(place.glob("*train*")).write_bytes(b"")
 
 
 def undescribed(place: Path) -> None:
@@ -243,12 +235,9 @@ BAD: dict[str, tuple[dict[str, Any], Callable[[Path], None] | None, str, str]] =
         "lies in .* as tfrecord, .* tfds build stock --file_format=array_record --data_dir=",
     ),
     "truncated": ({}, truncated, "", "train in .*stock/1.2.0 cannot be read .*; if files are damaged, delete"),
-    "emptied": ({}, emptied, "", "cannot be read"),
     "no description": ({}, undescribed, "", "tfds:stock cannot be opened"),
     "unknown split": ({}, None, ":train:dev", "no split 'dev': there are train, test, slices as"),
-    "unknown slice": ({}, None, ":train[:1o]", r"no split 'train\[:1o\]'"),
     "overlap": ({}, None, ":train[:30]:train[20:]", "10 examples would be there twice"),
-    "overlap in a sum": ({}, None, ":train+train[:3]", "3 examples would be there twice"),
     "empty split": ({}, None, ":train[:0]", r"train\[:0\]"),
     "unknown version": ({}, None, ":9.9.9", "version 9.9.9 is not among what is prepared of it: .*/tfds/stock/1.2.0$"),
 }
@@ -272,16 +261,13 @@ def test_what_cannot_be_read_is_said_in_one_line(
     [
         ("tfds:", "expected tfds:NAME"),
         ("tfds:a:b:c:d", "expected tfds:NAME"),
-        ("tfds:a::b", "expected tfds:NAME"),
         ("tfds:../../etc", "expected tfds:NAME"),
         ("tfds:mnits", "knows no data set of this name, .*; did you mean tfds:mnist"),
-        ("tfds:infl_digit", "did you mean tfds:infl_digits"),
         ("tfds:infl_digits:7.0.0", "version 7.0.0 is not among what is prepared of it: .*1.0.0"),
         (
             "tfds:mnist",
             r"not prepared in .* pip install tensorflow .* && tfds build mnist --file_format=array_record --data_",
         ),
-        ("tfds:cifar100:3.0.2:train:test", "tfds:cifar100 is not prepared"),
     ],
 )
 def test_what_is_not_there_is_said_with_what_to_run(data_dir: Path, source: str, message: str) -> None:
