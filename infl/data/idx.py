@@ -47,7 +47,7 @@ def load(folder: str) -> Dataset:
     clothes where the folder's name contains fashion-mnist.
 
     Args:
-        folder: that holds train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+        folder: With the files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
             t10k-labels-idx1-ubyte, each with or without `.gz`; the gzipped one is read where both are there.
 
     Raises:

@@ -161,8 +161,8 @@ class Evidence:
     Attributes:
         masks: [T, n].
         rows: [T] bool, the models of subsets to fit on.
-        margins: columns -> [T, columns] float32.
-        correct: columns -> [T, columns] float32.
+        margins: Function of columns, [T, columns] float32.
+        correct: Likewise.
         mean_on_d: [n+m] mean margin of the models of D.
         surrogate: [T, n+m, ridges] margins of the closed-form refits.
         at_d: [n+m, z] covariates with nothing left out.
