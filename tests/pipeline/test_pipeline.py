@@ -326,7 +326,7 @@ def test_groups_that_cannot_be_are_refused_before_anything_is_made(small_digits:
     for settings, said in (
         ({"groups": short}, "one entry for each of 60 training examples, got 59"),
         ({"design": Design("grouped", 0.7, groups=short)}, "got 59"),
-        ({"groups": USERS, "design": Design("grouped", 0.7, groups=USERS)}, "give them in one place"),
+        ({"groups": USERS, "design": Design("grouped", 0.7, groups=short)}, "give them in one place"),
         ({"cover": {"a": [1]}, "models_per_covered_set": 0}, "models for each covered set: expected at least 1, got 0"),
     ):
         with pytest.raises(InputError, match=said):
