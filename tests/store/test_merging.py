@@ -145,6 +145,7 @@ def test_a_merge_with_itself_or_with_nothing_is_refused(made: Path) -> None:
         infl.merge(made / "a", [])
 
 
+@pytest.mark.slow
 def test_the_commands_train_shards_and_merge_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["digits", "--n-train", "60", "--n-held-out", "30", "--epochs", "1", "--hidden", "4"]
     for name, *models in (("one", "0:4", "--references", "3"), ("two", "4:10")):
