@@ -58,15 +58,8 @@ class Scores:
     def _score_all(self, run: Run) -> None:
         import infl
         from infl.pipeline.score import write_influence
-        from infl.report.exchange import (
-            memorization_rows,
-            pair_rows,
-            scores_as_json,
-            write_feldman_zhang,
-            write_json,
-            write_scores,
-            write_table,
-        )
+        from infl.report.exchange import scores_as_json, write_feldman_zhang, write_json, write_scores, write_table
+        from infl.report.tables import memorization_frame, pairs_frame
         from infl.scores.influence import influence_within_classes
         from infl.scores.planning import q_of_pairs
 
@@ -85,8 +78,8 @@ class Scores:
             )
             write_json(self.json, content)
         if self.table:
-            rows = memorization_rows(memorization, dataset, q=found.q)
-            write_table(self.table, rows + pair_rows(pairs, "held-out", dataset))
+            of_all = memorization_frame(memorization, dataset, q=found.q)
+            write_table(self.table, of_all, pairs_frame(pairs, "held-out", dataset))
         if self.arrays:
             left_out, held_out = (
                 infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
@@ -102,7 +95,8 @@ class Scores:
 
     def _score_one(self, run: Run, example: int) -> None:
         import infl
-        from infl.report.exchange import example_as_json, influence_rows, write_json, write_table
+        from infl.report.exchange import example_as_json, write_json, write_table
+        from infl.report.tables import influence_frame
         from infl.scores.influence import top_of
 
         outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
@@ -120,11 +114,11 @@ class Scores:
             )
             write_json(self.json, content)
         if self.table:
-            rows = []
+            frames = []
             for part in parts.values():
                 q = None if part.estimate.p is None else infl.q_values(part.estimate.p)
-                rows += influence_rows(part.estimate, part.sources, part.targets, dataset, q=q)
-            write_table(self.table, rows)
+                frames.append(influence_frame(part.estimate, part.sources, part.targets, dataset, q=q))
+            write_table(self.table, *frames)
 
 
 def score(

@@ -63,7 +63,8 @@ def test_an_imported_run_is_scored_and_inspected_like_any_other(
 ) -> None:
     run = imported(tmp_path)
     said = " ".join(capsys.readouterr().out.split())  # wherever the table folds it
-    assert "correct and margin of models made elsewhere, imported from" in said
+    assert "correct and margin of models made elsewhere" in said
+    assert "Imported from: " in said
     assert f"Next: infl scores --run {run}" in said
     arrays = make_arrays()
     assert main(["scores", "--run", run, "--top", "3", "--json", str(tmp_path / "scores.json")]) == 0
