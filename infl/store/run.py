@@ -244,9 +244,9 @@ class Run:
                 )
             both = [model for model in block.models if model in self._owners.get(name, {})]
             finite = [run.outcomes(name, both) for run in (self, shard)]
-            masks = [outcomes.load().masks for outcomes in finite]
-            if finite[0].models == finite[1].models and not np.array_equal(*masks):
-                different = finite[0].models[int(np.argmax((masks[0] != masks[1]).any(axis=1)))]
+            own, other = (outcomes.load().masks for outcomes in finite)
+            if finite[0].models == finite[1].models and not np.array_equal(own, other):
+                different = finite[0].models[int(np.argmax((own != other).any(axis=1)))]
                 raise InputError(
                     f"{shard.place} is no shard of {self.place}: model {different} of {name} trained on other examples there; "
                     "were they made by different versions of infl or JAX?"
