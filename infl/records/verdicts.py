@@ -84,7 +84,7 @@ class Effects:
         n_models: Models the effects rest on.
         covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then
             `effect` and `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
-        covered: Largest share of S that a model left out at once, for predictors to which that matters.
+        covered: Largest fraction of S that a model left out at once, for predictors to which that matters.
         whole: Effects of untraining all of the concept that S is part of, where S has one and they are known.
     """
 
