@@ -205,7 +205,7 @@ def _verify_once(task: Task, folder: Path, sizes: list[int], models: int, seed: 
     forget.write_text(json.dumps(sets))
     shutil.copytree(folder / "run", copy)
     command = [sys.executable, "-m", "infl", "verify", "--run", str(copy), "--forget", str(forget)]
-    measured = run_command([*command, "--models", str(models), "--stop", "1"], environment={"JAX_LOG_COMPILES": "1"})
+    measured = run_command([*command, "--n-models", str(models), "--stop", "1"], environment={"JAX_LOG_COMPILES": "1"})
     run = infl.open_run(copy)
     training = training_seconds(run, [name for name in run.collections() if name.startswith("without-")])
     shutil.rmtree(copy)

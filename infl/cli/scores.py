@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from infl.cli.options import NewFolder, Output, RunToRead, Whole
+import tyro
+
+from infl.cli.options import RunToRead, Whole
+from infl.cli.outputs import NewFolder, Output, OutputFile
 from infl.cli.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
@@ -15,40 +18,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoresOutput(Output):
+    """What is written beside what is printed."""
+
+    table: OutputFile = None
+    """A table, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
+    arrays: OutputFile = None
+    """All scores, .npz, for runs whose matrix fits in memory."""
+    matrix: NewFolder = None
+    """The influence of all on all as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
+    feldman_zhang: OutputFile = None
+    """Memorization, and influence within each class, .npz in the layout of their published scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """Memorization of each training example and influence of each on others, with standard errors."""
 
     run: RunToRead
     """Folder of the run, or its URL."""
-    top: int = 10
+    n_top: int = 10
     """Examples and pairs to list."""
     example: Whole = None
     """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
-    q: Literal["matrix", "column"] = "matrix"
+    q_over: Literal["matrix", "column"] = "matrix"
     """What false discovery rates of pairs are over: all pairs, or the pairs of each target, as of a question about it alone."""
-    json: Output = None
-    """Write the listed examples and pairs here."""
-    table: Output = None
-    """Write a table here, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
-    arrays: Output = None
-    """Write all scores here as .npz, for runs whose matrix fits in memory."""
-    matrix: NewFolder = None
-    """Write the influence of all on all here as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
-    feldman_zhang: Output = None
-    """Write memorization, and influence within each class, here as .npz in the layout of their published scores."""
+    output: tyro.conf.OmitArgPrefixes[ScoresOutput] = ScoresOutput()
 
     def __call__(self) -> None:
         import infl
         from infl.records import InputError
         from infl.report.exchange import check_table
 
-        if self.top < 1:
-            raise InputError(f"--top: expected at least 1, got {self.top}")
-        if self.example is not None and (self.arrays or self.feldman_zhang or self.matrix):
+        if self.n_top < 1:
+            raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
+        if self.example is not None and (self.output.arrays or self.output.feldman_zhang or self.output.matrix):
             raise InputError("--arrays, --matrix and --feldman-zhang are about all examples: leave --example out")
-        if self.example is not None and self.q != "matrix":
-            raise InputError("--q is about all pairs: with --example it is over the pairs of each table, leave --q out")
-        check_table(self.table)
+        if self.example is not None and self.q_over != "matrix":
+            raise InputError(
+                "--q-over is about all pairs: with --example it is over the pairs of each table, leave it out"
+            )
+        check_table(self.output.table)
         run = infl.open_run(self.run)
         if self.example is None:
             self._score_all(run)
@@ -65,33 +75,33 @@ class Scores:
 
         dataset, kind = run.dataset(), run.outcome_kinds[0]
         outcomes = run.outcomes("design")
-        memorization, pairs, found = score(run, dataset, n_top=self.top, q_over=self.q)
-        if self.json:
+        memorization, pairs, found = score(run, dataset, n_top=self.n_top, q_over=self.q_over)
+        if self.output.json:
             content = scores_as_json(
                 memorization,
                 pairs,
-                n_top=self.top,
+                n_top=self.n_top,
                 n_models=outcomes.n_models,
                 n_train=outcomes.n_train,
                 q=found.q,
                 detectable={"memorization": found.memorization, "influence": found.influence},
             )
-            write_json(self.json, content)
-        if self.table:
+            write_json(self.output.json, content)
+        if self.output.table:
             of_all = memorization_frame(memorization, dataset, q=found.q)
-            write_table(self.table, of_all, pairs_frame(pairs, "held-out", dataset))
-        if self.arrays:
+            write_table(self.output.table, of_all, pairs_frame(pairs, "held-out", dataset))
+        if self.output.arrays:
             left_out, held_out = (
                 infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
             )
-            q = q_of_pairs(left_out, held_out, q_over=self.q)
+            q = q_of_pairs(left_out, held_out, q_over=self.q_over)
             shrunk = _shrunk(dataset, outcomes, left_out, held_out)
-            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
-        if self.matrix:
-            write_influence(outcomes, self.matrix, outcome=kind, q_over=self.q)
-        if self.feldman_zhang:
+            write_scores(self.output.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
+        if self.output.matrix:
+            write_influence(outcomes, self.output.matrix, outcome=kind, q_over=self.q_over)
+        if self.output.feldman_zhang:
             classes = influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
-            write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
+            write_feldman_zhang(self.output.feldman_zhang, memorization, classes, dataset)
 
     def _score_one(self, run: Run, example: int) -> None:
         import infl
@@ -104,21 +114,21 @@ class Scores:
         named = {"influenced_by": found.influenced_by, "held_out": found.held_out, "left_out": found.left_out}
         parts = {name: part for name, part in named.items() if part is not None}
         listed: dict[str, tuple[ProtocolName, list[ScoredPair]]] = {
-            name: (part.estimate.protocol, top_of(part, n_pairs=self.top)) for name, part in parts.items()
+            name: (part.estimate.protocol, top_of(part, n_pairs=self.n_top)) for name, part in parts.items()
         }
         memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
         show_influences(run, dataset, example, memorization, listed)
-        if self.json:
+        if self.output.json:
             content = example_as_json(
                 example, memorization, listed, outcome=kind, n_models=outcomes.n_models, n_train=outcomes.n_train
             )
-            write_json(self.json, content)
-        if self.table:
+            write_json(self.output.json, content)
+        if self.output.table:
             frames = []
             for part in parts.values():
                 q = None if part.estimate.p is None else infl.q_values(part.estimate.p)
                 frames.append(influence_frame(part.estimate, part.sources, part.targets, dataset, q=q))
-            write_table(self.table, *frames)
+            write_table(self.output.table, *frames)
 
 
 def score(

@@ -139,7 +139,8 @@ class Thresholds:
     """Where the regimes part. Infl's own choice: the note that defines the regimes gives none.
 
     Attributes:
-        self_influence, cross_influence: Least self(S), cross(S) called high.
+        self_influence: Least self(S) called high.
+        cross_influence: Least cross(S) called high.
         effect: Least |D_j(S)| that counts as harm or gain.
         probability: A verdict below it is `undetermined`.
         cross: Whether cross is judged by its net value or by harm alone.

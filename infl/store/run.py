@@ -452,7 +452,7 @@ def merge(run: str | Path, shards: Sequence[str | Path]) -> Run:
     """Add to a run the models of its shards that it lacks; the shards stay as they are.
 
     Shards are runs made from the same data with the same settings and seed, of which each trained some of the models
-    (`infl train --models 100:200`). What model t is follows from (seed, t) alone, so a merged run is the one that a single
+    (`infl train --n-models 100:200`). What model t is follows from (seed, t) alone, so a merged run is the one that a single
     machine would have made. A place that is no run yet becomes one. Blocks are compared with their checksums and copied; after
     a kill the same call goes on.
 

@@ -49,7 +49,9 @@ def predict_additive(
         InputError: where there are no models or no reference models.
     """
     if not reference.n_models:
-        raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
+        raise InputError(
+            "effects are measured from models of all of D, and this run has none; train with --n-references"
+        )
     n_train, n_groups = design.n_train, min(MAX_REPLICATES, design.n_models, reference.n_models)
     ids = np.array(forget_set.ids)
     retained, held_out = np.flatnonzero(forget_set.retained(n_train)), np.arange(n_train, design.n_columns)

@@ -84,7 +84,9 @@ def fit_predictor(
     if name not in get_args(PredictorName):
         raise InputError(f"predictor: expected one of {', '.join(get_args(PredictorName))}; got {name!r}")
     if not reference.n_models:
-        raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
+        raise InputError(
+            "effects are measured from models of all of D, and this run has none; train with --n-references"
+        )
     if not sources:
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":

@@ -549,7 +549,7 @@ def test_more_models_train_only_the_missing_ones(verified: tuple[Run, list[Verdi
 def test_a_run_in_memory_knows_what_was_trained_since(copy: Path) -> None:
     delete_blocks(copy, "full")
     run, few = open_run(copy), {"few": SETS["few"]}
-    with pytest.raises(InputError, match="train with --references"):
+    with pytest.raises(InputError, match="train with --n-references"):
         ADDITIVE(run, few)
     verify(run, few)
     assert ADDITIVE(run, few) == ADDITIVE(copy, few)

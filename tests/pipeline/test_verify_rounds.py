@@ -68,7 +68,7 @@ def trained(run: Path) -> dict[str, list[int]]:
 def bare(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with six models of D and nothing without any set."""
     folder = tmp_path_factory.mktemp("bare") / "run"
-    settings = {"design": infl.Design(), "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True}
+    settings = {"design": infl.Design("balanced"), "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True}
     return infl.train(small_digits, run=folder, n_models=1, n_references=N_REFERENCES, **settings).folder
 
 
@@ -239,7 +239,7 @@ def test_pairs_that_diverged_leave_a_set_undecided(small_digits: Dataset, tmp_pa
     x_train[0, 0, 0] = 1e30
     data = infl.from_arrays(x_train, small_digits.y_train, small_digits.x_held_out, small_digits.y_held_out)
     settings: dict[str, Any] = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True}
-    infl.train(data, run=tmp_path / "run", n_models=1, n_references=0, design=infl.Design(), **settings)
+    infl.train(data, run=tmp_path / "run", n_models=1, n_references=0, design=infl.Design("balanced"), **settings)
     with pytest.raises(InputError, match="set 'few': of 8 pairs of models none stayed finite"):
         infl.verify(tmp_path / "run", {"few": [0, 5]}, n_models=8, first=4, **settings)
     assert trained(tmp_path / "run")[name_of_leave_out([0, 5])] == list(range(8))
@@ -269,18 +269,19 @@ def test_the_command_hands_its_options_on(bare: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(infl, "verify_effects", record)
     (tmp_path / "forget.json").write_text(json.dumps(SETS))
-    common = ["--run", str(bare), "--forget", str(tmp_path / "forget.json"), "--self-threshold", "0.2"]
+    common = ["--run", str(bare), "--forget", str(tmp_path / "forget.json"), "--thresholds.self-influence", "0.2"]
     default = {
         "n_models": 64,
         "stop": 0.95,
         "thresholds": Thresholds(self_influence=0.2),
         "engine": None,
         "checkpoint_minutes": None,
+        "quiet": False,
     }
     for options, changed in (
-        (["--stop", "0.9", "--models", "100"], {"stop": 0.9, "n_models": 100}),
+        (["--stop", "0.9", "--n-models", "100"], {"stop": 0.9, "n_models": 100}),
         (["--stop", "1", "--checkpoint-minutes", "2.5"], {"stop": None, "checkpoint_minutes": 2.5}),
-        (["--engine", "ray", "--ray-address", "a:6379", "--ray-cpus", "2"], {"engine": infl.Ray("a:6379", cpus=2)}),
+        (["--engine", "ray", "--ray.address", "a:6379", "--ray.cpus", "2"], {"engine": infl.Ray("a:6379", cpus=2)}),
     ):
         assert main(["verify", *common, *options]) == 2
         assert asked == default | changed
