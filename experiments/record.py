@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # processes whose memory is measured import this file
-    from infl.records import Outcomes, Verdict
-    from infl.store import Run
+from infl.records import Outcomes, Verdict
 
 # What an experiment of several parts writes after each of them changes none of the others.
 _RESULTS = [f":(top,exclude)experiments/*/{name}" for name in ("results.json", "README.md", "*.png")]
@@ -63,7 +61,7 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> list[float | None]:
 def select_models(outcomes: Outcomes, rows: np.ndarray | slice) -> Outcomes:
     """The outcomes of some of the models, whole strata of them."""
     strata = None if outcomes.strata is None else outcomes.strata[rows]
-    return type(outcomes)(outcomes.masks[rows], outcomes.of("correct")[rows] > 0, strata=strata)
+    return Outcomes(outcomes.masks[rows], outcomes.of("correct")[rows] > 0, strata=strata)
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:
@@ -71,12 +69,6 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
     quantities = {"self": verdict.self_influence, "cross": verdict.cross_influence}
     quantities |= {"harm": verdict.harm, "gain": verdict.gain}
     return {"regime": verdict.regime, **{name: [one.value, one.se] for name, one in quantities.items()}}
-
-
-def training_seconds(run: Run, collections: Sequence[str] | None = None) -> float:
-    """Seconds that the models of some collections took to train, of all by default."""
-    rows = run.to_dict()["collections"]
-    return sum(rows[name]["seconds"] for name in (rows if collections is None else collections))
 
 
 def surroundings(*packages: str) -> dict[str, Any]:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from infl.scores.evidence import q_values as q_values
     from infl.scores.influence import influence as influence
     from infl.scores.influence import influence_blocks as influence_blocks
-    from infl.scores.influence import influences_of as influences_of
     from infl.scores.influence import memorization as memorization
     from infl.scores.strongest import strongest_influences as strongest_influences
     from infl.store import Run as Run
@@ -76,7 +75,7 @@ _HOME = {
     "infl.records": "Dataset Effects Estimate ForgetSet InputError Outcomes Thresholds Verdict",
     "infl.report": "plot",
     "infl.scores.evidence": "interval q_values",
-    "infl.scores.influence": "influence influence_blocks influences_of memorization",
+    "infl.scores.influence": "influence influence_blocks memorization",
     "infl.scores.strongest": "strongest_influences",
     "infl.store": "Run import_outcomes merge open_run",
     "infl.training": "accounting",

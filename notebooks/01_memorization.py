@@ -106,7 +106,7 @@ print(f"others with 0.25 or more: {(rest >= 0.25).sum()} of {len(rest)}")
 # %%
 numbers = [n for n in (32, 64, 128, 256, 512, 1024) if n <= N_MODELS]
 estimates = {n: infl.memorization(run.outcomes("design", range(n))) for n in numbers}
-forecast = ErrorForecast.of(run.outcomes("design", range(min(64, N_MODELS))))
+forecast = ErrorForecast.from_outcomes(run.outcomes("design", range(min(64, N_MODELS))))
 planned = {n: forecast.root_mean_square(n) for n in numbers}
 infl.plot.error_curve(estimates, planned=planned, target=0.02).figure
 

@@ -28,7 +28,7 @@ import os
 import numpy as np
 
 import infl
-from infl.scores.influence import influence_between, influence_of_classes, score_pairs
+from infl.scores.influence import class_influence
 
 SMALL = bool(os.environ.get("INFL_SMALL"))  # for tests: everything runs, nothing is to be read off it
 N_MODELS = 48 if SMALL else 1024
@@ -49,19 +49,19 @@ memorization = infl.memorization(outcomes)
 # for that pair alone; the q-value counts how many pairs there were to pick from.
 
 # %%
-scored = score_pairs(outcomes, n_pairs=6)
+found = infl.strongest_influences(outcomes, n_pairs=6)
 intervals = []
-for pair in scored.strongest:
-    low, high = infl.interval(influence_between(outcomes, [pair.source], [pair.target], protocol="held-out"))
+for pair in found.pairs(6):
+    low, high = infl.interval(infl.influence(outcomes, sources=[pair.source], columns=[pair.target]))
     intervals.append((low.item(), high.item()))
 title = "strongest cross-influences, with 95% intervals"
-infl.plot.influence_pairs(scored.strongest, digits, intervals=intervals, title=title).figure
+infl.plot.influence_pairs(found.pairs(6), digits, intervals=intervals, title=title).figure
 
 # %%
-print(f"{scored.p_values.total:,} pairs; the six have q-values up to {max(pair.q for pair in scored.strongest):.1g}")
+print(f"{found.n_tests:,} pairs; the six have q-values up to {max(pair.q for pair in found.pairs(6)):.1g}")
 matrix = infl.influence(outcomes)
-found = (infl.q_values(matrix.p) <= 0.05) & (matrix.value >= 0.1)
-print(f"influences of 0.1 and more, found at a false discovery rate of 5%: {found.sum()}")
+large = (infl.q_values(matrix.p) <= 0.05) & (matrix.value >= 0.1)
+print(f"influences of 0.1 and more, found at a false discovery rate of 5%: {large.sum()}")
 
 # %% [markdown]
 # The influenced digit is one that models get wrong, unless they have seen one digit very much like it. These are the
@@ -81,7 +81,7 @@ again = infl.train(planted, **settings).outcomes("design").load()
 with_copy = infl.memorization(again)
 print(f"memorization of #{alone}: {memorization.value[alone]:.2f}±{memorization.se[alone]:.2f} alone, "
       f"{with_copy.value[alone]:.2f}±{with_copy.se[alone]:.2f} with a near-copy")  # fmt: skip
-between = influence_between(again, list(pair.ids), list(pair.ids), protocol="left-out")
+between = infl.influence(again, sources=pair.ids, columns=pair.ids, protocol="left-out")
 for a, b in ((0, 1), (1, 0)):
     print(f"influence of #{pair.ids[a]} on #{pair.ids[b]}, among models that left #{pair.ids[b]} out: "
           f"{between.value[a, b]:.2f}±{between.se[a, b]:.2f}")  # fmt: skip
@@ -132,7 +132,7 @@ print(f"\nmodels are right on {inside:.2%} of the digits they trained on, on {ou
 # that. Each number says how much more an example of the row's class does for the column's than an average example.
 
 # %%
-infl.plot.class_influence(influence_of_classes(outcomes, digits), digits.class_names).figure
+infl.plot.class_influence(class_influence(outcomes, digits), digits.class_names).figure
 
 # %% [markdown]
 # On average one example does next to nothing, a few ten-thousandths for its own class: a class of a hundred is redundant.

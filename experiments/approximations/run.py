@@ -29,7 +29,7 @@ from record import argument_parser, cached, surroundings, work_folder, write_res
 
 import infl
 from infl.records import Array, Dataset, Effects, ForgetSet, flat_pixels
-from infl.scores.shrinkage import shrunk_influence
+from infl.scores.shrunk_influence import shrunk_influence
 from infl.scores.surrogate import Surrogate, fit_surrogate, leave_one_out_influence
 from infl.untraining.effects import fit_predictor
 

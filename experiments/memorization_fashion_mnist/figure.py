@@ -14,7 +14,6 @@ from record import select_models
 
 import infl
 from infl.records import ScoredPair
-from infl.scores.influence import influence_between, strongest_pairs
 
 N_PAIRS = 12
 N_COLOURS = 64  # grey pictures and a few colours take no more, and a third of the bytes
@@ -79,7 +78,7 @@ def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
     """
     chooser, other = (select_models(outcomes, part) for part in shares.halves_in_order(outcomes.n_models))
     pairs: list[ScoredPair] = []
-    for pair in strongest_pairs(chooser, n_pairs=400):
+    for pair in infl.strongest_influences(chooser, n_pairs=400).pairs(400):
         used = {p.source for p in pairs} | {p.target for p in pairs}
         if pair.source not in used and pair.target not in used:
             pairs.append(pair)
@@ -90,6 +89,6 @@ def honest_pairs(outcomes: infl.Outcomes) -> list[ScoredPair]:
 
 def rescored(outcomes: infl.Outcomes, pair: ScoredPair) -> ScoredPair:
     """The same pair, scored by these models."""
-    influence = influence_between(outcomes, np.array([pair.source]), np.array([pair.target]), protocol="held-out")
+    influence = infl.influence(outcomes, sources=[pair.source], columns=[pair.target])
     value, error = (np.asarray(array).item() for array in (influence.value, influence.se))
     return ScoredPair(pair.source, pair.target, value, error, pair.p, pair.q)

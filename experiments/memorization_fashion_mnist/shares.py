@@ -15,7 +15,6 @@ from scipy.stats import rankdata
 
 import infl
 from infl.records import Array, Dataset
-from infl.scores.influence import strongest_pairs
 
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75)
 MEMORIZED, STRONG = 0.25, 0.15  # Feldman & Zhang 2020, sections 3.2 and 3.3
@@ -96,7 +95,7 @@ def strong_pairs(outcomes: infl.Outcomes, dataset: Dataset) -> dict[str, Any]:
 
 def pairs_from(outcomes: infl.Outcomes, memorized: Array) -> list[infl.records.ScoredPair]:
     """Pairs of influence of at least 0.15 whose source is memorized, strongest first; at most 5,000."""
-    pairs = strongest_pairs(outcomes, n_pairs=5000)
+    pairs = infl.strongest_influences(outcomes, n_pairs=5000).pairs(5000)
     return [pair for pair in pairs if pair.value >= STRONG and memorized[pair.source]]
 
 

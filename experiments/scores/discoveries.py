@@ -30,8 +30,8 @@ def measure(*, small: bool, work: Path) -> dict[str, Any]:
         for seed in range(n_repeats):
             order = np.random.default_rng(seed).permutation(n_models)
             mixed = Outcomes(outcomes.masks[order], outcomes.correct)
-            found = infl.strongest_influences(mixed, n_per_column=1, n_per_source=0)
-            n_pairs = found.n_pairs
+            found = infl.strongest_influences(mixed, protocols=("left-out", "held-out"))
+            n_pairs = found.n_tests
             n_found.append(int((found.p <= found.largest_p).sum()) if found.largest_p else 0)
         row = {"world": name, "n_models": n_models, "repeats": n_repeats, "pairs": n_pairs}
         shuffled.append({**row, "repeats_with_any": int(np.count_nonzero(n_found)), "found": n_found})

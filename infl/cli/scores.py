@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
-from infl.cli.options import RunToRead, Whole
-from infl.cli.outputs import NewFolder, Output, OutputFile
+from infl.cli.options import NewFolder, Output, RunToRead, Whole
 from infl.cli.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
-    from infl.records import Array, Dataset, Estimate, OutcomeSource, ProtocolName, ScoredPair
-    from infl.scores.planning import Findings
+    from infl.records import Array, Dataset, Estimate, OutcomeKind, OutcomeSource, ProtocolName, ScoredPair
+    from infl.scores.power import Findings
     from infl.store import Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoresOutput(Output):
-    """What is written beside what is printed."""
-
-    table: OutputFile = None
-    """A table, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
-    arrays: OutputFile = None
-    """All scores, .npz, for runs whose matrix fits in memory."""
-    matrix: NewFolder = None
-    """The influence of all on all as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
-    feldman_zhang: OutputFile = None
-    """Memorization, and influence within each class, .npz in the layout of their published scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +21,35 @@ class Scores:
 
     run: RunToRead
     """Folder of the run, or its URL."""
-    n_top: int = 10
+    top: int = 10
     """Examples and pairs to list."""
     example: Whole = None
     """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
-    q_over: Literal["matrix", "column"] = "matrix"
+    q: Literal["matrix", "column"] = "matrix"
     """What false discovery rates of pairs are over: all pairs, or the pairs of each target, as of a question about it alone."""
-    output: tyro.conf.OmitArgPrefixes[ScoresOutput] = ScoresOutput()
+    json: Output = None
+    """Write the listed examples and pairs here."""
+    table: Output = None
+    """Write a table here, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
+    arrays: Output = None
+    """Write all scores here as .npz, for runs whose matrix fits in memory."""
+    matrix: NewFolder = None
+    """Write the influence of all on all here as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
+    feldman_zhang: Output = None
+    """Write memorization, and influence within each class, here as .npz in the layout of their published scores."""
 
     def __call__(self) -> None:
         import infl
         from infl.records import InputError
         from infl.report.exchange import check_table
 
-        if self.n_top < 1:
-            raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
-        if self.example is not None and (self.output.arrays or self.output.feldman_zhang or self.output.matrix):
+        if self.top < 1:
+            raise InputError(f"--top: expected at least 1, got {self.top}")
+        if self.example is not None and (self.arrays or self.feldman_zhang or self.matrix):
             raise InputError("--arrays, --matrix and --feldman-zhang are about all examples: leave --example out")
-        if self.example is not None and self.q_over != "matrix":
-            raise InputError(
-                "--q-over is about all pairs: with --example it is over the pairs of each table, leave it out"
-            )
-        check_table(self.output.table)
+        if self.example is not None and self.q != "matrix":
+            raise InputError("--q is about all pairs: with --example it is over the pairs of each table, leave --q out")
+        check_table(self.table)
         run = infl.open_run(self.run)
         if self.example is None:
             self._score_all(run)
@@ -68,67 +59,79 @@ class Scores:
     def _score_all(self, run: Run) -> None:
         import infl
         from infl.pipeline.score import write_influence
-        from infl.report.exchange import scores_as_json, write_feldman_zhang, write_json, write_scores, write_table
-        from infl.report.tables import memorization_frame, pairs_frame
-        from infl.scores.influence import influence_within_classes
-        from infl.scores.planning import q_of_pairs
+        from infl.report.exchange import (
+            memorization_rows,
+            pair_rows,
+            scores_as_json,
+            write_feldman_zhang,
+            write_json,
+            write_scores,
+            write_table,
+        )
+        from infl.scores.evidence import joint_q_values
 
         dataset, kind = run.dataset(), run.outcome_kinds[0]
         outcomes = run.outcomes("design")
-        memorization, pairs, found = score(run, dataset, n_top=self.n_top, q_over=self.q_over)
-        if self.output.json:
+        memorization, pairs, found = score(run, dataset, n_top=self.top, q_over=self.q)
+        if self.json:
             content = scores_as_json(
                 memorization,
                 pairs,
-                n_top=self.n_top,
+                n_top=self.top,
                 n_models=outcomes.n_models,
                 n_train=outcomes.n_train,
                 q=found.q,
                 detectable={"memorization": found.memorization, "influence": found.influence},
             )
-            write_json(self.output.json, content)
-        if self.output.table:
-            of_all = memorization_frame(memorization, dataset, q=found.q)
-            write_table(self.output.table, of_all, pairs_frame(pairs, "held-out", dataset))
-        if self.output.arrays:
+            write_json(self.json, content)
+        if self.table:
+            rows = memorization_rows(memorization, dataset, q=found.q)
+            write_table(self.table, rows + pair_rows(pairs, "held-out", dataset))
+        if self.arrays:
             left_out, held_out = (
                 infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
             )
-            q = q_of_pairs(left_out, held_out, q_over=self.q_over)
+            q = joint_q_values(left_out, held_out, q_over=self.q)
             shrunk = _shrunk(dataset, outcomes, left_out, held_out)
-            write_scores(self.output.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
-        if self.output.matrix:
-            write_influence(outcomes, self.output.matrix, outcome=kind, q_over=self.q_over)
-        if self.output.feldman_zhang:
-            classes = influence_within_classes(outcomes, dataset.labels, n_classes=dataset.n_classes, outcome=kind)
-            write_feldman_zhang(self.output.feldman_zhang, memorization, classes, dataset)
+            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
+        if self.matrix:
+            write_influence(outcomes, self.matrix, outcome=kind, q_over=self.q)
+        if self.feldman_zhang:
+            classes = _influence_within_classes(outcomes, dataset, kind)
+            write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
 
     def _score_one(self, run: Run, example: int) -> None:
         import infl
-        from infl.report.exchange import example_as_json, write_json, write_table
-        from infl.report.tables import influence_frame
-        from infl.scores.influence import top_of
+        from infl.records import InputError
+        from infl.report.exchange import example_as_json, influence_rows, write_json, write_table
+        from infl.scores.strongest import evident_pairs
 
         outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
-        found = infl.influences_of(outcomes, example, outcome=kind)
-        named = {"influenced_by": found.influenced_by, "held_out": found.held_out, "left_out": found.left_out}
-        parts = {name: part for name, part in named.items() if part is not None}
-        listed: dict[str, tuple[ProtocolName, list[ScoredPair]]] = {
-            name: (part.estimate.protocol, top_of(part, n_pairs=self.n_top)) for name, part in parts.items()
-        }
+        n_train, n_columns = outcomes.n_train, outcomes.n_columns
+        if not 0 <= example < n_columns:
+            raise InputError(
+                f"example: expected a training example 0..{n_train - 1} or a held-out one {n_train}..{n_columns - 1}, "
+                f"got {example}"
+            )
+        own_protocol: ProtocolName = "left-out" if example < n_train else "held-out"
+        parts = {"influenced_by": infl.influence(outcomes, columns=[example], protocol=own_protocol, outcome=kind)}
+        if example < n_train and n_columns > n_train:
+            parts["held_out"] = infl.influence(outcomes, sources=[example], outcome=kind)
+        if example < n_train:
+            parts["left_out"] = infl.influence(outcomes, sources=[example], protocol="left-out", outcome=kind)
+        listed = {name: (part.protocol, evident_pairs(part, n_pairs=self.top)) for name, part in parts.items()}
         memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
         show_influences(run, dataset, example, memorization, listed)
-        if self.output.json:
+        if self.json:
             content = example_as_json(
                 example, memorization, listed, outcome=kind, n_models=outcomes.n_models, n_train=outcomes.n_train
             )
-            write_json(self.output.json, content)
-        if self.output.table:
-            frames = []
+            write_json(self.json, content)
+        if self.table:
+            rows = []
             for part in parts.values():
-                q = None if part.estimate.p is None else infl.q_values(part.estimate.p)
-                frames.append(influence_frame(part.estimate, part.sources, part.targets, dataset, q=q))
-            write_table(self.output.table, *frames)
+                rows += influence_rows(part, dataset, q=None if part.p is None else infl.q_values(part.p))
+            write_table(self.table, rows)
 
 
 def score(
@@ -140,15 +143,28 @@ def score(
 ) -> tuple[Estimate, list[ScoredPair], Findings]:
     """Memorization, the strongest pairs and what of both counts as found, printed and drawn."""
     import infl
-    from infl.scores.influence import score_pairs
-    from infl.scores.planning import findings
+    from infl.scores.power import findings
 
     outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     memorization = infl.memorization(outcomes, outcome=kind)
-    scored = score_pairs(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
-    found = findings(outcomes, memorization, scored)
-    show_scores(run, dataset, memorization, scored.strongest, n_top=n_top, found=found, q_over=q_over)
-    return memorization, scored.strongest, found
+    strongest = infl.strongest_influences(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
+    pairs, found = strongest.pairs(n_top), findings(outcomes, memorization, strongest)
+    show_scores(run, dataset, memorization, pairs, n_top=n_top, found=found, q_over=q_over)
+    return memorization, pairs, found
+
+
+def _influence_within_classes(
+    outcomes: OutcomeSource, dataset: Dataset, outcome: OutcomeKind
+) -> Iterator[Estimate | None]:
+    """Of the training examples of each class on its held-out ones; None where it lacks either."""
+    import numpy as np
+
+    import infl
+
+    for c in range(dataset.n_classes):
+        sources, columns = np.flatnonzero(dataset.y_train == c), np.flatnonzero(dataset.y_held_out == c)
+        wanted = {"sources": sources, "columns": dataset.n_train + columns}
+        yield infl.influence(outcomes, **wanted, outcome=outcome) if len(sources) and len(columns) else None
 
 
 def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tuple[Array, Array]:
@@ -160,7 +176,7 @@ def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tupl
     import numpy as np
 
     from infl.pipeline.progress import track
-    from infl.scores.shrinkage import shrunk_influence
+    from infl.scores.shrunk_influence import shrunk_influence
     from infl.scores.surrogate import fit_surrogate
 
     values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))

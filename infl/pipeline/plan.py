@@ -16,20 +16,17 @@ from typing import Literal
 
 import numpy as np
 
-from infl.pipeline.train import find_groups, open_for_training
+from infl.pipeline.train import DEFAULT_DESIGN, find_groups, open_for_training
 from infl.records import Array, Dataset, InputError, Outcomes, OutcomeSource, ProtocolName
-from infl.scores.planning import (
+from infl.scores.planning import ErrorForecast, check_fraction, information_per_model, models_for_standard_error
+from infl.scores.power import (
     FALSE_DISCOVERY_RATE,
     POWER,
-    ErrorForecast,
-    Models,
-    check_share,
+    EffectiveModels,
     detectable_effect,
-    information_per_model,
-    median_column,
     models_for_effect,
-    models_for_standard_error,
     p_value_cut,
+    typical_column,
 )
 from infl.store import Run, bytes_per_model, open_run
 from infl.training.algorithm import Algorithm
@@ -116,7 +113,7 @@ def plan(
     detect: float | None = None,
     power: float = POWER,
     false_discovery_rate: float = FALSE_DISCOVERY_RATE,
-    expected_share: float = 0.0,
+    expected_fraction: float = 0.0,
     set_size: int | None = None,
     set_error: float = 0.05,
     n_pilot: int = 0,
@@ -135,7 +132,7 @@ def plan(
         n_models: Given instead of a standard error and an effect, which are then what it brings.
         detect: Smallest influence to be found with chance `power` at a false discovery rate over all pairs of both
             protocols, n (m + n - 1): by all models on held-out examples, by those that left both out on training
-            examples. The cut is that of the first discovery, or of `expected_share` of the pairs where at least so many
+            examples. The cut is that of the first discovery, or of `expected_fraction` of the pairs where at least so many
             will be found.
         set_size: Forget sets of so many examples: what predictions were worth elsewhere, and retrainings for each set
             until self and cross have the error `set_error`, by the scatter of a few retrainings without random sets of
@@ -157,14 +154,14 @@ def plan(
         if number is not None and number < least:
             raise InputError(f"{name}: expected at least {least}, got {number}")
     _check_sets(set_size, set_error, dataset)
-    algorithm, whole = algorithm or Algorithm(), design or Design()
+    algorithm, whole = algorithm or Algorithm(), design or DEFAULT_DESIGN
     design, share = _scored_part(whole)
     n_pairs = dataset.n_train * (dataset.n_columns - 1)
     asked = _Asked(
         standard_error,
         detect,
         power,
-        p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_share=expected_share),
+        p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_fraction=expected_fraction),
         n_models,
         design,
         share,
@@ -229,9 +226,9 @@ class _Asked:
     share: float
 
     def __post_init__(self) -> None:
-        check_share("power", self.power)
+        check_fraction("power", self.power)
         if self.detect is not None:
-            check_share("detect", self.detect)
+            check_fraction("detect", self.detect)
 
     @property
     def n_scored(self) -> int | None:
@@ -260,10 +257,10 @@ def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterato
     if pilot.n_models < MIN_PILOT:
         yield "memorization", basis, None, None
     elif asked.n_scored is None:
-        needed = ErrorForecast.of(pilot).models_for(asked.standard_error)
+        needed = ErrorForecast.from_outcomes(pilot).models_for(asked.standard_error)
         yield "memorization", basis, asked.standard_error, None if needed is None else asked.of_run(needed)
     else:
-        yield "memorization", basis, ErrorForecast.of(pilot).root_mean_square(asked.n_scored), asked.n_models
+        yield "memorization", basis, ErrorForecast.from_outcomes(pilot).root_mean_square(asked.n_scored), asked.n_models
     error = asked.standard_error if asked.n_models is None else planned.standard_error
     yield "memorization", "at worst: right half of the time", error, planned.n_models
 
@@ -275,9 +272,9 @@ def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
     for protocol, words in protocols:
         if protocol == "held-out" and pilot.n_columns == pilot.n_train:
             continue
-        one = Models.of_design(asked.design.fraction, left_out=protocol == "left-out")
+        one = EffectiveModels.one(asked.design.fraction, left_out=protocol == "left-out")
         enough = pilot.n_models >= MIN_PILOT
-        median = median_column(pilot, protocol=protocol).wrong if enough else math.nan
+        median = typical_column(pilot, protocol=protocol).wrong if enough else math.nan
         for basis, wrong in ((f"{words} examples of median noise", median), (f"{words} examples at worst", 0.5)):
             if math.isnan(wrong):
                 yield "influence", basis, None, None
@@ -308,7 +305,7 @@ def _verification(scatter: float, wanted: float) -> Iterator[tuple[float, int]]:
 def _check_sets(size: int | None, error: float, dataset: Dataset) -> None:
     if size is not None and not 1 <= size < dataset.n_train:
         raise InputError(f"set size: expected 1 to {dataset.n_train - 1} of the training examples, got {size}")
-    check_share("set error", error)
+    check_fraction("set error", error)
 
 
 MIN_SECONDS, MIN_BLOCKS, MAX_BLOCKS = 3.0, 4, 64

@@ -21,15 +21,15 @@ from infl.records import (
     InputError,
     OutcomeKind,
     OutcomeSource,
-    ProtocolName,
     Quantity,
     ScoredPair,
     Thresholds,
 )
 from infl.report.page import HarmedExample, PageContent, ScoreContent, SetContent, write_page
 from infl.scores.evidence import interval
-from infl.scores.influence import influence_between, memorization, score_pairs
-from infl.scores.planning import findings
+from infl.scores.influence import influence, memorization
+from infl.scores.power import findings
+from infl.scores.strongest import strongest_influences
 from infl.store import Run, open_run
 from infl.untraining.effects import PredictorName
 from infl.untraining.forget_sets import by_name, make_forget_sets
@@ -96,29 +96,29 @@ def gather(
 def _scores(run: Run, n_top: int) -> ScoreContent:
     outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     estimate = memorization(outcomes, outcome=kind)
-    scored = score_pairs(outcomes, n_pairs=n_top, outcome=kind)
-    found = findings(outcomes, estimate, scored)
+    strongest = strongest_influences(outcomes, n_pairs=n_top, outcome=kind)
+    pairs, found = strongest.pairs(n_top), findings(outcomes, estimate, strongest)
     return ScoreContent(
         n_models=outcomes.n_models,
         memorization=estimate,
         interval=interval(estimate),
         q=found.q,
-        pairs=scored.strongest,
-        pair_intervals=_pair_intervals(outcomes, scored.strongest, scored.protocol, kind),
-        protocol=scored.protocol,
+        pairs=pairs,
+        pair_intervals=_pair_intervals(outcomes, pairs, kind),
+        protocol=strongest.protocols[0],
         smallest_memorization=found.memorization,
         smallest_influence=found.influence,
     )
 
 
 def _pair_intervals(
-    outcomes: OutcomeSource, pairs: Sequence[ScoredPair], protocol: ProtocolName, kind: OutcomeKind
+    outcomes: OutcomeSource, pairs: Sequence[ScoredPair], kind: OutcomeKind
 ) -> list[tuple[float, float]]:
     if not pairs:
         return []
     sources, rows = np.unique([pair.source for pair in pairs], return_inverse=True)
     targets, columns = np.unique([pair.target for pair in pairs], return_inverse=True)
-    low, high = interval(influence_between(outcomes, sources, targets, protocol=protocol, outcome=kind))
+    low, high = interval(influence(outcomes, sources=sources, columns=targets, outcome=kind))
     return list(zip(low[rows, columns].tolist(), high[rows, columns].tolist(), strict=True))
 
 

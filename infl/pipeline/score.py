@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,20 +11,20 @@ from typing import Literal
 import numpy as np
 
 from infl.pipeline.progress import track
-from infl.records import Array, InputError, OutcomeKind, OutcomeSource, ProtocolName
-from infl.scores.contrasts import PairTotals, Spread, Sums, no_models, sum_own, total_pairs
+from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomesOrRun, OutcomeSource, as_outcomes
+from infl.scores.contrasts import contrast
 from infl.scores.evidence import PValueCounts, check_q_over, q_values
-from infl.scores.influence import PAIRS_AT_ONCE, without_own
-from infl.scores.planning import ErrorForecast, check_share, root_mean_square
+from infl.scores.influence import influence_blocks
+from infl.scores.planning import ErrorForecast, check_fraction, root_mean_square
+from infl.scores.sufficient_statistics import no_models, own_statistics
 from infl.store import Run, new_tiles
 
-PAIRS_OF_A_TILE = 1 << 23
-PAIRS_OF_A_THREAD = 1 << 16
+PAIRS_PER_CHUNK = 1 << 21
 MIN_P = float(np.finfo(np.float32).tiny)
 
 
 def write_influence(
-    outcomes: OutcomeSource,
+    outcomes: OutcomesOrRun,
     path: str | Path,
     *,
     outcome: OutcomeKind = "correct",
@@ -58,103 +57,62 @@ def write_influence(
         >>> tensorstore.open(value).result()[:, 3].read().result()
         array([ 1. , -0.5, -0.5], dtype=float32)
     """
-    path = Path(path).expanduser()
+    outcomes, path = as_outcomes(outcomes), Path(path).expanduser()
     check_q_over(q_over)
     if not outcomes.n_models:
         raise no_models()
     n_train, n_columns = outcomes.n_train, outcomes.n_columns
-    width = max(1, PAIRS_AT_ONCE // n_train)  # of a chunk, and of what is scored at once
+    width = max(1, PAIRS_PER_CHUNK // n_train)
     counts = PValueCounts.of([])
     with new_tiles(path, width=width) as writer:
         writer.attributes |= {"outcome": outcome, "n_train": n_train, "n_models": outcomes.n_models, "q_over": q_over}
         for name, length in (("source", n_train), ("target", n_columns)):
             writer.write_axis(name, np.arange(length))
-        with track(n_columns, "influence", unit="columns", quiet=quiet) as bar, ThreadPoolExecutor() as threads:
-            for tile in _slices(0, n_columns, max(1, PAIRS_OF_A_TILE // (n_train * width)) * width):
-                summed = _sum_tile(outcomes, tile, outcome)
-                for part in _slices(tile.start, tile.stop, width):
-                    pieces = [piece for one in summed for piece in one.split(part)]
-                    scored = list(threads.map(lambda piece: _score(piece, outcome, q_over), pieces))
-                    arrays = {name: np.concatenate([one[name] for one in scored], axis=1) for name in scored[0]}
-                    if q_over == "matrix":
-                        counts += PValueCounts.of([arrays["p"].astype(np.float64)])
-                    writer.write(arrays, part, n_columns=n_columns)
-                    bar.update(part.stop - part.start)
+        with track(n_columns, "influence", unit="columns", quiet=quiet) as bar:
+            for columns, estimate in _blocks(outcomes, outcome):
+                arrays = _arrays(estimate, q_over)
+                counts += PValueCounts.of([arrays["p"].astype(np.float64)])
+                writer.write(arrays, columns, n_columns=n_columns)
+                bar.update(columns.stop - columns.start)
         if q_over == "matrix":
             with track(n_columns, "q-values", unit="columns", quiet=quiet) as bar:
-                for part in _slices(0, n_columns, width):
-                    q = counts.q_values(writer.read("p", part).astype(np.float64))
-                    writer.write({"q": q.astype(np.float32)}, part, n_columns=n_columns)
-                    bar.update(part.stop - part.start)
+                for first in range(0, n_columns, width):
+                    columns = slice(first, min(first + width, n_columns))
+                    q = counts.q_values(writer.read("p", columns).astype(np.float64))
+                    writer.write({"q": q.astype(np.float32)}, columns, n_columns=n_columns)
+                    bar.update(columns.stop - columns.start)
     return path
 
 
-@dataclass(frozen=True)
-class _Summed:
-    """Sums for columns of one protocol."""
-
-    protocol: ProtocolName
-    columns: slice
-    totals: PairTotals
-    spread: Spread
-
-    def split(self, part: slice) -> list[_Summed]:
-        """What of it lies in `part`, in pieces for threads."""
-        start, stop = max(part.start, self.columns.start), min(part.stop, self.columns.stop)
-        n_sources = next(iter(self.totals.arrays.values())).shape[0]
-        return [
-            self._take(slice(columns.start, columns.stop))
-            for columns in _slices(start, stop, max(1, PAIRS_OF_A_THREAD // n_sources))
-        ]
-
-    def _take(self, columns: slice) -> _Summed:
-        inner = slice(columns.start - self.columns.start, columns.stop - self.columns.start)
-        return _Summed(self.protocol, columns, self.totals.take(inner), self.spread.take(inner))
+def _blocks(outcomes: OutcomeSource, outcome: OutcomeKind) -> Iterator[tuple[slice, Estimate]]:
+    """The columns of D by the left-out protocol, and those of H."""
+    for protocol in ("left-out", "held-out"):
+        if protocol == "left-out" or outcomes.n_columns > outcomes.n_train:
+            for estimate in influence_blocks(outcomes, protocol=protocol, outcome=outcome):
+                assert estimate.columns is not None
+                yield slice(int(estimate.columns[0]), int(estimate.columns[-1]) + 1), estimate
 
 
-def _sum_tile(outcomes: OutcomeSource, tile: slice, outcome: OutcomeKind) -> list[_Summed]:
-    n_train, summed = outcomes.n_train, []
-    parts: tuple[tuple[ProtocolName, slice], ...] = (
-        ("left-out", slice(tile.start, min(tile.stop, n_train))),
-        ("held-out", slice(max(tile.start, n_train), tile.stop)),
-    )
-    for protocol, columns in parts:
-        if columns.start < columns.stop:
-            totals, spread = total_pairs(
-                outcomes, sources=np.arange(n_train), columns=columns, protocol=protocol, outcome=outcome
-            )
-            summed.append(_Summed(protocol, columns, totals, spread))
-    return summed
-
-
-def _score(piece: _Summed, outcome: OutcomeKind, q_over: str) -> dict[str, Array]:
-    """Every array but `q` over the matrix, [n, columns]."""
-    estimate = Sums(*piece.totals.sides(), piece.spread).estimate(protocol=piece.protocol, outcome=outcome)
-    targets = np.arange(piece.columns.start, piece.columns.stop)
-    estimate = without_own(estimate, np.arange(len(estimate.value)), targets)
+def _arrays(estimate: Estimate, q_over: str) -> dict[str, Array]:
+    """What is written of some columns, but for q over the matrix, [n, columns]."""
     p = np.asarray(estimate.p)
-    counted = [np.broadcast_to(n, p.shape).astype(np.int32) for n in (estimate.n_in, estimate.n_out)]
     arrays = {"value": estimate.value, "se": estimate.se, "p": np.maximum(p, MIN_P)}
     if q_over == "column":
         arrays["q"] = q_values(p, axis=0)
-    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
-    return {**floats, "n_in": counted[0], "n_out": counted[1]}
-
-
-def _slices(start: int, stop: int, width: int) -> Iterator[slice]:
-    return (slice(first, min(first + width, stop)) for first in range(start, stop, width))
+    counts = {name: np.broadcast_to(getattr(estimate, name), p.shape) for name in ("n_in", "n_out")}
+    return {name: array.astype(np.float32) for name, array in arrays.items()} | {
+        name: array.astype(np.int32) for name, array in counts.items()
+    }
 
 
 @dataclass(frozen=True)
 class Target:
     """Whether a run has reached a wanted root mean square standard error of memorization.
 
-    outcomes say; None where they say nothing yet.
-
     Attributes:
         reached: NaN where an example has no error yet.
         n_models: Of subsets, that the run holds.
-        n_needed: Of subsets, by what the
+        n_needed: Of subsets, by what the outcomes say; None where they say nothing yet.
     """
 
     wanted: float
@@ -177,9 +135,9 @@ def check_target(run: Run, standard_error: float, *, models: Sequence[int] | Non
     Raises:
         InputError: for an error outside (0, 1), or a run whose design trains no models that scores rest on.
     """
-    check_share("standard_error", standard_error)
-    share = float(run.manifest.get("design", {}).get("grouped_share", 0.0))
-    if share >= 1:
+    check_fraction("standard_error", standard_error)
+    grouped = float(run.manifest.get("design", {}).get("grouped_share", 0.0))
+    if grouped >= 1:
         raise InputError(
             "a target is for scores, which rest on uniform models, and with a grouped share of 1 there are none"
         )
@@ -188,7 +146,7 @@ def check_target(run: Run, standard_error: float, *, models: Sequence[int] | Non
     if not outcomes.n_models:
         return Target(standard_error, math.nan, n_models, None)
     # Training asks at every look: forecast and scores are made from one pass over the outcomes.
-    sums = sum_own(outcomes, outcome="correct")
-    needed = ErrorForecast.of_sums(sums, n_models=outcomes.n_models).models_for(standard_error)
-    reached = root_mean_square(sums.estimate(protocol="own", outcome="correct").se)
-    return Target(standard_error, reached, n_models, None if needed is None else math.ceil(needed / (1 - share)))
+    statistics = own_statistics(outcomes, outcome="correct")
+    needed = ErrorForecast.from_statistics(statistics, n_models=outcomes.n_models).models_for(standard_error)
+    reached = root_mean_square(contrast(statistics, protocol="own", outcome="correct").se)
+    return Target(standard_error, reached, n_models, None if needed is None else math.ceil(needed / (1 - grouped)))

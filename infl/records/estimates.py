@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +33,7 @@ class Estimate:
             outcomes.
         p: Chance of a score as far from 0, were the masks shuffled against the outcomes; two-sided. See
             `infl.q_values`.
+        sources, columns: Of influence, the ids of D and the columns of n+m that it is of. None for all, in order.
     """
 
     value: Array
@@ -44,26 +44,20 @@ class Estimate:
     outcome: OutcomeKind
     mean_out: Array | None = None
     p: Array | None = None
+    sources: Array | None = None
+    columns: Array | None = None
 
-    def to_dataframe(
-        self,
-        dataset: Dataset | None = None,
-        *,
-        sources: Sequence[int] | Array | None = None,
-        targets: Sequence[int] | Array | None = None,
-    ) -> pandas.DataFrame:
+    def to_dataframe(self, dataset: Dataset | None = None) -> pandas.DataFrame:
         """One row per score, with its error and counts (needs the extra `analysis`).
 
         Memorization has a column `example`; influence, in long form, `source` and `target`, where a held-out target j is
-        n + j. Pairs without an estimate are there, as NaN. A matrix larger than memory comes in blocks: give the sources
-        and targets of each.
+        n + j. Pairs without an estimate are there, as NaN.
 
         Args:
-            dataset: Adds the names of the labels, and checks the shape.
-            sources, targets: Ids of rows and columns, where the estimate is not of all of D, or not of all columns.
+            dataset: Adds the names of the labels.
 
         Raises:
-            InputError: where pandas is not installed, or ids are missing or do not fit the shape.
+            InputError: where pandas is not installed, or the dataset has no such examples.
 
         Example:
             >>> import numpy as np, infl
@@ -72,7 +66,7 @@ class Estimate:
             >>> infl.influence(outcomes).to_dataframe()[["source", "target", "value"]].values.tolist()
             [[0.0, 3.0, 1.0], [1.0, 3.0, -0.5], [2.0, 3.0, -0.5]]
         """
-        frames, axes = _optional("pandas"), self._axes(dataset, sources, targets)
+        frames, axes = _optional("pandas"), self._axes(dataset)
         columns: dict[str, Any] = {}
         for (name, ids), grid in zip(axes.items(), np.indices(self.value.shape), strict=True):
             columns[name] = ids[grid.ravel()]
@@ -82,17 +76,11 @@ class Estimate:
             columns[_label_of(name)] = frames.Categorical.from_codes(codes, categories=list(dataset.class_names))
         return frames.DataFrame(columns | {name: array.ravel() for name, array in self._arrays().items()})
 
-    def to_xarray(
-        self,
-        dataset: Dataset | None = None,
-        *,
-        sources: Sequence[int] | Array | None = None,
-        targets: Sequence[int] | Array | None = None,
-    ) -> xarray.Dataset:
+    def to_xarray(self, dataset: Dataset | None = None) -> xarray.Dataset:
         """The arrays with their dimensions named, (example) or (source, target); see `to_dataframe`.
 
         Raises:
-            InputError: where xarray is not installed, or ids are missing or do not fit the shape.
+            InputError: where xarray is not installed, or the dataset has no such examples.
 
         Example:
             >>> import numpy as np, infl
@@ -101,7 +89,7 @@ class Estimate:
             >>> float(infl.influence(outcomes).to_xarray().value.sel(source=0, target=3))
             1.0
         """
-        axes = self._axes(dataset, sources, targets)
+        axes = self._axes(dataset)
         coordinates: dict[str, Any] = dict(axes)
         for name, ids in axes.items() if dataset is not None else ():
             assert dataset is not None
@@ -112,37 +100,23 @@ class Estimate:
 
     def _arrays(self) -> dict[str, Array]:
         """Scores and what is known of each, in the shape of the scores; counts as integers."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        arrays = {name: np.broadcast_to(a, self.value.shape) for name, a in given.items() if isinstance(a, np.ndarray)}
+        names = ("value", "se", "n_in", "n_out", "mean_out", "p")
+        arrays = {n: np.broadcast_to(getattr(self, n), self.value.shape) for n in names if getattr(self, n) is not None}
         return arrays | {name: arrays[name].astype(np.int64) for name in ("n_in", "n_out")}
 
-    def _axes(
-        self, dataset: Dataset | None, sources: Sequence[int] | Array | None, targets: Sequence[int] | Array | None
-    ) -> dict[str, Array]:
+    def _axes(self, dataset: Dataset | None) -> dict[str, Array]:
         """Names of the dimensions and the ids along each."""
-        shape, n_train = self.value.shape, None if dataset is None else dataset.n_train
-        rows = np.arange(shape[0] if n_train is None else n_train) if sources is None else np.asarray(sources)
-        axes = {"example" if len(shape) == 1 else "source": rows}
-        if len(shape) == 2 and targets is None:
-            if self.protocol != "held-out":
-                targets = rows if sources is None else np.arange(shape[1] if n_train is None else n_train)
-            elif n_train is None and sources is not None:
+        given = {"example": self.sources} if self.value.ndim == 1 else {"source": self.sources, "target": self.columns}
+        axes = {
+            name: np.arange(length) if ids is None else ids
+            for (name, ids), length in zip(given.items(), self.value.shape, strict=True)
+        }
+        for name, ids in axes.items() if dataset is not None else ():
+            assert dataset is not None
+            if len(ids) and ids.max() >= dataset.n_columns:
                 raise InputError(
-                    "held-out columns are numbered from n on, which some sources do not tell: give dataset"
+                    f"{name}: these scores are of examples up to {ids.max()}, the dataset has {dataset.n_columns}"
                 )
-            else:
-                first = len(rows) if n_train is None else n_train
-                targets = np.arange(first, first + shape[1] if dataset is None else dataset.n_columns)
-        if len(shape) == 2:
-            axes["target"] = np.asarray(targets)
-        for (name, ids), length in zip(axes.items(), shape, strict=True):
-            if ids.shape != (length,):
-                raise InputError(
-                    f"{name}: expected {length} ids, as many as there are scores, got {ids.size}; "
-                    f"say which they are with sources=... and targets=..., or give the dataset of the models"
-                )
-            if dataset is not None and length and not 0 <= ids.min() <= ids.max() < dataset.n_columns:
-                raise InputError(f"{name}: expected ids 0..{dataset.n_columns - 1}, got {ids.min()}..{ids.max()}")
         return axes
 
 

@@ -1,17 +1,16 @@
-"""Turns scores and verdicts into files for other tools: JSON, CSV, Parquet, and .npz in two layouts."""
+"""Turns scores into files for other tools: a table as CSV or Parquet, and the .npz layout of the published scores."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from infl.records import (
     Array,
@@ -22,11 +21,27 @@ from infl.records import (
     InputError,
     OutcomeKind,
     ProtocolName,
+    Quantity,
     ScoredPair,
     Thresholds,
     Verdict,
 )
-from infl.report.tables import COLUMNS, finite, verdict_fields
+
+COLUMNS = (
+    "kind",
+    "source",
+    "target",
+    "source_label",
+    "target_label",
+    "protocol",
+    "value",
+    "se",
+    "n_in",
+    "n_out",
+    "p",
+    "q",
+)
+Row = dict[str, Any]
 
 
 def check_table(path: Path | None) -> None:
@@ -38,16 +53,36 @@ def check_table(path: Path | None) -> None:
     if path is not None and path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path}: expected a path that ends in .csv or .parquet")
     if path is not None and path.suffix == ".parquet":
-        try:
-            import pyarrow as pyarrow
-        except ImportError as error:
-            raise InputError(
-                "Parquet needs pyarrow, which is not installed: pip install 'infl[analysis]', or write a .csv"
-            ) from error
+        _parquet()
 
 
-def write_table(path: Path, *frames: pd.DataFrame) -> None:
-    """Write frames of scores below each other as CSV or, where the path ends in .parquet, as Parquet (extra `analysis`).
+def memorization_rows(memorization: Estimate, dataset: Dataset, *, q: Array | None = None) -> list[Row]:
+    """A row of the table per training example, source and target both; q: q-values, [n]."""
+    ids = range(dataset.n_train)
+    return [_row("memorization", i, i, memorization.protocol, dataset, _scores(memorization, q, (i,))) for i in ids]
+
+
+def pair_rows(pairs: Sequence[ScoredPair], protocol: ProtocolName, dataset: Dataset) -> list[Row]:
+    """A row of the table per pair; pairs carry no counts."""
+    scores = [{name: _known(getattr(pair, name)) for name in ("value", "se", "p", "q")} for pair in pairs]
+    return [
+        _row("influence", pair.source, pair.target, protocol, dataset, of)
+        for pair, of in zip(pairs, scores, strict=True)
+    ]
+
+
+def influence_rows(influence: Estimate, dataset: Dataset, *, q: Array | None = None) -> list[Row]:
+    """A row of the table per pair of a source and a target, but for those of an example with itself; q: q-values."""
+    sources, targets = (np.asarray(ids).tolist() for ids in (influence.sources, influence.columns))
+    return [
+        _row("influence", sources[i], targets[j], influence.protocol, dataset, _scores(influence, q, (i, j)))
+        for i, j in np.ndindex(influence.value.shape)
+        if sources[i] != targets[j]
+    ]
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV or, where the path ends in .parquet, as Parquet (which needs the extra `analysis`).
 
     Columns: `kind` (memorization, or influence of the training example `source` on the column `target`, n + j for a held-out
     one), `source_label`, `target_label`, `protocol`, `value`, `se`, the counts `n_in` and `n_out`, `p` and `q`. A column that
@@ -57,18 +92,24 @@ def write_table(path: Path, *frames: pd.DataFrame) -> None:
         InputError: where the path cannot be written or ends in something else, or pyarrow is not installed.
     """
     check_table(path)
-    frame = pd.DataFrame({name: pd.concat([one[name] for one in frames]) if frames else [] for name in COLUMNS})
-    known = COLUMNS[:8] + [name for name in COLUMNS[8:] if not frame[name].isna().to_numpy().all()]
-    frame = frame[known].astype({name: "Int64" for name in ("n_in", "n_out") if name in known})
-    with _writable(path) as file:
+    names = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)] or list(COLUMNS[:8])
+    try:
         if path.suffix == ".csv":
-            frame.to_csv(file, index=False, lineterminator="\n")
+            with open(path, "w", newline="") as file:
+                writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
         else:
-            frame.to_parquet(file, engine="pyarrow", index=False)
+            arrow, parquet = _parquet()
+            table = arrow.table({name: [row.get(name) for row in rows] for name in names})
+            with open(path, "wb") as file:
+                parquet.write_table(table, file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_feldman_zhang(
-    path: Path, memorization: Estimate, classes: Iterable[tuple[Array, Array, Estimate | None]], dataset: Dataset
+    path: Path, memorization: Estimate, classes: Iterable[Estimate | None], dataset: Dataset
 ) -> None:
     """Write scores in the layout of `cifar100_infl_matrix.npz`, so that what reads the published scores reads these.
 
@@ -78,14 +119,14 @@ def write_feldman_zhang(
         infl_matrix_classC             [training examples of C, held-out examples of C] influence, within the class alone
 
     Those are the arrays of the file that Feldman & Zhang (2020) offer at https://pluskid.github.io/influence-memorization/, by
-    the code that reads it (`tr_mem` is also what `imagenet_index.npz` calls its scores). Their sign and protocol are infl's:
+    the code that reads it (`tr_mem` is also what `imagenet_index.npz` calls its scores). Their sign and reading are infl's:
     accuracy with the example less accuracy without, held-out examples over all models, positive where training helps. Theirs
     are plain differences in means over subsets of 70%. Besides, and absent there: `tr_mem_se` and `infl_se_classC`, standard
     errors. NaN where there is no estimate: theirs take the accuracy of no models as 0.
 
     Args:
-        classes: Training examples, held-out columns and influence (None where there are none of either), class after
-            class, as `scores.query.influence_within_classes` yields them.
+        classes: Influence of the training examples on the held-out ones of each class, class after class; None where a
+            class lacks either.
 
     Raises:
         InputError: where the path cannot be written.
@@ -96,32 +137,57 @@ def write_feldman_zhang(
         "tr_mem": memorization.value.astype(np.float32),
         "tr_mem_se": memorization.se.astype(np.float32),
     }
-    for c, (sources, targets, influence) in enumerate(classes):
+    for c, influence in enumerate(classes):
+        sources, targets = np.flatnonzero(dataset.y_train == c), np.flatnonzero(dataset.y_held_out == c)
         empty = np.zeros((len(sources), len(targets)))
         arrays[f"tr_classidx_{c}"] = sources
-        arrays[f"tt_classidx_{c}"] = targets - dataset.n_train
+        arrays[f"tt_classidx_{c}"] = targets
         arrays[f"infl_matrix_class{c}"] = (empty if influence is None else influence.value).astype(np.float32)
         arrays[f"infl_se_class{c}"] = (empty if influence is None else influence.se).astype(np.float32)
     write_arrays(path, **arrays)
 
 
-@contextmanager
-def _writable(path: str | Path) -> Iterator[IO[bytes]]:
+def _row(kind: str, source: int, target: int, protocol: str, dataset: Dataset, scores: Row) -> Row:
+    labels = {"source_label": _label(dataset, source), "target_label": _label(dataset, target)}
+    return {"kind": kind, "source": source, "target": target, **labels, "protocol": protocol, **scores}
+
+
+def _scores(estimate: Estimate, q: Array | None, at: tuple[int, ...]) -> Row:
+    arrays = {"value": estimate.value, "se": estimate.se, "p": estimate.p, "q": q}
+    scores = {name: _known(array[at]) for name, array in arrays.items() if array is not None}
+    counts = {name: np.broadcast_to(getattr(estimate, name), estimate.value.shape)[at] for name in ("n_in", "n_out")}
+    return scores | {name: int(count) for name, count in counts.items()}
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _label(dataset: Dataset, column: int) -> str:
+    n = dataset.n_train
+    return dataset.class_names[int(dataset.y_train[column] if column < n else dataset.y_held_out[column - n])]
+
+
+def _parquet() -> tuple[Any, Any]:
     try:
-        with open(path, "wb") as file:
-            yield file
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed: pip install 'infl[analysis]', or write a .csv"
+        ) from error
+    return pyarrow, pyarrow.parquet
 
 
 def verdicts_as_json(
     predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, thresholds: Thresholds
 ) -> dict[str, Any]:
     """`{"thresholds": ..., "sets": {name: fields}}`, measured fields under `"measured"` in each set. NaN becomes null."""
-    sets = {verdict.forget_set.name: verdict_fields(verdict) for verdict in predicted}
+    sets = {verdict.forget_set.name: _verdict_fields(verdict) for verdict in predicted}
     for verdict in measured:
-        known = sets.setdefault(verdict.forget_set.name, {"size": len(verdict.forget_set)})
-        known["measured"] = verdict_fields(verdict)
+        sets.setdefault(verdict.forget_set.name, {"size": len(verdict.forget_set)})["measured"] = _verdict_fields(
+            verdict
+        )
     return {"thresholds": asdict(thresholds), "sets": sets}
 
 
@@ -187,8 +253,10 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
     Raises:
         InputError: where the path cannot be written.
     """
-    with _writable(path) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    try:
+        Path(path).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
@@ -223,7 +291,6 @@ def write_scores(
     Raises:
         InputError: where the path cannot be written.
     """
-    names = ("influence_shrunk", "influence_sign_rate")
     write_arrays(
         path,
         memorization=memorization.value,
@@ -231,7 +298,9 @@ def write_scores(
         influence=np.concatenate([left_out.value, held_out.value], axis=1).astype(np.float32),
         influence_se=np.concatenate([left_out.se, held_out.se], axis=1).astype(np.float32),
         **({} if q is None else {"memorization_q": q[0], "influence_q": q[1]}),
-        **({} if shrunk is None else {name: a.astype(np.float32) for name, a in zip(names, shrunk, strict=True)}),
+        **dict(
+            zip(("influence_shrunk", "influence_sign_rate"), (a.astype(np.float32) for a in shrunk or ()), strict=False)
+        ),
     )
 
 
@@ -241,19 +310,52 @@ def write_arrays(path: str | Path, **arrays: Any) -> None:
     Raises:
         InputError: where the path cannot be written.
     """
-    with _writable(path) as file:
-        np.savez_compressed(file, **arrays)
+    try:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "size": len(verdict.forget_set),
+        "regime": verdict.regime,
+        "probability": {regime: _number(p) for regime, p in verdict.probability.items()},
+        "self": _quantity(verdict.self_influence),
+        "cross": _quantity(verdict.cross_influence),
+        "harm": _quantity(verdict.harm),
+        "gain": _quantity(verdict.gain),
+        "source": verdict.source,
+        "n_models": verdict.n_models,
+        "most_harmed": [
+            {"id": j, "effect": _number(effect)}
+            for j, effect in zip(verdict.most_harmed, verdict.most_harmed_effects, strict=True)
+        ],
+    }
+    gap = verdict.concept_gap
+    if gap is not None:
+        fields["concept_gap"] = {
+            "n_full": gap.n_full,
+            "n_held_out": gap.n_held_out,
+            "of_part": _number(gap.part),
+            "of_whole": _number(gap.whole),
+            **_quantity(gap.value),
+        }
+    if verdict.note:
+        fields |= {"note": verdict.note, "models_needed": verdict.models_needed}
+    return fields
 
 
 def _memorization_fields(memorization: Estimate, i: int, q: Array | None = None) -> dict[str, Any]:
     n_in, n_out = (np.broadcast_to(n, memorization.value.shape) for n in (memorization.n_in, memorization.n_out))
     return {
         "id": i,
-        "memorization": finite(float(memorization.value[i])),
-        "se": finite(float(memorization.se[i])),
+        "memorization": _number(float(memorization.value[i])),
+        "se": _number(float(memorization.se[i])),
         "n_in": int(n_in[i]),
         "n_out": int(n_out[i]),
-        **({} if q is None else {"q": finite(float(q[i]))}),
+        **({} if q is None else {"q": _number(float(q[i]))}),
     }
 
 
@@ -262,10 +364,18 @@ def _pair_fields(pair: ScoredPair) -> dict[str, Any]:
     return {
         "source": pair.source,
         "target": pair.target,
-        "influence": finite(pair.value),
-        "se": finite(pair.se),
+        "influence": _number(pair.value),
+        "se": _number(pair.se),
         **known,
     }
+
+
+def _quantity(quantity: Quantity) -> dict[str, float | None]:
+    return {"value": _number(quantity.value), "se": _number(quantity.se)}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _finite(value: Any) -> Any:

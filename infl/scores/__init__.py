@@ -1,23 +1,17 @@
 """From outcomes to scores: the cheap half. Arrays in, arrays out, no disk and no knowledge of who trained the models.
 
-Every score here is a contrast: the mean outcome of the models that trained on an example minus that of the models that
-did not, with its standard error and the two counts. The model is the sampling unit.
+Every score is a contrast: the mean outcome of the models that trained on an example minus that of the models that did not,
+with its standard error and the two counts. The model is the sampling unit. Outcomes pass by in blocks: what a contrast takes
+of them are sums (`sufficient_statistics`), and `contrasts` makes the difference, its error and its p-value from these.
 
-- `sides`        sums over the models with an example, or those without;
-- `totals`       what of them takes matrix products, and adds up over models: exact counts where it can be;
-- `contrasts`    sums that are streamed over models and merge, and the estimate made from them;
-- `spread`       how the design of the subsets makes their errors larger or smaller;
-- `evidence`     intervals, p-values, and q-values over matrices that are never held;
-- `memorization` the contrast of an example's own outcome;
-- `influence`    the contrast of every other outcome, in one of three protocols;
-- `query`        the part of it that a question asks for: one example's, or that within classes;
-- `counting`     counts of models, a bit each;
-- `tiles`        that matrix by columns, made and read on all cores;
-- `strongest`    the pairs worth keeping of a matrix that is never held;
-- `adjustment`   influence from margins, and with a covariate: as if from two to three times the models;
-- `shrinkage`    posteriors of scores: most pairs are zero, and the largest estimates are the luckiest;
-- `posterior`    those of a whole influence matrix, or block by block;
-- `findings`     what of a run's scores counts as found, and the smallest that could have been;
-- `planning`     how many models a wanted standard error takes;
-- `power`        how many a wanted effect takes, and the smallest effect that some find.
+Ask `influence` for scores: memorization, the influence matrix in one of three protocols, whole, of some sources and columns
+or block by block, and its means over classes. Ask `strongest` for the pairs of a matrix that is never held. `evidence` has
+intervals and q-values, the answer to "is that chance".
+
+Where models are few and margins were recorded, `adjustment` estimates influence as if from two to three times the models. Where
+single pairs matter, `shrinkage` says what a score is, given that most are zero and the largest estimates are the luckiest, and
+`shrunk_influence` does that for a matrix. Both know more with a `surrogate`, training in closed form.
+
+Before training, `planning` says how many models a wanted standard error takes, and `power` how many a wanted effect takes;
+after it, `power` says which is the smallest effect that the models at hand could have found.
 """

@@ -10,8 +10,8 @@ Two steps between outcomes and `contrasts`, each of use without the other:
    varies less. Where an example shifts a margin that is about normal by a small d, P[z > 0] moves by d phi(m/s)/s and
    E Phi(z/(h s)) by d phi(m/s')/s'; c_j is the ratio, so that contrasts of u estimate the same influence as those of 0/1.
 
-2. A control variate. Let f_tj be the margin that a closed-form stand-in for training gives column j on the subset of model t
-   (`infl.scores.surrogate`), and F_ij the stand-in's own influence, which takes no models to know. Then
+2. A control variate. Let f_tj be the margin that a closed-form surrogate of training gives column j on the subset of model t
+   (`infl.scores.surrogate`), and F_ij the surrogate's own influence, which takes no models to know. Then
 
        estimate(i, j) = contrast_i(u_j - b_j f_j) + b_j (F_ij - mean of F_kj over k)
 
@@ -27,15 +27,25 @@ to be estimated so. `experiments/scores/estimators.py` measures both, and the ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Columns, Estimate, InputError, Outcomes, OutcomeSource, ProtocolName, rows_of_blocks
-from infl.scores.contrasts import columns_counted, no_models, sum_pairs
+from infl.records import (
+    Array,
+    Columns,
+    Estimate,
+    InputError,
+    Outcomes,
+    OutcomesOrRun,
+    OutcomeSource,
+    ProtocolName,
+    as_outcomes,
+)
+from infl.scores.contrasts import contrast_pairs
 from infl.scores.evidence import normal_p_values
+from infl.scores.sufficient_statistics import columns_counted, no_models, pair_statistics
 
 WIDTH = 1.0
 ROUNDING = 2.0**-24
@@ -57,7 +67,7 @@ class Remainder:
 
 
 def adjusted_influence(
-    outcomes: OutcomeSource,
+    outcomes: OutcomesOrRun,
     *,
     columns: Columns,
     covariate: Array | None = None,
@@ -92,23 +102,24 @@ def adjusted_influence(
         >>> masks = np.argsort(rng.rand(400, 20), axis=1) < 10
         >>> taught = masks @ rng.randn(20, 1)  # the margin of the one held-out example, column 20, but for chance
         >>> models = Outcomes(masks, margin=np.c_[np.zeros((400, 20)), taught + rng.randn(400, 1)])
-        >>> worth = np.linalg.lstsq(masks * 1.0, taught)[0]  # of each example to `taught`: here known exactly
+        >>> known = np.linalg.lstsq(masks * 1.0, taught)[0]  # influence of each example on `taught`
         >>> plain = adjusted_influence(models, columns=slice(20, 21))
-        >>> adjusted = adjusted_influence(models, columns=slice(20, 21), covariate=taught, covariate_influence=worth)
+        >>> adjusted = adjusted_influence(models, columns=slice(20, 21), covariate=taught, covariate_influence=known)
         >>> bool(adjusted.se.max() < 0.6 * plain.se.min())
         True
     """
-    given = _Given.read(outcomes, columns)
-    numbers = given.numbers
+    outcomes = as_outcomes(outcomes)
+    models = _margins(outcomes, columns)
+    n_train, numbers = outcomes.n_train, np.arange(outcomes.n_columns)[columns]
     if (covariate is None) != (covariate_influence is None):
         raise InputError("a covariate and its influence are given together: one says nothing without the other")
-    if protocol == "held-out" and numbers.min(initial=given.n_train) < given.n_train:
-        raise InputError(f"protocol held-out: columns must be held out ({given.n_train} or more), got {numbers.min()}")
-    if protocol != "held-out" and numbers.max(initial=0) >= given.n_train:
-        raise InputError(f"protocol {protocol}: columns must be training examples (0..{given.n_train - 1})")
-    counted = columns_counted(given.masks, protocol, numbers)
-    values, shift = soften(given.values, width, counted=counted), np.zeros((given.n_train, len(numbers)))
-    own = numbers[None, :] == np.arange(given.n_train)[:, None]
+    if protocol == "held-out" and numbers.min(initial=n_train) < n_train:
+        raise InputError(f"protocol held-out: columns must be held out ({n_train} or more), got {numbers.min()}")
+    if protocol != "held-out" and numbers.max(initial=0) >= n_train:
+        raise InputError(f"protocol {protocol}: columns must be training examples (0..{n_train - 1})")
+    counted = columns_counted(models.masks, protocol, numbers)
+    values, shift = soften(models.of("margin"), width, counted=counted), np.zeros((n_train, len(numbers)))
+    own = numbers[None, :] == np.arange(n_train)[:, None]
     if covariate is not None and covariate_influence is not None:
         if covariate_influence.shape != shift.shape:
             raise InputError(f"expected the covariate's influence {shift.shape}, got {covariate_influence.shape}")
@@ -116,18 +127,40 @@ def adjusted_influence(
         values = rest.values
         others = np.where(own, np.nan, covariate_influence)
         shift = rest.slope * (others - np.nanmean(others, axis=0))
-    sums = sum_pairs(
-        replace(given, values=values - values.mean(axis=0)),
-        sources=np.arange(given.n_train),
+    statistics = pair_statistics(
+        replace(models, margin=values - values.mean(axis=0)).blocks(),
+        sources=np.arange(n_train),
         columns=numbers,
         protocol=protocol,
         outcome="margin",
     )
-    estimate = sums.estimate(protocol=protocol, outcome="margin")
+    estimate = contrast_pairs(statistics, shift.shape, protocol=protocol, outcome="margin")
     value, se = (np.where(own, np.nan, a) for a in (estimate.value + shift, estimate.se))
     # Softened outcomes far from zero fall below what a float32 of size 1 tells apart; no difference of them is known better.
     se = np.maximum(se, ROUNDING)
-    return replace(estimate, value=value, se=se, outcome="correct", mean_out=None, p=normal_p_values(value, se))
+    return replace(
+        estimate,
+        value=value,
+        se=se,
+        outcome="correct",
+        mean_out=None,
+        p=normal_p_values(value, se),
+        sources=np.arange(n_train),
+        columns=numbers,
+    )
+
+
+def _margins(outcomes: OutcomeSource, columns: Columns) -> Outcomes:
+    """All models in memory, with these columns alone."""
+    blocks = list(outcomes.blocks(columns))
+    if not blocks:
+        raise no_models()
+    strata = [block.strata for block in blocks if block.strata is not None]
+    return Outcomes(
+        np.concatenate([block.masks for block in blocks]),
+        margin=np.concatenate([block.of("margin") for block in blocks]),
+        strata=np.concatenate(strata) if strata else None,
+    )
 
 
 def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None) -> Array:
@@ -197,42 +230,3 @@ def remainder(outcomes: Array, covariate: Array, *, counted: Array | None = None
     slope = np.where(usable, (sxy - sx * sy / n) / np.where(usable, spread, 1.0), 0.0)
     fold = np.searchsorted(starts, np.arange(len(y)), side="right") - 1
     return Remainder(y - slope[fold] * x, (slope * in_fold[0]).sum(axis=0) / total)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Some columns of outcomes, as an OutcomeSource that has no others."""
-
-    masks: Array
-    values: Array
-    strata: Array | None
-    numbers: Array
-    n_columns: int
-
-    @staticmethod
-    def read(outcomes: OutcomeSource, columns: Columns) -> _Given:
-        blocks = list(outcomes.blocks(columns))
-        if not blocks:
-            raise no_models()
-        strata = [block.strata for block in blocks if block.strata is not None]
-        return _Given(
-            np.concatenate([block.masks for block in blocks]),
-            np.concatenate([block.of("margin") for block in blocks]),
-            np.concatenate(strata) if strata else None,
-            np.arange(outcomes.n_columns)[columns],
-            outcomes.n_columns,
-        )
-
-    @property
-    def n_models(self) -> int:
-        return len(self.masks)
-
-    @property
-    def n_train(self) -> int:
-        return self.masks.shape[1]
-
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
-        assert np.array_equal(np.arange(self.n_columns)[columns], self.numbers)
-        for rows in rows_of_blocks(self.n_models, n_rows, self.strata):
-            strata = None if self.strata is None else self.strata[rows]
-            yield Outcomes(self.masks[rows], margin=self.values[rows], strata=strata)

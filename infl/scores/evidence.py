@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
@@ -105,6 +106,19 @@ def check_q_over(q_over: str) -> None:
     """Raises InputError for anything that q-values of a matrix cannot be over."""
     if q_over not in ("matrix", "column"):
         raise InputError(f"q_over: expected matrix or column, got {q_over!r}")
+
+
+def joint_q_values(*estimates: Estimate, q_over: Literal["matrix", "column"] = "matrix") -> Array:
+    """q-values over all pairs of some estimates together, or over those of each column, their columns side by side.
+
+    Raises:
+        InputError: where one has no p-values, or q_over is neither.
+    """
+    check_q_over(q_over)
+    if any(estimate.p is None for estimate in estimates):
+        raise InputError("influence: these scores have no p-values; compute them with infl.influence")
+    p = np.concatenate([np.asarray(estimate.p) for estimate in estimates], axis=1)
+    return q_values(p, axis=0 if q_over == "column" else None)
 
 
 def _q_down(p: Array) -> Array:

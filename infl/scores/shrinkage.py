@@ -11,27 +11,28 @@ EM: first those of all pairs, then those of each stratum with the former as pseu
 that a stratum of few pairs falls back on all. The slope is that of the pairs that are not zero, in turns with the weights.
 Strata are bins of the covariate, finest at its ends, where the effects are.
 
-Pairs are taken one by one. Estimates in one column share models, which leaves means and rates over many pairs right,
+Pairs are taken one by one. Estimates in one column share models, which leaves means and fractions over many pairs right,
 and says nothing of sums over a column: add up estimates, not these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from tempfile import TemporaryFile
 
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
-from infl.records import Array, Columns, Estimate, InputError, OutcomeKind, OutcomeSource, ProtocolName
-from infl.scores.adjustment import N_FOLDS, adjusted_influence
-from infl.scores.contrasts import columns_of, no_models, sum_pairs
-from infl.scores.influence import influence_blocks, join_columns
-from infl.scores.surrogate import Surrogate, leave_one_out_influence
+from infl.records import Array, Estimate, InputError
 
-TAILS = (0.0002, 0.0006, 0.002, 0.006, 0.02, 0.06, 0.2)  # shares of pairs beyond the edges of the strata, at both ends
+TAILS = (
+    0.0002,
+    0.0006,
+    0.002,
+    0.006,
+    0.02,
+    0.06,
+    0.2,
+)  # fractions of pairs beyond the edges of the strata, at both ends
 MIN_IN_STRATUM = 100
 MAX_FROM_STRATUM = 20_000
 NULL_COUNT = 10.0  # pseudo-pairs at zero, as Stephens 2017: a scale too small to tell from zero counts as zero
@@ -61,7 +62,7 @@ class Prior:
 
     @property
     def null_weights(self) -> Array:
-        """Share of the pairs of each stratum that are zero, [strata]."""
+        """Fraction of the pairs of each stratum that are zero, [strata]."""
         return self.weights[:, 0]
 
 
@@ -73,7 +74,7 @@ class Shrunk:
         value, se: Posterior mean and standard deviation.
         low, high: equal-tailed interval of the posterior, of the level asked for.
         sign_rate: Local false sign rate, min(P[theta <= 0], P[theta >= 0]), in [0, 1]: how likely the sign of `value`
-            is wrong or there is none (Stephens 2017, eq. 11). Its mean over the pairs one calls is the share called
+            is wrong or there is none (Stephens 2017, eq. 11). Its mean over the pairs one calls is the fraction called
             with a wrong sign.
     """
 
@@ -90,11 +91,11 @@ def fit_prior(
     """Learn from estimates how the true scores are spread, by maximum likelihood (module text for the model).
 
     Args:
-        value, se: Estimates and standard errors, of one shape; pairs without either, or with an error of 0, are passed
-            over.
+        value, se: Estimates and standard errors, of one shape; pairs without either, or with an error of 0, are
+            skipped.
         covariate: Of the same shape, any unit, known before the estimates; None for one stratum.
         centred: Let the components sit at slope x covariate, instead of zero.
-        seed: Of the pairs drawn where a stratum has more than 20,000.
+        seed: Of the pairs selected where a stratum has more than 20,000.
 
     Raises:
         InputError: where shapes differ or no pair has an estimate with an error.
@@ -117,14 +118,14 @@ def fit_prior(
     edges = _edges(x)
     stratum = np.searchsorted(edges, x)
     random = np.random.RandomState(seed)
-    drawn, weight = [], []
+    selected, weight = [], []
     for g in range(len(edges) + 1):
         members = np.flatnonzero(stratum == g)
-        chosen = random.permutation(members)[:MAX_FROM_STRATUM]
-        drawn.append(chosen)
-        weight.append(np.full(len(chosen), len(members) / max(len(chosen), 1)))
-    every, counts = np.concatenate(drawn), np.concatenate(weight)
-    value, se, x, stratum = value[every], se[every], x[every], stratum[every]
+        some = random.permutation(members)[:MAX_FROM_STRATUM]
+        selected.append(some)
+        weight.append(np.full(len(some), len(members) / max(len(some), 1)))
+    pairs, counts = np.concatenate(selected), np.concatenate(weight)
+    value, se, x, stratum = value[pairs], se[pairs], x[pairs], stratum[pairs]
     scales = _grid(value, se)
     slope = _slope(value, x, counts / (se**2 + np.median(se) ** 2)) if centred else 0.0
     weights = np.where(scales > 0, 0.1 / (len(scales) - 1), 0.9)
@@ -169,7 +170,7 @@ def shrink(estimate: Estimate, prior: Prior, covariate: Array | None = None, *, 
         (array([0.001, 0.24 ]), array([0.968, 0.   ]))
     """
     if not 0 < level < 1:
-        raise InputError(f"level: expected a share above 0 and below 1, got {level}")
+        raise InputError(f"level: expected a number above 0 and below 1, got {level}")
     if covariate is None and (len(prior.edges) or prior.slope):
         raise InputError("shrink: this prior was fitted with a covariate; give that of these pairs")
     shape = estimate.value.shape
@@ -195,8 +196,8 @@ def _posterior(value: Array, se: Array, x: Array, prior: Prior, level: float) ->
         log = np.log(prior.weights[np.searchsorted(prior.edges, x)]).T
     log = log - (value - centre) ** 2 / (2 * variance) - np.log(variance) / 2
     share = np.exp(log - logsumexp(log, axis=0))
-    kept = scales**2 / variance
-    mean, sd = centre + (value - centre) * kept, se * np.sqrt(kept)
+    believed = scales**2 / variance
+    mean, sd = centre + (value - centre) * believed, se * np.sqrt(believed)
     posterior_mean = (share * mean).sum(axis=0)
     posterior_sd = np.sqrt((share * (sd**2 + (mean - posterior_mean) ** 2)).sum(axis=0))
     null, (share, mean, sd) = share[0], (a[1:] for a in (share, mean, sd))
@@ -230,9 +231,9 @@ def _edges(x: Array) -> Array:
 
 def _grid(value: Array, se: Array) -> Array:
     """Zero, and scales from half of the typical error to twice the largest signal by factors of sqrt 2 (Stephens 2017)."""
-    least = np.median(se) / 2
-    most = max(2 * np.sqrt(np.max(value**2 - se**2, initial=0)), 8 * least)
-    return np.concatenate([[0.0], least * np.sqrt(2) ** np.arange(np.ceil(2 * np.log2(most / least)) + 1)])
+    smallest = np.median(se) / 2
+    largest = max(2 * np.sqrt(np.max(value**2 - se**2, initial=0)), 8 * smallest)
+    return np.concatenate([[0.0], smallest * np.sqrt(2) ** np.arange(np.ceil(2 * np.log2(largest / smallest)) + 1)])
 
 
 def _slope(value: Array, x: Array, weight: Array) -> float:
@@ -247,203 +248,10 @@ def _likelihood(value: Array, se: Array, centre: Array, scales: Array) -> Array:
     return np.exp(log - log.max(axis=1, keepdims=True))
 
 
-def _em(likelihood: Array, counts: Array, start: Array, pseudo_counts: Array) -> Array:
+def _em(likelihood: Array, counts: Array, weights: Array, pseudo_counts: Array) -> Array:
     """Mixture weights of greatest posterior under a Dirichlet, which adds `pseudo_counts` to the components."""
-    weights = start
     for _ in range(N_STEPS):
         share = counts / (likelihood @ weights)
         weights = weights * (likelihood.T @ share) + pseudo_counts
         weights = weights / weights.sum()
     return weights
-
-
-N_PAIRS = 1 << 20  # that a prior is fitted to
-
-
-def shrunk_influence(
-    outcomes: OutcomeSource,
-    *,
-    protocol: ProtocolName = "held-out",
-    outcome: OutcomeKind = "correct",
-    surrogate: Surrogate | None = None,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[Estimate, Shrunk]:
-    """Cross-influence of every source on every column, as estimated and shrunk, both [n, m] or [n, n]; see `influence`.
-
-    For a matrix larger than memory use `shrunk_influence_blocks` with `fit_influence_prior`.
-
-    Args:
-        surrogate: Of the same data (`fit_surrogate`); without it the prior knows of a pair only how much the models
-            disagree on its column. Where margins were recorded it is refitted to the subset of every model.
-
-    Raises:
-        InputError: where there are no models, none estimates an error, or the outcome was not recorded.
-
-    Example:
-        >>> import numpy as np, infl
-        >>> rng = np.random.RandomState(0)
-        >>> masks = rng.rand(400, 30) < 0.7
-        >>> correct = rng.rand(400, 60) < 0.8
-        >>> correct[:, 59] = masks[:, 3]  # example 3 teaches the last column, all else is noise
-        >>> estimate, shrunk = shrunk_influence(infl.Outcomes(masks, correct))
-        >>> bool(np.abs(estimate.value[:, :-1]).mean() > 0.03), bool(np.abs(shrunk.value[:, :-1]).mean() < 0.01)
-        (True, True)
-        >>> bool(shrunk.value[3, -1] > 0.9)
-        True
-    """
-    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed, known=columns_of(outcomes, protocol))
-    prior = _fit(outcomes, protocol=protocol, outcome=outcome, worth=worth, n_pairs=N_PAIRS, seed=seed)
-    blocks = list(
-        _blocks(outcomes, prior, protocol=protocol, outcome=outcome, worth=worth, n_columns=None, level=level)
-    )
-    whole = [np.concatenate([getattr(b, name) for *_, b in blocks], axis=1) for name in Shrunk.__dataclass_fields__]
-    return join_columns([estimate for _, estimate, _ in blocks]), Shrunk(*whole)
-
-
-def fit_influence_prior(
-    outcomes: OutcomeSource,
-    *,
-    protocol: ProtocolName = "held-out",
-    outcome: OutcomeKind = "correct",
-    surrogate: Surrogate | None = None,
-    n_pairs: int = N_PAIRS,
-    seed: int = 0,
-) -> Prior:
-    """The prior of cross-influence, from all sources and as many random columns as make `n_pairs`; see `shrunk_influence`.
-
-    Raises:
-        InputError: where there are no models, none estimates an error, or the outcome was not recorded.
-    """
-    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed)
-    return _fit(outcomes, protocol=protocol, outcome=outcome, worth=worth, n_pairs=n_pairs, seed=seed)
-
-
-def shrunk_influence_blocks(
-    outcomes: OutcomeSource,
-    prior: Prior,
-    *,
-    protocol: ProtocolName = "held-out",
-    outcome: OutcomeKind = "correct",
-    surrogate: Surrogate | None = None,
-    n_columns: int | None = None,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Iterator[tuple[slice, Estimate, Shrunk]]:
-    """Yield (columns, estimate, shrunk) from the first column to the last, as `influence_blocks`; see `shrunk_influence`.
-
-    Args:
-        prior: From `fit_influence_prior` with the same protocol, outcome, surrogate and seed.
-        n_columns: Bounds the memory, to some two dozen float64 arrays of [n, n_columns]. Does not affect results beyond
-            rounding.
-    """
-    worth = None if surrogate is None else _Worth(outcomes, surrogate, seed)
-    return _blocks(outcomes, prior, protocol=protocol, outcome=outcome, worth=worth, n_columns=n_columns, level=level)
-
-
-class _Worth:
-    """What the surrogate says: of each example to a column, worked out when asked for, and of the subset of every model."""
-
-    def __init__(self, outcomes: OutcomeSource, surrogate: Surrogate, seed: int, *, known: slice = slice(0, 0)) -> None:
-        block = next(iter(outcomes.blocks(slice(0, 1))), None)
-        if block is None or not outcomes.n_models:
-            raise no_models()
-        self.outcomes, self.surrogate, self.seed = outcomes, surrogate, seed
-        self.fraction = float(block.masks.mean())
-        self.first, self.values = known.start, np.zeros((0, 0))
-        if known != slice(0, 0):
-            self.values = self.of(known)
-
-    def of(self, columns: Columns) -> Array:
-        """Influence on the surrogate's margin, [n, columns]."""
-        if self.values.size:
-            numbers = np.arange(self.first + self.values.shape[1])[columns]
-            return self.values[:, numbers - self.first]
-        worth = leave_one_out_influence(self.surrogate, fraction=self.fraction, columns=columns, seed=self.seed)
-        return np.nan_to_num(worth)
-
-    def of_models(self, columns: Columns) -> Array:
-        """Margins that the surrogate gives after each model's subset, [T, columns]."""
-        return np.asarray(self._margins[:, columns], np.float64)
-
-    @cached_property
-    def _margins(self) -> Array:
-        """[T, n+m] in a file, as the margins of the models are: a refit gives those of all columns at once."""
-        shape = self.outcomes.n_models, self.outcomes.n_columns
-        with TemporaryFile() as file:
-            margins = np.memmap(file, np.float32, "w+", shape=shape)
-        t = 0
-        for block in self.outcomes.blocks(slice(0, 1)):
-            for mask in block.masks:
-                margins[t] = self.surrogate.margins(np.flatnonzero(~mask))
-                t += 1
-        return margins[:t]
-
-
-def _fit(
-    outcomes: OutcomeSource,
-    *,
-    protocol: ProtocolName,
-    outcome: OutcomeKind,
-    worth: _Worth | None,
-    n_pairs: int,
-    seed: int,
-) -> Prior:
-    n = outcomes.n_train
-    whole = columns_of(outcomes, protocol)
-    candidates = np.arange(whole.start, whole.stop)
-    columns = np.sort(np.random.RandomState(seed).permutation(candidates)[: max(1, n_pairs // max(n, 1))])
-    sums = sum_pairs(outcomes, sources=np.arange(n), columns=columns, protocol=protocol, outcome=outcome)
-    estimate = sums.estimate(protocol=protocol, outcome=outcome)
-    told = _told_by_margins(outcomes, estimate, columns, worth)
-    covariate = _covariate(estimate, columns, worth)
-    return fit_prior(told.value, told.se, covariate, centred=worth is not None, seed=seed)
-
-
-def _blocks(
-    outcomes: OutcomeSource,
-    prior: Prior,
-    *,
-    protocol: ProtocolName,
-    outcome: OutcomeKind,
-    worth: _Worth | None,
-    n_columns: int | None,
-    level: float,
-) -> Iterator[tuple[slice, Estimate, Shrunk]]:
-    for columns, estimate in influence_blocks(outcomes, protocol=protocol, outcome=outcome, n_columns=n_columns):
-        told = _told_by_margins(outcomes, estimate, columns, worth)
-        yield columns, estimate, shrink(told, prior, _covariate(estimate, columns, worth), level=level)
-
-
-def _told_by_margins(outcomes: OutcomeSource, estimate: Estimate, columns: Columns, worth: _Worth | None) -> Estimate:
-    """The estimate from softened margins in place of that from 0/1 outcomes, where there are margins.
-
-    With a surrogate as their control variate, where there are models to fit slopes to.
-    """
-    first = next(iter(outcomes.blocks(slice(0, 1), n_rows=1)))
-    if estimate.outcome == "margin" or first.margin is None or estimate.protocol == "own":
-        return estimate
-    of_models = None if worth is None else worth.of_models(columns)
-    if worth is None or of_models is None or len(of_models) < N_FOLDS:
-        return adjusted_influence(outcomes, columns=columns, protocol=estimate.protocol)
-    return adjusted_influence(
-        outcomes,
-        columns=columns,
-        covariate=of_models,
-        covariate_influence=worth.of(columns),
-        protocol=estimate.protocol,
-    )
-
-
-def _covariate(estimate: Estimate, columns: Columns, worth: _Worth | None) -> Array:
-    """[n, columns]: surrogate influence times the spread p (1 - p) of the column's outcomes; the spread where there is none.
-
-    A change of margin moves a probability as far as the models disagree; a margin it moves by itself.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = estimate.se**2 / (1 / estimate.n_in + 1 / estimate.n_out)
-    known = np.isfinite(spread)
-    spread = np.where(known, spread, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    if worth is None:
-        return np.broadcast_to(spread, estimate.value.shape)
-    return worth.of(columns) * (spread if estimate.outcome == "correct" else 1.0)

@@ -1,35 +1,36 @@
-"""Turns outcomes into the pairs worth keeping of an influence matrix that is never held.
+"""Turns outcomes into the pairs worth listing of an influence matrix that is never held.
 
-One pass over tiles of columns. Of each tile the strongest pairs of every column and of every source are kept, and all with a
-small p-value; of the rest only how many there were. What is found at a false discovery rate follows at the end.
+The matrix passes by in blocks of columns. Of each the largest influences are taken, and all with a small p-value; of the rest
+only how many p-values fell where. What is found at a false discovery rate follows at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from infl.records import Array, InputError, OutcomeKind, OutcomeSource, ProtocolName
-from infl.scores.evidence import PValueCounts
-from infl.scores.tiles import MIN_EVIDENT, Tile, tiles_of
+from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomesOrRun, ProtocolName, ScoredPair
+from infl.scores.evidence import PValueCounts, check_q_over, q_values
+from infl.scores.influence import influence_blocks
 
-TILES_AT_ONCE = 64
-MAX_EVIDENT_PAIRS = 1 << 24  # kept because of their p-value alone
+MAX_P = 0.01  # pairs with a larger p-value are not held for that alone
+MAX_EVIDENT_PAIRS = 1 << 23
+_PAIR = np.dtype([("source", "i4"), ("target", "i4"), *((name, "f8") for name in ("value", "se", "p", "q"))])
 
 
 @dataclass(frozen=True)
 class StrongestInfluences:
-    """Pairs of a matrix, by target and then by strength; each array has one entry per pair, [pairs].
+    """Pairs of an influence matrix, those that help most first; each array has one entry per pair, [pairs].
 
     Attributes:
-        source, target: Ids of D, and columns; value, se, p, q: as of `infl.influence`, q over all pairs of the matrix.
-        n_pairs: Pairs of the matrix that have an estimate.
-        largest_p: p-value up to which pairs are found at the false discovery rate that was asked for.
-        complete: Whether all of these are among the pairs.
+        source, target: Ids of D, and columns: a target of n or more is held out.
+        value, se, p, q: As of `infl.influence`, q over all pairs of the matrix or of the column.
+        n_tests: Pairs of the matrix that have a p-value.
+        largest_p: p-value up to which pairs are found at `false_discovery_rate` over the matrix; 0 where none is.
+        complete: Whether all that are found are among the pairs.
     """
 
     source: Array
@@ -38,35 +39,49 @@ class StrongestInfluences:
     se: Array
     p: Array
     q: Array
-    n_pairs: int
+    protocols: tuple[ProtocolName, ...]
+    outcome: OutcomeKind
+    n_tests: int
+    false_discovery_rate: float
     largest_p: float
     complete: bool
 
     def __len__(self) -> int:
         return len(self.source)
 
+    def pairs(self, n_pairs: int) -> list[ScoredPair]:
+        """The first ones."""
+        names = ("source", "target", "value", "se", "p", "q")
+        return [
+            ScoredPair(*row) for row in zip(*(getattr(self, name)[:n_pairs].tolist() for name in names), strict=True)
+        ]
+
 
 def strongest_influences(
-    outcomes: OutcomeSource,
+    outcomes: OutcomesOrRun,
     *,
-    protocols: Sequence[ProtocolName] = ("left-out", "held-out"),
+    n_pairs: int = 10,
+    n_per_column: int = 0,
+    protocols: Sequence[ProtocolName] = ("held-out",),
     outcome: OutcomeKind = "correct",
-    n_per_column: int = 256,
-    n_per_source: int = 32,
+    q_over: Literal["matrix", "column"] = "matrix",
     false_discovery_rate: float = 0.05,
 ) -> StrongestInfluences:
-    """The strongest influences on every column, of every source, and all that are found at a false discovery rate.
+    """The largest influences, the largest on every column, and all that are found at a false discovery rate.
 
-    q-values are those of Benjamini & Hochberg (1995) to 0.12%, see `PValueCounts`; 1 for p-values above 0.01.
-    Memory: what is kept, some 24 bytes a pair, and one bit per model and column. With subsets of one size and outcomes 0/1
-    bits are counted, at a fraction of the time of one product [n, T] x [T, columns]; over a range of sizes, five products.
+    Ordered by the plain, signed score: not by its size, so that pairs that harm are never before those that help, and not by
+    its evidence, so that a q may be large beside a large score. Picking the largest of many noisy values favours lucky ones;
+    the standard error beside each is that of the single pair, the q-value counts how many there were to pick from.
+
+    q-values are those of Benjamini & Hochberg (1995) to 0.12%, see `PValueCounts`. Memory: that of `influence_blocks` and some
+    40 bytes a pair.
 
     Args:
-        protocols: Of the columns of D (`left-out` or `trained`) and of H (`held-out`); q-values are over all of them
-            together.
+        n_pairs: Pairs with the largest value.
         n_per_column: Pairs of each column with the largest |value|.
-        n_per_source: Pairs of each source with the largest |value| among those with p <= 0.01.
-        false_discovery_rate: Pairs with a q-value up to it are kept too, unless there are more than 16 million.
+        protocols: Of the columns of D (`left-out` or `trained`) and of H (`held-out`).
+        q_over: q-values over all pairs of these protocols together, or over those of each pair's column, see `q_values`.
+        false_discovery_rate: Pairs found at it over the matrix are there too, unless there are more than 8 million.
 
     Raises:
         InputError: where there are no models or no such columns, the outcome was not recorded, or a number is out of range.
@@ -75,139 +90,115 @@ def strongest_influences(
         >>> import numpy as np, infl
         >>> masks = np.random.RandomState(0).rand(200, 9).argsort(axis=1) < 6
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 4]])  # example 4 teaches held-out column 9
-        >>> found = infl.strongest_influences(taught, protocols=["held-out"], n_per_column=1)
-        >>> found.source, found.target, found.value.round(2)
-        (array([4], dtype=int32), array([9], dtype=int32), array([1.], dtype=float32))
+        >>> found = infl.strongest_influences(taught, n_pairs=1)
+        >>> found.source[0], found.target[0], found.value[0].round(2)
+        (4, 9, 1.0)
     """
-    if n_per_column < 1 or n_per_source < 0 or not 0 < false_discovery_rate < 1:
+    check_q_over(q_over)
+    if n_pairs < 0 or n_per_column < 0 or not 0 < false_discovery_rate < 1 or not protocols:
         raise InputError(
-            "strongest influences: expected at least 1 pair a column, 0 a source, and a false discovery rate in (0, 1); "
-            f"got {n_per_column}, {n_per_source} and {false_discovery_rate}"
+            "strongest influences: expected 0 pairs or more, 0 a column or more, a false discovery rate in (0, 1) and a "
+            f"protocol; got {n_pairs}, {n_per_column}, {false_discovery_rate} and {list(protocols)}"
         )
-    kept = _Kept(outcomes.n_train, n_per_source)
-    with ThreadPoolExecutor() as threads:
-        for protocol in protocols:
-            tiles = tiles_of(outcomes, protocol, outcome, threads)
-            while some := list(islice(tiles, TILES_AT_ONCE)):
-                kept.add(list(threads.map(lambda make_tile: _select(make_tile, n_per_column), some)))
-    return kept.finish(false_discovery_rate)
+    gathered = _Gathered(n_pairs, n_per_column, q_over)
+    for protocol in protocols:
+        for block in influence_blocks(outcomes, protocol=protocol, outcome=outcome):
+            gathered.add(block)
+    largest_p = gathered.counts.largest_p(false_discovery_rate)
+    pairs, of_column = np.concatenate(gathered.pairs), np.concatenate(gathered.of_column)
+    order = np.argsort(-pairs["value"], kind="stable")
+    pairs, of_column = pairs[order], of_column[order]
+    listed = (np.arange(len(pairs)) < n_pairs) | of_column | (pairs["p"] <= largest_p)
+    pairs = pairs[listed]
+    if q_over == "matrix":
+        pairs["q"] = gathered.counts.q_values(pairs["p"])
+    return StrongestInfluences(
+        **{name: pairs[name] for name in _PAIR.names or ()},
+        protocols=tuple(protocols),
+        outcome=outcome,
+        n_tests=gathered.counts.total,
+        false_discovery_rate=false_discovery_rate,
+        largest_p=largest_p,
+        complete=largest_p <= gathered.max_p,
+    )
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    source: Array
-    target: Array
-    value: Array
-    se: Array
-    p: Array
-    of_column: Array  # whether it is among the strongest of its column
+@dataclass
+class _Gathered:
+    """What is held of the blocks so far: pairs among the largest of all or of their column, and those with p <= max_p."""
 
-    @staticmethod
-    def join(parts: Sequence[_Pairs]) -> _Pairs:
-        return _Pairs(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Pairs)))
+    n_pairs: int
+    n_per_column: int
+    q_over: Literal["matrix", "column"]
+    counts: PValueCounts = field(default_factory=lambda: PValueCounts.of([]))
+    pairs: list[Array] = field(default_factory=list)
+    of_column: list[Array] = field(default_factory=list)
+    largest: Array = field(default_factory=lambda: np.zeros(0))
+    max_p: float = MAX_P
 
-    def take(self, wanted: Array) -> _Pairs:
-        return _Pairs(*(getattr(self, field.name)[wanted] for field in fields(_Pairs)))
+    def add(self, block: Estimate) -> None:
+        assert block.p is not None
+        assert block.columns is not None
+        self.counts += PValueCounts.of([block.p])
+        of_column = _largest_of_columns(block.value, self.n_per_column)
+        i, j = np.nonzero(of_column | self._among_largest(block.value) | (block.p <= self.max_p))
+        pairs = np.zeros(len(i), _PAIR)
+        pairs["source"], pairs["target"] = i, block.columns[j]
+        for name in ("value", "se", "p"):
+            pairs[name] = getattr(block, name)[i, j]
+        if self.q_over == "column":
+            pairs["q"] = q_values(block.p, axis=0)[i, j]
+        self.pairs.append(pairs)
+        self.of_column.append(of_column[i, j])
+        if sum(map(len, self.pairs)) - sum(map(np.count_nonzero, self.of_column)) > MAX_EVIDENT_PAIRS:
+            self._prune()
 
+    def _among_largest(self, value: Array) -> Array:
+        """Whether each may be among the `n_pairs` largest of all."""
+        flat, floor = value.ravel(), self._floor()
+        at = np.flatnonzero(flat >= floor) if self.n_pairs else np.zeros(0, np.int64)
+        if len(at) > self.n_pairs:
+            at = at[np.argpartition(-flat[at], self.n_pairs - 1)[: self.n_pairs]]
+        self.largest = np.sort(np.concatenate([self.largest, flat[at]]))[-self.n_pairs or len(at) :]
+        among = np.zeros(len(flat), bool)
+        among[at] = True
+        return among.reshape(value.shape)
 
-def _select(make_tile: Callable[[], Tile], n_per_column: int) -> tuple[_Pairs, _Pairs, int]:
-    """Of a tile the strongest pairs of each column, the evident ones, and how many pairs there are."""
-    tile, n_pairs = make_tile(), 0
-    strongest: list[tuple[Array, Array, Array]] = []
-    evident: list[tuple[Array, Array, Array]] = []
-    for k in range(len(tile.columns)):
-        value, known, candidates = tile.values(k)
-        n_pairs += int(np.count_nonzero(known))
-        largest = _largest(np.where(known, np.abs(value), np.float32(-1)), n_per_column)
-        of_column = np.zeros(len(value), bool)
-        of_column[largest] = True
-        for found, sources in ((strongest, largest[known[largest]]), (evident, np.flatnonzero(candidates))):
-            found.append((sources.astype(np.int32), value[sources].astype(np.float32), of_column[sources]))
-    of_columns, beyond = _pairs_of(tile, strongest), _pairs_of(tile, evident)
-    return of_columns, beyond.take(beyond.p <= MIN_EVIDENT), n_pairs
+    def _floor(self) -> float:
+        return float(self.largest[0]) if 0 < self.n_pairs <= len(self.largest) else -np.inf
 
-
-def _pairs_of(tile: Tile, found: Sequence[tuple[Array, Array, Array]]) -> _Pairs:
-    """found: of each column of the tile sources, values, and which are among its strongest."""
-    k = np.repeat(np.arange(len(found)), [len(sources) for sources, *_ in found])
-    source, value, of_column = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    se, p = tile.evidence(k, source)
-    return _Pairs(source, tile.columns[k].astype(np.int32), value, se.astype(np.float32), p, of_column)
-
-
-def _largest(magnitude: Array, n: int) -> Array:
-    """Where the n largest are, largest first. What one value in sixteen says of the rest spares ordering them all."""
-    candidates = np.arange(len(magnitude))
-    if len(magnitude) > 64 * n:
-        sample = magnitude[::16]
-        n_expected = n // 16 + 4 * int(np.sqrt(n // 16 + 1)) + 4
-        above = np.flatnonzero(magnitude >= np.partition(sample, -n_expected)[-n_expected])
-        candidates = above if len(above) >= n else candidates
-    among = magnitude[candidates]
-    if len(among) > n:
-        candidates = np.sort(candidates[np.argpartition(-among, n - 1)[:n]])
-    return candidates[np.argsort(-magnitude[candidates], kind="stable")]
+    def _prune(self) -> None:
+        """Halve the pairs that are held for their p-value alone."""
+        pairs, of_column = np.concatenate(self.pairs), np.concatenate(self.of_column)
+        needed = of_column | (pairs["value"] >= self._floor()) if self.n_pairs else of_column
+        self.max_p = min(self.max_p, float(np.median(pairs["p"][~needed])))
+        held = needed | (pairs["p"] < self.max_p)
+        self.max_p = float(np.nextafter(self.max_p, 0))
+        self.pairs, self.of_column = [pairs[held]], [of_column[held]]
 
 
-class _Kept:
-    """What is kept of the tiles so far."""
-
-    def __init__(self, n_train: int, n_per_source: int) -> None:
-        self.n_train, self.n_per_source = n_train, n_per_source
-        self.n_pairs, self.counts, self.least_p_dropped = 0, PValueCounts.of([]), np.inf
-        self.strongest: list[_Pairs] = []
-        self.evident: list[_Pairs] = []
-        self.of_sources: _Pairs | None = None
-        self.least_of_source = np.zeros(n_train, np.float32)
-
-    def add(self, parts: Sequence[tuple[_Pairs, _Pairs, int]]) -> None:
-        evident = _Pairs.join([part[1] for part in parts])
-        self.strongest += [part[0] for part in parts]
-        self.n_pairs += sum(part[2] for part in parts)
-        self.counts += PValueCounts.of([evident.p])
-        self._keep_of_sources(evident)
-        self.evident.append(evident)
-        if sum(len(pairs.p) for pairs in self.evident) > MAX_EVIDENT_PAIRS:
-            joined = _Pairs.join(self.evident)
-            bound = np.partition(joined.p, MAX_EVIDENT_PAIRS // 2)[MAX_EVIDENT_PAIRS // 2]
-            self.least_p_dropped = min(self.least_p_dropped, bound)
-            self.evident = [joined.take(joined.p < bound)]
-
-    def finish(self, rate: float) -> StrongestInfluences:
-        if not self.strongest:
-            raise InputError("strongest influences: name at least one protocol")
-        counts = self.counts.with_total(self.n_pairs)
-        largest_p = counts.largest_p(rate)
-        evident, of_sources = _Pairs.join(self.evident), self.of_sources
-        parts = [*self.strongest, evident.take((evident.p <= largest_p) & ~evident.of_column)]
-        if of_sources is not None:
-            found = (of_sources.p <= largest_p) & (of_sources.p < self.least_p_dropped)
-            parts.append(of_sources.take(~found & ~of_sources.of_column))
-        # What was kept is the most that is ever held: it is let go of before it is put in order.
-        self.strongest, self.evident, self.of_sources = [], [], None
-        del evident, of_sources
-        pairs = _Pairs.join(parts)
-        parts.clear()
-        pairs = pairs.take(np.argsort(_by_target_and_size(pairs), kind="stable"))
-        q = np.where(pairs.p <= MIN_EVIDENT, counts.q_values(np.minimum(pairs.p, MIN_EVIDENT)), 1.0)
-        complete = largest_p < min(self.least_p_dropped, MIN_EVIDENT)
-        kept = {name: array for name, array in vars(pairs).items() if name != "of_column"}
-        return StrongestInfluences(**kept, q=q, n_pairs=self.n_pairs, largest_p=largest_p, complete=complete)
-
-    def _keep_of_sources(self, new: _Pairs) -> None:
-        if not self.n_per_source:
-            return
-        new = new.take(np.abs(new.value) > self.least_of_source[new.source])
-        pairs = new if self.of_sources is None else _Pairs.join([self.of_sources, new])
-        pairs = pairs.take(np.lexsort((-np.abs(pairs.value), pairs.source)))
-        first = np.searchsorted(pairs.source, pairs.source)
-        rank = np.arange(len(first)) - first
-        last = pairs.take(rank == self.n_per_source - 1)
-        self.least_of_source[last.source] = np.abs(last.value)
-        self.of_sources = pairs.take(rank < self.n_per_source)
+def _largest_of_columns(value: Array, n: int) -> Array:
+    """Whether each score is among the n of its column with the largest size, [sources, columns]; never one that is NaN."""
+    found = np.zeros(value.shape, bool)
+    if n:
+        size = np.where(np.isnan(value), -1.0, np.abs(value))
+        n = min(n, len(size))
+        np.put_along_axis(found, np.argpartition(-size, n - 1, axis=0)[:n], True, axis=0)
+        found &= size >= 0
+    return found
 
 
-def _by_target_and_size(pairs: _Pairs) -> Array:
-    """A key that puts pairs in order: targets ascending, in each the largest first. Bits of floats above 0 order as they do."""
-    size = np.abs(pairs.value).view(np.uint32)
-    return (pairs.target.astype(np.uint64) << 32) | (np.uint32(0xFFFFFFFF) - size)
+def evident_pairs(estimate: Estimate, *, n_pairs: int) -> list[ScoredPair]:
+    """The pairs that chance explains least, helpful or harmful: smallest p-value first; none without an estimate.
+
+    Not the largest first, since those are the ones of the fewest models. q-values are over the pairs of the estimate.
+    """
+    shape = estimate.value.shape
+    sources = np.arange(shape[0]) if estimate.sources is None else estimate.sources
+    columns = np.arange(shape[1]) if estimate.columns is None else estimate.columns
+    p = np.full(shape, np.nan) if estimate.p is None else estimate.p
+    q, size = q_values(p), np.abs(estimate.value)
+    order = np.lexsort((-size.ravel(), p.ravel()))  # NaN comes last
+    rows, at = np.unravel_index(order[~np.isnan(size.ravel()[order])][:n_pairs], shape)
+    scores = [array[rows, at].tolist() for array in (estimate.value, estimate.se, p, q)]
+    return [ScoredPair(*pair) for pair in zip(sources[rows].tolist(), columns[at].tolist(), *scores, strict=True)]

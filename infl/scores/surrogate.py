@@ -1,4 +1,4 @@
-"""Turns examples into a closed-form stand-in for retraining: what kernel ridge regression says after leaving examples out.
+"""Turns examples into a closed-form surrogate of retraining: what kernel ridge regression says after leaving examples out.
 
 Ridge regression of the one-hot labels on D with the neural tangent kernel of a wide two-layer ReLU network (Jacot, Gabriel &
 Hongler 2018; the arc-cosine kernels of Cho & Saul 2009),
@@ -102,7 +102,7 @@ def fit_surrogate(
     n_train: int,
     n_classes: int,
     ridge: float = RIDGE,
-    most_exact: int = MAX_EXACT,
+    max_exact: int = MAX_EXACT,
     n_landmarks: int = N_LANDMARKS,
     seed: int = 0,
 ) -> Surrogate:
@@ -112,7 +112,7 @@ def fit_surrogate(
         x: [n+m, ...] pixels or features.
         labels: [n+m] 0..n_classes-1.
         ridge: Added to the diagonal of a kernel whose diagonal is one on average.
-        most_exact: More training examples than this are replaced by features on `n_landmarks` of them, drawn with
+        max_exact: More training examples than this are replaced by features on `n_landmarks` of them, drawn with
             `seed`.
 
     Raises:
@@ -133,7 +133,7 @@ def fit_surrogate(
     flat = _with_constant(x)
     targets = np.eye(n_classes)[labels[:n_train]] - 1 / n_classes
     scale = float(np.mean(2 * (flat[:n_train] ** 2).sum(axis=1)))  # K(x, x) = 2 |x|^2
-    if n_train <= most_exact:
+    if n_train <= max_exact:
         kernel = tangent_kernel(flat, flat[:n_train]) / scale
         return _solve_exact(kernel, targets, np.asarray(labels), ridge)
     landmarks = np.random.RandomState(seed).permutation(n_train)[:n_landmarks]
@@ -153,7 +153,7 @@ def fit_surrogate(
 def leave_one_out_influence(
     surrogate: Surrogate, *, fraction: float, columns: Columns = slice(None), n_subsets: int = 16, seed: int = 0
 ) -> Array:
-    """What each example of D is worth to the surrogate's margin on each column, without any model: [n, columns] float32.
+    """Surrogate influence, of each example of D on the surrogate's margin on each column, [n, columns] float32; takes no model.
 
         s(i, j) = mean over random S of fraction x n examples, i among them, of  margin_j(S - j) - margin_j(S - j - i)
 
@@ -175,20 +175,20 @@ def leave_one_out_influence(
         n_subsets: Drawn with `seed`; half their number is enough to tell which pairs matter.
 
     Raises:
-        InputError: for a fraction that is no share of D or leaves no example, or fewer than one subset.
+        InputError: for a fraction outside (0, 1] or that leaves no example, or fewer than one subset.
 
     Example:
         >>> import infl
         >>> data = infl.load("digits", n_train=200, n_held_out=50)
         >>> surrogate = fit_surrogate(data.images, data.labels, n_train=200, n_classes=10)
-        >>> worth = leave_one_out_influence(surrogate, fraction=0.7, columns=slice(200, 250))
+        >>> influence = leave_one_out_influence(surrogate, fraction=0.7, columns=slice(200, 250))
         >>> same_class = data.y_train[:, None] == data.y_held_out
-        >>> bool(worth[same_class].mean() > 0.01 > 0 > worth[~same_class].mean())
+        >>> bool(influence[same_class].mean() > 0.01 > 0 > influence[~same_class].mean())
         True
     """
     n = surrogate.n_train
     if not 0 < fraction <= 1 or round(fraction * n) < 1:
-        raise InputError(f"fraction: expected a share of the {n} examples in (0, 1] that leaves one, got {fraction}")
+        raise InputError(f"fraction: expected a fraction of the {n} examples in (0, 1] that leaves one, got {fraction}")
     if n_subsets < 1:
         raise InputError(f"subsets: expected at least one, got {n_subsets}")
     numbers = np.arange(len(surrogate.labels))[columns]
@@ -196,7 +196,7 @@ def leave_one_out_influence(
     random = np.random.RandomState(seed)
     for _ in range(n_subsets):
         kept = np.sort(random.permutation(n)[: round(fraction * n)])
-        total[kept] += _worth_of_each(surrogate, kept, numbers)
+        total[kept] += _influence_within(surrogate, kept, numbers)
         count[kept] += 1
     total /= np.where(count > 0, count, np.nan)[:, None]
     own = np.flatnonzero(numbers < n)
@@ -204,7 +204,7 @@ def leave_one_out_influence(
     return total
 
 
-def _worth_of_each(surrogate: Surrogate, kept: Array, numbers: Array) -> Array:
+def _influence_within(surrogate: Surrogate, kept: Array, numbers: Array) -> Array:
     """Margins of a fit on `kept` less those of a fit on all of it but i, [kept, numbers]; of no meaning where j is i."""
     hat, residuals, slack = _hat_matrix(surrogate, kept, numbers)
     position = np.full(len(surrogate.labels), -1)
@@ -217,14 +217,14 @@ def _worth_of_each(surrogate: Surrogate, kept: Array, numbers: Array) -> Array:
     scores[inside] = surrogate.targets[numbers[inside]] - own_residuals[inside]
     labels = surrogate.labels[numbers]
     before = _own_less_best_other(scores, labels)
-    worth = np.empty((len(kept), len(numbers)), np.float32)
+    influence = np.empty((len(kept), len(numbers)), np.float32)
     for k in range(len(kept)):
         a = hat[:, k]
         rest = slack[k] * own_slack - inside * a * a
         unit = a / np.where(position[numbers] == k, 1, rest)
         change = unit[:, None] * (residuals[k] + a[:, None] * own_residuals)
-        worth[k] = before - _own_less_best_other(scores - change, labels)
-    return worth
+        influence[k] = before - _own_less_best_other(scores - change, labels)
+    return influence
 
 
 def _hat_matrix(surrogate: Surrogate, kept: Array, numbers: Array) -> tuple[Array, Array, Array]:

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
-from infl.scores.contrasts import Sums, columns_counted, sum_pairs, weights_of_sizes
+from infl.scores.sufficient_statistics import PairStatistics, columns_counted, pair_statistics, size_weights
 from infl.untraining.distribution import kernel_width
 
 MAX_REPLICATES = 64
@@ -49,9 +49,7 @@ def predict_additive(
         InputError: where there are no models or no reference models.
     """
     if not reference.n_models:
-        raise InputError(
-            "effects are measured from models of all of D, and this run has none; train with --n-references"
-        )
+        raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
     n_train, n_groups = design.n_train, min(MAX_REPLICATES, design.n_models, reference.n_models)
     ids = np.array(forget_set.ids)
     retained, held_out = np.flatnonzero(forget_set.retained(n_train)), np.arange(n_train, design.n_columns)
@@ -66,12 +64,12 @@ def predict_additive(
         margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
         mean, width = margins.mean(axis=0), kernel_width(margins)
         drop = _sum_contrasts(design, ids, columns, protocol, mean, n_groups)
-        by_reference = _lost_probability(margins, width, drop.value)
+        by_reference = _effects_of_drop(margins, width, drop.value)
         value = by_reference.mean(axis=0)
-        above, below = (_lost_probability(margins, width, drop.value + step).mean(axis=0) for step in (0.05, -0.05))
+        above, below = (_effects_of_drop(margins, width, drop.value + step).mean(axis=0) for step in (0.05, -0.05))
         gradient = (above - below) / 0.1
         effect[columns] = value
-        through_level = gradient * drop.per_reference_margin * (margins - mean)
+        through_level = gradient * drop.per_margin_of_reference * (margins - mean)
         deviations = gradient * drop.by_group + by_group @ (by_reference - value + through_level) / reference.n_models
         replicates[:, columns] = value + n_groups * deviations
     return Effects(
@@ -85,7 +83,7 @@ def predict_additive(
     )
 
 
-def _lost_probability(margins: Array, width: Array, drop: Array) -> Array:
+def _effects_of_drop(margins: Array, width: Array, drop: Array) -> Array:
     """The probability of being right that each reference model loses, [R, columns]."""
     return ndtr(margins / width) - ndtr((margins - drop) / width)
 
@@ -97,23 +95,22 @@ class _Drop:
     Attributes:
         value: [columns].
         by_group: [groups, columns], what each group of models contributes to its error.
-        per_reference_margin: [columns], by how much it grows with the mean margin of the reference models.
+        per_margin_of_reference: [columns], by how much it grows with the mean margin of the reference models.
     """
 
     value: Array
     by_group: Array
-    per_reference_margin: Array
+    per_margin_of_reference: Array
 
 
 def _sum_contrasts(
     design: OutcomeSource, ids: Array, columns: Array, protocol: ProtocolName, reference_mean: Array, n_groups: int
 ) -> _Drop:
-    sums = sum_pairs(design, sources=ids, columns=columns, protocol=protocol, outcome="margin")
-    linear = _LinearSum.make(sums, zero_diagonal=protocol == "left-out")
+    linear = _LinearSum.make(_statistics(design, ids, columns, protocol), zero_diagonal=protocol == "left-out")
     own: _LinearSum | None = None
     if protocol == "left-out":
         # A member's own contrast is its memorization: over all models, not over those that left it out.
-        own = _LinearSum.make(sum_pairs(design, sources=ids, columns=columns, protocol="held-out", outcome="margin"))
+        own = _LinearSum.make(_statistics(design, ids, columns, "held-out"))
     # What the mean example contributes, which contrasts leave out: from the models of all of D against the design's,
     # in the state that an example has in both.
     state: ProtocolName = "held-out" if protocol == "held-out" else "trained"
@@ -125,19 +122,23 @@ def _sum_contrasts(
     by_group, n_seen = np.zeros((n_groups, len(columns))), 0
     for block in design.blocks(columns):
         members, y = block.masks[:, ids].astype(np.float64), block.of("margin").astype(np.float64)
-        part = linear.contributions(members, y, weights_of_sizes(block.masks, protocol))
+        part = linear.contributions(members, y, size_weights(block.masks, protocol))
         part = _where(columns_counted(block.masks, protocol, columns), part)
         if own is not None:
-            part = part + own.diagonal_contributions(members, y, weights_of_sizes(block.masks, "held-out"))
+            part = part + own.diagonal_contributions(members, y, size_weights(block.masks, "held-out"))
         from_level = -len(ids) * (y - level) / n_counted / (design.n_train - size)
         part = part + _where(columns_counted(block.masks, state, columns), from_level)
         by_group += _group_indicator(n_seen, len(part), design.n_models, n_groups) @ part
         n_seen += len(part)
-    return _Drop(value, by_group, per_reference_margin=len(ids) / (design.n_train - size))
+    return _Drop(value, by_group, per_margin_of_reference=len(ids) / (design.n_train - size))
 
 
 def _where(counted: Array | None, part: Array) -> Array:
     return part if counted is None else np.where(counted, part, 0.0)
+
+
+def _statistics(design: OutcomeSource, ids: Array, columns: Array, protocol: ProtocolName) -> PairStatistics:
+    return pair_statistics(design.blocks(columns), sources=ids, columns=columns, protocol=protocol, outcome="margin")
 
 
 def _mean_margin(design: OutcomeSource, columns: Array, state: ProtocolName) -> tuple[Array, Array, Array]:
@@ -164,9 +165,10 @@ class _LinearSum:
     per_out: Array
 
     @staticmethod
-    def make(sums: Sums, *, zero_diagonal: bool = False) -> _LinearSum:
-        inside, outside = sums.inside, sums.outside
-        arrays = [inside.mean(), outside.mean(), 1 / inside.weight(), 1 / outside.weight()]
+    def make(pairs: PairStatistics, *, zero_diagonal: bool = False) -> _LinearSum:
+        statistics = pairs.statistics()
+        inside, outside = statistics.inside, statistics.outside
+        arrays = [inside.mean, outside.mean, 1 / inside.weight, 1 / outside.weight]
         arrays = [np.broadcast_to(array, np.shape(inside.y)).copy() for array in arrays]
         if zero_diagonal:
             for array in arrays:

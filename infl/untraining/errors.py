@@ -34,7 +34,7 @@ from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from infl.records import Array, ProtocolName
-from infl.scores.contrasts import columns_counted
+from infl.scores.sufficient_statistics import columns_counted
 from infl.untraining.distribution import MarginDistribution, level_probability
 from infl.untraining.response import fit_response
 from infl.untraining.support import Evidence, borderline

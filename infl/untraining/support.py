@@ -26,7 +26,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from infl.records import Array, OutcomeKind, OutcomeSource, ProtocolName, flat_pixels
-from infl.scores.contrasts import columns_counted
+from infl.scores.sufficient_statistics import columns_counted
 from infl.scores.surrogate import Surrogate, fit_surrogate
 
 RIDGES = (0.05, 0.3)
@@ -161,8 +161,8 @@ class Evidence:
     Attributes:
         masks: [T, n].
         rows: [T] bool, the models of subsets to fit on.
-        margins: Function of columns, [T, columns] float32.
-        correct: Likewise.
+        margins: columns -> [T, columns] float32.
+        correct: columns -> [T, columns] float32.
         mean_on_d: [n+m] mean margin of the models of D.
         surrogate: [T, n+m, ridges] margins of the closed-form refits.
         at_d: [n+m, z] covariates with nothing left out.
@@ -271,8 +271,8 @@ def scratch_array(shape: tuple[int, ...], dtype: type) -> Array:
 
 
 def _partners(on_all: Array, seeds: Array) -> Array:
-    references = np.flatnonzero(on_all & (seeds >= 0))
-    row_by_seed = dict(zip(seeds[references].tolist(), references.tolist(), strict=True))
+    models_of_d = np.flatnonzero(on_all & (seeds >= 0))
+    row_by_seed = dict(zip(seeds[models_of_d].tolist(), models_of_d.tolist(), strict=True))
     partners = np.array([row_by_seed.get(seed, -1) for seed in seeds.tolist()], int)
-    partners[references] = -1
+    partners[models_of_d] = -1
     return partners

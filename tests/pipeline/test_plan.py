@@ -16,7 +16,7 @@ import infl
 from infl.pipeline.plan import PREDICTED_CROSS_ERROR, Plan
 from infl.pipeline.score import check_target
 from infl.records import Array, Dataset, Groups, InputError
-from infl.scores.planning import Models, models_for_effect
+from infl.scores.power import EffectiveModels, models_for_effect
 from infl.store import Run, StoredOutcomes, open_run
 from infl.training.ensemble import BlockOutcomes
 from infl.training.subsets import Design
@@ -159,7 +159,7 @@ def test_influence_is_planned_over_all_pairs_by_reading(small_digits: Dataset) -
     assert planned.n_pairs == 60 * 30 + 60 * 59
     assert planned.p_cut == pytest.approx(0.1 / planned.n_pairs)
     held_out, worst, left_out, left_out_worst = answers(planned, "influence")
-    for answer, one in ((worst, Models.of_design(0.7)), (left_out_worst, Models.of_design(0.7, left_out=True))):
+    for answer, one in ((worst, EffectiveModels.one(0.7)), (left_out_worst, EffectiveModels.one(0.7, left_out=True))):
         needed = models_for_effect(0.2, one, p_cut=planned.p_cut, power=0.9)
         assert needed <= answer.n_models < needed + 10
     assert held_out.n_models < worst.n_models
@@ -167,7 +167,7 @@ def test_influence_is_planned_over_all_pairs_by_reading(small_digits: Dataset) -
     # Only 0.3 of the models leave a training example out.
     assert left_out_worst.n_models == pytest.approx(worst.n_models / 0.3, rel=0.05)
     assert not answers(infl.plan(small_digits, design=BALANCED), "influence")
-    more = infl.plan(small_digits, detect=0.2, design=BALANCED, expected_share=0.01)
+    more = infl.plan(small_digits, detect=0.2, design=BALANCED, expected_fraction=0.01)
     assert more.p_cut == pytest.approx(0.05 * 0.01)
     assert answers(more, "influence")[1].n_models < worst.n_models
 
@@ -328,7 +328,7 @@ def test_a_run_is_its_own_pilot(small_digits: Dataset, tmp_path: Path) -> None:
         ({"detect": 1.5}, "detect: expected a number above 0 and below 1, got 1.5"),
         ({"detect": 0.1, "power": 1}, "power: expected a number above 0 and below 1, got 1"),
         ({"detect": 0.1, "false_discovery_rate": 0}, "false discovery rate: expected a number above 0"),
-        ({"detect": 0.1, "expected_share": -1}, "expected share: expected a number from 0 to 1, got -1"),
+        ({"detect": 0.1, "expected_fraction": -1}, "expected fraction: expected a number from 0 to 1, got -1"),
         ({"set_size": 0}, "set size: expected 1 to 59 of the training examples, got 0"),
         ({"set_size": 60}, "set size: expected 1 to 59 of the training examples, got 60"),
         ({"set_size": 5, "set_error": 0}, "set error: expected a number above 0"),

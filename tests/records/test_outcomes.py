@@ -17,9 +17,9 @@ import pytest
 import infl
 from infl.records import InputError, Outcomes
 from infl.scores.adjustment import adjusted_influence
-from infl.scores.influence import cross_influence_totals, strongest_pairs
-from infl.scores.planning import detectable_influence
-from infl.scores.shrinkage import shrunk_influence
+from infl.scores.influence import cross_influence_totals
+from infl.scores.power import detectable_influence
+from infl.scores.shrunk_influence import shrunk_influence
 
 T, N, M = 700, 6, 4  # more models than are checked at a time
 MASKS = np.random.RandomState(0).rand(T, N) < 0.5
@@ -30,9 +30,7 @@ READERS: dict[str, Callable[[Outcomes], Any]] = {
     "influence": lambda outcomes: infl.influence(outcomes, outcome="margin"),
     "left-out": lambda outcomes: infl.influence(outcomes, protocol="left-out", outcome="margin"),
     "totals": lambda outcomes: cross_influence_totals(outcomes, outcome="margin"),
-    "pairs": lambda outcomes: strongest_pairs(outcomes, n_pairs=3, outcome="margin"),
     "strongest": lambda outcomes: infl.strongest_influences(outcomes, n_per_column=2, outcome="margin"),
-    "one": lambda outcomes: infl.influences_of(outcomes, 3, outcome="margin"),
     "adjusted": lambda outcomes: adjusted_influence(outcomes, columns=np.array([2, 9])),
     "shrunk": lambda outcomes: shrunk_influence(outcomes, protocol="left-out", outcome="margin"),
     "detectable": lambda outcomes: detectable_influence(outcomes, outcome="margin"),

@@ -8,7 +8,7 @@ import pytest
 
 import infl
 from infl.records import InputError, Outcomes
-from infl.scores.influence import influence_of_classes
+from infl.scores.influence import class_influence
 from infl.training.subsets import draw_masks
 
 N, M, C = 30, 12, 3
@@ -33,7 +33,7 @@ def outcomes_of(dataset, seed, *, design=None, n_models=200):
 @pytest.mark.parametrize("fraction", [0.6, (0.5, 0.9)])
 def test_a_block_is_the_mean_over_its_pairs(dataset, fraction):
     outcomes = outcomes_of(dataset, 0, design=infl.Design("uniform", fraction))
-    matrix, blocks = infl.influence(outcomes).value, influence_of_classes(outcomes, dataset)
+    matrix, blocks = infl.influence(outcomes).value, class_influence(outcomes, dataset)
     for a in range(C):
         for b in range(C):
             mean = matrix[np.ix_(dataset.y_train == a, dataset.y_held_out == b)].mean()
@@ -41,7 +41,7 @@ def test_a_block_is_the_mean_over_its_pairs(dataset, fraction):
 
 
 def test_errors_are_the_scatter_over_runs(dataset):
-    runs = [influence_of_classes(outcomes_of(dataset, seed), dataset) for seed in range(300)]
+    runs = [class_influence(outcomes_of(dataset, seed), dataset) for seed in range(300)]
     spread = np.std([run.value for run in runs], axis=0, ddof=1)
     stated = np.sqrt(np.mean([run.se**2 for run in runs], axis=0))
     # A standard deviation from 300 repeats is known to 4%; nine are compared.
@@ -57,14 +57,14 @@ def test_in_balanced_designs_errors_are_the_scatter_too(dataset):
         correct = np.where(drift[:, None], True, outcomes.correct)
         return Outcomes(outcomes.masks, correct=correct, strata=np.arange(200) // 5)
 
-    runs = [influence_of_classes(strata_of(seed), dataset) for seed in range(300)]
+    runs = [class_influence(strata_of(seed), dataset) for seed in range(300)]
     spread = np.std([run.value for run in runs], axis=0, ddof=1)
     stated = np.sqrt(np.mean([run.se**2 for run in runs], axis=0))
     np.testing.assert_allclose(stated, spread, rtol=0.2)
 
 
 def test_columns_weighted_by_class_sizes_sum_to_nothing_where_subsets_have_one_size(dataset):
-    blocks = influence_of_classes(outcomes_of(dataset, 0, n_models=4000), dataset)
+    blocks = class_influence(outcomes_of(dataset, 0, n_models=4000), dataset)
     total = np.abs(blocks.value.mean(axis=0))
     assert (total < 0.05 * np.abs(blocks.value).max()).all()
     assert (np.diag(blocks.value) > 5 * np.diag(blocks.se)).all()
@@ -81,7 +81,7 @@ def test_reading_in_blocks_changes_nothing(dataset):
             for part in parts:
                 yield from part.blocks(columns, n_rows=n_rows)
 
-    one, other = influence_of_classes(whole, dataset), influence_of_classes(InParts(), dataset)  # type: ignore[arg-type]
+    one, other = class_influence(whole, dataset), class_influence(InParts(), dataset)  # type: ignore[arg-type]
     np.testing.assert_allclose(one.value, other.value)
     np.testing.assert_allclose(one.se, other.se)
 
@@ -92,11 +92,11 @@ def test_a_class_that_is_missing_has_no_estimate(dataset):
         *(dataset.x_train, dataset.y_train, dataset.x_held_out, np.minimum(dataset.y_held_out, 1)),
         class_names=("a", "b", "c"),
     )
-    blocks = influence_of_classes(outcomes, named)
+    blocks = class_influence(outcomes, named)
     assert np.isnan(blocks.value[:, 2]).all()
     assert np.isfinite(blocks.value[:, :2]).all()
 
 
 def test_other_data_are_an_error(dataset):
     with pytest.raises(InputError, match="30 training and 12 held-out"):
-        influence_of_classes(outcomes_of(dataset, 0), infl.load("digits", n_train=60))
+        class_influence(outcomes_of(dataset, 0), infl.load("digits", n_train=60))

@@ -1,4 +1,4 @@
-"""The strongest pairs, found while streaming, are those of the whole matrix; the classic study's shape is respected."""
+"""A part of the matrix is that part of the whole, protocols read what they say, and memory is that of a block."""
 
 import gc
 import tracemalloc
@@ -8,29 +8,38 @@ import pytest
 
 import infl
 from infl.records import Columns, Outcomes
-from infl.scores.influence import strongest_pairs
 
 
-def test_strongest_pairs_equal_a_sort_of_the_whole_matrix():
-    rng = np.random.RandomState(0)
-    masks = rng.rand(50, 30) < 0.7
-    outcomes = Outcomes(masks, margin=rng.randn(50, 2130))  # more held-out columns than one block holds
-    whole = infl.influence(outcomes, outcome="margin")
-    best = np.argsort(-whole.value.ravel())[:25]
-    pairs = strongest_pairs(outcomes, n_pairs=25, outcome="margin")
-    assert [(p.source, p.target - 30) for p in pairs] == [(k // 2100, k % 2100) for k in best]
-    np.testing.assert_allclose([p.value for p in pairs], whole.value.ravel()[best], atol=1e-6)
-    np.testing.assert_allclose([p.se for p in pairs], whole.se.ravel()[best], atol=1e-6)
+@pytest.mark.parametrize("protocol", ["held-out", "left-out"])
+@pytest.mark.parametrize("columns", [[8, 9], [11, 8], [9, 9, 11]])
+def test_of_any_sources_and_columns_it_is_the_matrix_cut_out(protocol, columns):
+    random = np.random.RandomState(0)
+    masks = random.rand(60, 8).argsort(axis=1) < 5
+    outcomes = Outcomes(masks, random.rand(60, 12) < 0.3 + 0.5 * np.c_[masks, masks[:, :4]])
+    columns = [column - 8 * (protocol == "left-out") for column in columns]
+    whole, part = (
+        infl.influence(outcomes, protocol=protocol, **some) for some in ({}, {"sources": [4, 0], "columns": columns})
+    )
+    assert (part.sources.tolist(), part.columns.tolist()) == ([4, 0], columns)
+    at = np.ix_([4, 0], np.searchsorted(whole.columns, columns))
+    for name in ("value", "se", "p"):
+        np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[at], atol=1e-6)
 
 
-def test_pairs_without_an_estimate_are_never_listed():
-    masks = np.array([[True, False, False], [False, True, False], [True, False, False]])
-    outcomes = Outcomes(masks, correct=np.array([[1, 0, 0, 1], [0, 1, 0, 0], [1, 0, 0, 1]], bool))
-    pairs = strongest_pairs(outcomes, n_pairs=10)
-    assert [(p.source, p.target, p.value) for p in pairs] == [(0, 3, 1.0), (1, 3, -1.0)]
+def test_counts_of_a_matrix_in_many_blocks_fit_it(monkeypatch):
+    """Held-out columns share the counts of their source: one column for all, however many blocks there were."""
+    monkeypatch.setattr("infl.scores.influence.PAIRS_AT_ONCE", 12)
+    monkeypatch.setattr("infl.scores.contrasts.PAIRS_PER_PIECE", 6)
+    masks = np.random.RandomState(0).rand(30, 6) < 0.5
+    outcomes = Outcomes(masks, np.random.RandomState(1).rand(30, 13) < 0.5)
+    for protocol in ("held-out", "left-out"):
+        estimate = infl.influence(outcomes, protocol=protocol)
+        n_in, n_out = (np.broadcast_to(n, estimate.value.shape) for n in (estimate.n_in, estimate.n_out))
+        counted = (30 if protocol == "held-out" else (~masks).sum(axis=0)) * np.ones(estimate.value.shape)
+        np.testing.assert_array_equal(n_in + n_out, counted)
 
 
-def test_the_trained_reading_is_zero_where_training_fits():
+def test_the_trained_protocol_is_zero_where_training_fits():
     """Models that are right on all they train on: the literal Def. 3.2 is zero for every pair, the left-out protocol is not."""
     rng = np.random.RandomState(1)
     masks = rng.rand(300, 8) < 0.6

@@ -7,18 +7,21 @@ is skewed, and the textbook's formula must come out.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import infl
 from infl.records import InputError, Outcomes, ProtocolName
-from infl.scores.planning import (
-    Models,
+from infl.scores.power import (
+    EffectiveModels,
     chance_found,
     detectable_effect,
     detectable_influence,
     detectable_memorization,
+    findings,
     models_for_effect,
     p_value_cut,
 )
@@ -51,7 +54,7 @@ def power_of_memorization(n_models: int, fraction: float | tuple[float, float], 
     ],
 )
 def test_a_detectable_memorization_is_found_as_often_as_said(n_models, fraction, wrong, least, most):
-    effect = detectable_effect(Models.of_design(fraction).times(n_models), wrong=wrong, p_cut=CUT)
+    effect = detectable_effect(EffectiveModels.one(fraction).times(n_models), wrong=wrong, p_cut=CUT)
     assert least <= power_of_memorization(n_models, fraction, wrong, effect) <= most
 
 
@@ -59,7 +62,7 @@ def test_a_detectable_memorization_is_found_as_often_as_said(n_models, fraction,
 def test_the_planned_models_find_a_planted_influence_as_often_as_said(protocol) -> None:
     left_out = protocol == "left-out"
     effect, wrong, n, m = 0.35, 0.1, 30, 400
-    one = Models.of_design(0.5, left_out=left_out)
+    one = EffectiveModels.one(0.5, left_out=left_out)
     n_models = models_for_effect(effect, one, wrong=wrong, p_cut=CUT, power=0.9)
     masks = draw_masks(Design("uniform", 0.5), range(n_models), n_train=m if left_out else n, seed=3)
     right = np.where(masks[:, :1], 1 - wrong, 1 - wrong - effect)
@@ -73,7 +76,7 @@ def test_the_planned_models_find_a_planted_influence_as_often_as_said(protocol) 
 
 def test_where_nothing_is_skewed_the_textbook_formula_comes_out():
     for power in (0.5, 0.8, 0.95):
-        n_models = models_for_effect(0.1, Models.of_design(0.5), wrong=0.45, p_cut=CUT, power=power)
+        n_models = models_for_effect(0.1, EffectiveModels.one(0.5), wrong=0.45, p_cut=CUT, power=power)
         z_cut, z_power = stats.norm.isf(CUT / 2), stats.norm.ppf(power)
         low, high = 0.45, 0.55
         pooled, apart = np.sqrt(2 * 0.25), np.sqrt(low * (1 - low) + high * (1 - high))
@@ -82,7 +85,7 @@ def test_where_nothing_is_skewed_the_textbook_formula_comes_out():
 
 
 def test_models_and_effects_are_inverse():
-    one = Models.of_design((0.7, 0.97))
+    one = EffectiveModels.one((0.7, 0.97))
     for wrong in (0.01, 0.2, 0.5):
         n_models = models_for_effect(0.2, one, wrong=wrong, p_cut=1e-6, power=0.7)
         assert detectable_effect(one.times(n_models), wrong=wrong, p_cut=1e-6, power=0.7) == pytest.approx(
@@ -93,7 +96,7 @@ def test_models_and_effects_are_inverse():
 
 
 def test_more_models_and_a_larger_cut_find_smaller_effects_and_too_few_none():
-    one = Models.of_design(0.7)
+    one = EffectiveModels.one(0.7)
     sizes = [
         detectable_effect(one.times(n), wrong=0.1, p_cut=cut) for n, cut in ((500, 1e-8), (1000, 1e-8), (1000, 1e-4))
     ]
@@ -105,7 +108,7 @@ def test_the_cut_is_that_of_benjamini_and_hochberg():
     """A p-value at the cut for a share found is found where that share is, and hardly one above it."""
     random = np.random.RandomState(0)
     n_tests, share = 100_000, 0.01
-    cut = p_value_cut(n_tests, expected_share=share)
+    cut = p_value_cut(n_tests, expected_fraction=share)
     planted = np.full(round(share * n_tests), cut)
     p = np.concatenate([planted, random.uniform(2 * cut, 1, n_tests - len(planted))])
     assert (infl.q_values(p) <= 0.05).sum() == len(planted)
@@ -130,7 +133,7 @@ def test_what_outcomes_can_find_is_what_their_design_and_noise_say(right: float)
     for protocol, n_tests, left_out in protocols:
         found = detectable_influence(outcomes, protocol=protocol)
         assert (found.n_tests, found.p_cut) == (n_tests, pytest.approx(0.05 / n_tests))
-        one = Models.of_design(0.9)
+        one = EffectiveModels.one(0.9)
         models = (one if right > 0.5 else one.swapped()).times(1200 * 0.1 if left_out else 1200)
         expected = detectable_effect(models, wrong=0.03, p_cut=found.p_cut)
         assert found.typical == pytest.approx(expected, rel=0.06)
@@ -187,9 +190,59 @@ def test_values_outside_their_range_are_named(settings, said):
 
 
 def test_cuts_and_effects_outside_their_range_are_named() -> None:
-    with pytest.raises(InputError, match="expected share: expected a number from 0 to 1, got 2"):
-        p_value_cut(10, expected_share=2)
+    with pytest.raises(InputError, match="expected fraction: expected a number from 0 to 1, got 2"):
+        p_value_cut(10, expected_fraction=2)
     with pytest.raises(InputError, match="tests: expected at least 1"):
         p_value_cut(0)
     with pytest.raises(InputError, match="effect: expected a number above 0 and below 1, got 1.5"):
-        models_for_effect(1.5, Models.of_design(0.5), p_cut=0.01)
+        models_for_effect(1.5, EffectiveModels.one(0.5), p_cut=0.01)
+
+
+# Beside a table of scores
+
+
+@pytest.fixture(scope="module")
+def planted() -> Outcomes:
+    """Three hundred models; examples 0 to 3 help held-out 0 to 3, and 0 to 4 are memorized."""
+    random = np.random.RandomState(0)
+    masks = random.rand(300, 12) < 0.6
+    right = np.full((300, 32), 0.7)
+    right[:, :5] += np.where(masks[:, :5], 0.25, -0.25)
+    right[:, 12:16] += np.where(masks[:, :4], 0.2, -0.2)
+    return Outcomes(masks, random.rand(300, 32) < right)
+
+
+def test_findings_are_at_what_was_found(planted: Outcomes) -> None:
+    memorization, strongest = infl.memorization(planted), infl.strongest_influences(planted, n_pairs=3)
+    found = findings(planted, memorization, strongest)
+    assert memorization.p is not None
+    np.testing.assert_allclose(found.q, stats.false_discovery_control(memorization.p))
+    assert (found.q[:5] < 0.05).all()
+    assert {(i, 12 + i) for i in range(4)} <= set(zip(strongest.source, strongest.target, strict=True))
+    assert found.memorization.p_cut == pytest.approx(memorization.p[found.q <= 0.05].max(), rel=2e-3)
+    assert found.memorization.p_cut > 0.05 / 12
+    assert (found.influence.n_tests, found.memorization.n_tests) == (12 * 20, 12)
+    strict = infl.strongest_influences(planted, false_discovery_rate=0.01)
+    assert findings(planted, memorization, strict, power=0.95).influence.typical > found.influence.typical
+
+
+def test_influence_is_found_in_the_protocol_and_outcome_of_its_pairs(planted: Outcomes) -> None:
+    memorization = infl.memorization(planted)
+    left_out = infl.strongest_influences(planted, protocols=["left-out"])
+    found = findings(planted, memorization, left_out).influence
+    assert found == detectable_influence(planted, protocol="left-out", p_cut=left_out.largest_p)
+    assert found.n_tests == 12 * 11
+    both = Outcomes(planted.masks, planted.correct, planted.of("correct") + np.linspace(0, 1, 32))
+    margins = infl.strongest_influences(both, outcome="margin")
+    assert findings(both, memorization, margins).influence.outcome == "margin"
+
+
+def test_findings_of_other_scores_are_refused(planted: Outcomes) -> None:
+    memorization, pairs = infl.memorization(planted), infl.strongest_influences(planted)
+    alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)  # without held-out examples
+    with pytest.raises(InputError, match="protocol held-out: these outcomes have no such columns"):
+        findings(alone, memorization, pairs)
+    with pytest.raises(InputError, match="these scores have no p-values"):
+        findings(planted, replace(memorization, p=None), pairs)
+    with pytest.raises(InputError, match="expected those of one protocol, got left-out, held-out"):
+        findings(planted, memorization, infl.strongest_influences(planted, protocols=["left-out", "held-out"]))

@@ -14,15 +14,8 @@ from scipy import stats
 
 import infl
 from infl.records import Estimate, InputError, Outcomes
-from infl.scores.shrinkage import (
-    Prior,
-    Shrunk,
-    fit_influence_prior,
-    fit_prior,
-    shrink,
-    shrunk_influence,
-    shrunk_influence_blocks,
-)
+from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
+from infl.scores.shrunk_influence import shrunk_influence, shrunk_influence_blocks
 from infl.scores.surrogate import fit_surrogate
 
 TWO_STRATA = Prior(np.array([0.0, 0.03, 0.2]), np.array([[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]), 1.5, np.array([0.05]))
@@ -140,9 +133,8 @@ def test_of_pure_noise_nothing_is_left():
     rng = np.random.RandomState(3)
     masks = rng.rand(300, 60) < 0.7
     outcomes = Outcomes(masks, rng.rand(300, 160) < rng.uniform(0.3, 0.9, 160))
-    prior = fit_influence_prior(outcomes)
-    assert prior.null_weights.mean() > 0.9
     estimate, shrunk = shrunk_influence(outcomes)
+    assert fit_prior(estimate.value, estimate.se).null_weights.mean() > 0.9
     assert np.sqrt(np.mean(shrunk.value**2)) < 0.1 * np.sqrt(np.mean(estimate.value**2))
     assert (shrunk.sign_rate > 0.05).all()
 
@@ -200,9 +192,8 @@ def test_fewer_models_than_folds_do_without_a_control_variate(taught):
 def test_without_models_a_surrogate_changes_nothing_about_the_message(taught):
     outcomes, surrogate = taught
     none = Outcomes(outcomes.masks[:0], outcomes.correct[:0], outcomes.margin[:0])
-    for call in (fit_influence_prior, shrunk_influence):
-        with pytest.raises(InputError, match="no models to score"):
-            call(none, surrogate=surrogate)
+    with pytest.raises(InputError, match="no models to score"):
+        shrunk_influence(none, surrogate=surrogate)
 
 
 @pytest.fixture(scope="module")
@@ -219,22 +210,19 @@ def taught():
     return outcomes, fit_surrogate(x, labels, n_train=n, n_classes=3)
 
 
-@pytest.mark.parametrize("outcome", ["correct", "margin"])
-@pytest.mark.parametrize("protocol", ["held-out", "left-out", "trained"])
+@pytest.mark.parametrize(
+    ("protocol", "outcome"), [("held-out", "correct"), ("left-out", "correct"), ("trained", "margin")]
+)
 @pytest.mark.parametrize("with_surrogate", [True, False])
-def test_blocks_of_any_width_give_the_same(taught, protocol, outcome, with_surrogate):
-    outcomes, surrogate = taught[0], taught[1] if with_surrogate else None
-    estimate, whole = shrunk_influence(outcomes, protocol=protocol, outcome=outcome, surrogate=surrogate)
-    prior = fit_influence_prior(outcomes, protocol=protocol, outcome=outcome, surrogate=surrogate)
-    for width in (1, 7):
-        blocks = shrunk_influence_blocks(
-            outcomes, prior, protocol=protocol, outcome=outcome, surrogate=surrogate, n_columns=width
-        )
-        parts = [shrunk for *_, shrunk in blocks]
-        for field in dataclasses.fields(Shrunk):
-            joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
-            np.testing.assert_allclose(joined, getattr(whole, field.name), atol=1e-4)
-    raw = infl.influence(outcomes, protocol=protocol, outcome=outcome)
+def test_blocks_of_any_width_give_the_same(taught, protocol, outcome, with_surrogate, monkeypatch):
+    settings = {"protocol": protocol, "outcome": outcome, "surrogate": taught[1] if with_surrogate else None}
+    estimate, whole = shrunk_influence(taught[0], **settings)
+    monkeypatch.setattr("infl.scores.shrunk_influence.MAX_HELD_PAIRS", 0)  # the surrogate is asked block by block too
+    parts = [shrunk for _, shrunk in shrunk_influence_blocks(taught[0], **settings, n_columns=7)]
+    for field in dataclasses.fields(Shrunk):
+        joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
+        np.testing.assert_allclose(joined, getattr(whole, field.name), atol=1e-4)
+    raw = infl.influence(taught[0], protocol=protocol, outcome=outcome)
     np.testing.assert_array_equal(estimate.value, raw.value)
     np.testing.assert_array_equal(np.isnan(whole.value), np.isnan(raw.value) | np.isnan(raw.se))
 
@@ -276,7 +264,7 @@ def test_what_is_not_known_stays_so():
         (lambda: fit_prior(np.zeros(3), np.ones(4)), "standard error for each"),
         (lambda: shrink(of([0.1], 0.1), TWO_STRATA), "covariate"),
         (lambda: shrink(of([0.1], 0.1), TWO_STRATA, np.zeros(1), level=1.0), "level"),
-        (lambda: fit_influence_prior(Outcomes(np.ones((1, 4), bool), np.ones((1, 6), bool))), "train more models"),
+        (lambda: shrunk_influence(Outcomes(np.ones((1, 4), bool), np.ones((1, 6), bool))), "train more models"),
     ],
 )
 def test_bad_input_is_named(call, message):

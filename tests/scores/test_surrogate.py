@@ -71,7 +71,7 @@ def test_features_on_all_landmarks_agree_with_the_exact_kernel(left_out):
     x, labels = examples()
     settings = {"n_train": N, "n_classes": CLASSES, "ridge": RIDGE}
     exact = fit_surrogate(x, labels, **settings)
-    features = fit_surrogate(x, labels, **settings, most_exact=0, n_landmarks=N)
+    features = fit_surrogate(x, labels, **settings, max_exact=0, n_landmarks=N)
     assert exact.exact
     assert not features.exact
     left = np.array(left_out, int)
@@ -81,7 +81,7 @@ def test_features_on_all_landmarks_agree_with_the_exact_kernel(left_out):
 def test_fewer_landmarks_are_a_ridge_regression_on_their_features():
     """With fewer landmarks than examples the downdate and the leave-one-out formula are still exact for the features."""
     x, labels = examples(60, 10, seed=2)
-    surrogate = fit_surrogate(x, labels, n_train=60, n_classes=CLASSES, ridge=RIDGE, most_exact=0, n_landmarks=12)
+    surrogate = fit_surrogate(x, labels, n_train=60, n_classes=CLASSES, ridge=RIDGE, max_exact=0, n_landmarks=12)
     assert surrogate.kernel.shape == (70, 12)
     left_out, features = np.array([1, 2, 30]), surrogate.kernel.astype(np.float64)
     margins = surrogate.margins(left_out)
@@ -95,8 +95,8 @@ def test_fewer_landmarks_are_a_ridge_regression_on_their_features():
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_tiny_sets(n):
     x, labels = examples(n, 4)
-    for most_exact in (4096, 0):
-        surrogate = fit_surrogate(x, labels, n_train=n, n_classes=CLASSES, ridge=RIDGE, most_exact=most_exact)
+    for max_exact in (4096, 0):
+        surrogate = fit_surrogate(x, labels, n_train=n, n_classes=CLASSES, ridge=RIDGE, max_exact=max_exact)
         for left_out in ([], [0]):
             margins = surrogate.margins(np.array(left_out, int))
             np.testing.assert_allclose(margins, naive_margins(x, labels, n, left_out), atol=0.02)
@@ -118,8 +118,8 @@ def test_exact_copies_are_no_trouble():
 
 def test_asking_does_not_change_the_surrogate():
     x, labels = examples()
-    for most_exact in (4096, 0):
-        surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, most_exact=most_exact)
+    for max_exact in (4096, 0):
+        surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, max_exact=max_exact)
         before = surrogate.margins(np.array([], int))
         surrogate.margins(np.array([2, 3, 4]))
         np.testing.assert_array_equal(surrogate.margins(np.array([], int)), before)
@@ -135,10 +135,10 @@ def test_pixels_in_bytes_count_as_shares():
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize("most_exact", [N, 0])
-def test_another_ridge_is_another_fit(most_exact):
+@pytest.mark.parametrize("max_exact", [N, 0])
+def test_another_ridge_is_another_fit(max_exact):
     x, labels = examples()
-    settings = {"n_train": N, "n_classes": CLASSES, "most_exact": most_exact}
+    settings = {"n_train": N, "n_classes": CLASSES, "max_exact": max_exact}
     one, other = (fit_surrogate(x, labels, ridge=ridge, **settings) for ridge in (RIDGE, 10 * RIDGE))
     left_out = np.array([2, 5, 7])
     np.testing.assert_allclose(
@@ -169,13 +169,11 @@ def naive_leave_one_out(x, labels, fraction, n_subsets, seed):
     return mean
 
 
-@pytest.mark.parametrize(("most_exact", "tolerance"), [(N, 1e-4), (0, 3e-3)])
-def test_leave_one_out_influence_equals_refitting_without_each(most_exact, tolerance):
+@pytest.mark.parametrize(("max_exact", "tolerance"), [(N, 1e-4), (0, 3e-3)])
+def test_leave_one_out_influence_equals_refitting_without_each(max_exact, tolerance):
     """Every pair, columns in the subset and out of it; three subsets leave rows that none holds."""
     x, labels = examples()
-    surrogate = fit_surrogate(
-        x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE, most_exact=most_exact, n_landmarks=N
-    )
+    surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE, max_exact=max_exact, n_landmarks=N)
     worth = leave_one_out_influence(surrogate, fraction=0.6, n_subsets=3, seed=5)
     expected = naive_leave_one_out(x, labels, 0.6, 3, 5)
     assert np.isnan(expected).all(axis=1).any()

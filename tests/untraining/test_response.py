@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infl.records import Outcomes
-from infl.scores.contrasts import columns_counted
+from infl.scores.sufficient_statistics import columns_counted
 from infl.untraining.response import _shrink, fit_pooled, fit_response
 from infl.untraining.support import N_COVARIATES, gather_evidence, prepare_support, scratch_array
 
