@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 import infl
-from infl.records import Dataset
 
 FASHION = "idx:/usr/share/datasets/fashion-mnist"  # Debian's dataset-fashion-mnist
 
 
-def half_size_fashion(n_train: int, n_held_out: int, *, seed: int = 0) -> Dataset:
+def half_size_fashion(n_train: int, n_held_out: int, *, seed: int = 0) -> infl.records.Dataset:
     """Means over squares of 2 x 2 pixels, 14 x 14 floats between 0 and 1."""
     whole = infl.load(FASHION, n_train=n_train, n_held_out=n_held_out, seed=seed)
     images, n, side = whole.images.astype(np.float32) / 255, whole.n_train, whole.images.shape[1] // 2

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infl.records import Outcomes, Verdict
+if TYPE_CHECKING:  # processes whose memory is measured import this file
+    from infl.records import Outcomes, Verdict
+    from infl.store import Run
 
 # What an experiment of several parts writes after each of them changes none of the others.
 _RESULTS = [f":(top,exclude)experiments/*/{name}" for name in ("results.json", "README.md", "*.png")]
@@ -61,7 +63,7 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> list[float | None]:
 def select_models(outcomes: Outcomes, rows: np.ndarray | slice) -> Outcomes:
     """The outcomes of some of the models, whole strata of them."""
     strata = None if outcomes.strata is None else outcomes.strata[rows]
-    return Outcomes(outcomes.masks[rows], outcomes.of("correct")[rows] > 0, strata=strata)
+    return type(outcomes)(outcomes.masks[rows], outcomes.of("correct")[rows] > 0, strata=strata)
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:
@@ -69,6 +71,12 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
     quantities = {"self": verdict.self_influence, "cross": verdict.cross_influence}
     quantities |= {"harm": verdict.harm, "gain": verdict.gain}
     return {"regime": verdict.regime, **{name: [one.value, one.se] for name, one in quantities.items()}}
+
+
+def training_seconds(run: Run, collections: Sequence[str] | None = None) -> float:
+    """Seconds that the models of some collections took to train, of all by default."""
+    rows = run.to_dict()["collections"]
+    return sum(rows[name]["seconds"] for name in (rows if collections is None else collections))
 
 
 def surroundings(*packages: str) -> dict[str, Any]:

@@ -9,16 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
+from infl.cli import COMMANDS, no_command, overview, parse
 
-from infl.cli import Demo, Forget, Import, Inspect, Merge, Plan, Plant, Predict, Report, Scores, Train, Verify
-from infl.cli.options import check_outputs
-
-_DESCRIPTION = (
-    "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"
-)
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
@@ -30,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     141 and 143 the run is whole, and the same command goes on with it.
     """
     try:
-        status = _run(arguments)
+        status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_output()
@@ -38,28 +32,28 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _run(arguments: list[str] | None) -> int:
-    commands = (Demo, Train, Merge, Import, Scores, Forget, Predict, Verify, Report, Plan, Plant, Inspect)
-    union: Any = None
-    for command in commands:
-        named = Annotated[command, tyro.conf.subcommand(command.__name__.lower(), prefix_name=False)]
-        union = named if union is None else union | named
-    try:
-        command = tyro.cli(
-            union, prog="infl", description=_DESCRIPTION, args=arguments, config=(tyro.conf.FlagConversionOff,)
-        )
-    except SystemExit as stop:
-        return int(stop.code or 0)
+def _run(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name not in COMMANDS:
+        print(f"infl: {no_command(name)}", file=sys.stderr)
+        return 2
+    from infl.cli.outputs import check_outputs
     from infl.records import InputError
 
     try:
         with _terminated_like_ctrl_c():
+            command = parse(name, arguments[1:])
             check_outputs(command)
             command()
     except BrokenPipeError:
         raise
+    except SystemExit as stop:
+        return int(stop.code or 0)
     except (InputError, OSError) as error:
-        print(f"infl {type(command).__name__.lower()}: {error}", file=sys.stderr)
+        print(f"infl {name}: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 3 if getattr(error, "errno", None) in _OF_THE_DISK else 2)
     except KeyboardInterrupt as stop:
         print("\nstopped; what is complete is kept: run the same command again to go on", file=sys.stderr)

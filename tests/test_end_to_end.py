@@ -33,7 +33,7 @@ def test_a_forget_set_goes_from_the_command_line_to_the_page(
     commands: tuple[str, ...] = (
         "forget class --run run --label 3 --out forget.json",
         "predict --run run --forget forget.json --json predicted.json",
-        "verify --run run --forget forget.json --models 8 --json verified.json",
+        "verify --run run --forget forget.json --n-models 8 --json verified.json",
         "report --run run --out page.html",
     )
     for command in commands:
@@ -62,7 +62,7 @@ def test_a_forget_set_goes_from_the_command_line_to_the_page(
 def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     small_run: infl.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [*TRAIN, "--models", "40", "--references", "8", "--block-size", "2", "--devices", "1"]
+    command = [*TRAIN, "--n-models", "40", "--n-references", "8", "--models-per-device", "2", "--n-devices", "1"]
     command += ["--run", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-m", "infl", *command], env=environment, stderr=subprocess.DEVNULL)

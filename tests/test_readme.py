@@ -71,9 +71,9 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
     for arguments in commands:
         if arguments[0] == "train":
             smaller = {"1000": "30", "0:500": "0:10"}
-            arguments = [smaller.get(a, a) for a in arguments] + ["--references", "6"]
+            arguments = [smaller.get(a, a) for a in arguments] + ["--n-references", "6"]
         if arguments[0] == "verify":
-            arguments += ["--models", "6"]
+            arguments += ["--n-models", "6"]
         assert main(arguments) == 0, capsys.readouterr().err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import redirect_stdout
 from io import BytesIO, TextIOWrapper
 from typing import Any
@@ -12,6 +11,8 @@ from unittest import mock
 from mkdocs.structure.files import File, Files
 
 from infl.__main__ import main
+from infl.cli import COMMANDS
+from infl.cli.sets import KINDS
 
 INTRODUCTION = """# Commands
 
@@ -25,14 +26,16 @@ Pages of their own have the [forget file](../how-to/verdict.md#the-forget-file) 
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the page."""
-    sections = [f"\n## infl {name}\n\n```text\n{help_text(name)}```\n" for name in names()]
+    sections = [
+        f"\n## infl {name}\n\n" + "\n".join(f"```text\n{text}```\n" for text in help_texts(name)) for name in COMMANDS
+    ]
     files.append(File.generated(config, "reference/commands.md", content="".join([INTRODUCTION, *sections])))
     return files
 
 
-def names() -> list[str]:
-    """All commands: the usage line lists them in braces."""
-    return re.findall(r"\{([a-z,]+)\}", help_text())[0].split(",")
+def help_texts(name: str) -> list[str]:
+    """Of a command, and of its kinds where it has any."""
+    return [help_text(name), *(help_text(name, kind) for kind in KINDS.get(name, ()))]
 
 
 def help_text(*arguments: str) -> str:

@@ -23,7 +23,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from planting import COPIES, KINDS, Planted, plant
-from record import argument_parser, mean_and_error, surroundings, verdict_row, work_folder, write_results
+from record import (
+    argument_parser,
+    mean_and_error,
+    surroundings,
+    training_seconds,
+    verdict_row,
+    work_folder,
+    write_results,
+)
 
 import infl
 
@@ -116,7 +124,7 @@ def measure(
         "seeds": world["seeds"],
         "models_scored": n_models,
         "models": sum(len(run.complete(name)) for run in runs for name in run.collections()),
-        "model_seconds": sum(run.seconds(name) for run in runs for name in run.collections()),
+        "model_seconds": sum(map(training_seconds, runs)),
         "wall_seconds": time.perf_counter() - start,
         "sets": rows,
     }

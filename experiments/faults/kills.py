@@ -27,7 +27,7 @@ import numpy as np
 import infl
 
 DATA = ["digits", "--n-train", "120", "--n-held-out", "60", "--epochs", "2", "--hidden", "8"]
-SIZES = ["--block-size", "8", "--devices", "1", "--tune", "off"]
+SIZES = ["--models-per-device", "8", "--n-devices", "1", "--tune", "off"]
 SETS = {"a": [1, 2, 3], "b": [4, 5], "c": [6, 7, 8, 9]}
 N_MODELS, N_REFERENCES, N_SEEDS = 256, 8, 24
 COMMANDS = ("train", "extend", "merge", "verify")
@@ -48,7 +48,7 @@ def kill_rounds(folder: Path, *, seeds: Iterator[int], kills_a_command: int = 5)
     (folder / "forget.json").write_text(json.dumps(SETS))
     for number, references in enumerate((N_REFERENCES, 0)):
         models = f"{number * N_MODELS // 2}:{(number + 1) * N_MODELS // 2}"
-        words = ["--models", models, "--references", str(references), "--run", str(folder / f"shard-{number}")]
+        words = ["--n-models", models, "--n-references", str(references), "--run", str(folder / f"shard-{number}")]
         _to_its_end(["train", *DATA, *SIZES, *words], folder)
     took = {}
     for name in COMMANDS:
@@ -62,14 +62,14 @@ def kill_rounds(folder: Path, *, seeds: Iterator[int], kills_a_command: int = 5)
 
 def _command(name: str, folder: Path, place: str) -> list[str]:
     run, merged = str(folder / place / "run"), str(folder / place / "merged")
-    references = ["--references", str(N_REFERENCES), "--run", run]
+    references = ["--n-references", str(N_REFERENCES), "--run", run]
     return {
-        "train": ["train", *DATA, *SIZES, "--models", str(N_MODELS // 2), *references],
-        "extend": ["train", *SIZES, "--models", str(N_MODELS), *references],
+        "train": ["train", *DATA, *SIZES, "--n-models", str(N_MODELS // 2), *references],
+        "extend": ["train", *SIZES, "--n-models", str(N_MODELS), *references],
         "merge": ["merge", merged, str(folder / "shard-0"), str(folder / "shard-1")],
         "verify": [
             *("verify", "--run", run, "--forget", str(folder / "forget.json")),
-            *("--models", str(N_SEEDS), "--stop", "1"),
+            *("--n-models", str(N_SEEDS), "--stop", "1"),
         ],
     }[name]
 

@@ -17,7 +17,20 @@ import numpy as np
 import infl
 from infl.__main__ import main
 
-SMALL = ["--design", "uniform", "--epochs", "1", "--hidden", "4", "--models", "8", "--references", "4", "--tune", "off"]
+SMALL = [
+    "--design",
+    "uniform",
+    "--epochs",
+    "1",
+    "--hidden",
+    "4",
+    "--n-models",
+    "8",
+    "--n-references",
+    "4",
+    "--tune",
+    "off",
+]
 
 
 def messages(folder: Path) -> list[dict[str, Any]]:
@@ -87,7 +100,7 @@ def _cases() -> dict[str, Callable[[Path, Path], list[str]]]:
         "a share above 1": lambda place, run: [*_train("digits", place), "--fraction", "1.2"],
         "a Ray cluster that does not answer": lambda place, run: [
             *_train("digits", place),
-            *("--engine", "ray", "--ray-address", "127.0.0.1:9"),
+            *("--engine", "ray", "--ray.address", "127.0.0.1:9"),
         ],
     }
 

@@ -23,7 +23,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from instances import WORLDS, Instance, World, make_instances, make_world
-from record import argument_parser, mean_and_error, surroundings, verdict_row, work_folder, write_results
+from record import (
+    argument_parser,
+    mean_and_error,
+    surroundings,
+    training_seconds,
+    verdict_row,
+    work_folder,
+    write_results,
+)
 
 import infl
 
@@ -88,14 +96,13 @@ def measure(name: str, world: World, folder: Path, *, small: bool) -> dict[str, 
                 **{part: as_text(ids) for part, ids in of_parts.items()},
                 **{key: as_text(of.sum(axis=0)) for key, of in correct.items()},
             }
-    seconds = sum(run.seconds(collection) for collection in run.collections())
     return {
         "n_train": dataset.n_train,
         "n_held_out": dataset.n_held_out,
         "labels": list(dataset.class_names),
         "seeds": n_seeds,
         "models": N_PILOT + n_seeds * (1 + len(distinct)),
-        "model_seconds": seconds,
+        "model_seconds": training_seconds(run),
         "wall_seconds": time.perf_counter() - start,
         "accuracy": {
             "trained": full[:, : dataset.n_train].mean(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from fashion import FASHION
-from record import select_models
+from record import select_models, training_seconds
 
 import infl
 from infl.records import Dataset, ForgetSet, Outcomes
@@ -143,7 +143,7 @@ def train(world: World, folder: Path) -> Trained:
     effects = infl.verify_effects(of_d, sets, n_models=world.seeds, stop=None)
     alone = {one.forget_set.ids[0]: one.replicates[:, one.forget_set.ids[0]] for one in effects}
     runs.append(infl.open_run(of_d.folder))
-    collections = {(run.folder, name): run for run in runs for name in run.collections()}
+    distinct = {run.folder: run for run in runs}.values()
     return Trained(
         dataset=dataset,
         by_fraction=by_fraction,
@@ -153,8 +153,8 @@ def train(world: World, folder: Path) -> Trained:
         alone=alone,
         band_of=band_of,
         population=np.bincount(band, minlength=len(BANDS) - 1).tolist(),
-        models=sum(len(run.complete(name)) for (_, name), run in collections.items()),
-        seconds=sum(run.seconds(name) for (_, name), run in collections.items()),
+        models=sum(len(run.complete(name)) for run in distinct for name in run.collections()),
+        seconds=sum(map(training_seconds, distinct)),
     )
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import shares
 import utility
 from fashion import FASHION
-from record import argument_parser, cached, surroundings, work_folder, write_results
+from record import argument_parser, cached, surroundings, training_seconds, work_folder, write_results
 
 import infl
 
@@ -79,7 +79,7 @@ def measure(run: infl.Run, work: Path, *, small: bool) -> dict[str, Any]:
         "memorized": cached(work / f"memorized-{n}.json", lambda: shares.memorized_share(outcomes)),
         "pairs": cached(work / f"pairs-{n}.json", lambda: shares.strong_pairs(outcomes, dataset)),
         "utility": retrained,
-        "seconds": {"subset_models": run.seconds("design"), "retraining": retrained["seconds"]},
+        "seconds": {"subset_models": training_seconds(run, ["design"]), "retraining": retrained["seconds"]},
     }
 
 

@@ -22,7 +22,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import half_size_fashion
-from record import argument_parser, mean_and_error, surroundings, verdict_row, work_folder, write_results
+from record import (
+    argument_parser,
+    mean_and_error,
+    surroundings,
+    training_seconds,
+    verdict_row,
+    work_folder,
+    write_results,
+)
 
 import infl
 from infl.records import Dataset, ForgetSet
@@ -154,8 +162,7 @@ def measure(arm: str, run: infl.Run, sets: list[ForgetSet], flipped: ForgetSet, 
         },
         "sets": len(rows),
     }
-    seconds = sum(run.seconds(collection) for collection in run.collections())
-    return {"summary": summary, "promises": promises, "sets": rows, "training_seconds": seconds}
+    return {"summary": summary, "promises": promises, "sets": rows, "training_seconds": training_seconds(run)}
 
 
 def run_noise(run: infl.Run) -> float:

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dose import choose_concepts, measure_dose
-from record import argument_parser, cached, surroundings, work_folder, write_results
+from record import argument_parser, cached, surroundings, training_seconds, work_folder, write_results
 from scoring import score, seeds_worth, summarize
 from worlds import WORLDS, World, make_dataset, make_sets
 
@@ -193,7 +193,7 @@ def cost(folder: Path) -> dict[str, Any]:
     run = infl.open_run(folder)
     without = [name for name in run.collections() if name.startswith("without-")]
     retrained = sum(len(run.complete(name)) for name in without)
-    seconds = sum(run.seconds(name) for name in without)
+    seconds = training_seconds(run, without)
     per_model = seconds / max(retrained, 1)
     return {
         "models_of_d": len(run.complete("full")),

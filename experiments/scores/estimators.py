@@ -35,7 +35,7 @@ from infl.scores.adjustment import adjusted_influence, remainder
 from infl.scores.surrogate import Surrogate, fit_surrogate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import surroundings, write_results
+from record import surroundings, training_seconds, write_results
 
 FIRST_OF_REFERENCE = 4096
 RIDGE = 0.1  # of the surrogate: of 1e-4 .. 1 the one that explains most of the digits' margins, 0.40 (0.38 at 0.01)
@@ -250,7 +250,7 @@ def main() -> None:
         tables[Path(folder).name] = record = {
             "reference": reference.name,
             "signal_rms": float((truth.held_out[0] * truth.held_out[1]).mean() ** 0.5),
-            "training_seconds_per_model": stage.run.seconds("design") / len(stage.run.complete("design")),
+            "training_seconds_per_model": training_seconds(stage.run, ["design"]) / len(stage.run.complete("design")),
             "surrogate_seconds_per_model": stage.seconds_per_model,
             "surrogate_influence_seconds": stage.seconds_of_influence,
         }

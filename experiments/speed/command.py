@@ -35,8 +35,8 @@ def measure_infl(
     with tempfile.TemporaryDirectory() as temporary:
         run = (folder or Path(temporary)) / "run"
         command = train_command(task, run, models=models, seed=seed, data_folder=Path(temporary))
-        command += ["--devices", str(devices)] if devices else []
-        command += ["--block-size", str(block_size)] if block_size else []
+        command += ["--n-devices", str(devices)] if devices else []
+        command += ["--models-per-device", str(block_size)] if block_size else []
         measured = run_command(command)
         blocks = read_blocks(run)
         # Whatever the first block took longer than the later ones is compilation, or nearly so.
@@ -67,7 +67,7 @@ def train_command(
 ) -> list[str]:
     """The command that trains the task's models into a run folder."""
     command = [sys.executable, "-m", "infl", "train", *data_words(task, data_folder), "--run", str(run)]
-    command += ["--models", str(models), "--references", str(references), "--seed", str(seed)]
+    command += ["--n-models", str(models), "--n-references", str(references), "--seed", str(seed)]
     command += ["--design", "balanced", "--fraction", str(FRACTION)]
     command += ["--batch-size", str(task.batch), "--epochs", str(task.epochs)]
     command += ["--learning-rate", str(task.learning_rate), "--momentum", str(task.momentum)]

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command import measure_infl, read_blocks, train_command
+from command import measure_infl, train_command
 from processes import cores, run_command, run_together
+from record import training_seconds
 from tasks import SMALL_TASKS, TASKS, Task, load
 
 KEPT = ("models", "whole_seconds", "seconds", "models_per_second", "peak_megabytes")
@@ -196,20 +197,22 @@ def _quiet(task: Task, models: int, *, seed: int, small: bool, devices: int | No
 
 def _verify_once(task: Task, folder: Path, sizes: list[int], models: int, seed: int) -> dict[str, Any]:
     """In a copy of the run, which holds the models of all examples already."""
+    import infl
+
     random = np.random.default_rng(seed)
     sets = {f"set {k}": random.permutation(task.n_train)[:size].tolist() for k, size in enumerate(sizes)}
     forget, copy = folder / "sets.json", folder / "copy"
     forget.write_text(json.dumps(sets))
     shutil.copytree(folder / "run", copy)
     command = [sys.executable, "-m", "infl", "verify", "--run", str(copy), "--forget", str(forget)]
-    measured = run_command([*command, "--models", str(models), "--stop", "1"], environment={"JAX_LOG_COMPILES": "1"})
-    blocks = read_blocks(copy)[len(read_blocks(folder / "run")) :]
+    measured = run_command([*command, "--n-models", str(models), "--stop", "1"], environment={"JAX_LOG_COMPILES": "1"})
+    run = infl.open_run(copy)
+    training = training_seconds(run, [name for name in run.collections() if name.startswith("without-")])
     shutil.rmtree(copy)
     compiled = [line for line in measured["stderr"].splitlines() if "Finished XLA compilation" in line]
     n_compiled = sum("train_on_device" in line for line in compiled)
-    if not blocks or not n_compiled:
+    if not training or not n_compiled:
         raise RuntimeError("infl verify trained or compiled nothing: what it logs has changed")
-    training = sum(block["seconds"] for block in blocks)
     result = {"seconds": measured["seconds"], "seconds_of_training": training, "trainings_compiled": n_compiled}
     print("verify", len(set(sizes)), "sizes", json.dumps(result), flush=True)
     return result

@@ -1,52 +1,94 @@
-"""Options that several commands share, and what they turn into: a data set, a training, thresholds."""
+"""Options that several commands take, and how tyro reads what is more than a number or a word."""
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, make_dataclass
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 if TYPE_CHECKING:
-    from infl.records import Dataset, Thresholds
-    from infl.training.algorithm import Algorithm
-    from infl.training.ensemble import Layout
+    from infl.records import Dataset
     from infl.training.ray import Ray
-    from infl.training.subsets import Design
 
-# Optional settings whose help says the default in words: None stands for "as the run has it".
+# Settings of which None stands for what their help says.
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+RunToRead = Annotated[str, tyro.conf.arg(metavar="PATH|URL")]
+RunOrNone = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
+Engine = Literal["local", "ray"]
+Predictor = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
+
+REGISTRY = ConstructorRegistry()
 
 
-def models_from(option: str, text: str) -> int | range:
+@REGISTRY.primitive_rule
+def _range_or_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Models 100 or FROM:TO, a fraction 0.7 or LOW:HIGH: as the API takes a number, a range or a pair of numbers."""
+    given = get_args(info.type)
+    if range in given:
+        return _spec("INT|FROM:TO", lambda words: models_from(words[0]))
+    if float in given and tuple[float, float] in given:
+        from infl.training.subsets import parse_fraction
+
+        return _spec("FLOAT|LOW:HIGH", lambda words: parse_fraction(words[0]))
+    return None
+
+
+@REGISTRY.primitive_rule
+def _by_name(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """A network, which may be an object of Python, is given by name; what has `parse`, as an augmentation, by words."""
+    classes = [one for one in get_args(info.type) if isinstance(one, type)]
+    for one in classes:
+        if hasattr(one, "parse"):
+            return _spec("WORD ...", one.parse, nargs="*", shown=lambda value: value.words())
+    if str in classes and not {*classes} <= {str, int, float, NoneType}:
+        return _spec("NAME", lambda words: words[0])
+    return None
+
+
+def _spec(metavar: str, read: Any, *, nargs: Any = 1, shown: Any = None) -> PrimitiveConstructorSpec[Any]:
+    def as_words(value: Any) -> list[str]:
+        if value is None:
+            return ["none"]
+        if isinstance(value, (tuple, range)):
+            ends = (value.start, value.stop) if isinstance(value, range) else value
+            return [":".join(map(str, ends))]
+        return shown(value) if shown else [str(value)]
+
+    return PrimitiveConstructorSpec(
+        nargs=nargs, metavar=metavar, instance_from_str=read, is_instance=lambda _: True, str_from_instance=as_words
+    )
+
+
+def models_from(text: str) -> int | range:
     """Read a number of models, or FROM:TO: those from one number to before another.
 
     Raises:
         InputError: where it is neither.
 
     Example:
-        >>> models_from("--models", "100"), models_from("--models", "100:200")
+        >>> models_from("100"), models_from("100:200")
         (100, range(100, 200))
     """
     from infl.records import InputError
 
     parts = text.split(":")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise InputError(f"{option}: expected a number of models, or FROM:TO as in 100:200, got {text}")
+        raise InputError(f"expected a number of models, or FROM:TO as in 100:200, got {text}")
     return int(text) if len(parts) == 1 else range(int(parts[0]), int(parts[1]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data set."""
+    """The examples; a run that exists has its own."""
 
     dataset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET", help_behavior_hint="")] = None
     """`digits`; a path to an .npz with x_train, y_train, x_test, y_test; `folder:DIR` of pictures, one subfolder a class;
@@ -68,176 +110,53 @@ class Data:
             return None
         return load(self.dataset, n_train=self.n_train, n_held_out=self.n_held_out, seed=self.data_seed)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Training(Data):
-    """Models of its subsets."""
-
-    design: Annotated[
-        Literal["grouped", "uniform", "balanced", "paired"] | None,
-        tyro.conf.arg(metavar="grouped|uniform|balanced|paired", help_behavior_hint=""),
-    ] = None
-    """How subsets are drawn (default: grouped, half of the models by whole groups and half uniformly)."""
-    grouped_share: Real = None
-    """Share of the models of a grouped design whose subsets leave out whole groups (default: 0.5)."""
-    fraction: Annotated[str | None, tyro.conf.arg(metavar="SHARE|LOW:HIGH", help_behavior_hint="")] = None
-    """Share of the training examples in a subset, or a range LOW:HIGH to draw it from (default: 0.7:0.97 for
-    grouped, else 0.7; paired: 0.5)."""
-    network: Name = None
-    """Network by name: mlp, cnn, resnet9 or vit (default: mlp)."""
-    hidden: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
-    """Widths of the dense hidden layers (default: 256 for mlp, 64 for cnn, six blocks of 256 for vit)."""
-    widths: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT ...", help_behavior_hint="")] = None
-    """Channels of the convolutions (default: 16 32 for cnn, 64 128 256 512 for resnet9), or of vit's tokens (128)."""
-    optimizer: Name = None
-    """sgd, adam or adamw (default: sgd)."""
-    epochs: Whole = None
-    """Passes over the subset (default: 30)."""
-    batch_size: Whole = None
-    """Examples a step (default: 50)."""
-    learning_rate: Real = None
-    """Learning rate (default: 0.05)."""
-    momentum: Real = None
-    """Momentum of sgd (default: 0.9)."""
-    weight_decay: Real = None
-    """Weight decay of adamw (default: 0)."""
-    schedule: Name = None
-    """Learning rate over training: constant, linear or cosine (default: constant)."""
-    augment: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="WORD ...", help_behavior_hint="")] = None
-    """Random changes of the images trained on: flip, shift:PIXELS, shift:PIXELS:reflect (default: none)."""
-    standardize: Annotated[bool | None, tyro.conf.arg(metavar="True|False", help_behavior_hint="")] = None
-    """Give the network pixels minus mean over standard deviation of each channel, those of the model's own examples
-    (default: False)."""
-    precision: Name = None
-    """Of training: float32, or bfloat16 with weights, loss and updates in float32 (default: float32)."""
-    privacy: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="WORD ...", help_behavior_hint="")] = None
-    """Differentially private training: clip:NORM of each example's gradient and noise:MULTIPLIER of it (default: none)."""
-    block_size: Whole = None
-    """Models per device in a block. Affects speed only."""
-    devices: Whole = None
-    """Devices to use (default: all). Affects speed only."""
-    mode: Annotated[Literal["map", "vmap"] | None, tyro.conf.arg(metavar="map|vmap", help_behavior_hint="")] = None
-    """Models of a device one after another, or side by side (default: map on CPUs). Affects speed only."""
-    convolution: Name = None
-    """How convolutions are computed (default: the usual way of the device). Affects speed only."""
-    tune: Annotated[Literal["auto", "fresh", "off"], tyro.conf.arg(metavar="auto|fresh|off")] = "auto"
-    """What is not named of the three above is chosen by a short measurement where training takes long, and kept for the run and
-    this machine: auto. Measured anew: fresh. Never: off. Affects speed only."""
-
-    def algorithm(self, base: Algorithm | None) -> Algorithm:
-        from dataclasses import replace
-
-        from infl.training.algorithm import Algorithm
-
-        names = ("network", "hidden", "widths", "optimizer", "epochs", "batch_size", "learning_rate", "momentum")
-        given = {name: getattr(self, name) for name in (*names, "weight_decay", "schedule", "precision", "standardize")}
-        if self.augment:
-            from infl.training.augmentation import Augmentation
-
-            given["augmentation"] = Augmentation.parse(self.augment)
-        if self.privacy:
-            from infl.training.privacy import Privacy
-
-            given["privacy"] = Privacy.parse(self.privacy)
-        return replace(base or Algorithm(), **{name: value for name, value in given.items() if value is not None})
-
-    def drawn(self, base: Design | None) -> Design:
-        from infl.records import InputError
-        from infl.training.subsets import Design, parse_fraction
-
-        kind = self.design or (base.kind if base else "grouped")
-        same = base is not None and kind == base.kind
-        usual: dict[str, float | tuple[float, float]] = {"grouped": (0.7, 0.97), "paired": 0.5}
-        fraction = base.fraction if base is not None and same else usual.get(kind, 0.7)
-        if self.fraction is not None:
-            fraction = parse_fraction(self.fraction)
-        if kind != "grouped":
-            if self.grouped_share is not None:
-                raise InputError(f"--grouped-share is a setting of design grouped, and the design is {kind}")
-            return Design(kind, fraction)
-        share = self.grouped_share
-        if share is None:
-            share = base.grouped_share if base is not None and same else Design().grouped_share
-        return Design("grouped", fraction, grouped_share=share)
-
-    def layout(self) -> Layout:
-        from infl.training.ensemble import Layout
-
-        return Layout(
-            n_devices=self.devices,
-            models_per_device=self.block_size,
-            mode=self.mode,
-            convolution=self.convolution,
-            tune=self.tune,
-        )
+    def __str__(self) -> str:
+        """As it was named on the command line."""
+        drawn = {"--n-train": self.n_train, "--n-held-out": self.n_held_out, "--data-seed": self.data_seed or None}
+        options = [f"{option} {value}" for option, value in drawn.items() if value is not None]
+        return " ".join([quoted(self.dataset), *options])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Engine:
-    """Where models are trained."""
+def cluster(engine: Engine, ray: Ray) -> Ray | None:
+    """The cluster to train on; None for this machine's devices.
 
-    engine: Annotated[Literal["local", "ray"], tyro.conf.arg(metavar="local|ray")] = "local"
-    """On this machine's devices, or on the workers of a Ray cluster (extra `ray`). Affects speed only."""
-    ray_address: Name = None
-    """Of the cluster's head, HOST:PORT (default: that of $RAY_ADDRESS, else a cluster of this machine, started for the
-    command)."""
-    ray_workers: Whole = None
-    """Workers (default: as many as the nodes hold, and more when nodes join)."""
-    ray_cpus: Whole = None
-    """Cores of a worker (default: all of the smallest node; 1 with GPUs)."""
-    ray_gpus: float = 0
-    """GPUs of a worker; a share such as 0.5 lets two share one."""
-    checkpoint_minutes: Real = None
-    """For blocks of models that take long: minutes between checkpoints of a block in training, from which the same command goes
-    on after a kill (default: none, and a block that is killed begins again). With the local engine."""
+    Raises:
+        InputError: where there are settings of a cluster and none is asked for.
+    """
+    from infl.records import InputError
 
-    def trained_by(self) -> Ray | None:
-        from infl.records import InputError
+    if engine == "local":
+        if ray != type(ray)():
+            raise InputError("--ray.address, --ray.cpus, --ray.gpus and --ray.n-workers are settings of --engine ray")
+        return None
+    import jax
 
-        settings = (self.ray_address, self.ray_workers, self.ray_cpus, self.ray_gpus)
-        if self.engine == "local":
-            if settings != (None, None, None, 0):
-                raise InputError("--ray-address, --ray-workers, --ray-cpus and --ray-gpus are settings of --engine ray")
-            return None
-        import jax
-
-        from infl.training.ray import Ray
-
-        # The driver trains next to nothing, and on a GPU it would take the memory that a worker there needs.
-        jax.config.update("jax_platforms", "cpu")
-        return Ray(self.ray_address, cpus=self.ray_cpus, gpus=self.ray_gpus, n_workers=self.ray_workers)
+    # The driver trains next to nothing, and on a GPU it would take the memory that a worker there needs.
+    jax.config.update("jax_platforms", "cpu")
+    return ray
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judging:
-    """Where regimes begin."""
+def options_of(function: Callable[..., Any], *names: str, without: Sequence[str] = ()) -> Any:
+    """The type of a field that takes parameters of a function, with their documentation, as a dict: those named, or all."""
 
-    self_threshold: float = 0.1
-    """Least self-influence called high."""
-    cross_threshold: float = 0.1
-    """Least cross-influence called high."""
-    least_effect: float = 0.1
-    """Least effect on an example that counts as harm or gain."""
-    probability: float = 0.8
-    """A regime less probable than this is not named: undetermined."""
-    cross: Literal["net", "harm"] = "net"
-    """Judge cross-influence by its net value, or by harm alone."""
+    def given(**options: Any) -> dict[str, Any]:
+        return options
 
-    def thresholds(self) -> Thresholds:
-        from infl.records import Thresholds
-
-        return Thresholds(self.self_threshold, self.cross_threshold, self.least_effect, self.probability, self.cross)
+    parameters = signature(function, eval_str=True).parameters
+    chosen = [parameters[name] for name in names or parameters if name not in without]
+    given.__signature__ = Signature([one.replace(kind=Parameter.KEYWORD_ONLY) for one in chosen])  # pyright: ignore
+    given.__annotations__ = {one.name: one.annotation for one in chosen}
+    given.__doc__ = function.__doc__
+    return Annotated[dict[str, Any], tyro.conf.arg(constructor=given)]
 
 
-def words(data: Data) -> str:
-    """The data set as it was named on the command line."""
-    drawn = (
-        ("--n-train", data.n_train, None),
-        ("--n-held-out", data.n_held_out, None),
-        ("--data-seed", data.data_seed, 0),
-    )
-    options = [f"{option} {value}" for option, value, default in drawn if value != default]
-    return " ".join([quoted(data.dataset), *options])
+def with_fields(base: type, about: str | None = None, **fields: Any) -> Any:
+    """A command with more fields, or with fields of other types or defaults: name=type, or name=(type, default)."""
+    more = [(name, *(field if isinstance(field, tuple) else (field,))) for name, field in fields.items()]
+    names = {"__module__": base.__module__}
+    command = make_dataclass(base.__name__, more, bases=(base,), namespace=names, frozen=True, kw_only=True)
+    command.__doc__ = about or base.__doc__
+    return command
 
 
 def quoted(word: Any) -> str:
@@ -245,102 +164,3 @@ def quoted(word: Any) -> str:
     from shlex import quote
 
     return quote(str(word))
-
-
-@dataclass(frozen=True)
-class Written:
-    """Marks the type of an option whose path the command writes, with how it does.
-
-    in place: the file is opened and written; replaced: one beside it takes its place; new, new folder: it must not be there
-    yet, and `~` is the user's home; folder: made with the folders above it where it is not there.
-    """
-
-    how: Literal["in place", "replaced", "new", "new folder", "folder"]
-
-
-Output = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=""), Written("in place")]
-ForgetFile = Annotated[Path, Written("replaced")]
-NewFile = Annotated[Path, Written("new")]
-NewFolder = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=""), Written("new folder")]
-RunToRead = Annotated[str, tyro.conf.arg(metavar="PATH|URL")]
-RunOrNone = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
-RunToWrite = Annotated[str, tyro.conf.arg(metavar="PATH|URL"), Written("folder")]
-
-
-def check_outputs(command: Any) -> None:
-    """Refuse, before work goes into it, a command of which an output could not be written.
-
-    Raises:
-        InputError: where a path has no folder, or is one, or one that may not be written to, or is to be new and is not.
-    """
-    from infl.records import InputError
-
-    outputs = [(Path(path), how) for path, how in _outputs(command) if path is not None and not _is_remote(path, how)]
-    to_make = {os.path.realpath(path) for path, how in outputs if how == "folder" and not os.path.exists(path)}
-    for path, how in outputs:
-        try:
-            if how == "folder":
-                _check_folder_to_make(path)
-            else:
-                _check_file(Path(os.path.expanduser(path)) if how.startswith("new") else path, how, to_make)
-        except FileExistsError as error:
-            raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _outputs(command: Any) -> Iterable[tuple[str | Path | None, str]]:
-    for name, hint in get_type_hints(type(command), include_extras=True).items():
-        for mark in getattr(hint, "__metadata__", ()):
-            if isinstance(mark, Written):
-                yield getattr(command, name), mark.how
-
-
-def _is_remote(path: str | Path, how: str) -> bool:
-    """Whether it is a run on object storage: whether that can be written is for the storage to say."""
-    return how == "folder" and "://" in str(path)
-
-
-def _check_file(path: Path, how: str, to_make: set[str]) -> None:
-    mode = _mode(path)
-    if mode is not None and stat.S_ISDIR(mode):
-        raise _error(errno.EEXIST if how == "new folder" else errno.EISDIR)
-    if mode is not None and how in ("new", "new folder"):
-        raise _error(errno.EEXIST)
-    if mode is not None and how == "in place":
-        if not os.access(path, os.W_OK):
-            raise _error(errno.EACCES)
-        return
-    place = os.path.realpath(path)  # what a link points at is written, not the link
-    if place in to_make:
-        raise _error(errno.EISDIR)
-    folder = os.path.dirname(place)
-    if folder not in to_make:  # else it will be there, as `infl train` makes the run before it writes into it
-        _check_folder(folder)
-
-
-def _check_folder_to_make(path: Path) -> None:
-    if _mode(path) is not None:  # whether it is a run, and fits, is for the command to say
-        return
-    above = os.path.dirname(os.path.realpath(path))
-    while not os.path.lexists(above):
-        above = os.path.dirname(above)
-    _check_folder(above)
-
-
-def _check_folder(path: str) -> None:
-    if not stat.S_ISDIR(os.stat(path).st_mode):
-        raise _error(errno.ENOTDIR)
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise _error(errno.EACCES)
-
-
-def _mode(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_mode
-    except FileNotFoundError:
-        return None
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infl.pipeline.train import Repair
-    from infl.records import ConceptGap, Dataset, Estimate, ProtocolName, ScoredPair, Verdict
+    from infl.records import Dataset, Estimate, ProtocolName, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
 
@@ -84,6 +84,7 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
     """Table of the verdicts, what the undetermined ones lack, and the regime map into the run folder."""
     from infl.report import plot
     from infl.report.tables import verdict_table
+    from infl.report.text import concept_gap
 
     _print_table(verdict_table(predicted, measured, width=_width()))
     for word, verdicts in (("predicted", predicted), ("measured", measured)):
@@ -91,7 +92,7 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
             if verdict.note:
                 say(f"  {verdict.forget_set.name}, {word}: {verdict.note}")
             if verdict.concept_gap is not None:
-                say(f"  {verdict.forget_set.name}, {word}: {_gap_in_words(verdict.concept_gap)}")
+                say(f"  {verdict.forget_set.name}, {word}: {concept_gap(verdict.concept_gap)}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
@@ -118,15 +119,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _gap_in_words(gap: ConceptGap) -> str:
-    if not gap.n_held_out:
-        return f"unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples"
-    return (
-        f"takes {gap.part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
-        f"take {gap.whole:.2f}: a gap of {gap.value.value:.2f}±{gap.value.se:.2f}"
-    )
 
 
 def _name_diverged(run: Run, collections: Sequence[str]) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from infl.cli.options import NewFolder, Output, RunToRead, Whole
+import tyro
+
+from infl.cli.options import RunToRead, Whole
+from infl.cli.outputs import NewFolder, Output, OutputFile
 from infl.cli.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
@@ -16,40 +19,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoresOutput(Output):
+    """What is written beside what is printed."""
+
+    table: OutputFile = None
+    """A table, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
+    arrays: OutputFile = None
+    """All scores, .npz, for runs whose matrix fits in memory."""
+    matrix: NewFolder = None
+    """The influence of all on all as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
+    feldman_zhang: OutputFile = None
+    """Memorization, and influence within each class, .npz in the layout of their published scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """Memorization of each training example and influence of each on others, with standard errors."""
 
     run: RunToRead
     """Folder of the run, or its URL."""
-    top: int = 10
+    n_top: int = 10
     """Examples and pairs to list."""
     example: Whole = None
     """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
-    q: Literal["matrix", "column"] = "matrix"
+    q_over: Literal["matrix", "column"] = "matrix"
     """What false discovery rates of pairs are over: all pairs, or the pairs of each target, as of a question about it alone."""
-    json: Output = None
-    """Write the listed examples and pairs here."""
-    table: Output = None
-    """Write a table here, .csv or .parquet: memorization of all and the listed pairs; of one example, all its pairs."""
-    arrays: Output = None
-    """Write all scores here as .npz, for runs whose matrix fits in memory."""
-    matrix: NewFolder = None
-    """Write the influence of all on all here as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
-    feldman_zhang: Output = None
-    """Write memorization, and influence within each class, here as .npz in the layout of their published scores."""
+    output: tyro.conf.OmitArgPrefixes[ScoresOutput] = ScoresOutput()
 
     def __call__(self) -> None:
         import infl
         from infl.records import InputError
         from infl.report.exchange import check_table
 
-        if self.top < 1:
-            raise InputError(f"--top: expected at least 1, got {self.top}")
-        if self.example is not None and (self.arrays or self.feldman_zhang or self.matrix):
+        if self.n_top < 1:
+            raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
+        if self.example is not None and (self.output.arrays or self.output.feldman_zhang or self.output.matrix):
             raise InputError("--arrays, --matrix and --feldman-zhang are about all examples: leave --example out")
-        if self.example is not None and self.q != "matrix":
-            raise InputError("--q is about all pairs: with --example it is over the pairs of each table, leave --q out")
-        check_table(self.table)
+        if self.example is not None and self.q_over != "matrix":
+            raise InputError(
+                "--q-over is about all pairs: with --example it is over the pairs of each table, leave it out"
+            )
+        check_table(self.output.table)
         run = infl.open_run(self.run)
         if self.example is None:
             self._score_all(run)
@@ -59,51 +69,45 @@ class Scores:
     def _score_all(self, run: Run) -> None:
         import infl
         from infl.pipeline.score import write_influence
-        from infl.report.exchange import (
-            memorization_rows,
-            pair_rows,
-            scores_as_json,
-            write_feldman_zhang,
-            write_json,
-            write_scores,
-            write_table,
-        )
+        from infl.report.exchange import scores_as_json, write_feldman_zhang, write_json, write_scores, write_table
+        from infl.report.tables import memorization_frame, pairs_frame
         from infl.scores.evidence import joint_q_values
 
         dataset, kind = run.dataset(), run.outcome_kinds[0]
         outcomes = run.outcomes("design")
-        memorization, pairs, found = score(run, dataset, n_top=self.top, q_over=self.q)
-        if self.json:
+        memorization, pairs, found = score(run, dataset, n_top=self.n_top, q_over=self.q_over)
+        if self.output.json:
             content = scores_as_json(
                 memorization,
                 pairs,
-                n_top=self.top,
+                n_top=self.n_top,
                 n_models=outcomes.n_models,
                 n_train=outcomes.n_train,
                 q=found.q,
                 detectable={"memorization": found.memorization, "influence": found.influence},
             )
-            write_json(self.json, content)
-        if self.table:
-            rows = memorization_rows(memorization, dataset, q=found.q)
-            write_table(self.table, rows + pair_rows(pairs, "held-out", dataset))
-        if self.arrays:
+            write_json(self.output.json, content)
+        if self.output.table:
+            of_all = memorization_frame(memorization, dataset, q=found.q)
+            write_table(self.output.table, of_all, pairs_frame(pairs, "held-out", dataset))
+        if self.output.arrays:
             left_out, held_out = (
                 infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
             )
-            q = joint_q_values(left_out, held_out, q_over=self.q)
+            q = joint_q_values(left_out, held_out, q_over=self.q_over)
             shrunk = _shrunk(dataset, outcomes, left_out, held_out)
-            write_scores(self.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
-        if self.matrix:
-            write_influence(outcomes, self.matrix, outcome=kind, q_over=self.q)
-        if self.feldman_zhang:
+            write_scores(self.output.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
+        if self.output.matrix:
+            write_influence(outcomes, self.output.matrix, outcome=kind, q_over=self.q_over)
+        if self.output.feldman_zhang:
             classes = _influence_within_classes(outcomes, dataset, kind)
-            write_feldman_zhang(self.feldman_zhang, memorization, classes, dataset)
+            write_feldman_zhang(self.output.feldman_zhang, memorization, classes, dataset)
 
     def _score_one(self, run: Run, example: int) -> None:
         import infl
         from infl.records import InputError
-        from infl.report.exchange import example_as_json, influence_rows, write_json, write_table
+        from infl.report.exchange import example_as_json, write_json, write_table
+        from infl.report.tables import influence_frame
         from infl.scores.strongest import evident_pairs
 
         outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
@@ -119,19 +123,20 @@ class Scores:
             parts["held_out"] = infl.influence(outcomes, sources=[example], outcome=kind)
         if example < n_train:
             parts["left_out"] = infl.influence(outcomes, sources=[example], protocol="left-out", outcome=kind)
-        listed = {name: (part.protocol, evident_pairs(part, n_pairs=self.top)) for name, part in parts.items()}
+        listed = {name: (part.protocol, evident_pairs(part, n_pairs=self.n_top)) for name, part in parts.items()}
         memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
         show_influences(run, dataset, example, memorization, listed)
-        if self.json:
+        if self.output.json:
             content = example_as_json(
                 example, memorization, listed, outcome=kind, n_models=outcomes.n_models, n_train=outcomes.n_train
             )
-            write_json(self.json, content)
-        if self.table:
-            rows = []
+            write_json(self.output.json, content)
+        if self.output.table:
+            frames = []
             for part in parts.values():
-                rows += influence_rows(part, dataset, q=None if part.p is None else infl.q_values(part.p))
-            write_table(self.table, rows)
+                q = None if part.p is None else infl.q_values(part.p)
+                frames.append(influence_frame(part, dataset, q=q))
+            write_table(self.output.table, *frames)
 
 
 def score(

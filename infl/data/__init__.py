@@ -57,9 +57,9 @@ def load(
         source: `digits`, `idx:FOLDER`, `folder:DIR[:FRACTION][:HEIGHTxWIDTH]`, `hf:DIR[:FRACTION][:HEIGHTxWIDTH]`,
             `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in `.npz`; `~` is expanded. What each
             means says `load` in `infl.data.idx`, `.folder`, `.hf`, `.tfds` and `.npz`.
-        n_train: training examples to draw, 1 to as many as there are; None takes all.
-        n_held_out: held-out examples to draw, likewise.
-        seed: of the draw, 0 to 2**32 - 1; without effect where all examples are taken.
+        n_train: Training examples to draw, 1 to as many as there are; None takes all.
+        n_held_out: Held-out examples to draw, likewise.
+        seed: Of the draw, 0 to 2**32 - 1; without effect where all examples are taken.
 
     Returns:
         The dataset. Its `source` can be given to `load` again, from any folder, and names the whole of it: a subset

@@ -37,11 +37,11 @@ def from_arrays(
         y_train: [n] integer labels 0..c-1, c >= 2, at least one example of every class.
         x_held_out: [m, ...] likewise of the held-out examples H; shape per example and dtype as in `x_train`.
         y_held_out: [m] integer labels within the classes of `y_train`.
-        name: what reports call the dataset.
-        class_names: c distinct names; None names the classes "0".."c-1".
+        name: What reports call the dataset.
+        class_names: A distinct name for each class; None names them "0".."c-1".
         train_ids: [n] positions of the training examples in their source, integers >= 0; None is 0..n-1.
         held_out_ids: [m] likewise; None is 0..m-1.
-        source: a string from which `infl.data.load` can load the examples again; "" where there is none.
+        source: A string from which `infl.data.load` can load the examples again; "" where there is none.
 
     Raises:
         InputError: where any of this does not hold.
@@ -86,9 +86,9 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
     With one seed a larger subset contains every smaller one, and the held-out draw does not depend on `n_train`.
 
     Args:
-        dataset: where to draw from.
-        n_train: training examples to draw, 1..dataset.n_train; None takes all.
-        n_held_out: held-out examples to draw, 1..dataset.n_held_out; None takes all.
+        dataset: Where to draw from.
+        n_train: Training examples to draw, 1..dataset.n_train; None takes all.
+        n_held_out: Held-out examples to draw, 1..dataset.n_held_out; None takes all.
         seed: 0 to 2**32 - 1.
 
     Raises:

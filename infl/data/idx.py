@@ -47,7 +47,7 @@ def load(folder: str) -> Dataset:
     clothes where the folder's name contains fashion-mnist.
 
     Args:
-        folder: that holds train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+        folder: With the files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
             t10k-labels-idx1-ubyte, each with or without `.gz`; the gzipped one is read where both are there.
 
     Raises:
@@ -84,12 +84,12 @@ def _paths(folder: str) -> list[str]:
         present = {entry.name for entry in os.scandir(folder) if entry.is_file()}
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: expected a folder that holds {expected}; got {error}; check the path") from error
-    chosen = {stem: next((name for name in (f"{stem}.gz", stem) if name in present), None) for stem in FILES}
-    missing = [stem for stem, name in chosen.items() if name is None]
+    files = {stem: next((name for name in (f"{stem}.gz", stem) if name in present), None) for stem in FILES}
+    missing = [stem for stem, name in files.items() if name is None]
     if missing:
         found = ", ".join(map(repr, sorted(present)[:8])) or "no files"
         raise InputError(f"{folder}: expected {expected}; missing {', '.join(missing)}, found {found}; add them")
-    return [os.path.join(folder, name) for name in chosen.values() if name is not None]
+    return [os.path.join(folder, name) for name in files.values() if name is not None]
 
 
 def _read(path: str, n_axes: int) -> Array:

@@ -22,7 +22,7 @@ def load(path: str) -> Dataset:
     objects in the file are never unpickled, so a file from a stranger runs no code. Other arrays are left unread.
 
     Args:
-        path: of the file; `class_names` in it is a one-axis array of strings.
+        path: Of the file; `class_names` in it is a one-axis array of strings.
 
     Raises:
         InputError: where the file is missing or damaged, lacks an array, or holds arrays that are no dataset.

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from infl.pipeline.train import DEFAULT_DESIGN, find_groups, open_for_training
+from infl.pipeline.train import find_groups, open_for_training
 from infl.records import Array, Dataset, InputError, Outcomes, OutcomeSource, ProtocolName
 from infl.scores.planning import ErrorForecast, check_fraction, information_per_model, models_for_standard_error
 from infl.scores.power import (
@@ -154,7 +154,7 @@ def plan(
         if number is not None and number < least:
             raise InputError(f"{name}: expected at least {least}, got {number}")
     _check_sets(set_size, set_error, dataset)
-    algorithm, whole = algorithm or Algorithm(), design or DEFAULT_DESIGN
+    algorithm, whole = algorithm or Algorithm(), design or Design()
     design, share = _scored_part(whole)
     n_pairs = dataset.n_train * (dataset.n_columns - 1)
     asked = _Asked(

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -206,9 +206,6 @@ def _session(trainer: Trainer, jobs: list[Job]) -> dict[str, Any]:
     }
 
 
-DEFAULT_DESIGN = Design("grouped", (0.7, 0.97))
-
-
 def open_for_training(
     run: str | Path | None,
     dataset: Dataset | None,
@@ -241,7 +238,7 @@ def open_for_training(
         seed = int(old.manifest["seed"]) if seed is None else seed
     if dataset is None:
         raise InputError(f"{run} is not a run yet: name the data set to train on")
-    algorithm, design, seed = algorithm or Algorithm(), design or DEFAULT_DESIGN, operator.index(seed or 0)
+    algorithm, design, seed = algorithm or Algorithm(), design or Design(), operator.index(seed or 0)
     if groups is not None and design.kind != "grouped":
         raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")
     if not exists and design.kind == "grouped" and design.groups is None:
@@ -348,11 +345,11 @@ def repair(
 
 def train(
     dataset: Dataset | None = None,
-    *,
     run: str | Path | None = None,
+    *,
     n_models: int | range = 1000,
     standard_error: float | None = None,
-    n_references: int | range = 64,
+    n_references: int | range | None = None,
     design: Design | None = None,
     groups: Groups | None = None,
     cover: ForgetSets | None = None,
@@ -363,6 +360,7 @@ def train(
     engine: Ray | None = None,
     checkpoint_minutes: float | None = None,
     quiet: bool = False,
+    **unknown: Any,
 ) -> Run:
     """Train models of random subsets of D, and reference models of all of D, until the run holds as many as asked for.
 
@@ -376,17 +374,20 @@ def train(
         n_models: Models of the design the run shall hold; fewer than it holds trains none. A range makes the run a
             shard, which holds these models of the design alone (`infl.merge` joins shards); the run of `n_models=8` is
             that of range(8).
-        n_references: Models of all of D, or a range of them; effects are measured from them.
+        n_references: Models of all of D, or a range of them; effects are measured from them. None for 64, and for 0 in a
+            shard that does not begin with model 0.
         standard_error: Wanted of memorization, as the root mean square over the examples: train no more models than
             that takes, and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and
             at least a tenth more than the last time (`infl.scores.planning.next_look`), and before all what the run
             holds, so that a run that meets the target trains none. `infl.pipeline.score.check_target` says what was reached.
-        design, algorithm, seed: None for the run's own, or for the defaults (grouped at 0.7:0.97; mlp; 0) where it is
-            new.
+        design: None for the run's own, or for `Design()` where it is new.
+        algorithm: None for the run's own, or for `Algorithm()` where it is new.
+        seed: Everything random follows from it. None for the run's own, or for 0 where it is new.
         groups: Examples that belong together (users, documents, sources), for a grouped design beside the labels and
             clusters that it finds itself.
         cover: Forget sets that models shall leave out, wholly or in part, beside those of the design: for sets unlike
-            anything that the design leaves out. Their number is `models_per_covered_set` times that of the sets.
+            anything that the design leaves out.
+        models_per_covered_set: Models for each of those sets.
         layout: How blocks are laid out on the devices. Affects speed only.
         engine: A Ray cluster to train on; None for this machine's devices. Affects speed only.
         checkpoint_minutes: For blocks that take longer than one would lose to a kill: between two epochs, and not more
@@ -395,12 +396,18 @@ def train(
             writing: 2 seconds and 130 MB for 16 models of a million parameters with momentum, on two cores that had
             other work too. Blocks are then trained one after the other and by programs of their own: outcomes are those
             without it up to float rounding. Not with `engine`.
+        quiet: No progress bar.
+        unknown: None; settings of an algorithm, a design or a layout are given in one, and the error says how.
 
     Raises:
         InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
     """
+    _check_unknown(unknown)
     check_keeping(checkpoint_minutes, engine)
-    shard, references = _as_range(n_models), _as_range(n_references)
+    shard = _as_range(n_models)
+    if n_references is None:
+        n_references = 0 if shard.start > 0 else 64
+    references = _as_range(n_references)
     if not shard or references.start < 0:
         raise InputError(f"expected at least 1 model and 0 references, got {n_models} and {n_references}")
     if standard_error is not None and shard.start:
@@ -438,6 +445,15 @@ def train(
     with ExitStack() as held:
         _until_target(opened, design, complete, n_models, standard_error)
     return opened
+
+
+def _check_unknown(given: dict[str, Any]) -> None:
+    for settings, parameter in ((Algorithm, "algorithm"), (Design, "design"), (Layout, "layout"), (Ray, "engine")):
+        mine = ", ".join(f"{field.name}={given[field.name]!r}" for field in fields(settings) if field.name in given)
+        if mine:
+            raise InputError(f"train takes no {mine}: write {parameter}=infl.{settings.__name__}({mine})")
+    for name in given:
+        raise TypeError(f"train() got an unexpected keyword argument {name!r}")
 
 
 def _until_target(

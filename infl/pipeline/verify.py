@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from infl.pipeline.train import (
-    DEFAULT_DESIGN,
     ForgetSets,
     current_run,
     missing_jobs,
@@ -22,7 +21,7 @@ from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Layout
 from infl.training.executors import Trainer, check_keeping, make_trainer
 from infl.training.ray import Ray
-from infl.training.subsets import masks_of_run
+from infl.training.subsets import Design, masks_of_run
 from infl.untraining.regimes import judge
 from infl.untraining.verification import is_clear, looks_at, measure_effects
 
@@ -115,7 +114,7 @@ def verify_effects(
     names = {name_of_leave_out(s.ids): s for s in sets}
     for name, forget_set in names.items():
         opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=forget_set))
-    masks_of = masks_of_run(DEFAULT_DESIGN, n_train=dataset.n_train, seed=seed, left_out=names)
+    masks_of = masks_of_run(Design(), n_train=dataset.n_train, seed=seed, left_out=names)
     trainer: Trainer | None = None
     seeds, undecided = dict.fromkeys(names, n_models), list(names)
     with ExitStack() as held:

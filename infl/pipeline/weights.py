@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from infl.pipeline.progress import track
-from infl.pipeline.train import DEFAULT_DESIGN, keys_of, open_for_training
+from infl.pipeline.train import keys_of, open_for_training
 from infl.records import Dataset, ForgetSet, InputError, Outcomes
 from infl.store import Collection, Run, name_of_leave_out, open_run
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, Layout
-from infl.training.subsets import masks_of_run
+from infl.training.subsets import Design, masks_of_run
 from infl.training.weights import read_weights, write_weights
 
 
@@ -57,7 +57,7 @@ def keep_weights(
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
     seed = int(opened.manifest["seed"])
     sets = {collection: forget_set} if forget_set else {}
-    masks_of = masks_of_run(DEFAULT_DESIGN, n_train=dataset.n_train, seed=seed, left_out=sets)
+    masks_of = masks_of_run(Design(), n_train=dataset.n_train, seed=seed, left_out=sets)
     missing = [model for model in range(n_models) if not _folder(opened, collection, model).exists()]
     if not missing:
         return

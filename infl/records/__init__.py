@@ -3,11 +3,12 @@
 Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out examples H whose columns are n..n+m-1,
 `T` models. Arrays are NumPy arrays on the host, axes in the order model, training example, column.
 
-- `words`     protocols, kinds of outcomes, regimes, the errors that end in one line, and what they take from others;
-- `examples`  data -> training: Dataset, Groups;
-- `outcomes`  training -> store -> scores: Outcomes, and the protocol OutcomeSource; a run or outcomes, as outcomes;
-- `estimates` scores -> untraining: Estimate, ScoredPair, Detectable;
-- `verdicts`  untraining -> report: ForgetSet, Effects, Verdict, and what it is decided by.
+- `examples`: `Dataset` and `Groups`, what models are trained on;
+- `outcomes`: `Outcomes`, what models did on every example, and `OutcomeSource`, whatever gives them block by block;
+- `estimates`: `Estimate`, a score of every example or pair with its error and its counts, and what is found in it;
+- `verdicts`: `ForgetSet`, the `Effects` of removing it, and the `Verdict` with what it was decided by;
+- `words`: protocols, kinds of outcomes, regimes, the errors that end in one line, and the checks of integers;
+- `files`: reading files of any origin up to a size, and writing them whole.
 """
 
 from infl.records.estimates import Detectable as Detectable

@@ -24,7 +24,7 @@ class Dataset:
         y_held_out: [m] int32.
         train_ids: [n] position of each training example in the source it came from.
         held_out_ids: [m] likewise.
-        class_names: C names.
+        class_names: One for each class.
         source: What `infl.load` was given, so that a person can tell where the examples came from.
     """
 

@@ -32,7 +32,7 @@ class OutcomeSource(Protocol):
 class _HasOutcomes(Protocol):
     """What holds collections of outcomes by name, as a `Run` does."""
 
-    def outcomes(self, collection: str) -> OutcomeSource: ...
+    def outcomes(self, name: str, /) -> OutcomeSource: ...
 
 
 OutcomesOrRun = OutcomeSource | _HasOutcomes

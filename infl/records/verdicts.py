@@ -84,7 +84,7 @@ class Effects:
         n_models: Models the effects rest on.
         covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then
             `effect` and `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
-        covered: Largest share of S that a model left out at once, for predictors to which that matters.
+        covered: Largest fraction of S that a model left out at once, for predictors to which that matters.
         whole: Effects of untraining all of the concept that S is part of, where S has one and they are known.
     """
 
@@ -139,7 +139,8 @@ class Thresholds:
     """Where the regimes part. Infl's own choice: the note that defines the regimes gives none.
 
     Attributes:
-        self_influence, cross_influence: Least self(S), cross(S) called high.
+        self_influence: Least self(S) called high.
+        cross_influence: Least cross(S) called high.
         effect: Least |D_j(S)| that counts as harm or gain.
         probability: A verdict below it is `undetermined`.
         cross: Whether cross is judged by its net value or by harm alone.

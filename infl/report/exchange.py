@@ -1,16 +1,17 @@
-"""Turns scores into files for other tools: a table as CSV or Parquet, and the .npz layout of the published scores."""
+"""Turns scores and verdicts into files for other tools: JSON, CSV, Parquet, and .npz in two layouts."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import pandas as pd
 
 from infl.records import (
     Array,
@@ -21,27 +22,11 @@ from infl.records import (
     InputError,
     OutcomeKind,
     ProtocolName,
-    Quantity,
     ScoredPair,
     Thresholds,
     Verdict,
 )
-
-COLUMNS = (
-    "kind",
-    "source",
-    "target",
-    "source_label",
-    "target_label",
-    "protocol",
-    "value",
-    "se",
-    "n_in",
-    "n_out",
-    "p",
-    "q",
-)
-Row = dict[str, Any]
+from infl.report.tables import COLUMNS, finite, verdict_fields
 
 
 def check_table(path: Path | None) -> None:
@@ -53,36 +38,16 @@ def check_table(path: Path | None) -> None:
     if path is not None and path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path}: expected a path that ends in .csv or .parquet")
     if path is not None and path.suffix == ".parquet":
-        _parquet()
+        try:
+            import pyarrow as pyarrow
+        except ImportError as error:
+            raise InputError(
+                "Parquet needs pyarrow, which is not installed: pip install 'infl[analysis]', or write a .csv"
+            ) from error
 
 
-def memorization_rows(memorization: Estimate, dataset: Dataset, *, q: Array | None = None) -> list[Row]:
-    """A row of the table per training example, source and target both; q: q-values, [n]."""
-    ids = range(dataset.n_train)
-    return [_row("memorization", i, i, memorization.protocol, dataset, _scores(memorization, q, (i,))) for i in ids]
-
-
-def pair_rows(pairs: Sequence[ScoredPair], protocol: ProtocolName, dataset: Dataset) -> list[Row]:
-    """A row of the table per pair; pairs carry no counts."""
-    scores = [{name: _known(getattr(pair, name)) for name in ("value", "se", "p", "q")} for pair in pairs]
-    return [
-        _row("influence", pair.source, pair.target, protocol, dataset, of)
-        for pair, of in zip(pairs, scores, strict=True)
-    ]
-
-
-def influence_rows(influence: Estimate, dataset: Dataset, *, q: Array | None = None) -> list[Row]:
-    """A row of the table per pair of a source and a target, but for those of an example with itself; q: q-values."""
-    sources, targets = (np.asarray(ids).tolist() for ids in (influence.sources, influence.columns))
-    return [
-        _row("influence", sources[i], targets[j], influence.protocol, dataset, _scores(influence, q, (i, j)))
-        for i, j in np.ndindex(influence.value.shape)
-        if sources[i] != targets[j]
-    ]
-
-
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV or, where the path ends in .parquet, as Parquet (which needs the extra `analysis`).
+def write_table(path: Path, *frames: pd.DataFrame) -> None:
+    """Write frames of scores below each other as CSV or, where the path ends in .parquet, as Parquet (extra `analysis`).
 
     Columns: `kind` (memorization, or influence of the training example `source` on the column `target`, n + j for a held-out
     one), `source_label`, `target_label`, `protocol`, `value`, `se`, the counts `n_in` and `n_out`, `p` and `q`. A column that
@@ -92,20 +57,14 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
         InputError: where the path cannot be written or ends in something else, or pyarrow is not installed.
     """
     check_table(path)
-    names = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)] or list(COLUMNS[:8])
-    try:
+    frame = pd.DataFrame({name: pd.concat([one[name] for one in frames]) if frames else [] for name in COLUMNS})
+    known = COLUMNS[:8] + [name for name in COLUMNS[8:] if not frame[name].isna().to_numpy().all()]
+    frame = frame[known].astype({name: "Int64" for name in ("n_in", "n_out") if name in known})
+    with _writable(path) as file:
         if path.suffix == ".csv":
-            with open(path, "w", newline="") as file:
-                writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            frame.to_csv(file, index=False, lineterminator="\n")
         else:
-            arrow, parquet = _parquet()
-            table = arrow.table({name: [row.get(name) for row in rows] for name in names})
-            with open(path, "wb") as file:
-                parquet.write_table(table, file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+            frame.to_parquet(file, engine="pyarrow", index=False)
 
 
 def write_feldman_zhang(
@@ -119,7 +78,7 @@ def write_feldman_zhang(
         infl_matrix_classC             [training examples of C, held-out examples of C] influence, within the class alone
 
     Those are the arrays of the file that Feldman & Zhang (2020) offer at https://pluskid.github.io/influence-memorization/, by
-    the code that reads it (`tr_mem` is also what `imagenet_index.npz` calls its scores). Their sign and reading are infl's:
+    the code that reads it (`tr_mem` is also what `imagenet_index.npz` calls its scores). Their sign and protocol are infl's:
     accuracy with the example less accuracy without, held-out examples over all models, positive where training helps. Theirs
     are plain differences in means over subsets of 70%. Besides, and absent there: `tr_mem_se` and `infl_se_classC`, standard
     errors. NaN where there is no estimate: theirs take the accuracy of no models as 0.
@@ -147,47 +106,23 @@ def write_feldman_zhang(
     write_arrays(path, **arrays)
 
 
-def _row(kind: str, source: int, target: int, protocol: str, dataset: Dataset, scores: Row) -> Row:
-    labels = {"source_label": _label(dataset, source), "target_label": _label(dataset, target)}
-    return {"kind": kind, "source": source, "target": target, **labels, "protocol": protocol, **scores}
-
-
-def _scores(estimate: Estimate, q: Array | None, at: tuple[int, ...]) -> Row:
-    arrays = {"value": estimate.value, "se": estimate.se, "p": estimate.p, "q": q}
-    scores = {name: _known(array[at]) for name, array in arrays.items() if array is not None}
-    counts = {name: np.broadcast_to(getattr(estimate, name), estimate.value.shape)[at] for name in ("n_in", "n_out")}
-    return scores | {name: int(count) for name, count in counts.items()}
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _label(dataset: Dataset, column: int) -> str:
-    n = dataset.n_train
-    return dataset.class_names[int(dataset.y_train[column] if column < n else dataset.y_held_out[column - n])]
-
-
-def _parquet() -> tuple[Any, Any]:
+@contextmanager
+def _writable(path: str | Path) -> Iterator[IO[bytes]]:
     try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InputError(
-            "Parquet needs pyarrow, which is not installed: pip install 'infl[analysis]', or write a .csv"
-        ) from error
-    return pyarrow, pyarrow.parquet
+        with open(path, "wb") as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def verdicts_as_json(
     predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, thresholds: Thresholds
 ) -> dict[str, Any]:
     """`{"thresholds": ..., "sets": {name: fields}}`, measured fields under `"measured"` in each set. NaN becomes null."""
-    sets = {verdict.forget_set.name: _verdict_fields(verdict) for verdict in predicted}
+    sets = {verdict.forget_set.name: verdict_fields(verdict) for verdict in predicted}
     for verdict in measured:
-        sets.setdefault(verdict.forget_set.name, {"size": len(verdict.forget_set)})["measured"] = _verdict_fields(
-            verdict
-        )
+        known = sets.setdefault(verdict.forget_set.name, {"size": len(verdict.forget_set)})
+        known["measured"] = verdict_fields(verdict)
     return {"thresholds": asdict(thresholds), "sets": sets}
 
 
@@ -253,10 +188,8 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
     Raises:
         InputError: where the path cannot be written.
     """
-    try:
-        Path(path).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with _writable(path) as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
@@ -291,6 +224,7 @@ def write_scores(
     Raises:
         InputError: where the path cannot be written.
     """
+    names = ("influence_shrunk", "influence_sign_rate")
     write_arrays(
         path,
         memorization=memorization.value,
@@ -298,9 +232,7 @@ def write_scores(
         influence=np.concatenate([left_out.value, held_out.value], axis=1).astype(np.float32),
         influence_se=np.concatenate([left_out.se, held_out.se], axis=1).astype(np.float32),
         **({} if q is None else {"memorization_q": q[0], "influence_q": q[1]}),
-        **dict(
-            zip(("influence_shrunk", "influence_sign_rate"), (a.astype(np.float32) for a in shrunk or ()), strict=False)
-        ),
+        **({} if shrunk is None else {name: a.astype(np.float32) for name, a in zip(names, shrunk, strict=True)}),
     )
 
 
@@ -310,52 +242,19 @@ def write_arrays(path: str | Path, **arrays: Any) -> None:
     Raises:
         InputError: where the path cannot be written.
     """
-    try:
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "size": len(verdict.forget_set),
-        "regime": verdict.regime,
-        "probability": {regime: _number(p) for regime, p in verdict.probability.items()},
-        "self": _quantity(verdict.self_influence),
-        "cross": _quantity(verdict.cross_influence),
-        "harm": _quantity(verdict.harm),
-        "gain": _quantity(verdict.gain),
-        "source": verdict.source,
-        "n_models": verdict.n_models,
-        "most_harmed": [
-            {"id": j, "effect": _number(effect)}
-            for j, effect in zip(verdict.most_harmed, verdict.most_harmed_effects, strict=True)
-        ],
-    }
-    gap = verdict.concept_gap
-    if gap is not None:
-        fields["concept_gap"] = {
-            "n_full": gap.n_full,
-            "n_held_out": gap.n_held_out,
-            "of_part": _number(gap.part),
-            "of_whole": _number(gap.whole),
-            **_quantity(gap.value),
-        }
-    if verdict.note:
-        fields |= {"note": verdict.note, "models_needed": verdict.models_needed}
-    return fields
+    with _writable(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _memorization_fields(memorization: Estimate, i: int, q: Array | None = None) -> dict[str, Any]:
     n_in, n_out = (np.broadcast_to(n, memorization.value.shape) for n in (memorization.n_in, memorization.n_out))
     return {
         "id": i,
-        "memorization": _number(float(memorization.value[i])),
-        "se": _number(float(memorization.se[i])),
+        "memorization": finite(float(memorization.value[i])),
+        "se": finite(float(memorization.se[i])),
         "n_in": int(n_in[i]),
         "n_out": int(n_out[i]),
-        **({} if q is None else {"q": _number(float(q[i]))}),
+        **({} if q is None else {"q": finite(float(q[i]))}),
     }
 
 
@@ -364,18 +263,10 @@ def _pair_fields(pair: ScoredPair) -> dict[str, Any]:
     return {
         "source": pair.source,
         "target": pair.target,
-        "influence": _number(pair.value),
-        "se": _number(pair.se),
+        "influence": finite(pair.value),
+        "se": finite(pair.se),
         **known,
     }
-
-
-def _quantity(quantity: Quantity) -> dict[str, float | None]:
-    return {"value": _number(quantity.value), "se": _number(quantity.se)}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _finite(value: Any) -> Any:

@@ -1,39 +1,148 @@
-"""Turns scores and verdicts into tables and lines for a terminal of 80 to 100 columns."""
+"""Scores and verdicts as tables of pandas: the terminal, the page, JSON and CSV all take their rows from here.
+
+`memorization_frame`, `influence_frame` and `pairs_frame` have the columns of `COLUMNS`, so that they can stand in one file;
+`verdict_frame` has a row a verdict. The functions that end in `_table` print them in a terminal of 80 to 100 columns.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich import box
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from infl.records import REGIMES, Array, Dataset, Detectable, Estimate, Quantity, ScoredPair, Verdict
+from infl.records import Array, Dataset, Detectable, Estimate, ProtocolName, Quantity, ScoredPair, Verdict
+from infl.report import text
 from infl.report.style import REGIME_STYLES
-from infl.report.text import (
-    Row,
-    check_pairs,
-    class_of,
-    common_thresholds,
-    count,
-    likeliest,
-    most_memorized,
-    pair_verdicts,
-    place_of,
-    thresholds_line,
-    with_error,
-)
 
+COLUMNS = [
+    "kind",
+    "source",
+    "target",
+    "source_label",
+    "target_label",
+    "protocol",
+    "value",
+    "se",
+    "n_in",
+    "n_out",
+    "p",
+    "q",
+]
 _NAME_WIDTH = 16
 _MIN_NAME_WIDTH = 8
 # What decides comes first: the last two are the ones that go where there is no room.
 _CROSS_COLUMNS = {"net": ("cross", "harm", "gain"), "harm": ("harm", "cross", "gain")}
 _GAP = 2
-_HURT_SHOWN = 5
+
+
+def memorization_frame(
+    memorization: Estimate, dataset: Dataset, ids: Array | None = None, *, q: Array | None = None
+) -> pd.DataFrame:
+    """A row per training example, source and target both; q: q-values over all examples, [n]."""
+    ids = np.arange(dataset.n_train) if ids is None else ids
+    return _score_frame("memorization", ids, ids, memorization.protocol, dataset, _scores(memorization, q, ids))
+
+
+def influence_frame(influence: Estimate, dataset: Dataset, *, q: Array | None = None) -> pd.DataFrame:
+    """A row per pair of a source and a target, but for those of an example with itself; q: q-values, [sources, targets]."""
+    sources, targets = np.asarray(influence.sources), np.asarray(influence.columns)
+    rows, columns = np.nonzero(sources[:, None] != targets[None, :])
+    pairs = sources[rows], targets[columns]
+    return _score_frame("influence", *pairs, influence.protocol, dataset, _scores(influence, q, (rows, columns)))
+
+
+def pairs_frame(pairs: Sequence[ScoredPair], protocol: ProtocolName, dataset: Dataset) -> pd.DataFrame:
+    """A row per pair, in the order given; pairs carry no counts.
+
+    Raises:
+        InputError: where a pair names an example that the dataset does not hold.
+    """
+    text.check_pairs(pairs, dataset)
+    sources, targets = (np.array([getattr(pair, end) for pair in pairs], int) for end in ("source", "target"))
+    scores = {name: np.array([getattr(pair, name) for pair in pairs], float) for name in ("value", "se", "p", "q")}
+    return _score_frame("influence", sources, targets, protocol, dataset, scores)
+
+
+def _score_frame(
+    kind: str, sources: Array, targets: Array, protocol: str, dataset: Dataset, scores: dict[str, Array]
+) -> pd.DataFrame:
+    names = np.array(dataset.class_names, object)
+    labels = {f"{end}_label": names[dataset.labels[ids]] for end, ids in (("source", sources), ("target", targets))}
+    ends = {"kind": kind, "source": sources, "target": targets, **labels, "protocol": protocol}
+    return pd.DataFrame(ends | scores).reindex(columns=COLUMNS)
+
+
+def _scores(estimate: Estimate, q: Array | None, at: Any) -> dict[str, Array]:
+    arrays = {"value": estimate.value, "se": estimate.se, "p": estimate.p, "q": q}
+    counts = {name: np.broadcast_to(getattr(estimate, name), estimate.value.shape)[at] for name in ("n_in", "n_out")}
+    return {name: array[at] for name, array in arrays.items() if array is not None} | {
+        name: numbers.astype(np.int64) for name, numbers in counts.items()
+    }
+
+
+def verdict_frame(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """A row per verdict, those of one set beside each other, predicted first: what JSON says of it, and its place in a table.
+
+    Columns: `row` (of the set), `set`, `kind` (predicted, measured), `agreement`, `p` of the likeliest regime, and the fields
+    of `verdict_fields` with dots, such as `self.value`.
+
+    Raises:
+        InputError: where one forget set comes twice.
+    """
+    records = [
+        {
+            "row": number,
+            "set": verdict.forget_set.name,
+            "kind": "measured" if verdict is row.measured else "predicted",
+            "agreement": row.agreement,
+            "p": text.likeliest(verdict)[1],
+            **verdict_fields(verdict),
+        }
+        for number, row in enumerate(text.pair_verdicts(predicted, measured))
+        for verdict in row.verdicts
+    ]
+    return pd.json_normalize(records)
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON; NaN becomes null."""
+    harmed = zip(verdict.most_harmed, verdict.most_harmed_effects, strict=True)
+    fields: dict[str, Any] = {
+        "size": len(verdict.forget_set),
+        "regime": verdict.regime,
+        "probability": {regime: finite(p) for regime, p in verdict.probability.items()},
+        "self": _quantity_fields(verdict.self_influence),
+        "cross": _quantity_fields(verdict.cross_influence),
+        "harm": _quantity_fields(verdict.harm),
+        "gain": _quantity_fields(verdict.gain),
+        "source": verdict.source,
+        "n_models": verdict.n_models,
+        "most_harmed": [{"id": j, "effect": finite(effect)} for j, effect in harmed],
+    }
+    gap = verdict.concept_gap
+    if gap is not None:
+        means = {"of_part": finite(gap.part), "of_whole": finite(gap.whole), **_quantity_fields(gap.value)}
+        fields["concept_gap"] = {"n_full": gap.n_full, "n_held_out": gap.n_held_out, **means}
+    if verdict.note:
+        fields |= {"note": verdict.note, "models_needed": verdict.models_needed}
+    return fields
+
+
+def _quantity_fields(quantity: Quantity) -> dict[str, float | None]:
+    return {"value": finite(quantity.value), "se": finite(quantity.se)}
+
+
+def finite(value: float) -> float | None:
+    """None where it is not finite: JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None
 
 
 def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, width: int = 100) -> Table:
@@ -52,24 +161,30 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     Raises:
         InputError: where the verdicts were judged by different thresholds, or one forget set comes twice.
     """
-    rows = pair_verdicts(predicted, measured)
-    thresholds = common_thresholds([*predicted, *measured])
-    caption = thresholds_line(thresholds) if rows else "no forget sets"
+    thresholds = text.common_thresholds([*predicted, *measured])
+    frame = verdict_frame(predicted, measured)
+    if frame.empty:
+        return _terminal(pd.DataFrame(columns=["set", "size", "regime", "p", "self"]), caption="no forget sets")
     both = bool(predicted) and bool(measured)
-    heads = ["set", "size", *([""] if both else []), "regime", "p", "self", *_CROSS_COLUMNS[thresholds.cross]]
-    cells = [_verdict_cells(row, both=both) for row in rows]
-    if width - _width_of(heads[1:], [line[1:] for line in cells]) < _NAME_WIDTH:
-        heads, cells = heads[:-2], [line[:-2] for line in cells]
+    lines = pd.DataFrame({"set": frame["set"], "size": frame["size"].map("{:,}".format)})
     if both:
-        caption += "\n= same regime, x another one, unmarked where one is undetermined"
-    table = _new_table(caption=caption)
-    room = width - _width_of(heads[1:], [line[1:] for line in cells])
-    table.add_column(heads[0], overflow="fold", max_width=max(_MIN_NAME_WIDTH, room))
-    for head in heads[1:]:
-        table.add_column(head, justify="left" if head in ("", "regime") else "right", no_wrap=True)
-    for line in cells:
-        table.add_row(*line)
-    return table
+        marks = frame["agreement"].where(frame["kind"] == "measured", "")
+        lines[""] = (frame["kind"] + " " + marks).str.rstrip()
+    lines["regime"] = [Text(regime, style=REGIME_STYLES[regime].color) for regime in frame["regime"]]
+    lines["p"] = frame["p"].map(text.number)
+    for name in ("self", *_CROSS_COLUMNS[thresholds.cross]):
+        values = zip(frame[f"{name}.value"].astype(float), frame[f"{name}.se"].astype(float), strict=True)
+        lines[name] = [text.with_error(value, se) for value, se in values]
+    if width - _width_of(lines.iloc[:, 1:]) < _NAME_WIDTH:
+        lines = lines.iloc[:, :-2]
+    # One row per set with a line per verdict: a long name then folds beside the second line, not above it.
+    stacked = lines.groupby(frame["row"]).agg(dict.fromkeys(lines.columns[2:], _stack))
+    for place, name in enumerate(("set", "size")):
+        stacked.insert(place, name, lines.groupby(frame["row"])[name].first())
+    caption = text.thresholds_line(thresholds)
+    caption += "\n= same regime, x another one, unmarked where one is undetermined" if both else ""
+    room = max(_MIN_NAME_WIDTH, width - _width_of(lines.iloc[:, 1:]))
+    return _terminal(stacked, caption=caption, left=("set", "", "regime"), folded={"set": room})
 
 
 def memorization_table(
@@ -91,34 +206,20 @@ def memorization_table(
     Raises:
         InputError: where the scores are not one per training example.
     """
-    best = most_memorized(memorization, dataset, n)
-    missing = int(np.isnan(memorization.value).sum())
-    unit = "probability" if memorization.outcome == "correct" else "log-odds"
-    caption = [f"{missing:,} without an estimate"] if missing else []
-    if detectable is not None:
-        caption.append(detectable_line(detectable, "memorization", "examples"))
-    table = _new_table(
-        title=f"most memorized of {dataset.n_train:,} training examples", caption="\n".join(caption) or None
-    )
-    for head in ("id", "in source"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("label", overflow="fold", max_width=30)
-    table.add_column(f"memorization ({unit})", justify="right", no_wrap=True)
-    for head in (*(() if q is None else ("q",)), "trained on it", "not"):
-        table.add_column(head, justify="right", no_wrap=True)
-    n_in = np.broadcast_to(memorization.n_in, memorization.value.shape)
-    n_out = np.broadcast_to(memorization.n_out, memorization.value.shape)
-    for i in best.tolist():
-        table.add_row(
-            str(i),
-            str(dataset.train_ids[i]),
-            Text(class_of(dataset, i)),
-            with_error(float(memorization.value[i]), float(memorization.se[i])),
-            *(() if q is None else (_q(float(q[i])),)),
-            f"{int(n_in[i]):,}",
-            f"{int(n_out[i]):,}",
-        )
-    return table
+    ids = text.most_memorized(memorization, dataset, n)
+    frame = memorization_frame(memorization, dataset, ids, q=q)
+    lines = pd.DataFrame({"id": ids, "in source": dataset.train_ids[ids]}).astype(str)
+    lines["label"] = [text.class_of(dataset, i) for i in ids]
+    score = f"memorization ({text.UNITS[memorization.outcome]})"
+    lines[score] = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
+    if q is not None:
+        lines["q"] = frame["q"].map(text.p_value)
+    lines["trained on it"], lines["not"] = frame["n_in"].map("{:,}".format), frame["n_out"].map("{:,}".format)
+    n_missing = int(np.isnan(memorization.value).sum())
+    caption = [f"{n_missing:,} without an estimate"] if n_missing else []
+    caption += text.detectable_lines(detectable, "memorization", "examples") if detectable is not None else []
+    title = f"most memorized of {dataset.n_train:,} training examples"
+    return _terminal(lines, title=title, caption="\n".join(caption), left=("label",), folded={"label": 30})
 
 
 def pairs_table(
@@ -136,92 +237,60 @@ def pairs_table(
     Raises:
         InputError: where a pair names an example that the dataset does not hold.
     """
-    check_pairs(pairs, dataset)
-    line = None if detectable is None else detectable_line(detectable, "influence", "pairs")
-    table = _new_table(title=title, caption=line)
-    for head in ("training on", "label", "changes", "label"):
-        table.add_column(head, no_wrap=head != "label", overflow="fold", max_width=22)
-    with_q = any(not math.isnan(pair.q) for pair in pairs)
-    for head in ("influence", *(("q",) if with_q else ())):
-        table.add_column(head, justify="right", no_wrap=True)
-    for pair in pairs:
-        table.add_row(
-            f"#{pair.source}",
-            Text(class_of(dataset, pair.source)),
-            place_of(dataset, pair.target),
-            Text(class_of(dataset, pair.target)),
-            with_error(pair.value, pair.se),
-            *((_q(pair.q),) if with_q else ()),
-        )
-    return table
+    frame = pairs_frame(pairs, "held-out", dataset)
+    lines = pd.DataFrame({"training on": [f"#{i}" for i in frame["source"]]})
+    lines["label"] = [text.class_of(dataset, i) for i in frame["source"]]
+    lines["changes"] = [text.place_of(dataset, j) for j in frame["target"]]
+    lines["label "] = [text.class_of(dataset, j) for j in frame["target"]]
+    lines["influence"] = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
+    if not frame["q"].isna().to_numpy().all():
+        lines["q"] = frame["q"].map(text.p_value)
+    caption = "" if detectable is None else "\n".join(text.detectable_lines(detectable, "influence", "pairs"))
+    left = ("training on", "label", "changes", "label ")
+    return _terminal(lines, title=title, caption=caption, left=left, folded={"label": 22, "label ": 22})
 
 
-def detectable_line(detectable: Detectable, what: str, tested: str) -> str:
-    """The smallest effect that the models at hand find, as a sentence without a full stop, on two lines."""
-    d = detectable
-    conditions = f"(power {d.power:g}, false discovery rate {d.false_discovery_rate:g} over {d.n_tests:,} {tested})"
-    if math.isnan(d.typical):
-        return f"smallest {what} detectable: none, too few models\n{conditions}"
-    worst = "" if d.outcome == "margin" else f", at worst {'none' if math.isnan(d.worst) else f'{d.worst:.2f}'}"
-    return f"smallest {what} detectable: {d.typical:.2f} at median noise{worst}\n{conditions}"
-
-
-def verdict_lines(verdict: Verdict) -> list[str]:
-    """Everything a verdict was decided by, as lines of plain text: what `verdict_table` has no room for."""
-    size = len(verdict.forget_set)
-    best, probability = likeliest(verdict)
-    head = f"{verdict.forget_set.name} ({count(size, 'example')}): {verdict.regime}"
-    if verdict.regime == "undetermined" and not math.isnan(probability):
-        head += f", likeliest {best} with probability {_number(probability)}"
-    elif not math.isnan(probability):
-        head += f", probability {_number(probability)}"
-    net, harm, gain = (_quantity(q) for q in (verdict.cross_influence, verdict.harm, verdict.gain))
-    chances = ", ".join(f"{name} {_number(verdict.probability.get(name, math.nan))}" for name in REGIMES)
-    lines = [
-        head,
-        f"  by {verdict.source}, from {count(verdict.n_models, 'model')}",
-        f"  self {_quantity(verdict.self_influence)}  probability that a forgotten example is lost",
-        f"  cross {net}  other examples lost per example forgotten, net",
-        f"  harm {harm}, gain {gain}  the same, of those hurt and of those helped",
-        f"  probabilities: {chances}",
+def run_table(description: dict[str, Any]) -> Table:
+    """What a run holds, from `Run.to_dict()`: settings, then a line per collection of models."""
+    dataset = description["dataset"]
+    rows = [
+        {
+            "models": title,
+            "complete": f"{one['complete']:,}",
+            "missing": f"{one['missing']:,}",
+            "diverged": f"{len(one['diverged']):,}",
+            "models/s": f"{one['complete'] / one['seconds']:.1f}" if one["seconds"] else "-",
+        }
+        for title, one in text.merged_collections(description["collections"]).items()
     ]
-    if verdict.most_harmed:
-        pairs = list(zip(verdict.most_harmed, verdict.most_harmed_effects, strict=False))[:_HURT_SHOWN]
-        lines.append("  hurt most: " + ", ".join(f"#{column} by {_number(effect)}" for column, effect in pairs))
-    if verdict.regime == "undetermined":
-        lines.append(f"  {_models_needed(verdict)}")
-    if verdict.note:
-        lines.append(f"  {verdict.note}")
-    return [*lines, f"  {thresholds_line(verdict.thresholds)}"]
+    caption = [
+        f"data {dataset['name']}: {dataset['n_train']:,} training, "
+        f"{dataset['n_columns'] - dataset['n_train']:,} held-out examples",
+        *(f"{term}: {words}" for term, words in text.run_facts(description) if not term.startswith("Models of")),
+    ]
+    if "imported" in description:
+        caption.append(f"Imported from: {description['imported']}")
+    lines = pd.DataFrame(rows, columns=["models", "complete", "missing", "diverged", "models/s"])
+    title = f"run {description['folder']}"
+    return _terminal(lines, title=title, caption="\n".join(caption), left=("models",), folded={"models": 60})
 
 
-def _models_needed(verdict: Verdict) -> str:
-    if math.isnan(likeliest(verdict)[1]):
-        return "undetermined; the errors are unknown"
-    if verdict.models_needed is None:
-        return "undetermined; more models of this kind would not decide it"
-    return f"undetermined; about {verdict.models_needed:,} models would decide it (there are {verdict.n_models:,})"
+def _stack(cells: pd.Series) -> Text:
+    return Text("\n").join(cell if isinstance(cell, Text) else Text(cell) for cell in cells)
 
 
-def _verdict_cells(row: Row, *, both: bool) -> list[Text]:
-    """One cell per column, of one line per verdict: a long name then folds beside the second line, not above it."""
-    lines = []
-    for verdict in row.verdicts:
-        kind = [] if not both else [f"measured {row.agreement}" if verdict is row.measured else "predicted"]
-        regime = Text(verdict.regime, style=REGIME_STYLES[verdict.regime].color)
-        quantities = {"cross": verdict.cross_influence, "harm": verdict.harm, "gain": verdict.gain}
-        shown = [verdict.self_influence, *(quantities[name] for name in _CROSS_COLUMNS[verdict.thresholds.cross])]
-        numbers = [_number(likeliest(verdict)[1]), *map(_quantity, shown)]
-        lines.append([*map(Text, kind), regime, *map(Text, numbers)])
-    forget_set = row.verdicts[0].forget_set
-    stacked = [Text("\n").join(column) for column in zip(*lines, strict=True)]
-    return [Text(forget_set.name), Text(f"{len(forget_set):,}"), *stacked]
-
-
-def _new_table(*, title: str | None = None, caption: str | None = None) -> Table:
-    return Table(
-        title=None if title is None else Text(title, style="table.title"),
-        caption=None if caption is None else Text(caption, style="table.caption"),
+def _terminal(
+    lines: pd.DataFrame,
+    *,
+    title: str = "",
+    caption: str = "",
+    left: Sequence[str] = (),
+    folded: Mapping[str, int] = MappingProxyType({}),
+) -> Table:
+    """A table of texts for a terminal; `folded` columns have a greatest width, the others are never broken."""
+    table = Table(
+        title=Text(title, style="table.title") if title else None,
+        caption=Text(caption, style="table.caption") if caption else None,
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
@@ -229,72 +298,18 @@ def _new_table(*, title: str | None = None, caption: str | None = None) -> Table
         title_justify="left",
         caption_justify="left",
     )
-
-
-def _width_of(heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> int:
-    """Of these columns with a gap before each."""
-    columns = zip([Text(head) for head in heads], *rows, strict=True)
-    return sum(_GAP + max(cell_len(line) for cell in column for line in cell.plain.split("\n")) for column in columns)
-
-
-def _q(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.2g}" if value >= 1e-12 else "<1e-12"
-
-
-def _quantity(quantity: Quantity) -> str:
-    return with_error(quantity.value, quantity.se)
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:z.2f}"
-
-
-def run_table(description: dict[str, Any]) -> Table:
-    """What a run holds, from `Run.to_dict()`: settings, then a line per collection of models."""
-    dataset = description["dataset"]
-    table = _new_table(
-        title=f"run {description['folder']}",
-        caption=f"data {dataset['name']}: {dataset['n_train']:,} training, "
-        f"{dataset['n_columns'] - dataset['n_train']:,} held-out examples, fingerprint {dataset['fingerprint'][:12]}\n"
-        f"{_how_made(description)}",
-    )
-    table.add_column("models", overflow="fold")
-    for head in ("complete", "missing", "diverged", "models/s"):
-        table.add_column(head, justify="right", no_wrap=True)
-    collections = description["collections"]
-    without = [counts for name, counts in collections.items() if name.startswith("without-")]
-    for name, counts in collections.items():
-        if not name.startswith("without-"):
-            table.add_row(_title_of(name), *_counts([counts]))
-    if without:
-        table.add_row(f"of D without one of {len(without)} forget sets", *_counts(without))
+    for name in lines.columns:
+        width = folded.get(name)
+        justify = "left" if name in left else "right"
+        table.add_column(name.strip(), justify=justify, no_wrap=width is None, overflow="fold", max_width=width)
+    for cells in lines.itertuples(index=False):
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return table
 
 
-def _how_made(description: dict[str, Any]) -> str:
-    if "imported" in description:
-        return (
-            f"{' and '.join(description['outcomes'])} of models made elsewhere, imported from {description['imported']}"
-        )
-    algorithm, design = description["algorithm"], description["design"]
-    settings = ", ".join(f"{name} {value}" for name, value in algorithm.items() if not isinstance(value, dict))
-    network = " ".join(str(value) for value in algorithm["network"].values())
-    return (
-        f"design {design['kind']}, fraction {design['fraction']}, seed {description['seed']}\n"
-        f"network {network}, {settings}"
+def _width_of(lines: pd.DataFrame) -> int:
+    """Of these columns with a gap before each."""
+    return sum(
+        _GAP + max(cell_len(name), *(cell_len(getattr(cell, "plain", cell)) for cell in lines[name]))
+        for name in lines.columns
     )
-
-
-def _title_of(collection: str) -> str:
-    if collection.startswith("cover-"):
-        return f"covering sets {collection.removeprefix('cover-')[:6]}"
-    titles = {"design": "of random subsets", "grouped": "leaving out groups", "full": "of all of D"}
-    return titles.get(collection, collection)
-
-
-def _counts(collections: Sequence[dict[str, Any]]) -> list[str]:
-    complete, missing, seconds = (sum(c[key] for c in collections) for key in ("complete", "missing", "seconds"))
-    diverged = sum(len(c["diverged"]) for c in collections)
-    return [f"{complete:,}", f"{missing:,}", f"{diverged:,}", f"{complete / seconds:.1f}" if seconds else "-"]

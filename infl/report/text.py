@@ -1,17 +1,141 @@
-"""Predicted and measured verdicts of the same forget sets brought together, and the words every report shares."""
+"""The one place where numbers become words: values with errors, counts, names of examples, verdicts and runs in sentences.
+
+`-` stands for what is unknown. Predicted and measured verdicts of one set are brought together here too, as every figure and
+table shows them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from infl.records import REGIMES, Array, Dataset, Estimate, InputError, Quantity, ScoredPair, Thresholds, Verdict
+from infl.records import (
+    REGIMES,
+    Array,
+    ConceptGap,
+    Dataset,
+    Detectable,
+    Estimate,
+    InputError,
+    Quantity,
+    Regime,
+    ScoredPair,
+    Thresholds,
+    Verdict,
+)
 
 UNITS = {"correct": "probability", "margin": "log-odds"}
 MEMORIZED_FROM = 0.25  # Feldman & Zhang (2020)
+MEANINGS: dict[Regime, str] = {
+    "no-op": "untraining changes nothing: the models generalize to the set anyway",
+    "local": "untraining loses the set and no other example",
+    "spreading": "untraining loses the set and harms other examples too",
+    "indirect": "untraining leaves the set predicted as before, but harms other examples",
+    "undetermined": "the evidence does not decide",
+}
+
+
+def with_error(value: float, se: float) -> str:
+    """`0.12 ± 0.03`; a third digit where the error would read 0.00, `<0.001` where that is too few; `-` in place of NaN."""
+    if math.isnan(value):
+        return "-"
+    digits = 3 if 0 < se < 0.005 else 2
+    error = "-" if math.isnan(se) else "<0.001" if 0 < se < 0.0005 else f"{se:.{digits}f}"
+    return f"{value:z.{digits}f} ± {error}"
+
+
+def quantity(one: Quantity) -> str:
+    """A value with its error, as `with_error`."""
+    return with_error(one.value, one.se)
+
+
+def number(value: float) -> str:
+    """Two decimals; `-` in place of NaN."""
+    return "-" if math.isnan(value) else f"{value:z.2f}"
+
+
+def p_value(value: float) -> str:
+    """Two digits of a p- or q-value, `<1e-12` below that; `-` in place of NaN."""
+    return "-" if math.isnan(value) else f"{value:.2g}" if value >= 1e-12 else "<1e-12"
+
+
+def interval(low: float, high: float) -> str:
+    """`0.12 to 0.18`; up to four digits where both ends would read the same; `-` where one is NaN."""
+    if math.isnan(low) or math.isnan(high):
+        return "-"
+    texts = [f"{low:z.{digits}f} to {high:z.{digits}f}" for digits in (2, 3, 4)]
+    return next((text for text in texts if len(set(text.split(" to "))) == 2), texts[0] if low == high else texts[-1])
+
+
+def count(n: int, unit: str) -> str:
+    """`1 set`, `1,200 sets`."""
+    return f"{n:,} {unit}" + ("" if n == 1 else "s")
+
+
+def minus(text: str) -> str:
+    """With the minus sign of print in place of the hyphen, and a dash for what is unknown."""
+    return "–" if text == "-" else text.replace("-", "−")
+
+
+def shorten(name: str, max_length: int) -> str:
+    """A name of at most so many characters, cut in the middle where it is longer: its ends tell names apart."""
+    if len(name) <= max_length:
+        return name
+    head = (max_length - 1) // 2
+    return f"{name[:head].rstrip()}…{name[len(name) - (max_length - 1 - head) :].lstrip()}"
+
+
+def class_name(dataset: Dataset, label: int) -> str:
+    """The name of a class; names of one or two characters as `label 5`."""
+    name = dataset.class_names[label]
+    return f"label {name}" if len(name) <= 2 else name
+
+
+def class_of(dataset: Dataset, column: int) -> str:
+    """The name of the class of one column."""
+    n = dataset.n_train
+    return class_name(dataset, int(dataset.y_train[column] if column < n else dataset.y_held_out[column - n]))
+
+
+def place_of(dataset: Dataset, column: int) -> str:
+    """`training #412` or `held-out #1042`: column ids, so held-out ones start at n."""
+    return f"{'training' if column < dataset.n_train else 'held-out'} #{column}"
+
+
+def example_of(dataset: Dataset, column: int) -> Array:
+    """The pixels or features of one column, without joining D and H."""
+    n = dataset.n_train
+    return dataset.x_train[column] if column < n else dataset.x_held_out[column - n]
+
+
+def check_pairs(pairs: Sequence[ScoredPair], dataset: Dataset) -> None:
+    """Raise `InputError` where a pair names an example that the dataset does not hold."""
+    for pair in pairs:
+        if not (0 <= pair.source < dataset.n_train and 0 <= pair.target < dataset.n_columns):
+            raise InputError(
+                f"pairs: expected a training id below {dataset.n_train} and a column below {dataset.n_columns}, got "
+                f"{pair.source} -> {pair.target}; pass the dataset the influence was estimated on"
+            )
+
+
+def most_memorized(memorization: Estimate, dataset: Dataset, n_examples: int) -> Array:
+    """Ids of the training examples with the highest scores, highest first; none whose score is NaN.
+
+    Raises:
+        InputError: where the scores are not one per training example.
+    """
+    n = dataset.n_train
+    if memorization.value.shape != (n,):
+        raise InputError(
+            f"memorization: expected one score per training example, [{n}], got {memorization.value.shape}; "
+            f"pass the dataset the models were trained on"
+        )
+    order = np.argsort(-memorization.value, kind="stable")  # NaN comes last
+    return order[~np.isnan(memorization.value[order])][:n_examples]
 
 
 @dataclass(frozen=True)
@@ -41,19 +165,14 @@ def pair_verdicts(predicted: Sequence[Verdict], measured: Sequence[Verdict]) -> 
     Raises:
         InputError: where one side holds the same forget set twice.
     """
-    rows: dict[tuple[str, tuple[int, ...]], Row] = {}
-    for verdict in predicted:
-        key = _key(verdict)
-        if key in rows:
-            raise InputError(f"predicted: expected each forget set once, got {key[0]!r} twice; keep one of them")
-        rows[key] = Row(verdict, None)
-    for verdict in measured:
-        key = _key(verdict)
-        known = rows.get(key, Row(None, None))
-        if known.measured is not None:
-            raise InputError(f"measured: expected each forget set once, got {key[0]!r} twice; keep one of them")
-        rows[key] = Row(known.predicted, verdict)
-    return list(rows.values())
+    sides: list[dict[tuple[str, tuple[int, ...]], Verdict]] = [{}, {}]
+    for name, verdicts, side in zip(("predicted", "measured"), (predicted, measured), sides, strict=True):
+        for verdict in verdicts:
+            key = verdict.forget_set.name, verdict.forget_set.ids
+            if key in side:
+                raise InputError(f"{name}: expected each forget set once, got {key[0]!r} twice; keep one of them")
+            side[key] = verdict
+    return [Row(sides[0].get(key), sides[1].get(key)) for key in sides[0] | sides[1]]
 
 
 def common_thresholds(verdicts: Sequence[Verdict]) -> Thresholds:
@@ -69,17 +188,8 @@ def common_thresholds(verdicts: Sequence[Verdict]) -> Thresholds:
     return distinct[0] if distinct else Thresholds()
 
 
-def thresholds_line(thresholds: Thresholds) -> str:
-    """`thresholds: self 0.1, cross 0.1 (net), effect 0.1, probability 0.8`."""
-    return (
-        f"thresholds: self {thresholds.self_influence:g}, "
-        f"cross {thresholds.cross_influence:g} ({thresholds.cross}), "
-        f"effect {thresholds.effect:g}, probability {thresholds.probability:g}"
-    )
-
-
 def judged_cross(verdict: Verdict) -> Quantity:
-    """What the cross threshold was held against: net cross-influence, or harm where harm decides."""
+    """What the cross threshold was compared with: net cross-influence, or harm where harm decides."""
     return verdict.harm if verdict.thresholds.cross == "harm" else verdict.cross_influence
 
 
@@ -92,79 +202,118 @@ def likeliest(verdict: Verdict) -> tuple[str, float]:
     return best, known[best]
 
 
-def with_error(value: float, se: float) -> str:
-    """`0.12 ± 0.03`; a third digit where the error would read 0.00, `<0.001` where that is too few; `-` in place of NaN."""
-    if math.isnan(value):
-        return "-"
-    digits = 3 if 0 < se < 0.005 else 2
-    error = "-" if math.isnan(se) else "<0.001" if 0 < se < 0.0005 else f"{se:.{digits}f}"
-    return f"{value:z.{digits}f} ± {error}"
+def thresholds_line(thresholds: Thresholds) -> str:
+    """`thresholds: self 0.1, cross 0.1 (net), effect 0.1, probability 0.8`."""
+    return (
+        f"thresholds: self {thresholds.self_influence:g}, "
+        f"cross {thresholds.cross_influence:g} ({thresholds.cross}), "
+        f"effect {thresholds.effect:g}, probability {thresholds.probability:g}"
+    )
 
 
-def count(number: int, unit: str) -> str:
-    """`1 set`, `1,200 sets`."""
-    return f"{number:,} {unit}" + ("" if number == 1 else "s")
+def concept_gap(gap: ConceptGap) -> str:
+    """What unlearning the whole concept would take from held-out examples, as a sentence without capital and full stop."""
+    if not gap.n_held_out:
+        return f"unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples"
+    return (
+        f"takes {gap.part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
+        f"take {gap.whole:.2f}: a gap of {quantity(gap.value)}"
+    )
 
 
-def shorten(name: str, max_length: int) -> str:
-    """A name of at most so many characters, cut in the middle where it is longer: its ends tell names apart."""
-    if len(name) <= max_length:
-        return name
-    head = (max_length - 1) // 2
-    return f"{name[:head].rstrip()}…{name[len(name) - (max_length - 1 - head) :].lstrip()}"
+def detectable_lines(smallest: Detectable, what: str, tested: str) -> tuple[str, str]:
+    """The smallest effect that the models at hand find, and under which conditions."""
+    conditions = (
+        f"power {smallest.power:g}, false discovery rate {smallest.false_discovery_rate:g} "
+        f"over {smallest.n_tests:,} {tested}"
+    )
+    if math.isnan(smallest.typical):
+        return f"smallest {what} detectable: none, too few models", f"({conditions})"
+    worst = "none" if math.isnan(smallest.worst) else f"{smallest.worst:.2f}"
+    at_worst = "" if smallest.outcome == "margin" else f", at worst {worst}"
+    return f"smallest {what} detectable: {smallest.typical:.2f} at median noise{at_worst}", f"({conditions})"
 
 
-def interval_text(low: float, high: float) -> str:
-    """`0.12 to 0.18`; up to four digits where both ends would read the same; `-` where one is NaN."""
-    if math.isnan(low) or math.isnan(high):
-        return "-"
-    texts = [f"{low:z.{digits}f} to {high:z.{digits}f}" for digits in (2, 3, 4)]
-    return next((text for text in texts if len(set(text.split(" to "))) == 2), texts[0] if low == high else texts[-1])
-
-
-def _key(verdict: Verdict) -> tuple[str, tuple[int, ...]]:
-    return verdict.forget_set.name, verdict.forget_set.ids
-
-
-def most_memorized(memorization: Estimate, dataset: Dataset, n_examples: int) -> Array:
-    """Ids of the training examples with the highest scores, highest first; none whose score is NaN.
-
-    Raises:
-        InputError: where the scores are not one per training example.
-    """
-    n = dataset.n_train
-    if memorization.value.shape != (n,):
-        raise InputError(
-            f"memorization: expected one score per training example, [{n}], got {memorization.value.shape}; "
-            f"pass the dataset the models were trained on"
+def answer(verdicts: Sequence[Verdict]) -> list[str]:
+    """What untraining the sets does, in sentences: how many there are, in which regime, and how sure that is."""
+    if not verdicts:
+        return ["No forget set was predicted or measured yet."]
+    n_measured = sum(verdict.source == "retrained" for verdict in verdicts)
+    how = "all measured by retraining without them" if n_measured == len(verdicts) else "all predicted"
+    if 0 < n_measured < len(verdicts):
+        how = f"{n_measured:,} measured by retraining without them, the others predicted"
+    sentences = [f"{count(len(verdicts), 'forget set')}, {how}."]
+    for regime, meaning in MEANINGS.items():
+        inside = [verdict for verdict in verdicts if verdict.regime == regime]
+        if inside:
+            verb = "is" if len(inside) == 1 else "are"
+            sentences.append(f"{len(inside):,} {verb} {regime}: {meaning}.")
+    known = [p for p in (likeliest(v)[1] for v in verdicts if v.regime != "undetermined") if not math.isnan(p)]
+    if known:
+        sentences.append(
+            f"Regimes that are named have a probability of {min(known):.2f} or more, {np.median(known):.2f} at the median."
         )
-    order = np.argsort(-memorization.value, kind="stable")  # NaN comes last
-    return order[~np.isnan(memorization.value[order])][:n_examples]
+    return sentences
 
 
-def check_pairs(pairs: Sequence[ScoredPair], dataset: Dataset) -> None:
-    """Raise `InputError` where a pair names an example that the dataset does not hold."""
-    for pair in pairs:
-        if not (0 <= pair.source < dataset.n_train and 0 <= pair.target < dataset.n_columns):
-            raise InputError(
-                f"pairs: expected a training id below {dataset.n_train} and a column below {dataset.n_columns}, got "
-                f"{pair.source} -> {pair.target}; pass the dataset the influence was estimated on"
-            )
+def run_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the models of a run were made, from `Run.to_dict()`: (term, words) in order. No path is among them."""
+    data = about["dataset"]
+    facts: list[tuple[str, str]] = []
+    if "imported" in about:
+        facts.append(("Outcomes", f"{' and '.join(about.get('outcomes', []))} of models made elsewhere"))
+    if "algorithm" in about:
+        settings = dict(about["algorithm"])
+        facts += [("Network", _listed(settings.pop("network", {}))), ("Training", _settings(settings))]
+    if "design" in about and "imported" not in about:
+        fraction = about["design"]["fraction"]
+        ends = " to ".join(f"{f:g}" for f in (fraction if isinstance(fraction, list | tuple) else [fraction]))
+        facts.append(("Subsets", f"{about['design']['kind']}, each {ends} of the training examples"))
+    collections = about.get("collections", {})
+    facts += [(f"Models {title}", f"{one['complete']:,}") for title, one in merged_collections(collections).items()]
+    seconds = sum(one["seconds"] for one in collections.values())
+    if seconds:
+        facts.append(("Seconds of training", f"{seconds:,.0f} on {_devices(about.get('devices', []))}"))
+    n_diverged = sum(len(one["diverged"]) for one in collections.values())
+    if n_diverged:
+        facts.append(("Diverged", f"{count(n_diverged, 'model')} did not stay finite and are left out"))
+    if "seed" in about:
+        facts.append(("Seed", str(about["seed"])))
+    dates = [session["date"][:10] for session in about.get("sessions", []) if "date" in session]
+    if dates:
+        facts.append(("Trained on", " to ".join(dict.fromkeys([dates[0], dates[-1]]))))
+    if "infl" in about:
+        versions = [f"{name} {version}" for name, version in about.get("versions", {}).items()]
+        facts.append(("Software", ", ".join([f"infl {about['infl']}", *versions])))
+    return [*facts, ("Fingerprint of the data", str(data["fingerprint"])[:12])]
 
 
-def example_of(dataset: Dataset, column: int) -> Array:
-    """The pixels or features of one column, without joining D and H."""
-    n = dataset.n_train
-    return dataset.x_train[column] if column < n else dataset.x_held_out[column - n]
+def merged_collections(collections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Counts of the collections of a run under words for what they hold; all those without one forget set together."""
+    n_sets = sum(name.startswith("without-") for name in collections)
+    merged: dict[str, dict[str, Any]] = {}
+    for name, one in collections.items():
+        titles = {"design": "of random subsets", "grouped": "leaving out groups", "full": "of all of D"}
+        title = titles.get(name, name)
+        if name.startswith("cover-"):
+            title = f"covering sets {name.removeprefix('cover-')[:6]}"
+        if name.startswith("without-"):
+            title = f"of D without one of {count(n_sets, 'forget set')}"
+        known = merged.setdefault(title, {"complete": 0, "missing": 0, "diverged": [], "seconds": 0.0})
+        for key in known:
+            known[key] += one[key]
+    return merged
 
 
-def class_of(dataset: Dataset, column: int) -> str:
-    """The name of one column's label; names of one or two characters as `label 5`."""
-    n = dataset.n_train
-    name = dataset.class_names[int(dataset.y_train[column] if column < n else dataset.y_held_out[column - n])]
-    return f"label {name}" if len(name) <= 2 else name
+def _listed(entries: Mapping[str, Any]) -> str:
+    return " ".join(" ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in entries.values())
 
 
-def place_of(dataset: Dataset, column: int) -> str:
-    """`training #412` or `held-out #1042`: column ids, so held-out ones start at n."""
-    return f"{'training' if column < dataset.n_train else 'held-out'} #{column}"
+def _settings(entries: Mapping[str, Any]) -> str:
+    words = ((name, _settings(value) if isinstance(value, Mapping) else value) for name, value in entries.items())
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words)
+
+
+def _devices(devices: Sequence[str]) -> str:
+    named = [" ".join(dict.fromkeys(device.split(":"))) for device in devices]  # cpu:cpu is a cpu
+    return ", ".join(f"{named.count(device)} × {device}" for device in dict.fromkeys(named)) or "an unknown device"

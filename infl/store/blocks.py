@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def block_bytes(arrays: dict[str, Array], about: dict[str, Any]) -> bytes:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
             tiles = array[None] if name == "masks" else array
-            crc32 = [zlib.crc32(np.ascontiguousarray(tile)) for tile in tiles]
+            crc32 = [zlib.crc32(np.ascontiguousarray(tile).data) for tile in tiles]
             described[name] = {"start": content.tell() - array.nbytes, "crc32": crc32}
         archive.writestr(zipfile.ZipInfo("about.json"), json.dumps({**about, "arrays": described}))
     return content.getvalue()
@@ -341,7 +342,8 @@ class StoredOutcomes:
                 arrays: dict[str, Array] = {"masks": np.empty((n_models, self.n_train), bool)}
                 for kind in read:
                     arrays[kind] = np.empty((n_models, n_wanted), bool if kind == "correct" else np.float16)
-                list(pool.map(lambda part, arrays=arrays: self._read(*part, wanted, arrays), self._parts(some)))
+                blocks, rows, places = zip(*self._parts(some), strict=True)
+                list(pool.map(partial(self._read, wanted=wanted, arrays=arrays), blocks, rows, places))
                 yield Outcomes(
                     **arrays,
                     init_seeds=None if self.init_seeds is None else np.asarray(self.init_seeds[some], np.int64),

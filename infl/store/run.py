@@ -244,9 +244,9 @@ class Run:
                 )
             both = [model for model in block.models if model in self._owners.get(name, {})]
             finite = [run.outcomes(name, both) for run in (self, shard)]
-            masks = [outcomes.load().masks for outcomes in finite]
-            if finite[0].models == finite[1].models and not np.array_equal(*masks):
-                different = finite[0].models[int(np.argmax((masks[0] != masks[1]).any(axis=1)))]
+            own, other = (outcomes.load().masks for outcomes in finite)
+            if finite[0].models == finite[1].models and not np.array_equal(own, other):
+                different = finite[0].models[int(np.argmax((own != other).any(axis=1)))]
                 raise InputError(
                     f"{shard.place} is no shard of {self.place}: model {different} of {name} trained on other examples there; "
                     "were they made by different versions of infl or JAX?"
@@ -452,7 +452,7 @@ def merge(run: str | Path, shards: Sequence[str | Path]) -> Run:
     """Add to a run the models of its shards that it lacks; the shards stay as they are.
 
     Shards are runs made from the same data with the same settings and seed, of which each trained some of the models
-    (`infl train --models 100:200`). What model t is follows from (seed, t) alone, so a merged run is the one that a single
+    (`infl train --n-models 100:200`). What model t is follows from (seed, t) alone, so a merged run is the one that a single
     machine would have made. A place that is no run yet becomes one. Blocks are compared with their checksums and copied; after
     a kill the same call goes on.
 

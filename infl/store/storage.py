@@ -23,7 +23,7 @@ from infl.records import DiskError, InputError, first_line
 from infl.records.files import cache_folder, sync_folder
 
 PARTIAL = ".partial-"  # within the name of an object that is being put on a disk
-RETRIES: dict[str, Any] = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
+RETRIES: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 COALESCE = 1 << 16  # bytes between two ranges that are read in one request
 _URL = re.compile(r"(s3|s3a|gs|gcs|memory)://[^/]")
 
@@ -136,7 +136,7 @@ class Storage:
             self._store = LocalStore(self.folder, mkdir=True, automatic_cleanup=True)
         elif self._store is None:
             options: Any = {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")}
-            self._store = from_url(self.place, client_options=options, retry_config=RETRIES)  # pyright: ignore[reportArgumentType]
+            self._store = from_url(self.place, client_options=options, retry_config=RETRIES)
         return self._store
 
     @contextmanager

@@ -47,7 +47,9 @@ class Algorithm:
         batch_size: At most this many examples a step. An epoch over k examples takes ceil(k / batch_size) steps whose
             sizes differ by at most one, so that no step rests on a few left-over examples.
         epochs: Passes over the subset.
-        learning_rate, momentum, weight_decay: For optimizers given by name; momentum is sgd's, weight decay adamw's.
+        learning_rate: For optimizers given by name.
+        momentum: Of `sgd`.
+        weight_decay: Of `adamw`.
         schedule: Factor on every update, as a function of the share of training done: constant, or down to zero along a
             line or half a cosine.
         augmentation: Random changes of the images trained on; None for none.

@@ -116,7 +116,7 @@ def check_keeping(minutes: float | None, engine: Ray | None) -> None:
     if engine is not None:
         raise InputError(
             "checkpoint_minutes: the workers of a Ray cluster keep no checkpoints, since they have no run folder; "
-            "take shards instead (infl train --models FROM:TO on each machine), or blocks of fewer models"
+            "take shards instead (infl train --n-models FROM:TO on each machine), or blocks of fewer models"
         )
 
 

@@ -41,8 +41,8 @@ class Ray:
         address: Of the cluster's head, `HOST:PORT`, `auto` or `ray://HOST:PORT`; None for the one that the environment
             names (`RAY_ADDRESS`, which `ray job submit` sets), else for a cluster of this machine, started for the
             call.
-        cpus, gpus: Cores and GPUs of one worker. Less than one GPU lets workers share one, and each takes its share of
-            the memory. None for all cores of a node that has no GPU to be used, and one core else.
+        cpus: Cores of one worker; None for all of a node that has no GPU to be used, and one core else.
+        gpus: GPUs of one worker. Less than one lets workers share one, and each takes its share of the memory.
         n_workers: None for as many as the nodes hold, and more when nodes join. A number is asked for even where there
             is no room yet, so that a cluster which scales itself adds nodes.
 

@@ -42,7 +42,8 @@ class Design:
         kind: See the module's list.
         fraction: Share r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
             (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it. Of a range, `grouped` models that leave
-            out a group alone keep to the lower end only.
+            out a group alone keep to the lower end only. None becomes the usual one of the kind: (0.7, 0.97) for
+            `grouped`, 0.5 for `paired`, 0.7 for the others.
         left_out: Ids that `leave-out` leaves out.
         groups: What `grouped` leaves out together; None for `infl.train` to find them.
         grouped_share: Share of the models of a `grouped` run that are drawn so; the others are `uniform` over the same
@@ -57,15 +58,19 @@ class Design:
         (np.int64(7), np.int64(7))
     """
 
-    kind: Kind = "balanced"
-    fraction: float | tuple[float, float] = 0.7
+    kind: Kind = "grouped"
+    fraction: float | tuple[float, float] | None = None
     left_out: tuple[int, ...] = ()
     groups: Groups | None = None
     grouped_share: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.fraction is None:
+            object.__setattr__(self, "fraction", {"grouped": (0.7, 0.97), "paired": 0.5}.get(self.kind, 0.7))
         if self.kind != "grouped" and self.groups is not None:
             raise InputError(f"design {self.kind} takes no groups; use design grouped")
+        if self.kind != "grouped" and self.grouped_share != 0.5:
+            raise InputError(f"grouped_share is a setting of design grouped, and the design is {self.kind}")
         if not 0 < self.grouped_share <= 1:
             raise InputError(f"grouped_share: expected a share above 0 and at most 1, got {self.grouped_share}")
         if self.kind not in get_args(Kind):
@@ -87,7 +92,7 @@ class Design:
         """The lowest and the highest fraction."""
         if isinstance(self.fraction, (int, float)):
             return self.fraction, self.fraction
-        if len(self.fraction) != 2:
+        if self.fraction is None or len(self.fraction) != 2:
             raise InputError(f"fraction: expected a share or a range (low, high), got {self.fraction}")
         return self.fraction[0], self.fraction[1]
 
@@ -100,7 +105,8 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """The design as JSON; of groups their names and fingerprint."""
-        fraction = self.fraction if isinstance(self.fraction, (int, float)) else list(self.fraction)
+        low, high = self.range
+        fraction = low if isinstance(self.fraction, (int, float)) else [low, high]
         description: dict[str, Any] = {"kind": self.kind, "fraction": fraction}
         if self.period > 1:
             description["period"] = self.period

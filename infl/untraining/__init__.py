@@ -1,9 +1,14 @@
 """From scores to a statement about a forget set S: what would untraining it do?
 
-- `forget_sets`  sets to ask about: from a JSON file, or generated (random, a class, high memorization, neighbours ...);
-- `effects`      predicted effect of removing S on every example, from models that were trained without parts of S;
-- `verification` measured effect, from models retrained without S;
-- `regimes`      effects, either kind, summed to self, cross, harm and gain, and the verdict with its probability.
+A set comes from `forget_sets`: a JSON file, ids in memory, or a wish such as a class, a cluster, the most memorized examples.
+What removing it does to every example is either predicted or measured, and both are one record, `Effects`:
 
-Predicted and measured effects are one record, `Effects`, and are judged by one function: a disagreement is about the world.
+- `effects` predicts from models that were trained without parts of S. `support` says how much of what supports an example a
+  subset leaves, `response` how margins respond to that, `distribution` what a drop of a margin does to the probability of being
+  right, and `errors` how far predictions are off, from models held out. Right for many sets at once, since nothing is trained;
+- `additive` predicts by summing influences of single examples: the baseline, and all that a run without pixels allows;
+- `verification` measures with models retrained without S. Right where a prediction is undetermined or much hangs on it.
+
+`regimes` sums effects of either kind to self, cross, harm and gain, and gives the verdict with its probability: one function
+judges both, so that a disagreement is about the world.
 """

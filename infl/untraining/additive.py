@@ -49,7 +49,9 @@ def predict_additive(
         InputError: where there are no models or no reference models.
     """
     if not reference.n_models:
-        raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
+        raise InputError(
+            "effects are measured from models of all of D, and this run has none; train with --n-references"
+        )
     n_train, n_groups = design.n_train, min(MAX_REPLICATES, design.n_models, reference.n_models)
     ids = np.array(forget_set.ids)
     retained, held_out = np.flatnonzero(forget_set.retained(n_train)), np.arange(n_train, design.n_columns)
@@ -64,12 +66,12 @@ def predict_additive(
         margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
         mean, width = margins.mean(axis=0), kernel_width(margins)
         drop = _sum_contrasts(design, ids, columns, protocol, mean, n_groups)
-        by_reference = _effects_of_drop(margins, width, drop.value)
+        by_reference = _lost_probability(margins, width, drop.value)
         value = by_reference.mean(axis=0)
-        above, below = (_effects_of_drop(margins, width, drop.value + step).mean(axis=0) for step in (0.05, -0.05))
+        above, below = (_lost_probability(margins, width, drop.value + step).mean(axis=0) for step in (0.05, -0.05))
         gradient = (above - below) / 0.1
         effect[columns] = value
-        through_level = gradient * drop.per_margin_of_reference * (margins - mean)
+        through_level = gradient * drop.per_reference_margin * (margins - mean)
         deviations = gradient * drop.by_group + by_group @ (by_reference - value + through_level) / reference.n_models
         replicates[:, columns] = value + n_groups * deviations
     return Effects(
@@ -83,7 +85,7 @@ def predict_additive(
     )
 
 
-def _effects_of_drop(margins: Array, width: Array, drop: Array) -> Array:
+def _lost_probability(margins: Array, width: Array, drop: Array) -> Array:
     """The probability of being right that each reference model loses, [R, columns]."""
     return ndtr(margins / width) - ndtr((margins - drop) / width)
 
@@ -95,12 +97,12 @@ class _Drop:
     Attributes:
         value: [columns].
         by_group: [groups, columns], what each group of models contributes to its error.
-        per_margin_of_reference: [columns], by how much it grows with the mean margin of the reference models.
+        per_reference_margin: [columns], by how much it grows with the mean margin of the reference models.
     """
 
     value: Array
     by_group: Array
-    per_margin_of_reference: Array
+    per_reference_margin: Array
 
 
 def _sum_contrasts(
@@ -130,7 +132,7 @@ def _sum_contrasts(
         part = part + _where(columns_counted(block.masks, state, columns), from_level)
         by_group += _group_indicator(n_seen, len(part), design.n_models, n_groups) @ part
         n_seen += len(part)
-    return _Drop(value, by_group, per_margin_of_reference=len(ids) / (design.n_train - size))
+    return _Drop(value, by_group, per_reference_margin=len(ids) / (design.n_train - size))
 
 
 def _where(counted: Array | None, part: Array) -> Array:

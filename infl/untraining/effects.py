@@ -84,7 +84,9 @@ def fit_predictor(
     if name not in get_args(PredictorName):
         raise InputError(f"predictor: expected one of {', '.join(get_args(PredictorName))}; got {name!r}")
     if not reference.n_models:
-        raise InputError("effects are measured from models of all of D, and this run has none; train with --references")
+        raise InputError(
+            "effects are measured from models of all of D, and this run has none; train with --n-references"
+        )
     if not sources:
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
@@ -95,12 +97,12 @@ def fit_predictor(
         raise InputError(
             f"predicting effects needs at least {MIN_MODELS} models of subsets, and this run has {n_models}"
         )
-    models_of_d = reference if reference.n_models <= MAX_REFERENCES else next(reference.blocks(n_rows=MAX_REFERENCES))
-    correct, margins = (np.concatenate([b.of(kind) for b in models_of_d.blocks()]) for kind in ("correct", "margin"))
+    references = reference if reference.n_models <= MAX_REFERENCES else next(reference.blocks(n_rows=MAX_REFERENCES))
+    correct, margins = (np.concatenate([b.of(kind) for b in references.blocks()]) for kind in ("correct", "margin"))
     distribution, use = margin_distribution(margins), COVARIATES[name]
     n_train, n_columns = reference.n_train, reference.n_columns
     support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes, batch_size=batch_size)
-    evidence = gather_evidence(support, [*sources, models_of_d])
+    evidence = gather_evidence(support, [*sources, references])
     advance()
 
     training, held_out = np.arange(n_train), np.arange(n_train, n_columns)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from infl.records import Array, Dataset, Estimate, ForgetSet, InputError, check_integer, flat_pixels, seeded
 from infl.records.files import read_json
@@ -129,7 +128,6 @@ def cluster_set(
     example: int | None = None,
     n_clusters: int,
     seed: int = 0,
-    features: ArrayLike | None = None,
     fraction: float = 1.0,
     name: str | None = None,
 ) -> ForgetSet:
@@ -143,7 +141,6 @@ def cluster_set(
         example: The cluster that holds this training example.
         n_clusters: How many clusters D is parted into.
         seed: Of k-means and of the fraction, 0 to 2**32 - 1.
-        features: [n, d] to cluster by; None takes the pixels.
         fraction: Of the cluster, above 0 and at most 1.
 
     Raises:
@@ -163,7 +160,7 @@ def cluster_set(
         )
     if example is not None:
         check_integer("example", example, 0, dataset.n_train - 1, "the ids of D")
-    labels = clusters(dataset, n_clusters, seed=seed, features=features)
+    labels = clusters(dataset, n_clusters, seed=seed)
     number = int(labels[example]) if cluster is None else check_integer("cluster", cluster, 0, n_clusters - 1)
     whole = ForgetSet(
         f"cluster {number} of {n_clusters}, seed {seed}", tuple(np.flatnonzero(labels == number).tolist())
@@ -173,26 +170,25 @@ def cluster_set(
     return _whole_or_part(whole, fraction, seed, name)
 
 
-def clusters(dataset: Dataset, n_clusters: int, *, seed: int = 0, features: ArrayLike | None = None) -> Array:
-    """k-means clusters of D: scikit-learn's KMeans, one start with k-means++ from this seed.
+def clusters(dataset: Dataset, n_clusters: int, *, seed: int = 0) -> Array:
+    """k-means clusters of D by its pixels: scikit-learn's KMeans, one start with k-means++ from this seed.
 
     Args:
         n_clusters: 1 to as many as there are distinct examples.
         seed: 0 to 2**32 - 1.
-        features: [n, d] to cluster by, finite; None takes the pixels as infl trains on them (uint8 divided by 255).
 
     Returns:
         Number of the cluster of each training example, [n] int32 in 0..n_clusters-1.
 
     Raises:
-        InputError: where there are not so many distinct examples, or features do not fit D.
+        InputError: where there are not so many distinct examples, or D came without pixels.
 
     Example:
         >>> import infl
         >>> clusters(infl.load("digits", n_train=200), 8, seed=1).shape
         (200,)
     """
-    points = _pixels(dataset) if features is None else _features(features, dataset.n_train)
+    pixels = _pixels(dataset)
     seeded(seed)
     check_integer("n_clusters", n_clusters, 1, dataset.n_train, "the training examples there are")
     from sklearn.cluster import KMeans  # here, because it takes a second, and most generators do not need it
@@ -201,7 +197,7 @@ def clusters(dataset: Dataset, n_clusters: int, *, seed: int = 0, features: Arra
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            return KMeans(n_clusters, n_init=cast(Any, 1), random_state=seed).fit_predict(points)
+            return KMeans(n_clusters, n_init=cast(Any, 1), random_state=seed).fit_predict(pixels)
         except ConvergenceWarning as warning:
             raise InputError(
                 f"n_clusters: {n_clusters} are more than there are distinct examples: ask for fewer"
@@ -223,12 +219,12 @@ def memorized_set(
     high cross-influence.
 
     Args:
-        memorization: of all of D, from `infl.memorization`; examples without a score come last.
-        size: of the set.
-        highest: most memorized, or least.
+        memorization: Of all of D, from `infl.memorization`; examples without a score come last.
+        size: Of the set.
+        highest: Most memorized, or least.
         cross: [n] cross-influence of each example on all others, as of `infl.scores.influence.cross_influence_totals`.
         with_cross: True takes the highest `cross` among the 3 * size most (or least) memorized, False the lowest.
-        name: of the set.
+        name: Of the set.
 
     Raises:
         InputError: where the size is out of its range, `cross` does not fit, or one of the two is given alone.
@@ -334,17 +330,7 @@ def _check_size(size: int, n_train: int) -> None:
 def _pixels(dataset: Dataset) -> Array:
     if not dataset.has_pixels:
         raise InputError(
-            f"{dataset.name}: its examples came without pixels, and what is near what cannot be told; give features, or take "
-            "another kind of set"
+            f"{dataset.name}: its examples came without pixels, and what is near what cannot be told; take another "
+            "kind of set"
         )
     return flat_pixels(dataset.x_train)
-
-
-def _features(given: ArrayLike, n_train: int) -> Array:
-    array = np.asarray(given)
-    if array.ndim != 2 or len(array) != n_train or array.dtype.kind not in "buif" or not np.isfinite(array).all():
-        raise InputError(
-            f"features: expected finite numbers [n, d] with n = {n_train} rows, one per training example, "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    return array.astype(np.float32)

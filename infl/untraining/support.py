@@ -161,8 +161,8 @@ class Evidence:
     Attributes:
         masks: [T, n].
         rows: [T] bool, the models of subsets to fit on.
-        margins: columns -> [T, columns] float32.
-        correct: columns -> [T, columns] float32.
+        margins: Function of columns, [T, columns] float32.
+        correct: Likewise.
         mean_on_d: [n+m] mean margin of the models of D.
         surrogate: [T, n+m, ridges] margins of the closed-form refits.
         at_d: [n+m, z] covariates with nothing left out.
@@ -271,8 +271,8 @@ def scratch_array(shape: tuple[int, ...], dtype: type) -> Array:
 
 
 def _partners(on_all: Array, seeds: Array) -> Array:
-    models_of_d = np.flatnonzero(on_all & (seeds >= 0))
-    row_by_seed = dict(zip(seeds[models_of_d].tolist(), models_of_d.tolist(), strict=True))
+    references = np.flatnonzero(on_all & (seeds >= 0))
+    row_by_seed = dict(zip(seeds[references].tolist(), references.tolist(), strict=True))
     partners = np.array([row_by_seed.get(seed, -1) for seed in seeds.tolist()], int)
-    partners[models_of_d] = -1
+    partners[references] = -1
     return partners

@@ -62,10 +62,11 @@ def test_an_imported_run_is_scored_and_inspected_like_any_other(
 ) -> None:
     run = imported(tmp_path)
     said = " ".join(capsys.readouterr().out.split())  # wherever the table folds it
-    assert "correct and margin of models made elsewhere, imported from" in said
+    assert "correct and margin of models made elsewhere" in said
+    assert "Imported from: " in said
     assert f"Next: infl scores --run {run}" in said
     arrays = make_arrays()
-    assert main(["scores", "--run", run, "--top", "3", "--json", str(tmp_path / "scores.json")]) == 0
+    assert main(["scores", "--run", run, "--n-top", "3", "--json", str(tmp_path / "scores.json")]) == 0
     content = json.loads((tmp_path / "scores.json").read_text())
     assert (content["n_models"], content["n_train"], content["outcome"]) == (T, N, "correct")
     expected = infl.memorization(infl.Outcomes(arrays["masks"], arrays["correct"]))
@@ -104,7 +105,7 @@ def test_one_example_is_asked_for_who_influences_it_and_whom_it_influences(
 ) -> None:
     run, table = imported(tmp_path), tmp_path / "one.csv"
     capsys.readouterr()
-    arguments = ["--example", str(example), "--top", "4", "--json", str(tmp_path / "one.json"), "--table", str(table)]
+    arguments = ["--example", str(example), "--n-top", "4", "--json", str(tmp_path / "one.json"), "--table", str(table)]
     assert main(["scores", "--run", run, *arguments]) == 0
     said, content = capsys.readouterr().out, json.loads((tmp_path / "one.json").read_text())
     outcomes, alone = infl.open_run(run), [example]
@@ -139,7 +140,7 @@ def test_one_example_is_asked_for_who_influences_it_and_whom_it_influences(
 def test_a_table_and_a_file_in_the_published_layout_are_written_beside(tmp_path: Path) -> None:
     run, top = imported(tmp_path), tmp_path / "top"
     for ending in (".csv", ".parquet"):
-        assert main(["scores", "--run", run, "--top", "4", "--table", f"{top}{ending}"]) == 0
+        assert main(["scores", "--run", run, "--n-top", "4", "--table", f"{top}{ending}"]) == 0
     assert main(["scores", "--run", run, "--feldman-zhang", str(tmp_path / "fz.npz")]) == 0
     outcomes = infl.open_run(run).outcomes("design")
     memorization, pairs = infl.memorization(outcomes), infl.strongest_influences(outcomes, n_pairs=4).pairs(4)
@@ -189,7 +190,7 @@ def test_an_odd_run_gives_counts_and_no_traceback(oddity: str, margins: bool, tm
     run, content = imported(tmp_path, **changed), tmp_path / "scores.json"
     files = ["--table", str(tmp_path / "top.csv"), "--arrays", str(tmp_path / "all.npz")]
     files += ["--feldman-zhang", str(tmp_path / "fz.npz")]
-    assert main(["scores", "--run", run, "--top", str(N), "--json", str(content), *files]) == 0
+    assert main(["scores", "--run", run, "--n-top", str(N), "--json", str(content), *files]) == 0
     listed = json.loads(content.read_text())["memorization"]
     assert len(listed) == N
     for one in listed:
@@ -241,7 +242,10 @@ def test_what_needs_pixels_or_training_is_refused(tmp_path: Path, capsys: pytest
         (["verify", "--forget", forget], "it can be scored but not trained"),
         (["predict", "--forget", forget], "predictor combined looks at them; take --predictor additive"),
         (["predict", "--forget", forget, "--predictor", "support"], "predictor support looks at them"),
-        (["forget", "cluster", "--clusters", "2", "--cluster", "1", "--out", out], "its examples came without pixels"),
+        (
+            ["forget", "cluster", "--n-clusters", "2", "--cluster", "1", "--out", out],
+            "its examples came without pixels",
+        ),
         (["forget", "neighbours", "--example", "1", "--size", "3", "--out", out], "its examples came without pixels"),
     ):
         assert named in refusal(capsys, *arguments, "--run", run)
@@ -290,7 +294,7 @@ def test_q_values_are_over_what_was_asked_wherever_they_are_written(
     run = imported(tmp_path)
     names = {name: str(tmp_path / f"scores.{name}") for name in ("json", "csv", "npz", "zarr")}
     arguments = ["--json", names["json"], "--table", names["csv"], "--arrays", names["npz"], "--matrix", names["zarr"]]
-    assert main(["scores", "--run", run, "--q", q_over, *arguments]) == 0
+    assert main(["scores", "--run", run, "--q-over", q_over, *arguments]) == 0
     assert ("of a pair over those of its target" in " ".join(capsys.readouterr().out.split())) == (q_over == "column")
     outcomes = infl.open_run(run).outcomes("design")
     parts = [infl.influence(outcomes, protocol=protocol) for protocol in ("left-out", "held-out")]
@@ -323,7 +327,7 @@ def test_mistakes_in_what_is_asked_are_named_before_any_work(
         (["--example", "1", "--arrays", str(tmp_path / "a.npz")], "leave --example out"),
         (["--example", "1", "--feldman-zhang", str(tmp_path / "a.npz")], "leave --example out"),
         (["--example", "1", "--matrix", str(tmp_path / "a.zarr")], "leave --example out"),
-        (["--example", "1", "--q", "column"], "leave --q out"),
+        (["--example", "1", "--q-over", "column"], "leave it out"),
         (["--table", str(tmp_path / "top.xlsx")], "expected a path that ends in .csv or .parquet"),
         (["--table", str(tmp_path / "none" / "top.csv")], "cannot be written"),
         (["--feldman-zhang", str(tmp_path)], "cannot be written"),

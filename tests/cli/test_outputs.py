@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
-import infl
-import infl.cli
 from infl.__main__ import main
+from infl.cli import COMMANDS
 
 DATA = ["digits", "--n-train", "60", "--n-held-out", "30"]
-SMALL = ["--epochs", "1", "--hidden", "4", "--design", "uniform", "--models", "2", "--references", "1"]
+SMALL = ["--epochs", "1", "--hidden", "4", "--design", "uniform", "--n-models", "2", "--n-references", "1"]
 # What each command needs; outputs among it are replaced by the test.
-COMMANDS = {
+CALLS = {
     "demo": {"--run": "{run}"},
     "train": {"": [*DATA, *SMALL], "--run": "{run}"},
     "scores": {"--run": "{run}"},
@@ -32,7 +32,7 @@ COMMANDS = {
     "merge": {"": ["{new}", "{run}"]},
     "import": {"": ["{forget}"], "--run": "{new}"},
     "forget": {"": ["random", *DATA, "--size", "3"], "--out": "{new}.json"},
-    "plant": {"": ["flipped", *DATA, "--size", "3"], "--out": "{new}.npz", "--forget": "{new}.json"},
+    "plant": {"": ["flipped", *DATA, "--n-examples", "3"], "--out": "{new}.npz", "--forget": "{new}.json"},
 }
 OUTPUTS = [
     ("demo", "--json"),
@@ -88,6 +88,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"{run}": folder / "run", "{forget}": folder / "forget.json", "{new}": folder / "new"}
 
 
+def command_class(name: str) -> type:
+    return getattr(import_module(f"infl.cli.{COMMANDS[name][0]}"), name.capitalize())
+
+
 def arguments_of(command: str, places: dict[str, Path], **changed: str) -> list[str]:
     def placed(word: str) -> str:
         for name, place in places.items():
@@ -95,7 +99,7 @@ def arguments_of(command: str, places: dict[str, Path], **changed: str) -> list[
         return word
 
     arguments = [command]
-    for option, value in (COMMANDS[command] | {f"--{name}": place for name, place in changed.items()}).items():
+    for option, value in (CALLS[command] | {f"--{name}": place for name, place in changed.items()}).items():
         arguments += [*([option] if option else []), *map(placed, value if isinstance(value, list) else [value])]
     return arguments
 
@@ -110,7 +114,7 @@ def assert_refused_at_once(
     def begun(_: Any) -> None:
         raise AssertionError(f"{command} has begun though {option} cannot be written")
 
-    monkeypatch.setattr(getattr(infl.cli, command.capitalize()), "__call__", begun)
+    monkeypatch.setattr(command_class(command), "__call__", begun)
     before = all_below(places["{run}"].parent)
     assert main(arguments_of(command, places, **{option.removeprefix("--"): str(place)})) == 2
     captured = capsys.readouterr()
@@ -202,9 +206,10 @@ def test_a_file_may_lie_in_the_run_folder_that_the_command_makes(places: dict[st
 def test_every_option_that_takes_a_path_is_known_to_be_read_or_written() -> None:
     """A new one that is written belongs into OUTPUTS, where these tests find it."""
     found = set()
-    for name, command in vars(infl.cli).items():
-        if isinstance(command, type):
-            for option, hint in get_type_hints(command).items():
-                if Path in (hint, *get_args(hint)) or option in ("run", "shards"):  # a folder, or a URL
-                    found.add((name.lower(), f"--{option.replace('_', '-')}"))
+    for name in COMMANDS:
+        hints = get_type_hints(command_class(name))
+        hints |= get_type_hints(hints["output"]) if "output" in hints else {}
+        for option, hint in hints.items():
+            if Path in (hint, *get_args(hint)) or option in ("run", "shards"):  # a folder, or a URL
+                found.add((name, f"--{option.replace('_', '-')}"))
     assert found == READ | set(OUTPUTS)

@@ -45,7 +45,7 @@ def shortened(words: list[str], fashion_mnist: Path) -> list[str]:
         {"200": "6", "2000": "40", "1000": "20"}.get(word, word).replace(DEBIAN, str(fashion_mnist)) for word in words
     ]
     return (
-        [*words, "--references", "0", "--epochs", "2", "--design", "uniform", "--devices", "1", "--hidden", "4"]
+        [*words, "--n-references", "0", "--epochs", "2", "--design", "uniform", "--n-devices", "1", "--hidden", "4"]
         if words[0] == "train"
         else words
     )

@@ -44,7 +44,7 @@ def quicker(words: list[str]) -> list[str]:
     fewer = {"200": "40", "64": "6", "128": "8", "1000": "40", "0:100": "0:8", "100:200": "8:16"}
     words = [fewer.get(word, word) for word in words]
     if words[0] in ("train", "plan"):
-        words += ["--references", "8", "--epochs", "2", "--hidden", "4", "--devices", "1"]
+        words += ["--n-references", "8", "--epochs", "2", "--hidden", "4", "--n-devices", "1"]
     return words
 
 
@@ -132,7 +132,7 @@ def test_what_start_installs_is_there() -> None:
 @cache
 def options(command: str) -> set[str]:
     """Of a command, as its --help has them."""
-    return set(re.findall(r"--[a-z0-9-]+", loaded("docs/hooks/commands.py").help_text(command)))
+    return set(re.findall(r"--[a-z0-9.-]+", "".join(loaded("docs/hooks/commands.py").help_texts(command))))
 
 
 def test_commands_and_options_that_a_page_names_exist() -> None:
@@ -161,16 +161,16 @@ def test_scripts_for_a_cluster_are_well_formed_and_name_options_that_exist() -> 
     commands = [*scripts, job["spec"]["entrypoint"]]
     found = [words for text in commands for words in re.findall(r"\binfl (\w+)( [^\n]*)", text.replace("\\\n", " "))]
     assert [name for name, _ in found] == ["train", "merge", "train", "scores", "merge", *["train"] * 4]
-    for name, rest in [*found, ("train", " ".join(re.findall(r"`(--ray-\w+)[ `]", page)))]:
-        assert set(re.findall(r"(?<= )--[a-z0-9-]+", " " + rest.split("&&")[0].rstrip('"'))) <= options(name), rest
+    for name, rest in [*found, ("train", " ".join(re.findall(r"`(--ray\.[\w-]+)[ `]", page)))]:
+        assert set(re.findall(r"(?<= )--[a-z0-9.-]+", " " + rest.split("&&")[0].rstrip('"'))) <= options(name), rest
     # A worker of infl fits on a worker of the cluster, and all that are asked for are allowed.
     workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
-    asked = dict(re.findall(r"--ray-(cpus|workers) (\d+)", job["spec"]["entrypoint"]))
+    asked = dict(re.findall(r"--ray\.(cpus|n-workers) (\d+)", job["spec"]["entrypoint"]))
     assert asked["cpus"] == workers["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
-    assert int(asked["workers"]) == workers["maxReplicas"]
+    assert int(asked["n-workers"]) == workers["maxReplicas"]
     kind = cluster["available_node_types"]["worker"]
-    asked = dict(re.findall(r"--ray-(cpus|workers) (\d+)", scripts[-1]))
-    assert (int(asked["cpus"]), int(asked["workers"])) == (kind["resources"]["CPU"], kind["max_workers"])
+    asked = dict(re.findall(r"--ray\.(cpus|n-workers) (\d+)", scripts[-1]))
+    assert (int(asked["cpus"]), int(asked["n-workers"])) == (kind["resources"]["CPU"], kind["max_workers"])
 
 
 def test_the_tasks_of_the_array_job_train_each_model_once(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_the_tasks_of_the_array_job_train_each_model_once(tmp_path: Path) -> Non
             check=True,
         ).stdout
         assert f"--run runs/shard-{task} " in said
-        begin, end = map(int, re.findall(r"--models (\d+):(\d+)", said)[0])
+        begin, end = map(int, re.findall(r"--n-models (\d+):(\d+)", said)[0])
         models += range(begin, end)
     assert models == list(range(1000))
 

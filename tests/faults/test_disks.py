@@ -23,13 +23,13 @@ from infl.records import LockedError
 
 DATA = ["digits", "--n-train", "60", "--n-held-out", "30"]
 SMALL = [
-    *("--design", "uniform", "--epochs", "1", "--hidden", "4", "--references", "4"),
-    *("--block-size", "8", "--devices", "1"),
+    *("--design", "uniform", "--epochs", "1", "--hidden", "4", "--n-references", "4"),
+    *("--models-per-device", "8", "--n-devices", "1"),
 ]
 
 
 def train(folder: Path, models: int, *more: str) -> list[str]:
-    return ["train", *DATA, *SMALL, "--models", str(models), "--run", str(folder), *more]
+    return ["train", *DATA, *SMALL, "--n-models", str(models), "--run", str(folder), *more]
 
 
 def as_process(arguments: list[str], largest: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -97,7 +97,7 @@ def test_a_disk_that_may_only_be_read(small_disk: Path, capsys: pytest.CaptureFi
     assert main(["inspect", "--run", str(folder)]) == 0
     assert infl.memorization(infl.open_run(folder)).value.shape == (60,)
     capsys.readouterr()
-    for command in (train(folder, 16), ["inspect", "--run", str(folder), "--repair", "True"]):
+    for command in (train(folder, 16), ["inspect", "--run", str(folder), "--repair"]):
         assert main(command) == 3
         assert "[Errno 30] Read-only file system" in capsys.readouterr().err
 

@@ -27,7 +27,16 @@ import infl
 N_MODELS, N_REFERENCES, BLOCK = 480, 8, 8
 TRAIN = [
     *("train", "digits", "--n-train", "150", "--n-held-out", "60", "--epochs", "3", "--hidden", "16"),
-    *("--models", str(N_MODELS), "--references", str(N_REFERENCES), "--block-size", str(BLOCK), "--devices", "1"),
+    *(
+        "--n-models",
+        str(N_MODELS),
+        "--n-references",
+        str(N_REFERENCES),
+        "--models-per-device",
+        str(BLOCK),
+        "--n-devices",
+        "1",
+    ),
 ]
 # As `python -m infl`, where a shell that runs tests in the background may have had SIGINT ignored for all it starts.
 START = (

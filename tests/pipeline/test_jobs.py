@@ -134,9 +134,9 @@ def test_a_note_is_a_line_unless_all_is_quiet(capsys: Any) -> None:
 
 
 def test_settings_of_the_command_line_reach_the_run(tmp_path: Path, capsys: Any) -> None:
-    words = "train digits --n-train 40 --n-held-out 10 --models 2 --references 0 --design uniform --epochs 1"
-    mine = "--augment flip shift:1:reflect --precision bfloat16 --tune off --mode vmap --block-size 1 --convolution xla"
-    mine += " --privacy clip:1 noise:1.5"
+    words = "train digits --n-train 40 --n-held-out 10 --n-models 2 --n-references 0 --design uniform --epochs 1"
+    mine = "--augmentation flip shift:1:reflect --precision bfloat16 --tune off --mode vmap --models-per-device 1 --convolution"
+    mine += " xla --privacy clip:1 noise:1.5"
     assert main([*words.split(), *mine.split(), "--run", str(tmp_path / "run")]) == 0, capsys.readouterr().err
     run = infl.open_run(tmp_path / "run")
     described = run.manifest["algorithm"]
@@ -144,7 +144,7 @@ def test_settings_of_the_command_line_reach_the_run(tmp_path: Path, capsys: Any)
     assert described["privacy"] == "clip:1.0 noise:1.5"
     layout = run.sessions[0]["layout"]
     assert (layout["mode"], layout["models_per_device"], layout["convolution"]) == ("vmap", 1, "xla")
-    assert main([*words.split(), "--augment", "turn", "--run", str(tmp_path / "other")]) == 2
+    assert main([*words.split(), "--augmentation", "turn", "--run", str(tmp_path / "other")]) == 2
     assert "expected flip, shift:PIXELS or shift:PIXELS:reflect; got 'turn'" in capsys.readouterr().err
     assert main([*words.split(), "--privacy", "sigma:1", "--run", str(tmp_path / "other")]) == 2
     assert "expected clip:NORM and noise:MULTIPLIER, got 'sigma:1'" in capsys.readouterr().err

@@ -105,8 +105,8 @@ def test_the_command_names_the_block_and_repairs_it(
     assert main(["inspect", "--run", str(folder), "--json", str(folder.parent / "said.json")]) == 3
     said = capsys.readouterr()
     assert "damaged: design: block of models 64 to 79:" in said.out
-    assert "1 blocks are damaged, of 16 models; --repair True trains these again" in said.err
+    assert "1 blocks are damaged, of 16 models; --repair trains these again" in said.err
     assert len(json.loads((folder.parent / "said.json").read_text())["damage"]) == 1
-    assert main(["inspect", "--run", str(folder), "--repair", "True"]) == 0
+    assert main(["inspect", "--run", str(folder), "--repair"]) == 0
     assert "trained again: 16 models of design: 64, 65" in capsys.readouterr().out
     assert_as_made(folder, made)

@@ -63,7 +63,7 @@ def test_the_page_of_a_run_says_what_the_other_commands_say(verified: Run, tmp_p
         assert fields["regime"] == verdict.regime
         assert fields["cross"] == {"value": verdict.cross_influence.value, "se": verdict.cross_influence.se}
         assert [one["id"] for one in fields["most_harmed"]] == list(verdict.most_harmed)
-    call("scores", "--run", verified.folder, "--top", "60", "--json", tmp_path / "scores.json")
+    call("scores", "--run", verified.folder, "--n-top", "60", "--json", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())
     scores.pop("detectable")
     assert content["scores"] == scores
@@ -72,7 +72,7 @@ def test_the_page_of_a_run_says_what_the_other_commands_say(verified: Run, tmp_p
 
 def test_by_default_the_verified_sets_are_shown(verified: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = shutil.copytree(verified.folder, tmp_path / "run")
-    call("report", "--run", folder, "--top", "3")
+    call("report", "--run", folder, "--n-top", "3")
     assert "2 forget sets" in capsys.readouterr().out
     content = gather(open_run(folder), quiet=True)
     assert [one.best.forget_set.name for one in content.sets] == ["few <b>", "known"]
@@ -130,11 +130,11 @@ def test_what_cannot_be_shown_is_said(verified: Run, tmp_path: Path, capsys: pyt
     forget = tmp_path / "forget.json"
     forget.write_text('{"a": [60]}')
     for arguments, said in (
-        (["--top", "0"], "--top: expected at least 1, got 0"),
+        (["--n-top", "0"], "--n-top: expected at least 1, got 0"),
         (["--forget", str(forget)], "names id 60, outside D"),
         (["--out", str(tmp_path)], "Is a directory"),
         (["--out", str(tmp_path / "no" / "page.html")], "cannot be written"),
-        (["--probability", "2"], "threshold probability"),
+        (["--thresholds.probability", "2"], "threshold probability"),
     ):
         assert main(["report", "--run", str(verified.folder), *arguments]) == 2
         assert said in capsys.readouterr().err

@@ -18,15 +18,8 @@ import pytest
 
 import infl
 from infl.records import Dataset, Estimate, Outcomes, ScoredPair
-from infl.report.exchange import (
-    Row,
-    check_table,
-    influence_rows,
-    memorization_rows,
-    pair_rows,
-    write_feldman_zhang,
-    write_table,
-)
+from infl.report.exchange import check_table, write_feldman_zhang, write_table
+from infl.report.tables import influence_frame, memorization_frame, pairs_frame
 
 T = 50
 
@@ -44,18 +37,18 @@ def label_of(dataset: Dataset, column: int) -> str:
 
 
 @pytest.fixture
-def rows(outcomes: Outcomes, dataset: Dataset) -> list[Row]:
+def frames(outcomes: Outcomes, dataset: Dataset) -> list[pandas.DataFrame]:
     pairs = infl.strongest_influences(outcomes, n_pairs=5).pairs(5)
     memorization = infl.memorization(outcomes)
     assert memorization.p is not None
     q = infl.q_values(memorization.p)
-    return memorization_rows(memorization, dataset, q=q) + pair_rows(pairs, "held-out", dataset)
+    return [memorization_frame(memorization, dataset, q=q), pairs_frame(pairs, "held-out", dataset)]
 
 
 def test_a_csv_has_a_line_a_score_and_every_bit_of_it(
-    rows: list[Row], outcomes: Outcomes, dataset: Dataset, tmp_path: Path
+    frames: list[pandas.DataFrame], outcomes: Outcomes, dataset: Dataset, tmp_path: Path
 ) -> None:
-    write_table(tmp_path / "top.csv", rows)
+    write_table(tmp_path / "top.csv", *frames)
     with open(tmp_path / "top.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     memorization, pairs = infl.memorization(outcomes), infl.strongest_influences(outcomes, n_pairs=5).pairs(5)
@@ -80,9 +73,9 @@ def test_a_csv_has_a_line_a_score_and_every_bit_of_it(
         assert line["n_in"] == line["n_out"] == ""
 
 
-def test_parquet_is_read_by_pandas_and_says_what_the_csv_says(rows: list[Row], tmp_path: Path) -> None:
+def test_parquet_is_read_by_pandas_and_says_what_the_csv_says(frames: list[pandas.DataFrame], tmp_path: Path) -> None:
     for name in ("top.csv", "top.parquet"):
-        write_table(tmp_path / name, rows)
+        write_table(tmp_path / name, *frames)
     one, other = pandas.read_csv(tmp_path / "top.csv"), pandas.read_parquet(tmp_path / "top.parquet")
     assert list(one) == list(other)
     for name in ("source", "target", "value", "se", "n_in", "n_out", "p", "q"):
@@ -93,21 +86,21 @@ def test_parquet_is_read_by_pandas_and_says_what_the_csv_says(rows: list[Row], t
 
 def test_rows_of_an_influence_are_its_pairs_without_the_diagonal(outcomes: Outcomes, dataset: Dataset) -> None:
     estimate = infl.influence(outcomes, protocol="left-out", sources=[4, 7])
-    rows = influence_rows(estimate, dataset)
-    assert len(rows) == 2 * (dataset.n_train - 1)
-    for row in rows:
+    frame = influence_frame(estimate, dataset)
+    assert len(frame) == 2 * (dataset.n_train - 1)
+    for row in frame.to_dict("records"):
         at = [4, 7].index(row["source"]), row["target"]
         value = estimate.value[at]
-        assert row["value"] == (None if np.isnan(value) else value)
+        np.testing.assert_equal(row["value"], value)
         assert (row["n_in"], row["n_out"]) == (estimate.n_in[at], estimate.n_out[at])
 
 
 def test_what_is_known_of_no_score_has_no_column(dataset: Dataset, tmp_path: Path) -> None:
-    write_table(tmp_path / "pairs.csv", pair_rows([ScoredPair(1, 50, 0.5, 0.1)], "held-out", dataset))
+    write_table(tmp_path / "pairs.csv", pairs_frame([ScoredPair(1, 50, 0.5, 0.1)], "held-out", dataset))
     assert (tmp_path / "pairs.csv").read_text().splitlines()[0] == (
         "kind,source,target,source_label,target_label,protocol,value,se"
     )
-    write_table(tmp_path / "none.csv", [])
+    write_table(tmp_path / "none.csv")
     assert (tmp_path / "none.csv").read_text().startswith("kind,source,target")
 
 
@@ -118,19 +111,20 @@ def test_another_kind_of_table_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_parquet_without_pyarrow_is_one_line_and_csv_needs_nothing(
-    rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frames: list[pandas.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("pandas", "pyarrow", "xarray"):
-        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(infl.InputError, match=r"pip install 'infl\[analysis\]', or write a \.csv"):
-        write_table(tmp_path / "top.parquet", rows)
-    write_table(tmp_path / "top.csv", rows)
+        write_table(tmp_path / "top.parquet", *frames)
+    write_table(tmp_path / "top.csv", *frames)
 
 
-def test_a_place_that_cannot_be_written_is_named(rows: list[Row], dataset: Dataset, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named(
+    frames: list[pandas.DataFrame], dataset: Dataset, tmp_path: Path
+) -> None:
     for name in ("top.csv", "top.parquet"):
         with pytest.raises(infl.InputError, match="cannot be written: No such file or directory"):
-            write_table(tmp_path / "none" / name, rows)
+            write_table(tmp_path / "none" / name, *frames)
     memorization = Estimate(np.zeros(40), np.zeros(40), np.ones(40), np.ones(40), "own", "correct")
     with pytest.raises(infl.InputError, match="cannot be written"):
         write_feldman_zhang(tmp_path / "none" / "fz.npz", memorization, [], dataset)

@@ -16,7 +16,7 @@ from infl.report.plot import influence_pairs, memorized_gallery
 from infl.report.plot import memorization as histogram
 from infl.report.plot.galleries import draw_example, ink_for
 from infl.report.style import house_style
-from infl.report.text import interval_text, with_error
+from infl.report.text import interval, with_error
 
 NAN = float("nan")
 
@@ -266,7 +266,7 @@ def test_a_number_is_written_with_its_error(value, se, text):
     ],
 )
 def test_an_interval_has_the_digits_that_tell_its_ends_apart(low, high, text):
-    assert interval_text(low, high) == text
+    assert interval(low, high) == text
 
 
 def test_examples_that_came_without_pixels_say_so_above_their_scores(memorization, dataset):

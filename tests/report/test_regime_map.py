@@ -168,7 +168,7 @@ def test_names_cover_neither_each_other_nor_the_markers_and_stay_inside(make_ver
     assert len(labels) == 12
     boxes = [Text.get_window_extent(label) for label in labels]
     markers = ax.transData.transform([(v.self_influence.value, v.cross_influence.value) for v in verdicts])
-    frame = ax.get_window_extent()
+    frame = ax.get_window_extent().padded(2)
     for k, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:k])
         assert not any(box.contains(*marker) for marker in markers)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from infl.records import Detectable, InputError, ScoredPair, Thresholds
-from infl.report.tables import memorization_table, pairs_table, verdict_lines, verdict_table
+from infl.report.tables import memorization_table, pairs_table, verdict_table
 
 NAN = float("nan")
 
@@ -169,31 +169,3 @@ def test_what_cannot_be_detected_is_said(dataset):
     assert "smallest influence detectable: none, too few models (power" in said(detectable(typical=NAN, worst=NAN))
     assert "0.12 at median noise, at worst none (power" in said(detectable(worst=NAN))
     assert "0.12 at median noise (power" in said(detectable(worst=NAN, outcome="margin"))
-
-
-def test_verdict_lines_hold_everything_the_table_has_no_room_for(make_verdict):
-    lines = verdict_lines(make_verdict("flipped", 0.93, -0.12, note="concept known"))
-    assert lines == [
-        "flipped (3 examples): local, probability 0.91",
-        "  by support, from 2,048 models",
-        "  self 0.93 ± 0.02  probability that a forgotten example is lost",
-        "  cross -0.12 ± 0.05  other examples lost per example forgotten, net",
-        "  harm 0.30 ± 0.04, gain 0.20 ± 0.03  the same, of those hurt and of those helped",
-        "  probabilities: no-op 0.02, local 0.91, spreading 0.06, indirect 0.01",
-        "  hurt most: #7 by 0.41, #44 by 0.32",
-        "  concept known",
-        "  thresholds: self 0.1, cross 0.1 (net), effect 0.1, probability 0.8",
-    ]
-
-
-def test_an_undetermined_verdict_says_what_would_decide_it(make_verdict):
-    close = {"no-op": 0.0, "local": 0.57, "spreading": 0.43, "indirect": 0.0}
-    verdict = make_verdict("a", 0.9, 0.1, regime="undetermined", probability=close, models_needed=8192)
-    lines = verdict_lines(verdict)
-    assert lines[0] == "a (3 examples): undetermined, likeliest local with probability 0.57"
-    assert "  undetermined; about 8,192 models would decide it (there are 2,048)" in lines
-    hopeless = verdict_lines(replace(verdict, models_needed=None))
-    assert "  undetermined; more models of this kind would not decide it" in hopeless
-    blind = verdict_lines(replace(verdict, probability=dict.fromkeys(close, NAN)))
-    assert blind[0] == "a (3 examples): undetermined"
-    assert "  undetermined; the errors are unknown" in blind

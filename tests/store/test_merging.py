@@ -145,13 +145,14 @@ def test_a_merge_with_itself_or_with_nothing_is_refused(made: Path) -> None:
         infl.merge(made / "a", [])
 
 
+@pytest.mark.slow
 def test_the_commands_train_shards_and_merge_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["digits", "--n-train", "60", "--n-held-out", "30", "--epochs", "1", "--hidden", "4"]
-    for name, *models in (("one", "0:4", "--references", "3"), ("two", "4:10")):
-        assert main(["train", *options, "--models", *models, "--run", str(tmp_path / name)]) == 0
+    for name, *models in (("one", "0:4", "--n-references", "3"), ("two", "4:10")):
+        assert main(["train", *options, "--n-models", *models, "--run", str(tmp_path / name)]) == 0
     assert main(["merge", str(tmp_path / "all"), str(tmp_path / "one"), str(tmp_path / "two")]) == 0
     run = infl.open_run(tmp_path / "all")
     assert {name: len(run.complete(name)) for name in run.collections()} == {"design": 5, "grouped": 5, "full": 3}
     for models in ("4:", ":4", "a", "4:6:8", "-1", "6:4", "5:5", ""):
-        assert main(["train", "--run", str(tmp_path / "all"), "--models", models]) == 2
+        assert main(["train", "--run", str(tmp_path / "all"), "--n-models", models]) == 2
         assert "model" in capsys.readouterr().err

@@ -226,11 +226,11 @@ def test_the_command_starts_a_cluster_of_this_machine_and_ends_it(small_digits: 
     words = [
         "train",
         str(tmp_path / "data.npz"),
-        *["--design", "uniform", "--models", "9", "--references", "2", "--block-size", "2"],
+        *["--design", "uniform", "--n-models", "9", "--n-references", "2", "--models-per-device", "2"],
     ]
     words += ["--hidden", "8", "--epochs", "2", "--batch-size", "20"]
     runs = []
-    for name, options in (("local", []), ("ray", ["--engine", "ray", "--ray-cpus", "1", "--ray-workers", "1"])):
+    for name, options in (("local", []), ("ray", ["--engine", "ray", "--ray.cpus", "1", "--ray.n-workers", "1"])):
         command = [sys.executable, "-m", "infl", *words, "--run", str(tmp_path / name), *options]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -255,7 +255,7 @@ def test_a_cluster_of_this_machine_listens_on_loopback_and_ends_with_who_asked_f
 
 
 def test_settings_of_ray_want_the_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "digits", "--run", str(tmp_path / "run"), "--ray-workers", "2"]) == 2
+    assert main(["train", "digits", "--run", str(tmp_path / "run"), "--ray.n-workers", "2"]) == 2
     assert "are settings of --engine ray" in capsys.readouterr().err
 
 

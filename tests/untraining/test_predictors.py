@@ -233,5 +233,5 @@ def test_too_few_models_and_unknown_names_are_refused():
         fit(sources=[])
     with pytest.raises(InputError, match="expected one of combined"):
         fit(name="guess")
-    with pytest.raises(InputError, match="--references"):
+    with pytest.raises(InputError, match="--n-references"):
         fit(n_references=0)

@@ -16,7 +16,8 @@ from infl.records import REGIMES, Dataset, Detectable, Estimate, Quantity, Verdi
 from infl.report.page.charts import NORMAL_95, IntervalChart, interval_charts
 from infl.report.page.content import HarmedExample, PageContent, ScoreContent, SetContent
 from infl.report.page.pictures import Pictures
-from infl.report.text import Row, class_of, interval_text, likeliest, most_memorized, place_of, with_error
+from infl.report.text import Row, class_of, likeliest, most_memorized, place_of, with_error
+from infl.report.text import interval as interval_text
 
 MAX_EXAMPLES_OF_A_SET = 12
 IN_GALLERY = 24

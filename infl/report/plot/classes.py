@@ -14,7 +14,7 @@ from matplotlib.typing import ColorType
 from infl.records import Array, Estimate, InputError
 from infl.report.plot.canvas import axes_or_new
 from infl.report.style import Theme, house_style
-from infl.report.text import UNITS
+from infl.report.text import UNITS, shorten
 
 _NUMBERS_UP_TO = 12
 _NAMES_UP_TO = 40
@@ -49,7 +49,7 @@ def class_influence(blocks: Estimate, class_names: tuple[str, ...] | None = None
         raise InputError(f"blocks: expected influence of classes on classes, [c, c], got {blocks.value.shape}")
     if class_names is not None and len(class_names) != n:
         raise InputError(f"class_names: expected {n} names, one a class, got {len(class_names)}")
-    names = [str(k) for k in range(n)] if class_names is None else [_short(name) for name in class_names]
+    names = [str(k) for k in range(n)] if class_names is None else [shorten(name, 16) for name in class_names]
     finite = blocks.value[np.isfinite(blocks.value)]
     most = float(np.abs(finite).max()) if finite.size and np.abs(finite).max() > 0 else 1.0
     power = min(0, math.floor(math.log10(most) + 1e-9))
@@ -118,7 +118,3 @@ def _ink_on(face: ColorType) -> str:
     channels: Array = np.array(to_rgb(face))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "#000000" if float(linear @ [0.2126, 0.7152, 0.0722]) > 0.179 else "#FFFFFF"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else name[:15] + "…"

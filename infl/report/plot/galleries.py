@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,19 @@ from matplotlib.axes import Axes
 from infl.records import Array, Dataset, Estimate, InputError, ScoredPair
 from infl.report.plot.canvas import axes_or_new
 from infl.report.style import current_theme, house_style
-from infl.report.text import MEMORIZED_FROM, check_pairs, class_of, example_of, most_memorized, place_of, with_error
+from infl.report.text import (
+    MEMORIZED_FROM,
+    check_pairs,
+    class_name,
+    class_of,
+    count,
+    example_of,
+    minus,
+    most_memorized,
+    place_of,
+    shorten,
+    with_error,
+)
 
 _ROWS = 6
 _MAX_CLASSES = 10
@@ -58,7 +71,7 @@ def memorized_gallery(
         for row, label in enumerate(shown):
             of_class = order[dataset.y_train[order] == label]
             bottom = 1 - (row * pitch[1] + _PICTURE) / height
-            name = "\n".join(_lines(_class_name(dataset, label)))
+            name = "\n".join(wrap(class_name(dataset, label), 14, max_lines=3, placeholder=" …"))
             beside = {"ha": "left", "transform": ax.transAxes, "parse_math": False}
             middle = bottom + 0.5 * _PICTURE / height
             ax.text(0, middle, name, va="bottom", size=8.5, color=theme.ink, **beside)
@@ -67,7 +80,7 @@ def memorized_gallery(
             for k, i in enumerate(of_class[:n_per_class]):
                 bounds = ((1.15 + k * pitch[0]) / width, bottom, _PICTURE / width, _PICTURE / height)
                 picture = draw_example(ax.inset_axes(bounds), dataset.x_train[i], ink=ink)
-                _caption(picture, f"#{i}\n{_score(float(memorization.value[i]), float(memorization.se[i]))}")
+                _caption(picture, f"#{i}\n{minus(with_error(float(memorization.value[i]), float(memorization.se[i])))}")
         heading = "most memorized training examples of each class"
         if len(shown) < dataset.n_classes:
             heading += f", {len(shown)} of {dataset.n_classes:,} classes"
@@ -114,7 +127,8 @@ def influence_pairs(
         ax.set_axis_off()
         ax.set_title(title)
         if len(shown) < len(pairs) or not shown:
-            note = _pairs_note(len(pairs) - len(shown))
+            n_skipped = len(pairs) - len(shown)
+            note = f"{count(n_skipped, 'pair')} without an estimate not shown" if n_skipped else "no pairs"
             ax.text(0.5, 0, note, ha="center", va="top", size=7, color=theme.quiet, transform=ax.transAxes)
         ink = ink_for(dataset)
         for position, k in enumerate(shown):
@@ -140,22 +154,6 @@ def _classes_shown(labels: Sequence[int] | None, per_class: Array) -> list[int]:
     return [int(label) for label in labels]
 
 
-def _class_name(dataset: Dataset, label: int) -> str:
-    name = dataset.class_names[label]
-    return f"label {name}" if len(name) <= 2 else name
-
-
-def _lines(name: str, *, width: int = 14, most: int = 3) -> list[str]:
-    """A long name in lines, cut where it takes too many."""
-    lines = [""]
-    for word in name.split():
-        word = word if len(word) <= width else word[: width - 1] + "…"
-        if len(lines[-1]) + len(word) + 1 > width and lines[-1]:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"]
-
-
 def _draw_pair(
     axes: Sequence[Axes], pair: ScoredPair, dataset: Dataset, ink: str, interval: tuple[float, float] | None
 ) -> None:
@@ -163,35 +161,21 @@ def _draw_pair(
     source, arrow, target = axes
     for ax, column in ((source, pair.source), (target, pair.target)):
         draw_example(ax, example_of(dataset, column), ink=ink)
-        _caption(ax, f"{_cut(class_of(dataset, column))}\n{place_of(dataset, column)}")
+        _caption(ax, f"{shorten(class_of(dataset, column), 22)}\n{place_of(dataset, column)}")
     word, color = ("helps", theme.helps) if pair.value >= 0 else ("harms", theme.harms)
     arrow.set_axis_off()
     arrow.annotate(
         "", (0.95, 0.5), xytext=(0.05, 0.5), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.2}
     )
-    arrow.text(0.5, 0.56, _score(pair.value, pair.se), ha="center", va="bottom", size=7, color=theme.ink)
+    arrow.text(0.5, 0.56, minus(with_error(pair.value, pair.se)), ha="center", va="bottom", size=7, color=theme.ink)
     arrow.text(0.5, 0.44, word, ha="center", va="top", size=7, color=color)
     if interval is not None:
         low, high = (f"{end:z.2f}".replace("-", "−") for end in interval)
         arrow.text(0.5, 0.28, f"[{low}, {high}]", ha="center", va="top", size=6.8, color=theme.quiet)
 
 
-def _cut(name: str, most: int = 22) -> str:
-    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
-
-
-def _score(value: float, se: float) -> str:
-    return with_error(value, se).replace("-", "−")
-
-
 def _caption(ax: Axes, text: str) -> None:
     ax.set_xlabel(text, fontsize=6.8, labelpad=2, linespacing=1.15, parse_math=False)
-
-
-def _pairs_note(skipped: int) -> str:
-    if not skipped:
-        return "no pairs"
-    return f"{skipped} {'pair' if skipped == 1 else 'pairs'} without an estimate not shown"
 
 
 _BARS_UP_TO = 24
@@ -216,17 +200,9 @@ def draw_example(ax: Axes, example: Array, *, ink: str = "gray") -> Axes:
     for spine in ax.spines.values():
         spine.set(visible=True, color=current_theme().faint, linewidth=0.6)
     if not example.size:
-        ax.text(
-            0.5,
-            0.5,
-            "no pixels",
-            ha="center",
-            va="center",
-            size=6.5,
-            color=current_theme().faint,
-            transform=ax.transAxes,
-        )
-    elif _is_image(example):
+        middle = {"ha": "center", "va": "center", "transform": ax.transAxes}
+        ax.text(0.5, 0.5, "no pixels", size=6.5, color=current_theme().faint, **middle)
+    elif is_image(example):
         _draw_image(ax, example, ink)
     else:
         _draw_strip(ax, example.reshape(-1).astype(np.float64))
@@ -240,7 +216,7 @@ def ink_for(dataset: Dataset) -> str:
     they are, and so do all on a dark page. One choice for all examples, so that they can be compared.
     """
     images = dataset.x_train[:_LOOKED_AT]
-    if not len(images) or not _is_image(images[0]) or current_theme().name == "dark":
+    if not len(images) or not is_image(images[0]) or current_theme().name == "dark":
         return "gray"
     grey = images.reshape(len(images), *images.shape[1:3], -1).mean(axis=3)
     frame = np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1)
@@ -248,12 +224,13 @@ def ink_for(dataset: Dataset) -> str:
     return "gray_r" if np.median(frame) < low + 0.15 * (high - low) else "gray"
 
 
-def _is_image(example: Array) -> bool:
+def is_image(example: Array) -> bool:
+    """[h, w], [h, w, 1] or [h, w, 3]."""
     return example.ndim == 2 or (example.ndim == 3 and example.shape[2] in (1, 3))
 
 
 def _draw_image(ax: Axes, example: Array, ink: str) -> None:
-    low, high = _span(example)
+    low, high = span(example)
     if example.ndim == 3 and example.shape[2] == 3:
         if example.dtype != np.uint8:  # matplotlib clips colours outside [0, 1]
             example = (example.astype(np.float64) - low) / (high - low)
@@ -262,7 +239,8 @@ def _draw_image(ax: Axes, example: Array, ink: str) -> None:
         ax.imshow(example.reshape(example.shape[:2]), cmap=ink, vmin=low, vmax=high, aspect="equal")
 
 
-def _span(example: Array) -> tuple[float, float]:
+def span(example: Array) -> tuple[float, float]:
+    """The values drawn black and white."""
     if example.dtype == np.uint8:
         return 0.0, 255.0
     finite = example[np.isfinite(example)]

@@ -1,0 +1,105 @@
+"""Refuses, before work goes into it, a command of which an output could not be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Written:
+    """Marks the type of an option whose path the command writes, with how it does.
+
+    in place: the file is opened and written; replaced: one beside it takes its place; new, new folder: it must not be there
+    yet, and `~` is the user's home; folder: made with the folders above it where it is not there.
+    """
+
+    how: Literal["in place", "replaced", "new", "new folder", "folder"]
+
+
+_OPTIONAL = tyro.conf.arg(metavar="PATH", help_behavior_hint="")
+OutputFile = Annotated[Path | None, _OPTIONAL, Written("in place")]
+ForgetFile = Annotated[Path, Written("replaced")]
+NewFile = Annotated[Path, Written("new")]
+NewFolder = Annotated[Path | None, _OPTIONAL, Written("new folder")]
+RunToWrite = Annotated[str, tyro.conf.arg(metavar="PATH|URL"), Written("folder")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is written beside what is printed."""
+
+    json: OutputFile = None
+    """What the command prints, as JSON."""
+
+
+def check_outputs(command: Any) -> None:
+    """Check every path that the command will write.
+
+    Raises:
+        InputError: where a path has no folder, or is one, or one that may not be written to, or is to be new and is not.
+    """
+    from infl.records import InputError
+
+    outputs = [(Path(path), how) for path, how in _outputs(command) if path is not None and "://" not in str(path)]
+    to_make = {os.path.realpath(path) for path, how in outputs if how == "folder" and not os.path.exists(path)}
+    for path, how in outputs:
+        try:
+            if how == "folder":
+                if _mode(path) is None:  # whether one that is there is a run, and fits, is for the command to say
+                    _check_folder(next(a for a in Path(os.path.realpath(path)).parents if os.path.lexists(a)))
+            else:
+                _check_file(path.expanduser() if how.startswith("new") else path, how, to_make)
+        except FileExistsError as error:
+            raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _outputs(command: Any) -> Iterator[tuple[str | Path | None, str]]:
+    hints = get_type_hints(type(command), include_extras=True)
+    for field in fields(command):
+        value = getattr(command, field.name)
+        yield from (
+            (value, mark.how) for mark in getattr(hints[field.name], "__metadata__", ()) if isinstance(mark, Written)
+        )
+        if is_dataclass(value) and isinstance(value, Output):
+            yield from _outputs(value)
+
+
+def _check_file(path: Path, how: str, to_make: set[str]) -> None:
+    mode, place = _mode(path), Path(os.path.realpath(path))  # what a link points at is written, not the link
+    if (mode is not None and stat.S_ISDIR(mode)) or str(place) in to_make:
+        raise _error(errno.EEXIST if how == "new folder" else errno.EISDIR)
+    if mode is not None and how.startswith("new"):
+        raise _error(errno.EEXIST)
+    if mode is not None and how == "in place":
+        if not os.access(path, os.W_OK):
+            raise _error(errno.EACCES)
+    elif str(place.parent) not in to_make:  # else it will be there, as a run is made before it is written into
+        _check_folder(place.parent)
+
+
+def _check_folder(path: Path) -> None:
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise _error(errno.ENOTDIR)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _error(errno.EACCES)
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

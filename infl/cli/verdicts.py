@@ -1,0 +1,225 @@
+"""Commands about forget sets: predict and verify their regimes, write the page of a run, and the demo of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from infl.cli.options import Engine, File, Predictor, Real, RunToRead, cluster
+from infl.cli.outputs import Output, OutputFile, RunToWrite
+from infl.cli.printing import say, show_verdicts
+from infl.cli.scores import score
+from infl.records import Thresholds
+from infl.training.ray import Ray
+
+if TYPE_CHECKING:
+    from infl.pipeline.report import Report as Written
+    from infl.records import Effects, ForgetSet, Verdict
+    from infl.store import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictOutput(Output):
+    """What is written beside what is printed."""
+
+    effects: OutputFile = None
+    """The effect of each set on every example, .npz."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Predict the regime of forget sets from the models of a run."""
+
+    run: RunToRead
+    """Folder of the run, or its URL."""
+    forget: Path
+    """JSON file `{"name": [training ids], ...}`."""
+    predictor: Predictor = "combined"
+    """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples."""
+    quiet: bool = False
+    """No progress bar."""
+    thresholds: Thresholds = Thresholds()
+    output: tyro.conf.OmitArgPrefixes[VerdictOutput] = VerdictOutput()
+
+    def __call__(self) -> None:
+        import infl
+
+        run, sets = _opened(self.run, self.forget)
+        effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
+        predicted = _judge_all(effects, self.thresholds, self.output.effects)
+        show_verdicts(run, predicted)
+        _write_verdicts(self.output.json, predicted, [], self.thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Measure the regime of forget sets by retraining without each, beside the prediction."""
+
+    run: RunToRead
+    """Folder of the run, or its URL."""
+    forget: Path
+    """JSON file `{"name": [training ids], ...}`."""
+    n_models: int = 64
+    """Most models retrained without each set."""
+    stop: float = 0.95
+    """Looks after 16, 32, 64, ... models, and retrains none without a set whose regime is this probable. 1: all of them."""
+    quiet: bool = False
+    """No progress bar."""
+    checkpoint_minutes: Real = None
+    """See infl train."""
+    engine: Engine = "local"
+    """This machine's devices, or the workers of a Ray cluster (extra `ray`). Affects speed only."""
+    thresholds: Thresholds = Thresholds()
+    ray: Ray = Ray()
+    output: tyro.conf.OmitArgPrefixes[VerdictOutput] = VerdictOutput()
+
+    def __call__(self) -> None:
+        import infl
+        from infl.training.caches import cache_compiled_programs
+
+        engine = cluster(self.engine, self.ray)
+        cache_compiled_programs()
+        run, sets = _opened(self.run, self.forget)
+        effects = infl.verify_effects(
+            run,
+            sets,
+            n_models=self.n_models,
+            stop=None if self.stop >= 1 else self.stop,
+            thresholds=self.thresholds,
+            engine=engine,
+            checkpoint_minutes=self.checkpoint_minutes,
+            quiet=self.quiet,
+        )
+        measured = _judge_all(effects, self.thresholds, self.output.effects)
+        predicted = []
+        if run.outcomes("design").n_models:
+            predicted = infl.predict(run, sets, thresholds=self.thresholds, quiet=self.quiet)
+        show_verdicts(run, predicted, measured)
+        _write_verdicts(self.output.json, predicted, measured, self.thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write one self-contained HTML page of a run: what is memorized, who influences whom, each forget set on a card."""
+
+    run: RunToRead
+    """Folder of the run, or its URL."""
+    forget: File = None
+    """JSON file `{"name": [training ids], ...}` of sets to show (default: those that the run was verified for)."""
+    out: OutputFile = None
+    """Page to write, .html (default: report.html in the run folder)."""
+    n_top: int = 60
+    """Memorized examples and pairs to list."""
+    predictor: Predictor = "combined"
+    """How sets are predicted, see infl predict."""
+    thresholds: Thresholds = Thresholds()
+    output: tyro.conf.OmitArgPrefixes[Output] = Output()
+
+    def __call__(self) -> None:
+        import infl
+        from infl.records import InputError
+        from infl.report.exchange import write_json
+
+        if self.n_top < 1:
+            raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
+        run, sets = (infl.open_run(self.run), None) if self.forget is None else _opened(self.run, self.forget)
+        written = infl.write_report(
+            run, self.out, forget_sets=sets, predictor=self.predictor, thresholds=self.thresholds, n_top=self.n_top
+        )
+        if self.output.json:
+            write_json(self.output.json, _as_json(written, self.thresholds, self.n_top))
+        n_sets = len(written.content.sets)
+        say(f"{n_sets} forget {'set' if n_sets == 1 else 'sets'}, {written.size / 1e6:.1f} MB, opens without a network")
+        if not n_sets:
+            say("no forget set was verified in this run: name some with --forget, or run infl verify first")
+        say(f"page: {written.path}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures in the run folder."""
+
+    run: RunToWrite = "runs/demo"
+    """Folder of the run, or its URL; continued where it exists."""
+    n_models: int = 1000
+    """Models trained on random subsets."""
+    n_references: int = 64
+    """Models trained on all of D, and retrained without each forget set."""
+    output: tyro.conf.OmitArgPrefixes[Output] = Output()
+
+    def __call__(self) -> None:
+        import infl
+        from infl.training.caches import cache_compiled_programs
+
+        cache_compiled_programs()
+        say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
+        dataset = infl.load("digits")
+        run = infl.train(dataset, run=self.run, n_models=self.n_models, n_references=self.n_references)
+        memorization, *_ = score(run, dataset, n_top=5)
+        sets = infl.forget_sets.varied_sets(dataset, memorization)
+        infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
+        predicted = infl.predict(run, sets)
+        summed = infl.predict(run, sets, predictor="additive")
+        measured = infl.verify(run, sets, n_models=self.n_references)
+        show_verdicts(run, predicted, measured)
+        say(
+            "\nIn redundant sets every member is covered by the others. Summing the influences of single examples misses that:"
+        )
+        for one, other, truth in zip(predicted, summed, measured, strict=True):
+            if one.forget_set.name.startswith(("class", "cluster")):
+                said = f"the sum {other.regime}, infl {one.regime}, retraining {truth.regime}"
+                say(f"  {one.forget_set.name}: {said}")
+        _write_verdicts(self.output.json, predicted, measured, Thresholds())
+
+
+def _opened(url: str, forget_file: Path) -> tuple[Run, list[ForgetSet]]:
+    import infl
+
+    run = infl.open_run(url)
+    return run, infl.forget_sets.read_forget_sets(forget_file, n_train=run.manifest["dataset"]["n_train"])
+
+
+def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:
+    import infl
+    from infl.report.exchange import write_effects
+
+    kept, verdicts = [], []
+    for one in effects:
+        verdicts.append(infl.judge(one, thresholds))
+        if path:
+            kept.append(one)
+    if path:
+        write_effects(path, kept)
+    return verdicts
+
+
+def _write_verdicts(
+    path: Path | None, predicted: list[Verdict], measured: list[Verdict], thresholds: Thresholds
+) -> None:
+    from infl.report.exchange import verdicts_as_json, write_json
+
+    if path:
+        write_json(path, verdicts_as_json(predicted, measured, thresholds=thresholds))
+
+
+def _as_json(written: Written, thresholds: Thresholds, n_top: int) -> dict[str, Any]:
+    from infl.report.exchange import scores_as_json, verdicts_as_json
+
+    content, scores = written.content, written.content.scores
+    predicted = [one.predicted for one in content.sets if one.predicted]
+    measured = [one.measured for one in content.sets if one.measured]
+    fields: dict[str, Any] = {"page": str(written.path), "bytes": written.size}
+    if scores is not None:
+        fields["scores"] = scores_as_json(
+            scores.memorization,
+            scores.pairs,
+            n_top=n_top,
+            n_models=scores.n_models,
+            n_train=content.dataset.n_train,
+            q=scores.q,
+        )
+    return fields | verdicts_as_json(predicted, measured, thresholds=thresholds)
