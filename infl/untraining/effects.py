@@ -64,7 +64,7 @@ def fit_predictor(
     labels: Array,
     n_classes: int,
     batch_size: int | None = None,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
 

@@ -103,7 +103,7 @@ def fit_errors(
     margins: Array,
     *,
     use: Sequence[int],
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> ErrorModel:
     """Hold out models, predict them, and describe the errors.
 
@@ -206,7 +206,7 @@ def fold_by_similarity(masks: Array, n_folds: int) -> Array:
 
 
 def _predict_held_out(
-    evidence: Evidence, columns_d: Array, columns_h: Array, use: Sequence[int], advance: Callable[[], None]
+    evidence: Evidence, columns_d: Array, columns_h: Array, use: Sequence[int], advance: Callable[[], object]
 ) -> HeldOut:
     subsets = np.flatnonzero(evidence.rows)
     masks = evidence.masks[subsets]

@@ -227,7 +227,7 @@ def groups_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_half_of_the_models_leave_out_groups_and_half_are_uniform(grouped: Run, small_digits: Dataset) -> None:
     assert_each_trained_once(grouped, {"design": 15, "grouped": 16, "full": 2})
-    groups = grouped.collection("grouped").groups
+    groups: Any = grouped.collection("grouped").groups
     assert groups == make_groups(small_digits, ALGORITHM, seed=0, known=USERS)
     assert groups.names == ("labels", "10 clusters", "users")
     described = {"names": list(groups.names), "sha256": groups.fingerprint()}
@@ -366,7 +366,7 @@ def test_covering_models_leave_out_the_sets_and_parts_of_them(covered: Run) -> N
         assert (left_out == len(ids)).sum() >= 4
         assert ((left_out > 0) & (left_out < len(ids))).any()
         assert (left_out == 0).any()
-    groups = covered.collection(name).groups
+    groups: Any = covered.collection(name).groups
     assert dict(zip(groups.names, (np.flatnonzero(table == 0).tolist() for table in groups.tables), strict=True)) == {
         set_name: sorted(ids) for set_name, ids in COVER.items()
     }

@@ -289,13 +289,14 @@ def test_the_command_hands_its_options_on(bare: Path, tmp_path: Path, monkeypatc
 
 def test_a_number_out_of_its_range_is_named_before_anything_is_trained(bare: Path) -> None:
     before = stored_blocks(bare)
-    for settings, said in (
+    mistakes: list[tuple[dict[str, Any], str]] = [
         ({"stop": 0.0}, "stop: expected a probability above 0 and below 1, or None .* got 0.0"),
         ({"stop": 1.0}, "stop: .* got 1.0"),
         ({"stop": float("nan")}, "stop: .* got nan"),
         ({"first": 3}, "first: expected at least 4 models before the first look, got 3"),
         ({"n_models": 1}, "needs at least 2 models a set, got 1"),
-    ):
+    ]
+    for settings, said in mistakes:
         with pytest.raises(InputError, match=said):
             infl.verify(bare, SETS, algorithm=ALGORITHM, quiet=True, **settings)
     assert stored_blocks(bare) == before
