@@ -1,15 +1,12 @@
-"""Trains on a Ray cluster of this machine while nodes and drivers are killed, and measures what the engine costs.
+"""Trains on a Ray cluster of this machine while nodes and drivers are killed.
 
 A round is a run of 40 blocks on three nodes of one core. At a random moment one node is killed, and later another joins;
 or the run is trained, extended and verified, and the process that drives this is killed a few times in each and started again.
 The run must equal one that was made in one process, bit for bit.
-
-Cost: the same blocks in one process and on one Ray worker, both with all cores, one after the other.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -25,8 +22,6 @@ import infl
 LAYOUT = infl.Layout(n_devices=1, models_per_device=4, tune="off")
 ALGORITHM = infl.Algorithm(hidden=(32,), epochs=30)
 N_MODELS, N_REFERENCES = 152, 8
-BLOCK_SECONDS = (1.0, 5.0, 20.0)
-SECONDS_OF_A_COST = 40.0
 SETS = {"a": [1, 2, 3], "b": [4, 5]}
 N_SEEDS = 16
 KILLS = {"train": 3, "extend": 2, "verify": 2}  # of the driver, in one round
@@ -127,37 +122,6 @@ def rounds(folder: Path, seeds: Iterator[int]) -> Iterator[dict[str, Any]]:
         }
 
 
-def costs(folder: Path, *, seconds: float) -> dict[str, Any]:
-    """Seconds of the same blocks, each of about so many seconds, in one process and on one worker with the same cores."""
-    cores = len(os.sched_getaffinity(0))
-    dataset, width = infl.load("digits"), 8
-    n_blocks = max(3, round(SECONDS_OF_A_COST / seconds))
-    epochs = _epochs_for(folder, dataset, width, seconds)
-    took: dict[str, list[float]] = {}
-    for name, engine in (("local", None), ("ray", infl.Ray(cpus=cores))):
-        run = infl.train(
-            dataset,
-            run=folder / f"{name}-{seconds:g}",
-            n_models=n_blocks * width * cores,
-            n_references=0,
-            design=infl.Design("uniform", 0.7),
-            algorithm=infl.Algorithm(epochs=epochs),
-            layout=infl.Layout(n_devices=cores, models_per_device=width, mode="map", tune="off"),
-            engine=engine,
-            quiet=True,
-        )
-        took[name] = [block["seconds"] for block in run.blocks]
-    # The first block waits for imports, the data and a compilation.
-    each = {name: float(np.mean(blocks[1:])) for name, blocks in took.items()}
-    return {
-        "block_seconds_wanted": seconds,
-        "epochs": epochs,
-        "blocks": n_blocks,
-        "seconds": {name: [round(block, 3) for block in blocks] for name, blocks in took.items()},
-        "overhead": round(each["ray"] / each["local"] - 1, 4),
-    }
-
-
 def _lose_a_node(draw: random.Random, nodes: Nodes, run: Path) -> list[int]:
     driver = _start_driver("extend", nodes, run)
     moments = []
@@ -216,18 +180,3 @@ def _equal(local: infl.Run, run: infl.Run) -> bool:
         ):
             return False
     return True
-
-
-def _epochs_for(folder: Path, dataset: infl.Dataset, width: int, seconds: float) -> int:
-    """Epochs with which one core trains a block of so many models in about so many seconds."""
-    run = infl.train(
-        dataset,
-        run=folder / f"trial-{seconds:g}",
-        n_models=3 * width,
-        n_references=0,
-        design=infl.Design("uniform", 0.7),
-        algorithm=infl.Algorithm(epochs=60),
-        layout=infl.Layout(n_devices=1, models_per_device=width, mode="map", tune="off"),
-        quiet=True,
-    )
-    return max(1, round(60 * seconds / min(block["seconds"] for block in run.blocks)))

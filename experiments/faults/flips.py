@@ -41,7 +41,7 @@ def scores_of(folder: Path) -> dict[str, Array]:
         said |= {f"{collection} {kind}": getattr(outcomes, kind) for kind in ("masks", "correct", "margin")}
     for effects in verified_effects(run):
         said[f"effect {effects.forget_set.name}"] = effects.effect
-    said["groups"] = run.groups("grouped").tables
+    said["groups"] = run.collection("grouped").groups.tables
     data = run.dataset()
     said |= {name: getattr(data, name) for name in ("x_train", "y_train", "x_held_out", "y_held_out", "train_ids")}
     return said
@@ -89,6 +89,4 @@ def _drawn(folder: Path, flips: int, seed: int) -> Iterator[tuple[Path, int, int
 
 
 def _kind(path: Path) -> str:
-    if path.parts[0] == "models":
-        return f"{path.parts[0]}, {'zarr.json' if path.name == 'zarr.json' else 'chunk'}"
-    return path.parts[0]
+    return path.parts[0] if path.parts[0] != "collections" else "blocks" if "blocks" in path.parts else "records"

@@ -49,11 +49,11 @@ def kill_rounds(folder: Path, *, seeds: Iterator[int], kills_a_command: int = 5)
     for number, references in enumerate((N_REFERENCES, 0)):
         models = f"{number * N_MODELS // 2}:{(number + 1) * N_MODELS // 2}"
         words = ["--n-models", models, "--n-references", str(references), "--run", str(folder / f"shard-{number}")]
-        _to_its_end(["train", *DATA, *SIZES, *words], folder)
+        run_to_its_end(["train", *DATA, *SIZES, *words], folder)
     took = {}
     for name in COMMANDS:
         start = time.perf_counter()
-        _to_its_end(_command(name, folder, "undisturbed"), folder)
+        run_to_its_end(_command(name, folder, "undisturbed"), folder)
         took[name] = time.perf_counter() - start
     for seed in seeds:
         yield _round(folder, seed, took, kills_a_command)
@@ -80,8 +80,8 @@ def _round(folder: Path, seed: int, took: dict[str, float], kills_a_command: int
     for name in COMMANDS:
         run, command = folder / place / WRITES_TO[name], _command(name, folder, place)
         for _ in range(kills_a_command):
-            before = _in_journal(run)
-            process = _start(command, folder)
+            before = _stored(run)
+            process = start(command, folder)
             anywhere = not moments.randrange(3)
             if anywhere:
                 time.sleep(moments.uniform(0.0, took[name]))
@@ -91,21 +91,21 @@ def _round(folder: Path, seed: int, took: dict[str, float], kills_a_command: int
             if not process.is_alive():
                 process.join()
                 break
-            seen = _in_journal(run)
+            seen = _stored(run)
             process.kill()
             process.join()
-            after = _in_journal(run)
+            after = _stored(run)
             kills.append(
                 {
                     "command": name,
                     "anywhere": anywhere,
                     "blocks_before": len(before),
                     "blocks_then": len(after),
-                    "models_lost": len(_models(before + seen) - _models(after)),
+                    "models_lost": len(set(_models(before + seen)) - set(_models(after))),
                     "damaged_blocks": _damaged(run),
                 }
             )
-        _to_its_end(command, folder)
+        run_to_its_end(command, folder)
     compared = {
         name: _compared(infl.open_run(folder / place / name), infl.open_run(folder / "undisturbed" / name))
         for name in ("run", "merged")
@@ -114,21 +114,22 @@ def _round(folder: Path, seed: int, took: dict[str, float], kills_a_command: int
 
 
 def _compared(run: infl.Run, undisturbed: infl.Run) -> dict[str, Any]:
-    times = Counter((line["collection"], model) for line in run.blocks for model in line["models"])
+    times = Counter(_models(_stored(run.folder)))
     collections = run.collections() == undisturbed.collections()
     return {
         "models": len(times),
         "models_in_two_blocks": sum(n > 1 for n in times.values()),
         "models_missing": sum(len(set(undisturbed.complete(c)) - set(run.complete(c))) for c in run.collections()),
-        "damaged_blocks": len(run.find_damage().blocks),
-        "outcomes_equal": collections and all(_same(run, undisturbed, name) for name in run.collections()),
+        "damaged_blocks": len(run.damaged_blocks()),
+        "outcomes_equal": collections and all(same_outcomes(run, undisturbed, name) for name in run.collections()),
         "scores_equal": all(
             np.array_equal(_scores(run, name), _scores(undisturbed, name)) for name in ("memorization", "influence")
         ),
     }
 
 
-def _same(run: infl.Run, undisturbed: infl.Run, collection: str) -> bool:
+def same_outcomes(run: infl.Run, undisturbed: infl.Run, collection: str) -> bool:
+    """Whether a collection of both holds the same, bit for bit."""
     mine, theirs = run.outcomes(collection).load(), undisturbed.outcomes(collection).load()
     return all(np.array_equal(getattr(mine, kind), getattr(theirs, kind)) for kind in ("masks", "correct", "margin"))
 
@@ -138,36 +139,39 @@ def _scores(run: infl.Run, name: str) -> np.ndarray:
     return np.nan_to_num((infl.memorization if name == "memorization" else infl.influence)(outcomes).value)
 
 
-def _in_journal(run: Path) -> list[dict[str, Any]]:
-    """Blocks whose lines are whole, read by other means than infl's own."""
-    path = run / "journal.jsonl"
-    text = path.read_text() if path.exists() else ""
-    lines = [json.loads(line.split("\t")[0]) for line in text[: text.rfind("\n") + 1].splitlines()]
-    return [line for line in lines if "session" not in line]
+def _stored(run: Path) -> list[str]:
+    """Files of blocks, found by other means than infl's own."""
+    return sorted(path.relative_to(run).as_posix() for path in run.glob("collections/*/blocks/*.npz"))
 
 
-def _models(blocks: list[dict[str, Any]]) -> set[Model]:
-    return {(line["collection"], model) for line in blocks for model in line["models"]}
+def _models(blocks: list[str]) -> list[Model]:
+    found = []
+    for name in blocks:
+        first, last = map(int, Path(name).stem.split("-"))
+        found += [(name.split("/")[1], model) for model in range(first, last + 1)]
+    return found
 
 
 def _damaged(run: Path) -> int:
-    return len(infl.open_run(run).find_damage().blocks) if (run / "run.json").exists() else 0
+    return len(infl.open_run(run).damaged_blocks()) if (run / "run.json").exists() else 0
 
 
 def _wait_for_blocks(process: BaseProcess, run: Path, n_blocks: int) -> None:
     deadline = time.monotonic() + LONGEST
-    while process.is_alive() and len(_in_journal(run)) < n_blocks and time.monotonic() < deadline:
+    while process.is_alive() and len(_stored(run)) < n_blocks and time.monotonic() < deadline:
         time.sleep(0.001)
 
 
-def _start(command: list[str], folder: Path) -> BaseProcess:
+def start(command: list[str], folder: Path) -> BaseProcess:
+    """A process of a command of infl, its output in `said.txt`."""
     process = _FORKED.Process(target=_main, args=(command, str(folder / "said.txt")))
     process.start()
     return process
 
 
-def _to_its_end(command: list[str], folder: Path) -> None:
-    process = _start(command, folder)
+def run_to_its_end(command: list[str], folder: Path) -> None:
+    """Run a command of infl, which must succeed."""
+    process = start(command, folder)
     process.join(LONGEST)
     if process.exitcode != 0:
         process.kill()

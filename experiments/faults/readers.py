@@ -7,9 +7,9 @@ import hashlib
 import io
 import json
 import struct
-import zlib
+import tempfile
+import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 import infl
-from infl.records import Dataset, InputError
-from infl.store import create_run, open_run
+from infl.records import Dataset, ForgetSet, InputError
+from infl.store import Collection, create_run, name_of_leave_out, open_run
+from infl.store.manifest import make_manifest, with_checksum
 from infl.untraining.forget_sets import read_forget_sets
 
 N_TRAIN, N_HELD_OUT = 12, 6
 IMAGES = "train-images-idx3-ubyte"
+BLOCK = "collections/design/blocks/0000000-0000002.npz"
+WITHOUT = name_of_leave_out([1, 2])
+RECORD = {"design": {"kind": "leave-out"}, "forget_set": {"name": "mine", "ids": [1, 2], "concept": [1, 2, 3]}}
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,17 @@ def readers() -> dict[str, Reader]:
             _write_run,
             lambda folder: _look_at(folder),
         ),
-        "journal": Reader(
-            _mutated([_journal()]) | st.lists(_lines(), max_size=4).map(b"".join),
-            "journal.jsonl",
+        "block": Reader(
+            _mutated([_block({})]) | st.builds(_block, _abouts()),
+            BLOCK,
             _write_run,
-            lambda folder: _look_at(folder),
+            _look_at,
+        ),
+        "collection.json": Reader(
+            _mutated([_record(RECORD)]) | st.builds(_record, _records()),
+            f"collections/{WITHOUT}/collection.json",
+            _write_run,
+            _look_at,
         ),
         "forget": Reader(
             _mutated([FORGET]) | _json().map(_as_json) | _forget_files().map(_as_json),
@@ -170,8 +180,6 @@ def _npz_headers(name: str = "x_train") -> st.SearchStrategy[bytes]:
 
 
 def _npz_with(name: str, header: str, version: int, length: int, honest: bool) -> bytes:
-    import zipfile
-
     text = header.encode("utf-8", "replace") + b"\n"
     said = len(text) if honest else length
     size = struct.pack("<H", said % (1 << 16)) if version == 1 else struct.pack("<I", said % (1 << 32))
@@ -220,18 +228,21 @@ def _settings() -> dict[str, Any]:
 
 
 def _write_run(folder: Path) -> None:
-    create_run(folder, _dataset(), _settings())
-    (folder / "journal.jsonl").write_bytes(_journal())
+    run = create_run(folder, _dataset(), _settings())
+    run.add_collection(Collection("design", {"kind": "uniform"}))
+    run.add_collection(Collection(WITHOUT, {"kind": "leave-out"}, forget_set=ForgetSet("mine", (1, 2))))
+    width = N_TRAIN + N_HELD_OUT
+    outcomes = infl.Outcomes(np.eye(3, N_TRAIN) < 1, np.eye(3, width) < 1, np.ones((3, width), np.float16))
+    run.write("design", range(3), outcomes, np.array([True, False, True]), seconds=1.0, session={"date": "today"})
 
 
 def _look_at(folder: Path) -> None:
     run = open_run(folder)
     json.dumps(run.to_dict())
-    run.find_damage()
+    run.damaged_blocks()
     for collection in run.collections():
-        run.fingerprint(collection, run.complete(collection)[:5])
-        with suppress(InputError):
-            run.outcomes(collection).load()
+        run.outcomes(collection).load()
+    run.collection(WITHOUT)
 
 
 def _import(folder: Path) -> None:
@@ -242,9 +253,7 @@ def _import(folder: Path) -> None:
 
 
 def _manifest() -> bytes:
-    from infl.store.manifest import manifest_of, sealed
-
-    return sealed(manifest_of(_dataset(), _settings()))
+    return with_checksum(make_manifest(_dataset(), _settings()))
 
 
 def _changed_manifests() -> st.SearchStrategy[bytes]:
@@ -252,7 +261,7 @@ def _changed_manifests() -> st.SearchStrategy[bytes]:
     paths = st.sampled_from(
         [
             (key,)
-            for key in ("format", "dataset", "algorithm", "design", "seed", "outcomes", "imported", "infl", "timings")
+            for key in ("format", "dataset", "algorithm", "design", "seed", "outcomes", "imported", "infl", "versions")
         ]
         + [("dataset", key) for key in ("name", "source", "n_train", "n_columns", "fingerprint")]
         + [("design", key) for key in ("kind", "fraction", "period", "groups")]
@@ -274,43 +283,50 @@ def _changed(changes: list[tuple[tuple[str, ...], Any]]) -> bytes:
     return json.dumps({**manifest, "checksum": seal}).encode()
 
 
-def _sealed_line(value: Any) -> bytes:
-    text = json.dumps(value).encode()
-    return text + b"\t%08x\n" % zlib.crc32(text)
+def _block(changes: dict[str, Any]) -> bytes:
+    """A block that is whole, and says of itself what it likes."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_run(Path(folder))
+        old, new = zipfile.ZipFile(Path(folder) / BLOCK), io.BytesIO()
+    with zipfile.ZipFile(new, "w") as archive:
+        for name in old.namelist():
+            content = old.read(name)
+            archive.writestr(name, json.dumps(json.loads(content) | changes) if name == "about.json" else content)
+    return new.getvalue()
 
 
-def _journal() -> bytes:
-    session = {"session": {"date": "today", "wanted": {"design": 8}, "layout": {}}}
-    block = {
-        "collection": "design",
-        "models": [0, 1, 2],
-        "seconds": 1.0,
-        "diverged": [1],
-        "crc32": {"masks": 1, "correct": 2},
-    }
-    return _sealed_line(session) + _sealed_line(block)
-
-
-def _lines() -> st.SearchStrategy[bytes]:
-    """Lines whose seal fits and that say anything."""
+def _abouts() -> st.SearchStrategy[dict[str, Any]]:
     numbers = st.lists(st.integers(-1, 50) | st.integers(), max_size=4)
-    names = st.sampled_from(["design", "full", "../../etc", "/etc", "without-0123456789abcdef", ""]) | st.text(
-        max_size=8
-    )
-    block = st.fixed_dictionaries(
-        {
-            "collection": names | _json(),
-            "models": numbers | _json(),
-            "seconds": st.floats() | _json(),
-            "diverged": numbers,
-        },
-        optional={"crc32": st.dictionaries(st.sampled_from(["masks", "margin", "x"]), st.integers()) | _json()},
-    )
-    wanted = st.dictionaries(names, st.integers(), max_size=3) | _json()
+    array = st.fixed_dictionaries({"start": st.integers(), "crc32": numbers}) | _json()
+    arrays = st.dictionaries(st.sampled_from(["masks", "correct", "margin", "x"]), array)
+    wanted = st.dictionaries(st.text(max_size=8), st.integers(), max_size=3) | _json()
     session = st.fixed_dictionaries(
         {}, optional={"wanted": wanted, "first": wanted, "layout": _json(), "date": _json()}
     )
-    return (block | st.fixed_dictionaries({"session": session | _json()}) | _json()).map(_sealed_line)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "models": numbers | _json(),
+            "diverged": numbers | _json(),
+            "seconds": st.floats() | _json(),
+            "session": session | _json(),
+            "arrays": arrays | _json(),
+            "run": _json(),
+        },
+    )
+
+
+def _record(content: Any) -> bytes:
+    """A record whose checksum fits."""
+    return with_checksum(content) if isinstance(content, dict) else _as_json(content)
+
+
+def _records() -> st.SearchStrategy[Any]:
+    ids = st.lists(st.integers(-1, N_TRAIN) | st.integers() | st.floats(), max_size=6) | _json() | st.just([1, 2])
+    forget_set = st.fixed_dictionaries({"name": st.text() | _json(), "ids": ids}, optional={"concept": ids}) | _json()
+    design = st.fixed_dictionaries({"kind": st.text(max_size=8) | _json()}, optional={"period": _json()}) | _json()
+    entries = {"design": design, "forget_set": forget_set, "groups": st.text(max_size=70) | _json(), "added": _json()}
+    return st.fixed_dictionaries({}, optional=entries) | _json()
 
 
 def _forget_files() -> st.SearchStrategy[Any]:
