@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import re
 import threading
 import zipfile
@@ -168,6 +169,9 @@ def read_block(storage: Storage, name: str, size: int, layout: Layout, *, run: s
             raise ValueError("it holds other models than its name says")
         if about["run"] != run or about["collection"] != collection:
             raise ValueError("it is of another run or another collection")
+        if not 0 <= float(about["seconds"]) < math.inf or not set(about["diverged"]) <= set(models):
+            raise ValueError("it says of its training what infl does not")
+        _check_session(about["session"])
         arrays = about["arrays"]
         block = Block(
             name,
@@ -184,6 +188,14 @@ def read_block(storage: Storage, name: str, size: int, layout: Layout, *, run: s
             if len(crc32) != layout.shape(array, len(models))[0]:
                 raise ValueError(f"its {array} have another shape than the run's")
         return block
+
+
+def _check_session(session: dict[str, Any]) -> None:
+    counts = [session.get(name, {}) for name in ("wanted", "first")]
+    right = [isinstance(session.get("layout", {}), dict), isinstance(session.get("devices", []), list)]
+    right += [type(n) is int and n >= 0 for count in counts for n in count.values()]
+    if not all(right):
+        raise ValueError("it says of its session what infl does not")
 
 
 def _read_about(storage: Storage, name: str, size: int) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_forget_files_that_json_readers_stumble_over_are_refused(content: bytes,
     assert not READERS["forget"].survives(tmp_path, content)
 
 
-@pytest.mark.parametrize("name", ["run.json", "journal"])
+@pytest.mark.parametrize("name", ["run.json", "collection.json"])
 def test_nesting_in_a_run_is_refused(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
     reader.prepare(tmp_path)

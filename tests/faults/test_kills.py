@@ -3,13 +3,12 @@
 Long runs meet full queues, reboots and impatience, and the promise is that none of it costs a finished model or changes an
 outcome. So real processes are killed with SIGKILL, which nothing can catch, at random moments: some while Python is still
 importing, some while blocks are trained and written. What counts is compared with an undisturbed run of the same command.
-Moments are drawn from a fixed seed, and those within training follow the journal's growth, so that a fast machine is hit as
-often as a slow one.
+Moments are drawn from a fixed seed, and those within training follow the blocks that are stored, so that a fast machine is
+hit as often as a slow one.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 
 import infl
+from tests.blocks import stored_blocks, stored_models
 
 N_MODELS, N_REFERENCES, BLOCK = 480, 8, 8
 TRAIN = [
@@ -57,19 +57,11 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def blocks_in_journal(folder: Path) -> list[dict]:
-    """Blocks whose lines are whole, read by other means than infl's own."""
-    path = folder / "journal.jsonl"
-    text = path.read_text() if path.exists() else ""
-    lines = [json.loads(line.split("\t")[0]) for line in text[: text.rfind("\n") + 1].splitlines()]
-    return [line for line in lines if "session" not in line]
-
-
 def wait_for_blocks(process: subprocess.Popen[str], folder: Path, n_blocks: int) -> bool:
-    """Whether the journal came to hold that many blocks while the process was running."""
+    """Whether the run came to hold that many blocks while the process was running."""
     deadline = time.monotonic() + LONGEST
     while process.poll() is None and time.monotonic() < deadline:
-        if len(blocks_in_journal(folder)) >= n_blocks:
+        if len(stored_blocks(folder)) >= n_blocks:
             return True
         time.sleep(0.002)
     return False
@@ -95,18 +87,19 @@ def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(undisturbed: i
     folder, moments, hits = tmp_path / "run", random.Random(0), []
     for attempt in range(6):
         process = start(folder)
-        before = len(blocks_in_journal(folder))
+        before = len(stored_blocks(folder))
         if attempt % 3 == 0:
             time.sleep(moments.uniform(0.0, 1.5))
         else:
             wait_for_blocks(process, folder, before + moments.randint(1, 4))
             time.sleep(moments.uniform(0.0, 0.03))
         if process.poll() is None:
-            hits.append(len(blocks_in_journal(folder)))
+            hits.append(len(stored_blocks(folder)))
         process.kill()
         process.communicate(timeout=LONGEST)
     assert len(hits) >= 5
-    assert 0 < hits[-1] < len(blocks_in_journal(undisturbed.folder))
+    written = stored_blocks(folder)
+    assert 0 < hits[-1] < len(stored_blocks(undisturbed.folder))
 
     process = start(folder)
     _, errors = process.communicate(timeout=LONGEST)
@@ -116,11 +109,9 @@ def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(undisturbed: i
     for collection, n_models in {**halves, "full": N_REFERENCES}.items():
         assert run.outcomes(collection).models == tuple(range(n_models))
         assert_equal(run, undisturbed, collection)
-    times_trained = Counter(
-        (block["collection"], model) for block in blocks_in_journal(folder) for model in block["models"]
-    )
-    assert set(times_trained.values()) == {1}
-    assert run.groups("grouped") == undisturbed.groups("grouped")
+    assert set(Counter(stored_models(folder)).values()) == {1}
+    assert written.items() <= stored_blocks(folder).items()  # none was written again
+    assert run.design_groups() == undisturbed.design_groups()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +128,6 @@ def test_a_stopped_command_leaves_a_run_that_can_be_used(
     assert process.returncode == status, errors
     assert "what is complete is kept: run the same command again" in errors
     assert "Traceback" not in errors
-    assert not (tmp_path / "run" / "run.lock").exists()
     run = infl.open_run(tmp_path / "run")
     assert 2 * BLOCK <= sum(len(run.complete(name)) for name in ("design", "grouped")) < N_MODELS
     assert_equal(run, undisturbed, "design")
