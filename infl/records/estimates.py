@@ -47,6 +47,16 @@ class Estimate:
     sources: Array | None = None
     columns: Array | None = None
 
+    def __repr__(self) -> str:
+        name = "memorization" if self.protocol == "own" else f"{self.protocol} influence"
+        unit = "probability" if self.outcome == "correct" else "log-odds"
+        n_models = int(np.max(self.n_in + self.n_out, initial=0))
+        said = f"Estimate({name} {list(self.value.shape)} in {unit}, from {n_models:,} models"
+        if not np.isfinite(self.value).any():
+            return f"{said}; no estimate)"
+        at = np.unravel_index(np.nanargmax(self.value), self.value.shape)
+        return f"{said}; largest {self.value[at]:.2f} ± {self.se[at]:.2f} at {list(map(int, at))})"
+
     def to_dataframe(self, dataset: Dataset | None = None) -> pandas.DataFrame:
         """One row per score, with its error and counts (needs the extra `analysis`).
 

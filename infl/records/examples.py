@@ -38,6 +38,12 @@ class Dataset:
     class_names: tuple[str, ...]
     source: str = ""
 
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name!r}: {self.n_train:,} training and {self.n_held_out:,} held-out examples of "
+            f"{self.n_classes} classes, {self.x_train.dtype} {list(self.x_train.shape[1:])})"
+        )
+
     @property
     def n_train(self) -> int:
         return len(self.y_train)

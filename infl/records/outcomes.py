@@ -92,6 +92,11 @@ class Outcomes:
             if array is not None and array.shape != (self.n_models,):
                 raise InputError(f"{name}: expected one number for each of {self.n_models} models, got {array.shape}")
 
+    def __repr__(self) -> str:
+        kinds = {"correct": self.correct, "margin": self.margin}
+        recorded = [f"{name} {list(array.shape)}" for name, array in kinds.items() if array is not None]
+        return f"Outcomes({self.n_models:,} models of subsets of {self.n_train:,} examples: {', '.join(recorded) or 'none'})"
+
     @property
     def n_models(self) -> int:
         return len(self.masks)

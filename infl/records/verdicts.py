@@ -43,6 +43,10 @@ class ForgetSet:
                     f"set {self.name!r}: its concept must name every id of the set; {missing[0]} is missing"
                 )
 
+    def __repr__(self) -> str:
+        concept = "" if self.concept is None else f" of the {len(self.concept):,} of its concept"
+        return f"ForgetSet({self.name!r}: {len(self.ids):,} examples{concept})"
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -99,6 +103,13 @@ class Effects:
     covered: float = math.nan
     whole: Effects | None = None
 
+    def __repr__(self) -> str:
+        on_set = self.effect[list(self.forget_set.ids)].mean()
+        return (
+            f"Effects({self.forget_set.name!r} on {self.effect.size:,} examples: {on_set:.2f} on average in the set; "
+            f"{self.source}, {self.n_models:,} models)"
+        )
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -106,6 +117,9 @@ class Quantity:
 
     value: float
     se: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ± {self.se:.2f}"
 
 
 @dataclass(frozen=True)
@@ -192,3 +206,10 @@ class Verdict:
     models_needed: int | None = None
     note: str = ""
     concept_gap: ConceptGap | None = None
+
+    def __repr__(self) -> str:
+        surest = max(self.probability.values(), default=math.nan)
+        return (
+            f"Verdict({self.forget_set.name!r}: {self.regime}, p {surest:.2f}; self {self.self_influence}, "
+            f"cross {self.cross_influence}, harm {self.harm}; {self.source}, {self.n_models:,} models)"
+        )

@@ -76,6 +76,16 @@ class Run:
         self._cache, self._blocks, self._collections = TileCache(), dict[str, Block](), dict[str, Collection]()
         self.refresh()
 
+    def __repr__(self) -> str:
+        data, counts = self.manifest["dataset"], {name: len(self.complete(name)) for name in self.collections()}
+        models = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
+        said = f"Run({str(self.place)!r}: {data['name']}, {data['n_train']:,} training examples; models: {models}"
+        if not counts.get("full") or "correct" not in self.outcome_kinds or data["n_columns"] == data["n_train"]:
+            return f"{said})"
+        some = self.outcomes("full", self.complete("full")[:16])
+        right = next(some.blocks(slice(data["n_train"], None))).of("correct")
+        return f"{said}; accuracy {right.mean():.2f} on held-out examples)"
+
     def refresh(self) -> None:
         """List again what is there: other processes may have added to it."""
         self._sizes: dict[str, dict[str, int]] = {}

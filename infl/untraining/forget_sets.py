@@ -276,8 +276,9 @@ def take_fraction(whole: ForgetSet, fraction: float, *, seed: int = 0, name: str
         InputError: where the fraction is out of its range.
 
     Example:
-        >>> take_fraction(ForgetSet("whole", (1, 4, 6, 8)), 0.5)
-        ForgetSet(name='50% of whole', ids=(6, 8), concept=(1, 4, 6, 8))
+        >>> half = take_fraction(ForgetSet("whole", (1, 4, 6, 8)), 0.5)
+        >>> half, half.ids
+        (ForgetSet('50% of whole': 2 examples of the 4 of its concept), (6, 8))
     """
     if not 0 < fraction <= 1:
         raise InputError(f"fraction of {whole.name}: expected above 0 and at most 1, got {fraction}")
