@@ -135,14 +135,8 @@ def evaluate_all(world: World, sizes: truth.Sizes, folder: Path) -> dict[str, An
     }  # fmt: skip
 
 
-SUMMARIZED = (
-    "trainings",
-    "rank_correlation",
-    "rank_correlation_within_class",
-    "rank_correlation_probability",
-    "lds",
-    "recall",
-)
+CORRELATIONS = ("rank_correlation", "rank_correlation_within_class", "rank_correlation_probability")
+SUMMARIZED = ("trainings", *CORRELATIONS, "lds", "recall")
 
 
 class Measured:
@@ -156,29 +150,21 @@ class Measured:
 
     def compare(self, scores: Array, dataset: Dataset) -> dict[str, Array]:
         """Rank correlations of each column: over all sources, over those of its class, and with influence on probability."""
-        margin, varied = np.mean(self.margin, axis=0), self.varied
-        return {
-            "rank_correlation": evaluation.rank_correlations(scores, margin),
-            "rank_correlation_within_class": within_classes(scores, margin, dataset),
-            "rank_correlation_probability": evaluation.rank_correlations(
-                scores[:, varied], np.mean(self.correct, axis=0)[:, varied]
-            ),
-        }
+        return self._correlate((scores, np.mean(self.margin, axis=0)), (scores, np.mean(self.correct, axis=0)), dataset)
 
     def ceilings(self, dataset: Dataset) -> dict[str, float]:
         """What scores that are the truth would reach, from the correlation of the halves."""
-        chances = [half[:, self.varied] for half in self.correct]
-        between = {
-            "rank_correlation": evaluation.rank_correlations(*self.margin),
-            "rank_correlation_within_class": within_classes(self.margin[0], self.margin[1], dataset),
-            "rank_correlation_probability": evaluation.rank_correlations(*chances),
-        }
+        between = self._correlate(tuple(self.margin), tuple(self.correct), dataset)
         return {name: evaluation.attainable(float(values.mean())) for name, values in between.items()}
 
-
-def within_classes(scores: Array, truth: Array, dataset: Dataset) -> Array:
-    """Of each column, over the sources of its class."""
-    return evaluation.within_classes(scores, truth, dataset.y_train, dataset.y_held_out)
+    def _correlate(self, margins: tuple[Array, ...], chances: tuple[Array, ...], dataset: Dataset) -> dict[str, Array]:
+        one, other = margins
+        found = (
+            evaluation.rank_correlations(one, other),
+            evaluation.within_classes(one, other, dataset.y_train, dataset.y_held_out),
+            evaluation.rank_correlations(chances[0][:, self.varied], chances[1][:, self.varied]),
+        )
+        return dict(zip(CORRELATIONS, found, strict=True))
 
 
 def evaluate_method(method: Method, world: World, measured: Measured) -> dict[str, Any]:

@@ -32,11 +32,8 @@ def score_verdicts(pairs: list[tuple[Verdict, Verdict]], *, each: bool) -> dict[
     for regime in REGIMES:
         those = [p for p, t in decided if best(t) == regime]
         right = sum(p.regime == regime for p in those)
-        by_regime[regime] = {
-            "sets": len(those),
-            "right": right,
-            "undetermined": sum(p.regime == "undetermined" for p in those),
-        }
+        undetermined = sum(p.regime == "undetermined" for p in those)
+        by_regime[regime] = {"sets": len(those), "right": right, "undetermined": undetermined}
     named = [(p, t) for p, t in decided if p.regime != "undetermined"]
     three = [by_regime[regime] for regime in ("no-op", "local", "spreading") if by_regime[regime]["sets"]]
     large = [(p, t) for p, t in pairs if len(p.forget_set) >= 20]
@@ -45,29 +42,22 @@ def score_verdicts(pairs: list[tuple[Verdict, Verdict]], *, each: bool) -> dict[
     noise = np.array([t.cross_influence.se for _, t in large])
     nothing = [p.cross_influence.value for p, t in decided if best(t) == "no-op"]
     likely = [agree(p, t) for p, t in decided]
+    both = [(p.cross_influence, t.cross_influence) for p, t in pairs]
+    within = [abs(p.value - t.value) < 1.645 * np.hypot(p.se, t.se) for p, t in both]
+    known = len(noise) and np.isfinite(cross_errors).all()
     summary = {
         "sets": len(pairs),
         "decided": len(decided),
-        "recall": float(np.mean([one["right"] / one["sets"] for one in three])) if three else None,
+        "recall": np.mean([one["right"] / one["sets"] for one in three]) if three else None,
         "recall_of_most_probable": mean_recall(decided),
         "undetermined": 1 - len(named) / max(len(decided), 1),
         "wrong_of_determined": sum(p.regime != best(t) for p, t in named) / max(len(named), 1),
         "right_regime_of_most_probable": float(np.mean(likely)) if likely else None,
         "rms_self": rms(self_errors),
         "rms_cross": rms(cross_errors),
-        "rms_cross_less_noise_of_truth": float(np.sqrt(max(0.0, np.mean(cross_errors**2) - np.mean(noise**2))))
-        if len(noise) and np.isfinite(cross_errors).all()
-        else None,
+        "rms_cross_less_noise_of_truth": np.sqrt(max(0.0, np.mean(cross_errors**2 - noise**2))) if known else None,
         "mean_cross_of_no_op": float(np.mean(nothing)) if nothing and np.isfinite(nothing).all() else None,
-        "cross_intervals_90_cover": float(
-            np.mean(
-                [
-                    abs(p.cross_influence.value - t.cross_influence.value)
-                    < 1.645 * np.hypot(p.cross_influence.se, t.cross_influence.se)
-                    for p, t in pairs
-                ]
-            )
-        ),
+        "cross_intervals_90_cover": np.mean(within),
     }
     result: dict[str, Any] = {"summary": summary, "by_regime": by_regime, "reliability": reliability(decided)}
     result["missed"] = [f"{p.forget_set.name}: {p.regime}, {best(t)} measured" for p, t in named if p.regime != best(t)]

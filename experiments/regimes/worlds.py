@@ -38,6 +38,7 @@ FASHION_MLP = {"hidden": (128,), "batch_size": 50, "learning_rate": 0.05}
 EARLY_DIGITS, FITTING_DIGITS = {**DIGITS, "epochs": 4, "schedule": "cosine"}, {**DIGITS, "epochs": 30}
 EARLY_FASHION = {**FASHION_MLP, "epochs": 8, "schedule": "cosine"}
 FITTING_FASHION = {**FASHION_MLP, "epochs": 30, "schedule": "cosine"}
+DEVELOPMENT: dict[str, Any] = {"flipped": 0.03, "share": 0.5, "development": True}
 
 WORLDS = {
     world.name: world
@@ -49,40 +50,18 @@ WORLDS = {
         World("fashion-fitting", FASHION, 2000, 2000, FITTING_FASHION, seeds=(32, 32)),
         World("fashion-flipped", FASHION, 2000, 2000, FITTING_FASHION, flipped=0.1, seeds=(32, 32)),
         World("fashion-10000", FASHION, 10_000, 2000, EARLY_FASHION, share=0.25, seeds=(32, 32)),
-        World(
-            "digits-development",
-            "digits",
-            1000,
-            797,
-            FITTING_DIGITS,
-            flipped=0.03,
-            data_seed=1,
-            share=0.5,
-            development=True,
-        ),
+        World("digits-development", "digits", 1000, 797, FITTING_DIGITS, data_seed=1, **DEVELOPMENT),
         World(
             "digits-early-development",
             "digits",
             1000,
             797,
             EARLY_DIGITS,
-            flipped=0.03,
             data_seed=2,
-            share=0.6,
             seeds=(64, 64),
-            development=True,
+            **DEVELOPMENT | {"share": 0.6},
         ),
-        World(
-            "fashion-development",
-            FASHION,
-            2000,
-            2000,
-            EARLY_FASHION,
-            flipped=0.03,
-            data_seed=1,
-            share=0.5,
-            development=True,
-        ),
+        World("fashion-development", FASHION, 2000, 2000, EARLY_FASHION, data_seed=1, **DEVELOPMENT),
     )
 }
 

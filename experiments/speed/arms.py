@@ -33,62 +33,40 @@ class Arm:
     needs: str = "jax"
 
 
-_TORCH: dict[str, Any] = {"module": "baselines_torch", "needs": "torch"}
-_JAX: dict[str, Any] = {"module": "baselines_jax"}
+def _torch(title: str, function: str, models: dict[str, int], **more: Any) -> Arm:
+    return Arm(title, "baselines_torch", function, models, needs="torch", **more)
 
+
+def _jax(title: str, function: str, models: dict[str, int], **more: Any) -> Arm:
+    return Arm(title, "baselines_jax", function, models, **more)
+
+
+_EAGER = {"T1": 60, "T2": 8, "T3": 6, "T4": 1}
 ARMS = {
-    "torch": Arm("PyTorch, eager", function="one_by_one", models={"T1": 60, "T2": 8, "T3": 6, "T4": 1}, **_TORCH),
-    "torch_compile": Arm(
-        "PyTorch, torch.compile",
-        function="one_by_one",
-        models={"T1": 60, "T2": 8, "T3": 6, "T4": 1},
-        settings={"compiled": True},
-        **_TORCH,
+    "torch": _torch("PyTorch, eager", "one_by_one", _EAGER),
+    "torch_compile": _torch("PyTorch, torch.compile", "one_by_one", _EAGER, settings={"compiled": True}),
+    "torch_vmap_8": _torch(
+        "PyTorch, torch.func.vmap, 8 models", "side_by_side", {"T1": 64, "T2": 8}, settings={"width": 8}
     ),
-    "torch_vmap_8": Arm(
-        "PyTorch, torch.func.vmap, 8 models",
-        function="side_by_side",
-        models={"T1": 64, "T2": 8},
-        settings={"width": 8},
-        **_TORCH,
-    ),
-    "torch_vmap_32": Arm(
+    "torch_vmap_32": _torch(
         "PyTorch, torch.func.vmap, 32 models",
-        function="side_by_side",
-        models={"T1": 64, "T2": 32},
+        "side_by_side",
+        {"T1": 64, "T2": 32},
         settings={"width": 32},
         steps={"T2": 40},
-        **_TORCH,
     ),
     "sklearn": Arm("scikit-learn, MLPClassifier", "baselines", "scikit_learn", {"T1": 30}, needs="sklearn"),
-    "jax_steps": Arm(
-        "JAX, jitted step from Python",
-        function="step_by_step",
-        models={"T1": 60, "T2": 8, "T3": 2},
-        steps={"T3": 110},
-        **_JAX,
-    ),
-    "jax_scan": Arm(
-        "JAX, one training in a scan",
-        function="whole_training",
-        models={"T1": 300, "T2": 8, "T3": 1},
-        steps={"T3": 44},
-        **_JAX,
-    ),
-    "jax_vmap_16": Arm(
+    "jax_steps": _jax("JAX, jitted step from Python", "step_by_step", {"T1": 60, "T2": 8, "T3": 2}, steps={"T3": 110}),
+    "jax_scan": _jax("JAX, one training in a scan", "whole_training", {"T1": 300, "T2": 8, "T3": 1}, steps={"T3": 44}),
+    "jax_vmap_16": _jax(
         "JAX, vmap over 16 models",
-        function="whole_training",
-        models={"T1": 96, "T2": 16, "T3": 16},
+        "whole_training",
+        {"T1": 96, "T2": 16, "T3": 16},
         settings={"width": 16},
         steps={"T2": 66, "T3": 2},
-        **_JAX,
     ),
-    "published": Arm(
-        "published procedure, a fresh jit for every model",
-        function="step_by_step",
-        models={"T1": 8, "T2": 5},
-        settings={"fresh": True},
-        **_JAX,
+    "published": _jax(
+        "published procedure, a fresh jit for every model", "step_by_step", {"T1": 8, "T2": 5}, settings={"fresh": True}
     ),
 }
 INFL_MODELS = {"T1": 1024, "T2": 80, "T3": 32, "T4": 4}
