@@ -22,7 +22,7 @@ from PIL import Image
 
 import infl.data.builders
 from infl.data import load
-from infl.data.builders import FASHION_MNIST_FOLDER, InflDigits
+from infl.data.builders import FASHION_MNIST_FOLDER
 from infl.records import InputError
 
 N, M = 40, 10
@@ -105,15 +105,6 @@ def test_digits_come_back_as_they_went_in(data_dir: Path, capfd: pytest.CaptureF
     assert (printed.out, printed.err) == ("", f"preparing tfds:infl_digits in {data_dir}/infl_digits/1.0.0, once\n")
     assert load(dataset.source).fingerprint() == direct.fingerprint()
     assert capfd.readouterr().err == ""
-
-
-def test_tfds_reads_them_too(data_dir: Path) -> None:
-    """The files are TFDS's, not a dialect: its own reader sees the same examples."""
-    dataset = load("tfds:infl_digits")
-    theirs: Any = tfds.data_source(
-        InflDigits.name, split="test", data_dir=data_dir, builder_kwargs={"file_format": "array_record"}
-    )
-    np.testing.assert_array_equal(np.array([one["image"] for one in theirs]), dataset.x_held_out)
 
 
 def write_idx(folder: Path, n: int) -> Path:

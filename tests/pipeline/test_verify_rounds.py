@@ -233,18 +233,6 @@ def test_asking_for_more_trains_only_what_is_missing(run: Path, expected: dict[s
     assert trained(run) == {name: list(range(n)) for name, n in {**models, "full": 16}.items()}
 
 
-def test_pairs_that_diverged_leave_a_set_undecided(small_digits: Dataset, tmp_path: Path) -> None:
-    """Models of D that all diverge: there is nothing to judge at any look, and in the end it is said."""
-    x_train = small_digits.x_train.copy()
-    x_train[0, 0, 0] = 1e30
-    data = infl.from_arrays(x_train, small_digits.y_train, small_digits.x_held_out, small_digits.y_held_out)
-    settings: dict[str, Any] = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True}
-    infl.train(data, run=tmp_path / "run", n_models=1, n_references=0, design=infl.Design("balanced"), **settings)
-    with pytest.raises(InputError, match="set 'few': of 8 pairs of models none stayed finite"):
-        infl.verify(tmp_path / "run", {"few": [0, 5]}, n_models=8, first=4, **settings)
-    assert trained(tmp_path / "run")[name_of_leave_out([0, 5])] == list(range(8))
-
-
 # What people see
 
 
