@@ -40,6 +40,7 @@ def test_a_block_is_the_mean_over_its_pairs(dataset, fraction):
             np.testing.assert_allclose(blocks.value[a, b], mean, atol=1e-6)  # the matrix is float32
 
 
+@pytest.mark.slow
 def test_errors_are_the_scatter_over_runs(dataset):
     runs = [class_influence(outcomes_of(dataset, seed), dataset) for seed in range(300)]
     spread = np.std([run.value for run in runs], axis=0, ddof=1)

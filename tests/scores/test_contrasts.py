@@ -163,10 +163,16 @@ def test_planted_effects_are_recovered_exactly():
             assert left_out[i, j] == pytest.approx(effect[i, j] - effect[others, j].mean(), abs=1e-5)
 
 
-DESIGNS = [("uniform", 0.7), ("balanced", 0.7), ("paired", 0.5), ("uniform", (0.4, 0.9))]
+DESIGNS = [
+    ("uniform", 0.7),
+    *(
+        pytest.param(*one, marks=pytest.mark.slow)
+        for one in (("balanced", 0.7), ("paired", 0.5), ("uniform", (0.4, 0.9)))
+    ),
+]
 
 
-@pytest.mark.parametrize("world", ["noise", "composition"])
+@pytest.mark.parametrize("world", ["noise", pytest.param("composition", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "fraction"), DESIGNS)
 def test_standard_errors_equal_the_spread_over_repeated_runs(kind, fraction, world):
     """200 runs of 200 models: 0/1 outcomes that are mostly noise, and margins that follow from the subset's composition.
@@ -205,6 +211,7 @@ def test_standard_errors_equal_the_spread_over_repeated_runs(kind, fraction, wor
     assert 0.96 < ratio < 1.04
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "fraction"), [("balanced", 0.7), ("paired", 0.5)])
 def test_errors_of_memorization_know_the_design(kind, fraction):
     """As above, for each example's own outcome, which its own presence moves far: 300 runs leave an error of 2%."""

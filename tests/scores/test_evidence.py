@@ -52,7 +52,9 @@ def coverage_of_intervals(n_in, n_out, p_in, p_out):
     return (chance * ((low <= p_in - p_out) & (p_in - p_out <= high))).sum()
 
 
-@pytest.mark.parametrize(("n_in", "n_out"), [(70, 30), (50, 50), (350, 150)])
+@pytest.mark.parametrize(
+    ("n_in", "n_out"), [(50, 50), *(pytest.param(*sides, marks=pytest.mark.slow) for sides in ((70, 30), (350, 150)))]
+)
 def test_intervals_cover_over_all_outcomes_of_two_binomials(n_in, n_out):
     """About 95% on average, and nowhere far less: outcomes are few there, and either many intervals hold or too few."""
     shares = (0.001, 0.02, 0.1, 0.3, 0.5, 0.8, 0.97, 0.999)
@@ -132,6 +134,7 @@ def test_normal_tails_would_not_do():
     assert 2 * stats.norm.sf(z) < 0.2 * p[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_models", "rate", "least"), [(300, 0.8, 0.85), (500, 0.5, 0.85), (1000, 0.985, 0.15)])
 def test_p_values_over_a_range_of_sizes_are_those_of_masks_drawn_anew(n_models, rate, least):
     """Outcomes that hang on the size, 100,000 draws of inclusion: as many p-values up to a level as it says.

@@ -129,6 +129,7 @@ def stopped(right: Array, target: float, *, seed: int, most: int = 512) -> tuple
         needed = ErrorForecast.from_outcomes(seen).models_for(target)
 
 
+@pytest.mark.slow
 def test_stopping_at_a_target_leaves_scores_unbiased_and_overshoots_little() -> None:
     right = chances(60)
     ends = [stopped(right, 0.04, seed=seed) for seed in range(150)]
@@ -150,6 +151,7 @@ def test_outcomes_that_all_agree_do_not_stop_at_once() -> None:
     assert n_models > 64
 
 
+@pytest.mark.slow
 def test_a_single_example_stopped_by_its_own_outcomes_is_biased_by_a_tenth_of_its_error_at_most() -> None:
     """The worst case of the rule, as if D were one example: its luck decides alone when to stop."""
     right = np.ones((2, 8))

@@ -92,7 +92,7 @@ def test_em_recovers_a_mixture_on_its_grid():
     assert variance == pytest.approx(0.3 * 0.05**2 + 0.2 * 0.4**2, abs=4 * 8.5e-4)
 
 
-@pytest.mark.parametrize("slope", [2.0, 0.0])
+@pytest.mark.parametrize("slope", [pytest.param(2.0, marks=pytest.mark.slow), 0.0])
 def test_intervals_cover_and_sign_rates_are_those_realised(slope):
     """Overall, and among the pairs picked by their estimates; and the mean square error is what the posterior states."""
     truth, value, se, x = simulate(slope=slope)
@@ -114,6 +114,7 @@ def test_intervals_cover_and_sign_rates_are_those_realised(slope):
     assert error < 0.2 * np.mean((value - truth) ** 2)
 
 
+@pytest.mark.slow
 def test_a_covariate_that_knows_helps_and_one_that_does_not_changes_nothing():
     truth, value, se, x = simulate(60_000)
     noise = np.random.RandomState(1).randn(len(x))
@@ -163,6 +164,7 @@ def test_margins_shuffled_against_subsets_show_nothing(taught):
     assert (shrunk.sign_rate > 0.05).all()
 
 
+@pytest.mark.slow
 def test_what_the_rest_of_a_subset_teaches_is_taken_off(taught, monkeypatch):
     """Margins that are the surrogate's but for noise of the same size: told of subsets, it leaves less of the squared error.
 
