@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infl.pipeline.train import Repair
-    from infl.records import Dataset, Estimate, ProtocolName, ScoredPair, Verdict
+    from infl.records import Dataset, Estimate, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
 
@@ -53,9 +53,9 @@ def show_influences(
     dataset: Dataset,
     example: int,
     memorization: Estimate | None,
-    listed: Mapping[str, tuple[ProtocolName, Sequence[ScoredPair]]],
+    listed: Mapping[str, tuple[str, Sequence[ScoredPair]]],
 ) -> None:
-    """Tables of who influences an example and whom it influences; `listed` as in `report.machine.example_as_json`."""
+    """Tables of who influences an example and whom it influences; `listed` as in `infl.report.exchange.example_as_json`."""
     from infl.report.tables import pairs_table
     from infl.report.text import class_of, place_of, with_error
 

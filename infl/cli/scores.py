@@ -168,8 +168,10 @@ def _influence_within_classes(
 
     for c in range(dataset.n_classes):
         sources, columns = np.flatnonzero(dataset.y_train == c), np.flatnonzero(dataset.y_held_out == c)
-        wanted = {"sources": sources, "columns": dataset.n_train + columns}
-        yield infl.influence(outcomes, **wanted, outcome=outcome) if len(sources) and len(columns) else None
+        if len(sources) and len(columns):
+            yield infl.influence(outcomes, sources=sources, columns=dataset.n_train + columns, outcome=outcome)
+        else:
+            yield None
 
 
 def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tuple[Array, Array]:

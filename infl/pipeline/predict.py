@@ -76,7 +76,7 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
             n_classes=dataset.n_classes,
             # Private training takes the same steps however few examples there are.
             batch_size=None if "privacy" in run.manifest["algorithm"] else run.manifest["algorithm"].get("batch_size"),
-            advance=progress.update,
+            advance=lambda: progress.update(),
         )
 
 

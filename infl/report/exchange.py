@@ -21,7 +21,6 @@ from infl.records import (
     Estimate,
     InputError,
     OutcomeKind,
-    ProtocolName,
     ScoredPair,
     Thresholds,
     Verdict,
@@ -157,7 +156,7 @@ def scores_as_json(
 def example_as_json(
     example: int,
     memorization: Estimate | None,
-    listed: Mapping[str, tuple[ProtocolName, Sequence[ScoredPair]]],
+    listed: Mapping[str, tuple[str, Sequence[ScoredPair]]],
     *,
     outcome: OutcomeKind,
     n_models: int,
