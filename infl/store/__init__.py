@@ -10,7 +10,8 @@ is no journal and no lock. Where two blocks hold a model, the first by name coun
 mended by deleting a damaged block and training it again. Disk, S3 and GCS are one interface, and rows and columns are read
 straight from there.
 
-- `run`         the whole: made, opened, asked, written to, joined;
+- `opening`     runs made, opened and joined;
+- `run`         one that is open: asked what it holds, written to;
 - `blocks`      the file of a block, read by rows and columns, compared with checksums;
 - `collections` the record of a design;
 - `manifest`    run.json, the data and the groups;
@@ -30,13 +31,13 @@ from infl.store.collections import Collection as Collection
 from infl.store.collections import name_of_cover as name_of_cover
 from infl.store.collections import name_of_leave_out as name_of_leave_out
 from infl.store.importing import import_outcomes as import_outcomes
+from infl.store.opening import check_new as check_new
+from infl.store.opening import create_run as create_run
+from infl.store.opening import is_run as is_run
+from infl.store.opening import merge as merge
+from infl.store.opening import open_run as open_run
 from infl.store.run import DamagedBlock as DamagedBlock
 from infl.store.run import Run as Run
-from infl.store.run import check_new as check_new
-from infl.store.run import create_run as create_run
-from infl.store.run import is_run as is_run
-from infl.store.run import merge as merge
-from infl.store.run import open_run as open_run
 from infl.store.storage import is_url as is_url
 from infl.store.tiles import TileWriter as TileWriter
 from infl.store.tiles import new_tiles as new_tiles

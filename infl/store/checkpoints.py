@@ -1,11 +1,10 @@
-"""Checkpoints of blocks in training: folders in the run that are whole or not there, and gone once the outcomes are on disk.
+"""Checkpoints of blocks in training: folders of this machine that are whole or not there, gone once the outcomes are stored.
 
     RUN/checkpoints/<collection>-<first model>-<sha>/<epochs done>/about.json  models, what states fit, SHA-256 of each file
     RUN/checkpoints/<collection>-<first model>-<sha>/<epochs done>/states/     states, as `infl.training.weights` writes them
 
-One is written as `partial`, synced and renamed, and only then the one before it goes. What it holds is read after every byte
-was held against its SHA-256. One that is damaged, or does not fit what is to be trained, is deleted with a line that says so:
-a checkpoint saves time and is never needed.
+One is written under another name, synced and renamed, and only then the one before it goes. One that is damaged, or does not
+fit what is to be trained, is deleted with a line that says so: a checkpoint saves time and is never needed.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from infl.records import DiskError, InputError, first_line
+from infl.records import DiskError, first_line
 from infl.records.files import checksum, make_folder, read_json, sync_folder
 from infl.store.collections import COLLECTION
 from infl.store.run import Run
@@ -29,8 +28,7 @@ from infl.store.run import Run
 Job = tuple[str, int]  # collection, model id
 
 MAX_ABOUT_BYTES = 1 << 24
-PARTIAL = "partial"
-_ENTRIES = {"jobs", "made_for", "fits", "epochs", "seconds", "files", "checksum"}
+_NAME = re.compile(rf"{COLLECTION.pattern}-\d+-[0-9a-f]{{16}}")
 
 
 class Reached(NamedTuple):
@@ -42,21 +40,29 @@ class Reached(NamedTuple):
 
 
 class Checkpoints:
-    """Those of a run. say: told in a line which block goes on, and what was wrong with one that does not."""
+    """Those of a run.
+
+    Args:
+        say: Told in a line which block goes on, and what was wrong with one that does not.
+    """
 
     def __init__(self, run: Run, say: Callable[[str], None]) -> None:
         self.run, self.say = run, say
         self.folder = run.folder / "checkpoints"
+        binding = {name: run.manifest.get(name) for name in ("dataset", "algorithm", "seed")}
+        self.made_for = checksum(binding)
 
     def of(self, jobs: Sequence[Job]) -> Checkpoint:
         """That of a block of these models, in this order, whether there is one or not."""
         return Checkpoint(self, tuple(jobs))
 
     def begun(self) -> list[list[Job]]:
-        """The models of each block that has a checkpoint; what is none is deleted."""
+        """The models of each block that has a checkpoint; damaged ones are deleted."""
         found = []
-        for folder in _folders(self.folder):
-            abouts = [_about(place) for place in _places(folder)]
+        for folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if not _NAME.fullmatch(folder.name) or folder.is_symlink():
+                continue  # made by somebody else
+            abouts = [_read_about(place) for place in _places(folder)]
             jobs = next((about["jobs"] for about in abouts if about is not None), None)
             if jobs is not None and folder == self.of(jobs).folder:
                 found.append(jobs)
@@ -69,8 +75,7 @@ class Checkpoints:
     def drop_trained(self) -> None:
         """Delete those of blocks of which a model is complete: a kill left them."""
         for jobs in self.begun():
-            complete = {name: set(self.run.complete(name)) for name in {name for name, _ in jobs}}
-            if any(model in complete[name] for name, model in jobs):
+            if any(model in self.run.complete(name) for name, model in jobs):
                 self.of(jobs).drop()
 
 
@@ -91,26 +96,23 @@ class Checkpoint:
     def read(self, fits: dict[str, Any]) -> Reached | None:
         """The last one, if it is whole and was written with the same `fits`; others are deleted. None where none is left.
 
-        fits: JSON that says what the states are states of.
+        Args:
+            fits: JSON that says what the states are states of.
         """
         fits, reason = json.loads(json.dumps(fits)), ""
         for place in _places(self.folder):
-            about = _about(place)
+            about = _read_about(place)
             if about is None or about["jobs"] != list(self.jobs):
                 reason = "it is damaged"
             elif wrong := [name for name in sorted(fits | about["fits"]) if about["fits"].get(name) != fits.get(name)]:
                 reason = f"it was made with other {' and '.join(wrong)}"
-            elif about["made_for"] != _made_for(self.checkpoints.run):
+            elif about["made_for"] != self.checkpoints.made_for:
                 reason = "it is of another run"
-            else:
-                try:
-                    damaged = _files(place) != about["files"]
-                except (OSError, ValueError):
-                    damaged = True
-                if not damaged:
-                    self.checkpoints.say(f"{len(self.jobs)} models go on after epoch {about['epochs']}")
-                    return Reached(about["epochs"], about["seconds"], place / "states")
+            elif _digests(place) != about["files"]:
                 reason = "it is damaged"
+            else:
+                self.checkpoints.say(f"{len(self.jobs)} models go on after epoch {about['epochs']}")
+                return Reached(about["epochs"], about["seconds"], place / "states")
         if reason:
             self.refuse(reason)
         return None
@@ -125,39 +127,32 @@ class Checkpoint:
     def write(self, write_states: Callable[[Path], None], *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
         """Keep states on disk, and then delete those of fewer epochs.
 
-        write_states: writes them into a folder of that name. seconds: that the epochs took.
+        Args:
+            write_states: Writes them into a folder of that name.
+            seconds: That the epochs took.
 
         Raises:
-            DiskError: where the disk refuses; the checkpoint before is then still there.
+            DiskError: Where the disk refuses; the checkpoint before is then still there.
         """
-        run, partial, place = self.checkpoints.run, self.folder / PARTIAL, self.folder / f"{epochs:06d}"
-        if True:
-            try:
-                shutil.rmtree(partial, ignore_errors=True)
-                make_folder(partial)
-                write_states(partial / "states")
-                about = {
-                    "jobs": self.jobs,
-                    "made_for": _made_for(run),
-                    "fits": fits,
-                    "epochs": epochs,
-                    "seconds": seconds,
-                }
-                content = json.loads(json.dumps(about | {"files": _files(partial)}))
-                (partial / "about.json").write_text(json.dumps(content | {"checksum": checksum(content)}))
-                _sync(partial)
-                _delete(place)  # a damaged one, where an older was taken up
-                partial.rename(place)
-                sync_folder(self.folder)
-            except (OSError, ValueError) as error:
-                shutil.rmtree(partial, ignore_errors=True)
-                if isinstance(error, InputError):
-                    raise
-                reason = first_line(error)
-                raise DiskError(f"run folder {run.folder}: cannot write a checkpoint: {reason}") from error
-            for other in _places(self.folder):
-                if other != place:
-                    _delete(other)
+        partial, place = self.folder / "partial", self.folder / f"{epochs:06d}"
+        about = {"jobs": self.jobs, "made_for": self.checkpoints.made_for, "fits": fits, "epochs": epochs}
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            make_folder(partial)
+            write_states(partial / "states")
+            content = json.loads(json.dumps(about | {"seconds": seconds, "files": _digests(partial)}))
+            (partial / "about.json").write_text(json.dumps(content | {"checksum": checksum(content)}))
+            _sync(partial)
+            _delete(place)  # a damaged one, where an older was taken up
+            partial.rename(place)
+            sync_folder(self.folder)
+        except (OSError, ValueError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            reason = first_line(error)
+            raise DiskError(f"run folder {self.checkpoints.run.folder}: cannot write a checkpoint: {reason}") from error
+        for other in _places(self.folder):
+            if other != place:
+                _delete(other)
 
     def drop(self) -> None:
         """Delete it."""
@@ -166,71 +161,37 @@ class Checkpoint:
             self.checkpoints.folder.rmdir()  # where it was the last
 
 
-def _made_for(run: Run) -> str:
-    """SHA-256 of what the training of a run follows from."""
-    binding = {name: run.manifest.get(name) for name in ("dataset", "algorithm", "seed")}
-    return checksum(binding)
-
-
-def _folders(folder: Path) -> list[Path]:
-    """None in a link: what it leads to was not made here, and must not be deleted."""
-    try:
-        return [] if folder.is_symlink() else sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
-    except OSError:
-        return []
-
-
 def _places(folder: Path) -> list[Path]:
     """Folders of states, those of most epochs first."""
-    places = [place for place in _folders(folder) if place.name.isascii() and place.name.isdigit()]
-    return sorted(places, key=lambda place: (len(place.name), place.name), reverse=True)
+    places = [place for place in folder.glob("[0-9]*") if place.name.isascii() and place.name.isdigit()]
+    return sorted(places, key=lambda place: int(place.name), reverse=True)
 
 
-def _about(place: Path) -> dict[str, Any] | None:
-    """What about.json says; None where it does not fit its checksum or says what infl does not."""
+def _read_about(place: Path) -> dict[str, Any] | None:
+    """What about.json says; None where it does not fit its checksum."""
     try:
         about = read_json(place / "about.json", max_bytes=MAX_ABOUT_BYTES)
-        if set(about) != _ENTRIES or about["checksum"] != checksum(about):
+        if about["checksum"] != checksum(about) or not about["jobs"]:
             return None
-        jobs = [(name, model) for name, model in about["jobs"]]
-        right = [COLLECTION.fullmatch(name) and type(model) is int and model >= 0 for name, model in jobs]
-        right += [type(about["epochs"]) is int, about["epochs"] > 0, type(about["seconds"]) is float]
-        right += [isinstance(about["fits"], dict), isinstance(about["files"], dict), 0 < len(jobs) == len(set(jobs))]
-        return about | {"jobs": jobs} if all(right) else None
+        return about | {"jobs": [(str(name), int(model)) for name, model in about["jobs"]]}
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _files(place: Path) -> dict[str, str]:
-    """SHA-256 of every file but about.json, by its path within.
-
-    Raises:
-        OSError: where one cannot be read.
-        ValueError: where there is a link, or what is neither file nor folder.
-    """
+def _digests(place: Path) -> dict[str, str] | None:
+    """SHA-256 of every file but about.json, by its path within; None where there is what is neither file nor folder."""
     found = {}
-    for path in _tree(place):
+    for path in sorted(place.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            return None
         if path.is_file() and path != place / "about.json":
             with open(path, "rb") as file:
                 found[path.relative_to(place).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 
-def _tree(folder: Path) -> Iterator[Path]:
-    """All that is in a folder, itself last."""
-    for path in sorted(folder.iterdir()):
-        mode = path.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode):
-            yield from _tree(path)
-        elif stat.S_ISREG(mode):
-            yield path
-        else:
-            raise ValueError(f"{path} is neither file nor folder")
-    yield folder
-
-
 def _sync(folder: Path) -> None:
-    for path in _tree(folder):
+    for path in (*folder.rglob("*"), folder):
         if path.is_dir():
             sync_folder(path)
         else:
@@ -240,7 +201,6 @@ def _sync(folder: Path) -> None:
 
 def _delete(folder: Path) -> None:
     """What says that it is whole goes first."""
-    for place in (folder, *_folders(folder)):
-        with suppress(OSError):
-            (place / "about.json").unlink(missing_ok=True)
+    for about in folder.glob("**/about.json"):
+        about.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,8 @@ from infl.records import Array, Dataset, InputError, OutcomeKind, Outcomes
 from infl.records.files import Archive, Member, open_archive
 from infl.store.blocks import KINDS
 from infl.store.collections import Collection
-from infl.store.run import Run, new_run
+from infl.store.opening import new_run
+from infl.store.run import Run
 from infl.store.storage import is_url
 
 REMEDY = "write it with np.savez(path, masks=..., correct=..., labels=...)"
