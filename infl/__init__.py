@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from infl.training import accounting as accounting
     from infl.training.algorithm import Algorithm as Algorithm
     from infl.training.augmentation import Augmentation as Augmentation
-    from infl.training.ensemble import Layout as Layout
+    from infl.training.layout import Layout as Layout
     from infl.training.networks import Network as Network
     from infl.training.networks import from_linen as from_linen
     from infl.training.networks import from_nnx as from_nnx

@@ -24,7 +24,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from infl.records import Array, Dataset, flat_pixels
-from infl.training.algorithm import Algorithm, train_params
+from infl.training.algorithm import Algorithm
+from infl.training.model import train_model
 
 Quantity = Literal["loss", "log-odds"]
 
@@ -50,7 +51,7 @@ def training(algorithm: Algorithm, n_classes: int) -> Callable[..., Any]:
 
     @jax.jit
     def train(key: jax.Array, members: jax.Array, images: jax.Array, labels: jax.Array, epochs: jax.Array) -> Any:
-        return train_params(key, members, images, labels, algorithm=algorithm, network=network, epochs=epochs)[0]
+        return train_model(key, members, images, labels, algorithm=algorithm, network=network, epochs=epochs).params
 
     return train
 

@@ -60,14 +60,10 @@ def subset_margins(dataset: Dataset, algorithm: infl.Algorithm, sizes: Sizes, fo
         return masks, np.load(path)["margins"]
     ensemble = Ensemble(algorithm, dataset)
     jobs = np.repeat(masks, sizes.seeds, axis=0)
-    numbers, margins = np.arange(len(jobs)), []
-    for start in range(0, len(jobs), ensemble.block_size):
-        block = slice(start, start + ensemble.block_size)
-        done = ensemble.finish(ensemble.start(model_keys(0, "subsets", numbers[block]), jobs[block]))
-        margins.append(done.margin[:, dataset.n_train :])
-    of_all = np.concatenate(margins).reshape(sizes.subsets, sizes.seeds, -1)
-    np.savez_compressed(path, margins=of_all)
-    return masks, of_all
+    trained = ensemble.train(model_keys(0, "subsets", np.arange(len(jobs))), jobs)
+    margins = trained.margin[:, dataset.n_train :].reshape(sizes.subsets, sizes.seeds, -1)
+    np.savez_compressed(path, margins=margins)
+    return masks, margins
 
 
 def choose_sets(dataset: Dataset, flipped: ForgetSet, design: infl.Outcomes, n_sets: int) -> list[ForgetSet]:

@@ -19,7 +19,7 @@ import numpy as np
 
 import infl
 
-LAYOUT = infl.Layout(n_devices=1, models_per_device=4, tune="off")
+LAYOUT = infl.Layout(n_devices=1, models_per_device=4)
 ALGORITHM = infl.Algorithm(hidden=(32,), epochs=30)
 N_MODELS, N_REFERENCES = 152, 8
 SETS = {"a": [1, 2, 3], "b": [4, 5]}

@@ -27,7 +27,7 @@ import numpy as np
 import infl
 
 DATA = ["digits", "--n-train", "120", "--n-held-out", "60", "--epochs", "2", "--hidden", "8"]
-SIZES = ["--models-per-device", "8", "--n-devices", "1", "--tune", "off"]
+SIZES = ["--models-per-device", "8", "--n-devices", "1"]
 SETS = {"a": [1, 2, 3], "b": [4, 5], "c": [6, 7, 8, 9]}
 N_MODELS, N_REFERENCES, N_SEEDS = 256, 8, 24
 COMMANDS = ("train", "extend", "merge", "verify")

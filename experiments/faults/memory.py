@@ -36,7 +36,7 @@ def train(folder: str, engine: str, n_models: int) -> None:
         n_references=0,
         design=infl.Design("uniform", 0.7),
         algorithm=infl.Algorithm(hidden=(16,), epochs=1),
-        layout=infl.Layout(n_devices=1, models_per_device=16, mode="map", tune="off"),
+        layout=infl.Layout(n_devices=1, models_per_device=16, mode="map"),
         engine=infl.Ray(cpus=1, n_workers=1) if engine == "ray" else None,
         quiet=True,
     )

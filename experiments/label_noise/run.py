@@ -39,8 +39,8 @@ from record import argument_parser, cached, mean_and_error, surroundings, work_f
 
 import infl
 from infl.records import Dataset
-from infl.training.algorithm import train_params
 from infl.training.ensemble import model_keys
+from infl.training.model import train_model
 
 RATES, WORLDS = (0.05, 0.1, 0.2), 3
 CURVE = (10, 30, 100, 300, 1000)
@@ -102,7 +102,7 @@ def one_world(source: str, rate: float, seed: int, folder: Path, *, small: bool)
         design=infl.Design("balanced", 0.7),
         algorithm=algorithm,
         seed=seed,
-        layout=infl.Layout(tune="off"),
+        layout=infl.Layout(models_per_device=16, mode="map"),
     )
     for models in (n for n in CURVE if n <= n_models):
         outcomes = run.outcomes("design", range(models)).load()
@@ -166,8 +166,8 @@ def trainer(algorithm: infl.Algorithm, n: int, n_classes: int) -> Callable[..., 
 
     def log_probabilities(key: jax.Array, images: jax.Array, labels: jax.Array, epochs: jax.Array) -> jax.Array:
         everyone = jax.numpy.ones(n, bool)
-        params, _ = train_params(key, everyone, images, labels, algorithm=algorithm, network=network, epochs=epochs)
-        return jax.nn.log_softmax(network.apply(params, images))
+        trained = train_model(key, everyone, images, labels, algorithm=algorithm, network=network, epochs=epochs)
+        return jax.nn.log_softmax(network.apply(trained.params, images))
 
     return jax.jit(log_probabilities)
 

@@ -66,12 +66,9 @@ def retrain_all(
             each.append(kept["correct"])
             continue
         ensemble = ensemble or Ensemble(algorithm, dataset)
-        correct, began = [], time.perf_counter()
-        for start in range(0, len(masks), ensemble.block_size):
-            block = masks[start : start + ensemble.block_size]
-            keys = model_keys(0, "utility", np.full(len(block), seed))
-            correct.append(ensemble.finish(ensemble.start(keys, block)).correct[:, dataset.n_train :])
-        each.append(np.concatenate(correct))
+        began = time.perf_counter()
+        trained = ensemble.train(model_keys(0, "utility", np.full(len(masks), seed)), masks)
+        each.append(trained.correct[:, dataset.n_train :])
         np.savez_compressed(path, masks=masks, correct=each[-1], seconds=time.perf_counter() - began)
     return each
 

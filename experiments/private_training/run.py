@@ -99,7 +99,7 @@ def train(arm: str, dataset: Dataset, folder: Path, *, small: bool) -> infl.Run:
         n_references=n_of_d,
         design=infl.Design("balanced", 0.7),
         algorithm=algorithm(arm, dataset, small=small),
-        layout=infl.Layout(tune="off"),
+        layout=infl.Layout(models_per_device=16, mode="map"),
     )
 
 
@@ -142,7 +142,9 @@ def pick_clusters(dataset: Dataset) -> list[int]:
 def measure(arm: str, run: infl.Run, sets: list[ForgetSet], flipped: ForgetSet, *, small: bool) -> dict[str, Any]:
     """Regimes by retraining, memorization, accuracy, and what the arm's privacy promises."""
     rows = []
-    for verdict in infl.verify(run, sets, n_models=8 if small else 16, first=8, layout=infl.Layout(tune="off")):
+    for verdict in infl.verify(
+        run, sets, n_models=8 if small else 16, first=8, layout=infl.Layout(models_per_device=16, mode="map")
+    ):
         row = {"set": verdict.forget_set.name, "size": len(verdict.forget_set), **verdict_row(verdict)}
         rows.append({**row, "probability": verdict.probability, "models": verdict.n_models})
     of_d = run.outcomes("full").load().correct

@@ -30,7 +30,8 @@ from infl.scores.power import (
 )
 from infl.store import Run, bytes_per_model, open_run
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import Ensemble, Layout, model_keys
+from infl.training.ensemble import Ensemble, model_keys
+from infl.training.layout import Layout
 from infl.training.subsets import Design, draw_masks
 from infl.training.tuning import choose_layout
 from infl.untraining.regimes import cross_weights
@@ -168,8 +169,8 @@ def plan(
     )
     at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
     ensemble = Ensemble(algorithm, dataset, layout)
-    choice = choose_layout(ensemble, n_models=at_worst + n_references, subset_share=float(np.mean(design.range)))
-    ensemble.set_layout(choice.layout, chosen=choice.how())
+    choice = choose_layout(ensemble, n_models=at_worst + n_references, fraction=float(np.mean(design.range)))
+    ensemble.set_layout(choice.layout)
     start, beside = time.perf_counter(), whole if whole.kind == "grouped" else None
     if beside is not None and beside.groups is None:
         beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))
@@ -337,7 +338,7 @@ def measure_blocks(
             turns, since their subsets may be larger. They count for the time, not for the outcomes; nor do models that
             did not stay finite.
     """
-    size, blocks, first = ensemble.block_size, [], 0.0
+    size, blocks, first = ensemble.models_per_batch, [], 0.0
     seconds: dict[str, list[float]] = {"design": [], "beside": []}
 
     def enough() -> bool:
@@ -353,7 +354,7 @@ def measure_blocks(
                 continue
             masks = draw_masks(drawn, models, n_train=dataset.n_train, seed=0)
             start = time.perf_counter()
-            block = ensemble.finish(ensemble.start(keys, masks))
+            block = ensemble.train(keys, masks)
             took = time.perf_counter() - start
             if name == "design":
                 kept = block.finite
@@ -394,8 +395,7 @@ def scatter_of_retraining(ensemble: Ensemble, dataset: Dataset, size: int) -> fl
 def _train(ensemble: Ensemble, masks: Array, starts: Array) -> Array:
     """Whether each model is right on each example, [models, n+m]; NaN for models that did not stay finite."""
     keys = model_keys(0, "reference", starts)
-    blocks = [slice(first, first + ensemble.block_size) for first in range(0, len(masks), ensemble.block_size)]
-    trained = [ensemble.finish(ensemble.start(keys[block], masks[block])) for block in blocks]
-    correct = np.concatenate([block.correct for block in trained]).astype(np.float64)
-    correct[~np.concatenate([block.finite for block in trained])] = np.nan
+    trained = ensemble.train(keys, masks)
+    correct = trained.correct.astype(np.float64)
+    correct[~trained.finite] = np.nan
     return correct

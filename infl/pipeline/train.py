@@ -1,7 +1,7 @@
-"""Turns a list of models that a run lacks into rows on its disk: block by block, wherever they are trained.
+"""Turns a list of models that a run lacks into blocks of the run: batch by batch, wherever they are trained.
 
 A job is one model: the collection it belongs to and its number there. The jobs of one call may be of several collections;
-a block takes them as they come, so that only the last block of all may be short.
+a batch takes them as they come, so that only the last batch of all may be short.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import datetime
 import operator
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,12 @@ from infl.store import (
 )
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import Layout, is_out_of_memory, model_keys
-from infl.training.executors import Keeping, Trainer, check_keeping, make_trainer
+from infl.training.ensemble import model_keys
+from infl.training.executors import Batch, Executor, check_checkpoint_minutes, make_executor
 from infl.training.grouping import groups_of_sets, make_groups
+from infl.training.layout import Layout
 from infl.training.ray import Ray
-from infl.training.subsets import Design, MasksOf, covering_design, draw_masks, masks_of_run
+from infl.training.subsets import Design, covering_design, draw_masks
 from infl.untraining.forget_sets import by_name, make_forget_sets
 
 ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
@@ -58,27 +61,23 @@ def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
 def train_jobs(
     run: Run,
     jobs: list[Job],
-    masks_of: MasksOf,
+    executor: Executor,
     *,
-    trainer: Trainer,
-    seed: int,
     description: str,
     checkpoint_minutes: float | None = None,
     quiet: bool = False,
 ) -> None:
-    """Train the models of the jobs and write each block to the run as soon as it is there.
+    """Train the models of the jobs and write each batch to the run as soon as it is there.
 
     They are trained in the layout that is fastest where they take long; see `infl.training.tuning`. Where the memory of a
-    device does not hold a block, the rest is trained in blocks of half as many models.
+    device does not hold a batch, it and the rest are trained in batches of half as many models.
 
     Models that another process has added to the run since it was opened are not trained; one that trains in it at the same
     time is pointed out, since both may train the same.
 
     Args:
-        masks_of: Which examples each model trains on.
-        seed: The run's, from which initial weights and order follow.
-        trainer: Where they are trained; used again for other jobs, it has compiled its program.
-        checkpoint_minutes: Between checkpoints of a block in training, from which it goes on after a kill; None for
+        executor: What trains them; used again for other jobs, it has compiled its programs.
+        checkpoint_minutes: Between checkpoints of a batch in training, from which it goes on after a kill; None for
             none.
 
     Raises:
@@ -89,118 +88,102 @@ def train_jobs(
         run.refresh()
         if not alone:
             note("another process trains in this run too: both may train the same models", quiet=quiet)
-        jobs = [job for name, models in _models_by_collection(jobs).items() for job in missing_jobs(run, name, models)]
-        if jobs:
-            checkpoints = Checkpoints(run, say=partial(note, quiet=quiet))
-            checkpoints.drop_trained()
-            keeping = None if checkpoint_minutes is None else Keeping(checkpoint_minutes, checkpoints.of)
-            kept = {"checkpoints": checkpoints, "keeping": keeping}
-            _train(run, trainer, jobs, masks_of, seed, **kept, description=description, quiet=quiet)
-            checkpoints.drop_trained()
+        jobs = [job for name, models in _by_collection(jobs).items() for job in missing_jobs(run, name, models)]
+        if not jobs:
+            return
+        checkpoints = Checkpoints(run, say=partial(note, quiet=quiet))
+        checkpoints.drop_trained()
+        _choose_layout(run, jobs, executor, quiet=quiet)
+        size, session = executor.models_per_batch, _session(executor, jobs)
+        batches = _batches(run, jobs, executor, None if checkpoint_minutes is None else checkpoints)
+        with track(len(jobs), description, quiet=quiet) as progress:
+            for batch, outcomes, seconds in executor.train(batches, checkpoint_minutes=checkpoint_minutes):
+                if executor.models_per_batch < size:
+                    size, session = executor.models_per_batch, _session(executor, jobs)
+                    note(f"out of memory: batches of {size} models from now on", quiet=quiet)
+                first = 0
+                for name, models in _by_collection(batch.jobs).items():
+                    rows = slice(first, first := first + len(models))
+                    part = Outcomes(batch.masks[rows], outcomes.correct[rows], outcomes.margin[rows])
+                    took = seconds * len(models) / len(batch.jobs)
+                    run.write(name, models, part, outcomes.finite[rows], seconds=took, session=session)
+                if batch.checkpoint is not None:
+                    batch.checkpoint.drop()
+                progress.update(len(batch.jobs))
+        checkpoints.drop_trained()
 
 
-def _train(
-    run: Run,
-    trainer: Trainer,
-    jobs: list[Job],
-    masks_of: MasksOf,
-    seed: int,
-    *,
-    checkpoints: Checkpoints,
-    keeping: Keeping[list[Job]] | None,
-    description: str,
-    quiet: bool,
-) -> None:
-    some = [masks_of(*job_models).mean() for job_models in _first_of_each(jobs)]
-    kept = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
-    choice = trainer.choose(len(jobs), subset_share=float(np.mean(some)), recorded=kept[-1] if kept else None)
+def _choose_layout(run: Run, jobs: list[Job], executor: Executor, *, quiet: bool) -> None:
+    parts = _by_collection(jobs).items()
+    fraction = float(np.mean([collection_masks(run, name, models[:8]).mean() for name, models in parts]))
+    recorded = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
+    choice = executor.choose_layout(len(jobs), fraction=fraction, recorded=recorded[-1] if recorded else None)
     if choice.models_per_second:
         note(f"layout: {choice.describe()}", quiet=quiet)
-    left = dict.fromkeys(jobs)
-    with track(len(jobs), description, quiet=quiet) as progress:
-        while left:
-            session = _session(trainer, jobs)
-            begun = _begun(checkpoints, set(left), trainer.block_size) if keeping else []
-            blocks = _blocks(list(left), trainer.block_size, begun)
-            try:
-                for block, masks, outcome, seconds in trainer.train(
-                    blocks, lambda block: _prepare(run, block, masks_of, seed), keeping
-                ):
-                    for collection, rows in _by_collection(block).items():
-                        models = [block[row][1] for row in rows]
-                        outcomes = Outcomes(masks[rows], outcome.correct[rows], outcome.margin[rows])
-                        share = seconds * len(rows) / len(block)
-                        run.write(collection, models, outcomes, outcome.finite[rows], seconds=share, session=session)
-                    for job in block:
-                        del left[job]
-                    if keeping:
-                        checkpoints.of(block).drop()
-                    progress.update(len(block))
-            except jax.errors.JaxRuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                trainer.halve()
-                note(f"out of memory: blocks of {trainer.block_size} models from now on", quiet=quiet)
 
 
-def _blocks(waiting: list[Job], size: int, begun: list[list[Job]]) -> list[list[Job]]:
-    """Those that were begun, and the rest in blocks of that size."""
-    first = {job for block in begun for job in block}
-    rest = [job for job in waiting if job not in first]
-    return begun + [rest[start : start + size] for start in range(0, len(rest), size)]
+def _batches(run: Run, jobs: list[Job], executor: Executor, checkpoints: Checkpoints | None) -> Iterator[Batch]:
+    """The jobs in batches of as many models as the executor takes when it asks for one; resumable batches come first."""
+    waiting = dict.fromkeys(jobs)
+    for begun in [] if checkpoints is None else checkpoints.begun():
+        assert checkpoints is not None
+        if not waiting.keys() >= set(begun):
+            continue
+        if len(begun) > executor.models_per_batch:
+            checkpoints.of(begun).refuse(f"a batch holds {executor.models_per_batch} models now")
+            continue
+        for job in begun:
+            del waiting[job]
+        yield _batch(run, begun, checkpoints)
+    while waiting:
+        some = list(islice(waiting, executor.models_per_batch))
+        for job in some:
+            del waiting[job]
+        yield _batch(run, some, checkpoints)
 
 
-def _begun(checkpoints: Checkpoints, waiting: set[Job], size: int) -> list[list[Job]]:
-    """Blocks that have a checkpoint and can go on from it: a killed call is resumed in the blocks that it had formed."""
-    begun: list[list[Job]] = []
-    for block in checkpoints.begun():
-        if waiting.issuperset(block):
-            if len(block) > size:
-                checkpoints.of(block).refuse(f"a block holds {size} models now")
-                continue
-            begun.append(block)
-            waiting = waiting - set(block)
-    return begun
+def _batch(run: Run, jobs: list[Job], checkpoints: Checkpoints | None) -> Batch:
+    parts = _by_collection(jobs)
+    masks = np.concatenate([collection_masks(run, name, models) for name, models in parts.items()])
+    keys = jax.numpy.concatenate([collection_keys(run, name, models) for name, models in parts.items()])
+    jobs = [(name, model) for name, models in parts.items() for model in models]
+    return Batch(jobs, keys, masks, None if checkpoints is None else checkpoints.of(jobs))
 
 
-def _prepare(run: Run, block: list[Job], masks_of: MasksOf, seed: int) -> tuple[jax.Array, Array]:
-    parts = _by_collection(block)
-    masks = np.concatenate([masks_of(name, [block[row][1] for row in rows]) for name, rows in parts.items()])
-    keys = [keys_of(seed, run.collection(name), [block[row][1] for row in rows]) for name, rows in parts.items()]
-    return jax.numpy.concatenate(keys), masks
+def collection_masks(run: Run, collection: str, models: Sequence[int]) -> Array:
+    """Which examples models of a collection train on, [len(models), n] bool."""
+    record, seed = run.collection(collection), int(run.manifest["seed"])
+    if record.forget_set is not None:
+        design = Design("leave-out", left_out=record.forget_set.ids)
+    else:
+        design = Design.from_dict(record.design, record.groups)
+    # Covering designs differ in their sets: each has random bits of its own.
+    own = zlib.crc32(collection.encode()) if collection.startswith("cover-") else 0
+    return draw_masks(design, models, n_train=run.manifest["dataset"]["n_train"], seed=seed + own)
 
 
-def keys_of(seed: int, collection: Collection, models: list[int]) -> jax.Array:
-    """The keys from which initial weights and orders of these models follow, [len(models)]."""
-    seeds = collection.init_seeds(models)
-    stream = collection.name if seeds is None else "reference"
+def collection_keys(run: Run, collection: str, models: Sequence[int]) -> jax.Array:
+    """The keys from which initial weights and orders of models of a collection follow, [len(models)]."""
+    seeds, seed = run.collection(collection).init_seeds(models), int(run.manifest["seed"])
+    stream = collection if seeds is None else "reference"
     return model_keys(seed, stream, np.array(models if seeds is None else seeds))
 
 
-def _by_collection(block: list[Job]) -> dict[str, list[int]]:
+def _by_collection(jobs: Sequence[Job]) -> dict[str, list[int]]:
     parts: dict[str, list[int]] = {}
-    for row, (collection, _) in enumerate(block):
-        parts.setdefault(collection, []).append(row)
+    for collection, model in jobs:
+        parts.setdefault(collection, []).append(model)
     return parts
 
 
-def _models_by_collection(jobs: list[Job]) -> dict[str, list[int]]:
-    return {name: [jobs[row][1] for row in rows] for name, rows in _by_collection(jobs).items()}
-
-
-def _first_of_each(jobs: list[Job], most: int = 8) -> list[tuple[str, list[int]]]:
-    """A few models of each collection."""
-    return [(name, [jobs[row][1] for row in rows[:most]]) for name, rows in _by_collection(jobs).items()]
-
-
-def _session(trainer: Trainer, jobs: list[Job]) -> dict[str, Any]:
-    models = _models_by_collection(jobs)
+def _session(executor: Executor, jobs: list[Job]) -> dict[str, Any]:
+    models = _by_collection(jobs)
     wanted = {name: max(some) + 1 for name, some in models.items()}
     first = {name: min(some) for name, some in models.items() if min(some)}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **software(),
-        **trainer.to_dict(),
+        **executor.to_dict(),
         "wanted": wanted,
         **({"first": first} if first else {}),
     }
@@ -325,21 +308,14 @@ def repair(
         return Repair(opened, {})
     # All that training takes comes before anything is deleted.
     opened.check_trainable()
-    records = [opened.collection(name) for name in sorted({block.collection for block in damaged})]
-    opened, dataset, algorithm, design = open_for_training(run, None, algorithm, None, None)
-    seed = int(opened.manifest["seed"])
-    masks_of = masks_of_run(
-        design,
-        n_train=dataset.n_train,
-        seed=seed,
-        covers={one.name: one.groups for one in records if one.groups is not None and one.name != "grouped"},
-        left_out={one.name: one.forget_set for one in records if one.forget_set is not None},
-    )
+    opened, dataset, algorithm, _ = open_for_training(run, None, algorithm, None, None)
+    for name in {block.collection for block in damaged}:
+        opened.collection(name)
     trained = opened.remove(damaged)
     jobs = [(name, model) for name, models in trained.items() for model in models]
     if jobs:
-        trainer = make_trainer(algorithm, dataset, layout)
-        train_jobs(opened, jobs, masks_of, trainer=trainer, seed=seed, description="training again", quiet=quiet)
+        executor = make_executor(algorithm, dataset, layout)
+        train_jobs(opened, jobs, executor, description="training again", quiet=quiet)
     return Repair(opened, trained)
 
 
@@ -403,7 +379,7 @@ def train(
         InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
     """
     _check_unknown(unknown)
-    check_keeping(checkpoint_minutes, engine)
+    check_checkpoint_minutes(checkpoint_minutes, engine)
     shard = _as_range(n_models)
     if n_references is None:
         n_references = 0 if shard.start > 0 else 64
@@ -422,13 +398,11 @@ def train(
                 "a standard error is that of scores, which rest on no grouped models: take a smaller grouped share"
             )
     opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
-    seed = int(opened.manifest["seed"])
     covers = _covering_groups(opened, design, cover) if cover else {}
-    masks_of = masks_of_run(design, n_train=dataset.n_train, seed=seed, covers=covers)
-    trainer: Trainer | None = None
+    executor: Executor | None = None
 
     def complete(n_wanted: int) -> None:
-        nonlocal trainer
+        nonlocal executor
         before = {name: n for name, (_, n) in design.parts(shard.start).items()}
         wanted = {name: range(before[name], n) for name, (_, n) in design.parts(n_wanted).items()} | {
             "full": references
@@ -437,10 +411,10 @@ def train(
         jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
         if not jobs:
             return
-        if trainer is None:
-            trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
-        how: dict[str, Any] = {"checkpoint_minutes": checkpoint_minutes, "quiet": quiet}
-        train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description="training", **how)
+        if executor is None:
+            executor = held.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
+        minutes = checkpoint_minutes
+        train_jobs(opened, jobs, executor, description="training", checkpoint_minutes=minutes, quiet=quiet)
 
     with ExitStack() as held:
         _until_target(opened, design, complete, n_models, standard_error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 from infl.pipeline.train import (
     ForgetSets,
@@ -18,10 +17,9 @@ from infl.pipeline.train import (
 from infl.records import Effects, ForgetSet, InputError, Thresholds, Verdict
 from infl.store import Collection, Run, name_of_leave_out
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import Layout
-from infl.training.executors import Trainer, check_keeping, make_trainer
+from infl.training.executors import Executor, check_checkpoint_minutes, make_executor
+from infl.training.layout import Layout
 from infl.training.ray import Ray
-from infl.training.subsets import Design, masks_of_run
 from infl.untraining.regimes import judge
 from infl.untraining.verification import is_clear, looks_at, measure_effects
 
@@ -105,30 +103,28 @@ def verify_effects(
     """
     if n_models < 2:
         raise InputError(f"verification needs at least 2 models a set, got {n_models}")
-    check_keeping(checkpoint_minutes, engine)
+    check_checkpoint_minutes(checkpoint_minutes, engine)
     looks, thresholds = looks_at(n_models, stop=stop, first=first), thresholds or Thresholds()
     opened = current_run(run)
     sets = resolve_forget_sets(opened, forget_sets)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
-    seed = int(opened.manifest["seed"])
     names = {name_of_leave_out(s.ids): s for s in sets}
     for name, forget_set in names.items():
         opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=forget_set))
-    masks_of = masks_of_run(Design(), n_train=dataset.n_train, seed=seed, left_out=names)
-    trainer: Trainer | None = None
+    executor: Executor | None = None
     seeds, undecided = dict.fromkeys(names, n_models), list(names)
     with ExitStack() as held:
         for number, n_seeds in enumerate(looks, start=1):
             if not undecided:
                 break
-            # All that this look needs in one go, so that only the last of its blocks may be short.
+            # All that this look needs in one go, so that only the last of its batches may be short.
             jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
             if jobs:
-                if trainer is None:
-                    trainer = held.enter_context(closing(make_trainer(algorithm, dataset, layout, engine)))
+                if executor is None:
+                    executor = held.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
                 what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
-                how: dict[str, Any] = {"checkpoint_minutes": checkpoint_minutes, "quiet": quiet}
-                train_jobs(*(opened, jobs, masks_of), trainer=trainer, seed=seed, description=what, **how)
+                minutes = checkpoint_minutes
+                train_jobs(opened, jobs, executor, description=what, checkpoint_minutes=minutes, quiet=quiet)
             if n_seeds == n_models:  # no model is left to save
                 break
             for name in list(undecided):

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from infl.pipeline.progress import track
-from infl.pipeline.train import keys_of, open_for_training
+from infl.pipeline.train import collection_keys, collection_masks, open_for_training
 from infl.records import Dataset, ForgetSet, InputError, Outcomes
 from infl.store import Collection, Run, name_of_leave_out, open_run
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import Ensemble, Layout
-from infl.training.subsets import Design, masks_of_run
+from infl.training.ensemble import Ensemble
+from infl.training.layout import Layout
 from infl.training.weights import read_weights, write_weights
 
 
@@ -55,26 +56,24 @@ def keep_weights(
         raise InputError(f"n_models: expected at least 1, got {n_models}")
     opened, collection, forget_set = _reference(run, without)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
-    seed = int(opened.manifest["seed"])
-    sets = {collection: forget_set} if forget_set else {}
-    masks_of = masks_of_run(Design(), n_train=dataset.n_train, seed=seed, left_out=sets)
     missing = [model for model in range(n_models) if not _folder(opened, collection, model).exists()]
     if not missing:
         return
-    ensemble = Ensemble(algorithm, dataset, layout or _layout_of(opened), keep_params=True)
+    ensemble = Ensemble(algorithm, dataset, layout or _layout_of(opened))
     if forget_set:
         opened.add_collection(Collection(collection, {"kind": "leave-out"}, forget_set=forget_set))
     with track(len(missing), "training again", quiet=quiet) as progress:
-        for first in range(0, len(missing), ensemble.block_size):
-            models = missing[first : first + ensemble.block_size]
-            masks = masks_of(collection, models)
-            block = ensemble.finish(ensemble.start(keys_of(seed, opened.collection(collection), models), masks))
+        for first in range(0, len(missing), ensemble.models_per_batch):
+            models = missing[first : first + ensemble.models_per_batch]
+            masks = collection_masks(opened, collection, models)
+            trained = ensemble.train(collection_keys(opened, collection, models), masks, keep_params=True)
             for row, model in enumerate(models):
-                write_weights(_folder(opened, collection, model), _row(block.params, row))
+                params = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), trained.params)
+                write_weights(_folder(opened, collection, model), params)
             rows = [row for row, model in enumerate(models) if model not in opened.complete(collection)]
             if rows:
-                outcomes = Outcomes(masks[rows], block.correct[rows], block.margin[rows])
-                opened.write(collection, [models[row] for row in rows], outcomes, block.finite[rows], seconds=0.0)
+                outcomes = Outcomes(masks[rows], trained.correct[rows], trained.margin[rows])
+                opened.write(collection, [models[row] for row in rows], outcomes, trained.finite[rows], seconds=0.0)
             progress.update(len(models))
 
 
@@ -124,9 +123,3 @@ def _layout_of(run: Run) -> Layout | None:
     """That in which the run was trained last, where this machine has as many devices."""
     kept = [session["layout"] for session in run.sessions if session.get("engine") is None and "layout" in session]
     return Layout.from_dict(kept[-1]) if kept else None
-
-
-def _row(params: Any, row: int) -> Any:
-    import jax
-
-    return jax.tree.map(lambda leaf: np.asarray(leaf[row]), params)

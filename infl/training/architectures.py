@@ -18,21 +18,30 @@ import jax.numpy as jnp
 
 from infl.records import InputError
 from infl.training.kernels.convolution import convolve
-from infl.training.kernels.group_norm import normed_relu
 from infl.training.kernels.pooling import convolve_and_pool, max_pool
-from infl.training.networks import Network, from_linen, mlp
+from infl.training.networks import Network, from_linen
 
 Norm = Literal["group", "none"]
+
+
+def mlp(n_classes: int, *, hidden: Sequence[int] = (256,)) -> Network:
+    """Multi-layer perceptron with ReLU on flattened pixels; He initialization, zero biases.
+
+    Raises:
+        InputError: Where a width is below 1.
+    """
+    widths = _whole("hidden", hidden)
+    return _network("mlp", _MLP(n_classes, tuple(widths)), {"hidden": widths})
 
 
 def cnn(n_classes: int, *, widths: Sequence[int] = (16, 32), hidden: Sequence[int] = (64,)) -> Network:
     """3 x 3 convolutions, each with the maximum of 2 x 2 pixels and ReLU, then dense layers with ReLU; He initialization.
 
-    least 2^len(widths) pixels a side.
+    Images are [h, w] or [h, w, channels], of at least 2^len(widths) pixels a side.
 
     Args:
         widths: Channels of each convolution.
-        hidden: Widths of the dense layers. Images [h, w] or [h, w, channels], of at
+        hidden: Widths of the dense layers.
 
     Raises:
         InputError: where a width is below 1, or no convolution is asked for.
@@ -45,11 +54,12 @@ def resnet9(n_classes: int, *, widths: Sequence[int] = (64, 128, 256, 512), norm
     """Eight 3 x 3 convolutions, two pairs of them residual, the maximum over all pixels and one dense layer.
 
     After the network of nine layers with which DAWNBench's CIFAR-10 records were set (Coleman et al. 2017; Page 2018, How
-    to train your ResNet), with group norm (Wu & He 2018) over 16 channels each in place of batch norm.
+    to train your ResNet), with group norm (Wu & He 2018) over 16 channels each in place of batch norm. Images are [h, w] or
+    [h, w, channels], at least 8 x 8.
 
     Args:
         widths: Channels of the four stages.
-        norm: "group" or "none". Images [h, w] or [h, w, channels], at least 8 x 8.
+        norm: "group" or "none".
 
     Raises:
         InputError: where there are not four widths, one is below 1, or the norm is unknown.
@@ -65,12 +75,10 @@ def vit(
 ) -> Network:
     """Vision transformer (Dosovitskiy et al. 2021) with layer norm before each part, tokens averaged at the end.
 
-    perceptron of each block, so as many blocks. patch: side of the square that makes a token. Images [h, w] or
-    [h, w, channels] whose sides are multiples of it.
-
     Args:
         widths: The width of the tokens, one number; a multiple of 32, the width of a head, or below it.
-        hidden: Of the
+        hidden: Widths of the perceptron of each block, so as many blocks.
+        patch: Side of the square that makes a token. Images are [h, w] or [h, w, channels] whose sides are multiples of it.
 
     Raises:
         InputError: for widths other than these.
@@ -168,8 +176,6 @@ class _GroupNorm(nn.Module):
         groups = channels // 16 if channels % 16 == 0 else 1
         scale = self.param("scale", nn.initializers.ones, (channels,))
         shift = self.param("bias", nn.initializers.zeros, (channels,))
-        if relu and x.dtype == jnp.float32 and not (pool and (x.shape[1] % 2 or x.shape[2] % 2)):
-            return normed_relu(x, scale, shift, groups, pool)
         wide = x.astype(jnp.float32)
 
         def mean(numbers: jax.Array) -> jax.Array:
@@ -183,6 +189,18 @@ class _GroupNorm(nn.Module):
         y = (wide * scale[:, None, None] + shift[:, None, None]).astype(x.dtype)
         y = max_pool(y) if pool else y
         return nn.relu(y) if relu else y
+
+
+class _MLP(nn.Module):
+    n_classes: int
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, until_readout: bool = False) -> jax.Array:
+        x = x.reshape(len(x), -1)
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width, kernel_init=_he)(x))
+        return x if until_readout else nn.Dense(self.n_classes)(x)
 
 
 class _Cnn(nn.Module):
@@ -240,8 +258,8 @@ class _Vit(nn.Module):
         b, h, w, c = x.shape
         squares = x.reshape(b, h // self.patch, self.patch, w // self.patch, self.patch, c).swapaxes(2, 3)
         tokens = nn.Dense(self.width)(squares.reshape(b, -1, self.patch**2 * c))
-        places = self.param("places", nn.initializers.normal(0.02), tokens.shape[1:])
-        tokens = tokens + places.astype(tokens.dtype)
+        positions = self.param("places", nn.initializers.normal(0.02), tokens.shape[1:])
+        tokens = tokens + positions.astype(tokens.dtype)
         for hidden in self.hidden:
             tokens = tokens + self._attention(nn.LayerNorm()(tokens))
             inner = nn.gelu(nn.Dense(hidden)(nn.LayerNorm()(tokens)))

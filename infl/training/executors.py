@@ -1,18 +1,20 @@
-"""What trains blocks of models for `infl.pipeline.train`: an ensemble in this process, or one on each worker of a Ray cluster.
+"""Trains batches of models for `infl.pipeline.train`: on the devices of this process, or on the workers of a Ray cluster.
 
-Both say in which layout they train and how many models a block holds, take blocks, and give outcomes back; which of them it
-was changes no outcome.
+An executor takes batches - keys and masks - as they are asked for, and gives outcomes back; which of the two it was changes no
+outcome.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -20,75 +22,75 @@ import numpy as np
 from infl.records import Array, Dataset, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_compiled_programs
-from infl.training.ensemble import (
-    BlockOutcomes,
-    Ensemble,
-    Layout,
-    Segments,
-    States,
-    is_out_of_memory,
-    train_in_segments,
-)
+from infl.training.ensemble import BatchOutcomes, Ensemble, Started, epochs_in_turn, is_out_of_memory
+from infl.training.layout import Layout
 from infl.training.ray import Ray, Workers
 from infl.training.tuning import Choice, choose_layout
 from infl.training.weights import read_states, write_states
 
-Block = TypeVar("Block")
-Prepare = Callable[[Block], tuple[jax.Array, Array]]  # keys [B] and masks [B, n] of a block
-
 
 class Checkpoint(Protocol):
-    """Keeps the states of one block; see `infl.store.Checkpoint`."""
+    """Keeps the states of one batch; see `infl.store.Checkpoint`."""
 
     def read(self, fits: dict[str, Any]) -> tuple[int, float, Path] | None:
         """Epochs done, the seconds that they took, and the folder of the states, if they fit."""
         ...
 
-    def refuse(self, reason: str) -> None:
-        """Give up what was read."""
-        ...
-
-    def write(self, write_states: Callable[[Path], None], *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
+    def write(self, write_states: Any, *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
         """Keep these instead of those before."""
         ...
 
-
-@dataclass(frozen=True)
-class Keeping(Generic[Block]):
-    """That states are kept while a block trains: not more often than every so many minutes, and where."""
-
-    minutes: float
-    checkpoint_of: Callable[[Block], Checkpoint]
-
-
-class Trainer(Protocol):
-    """Trains blocks of at most `block_size` models."""
-
-    @property
-    def block_size(self) -> int:
-        """Models of a block."""
+    def drop(self) -> None:
+        """Delete them."""
         ...
 
-    def choose(self, n_models: int, *, subset_share: float, recorded: dict[str, Any] | None) -> Choice:
+
+class Batch(NamedTuple):
+    """Models to train together.
+
+    Attributes:
+        jobs: Collection and number of each, [B], for whoever takes the outcomes.
+        keys: [B].
+        masks: [B, n] bool.
+        checkpoint: Where states are kept between epochs; None for nowhere.
+    """
+
+    jobs: list[tuple[str, int]]
+    keys: jax.Array
+    masks: Array
+    checkpoint: Checkpoint | None = None
+
+
+class TrainedBatch(NamedTuple):
+    """A batch, its outcomes, and the seconds that they took."""
+
+    batch: Batch
+    outcomes: BatchOutcomes
+    seconds: float
+
+
+class Executor(Protocol):
+    """Trains batches of models."""
+
+    @property
+    def models_per_batch(self) -> int:
+        """The largest number of them; less from where a device's memory did not hold as many."""
+        ...
+
+    def choose_layout(self, n_models: int, *, fraction: float, recorded: dict[str, Any] | None) -> Choice:
         """Choose the layout to train so many models in; see `infl.training.tuning.choose_layout`."""
         ...
 
-    def train(
-        self, blocks: Sequence[Block], prepare: Prepare[Block], keeping: Keeping[Block] | None = None
-    ) -> Iterator[tuple[Block, Array, BlockOutcomes, float]]:
-        """Yield (block, its masks, outcomes, seconds that it took), in any order.
+    def train(self, batches: Iterable[Batch], *, checkpoint_minutes: float | None = None) -> Iterator[TrainedBatch]:
+        """Yield outcomes as they are there; a batch is taken when it can be trained and not long before.
 
         Args:
-            keeping: Of states on the way; None for none.
+            checkpoint_minutes: Least time between two checkpoints of a batch.
         """
         ...
 
-    def halve(self) -> None:
-        """Train half as many models in a block from now on."""
-        ...
-
     def to_dict(self) -> dict[str, Any]:
-        """Where and how it trains, for the run's blocks: devices, block_size, mode, layout and how it was chosen."""
+        """Where and how it trains, as JSON: devices, models_per_batch, layout and how it was chosen."""
         ...
 
     def close(self) -> None:
@@ -96,18 +98,18 @@ class Trainer(Protocol):
         ...
 
 
-def make_trainer(algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray | None = None) -> Trainer:
-    """The trainer of an engine: None for this process."""
+def make_executor(algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray | None = None) -> Executor:
+    """The executor of an engine: None for this process."""
     if engine is None:
-        return LocalTrainer(Ensemble(algorithm, dataset, layout))
-    return RayTrainer(algorithm, dataset, layout, engine)
+        return LocalExecutor(Ensemble(algorithm, dataset, layout))
+    return RayExecutor(algorithm, dataset, layout, engine)
 
 
-def check_keeping(minutes: float | None, engine: Ray | None) -> None:
+def check_checkpoint_minutes(minutes: float | None, engine: Ray | None) -> None:
     """Check that states can be kept every so many minutes; None for never.
 
     Raises:
-        InputError: where the number is out of its range, or workers of a cluster train, which have no run folder to write to.
+        InputError: Where the number is out of its range, or workers of a cluster train, which have no run folder to write to.
     """
     if minutes is None:
         return
@@ -116,198 +118,180 @@ def check_keeping(minutes: float | None, engine: Ray | None) -> None:
     if engine is not None:
         raise InputError(
             "checkpoint_minutes: the workers of a Ray cluster keep no checkpoints, since they have no run folder; "
-            "take shards instead (infl train --n-models FROM:TO on each machine), or blocks of fewer models"
+            "take shards instead (infl train --n-models FROM:TO on each machine), or batches of fewer models"
         )
 
 
-class LocalTrainer:
-    """Trains on the devices of this process."""
+class LocalExecutor:
+    """Trains on the devices of this process; while one batch trains, the caller works on the outcomes of the one before."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
-        self._segments = Segments(ensemble)
-        self._laid_out = False
+        self._choice: Choice | None = None
 
     @property
-    def block_size(self) -> int:
-        """Models of a block, on all devices together."""
-        return self.ensemble.block_size
+    def models_per_batch(self) -> int:
+        """On all devices together."""
+        return self.ensemble.models_per_batch
 
-    def choose(self, n_models: int, *, subset_share: float, recorded: dict[str, Any] | None) -> Choice:
+    def choose_layout(self, n_models: int, *, fraction: float, recorded: dict[str, Any] | None) -> Choice:
         """Choose the layout; a default does not replace what was chosen before."""
-        choice = choose_layout(self.ensemble, n_models=n_models, subset_share=subset_share, recorded=recorded)
-        if choice.source != "default" or not self._laid_out:
-            self.ensemble.set_layout(choice.layout, chosen=choice.how())
-            self._laid_out = True
+        choice = choose_layout(self.ensemble, n_models=n_models, fraction=fraction, recorded=recorded)
+        if choice.source != "default" or self._choice is None:
+            self.ensemble.set_layout(choice.layout)
+            self._choice = choice
         return choice
 
-    def train(
-        self, blocks: Sequence[Block], prepare: Prepare[Block], keeping: Keeping[Block] | None = None
-    ) -> Iterator[tuple[Block, Array, BlockOutcomes, float]]:
-        """Yield (block, its masks, outcomes, seconds) in order."""
-        if keeping is not None:
-            for block in blocks:
-                start, (keys, masks) = time.perf_counter(), prepare(block)
-                outcomes, before = self._train_and_keep(keys, masks, keeping.checkpoint_of(block), keeping.minutes)
-                yield block, masks, outcomes, before + time.perf_counter() - start
+    def train(self, batches: Iterable[Batch], *, checkpoint_minutes: float | None = None) -> Iterator[TrainedBatch]:
+        """Yield outcomes in order."""
+        if checkpoint_minutes is not None:
+            for batch in batches:
+                yield TrainedBatch(batch, *self._train_resumably(batch, 60 * checkpoint_minutes))
             return
-        prepared = ((block, prepare(block)) for block in blocks)
-        started = run_blocks(prepared, start=lambda item: self.ensemble.start(*item[1]), finish=self.ensemble.finish)
-        for (block, (_, masks)), outcomes, seconds in started:
-            yield block, masks, outcomes, seconds
+        started, clock = deque[tuple[Batch, Started | None]](), time.perf_counter()
+        for batch in itertools.chain(batches, [None]):
+            if batch is not None:
+                started.append((batch, self._start(batch)))
+            if len(started) == 2 or (batch is None and started):
+                outcomes, before, clock = self._finish(*started[0]), clock, time.perf_counter()
+                yield TrainedBatch(started.popleft()[0], outcomes, clock - before)
 
-    def _train_and_keep(
-        self, keys: jax.Array, masks: Array, checkpoint: Checkpoint, minutes: float
-    ) -> tuple[BlockOutcomes, float]:
-        """Outcomes of a block, and the seconds that were spent on it before the checkpoint from which it went on."""
-        block = self.ensemble.place(keys, masks)
-        fits, start = self._segments.to_dict(block), time.perf_counter()
-        found, reached, before = checkpoint.read(fits), None, 0.0
-        if found is not None:
-            epochs, seconds, folder = found
-            try:
-                states = self._segments.restored(read_states(folder, self._segments.lower().shapes))
-                reached, before = (epochs, states), seconds
-            except InputError as error:
-                checkpoint.refuse(str(error))
+    def _start(self, batch: Batch) -> Started | None:
+        """None where it is too large for the memory."""
+        if len(batch.masks) > self.models_per_batch:
+            return None
+        try:
+            return self.ensemble.start(batch.keys, batch.masks)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
-        def keep(epochs: int, states: States) -> None:
-            seconds = before + time.perf_counter() - start
-            checkpoint.write(partial(write_states, states=states), epochs=epochs, seconds=seconds, fits=fits)
+    def _finish(self, batch: Batch, started: Started | None) -> BatchOutcomes:
+        try:
+            if started is not None:
+                return self.ensemble.finish(started)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        return self.ensemble.train(batch.keys, batch.masks)
 
-        outcomes = train_in_segments(*(self._segments, block), seconds_between=60 * minutes, keep=keep, reached=reached)
-        return outcomes, before
+    def _train_resumably(self, batch: Batch, seconds_between: float) -> tuple[BatchOutcomes, float]:
+        """Outcomes, and the seconds spent on them, those before the checkpoint that training went on from too."""
+        ensemble, checkpoint, start, done, before = self.ensemble, batch.checkpoint, time.perf_counter(), 0, 0.0
+        assert checkpoint is not None
+        try:
+            placed, fits = ensemble.place(batch.keys, batch.masks), self._fits(batch)
+            states = ensemble.init_states(placed)
+            if found := checkpoint.read(fits):
+                done, before, folder = found
+                states = read_states(folder, states)
+            pieces = epochs_in_turn(ensemble, placed, states, done, seconds_between=seconds_between)
+            for done, states in pieces:
+                if done < ensemble.algorithm.epochs:
+                    seconds = before + time.perf_counter() - start
+                    write = partial(write_states, states=states)
+                    checkpoint.write(write, epochs=done, seconds=seconds, fits=fits)
+            outcomes = ensemble.finish(ensemble.evaluate(placed, states))
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            outcomes = ensemble.train(batch.keys, batch.masks)
+        return outcomes, before + time.perf_counter() - start
 
-    def halve(self) -> None:
-        """Train half as many models in a block from now on."""
-        self.ensemble.halve()
+    def _fits(self, batch: Batch) -> dict[str, Any]:
+        """What states are states of, as JSON: others in any of it cannot go on where these stand."""
+        models = hashlib.sha256(np.asarray(jax.random.key_data(batch.keys)).tobytes() + batch.masks.tobytes())
+        described = self.ensemble.to_dict()
+        return {
+            "models": models.hexdigest(),
+            "epochs": self.ensemble.algorithm.epochs,
+            "layout": described["layout"],
+            "devices": described["devices"],
+            "jax": jax.__version__,
+            "programs": self.ensemble.fingerprint(),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Where and how it trains."""
-        return _described(self.ensemble) | {"layout": self.ensemble.layout.to_dict() | self.ensemble.chosen}
+        return _with_choice(self.ensemble.to_dict(), self._choice)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-class RayTrainer:
+class RayExecutor:
     """Trains on the workers of a Ray cluster. They train in one layout, that which the first of them chose."""
 
     def __init__(self, algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray) -> None:
-        self._workers = Workers(engine, partial(WorkerEnsemble, algorithm, dataset, layout))
-        self._layout: Layout | None = None
+        self._workers = Workers(engine, partial(RayWorker, algorithm, dataset, layout))
+        self._choice: Choice | None = None
         self._description: dict[str, Any] = {}
-        self._block_size = 1
+        self._models_per_batch = 1
 
     @property
-    def block_size(self) -> int:
-        """Models of a block of one worker; fewer where that keeps more workers busy."""
-        return self._block_size
+    def models_per_batch(self) -> int:
+        """Of one worker; fewer where that keeps more workers busy."""
+        return self._models_per_batch
 
-    def choose(self, n_models: int, *, subset_share: float, recorded: dict[str, Any] | None) -> Choice:
+    def choose_layout(self, n_models: int, *, fraction: float, recorded: dict[str, Any] | None) -> Choice:
         """Let a worker choose the layout for its share of the models."""
-        n_workers = max(1, self._workers.n_wanted)
-        choice, description = self._workers.call("choose", -(-n_models // n_workers), subset_share, recorded)
-        if choice.source != "default" or self._layout is None:
-            self._layout = choice.layout
-            self._description = description | {"layout": choice.layout.to_dict() | choice.how()}
-        self._block_size = min(self._description["block_size"], -(-n_models // n_workers))
+        share = -(-n_models // max(1, self._workers.n_wanted))
+        choice, description = self._workers.call("choose_layout", share, fraction, recorded)
+        if choice.source != "default" or self._choice is None:
+            self._choice, self._description = choice, description
+        self._models_per_batch = min(self._description["models_per_batch"], share)
         return choice
 
-    def train(
-        self, blocks: Sequence[Block], prepare: Prepare[Block], keeping: Keeping[Block] | None = None
-    ) -> Iterator[tuple[Block, Array, BlockOutcomes, float]]:
-        """Yield (block, its masks, outcomes, seconds) as they are finished."""
-        check_keeping(None if keeping is None else keeping.minutes, self._workers.settings)
-        masks_of: dict[int, Array] = {}
+    def train(self, batches: Iterable[Batch], *, checkpoint_minutes: float | None = None) -> Iterator[TrainedBatch]:
+        """Yield outcomes as they are finished."""
+        check_checkpoint_minutes(checkpoint_minutes, self._workers.settings)
+        assert self._choice is not None
+        layout, clock = self._choice.layout, time.perf_counter()
+        sent: dict[int, Batch] = {}
 
-        def arguments(number: int) -> tuple[Any, ...]:
-            keys, masks_of[number] = prepare(blocks[number])
-            return self._layout, np.asarray(jax.random.key_data(keys)), masks_of[number]
+        def tasks() -> Iterator[tuple[Layout, Array, Array]]:
+            for number, batch in enumerate(batches):
+                sent[number] = batch
+                yield layout, np.asarray(jax.random.key_data(batch.keys)), batch.masks
 
-        for number, outcomes, seconds in self._workers.run(range(len(blocks)), name="train", prepare=arguments):
-            yield blocks[number], masks_of.pop(number), outcomes, seconds
-
-    def halve(self) -> None:
-        """Workers halve their blocks themselves."""
-        raise NotImplementedError
+        for number, outcomes in self._workers.run("train", tasks()):
+            before, clock = clock, time.perf_counter()
+            yield TrainedBatch(sent.pop(number), outcomes, clock - before)
 
     def to_dict(self) -> dict[str, Any]:
         """Where and how a worker trains, and how many of them do."""
-        return self._description | {"block_size": self._block_size, "engine": "ray", "workers": self._workers.n_wanted}
+        described = self._description | {"models_per_batch": self._models_per_batch}
+        return _with_choice(described, self._choice) | {"engine": "ray", "workers": self._workers.n_wanted}
 
     def close(self) -> None:
         """End the workers."""
         self._workers.close()
 
 
-class WorkerEnsemble:
-    """An ensemble on a worker of a cluster; its block is one that the driver sends."""
+class RayWorker:
+    """What is on a worker of a cluster: an ensemble that trains the batches which the driver sends."""
 
     def __init__(self, algorithm: Algorithm, dataset: Dataset, layout: Layout | None) -> None:
         cache_compiled_programs()  # a worker's process is infl's own
         self._ensemble = Ensemble(algorithm, dataset, layout)
-        self._widest: int | None = None  # that the memory holds, where it was full once
+        self._layout: Layout | None = None  # that the driver sends
 
-    def choose(
-        self, n_models: int, subset_share: float, recorded: dict[str, Any] | None
+    def choose_layout(
+        self, n_models: int, fraction: float, recorded: dict[str, Any] | None
     ) -> tuple[Choice, dict[str, Any]]:
         """The layout, and where and how this worker then trains."""
-        choice = choose_layout(self._ensemble, n_models=n_models, subset_share=subset_share, recorded=recorded)
-        self._ensemble.set_layout(choice.layout, chosen=choice.how())
-        return choice, _described(self._ensemble)
+        choice = choose_layout(self._ensemble, n_models=n_models, fraction=fraction, recorded=recorded)
+        self._ensemble.set_layout(choice.layout)
+        return choice, self._ensemble.to_dict()
 
-    def train(self, layout: Layout, key_data: Array, masks: Array) -> BlockOutcomes:
-        """Outcomes of a block, in parts where the memory does not hold it whole."""
-        if self._widest is not None:
-            layout = replace(layout, models_per_device=min(self._widest, layout.models_per_device or 1))
-        self._ensemble.set_layout(replace(layout, n_devices=len(self._ensemble.devices)))
-        keys, parts, done = jax.random.wrap_key_data(jax.numpy.asarray(key_data)), [], 0
-        while done < len(masks):
-            part = slice(done, done + self._ensemble.block_size)
-            try:
-                parts.append(self._ensemble.finish(self._ensemble.start(keys[part], masks[part])))
-                done += len(parts[-1].finite)
-            except jax.errors.JaxRuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._ensemble.halve()
-                self._widest = self._ensemble.layout.models_per_device
-        names = ("margin", "correct", "finite")
-        return BlockOutcomes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    def train(self, layout: Layout, key_data: Array, masks: Array) -> BatchOutcomes:
+        """Outcomes of a batch, in parts where the memory does not hold it whole."""
+        if layout != self._layout:  # the same again must not undo what the memory was too small for
+            self._layout = layout
+            self._ensemble.set_layout(layout)
+        return self._ensemble.train(jax.random.wrap_key_data(jax.numpy.asarray(key_data)), masks)
 
 
-def _described(ensemble: Ensemble) -> dict[str, Any]:
-    devices = [f"{device.platform}:{device.device_kind}" for device in ensemble.devices]
-    return {"devices": devices, "block_size": ensemble.block_size, "mode": ensemble.mode}
-
-
-Block = TypeVar("Block")
-Started = TypeVar("Started")
-Finished = TypeVar("Finished")
-
-
-def run_blocks(
-    blocks: Iterable[Block], *, start: Callable[[Block], Started], finish: Callable[[Started], Finished]
-) -> Iterator[tuple[Block, Finished, float]]:
-    """Yield (block, outcome, seconds) in order.
-
-    outcomes, such as writing the last one to disk, overlaps the training of the next block.
-
-    Args:
-        start: Begins a block and returns without waiting, as JAX does.
-        finish: Waits for it. The caller's work between two
-    """
-    ahead: tuple[Block, Started] | None = None
-    clock = time.perf_counter()
-    for block in blocks:
-        started = start(block)
-        if ahead is not None:
-            outcome = finish(ahead[1])
-            now = time.perf_counter()
-            yield ahead[0], outcome, now - clock
-            clock = now
-        ahead = block, started
-    if ahead is not None:
-        outcome = finish(ahead[1])
-        yield ahead[0], outcome, time.perf_counter() - clock
+def _with_choice(described: dict[str, Any], choice: Choice | None) -> dict[str, Any]:
+    return described if choice is None else described | {"layout": described["layout"] | choice.how()}

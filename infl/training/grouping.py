@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from infl.records import Array, Dataset, Groups, InputError
-from infl.training.algorithm import Algorithm, network_input, train_params
+from infl.training.algorithm import Algorithm
 from infl.training.ensemble import model_keys, use_all_cores
+from infl.training.model import input_of_network, train_model
 from infl.training.networks import check_network
 
 N_RANKS = (20, 80)  # groups of examples alike in support
@@ -100,14 +101,14 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
     use_all_cores()  # before JAX starts here: the ensemble comes too late to ask
     check_network(network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
     images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train, jnp.int32)
-    train = jax.jit(partial(train_params, algorithm=algorithm, network=network))
+    train = jax.jit(partial(train_model, algorithm=algorithm, network=network))
     members = jnp.ones(dataset.n_train, bool)
     parts = []
     for key in model_keys(seed, "features", np.arange(N_FEATURE_MODELS)):
-        params, finite = train(key, members, images, labels)
-        pixels = network_input(algorithm, members, images)(images)
-        part = np.asarray(jax.jit(read)(params, pixels)).reshape(dataset.n_train, -1)
-        if not bool(finite) or not np.isfinite(part).all():
+        trained = train(key, members, images, labels)
+        pixels = input_of_network(algorithm, members, images)(images)
+        part = np.asarray(jax.jit(read)(trained.params, pixels)).reshape(dataset.n_train, -1)
+        if not bool(trained.finite) or not np.isfinite(part).all():
             return None
         parts.append(_scaled(part))
     return np.concatenate(parts, axis=1)

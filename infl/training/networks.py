@@ -5,7 +5,7 @@ Networks must treat examples of a batch independently: batch statistics would ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,24 +48,6 @@ class Network:
     def to_dict(self) -> dict[str, Any]:
         """The network as JSON."""
         return {"name": self.name, **self.settings}
-
-
-def mlp(n_classes: int, *, hidden: Sequence[int] = (256,)) -> Network:
-    """Multi-layer perceptron with ReLU on flattened pixels; He initialization, zero biases.
-
-    Raises:
-        InputError: where a width is below 1.
-    """
-    widths = [int(width) for width in hidden]
-    if any(width < 1 for width in widths):
-        raise InputError(f"hidden: expected widths of at least 1, got {list(hidden)}")
-    module = _MLP(widths=tuple(widths), n_classes=n_classes)
-    network = from_linen(module)
-
-    def features(params: Any, x: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, x, until_readout=True)  # pyright: ignore[reportReturnType]
-
-    return Network(network.init, network.apply, "mlp", {"hidden": widths}, features)
 
 
 def from_linen(module: nn.Module, *, name: str | None = None) -> Network:
@@ -114,18 +96,6 @@ def from_nnx(build_module: Callable[[nnx.Rngs], nnx.Module], *, name: str | None
 
 
 _WHY_NO_STATE = "batch statistics would carry left-out examples into a model: use group or layer norm"
-
-
-class _MLP(nn.Module):
-    widths: tuple[int, ...]
-    n_classes: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, until_readout: bool = False) -> jax.Array:
-        x = x.reshape(len(x), -1)
-        for width in self.widths:
-            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
-        return x if until_readout else nn.Dense(self.n_classes)(x)
 
 
 def check_network(network: Network, example: jax.Array, n_classes: int) -> None:

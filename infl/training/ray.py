@@ -1,11 +1,12 @@
-"""Runs blocks of models on the workers of a Ray cluster, which may come and go; each block's outcome comes back once.
+"""Runs batches of work on the workers of a Ray cluster, which may come and go; each batch's outcome comes back once.
 
-A worker is a Ray actor that keeps what it has made - data on its device, compiled programs - from block to block. At most two
-blocks are with a worker: one that it works on and one that waits, so that it is never idle and memory does not grow with the
-number of blocks. Where a worker is lost, with its node or alone, its blocks go to others.
+A worker is a Ray actor that keeps what it has made - data on its device, compiled programs - from batch to batch. At most two
+batches are with a worker: one that it works on and one that waits, so that it is never idle and memory does not grow with the
+number of batches. Where a worker is lost, with its node or alone, its batches go to others: Ray's own restarts
+(`max_restarts`) would hold them back until the cluster has room for that same worker again.
 
 Ray sends Python objects as pickles between the driver and its workers: a cluster is as trusted as this machine. One that is
-started here listens on loopback alone.
+started here listens on loopback alone, and a process without JAX holds it: `python -m infl.training.ray`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any
 
 from infl.records import InputError
 
-Block = TypeVar("Block")
-
-MAX_BLOCKS_OF_A_WORKER = 2
-MAX_TRIES = 4  # of a block, and of workers in a row to start
+MAX_BATCHES_OF_A_WORKER = 2
+MAX_TRIES = 4  # of a batch, and of workers in a row to start
 SECONDS_BETWEEN_LOOKS = 2.0
 # For a cluster of this machine: listen on loopback, as Ray does on other systems than Linux, and to who has the token alone.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
@@ -66,107 +66,104 @@ class Ray:
 
 @dataclass
 class _Worker:
-    """An actor; `ready` until it has started; `blocks` it works on."""
+    """An actor; `ready` until it has started; its tasks are number and arguments of each batch, by reference of the outcome."""
 
     actor: Any
     ready: Any | None
-    blocks: dict[Any, Any] = field(default_factory=dict)  # reference of the outcome: number of the block
+    tasks: dict[Any, tuple[int, tuple[Any, ...]]] = field(default_factory=dict)
 
 
 class Workers:
     """The workers of a cluster, each with what `make` made on it; ends them when closed.
 
     Args:
-        make: Called once on each worker, for what answers `call` and trains blocks.
+        make: Called once on each worker, for what has the methods that are called.
+
+    Raises:
+        InputError: Where no cluster answers, or none of its nodes holds a worker.
     """
 
     def __init__(self, settings: Ray, make: Callable[[], Any]) -> None:
         self.settings = settings
         self._ray, self._disconnect = _connect(settings)
+        self._workers: list[_Worker] = []
+        self._failures, self._looked = 0, -SECONDS_BETWEEN_LOOKS
         try:
             self._cpus = _cpus_of_a_worker(self._ray, settings)
             self._make = self._ray.put(make)
-            self._workers: list[_Worker] = []
-            self._failures = 0
-            self._looked = -SECONDS_BETWEEN_LOOKS
-            self._check_room()
+            if settings.n_workers is None and not self._room():
+                nodes = (f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in _nodes(self._ray))
+                raise InputError(
+                    f"no node of the Ray cluster holds a worker of {self._cpus} cores and {settings.gpus:g} GPUs; "
+                    f"its nodes have: {'; '.join(nodes) or 'nothing'}"
+                )
         except BaseException:
             self.close()
             raise
-
-    def call(self, name: str, *arguments: Any) -> Any:
-        """The answer of the first worker that is there; another is asked where it is lost."""
-        for _ in range(MAX_TRIES):
-            worker = self._first()
-            with contextlib.suppress(*self._losses()):
-                return self._get(worker.actor.call.remote(name, arguments))
-            self._drop(worker)
-        raise InputError(f"{MAX_TRIES} workers of the Ray cluster were lost one after another; its logs say why")
-
-    def run(
-        self, blocks: Sequence[Block], *, name: str, prepare: Callable[[Block], tuple[Any, ...]]
-    ) -> Iterator[tuple[Block, Any, float]]:
-        """Yield (block, outcome, seconds since the last) in the order in which they are finished.
-
-        Args:
-            name: Of the method that works on a block.
-            prepare: Its arguments, made when the block is sent and not before.
-
-        Raises:
-            InputError: where a block is lost with its worker time and again, or no worker starts.
-        """
-        waiting, tries = deque(range(len(blocks))), [0] * len(blocks)
-        n_left, clock = len(blocks), time.perf_counter()
-        while n_left:
-            self._keep_up()
-            self._send(waiting, lambda number: prepare(blocks[number]), name)
-            for worker, reference in self._finished():
-                number = worker.blocks[reference]
-                try:
-                    outcome = self._get(reference)
-                except self._losses():
-                    lost = self._drop(worker)
-                    for one in lost:
-                        tries[one] += 1
-                        if tries[one] >= MAX_TRIES:
-                            raise InputError(
-                                f"block {one + 1} of {len(blocks)} was lost with its worker {MAX_TRIES} times: "
-                                "the memory of a node may be too small for it; Ray's logs say why"
-                            ) from None
-                    waiting.extendleft(reversed(lost))
-                    break
-                del worker.blocks[reference]
-                n_left -= 1
-                now = time.perf_counter()
-                yield blocks[number], outcome, now - clock
-                clock = now
 
     @property
     def n_wanted(self) -> int:
         """Workers that there is room for now, or that were asked for."""
         return self.settings.n_workers or self._room()
 
+    def call(self, method: str, *arguments: Any) -> Any:
+        """What the method gives on the first worker that is there."""
+        return next(self.run(method, [arguments]))[1]
+
+    def run(self, method: str, batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        """Yield (number of the batch, outcome) in the order in which they are finished.
+
+        Args:
+            method: What is called on a worker.
+            batches: Its arguments, taken when they are to be sent and not long before.
+
+        Raises:
+            InputError: Where a batch is lost with its worker time and again, or no worker starts.
+        """
+        source, waiting = enumerate(batches), deque[tuple[int, tuple[Any, ...]]]()
+        tries: Counter[int] = Counter()
+        while True:
+            self._keep_up()
+            waiting.extend(islice(source, max(1, len(self._workers)) - len(waiting)))
+            self._send(method, waiting)
+            if not waiting and not any(worker.tasks for worker in self._workers):
+                return
+            for worker, reference in self._finished():
+                try:
+                    outcome = self._get(reference)
+                except self._losses():
+                    tries.update(number for number, _ in worker.tasks.values())
+                    for number, _ in worker.tasks.values():
+                        if tries[number] >= MAX_TRIES:
+                            raise InputError(
+                                f"batch {number + 1} was lost with its worker {MAX_TRIES} times: "
+                                "the memory of a node may be too small for it; Ray's logs say why"
+                            ) from None
+                    waiting.extendleft(reversed(worker.tasks.values()))
+                    self._give_up(worker)
+                    break
+                number, _ = worker.tasks.pop(reference)
+                yield number, outcome
+
     def close(self) -> None:
         """End the workers, and the cluster where it was started for them."""
-        for worker in getattr(self, "_workers", []):
-            with contextlib.suppress(Exception):
-                self._ray.kill(worker.actor)
-        self._workers = []
+        while self._workers:
+            self._give_up(self._workers[-1])
         self._disconnect()
         self._disconnect = lambda: None
 
-    def _send(self, waiting: deque[int], prepare: Callable[[int], tuple[Any, ...]], name: str) -> None:
-        """Give blocks to the workers: one to each, and a second where enough are left to keep the others busy too."""
-        for most in range(1, MAX_BLOCKS_OF_A_WORKER + 1):
+    def _send(self, method: str, waiting: deque[tuple[int, tuple[Any, ...]]]) -> None:
+        """Give batches to the workers: one to each, and a second where enough wait to keep the others busy too."""
+        for most in range(1, MAX_BATCHES_OF_A_WORKER + 1):
             for worker in self._workers:
                 enough = len(waiting) >= (1 if most == 1 else len(self._workers))
-                if worker.ready is None and len(worker.blocks) < most and waiting and enough:
-                    number = waiting.popleft()
-                    worker.blocks[worker.actor.call.remote(name, prepare(number))] = number
+                if worker.ready is None and len(worker.tasks) < most and enough:
+                    task = waiting.popleft()
+                    worker.tasks[worker.actor.call.remote(method, task[1])] = task
 
     def _finished(self) -> list[tuple[_Worker, Any]]:
         """What is done, after waiting a while for it; workers that have started meanwhile are put to work."""
-        by_reference = {reference: worker for worker in self._workers for reference in worker.blocks}
+        by_reference = {reference: worker for worker in self._workers for reference in worker.tasks}
         starting = {worker.ready: worker for worker in self._workers if worker.ready is not None}
         wanted = [*by_reference, *starting]
         if not wanted:
@@ -180,63 +177,40 @@ class Workers:
                 self._welcome(starting[reference])
         return [(by_reference[reference], reference) for reference in done if reference in by_reference]
 
-    def _first(self) -> _Worker:
-        while True:
-            self._keep_up()
-            for worker in self._workers:
-                if worker.ready is None:
-                    return worker
-            self._finished()
-
     def _welcome(self, worker: _Worker) -> None:
         try:
             self._get(worker.ready)
             worker.ready, self._failures = None, 0
         except self._losses() as loss:
-            self._drop(worker)
+            self._give_up(worker)
             self._failures += 1
             if self._failures >= MAX_TRIES:
                 raise InputError(f"{MAX_TRIES} workers in a row were lost while they started: {_line(loss)}") from None
 
-    def _drop(self, worker: _Worker) -> list[int]:
-        """Give a lost worker up; returns the numbers of its blocks."""
-        if worker in self._workers:
-            self._workers.remove(worker)
+    def _give_up(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        self._looked = -SECONDS_BETWEEN_LOOKS
         with contextlib.suppress(Exception):
             self._ray.kill(worker.actor)
-        self._looked = -SECONDS_BETWEEN_LOOKS
-        return list(worker.blocks.values())
 
     def _keep_up(self) -> None:
         """Ask for as many workers as there is room for now, every two seconds at most."""
         if time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
             return
         self._looked = time.monotonic()
-        for _ in range(self.n_wanted - len(self._workers)):
+        options: dict[str, Any] = {"num_cpus": self._cpus, "num_gpus": self.settings.gpus}
+        if 0 < self.settings.gpus < 1:
             # A share of a GPU is a share of its memory too, of which JAX would take three quarters.
             shared = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * self.settings.gpus:.3f}"}
-            options: dict[str, Any] = {"runtime_env": {"env_vars": shared}} if 0 < self.settings.gpus < 1 else {}
-            actor = (
-                self._ray.remote(_Actor)
-                .options(num_cpus=self._cpus, num_gpus=self.settings.gpus, max_restarts=0, **options)
-                .remote()
-            )
+            options["runtime_env"] = {"env_vars": shared}
+        for _ in range(self.n_wanted - len(self._workers)):
+            actor = self._ray.remote(_Actor).options(max_restarts=0, **options).remote()
             ready = actor.ready.remote(self._make, self._cpus, self.settings.gpus > 0)
             self._workers.append(_Worker(actor, ready))
 
     def _room(self) -> int:
         """Workers that the nodes of the cluster hold."""
         return sum(_fit(node, self._cpus, self.settings.gpus) for node in _nodes(self._ray))
-
-    def _check_room(self) -> None:
-        if self.settings.n_workers is None and not self._room():
-            nodes = "; ".join(
-                f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in _nodes(self._ray)
-            )
-            raise InputError(
-                f"no node of the Ray cluster holds a worker of {self._cpus} cores and {self.settings.gpus:g} GPUs; "
-                f"its nodes have: {nodes or 'nothing'}"
-            )
 
     def _get(self, reference: Any) -> Any:
         """What a worker returned; what it raised, as itself where it is a user's mistake."""

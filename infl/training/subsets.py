@@ -16,15 +16,14 @@ it has. Random bits come from NumPy's Philox counter generator, whose raw stream
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from infl.records import Array, ForgetSet, Groups, InputError
+from infl.records import Array, Groups, InputError
 
 Kind = Literal["uniform", "balanced", "paired", "grouped", "full", "leave-out"]
 
@@ -118,8 +117,8 @@ class Design:
 
     @staticmethod
     def from_dict(description: dict[str, Any], groups: Groups | None = None) -> Design:
-        """The inverse of `describe`; groups, where the design has any, are kept elsewhere and brought back here."""
-        fraction = description["fraction"]
+        """The inverse of `to_dict`; groups, where the design has any, are kept elsewhere and brought back here."""
+        fraction = description.get("fraction")  # which full has none of
         fraction = tuple(fraction) if isinstance(fraction, list) else fraction
         if description["kind"] != "grouped":
             return Design(description["kind"], fraction)
@@ -305,37 +304,6 @@ def _random_bits(stream: str, seed: int, counter: int, size: int) -> Array:
     return np.random.Philox(key=key, counter=[0, 0, 0, counter]).random_raw(size)
 
 
-MasksOf = Callable[[str, list[int]], Array]  # of a collection, and models of it: [B, n]
-
-
 def covering_design(design: Design, groups: Groups) -> Design:
     """The design of models that leave out given sets, or parts of them, in a run of another design."""
     return Design("grouped", (min(design.range[0], 0.7), 0.99), groups=groups)
-
-
-def masks_of_run(
-    design: Design,
-    *,
-    n_train: int,
-    seed: int,
-    covers: dict[str, Groups] | None = None,
-    left_out: dict[str, ForgetSet] | None = None,
-) -> MasksOf:
-    """The masks of a run of this design and seed, a function of collection and models.
-
-    Args:
-        covers: Groups of the collections that cover sets.
-        left_out: The sets of those of models without one.
-    """
-    designs = {name: part for name, (part, _) in design.parts(2).items()} | {"full": Design("full")}
-    for name, groups in (covers or {}).items():
-        designs[name] = covering_design(design, groups)
-    for name, forget_set in (left_out or {}).items():
-        designs[name] = Design("leave-out", left_out=forget_set.ids)
-
-    def masks_of(collection: str, models: list[int]) -> Array:
-        # Covering designs differ in their sets: each has random bits of its own.
-        own = zlib.crc32(collection.encode()) if collection.startswith("cover-") else 0
-        return draw_masks(designs[collection], models, n_train=n_train, seed=seed + own)
-
-    return masks_of

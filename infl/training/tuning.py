@@ -5,7 +5,7 @@ side, twice and twice as many of them until that gains less than 5% or 60% of th
 another is at least 5% faster, in a second comparison too; on a CPU that is one model after another on each core. Training
 that takes less than 20 seconds is not tuned for, and tuning ends when it has taken a tenth of what training will.
 
-A layout affects speed only. What was chosen is kept in the user's cache folder (`infl.training.caches`) and by the run.
+A layout affects speed only. What was chosen is cached in the user's cache folder (`infl.training.caches`) and by the run.
 """
 
 from __future__ import annotations
@@ -24,16 +24,9 @@ import numpy as np
 from infl.records import Dataset, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_layout, cached_layout
-from infl.training.ensemble import (
-    Ensemble,
-    Layout,
-    Mode,
-    is_out_of_memory,
-    lower_apply,
-    model_keys,
-    usual_width,
-)
+from infl.training.ensemble import Ensemble, is_out_of_memory, model_keys
 from infl.training.kernels.convolution import BACKENDS
+from infl.training.layout import Layout, Mode, lower_apply, usual_width
 
 MIN_SECONDS = 20.0
 SHARE_OF_TRAINING = 0.1
@@ -57,7 +50,7 @@ class Choice:
     """A layout, complete, with the models per second that it was measured to train; None where it was not.
 
     Attributes:
-        source: `default`; `measured` just now; kept by `this machine` or `this run`.
+        source: `default`; `measured` just now; cached by `this machine` or `this run`.
         tried: Models per second of each layout measured, in order; 0 for one too large for the memory.
         key: What it holds for; see `key_of`.
     """
@@ -74,7 +67,10 @@ class Choice:
 
     def describe(self) -> str:
         """`models one after another on 2 devices, 16 each in a block: 79.1 models/s (measured)`."""
-        layout, said = self.layout, self.source if self.source in ("default", "measured") else f"kept by {self.source}"
+        layout, said = (
+            self.layout,
+            self.source if self.source in ("default", "measured") else f"cached by {self.source}",
+        )
         order = "one after another" if layout.mode == "map" else "side by side"
         convolution = f", convolution {layout.convolution}" if layout.convolution else ""
         speed = f": {self.models_per_second:.3g} models/s" if self.models_per_second else ""
@@ -83,33 +79,32 @@ class Choice:
 
 
 def choose_layout(
-    ensemble: Ensemble, *, n_models: int, subset_share: float = 1.0, recorded: dict[str, Any] | None = None
+    ensemble: Ensemble, *, n_models: int, fraction: float = 1.0, recorded: dict[str, Any] | None = None
 ) -> Choice:
     """The layout for an ensemble to train `n_models` models in; settings that it was asked for are kept.
 
     Args:
-        subset_share: Mean |subset| / n of the models, for the models per second.
+        fraction: Mean |subset| / n of the models, for the models per second.
         recorded: The layout that the run was trained in before and how it was chosen; None for a new run.
 
     Raises:
         InputError: where the memory does not hold the training of a single model.
     """
     default, wanted, devices = Choice(ensemble.layout), ensemble.wanted, ensemble.devices
-    if wanted.tune == "off" or None not in (wanted.models_per_device, wanted.mode, wanted.convolution):
+    if None not in (wanted.models_per_device, wanted.mode, wanted.convolution):
         return default
-    seconds = ensemble.estimated_seconds * subset_share / len(devices)
+    seconds = ensemble.estimated_seconds * fraction / len(devices)
     long = n_models * seconds >= MIN_SECONDS
     if not long and not recorded:
         return default
     key = key_of(ensemble)
-    if wanted.tune == "auto":
-        if kept := _read(recorded, key, wanted, "this run"):
-            return kept
-        if long and (kept := _read(cached_layout(key), key, wanted, "this machine")):
-            return kept
+    if cached := _read(recorded, key, "this run"):
+        return cached
+    if long and (cached := _read(cached_layout(key), key, "this machine")):
+        return cached
     if not long:
         return default
-    trials = Trials(ensemble.algorithm, ensemble.dataset, subset_share=subset_share)
+    trials = Trials(ensemble.algorithm, ensemble.dataset, fraction=fraction)
     choice = choose(
         ensemble.layout,
         candidates(ensemble),
@@ -208,9 +203,10 @@ def choose(
 def candidates(ensemble: Ensemble) -> list[Layout]:
     """Layouts to look at beside the usual one: the other convolutions first, then the other mode, with each convolution."""
     usual, wanted = ensemble.layout, ensemble.wanted
+    usual_mode: Mode = usual.mode or "map"
     others = () if wanted.convolution else convolutions(ensemble.algorithm, ensemble.dataset)
-    modes: list[Mode] = [ensemble.mode] if wanted.mode else [ensemble.mode, "vmap" if ensemble.mode == "map" else "map"]
-    widths = {ensemble.mode: usual.models_per_device}
+    modes: list[Mode] = [usual_mode] if wanted.mode else [usual_mode, "vmap" if usual_mode == "map" else "map"]
+    widths = {usual_mode: usual.models_per_device}
     return [
         replace(
             usual,
@@ -261,7 +257,7 @@ def key_of(ensemble: Ensemble) -> str:
 class Trials:
     """Measures layouts on the first examples of a data set, in the program that will train."""
 
-    def __init__(self, algorithm: Algorithm, dataset: Dataset, *, subset_share: float = 1.0) -> None:
+    def __init__(self, algorithm: Algorithm, dataset: Dataset, *, fraction: float = 1.0) -> None:
         n_held_out = min(dataset.n_columns - dataset.n_train, 1024)
         n_train = min(dataset.n_train, max(STEPS * algorithm.batch_size, 1024 - n_held_out))
         self._algorithm = algorithm
@@ -276,7 +272,7 @@ class Trials:
         )
         n_members = min(n_train, STEPS * algorithm.batch_size)
         self._members = np.arange(n_train) < n_members
-        whole = algorithm.steps_per_epoch(max(1, round(subset_share * dataset.n_train)))
+        whole = algorithm.steps_per_epoch(max(1, round(fraction * dataset.n_train)))
         self._epochs_of_a_model = algorithm.epochs * whole / algorithm.steps_per_epoch(n_members)
         self._judged_of_a_model = dataset.n_columns / self._examples.n_columns
         self._more_bytes = dataset.images.nbytes - self._examples.images.nbytes
@@ -295,8 +291,8 @@ class Trials:
         ensemble = self._ensembles[layout]
         if share_of_memory(ensemble, self._more_bytes) > MEMORY_SHARE:
             raise TooLarge
-        keys = model_keys(0, "design", np.arange(ensemble.block_size))
-        masks = np.tile(self._members, (ensemble.block_size, 1))
+        keys = model_keys(0, "design", np.arange(ensemble.models_per_batch))
+        masks = np.tile(self._members, (ensemble.models_per_batch, 1))
 
         def seconds(epochs: int) -> float:
             start = time.perf_counter()
@@ -310,7 +306,7 @@ class Trials:
         judging, whole = np.median(trials[:, 0]), np.median(trials[:, 1])
         training = max(whole - judging, 1e-9) / n_epochs
         block = training * self._epochs_of_a_model + judging * self._judged_of_a_model
-        return float(block / ensemble.block_size)
+        return float(block / ensemble.models_per_batch)
 
 
 def share_of_memory(ensemble: Ensemble, more_bytes: int = 0) -> float:
@@ -335,12 +331,11 @@ def _host_bytes() -> int:
         return 0
 
 
-def _read(kept: dict[str, Any] | None, key: str, wanted: Layout, source: Source) -> Choice | None:
+def _read(cached: dict[str, Any] | None, key: str, source: Source) -> Choice | None:
     """A choice made before, if it is for the same."""
-    if not kept or kept.get("key") != key or kept.get("source") == "default":
+    if not cached or cached.get("key") != key or cached.get("source") == "default":
         return None
     try:
-        layout = replace(Layout.from_dict(kept), tune=wanted.tune)
-        return Choice(layout, float(kept["models_per_second"]), source, key=key)
+        return Choice(Layout.from_dict(cached), float(cached["models_per_second"]), source, key=key)
     except (InputError, KeyError, TypeError, ValueError):
         return None

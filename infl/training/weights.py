@@ -1,18 +1,17 @@
-"""Turns the parameters of a model, or the states of a block in training, into a folder on disk and back, with orbax: JSON and
-zarr, no pickle.
-"""
+"""Writes the parameters of a model, or the states of a batch in training, to disk and reads them, with orbax: JSON and zarr."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -37,23 +36,36 @@ def read_weights(folder: Path, network: Network, pixels_shape: tuple[int, ...]) 
     return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
 
 
-def write_states(folder: Path, states: Sequence[Array | jax.Array]) -> None:
-    """Write the states of a block under their numbers; a folder is whole or not there.
+def write_states(folder: Path, states: Any) -> None:
+    """Write the states of a batch, a tree of arrays, under their numbers; a folder is whole or not there.
 
     Raises:
-        OSError, ValueError: where the disk refuses.
+        OSError, ValueError: Where the disk refuses.
     """
-    _write(folder, {str(number): np.asarray(leaf) for number, leaf in enumerate(states)})
+    leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(states)]
+    _write(folder, {str(number): np.asarray(leaf) for number, leaf in enumerate(leaves)})
 
 
-def read_states(folder: Path, like: Sequence[Any]) -> list[Array]:
-    """Read states of these shapes and types.
+def read_states(folder: Path, like: Any) -> Any:
+    """Read states that have the shapes, types and devices of these.
 
     Raises:
-        InputError: where the folder holds none, or others.
+        InputError: Where the folder holds none, or others.
     """
-    found = _read(folder, {str(number): leaf for number, leaf in enumerate(like)}, "states of these models")
-    return [found[str(number)] for number in range(len(like))]
+    leaves, structure = jax.tree.flatten(like)
+    plain = {str(i): jax.random.key_data(leaf) if _is_key(leaf) else leaf for i, leaf in enumerate(leaves)}
+    found = _read(folder, plain, "states of these models")
+    states = [
+        jax.random.wrap_key_data(jnp.asarray(found[str(i)]), impl=jax.random.key_impl(leaf))
+        if _is_key(leaf)
+        else found[str(i)]
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.device_put(jax.tree.unflatten(structure, states), jax.tree.map(lambda leaf: leaf.sharding, like))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _write(folder: Path, arrays: dict[str, Array]) -> None:

@@ -47,7 +47,7 @@ def test_a_disk_that_fills_while_models_are_written(tmp_path: Path) -> None:
     assert main(train(folder, 16)) == 0
     before = stored_blocks(folder)
     size = max(path.stat().st_size for path in folder.glob("collections/*/blocks/*.npz"))
-    done = as_process(train(folder, 64, "--tune", "off"), largest=size - 500)
+    done = as_process(train(folder, 64), largest=size - 500)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     assert f"{folder} cannot be written" in done.stderr
@@ -77,7 +77,7 @@ def test_a_full_disk(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> No
     with open(small_disk / "filler", "wb", buffering=0) as filler, suppress(OSError):
         while True:
             filler.write(bytes(512))
-    assert main(train(folder, 64, "--tune", "off")) == 3
+    assert main(train(folder, 64)) == 3
     assert "No space left on device" in capsys.readouterr().err
     assert infl.open_run(folder).complete("design") == list(range(8))
     (small_disk / "filler").unlink()

@@ -27,8 +27,7 @@ import pytest
 import infl
 from infl.__main__ import main
 from infl.store import Checkpoint
-from infl.training import ensemble as segments
-from infl.training.ensemble import Segments
+from infl.training.ensemble import Ensemble
 from tests.blocks import stored_blocks
 
 EPOCHS, N_MODELS = 5, 5  # two blocks, of which the second is short
@@ -44,7 +43,7 @@ class Killed(BaseException):
 
 
 def layout(mode: Any, width: int = 2) -> infl.Layout:
-    return infl.Layout(n_devices=2, models_per_device=width, mode=mode, tune="off")
+    return infl.Layout(n_devices=2, models_per_device=width, mode=mode)
 
 
 def train(dataset: infl.Dataset, run: Path, mode: str, **settings: Any) -> infl.Run:
@@ -61,15 +60,15 @@ def undisturbed(small_digits: infl.Dataset, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The segments that are trained, by their first and last epoch."""
+    """The pieces that are trained, by their first and last epoch."""
     log: list[tuple[int, int]] = []
-    advance = Segments.advance
+    train_epochs = Ensemble.train_epochs
 
-    def logged(self: Segments, block: Any, states: Any, first: int, last: int) -> Any:
+    def logged(self: Ensemble, batch: Any, states: Any, first: int, last: int, **epochs: Any) -> Any:
         log.append((first, last))
-        return advance(self, block, states, first, last)
+        return train_epochs(self, batch, states, first, last, **epochs)
 
-    monkeypatch.setattr(Segments, "advance", logged)
+    monkeypatch.setattr(Ensemble, "train_epochs", logged)
     return log
 
 
@@ -116,7 +115,7 @@ def test_a_killed_block_goes_on_where_it_was(
     moments = {
         "000003 partial": (Path, "rename", lambda path, to: to.name == "000004"),
         "000004": (Checkpoint, "drop", lambda checkpoint: len(checkpoint.jobs) == 4),
-        "000002": (Segments, "advance", lambda *arguments: arguments[3] == 2 and len(arguments[1].places) == 1),
+        "000002": (Ensemble, "train_epochs", lambda *arguments: arguments[3] == 2 and len(arguments[1].slots) == 1),
     }
     for left, moment in moments.items():
         context = dying(monkeypatch, *moment)
@@ -160,18 +159,18 @@ WORDS = [  # what `train` trains with mode map
         "--n-devices",
         "2",
     ),
-    *("--tune", "off", "--checkpoint-minutes", "0"),
+    *("--checkpoint-minutes", "0"),
 ]
 DIES = """
 import os, runpy, signal, jax
-from infl.training.ensemble import Segments
+from infl.training.ensemble import Ensemble
 jax.config.update("jax_num_cpu_devices", 2)
-advance = Segments.advance
-def dying(self, block, states, first, last):
+train_epochs = Ensemble.train_epochs
+def dying(self, batch, states, first, last):
     if last == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    return advance(self, block, states, first, last)
-Segments.advance = dying
+    return train_epochs(self, batch, states, first, last)
+Ensemble.train_epochs = dying
 runpy.run_module("infl", run_name="__main__", alter_sys=True)
 """
 
@@ -202,7 +201,7 @@ def test_a_process_that_is_killed_goes_on(
 def killed_in_the_fourth_epoch(
     dataset: infl.Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> None:
-    context = dying(monkeypatch, Segments, "advance", lambda *arguments: arguments[3] == 3)
+    context = dying(monkeypatch, Ensemble, "train_epochs", lambda *arguments: arguments[3] == 3)
     with pytest.raises(Killed):
         train(dataset, folder, "map", **settings)
     context.__exit__(None, None, None)
@@ -210,7 +209,7 @@ def killed_in_the_fourth_epoch(
 
 
 def assert_close(run: infl.Run, other: infl.Run) -> None:
-    """To rounding: a program that is not cut, or of another width, is compiled otherwise."""
+    """To rounding: a program of another width is compiled otherwise."""
     mine, theirs = (one.outcomes("design").load() for one in (run, other))
     np.testing.assert_array_equal(mine.correct, theirs.correct)
     np.testing.assert_allclose(np.float32(mine.margin), np.float32(theirs.margin), rtol=2**-9, atol=1e-4)
@@ -250,12 +249,7 @@ def test_without_the_option_nothing_of_it_is_made(
 ) -> None:
     whole, folder = undisturbed("map"), tmp_path / "run"
     killed_in_the_fourth_epoch(small_digits, folder, monkeypatch)
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr(segments, "_lower", refuse)
-    assert_close(train(small_digits, folder, "map", checkpoint_minutes=None), whole)
+    assert_equal(train(small_digits, folder, "map", checkpoint_minutes=None), whole)  # one set of programs for both
     assert not (folder / "checkpoints").exists()  # of models that are there now
 
 
@@ -284,7 +278,7 @@ def test_verification_goes_on_too(
 ) -> None:
     shutil.copytree(undisturbed("map").folder, tmp_path / "run")
     how: dict[str, Any] = {"n_models": 2, "stop": None, "layout": layout("map"), "checkpoint_minutes": 0, "quiet": True}
-    context = dying(monkeypatch, Segments, "advance", lambda *arguments: arguments[3] == 3)
+    context = dying(monkeypatch, Ensemble, "train_epochs", lambda *arguments: arguments[3] == 3)
     with pytest.raises(Killed):
         infl.verify(tmp_path / "run", {"s": [1, 2]}, **how)
     context.__exit__(None, None, None)
@@ -298,26 +292,22 @@ def test_a_block_that_the_memory_no_longer_holds_begins_again_in_halves(
     undisturbed: Callable[[str], infl.Run],
     small_digits: infl.Dataset,
     tmp_path: Path,
-    trained: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole, folder, advance = undisturbed("map"), tmp_path / "run", Segments.advance
+    whole, folder, train_epochs = undisturbed("map"), tmp_path / "run", Ensemble.train_epochs
     killed_in_the_fourth_epoch(small_digits, folder, monkeypatch)
 
-    def full(self: Segments, *arguments: Any) -> Any:
-        if (self.ensemble.layout.models_per_device or 0) > 1:
+    def full(self: Ensemble, *arguments: Any, **epochs: Any) -> Any:
+        if (self.layout.models_per_device or 0) > 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
-        return advance(self, *arguments)
+        return train_epochs(self, *arguments, **epochs)
 
-    monkeypatch.setattr(Segments, "advance", full)
-    trained.clear()
+    monkeypatch.setattr(Ensemble, "train_epochs", full)
     run = train(small_digits, folder, "map", quiet=False)
-    assert [session["block_size"] for session in run.sessions] == [2]
-    assert trained == 3 * [(epoch, epoch + 1) for epoch in range(EPOCHS)]
+    assert run.sessions[-1]["models_per_batch"] == 2
     assert_close(run, whole)
-    said = capsys.readouterr().err
-    assert "a block holds 2 models now: 4 models begin again" in said
+    assert "out of memory: batches of 2 models from now on" in capsys.readouterr().err
     assert not (folder / "checkpoints").exists()
 
 

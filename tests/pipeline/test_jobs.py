@@ -1,4 +1,4 @@
-"""A block that the memory does not hold costs nothing but time: the rest is trained in smaller ones, to the same outcomes.
+"""A batch that the memory does not hold costs nothing but time: the rest is trained in smaller ones, to the same outcomes.
 
 And a run remembers in which layout it was trained, so that going on with it continues the same experiment bit for bit. The
 memory is played: an ensemble that says it is full above some width.
@@ -41,7 +41,7 @@ def fill_memory(monkeypatch: pytest.MonkeyPatch, where: str, most: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["compile", "finish"])
-def test_blocks_are_halved_until_they_fit(
+def test_batches_are_halved_until_they_fit(
     where: str, small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     layout = infl.Layout(n_devices=1, models_per_device=8)
@@ -55,11 +55,9 @@ def test_blocks_are_halved_until_they_fit(
         assert one.margin is not None
         assert other.margin is not None
         np.testing.assert_allclose(one.margin, other.margin, atol=1e-4)
-    assert [session["block_size"] for session in halved.sessions] == [2]
-    assert [session["block_size"] for session in whole.sessions] == [8]
-    said = capsys.readouterr().err
-    assert "out of memory: blocks of 4 models from now on" in said
-    assert "blocks of 2 models" in said
+    assert [session["models_per_batch"] for session in halved.sessions][-1] == 2
+    assert [session["models_per_batch"] for session in whole.sessions] == [8]
+    assert "out of memory: batches of 2 models from now on" in capsys.readouterr().err
 
 
 def test_a_memory_that_holds_no_model_is_named(
@@ -100,11 +98,13 @@ def test_a_run_goes_on_in_the_layout_it_was_begun_in(
     said = f"layout: models side by side on {n_devices} devices, 4 each in a block: 1 models/s (measured)"
     assert said in capsys.readouterr().err
     again = train(small_digits, first.folder, n_models=12, quiet=False)
-    assert "4 each in a block: 1 models/s (kept by this run)" in capsys.readouterr().err
+    assert "4 each in a block: 1 models/s (cached by this run)" in capsys.readouterr().err
     infl.verify(again, {"s": [1, 2]}, n_models=4, stop=None, quiet=True)
     sessions = infl.open_run(again.folder).sessions
     assert [session["layout"]["source"] for session in sessions] == ["measured", "this run", "this run"]
-    assert {(session["mode"], session["block_size"]) for session in sessions} == {("vmap", 4 * n_devices)}
+    assert {(session["layout"]["mode"], session["models_per_batch"]) for session in sessions} == {
+        ("vmap", 4 * n_devices)
+    }
     short = train(small_digits, tmp_path / "short", quiet=False)
     assert short.sessions[0]["layout"]["source"] == "default"
     assert "layout" not in capsys.readouterr().err
@@ -114,14 +114,14 @@ def test_verifying_fifty_sets_of_fifty_sizes_compiles_training_once(
     small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(small_digits, tmp_path / "run", n_models=1, n_references=0)
-    compilations, compile_program = 0, Ensemble.compile_lowered
+    compilations, compile_programs = 0, Ensemble._compile
 
-    def counted(self: Ensemble, lowered: jax.stages.Lowered) -> Any:
+    def counted(self: Ensemble) -> Any:
         nonlocal compilations
         compilations += 1
-        return compile_program(self, lowered)
+        return compile_programs(self)
 
-    monkeypatch.setattr(Ensemble, "compile_lowered", counted)
+    monkeypatch.setattr(Ensemble, "_compile", counted)
     sets = {f"of {size}": list(range(size)) for size in range(1, 51)}
     verdicts = infl.verify(run, sets, n_models=2, stop=None, quiet=True)
     assert (len(verdicts), compilations) == (50, 1)
@@ -135,7 +135,7 @@ def test_a_note_is_a_line_unless_all_is_quiet(capsys: Any) -> None:
 
 def test_settings_of_the_command_line_reach_the_run(tmp_path: Path, capsys: Any) -> None:
     words = "train digits --n-train 40 --n-held-out 10 --n-models 2 --n-references 0 --design uniform --epochs 1"
-    mine = "--augmentation flip shift:1:reflect --precision bfloat16 --tune off --mode vmap --models-per-device 1 --convolution"
+    mine = "--augmentation flip shift:1:reflect --precision bfloat16 --mode vmap --models-per-device 1 --convolution"
     mine += " xla --privacy clip:1 noise:1.5"
     assert main([*words.split(), *mine.split(), "--run", str(tmp_path / "run")]) == 0, capsys.readouterr().err
     run = infl.open_run(tmp_path / "run")

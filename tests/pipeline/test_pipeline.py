@@ -30,8 +30,8 @@ import infl
 from infl.pipeline.verify import verified_effects
 from infl.records import Array, Dataset, ForgetSet, Groups, InputError, Verdict
 from infl.store import Run, name_of_cover, name_of_leave_out, open_run
-from infl.training.algorithm import train_model
 from infl.training.grouping import make_groups
+from infl.training.model import train_model
 from infl.training.subsets import Design, draw_masks
 from infl.untraining.effects import PredictorName, fit_predictor
 from tests.blocks import delete_blocks, stored_blocks, stored_models

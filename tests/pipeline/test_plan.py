@@ -18,7 +18,7 @@ from infl.pipeline.score import check_target
 from infl.records import Array, Dataset, Groups, InputError
 from infl.scores.power import EffectiveModels, models_for_effect
 from infl.store import Run, StoredOutcomes, open_run
-from infl.training.ensemble import BlockOutcomes
+from infl.training.ensemble import BatchOutcomes
 from infl.training.subsets import Design
 from tests.blocks import delete_blocks, stored_blocks
 
@@ -28,13 +28,13 @@ LAYOUT = infl.Layout(models_per_device=4)
 
 
 class PlayedEnsemble:
-    """Stands for the devices: a block of 8 models takes 2 seconds, the first one 10, on a clock of its own.
+    """Stands for the devices: a batch of 8 models takes 2 seconds, the first one 10, on a clock of its own.
 
     Models are right with a chance of 0.9 where they trained on the example and 0.8 where they did not.
     """
 
-    block_size = 8
-    layout = wanted = infl.Layout(tune="off")
+    models_per_batch = 8
+    layout = wanted = infl.Layout(models_per_device=8, mode="map", convolution="xla")
     devices = ()
     more_every_other = 0
     now = 0.0
@@ -45,17 +45,14 @@ class PlayedEnsemble:
     def set_layout(self, layout, **_):
         assert layout == self.layout
 
-    def start(self, keys: Array, masks: Array) -> Array:
-        assert len(keys) == len(masks) <= self.block_size
+    def train(self, keys: Array, masks: Array) -> BatchOutcomes:
+        assert len(keys) == len(masks)
         self.n_started += 1
-        return masks
-
-    def finish(self, masks: Array) -> BlockOutcomes:
         PlayedEnsemble.now += 10 if self.n_started == 1 else 2 + self.more_every_other * (self.n_started % 2 == 0)
         right = np.full((len(masks), self.n_columns), 0.8)
         right[:, : masks.shape[1]][masks] = 0.9
         correct = np.random.RandomState(self.n_started).rand(*right.shape) < right
-        return BlockOutcomes(np.zeros(right.shape), correct, np.ones(len(masks), bool))
+        return BatchOutcomes(np.zeros(right.shape), correct, np.ones(len(masks), bool))
 
 
 def play_groups(dataset: Dataset, *_: Any, **__: Any) -> Groups:
@@ -139,14 +136,14 @@ def test_memorization_is_planned_by_the_strata_of_the_design(
 ) -> None:
     """Where one of each pair is right and the other wrong, pairs have 1/2 the variance within that models have, 1/4, in all."""
 
-    def finish(_: PlayedEnsemble, masks: Array) -> BlockOutcomes:
+    def train(_: PlayedEnsemble, keys: Array, masks: Array) -> BatchOutcomes:
         PlayedEnsemble.now += 2
         first = np.random.RandomState(int(PlayedEnsemble.now)).rand(len(masks) // 2, 1, 90) < 0.5
         correct = np.concatenate([first, ~first], axis=1).reshape(len(masks), 90)
         finite = np.arange(len(masks)) != 3  # and the models after it keep their pairs
-        return BlockOutcomes(np.zeros(correct.shape), correct, finite)
+        return BatchOutcomes(np.zeros(correct.shape), correct, finite)
 
-    monkeypatch.setattr(PlayedEnsemble, "finish", finish)
+    monkeypatch.setattr(PlayedEnsemble, "train", train)
     planned = infl.plan(small_digits, standard_error=0.05, design=Design("paired", 0.5), n_pilot=400)
     mean, worst = answers(planned, "memorization")
     assert worst.n_models == 400  # 0.25 / (0.25 * 0.0025), as if all were independent
@@ -174,7 +171,7 @@ def test_influence_is_planned_over_all_pairs_by_reading(small_digits: Dataset) -
 
 @pytest.mark.usefixtures("played")
 def test_a_pilot_too_small_to_tell_says_so(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PlayedEnsemble, "block_size", 2)
+    monkeypatch.setattr(PlayedEnsemble, "models_per_batch", 2)
     planned = infl.plan(small_digits, detect=0.2, design=BALANCED)
     assert planned.n_pilot == 8
     said = [(answer.basis, answer.n_models) for answer in planned.answers]

@@ -19,9 +19,10 @@ from scipy import stats
 
 import infl
 from infl.records import InputError
-from infl.training.algorithm import Algorithm, train_model
+from infl.training.algorithm import Algorithm
 from infl.training.augmentation import Augmentation, augmented_batch
 from infl.training.ensemble import Ensemble
+from infl.training.model import train_model
 from infl.training.networks import Network
 
 KEY = jax.random.key(3)

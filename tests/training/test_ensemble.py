@@ -1,6 +1,6 @@
 """Training many models at once gives what training each alone gives, however they are laid out.
 
-Layouts are chosen for speed, machines differ in devices, and a killed run continues in other blocks; if any of that
+Layouts are chosen for speed, machines differ in devices, and a killed run continues in other batches; if any of that
 reached the outcomes, a run would not be one experiment. Here every layout is compared with `train_model` called for one
 model after another. Models of D and of D\\S must start alike under one key, or measured effects would not pair; and new
 subset sizes must not compile anew, or a run over a range of sizes would only compile.
@@ -18,11 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from infl.records import Dataset, InputError
-from infl.training.algorithm import Algorithm, train_model
-from infl.training.ensemble import BlockOutcomes, Ensemble, Layout, model_keys
+from infl.training.algorithm import Algorithm
+from infl.training.ensemble import BatchOutcomes, Ensemble, model_keys
+from infl.training.layout import Layout
+from infl.training.model import train_model
 from infl.training.networks import Network
 from infl.training.subsets import Design, draw_masks
 
@@ -55,13 +58,9 @@ def keys_of(models: Any = range(T), seed: int = 0) -> jax.Array:
     return model_keys(seed, "design", np.array(models))
 
 
-def outcomes(ensemble: Ensemble, models: Any = range(T), masks: np.ndarray = MASKS) -> BlockOutcomes:
-    """Of the given models, in blocks."""
-    blocks = [list(models)[start : start + ensemble.block_size] for start in range(0, len(models), ensemble.block_size)]
-    parts = [ensemble.finish(ensemble.start(keys_of(block), masks[block])) for block in blocks]
-    return BlockOutcomes(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("margin", "correct", "finite"))
-    )
+def outcomes(ensemble: Ensemble, models: Any = range(T)) -> BatchOutcomes:
+    """Of the given models, in batches."""
+    return ensemble.train(keys_of(models), MASKS[list(models)])
 
 
 def layout_of(n_devices: int, models_per_device: int, mode: Any) -> Layout:
@@ -76,11 +75,11 @@ def ensemble_of(n_devices: int, models_per_device: int, mode: Any) -> Ensemble:
 
 
 @cache
-def one_by_one() -> BlockOutcomes:
-    """Every model trained alone, without blocks or devices."""
+def one_by_one() -> BatchOutcomes:
+    """Every model trained alone, without batches or devices."""
     train = jax.jit(partial(train_model, algorithm=ALGORITHM, network=ALGORITHM.build_network(CLASSES)))
     trained = [train(key, mask, DATASET.images, DATASET.labels) for key, mask in zip(keys_of(), MASKS, strict=True)]
-    return BlockOutcomes(*(np.stack(fields) for fields in zip(*trained, strict=True)))
+    return BatchOutcomes(*(np.stack(fields) for fields in zip(*(one[:3] for one in trained), strict=True)))
 
 
 # Layouts
@@ -92,7 +91,7 @@ def one_by_one() -> BlockOutcomes:
 )
 def test_outcomes_do_not_depend_on_the_layout(n_devices: int, models_per_device: int, mode: Any) -> None:
     ensemble = ensemble_of(n_devices, models_per_device, mode)
-    assert ensemble.block_size == n_devices * models_per_device
+    assert ensemble.models_per_batch == n_devices * models_per_device
     alone, together = one_by_one(), outcomes(ensemble)
     np.testing.assert_allclose(together.margin, alone.margin, atol=1e-4)
     np.testing.assert_array_equal(together.correct, alone.correct)
@@ -103,10 +102,10 @@ def test_outcomes_do_not_depend_on_the_layout(n_devices: int, models_per_device:
 
 @pytest.mark.parametrize("order", [[6, 5, 4, 3, 2, 1, 0], [3], [2, 5]])
 @pytest.mark.parametrize(("n_devices", "models_per_device", "mode"), [(1, 3, "map"), (2, 3, "vmap")])
-def test_outcomes_do_not_depend_on_the_neighbours_in_a_block(
+def test_outcomes_do_not_depend_on_the_neighbours_in_a_batch(
     n_devices: int, models_per_device: int, mode: Any, order: list[int]
 ) -> None:
-    """Another order, and blocks too short for the layout, give the same bits."""
+    """Another order, and batches too short for the layout, give the same bits."""
     ensemble = ensemble_of(n_devices, models_per_device, mode)
     in_order, other = outcomes(ensemble), outcomes(ensemble, order)
     np.testing.assert_array_equal(other.margin, in_order.margin[order])
@@ -114,7 +113,7 @@ def test_outcomes_do_not_depend_on_the_neighbours_in_a_block(
 
 
 def test_one_after_another_each_layout_gives_the_same_bits() -> None:
-    """More than the promise, which is for one block size."""
+    """More than the promise, which is for one size of batch."""
     bits = [outcomes(ensemble_of(*layout, "map")).margin for layout in [(1, 3), (2, 1), (2, 16)]]
     np.testing.assert_array_equal(bits[1], bits[0])
     np.testing.assert_array_equal(bits[2], bits[0])
@@ -142,26 +141,28 @@ def test_other_subset_sizes_do_not_compile_anew(mode: Any, monkeypatch: pytest.M
     seen = []
     for sizes in ([5, 6, 7], [60, 1, 30], [8, 9]):
         masks = np.arange(N) < np.array(sizes)[:, None]
-        ensemble.finish(ensemble.start(keys_of(range(len(sizes))), masks))
+        ensemble.train(keys_of(range(len(sizes))), masks)
         seen.append((traces, compilations))
     assert seen == [seen[0]] * 3
     assert min(seen[0]) > 0
 
 
 @pytest.mark.parametrize("n_models", [1, 3, 4])
-def test_a_short_block_trains_its_models_and_no_more(n_models: int) -> None:
-    """Each model draws its initial weights once, whatever else the block has room for."""
-    drawn = []
+def test_a_short_batch_trains_its_models_and_no_more(n_models: int) -> None:
+    """Each model takes its steps once, whatever else the batch has room for."""
+    steps = []
 
-    def init(key: jax.Array, x: jax.Array) -> jax.Array:
-        jax.debug.callback(lambda key: drawn.append(tuple(key.tolist())), jax.random.key_data(key))
-        return jax.random.normal(key, (FEATURES, CLASSES))
+    def update(gradient: jax.Array, state: Any, params: Any = None) -> Any:
+        jax.debug.callback(lambda first: steps.append(float(first)), params[0, 0])
+        return jnp.zeros_like(gradient), state
 
-    algorithm = Algorithm(Network(init, lambda weights, x: x @ weights), epochs=1, batch_size=8)
+    counter = optax.GradientTransformation(lambda params: (), update)
+    network = Network(lambda key, x: jax.random.normal(key, (FEATURES, CLASSES)), lambda weights, x: x @ weights)
+    algorithm = Algorithm(network, optimizer=counter, epochs=1, batch_size=N)
     ensemble = Ensemble(algorithm, DATASET, layout_of(1, 4, "map"), check=False)
-    outcomes = ensemble.finish(ensemble.start(keys_of(range(n_models)), np.ones((n_models, N), bool)))
+    outcomes = ensemble.train(keys_of(range(n_models)), np.ones((n_models, N), bool))
     jax.effects_barrier()
-    assert len(drawn) == len(set(drawn)) == n_models
+    assert len(steps) == len(set(steps)) == n_models
     assert outcomes.finite.all()
     assert len(np.unique(outcomes.margin, axis=0)) == n_models
 
@@ -169,7 +170,7 @@ def test_a_short_block_trains_its_models_and_no_more(n_models: int) -> None:
 def test_the_default_layout_uses_every_device() -> None:
     ensemble = Ensemble(ALGORITHM, DATASET)
     assert ensemble.devices == jax.local_devices()
-    assert ensemble.block_size == len(ensemble.devices) * {"map": 16, "vmap": 64}[ensemble.mode]
+    assert ensemble.models_per_batch == len(ensemble.devices) * {"map": 16, "vmap": 64}[ensemble.layout.mode or "map"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="counts the cores this process may use")
@@ -217,7 +218,7 @@ def test_models_with_and_without_a_set_start_from_the_same_weights() -> None:
     still = Ensemble(replace(ALGORITHM, learning_rate=1e-30), DATASET, layout_of(1, 3, "map"))
     full, without = np.ones((3, N), bool), draw_masks(Design("leave-out", left_out=(1, 2)), range(3), n_train=N, seed=0)
     keys = model_keys(0, "reference", np.arange(3))
-    d, d_without_s = (still.finish(still.start(keys, masks)).margin for masks in (full, without))
+    d, d_without_s = (still.train(keys, masks).margin for masks in (full, without))
     np.testing.assert_array_equal(d, d_without_s)
     assert np.abs(d[0] - d[1]).mean() > 0.1
 
@@ -226,8 +227,8 @@ def test_models_with_and_without_a_set_end_alike_under_one_key() -> None:
     """What pairing is for: weights and order alike, removing two examples moves a model far less than another key does."""
     ensemble = ensemble_of(1, 3, "map")
     keys = keys_of(range(3))
-    full = ensemble.finish(ensemble.start(keys, np.ones((3, N), bool))).margin
-    without = ensemble.finish(ensemble.start(keys, np.tile(~np.isin(np.arange(N), [1, 2]), (3, 1)))).margin
+    full = ensemble.train(keys, np.ones((3, N), bool)).margin
+    without = ensemble.train(keys, np.tile(~np.isin(np.arange(N), [1, 2]), (3, 1))).margin
     assert np.abs(full - without).mean() < 0.2 * np.abs(full - without[[1, 2, 0]]).mean()
 
 
@@ -254,13 +255,13 @@ def test_a_network_that_does_not_fit_the_data_is_named_before_training() -> None
 @pytest.mark.parametrize(
     ("n_keys", "masks", "telling"),
     [
-        (0, np.ones((0, N), bool), "a block holds 1 to 3 models, got 0"),
-        (4, np.ones((4, N), bool), "a block holds 1 to 3 models, got 4"),
+        (0, np.ones((0, N), bool), "a batch holds 1 to 3 models, got 0"),
+        (4, np.ones((4, N), bool), "a batch holds 1 to 3 models, got 4"),
         (2, np.ones((2, N + 1), bool), r"one mask \[60\] a model, got keys \(2,\), masks \(2, 61\)"),
         (3, np.ones((2, N), bool), r"one key and one mask \[60\] a model, got keys \(3,\), masks \(2, 60\)"),
         (2, np.arange(2 * N).reshape(2, N) >= N, "a model was given an empty subset"),
     ],
 )
-def test_a_block_that_does_not_fit_is_named(n_keys: int, masks: np.ndarray, telling: str) -> None:
+def test_a_batch_that_does_not_fit_is_named(n_keys: int, masks: np.ndarray, telling: str) -> None:
     with pytest.raises(InputError, match=telling):
         ensemble_of(1, 3, "map").start(keys_of(range(n_keys)), masks)

@@ -1,119 +1,239 @@
-"""Blocks come back in the order they went in, each once, while the next one is already running.
+"""Batches come back in the order they went in, each once, while the next one is already running, and cut wherever.
 
-The pipeline books the outcomes of a block on the models of that block, so an engine that swapped two of them would swap
+The pipeline books the outcomes of a batch on the models of that batch, so an executor that swapped two of them would swap
 models without a trace. Starting ahead is what keeps the devices busy while the host writes; starting further ahead would
-hold more blocks in memory than two. A fake that writes down each call stands for the devices.
+hold more batches in memory than two. A fake that writes down each call stands for the devices.
+
+An epoch follows from a model's key and its number, and all that one epoch hands to the next is the state; so states that were
+written, read and trained on must end in the same bits, for every kind of training and both modes. How many epochs a piece gets
+is left to a clock, which is played here.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
+import jax
+import numpy as np
+import optax
 import pytest
 
-from infl.training.executors import run_blocks
+from infl.records import Dataset, InputError
+from infl.training.algorithm import Algorithm
+from infl.training.augmentation import Augmentation
+from infl.training.ensemble import Ensemble, epochs_in_turn, model_keys
+from infl.training.executors import Batch, LocalExecutor
+from infl.training.layout import Layout
+from infl.training.privacy import Privacy
+from infl.training.weights import read_states, write_states
 
 
 class Devices:
     """Writes down what is asked of it; fails where told to."""
 
-    def __init__(self, *, fail_to_start: int | None = None, fail_to_finish: int | None = None) -> None:
+    models_per_batch = 4
+
+    def __init__(self, **faults: int) -> None:
         self.log: list[str] = []
-        self._fail_to_start, self._fail_to_finish = fail_to_start, fail_to_finish
+        self._faults = faults
 
-    def start(self, block: int) -> str:
-        self.log.append(f"start {block}")
-        if block == self._fail_to_start:
-            raise RuntimeError("out of memory")
-        return f"running {block}"
+    def start(self, keys: int, masks: list[int]) -> int:
+        self.log.append(f"start {keys}")
+        if self._faults.get("start") == keys:
+            raise RuntimeError("out of order")
+        return keys
 
-    def finish(self, started: str) -> str:
-        block = int(started.removeprefix("running "))
-        self.log.append(f"finish {block}")
-        if block == self._fail_to_finish:
+    def finish(self, started: int) -> str:
+        self.log.append(f"finish {started}")
+        if self._faults.get("finish") == started:
             raise RuntimeError("device lost")
-        return f"outcome {block}"
+        if self._faults.get("memory") == started:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+        return f"outcome {started}"
 
-    def run(self, blocks: Iterator[int]) -> list[int]:
-        """Blocks in the order they came back, each with its own outcome; what the caller does with one is logged too."""
+    def train(self, keys: int, masks: list[int]) -> str:
+        self.log.append(f"train {keys}")
+        return f"outcome {keys}"
+
+    def run(self, n_batches: int) -> list[int]:
+        """Batches in the order they came back, each with its own outcome; when one is made and used is logged too."""
+
+        def batches() -> Iterator[Batch]:
+            for number in range(n_batches):
+                self.log.append(f"make {number}")
+                yield Batch([], cast(Any, number), cast(Any, [0]))
+
         came = []
-        for block, outcome, seconds in run_blocks(blocks, start=self.start, finish=self.finish):
-            assert outcome == f"outcome {block}"
+        for batch, outcomes, seconds in LocalExecutor(cast(Any, self)).train(batches()):
+            assert cast(Any, outcomes) == f"outcome {batch.keys}"
             assert seconds >= 0
-            self.log.append(f"use {block}")
-            came.append(block)
+            self.log.append(f"use {batch.keys}")
+            came.append(batch.keys)
         return came
 
 
-@pytest.mark.parametrize("n_blocks", [0, 1, 2, 9])
-def test_every_block_comes_back_once_and_in_order(n_blocks: int) -> None:
-    assert Devices().run(iter(range(n_blocks))) == list(range(n_blocks))
+@pytest.mark.parametrize("n_batches", [0, 1, 2, 9])
+def test_every_batch_comes_back_once_and_in_order(n_batches: int) -> None:
+    assert Devices().run(n_batches) == list(range(n_batches))
 
 
-def test_nothing_is_done_for_no_blocks() -> None:
+def test_one_batch_is_made_and_started_ahead_and_no_more() -> None:
     devices = Devices()
-    assert devices.run(iter(())) == []
-    assert devices.log == []
-
-
-def test_one_block_is_started_ahead_and_no_more() -> None:
-    devices = Devices()
-    devices.run(iter(range(3)))
+    devices.run(3)
     assert devices.log == [
-        *("start 0", "start 1", "finish 0", "use 0"),
-        *("start 2", "finish 1", "use 1"),
-        *("finish 2", "use 2"),
+        *("make 0", "start 0", "make 1", "start 1", "finish 0", "use 0"),
+        *("make 2", "start 2", "finish 1", "use 1", "finish 2", "use 2"),
     ]
 
 
-def test_blocks_are_made_when_they_are_needed() -> None:
-    devices = Devices()
-
-    def blocks() -> Iterator[int]:
-        for block in range(3):
-            devices.log.append(f"make {block}")
-            yield block
-
-    devices.run(blocks())
-    assert devices.log.index("finish 0") < devices.log.index("make 2")
-
-
-def test_a_block_that_cannot_start_ends_the_run_with_its_error() -> None:
-    devices = Devices(fail_to_start=2)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        devices.run(iter(range(5)))
+@pytest.mark.parametrize(("fault", "telling"), [("start", "out of order"), ("finish", "device lost")])
+def test_an_error_of_a_device_ends_the_run(fault: str, telling: str) -> None:
+    devices = Devices(**{fault: 2})
+    with pytest.raises(RuntimeError, match=telling):
+        devices.run(5)
     assert "use 0" in devices.log
-    assert "start 3" not in devices.log
+    assert "start 4" not in devices.log
 
 
-def test_a_block_that_cannot_finish_ends_the_run_with_its_error() -> None:
-    devices = Devices(fail_to_finish=1)
-    with pytest.raises(RuntimeError, match="device lost"):
-        devices.run(iter(range(5)))
-    assert [entry for entry in devices.log if entry.startswith("use")] == ["use 0"]
+def test_a_batch_that_the_memory_does_not_hold_is_trained_in_parts() -> None:
+    devices = Devices(memory=1)
+    assert devices.run(3) == [0, 1, 2]
+    assert [entry for entry in devices.log if entry.startswith("train")] == ["train 1"]
 
 
-def test_an_error_of_the_caller_starts_nothing_more() -> None:
-    devices = Devices()
+def test_seconds_of_the_batches_add_up_to_the_time_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, devices = 0.0, Devices()
 
-    def stop_at_the_second() -> None:
-        for block, _, _ in run_blocks(iter(range(9)), start=devices.start, finish=devices.finish):
-            if block == 1:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stop_at_the_second()
-    assert devices.log[-1] == "finish 1"
-
-
-def test_seconds_of_the_blocks_add_up_to_the_time_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-
-    def finish(block: int) -> int:
+    def finish(number: int) -> int:
         nonlocal now
-        now += 10.0 + block
-        return block
+        now += 10.0 + number
+        return number
 
+    devices.finish = cast(Any, finish)
     monkeypatch.setattr("infl.training.executors.time.perf_counter", lambda: now)
-    taken = [seconds for *_, seconds in run_blocks(range(4), start=lambda block: block, finish=finish)]
-    assert taken == [10.0, 11.0, 12.0, 13.0]
+    batches = (Batch([], cast(Any, number), cast(Any, [0])) for number in range(4))
+    assert [one.seconds for one in LocalExecutor(cast(Any, devices)).train(batches)] == [10.0, 11.0, 12.0, 13.0]
+
+
+# Trained a few epochs at a time
+
+
+EPOCHS, T = 5, 3
+LAYOUT = Layout(n_devices=2, models_per_device=2, mode="map")  # a batch of four, of which three are asked for
+MASKS = np.random.RandomState(1).rand(T, 60) < np.array([[0.3], [0.9], [0.6]])  # unequal steps per epoch
+PLAIN = Algorithm(hidden=(8,), epochs=EPOCHS, batch_size=20)
+NOISY = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(7)), optax.sgd(0.05))  # whose state holds a key
+KINDS: dict[str, tuple[Any, Algorithm]] = {
+    "momentum, cosine, augmented, standardized": (
+        "vmap",
+        replace(PLAIN, schedule="cosine", augmentation=Augmentation(shift=1), standardize=True),
+    ),
+    "private, bfloat16, linear, a key in the optimizer's state": (
+        "map",
+        replace(PLAIN, privacy=Privacy(1.0, 0.5), precision="bfloat16", schedule="linear", optimizer=NOISY),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cuts_change_no_bit(kind: str, small_digits: Dataset, tmp_path: Path) -> None:
+    mode, algorithm = KINDS[kind]
+    ensemble = Ensemble(algorithm, small_digits, replace(LAYOUT, mode=mode), check=False)
+    batch = ensemble.place(model_keys(0, "design", np.arange(T)), MASKS)
+    whole = ensemble.train(model_keys(0, "design", np.arange(T)), MASKS)
+    assert whole.finite.all()
+
+    def margins(*pieces: tuple[int, int], through_the_disk: bool = False) -> np.ndarray:
+        states = ensemble.init_states(batch)
+        for first, last in pieces:
+            states = ensemble.train_epochs(batch, states, first, last)
+            if through_the_disk:
+                write_states(tmp_path / str(last), states)
+                states = read_states(tmp_path / str(last), states)
+        return ensemble.finish(ensemble.evaluate(batch, states)).margin
+
+    np.testing.assert_array_equal(margins((0, 1), (1, 2), (2, 5)), whole.margin)
+    np.testing.assert_array_equal(margins((0, 1), (1, 5), through_the_disk=True), whole.margin)
+    # Each epoch counts, and none is another: one of them twice would give other models.
+    assert not np.allclose(margins((0, 4), (3, 4)), whole.margin, atol=1e-3)
+
+
+def test_states_are_of_their_models_layout_and_training(small_digits: Dataset) -> None:
+    """What states fit differs where they must not be taken up, and only there."""
+    keys, layout = model_keys(0, "design", np.arange(T)), LAYOUT
+
+    def fits(algorithm: Algorithm = PLAIN, layout: Layout = layout, keys: Any = keys, masks: Any = MASKS) -> Any:
+        return LocalExecutor(Ensemble(algorithm, small_digits, layout, check=False))._fits(Batch([], keys, masks))
+
+    usual = fits()
+
+    def changed(**changes: Any) -> set[str]:
+        other = fits(**changes)
+        return {name for name in usual if other[name] != usual[name]}
+
+    assert changed() == set()
+    assert changed(masks=~MASKS) == {"models"}
+    assert changed(keys=keys[::-1]) == {"models"}
+    assert changed(algorithm=replace(PLAIN, epochs=EPOCHS + 1)) == {"epochs", "programs"}
+    assert changed(algorithm=replace(PLAIN, learning_rate=0.04)) == {"programs"}
+    assert changed(layout=replace(layout, models_per_device=3)) == {"layout"}
+
+
+def test_states_that_the_disk_does_not_hold_are_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [np.zeros((2, 8), np.float32)]
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63))
+    with pytest.raises(OSError, match="64 bytes are needed and 63 are free"):
+        write_states(tmp_path / "deep" / "states", states)
+    assert not any(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64))
+    write_states(tmp_path / "deep" / "states", states)
+    with pytest.raises(InputError, match="does not hold states of these models: its arrays have the shapes"):
+        read_states(tmp_path / "deep" / "states", [np.zeros((2, 9), np.float32)])
+
+
+class Played:
+    """An ensemble whose epochs take so many seconds of a clock that stands otherwise; states are the epochs done."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.algorithm = replace(PLAIN, epochs=len(seconds))
+        self.seconds, self.now, self.log = seconds, 0.0, []
+
+    def train_epochs(self, batch: Any, states: list[int], first: int, last: int) -> list[int]:
+        self.now += sum(self.seconds[first:last])
+        self.log.append((first, last))
+        return [*states, *range(first, last)]
+
+    def train(self, seconds_between: float, *, writing_takes: float = 0.0, done: int = 0) -> list[int]:
+        """Epochs done at each yield."""
+        came, start = [], list(range(done))
+        settings: Any = {"seconds_between": seconds_between, "clock": lambda: self.now}
+        for epochs, states in epochs_in_turn(cast(Any, self), cast(Any, None), cast(Any, start), done, **settings):
+            assert states == list(range(epochs))
+            came.append(epochs)
+            self.now += writing_takes
+        return came
+
+
+def test_a_piece_has_as_many_epochs_as_fit() -> None:
+    played = Played(*[2.0] * 12)
+    assert played.train(10.0) == [5, 10, 12]
+    assert played.log == [(0, 1), (1, 5), (5, 10), (10, 12)]
+    slowing = Played(1.0, 1.0, 1.0, 4.0, 4.0, 4.0, 4.0)
+    assert slowing.train(6.0, writing_takes=50.0) == [6, 7]
+    assert slowing.log == [(0, 1), (1, 6), (6, 7)]
+    each = Played(*[2.0] * 4)
+    assert each.train(0.0) == [1, 2, 3, 4]
+    fast = Played(*[0.0] * 100)  # no clock is that fine
+    assert fast.train(10.0) == [100]
+    assert fast.log == [(0, 1), (1, 100)]
+
+
+def test_training_goes_on_from_what_was_reached() -> None:
+    played = Played(*[2.0] * 6)
+    assert played.train(100.0, done=4) == [6]
+    assert played.log == [(4, 5), (5, 6)]

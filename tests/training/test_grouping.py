@@ -25,10 +25,12 @@ import pytest
 from infl.data import from_arrays
 from infl.records import Array, Dataset, Groups, InputError
 from infl.training import grouping
-from infl.training.algorithm import Algorithm, train_params
+from infl.training.algorithm import Algorithm
+from infl.training.architectures import mlp
 from infl.training.ensemble import model_keys
 from infl.training.grouping import cluster, groups_of_sets, make_groups, penultimate_features, read_groups
-from infl.training.networks import Network, mlp
+from infl.training.model import TrainedModel, train_model
+from infl.training.networks import Network
 
 QUICK = Algorithm(hidden=(8,), epochs=2, batch_size=20)
 LINEAR = Network(
@@ -60,9 +62,9 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def initial(key: jax.Array, members: jax.Array, images: jax.Array, labels: jax.Array, **parts: Any) -> Any:
         del members, labels
-        return parts["network"].init(key, images[:1]), True
+        return TrainedModel(*[jnp.array(True)] * 3, parts["network"].init(key, images[:1]))
 
-    monkeypatch.setattr(grouping, "train_params", initial)
+    monkeypatch.setattr(grouping, "train_model", initial)
 
 
 # The groups that infl finds
@@ -112,7 +114,8 @@ def test_clusters_are_those_of_the_features_and_of_the_pixels_where_there_are_no
 @pytest.mark.parametrize("fault", ["a model that diverged", "features that overflow"])
 def test_features_that_are_not_finite_are_replaced_by_pixels(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     diverged = fault == "a model that diverged"
-    monkeypatch.setattr(grouping, "train_params", lambda key, *_, **__: (jnp.ones((3, 2)), not diverged))
+    trained = TrainedModel(jnp.ones(1), jnp.ones(1), jnp.array(not diverged), jnp.ones((3, 2)))
+    monkeypatch.setattr(grouping, "train_model", lambda key, *_, **__: trained)
     network = replace(LINEAR, features=lambda weights, x: x[:, 2:] / (1.0 if diverged else 0.0))
     algorithm = replace(QUICK, network=network)
     assert penultimate_features(blobs(), algorithm, seed=0) is None
@@ -125,8 +128,8 @@ def test_features_are_the_inputs_of_the_last_layer_of_models_of_all_of_d(small_d
     assert features.shape == (60, 2 * 8)
     images, labels = jnp.asarray(small_digits.x_train), jnp.asarray(small_digits.y_train)
     for key, half in zip(model_keys(3, "features", np.arange(2)), (features[:, :8], features[:, 8:]), strict=True):
-        params, _ = train_params(key, jnp.ones(60, bool), images, labels, algorithm=QUICK, network=mlp(10, hidden=(8,)))
-        dense = params["Dense_0"]
+        how: Any = {"algorithm": QUICK, "network": mlp(10, hidden=(8,))}
+        dense = train_model(key, jnp.ones(60, bool), images, labels, **how).params["Dense_0"]
         hidden = np.maximum(small_digits.x_train.reshape(60, -1) @ np.asarray(dense["kernel"]) + dense["bias"], 0)
         np.testing.assert_allclose(half, hidden / np.sqrt((hidden**2).sum() / 60), atol=1e-4)
         assert (half**2).sum() / 60 == pytest.approx(1, rel=1e-5)
@@ -196,7 +199,9 @@ def test_finding_groups_leaves_the_ensemble_a_device_for_each_core() -> None:
     """It is what starts JAX in a new grouped run, and JAX takes the number of devices only before that."""
     program = (
         "import infl, jax; from infl.training import grouping; data = infl.load('digits', n_train=60, n_held_out=30); "
-        "grouping.train_params = lambda key, *arrays, network, **_: (network.init(key, arrays[1][:1]), True); "
+        "from infl.training.model import TrainedModel; "
+        "grouping.train_model = lambda key, *arrays, network, **_: TrainedModel(*[jax.numpy.array(True)] * 3, "
+        "network.init(key, arrays[1][:1])); "
         "grouping.make_groups(data, infl.Algorithm(hidden=(4,)), seed=0); print(len(jax.devices()))"
     )
     inherited = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}

@@ -18,8 +18,8 @@ import pytest
 from flax import nnx
 
 from infl.records import InputError
-from infl.training.architectures import build
-from infl.training.networks import Network, check_network, from_linen, from_nnx, mlp
+from infl.training.architectures import build, mlp
+from infl.training.networks import Network, check_network, from_linen, from_nnx
 
 N_FEATURES, CLASSES = 6, 3
 IMAGES = np.random.RandomState(0).normal(size=(5, 3, 2)).astype(np.float32)

@@ -21,7 +21,8 @@ from scipy import stats
 
 from infl.records import InputError
 from infl.training import accounting
-from infl.training.algorithm import Algorithm, train_model, train_params
+from infl.training.algorithm import Algorithm
+from infl.training.model import train_model
 from infl.training.networks import Network
 from infl.training.privacy import Privacy, poisson_sample
 
@@ -41,8 +42,8 @@ def trained(privacy: Privacy | None, **settings: Any) -> Any:
     """Parameters after training; by default one step of a learning rate of 1, so that the step is the gradient."""
     usual = {"optimizer": optax.sgd(1.0), "batch_size": N, "epochs": 1, "network": SOFTMAX}
     algorithm = Algorithm(**usual | settings, privacy=privacy)
-    train = jax.jit(partial(train_params, algorithm=algorithm, network=algorithm.build_network(CLASSES)))
-    return jax.tree.map(np.asarray, train(KEY, MEMBERS, IMAGES, LABELS)[0])
+    train = jax.jit(partial(train_model, algorithm=algorithm, network=algorithm.build_network(CLASSES)))
+    return jax.tree.map(np.asarray, train(KEY, MEMBERS, IMAGES, LABELS).params)
 
 
 def gradient_by_hand(params: Any, i: Any) -> dict[str, np.ndarray]:
@@ -152,10 +153,9 @@ def test_subsets_of_any_size_take_as_many_steps() -> None:
     algorithm = Algorithm(network, optimizer=counter, batch_size=6, epochs=3, privacy=Privacy())
     rate, steps = algorithm.sampling(N)
     assert (rate, steps) == (1 / 7, 21)
-    train = jax.jit(partial(train_params, algorithm=algorithm, network=network))
+    train = jax.jit(partial(train_model, algorithm=algorithm, network=network))
     for size in (1, 12, N):
-        params, _ = train(KEY, np.arange(N) < size, IMAGES, LABELS)
-        np.testing.assert_array_equal(params, steps)
+        np.testing.assert_array_equal(train(KEY, np.arange(N) < size, IMAGES, LABELS).params, steps)
 
 
 def test_models_side_by_side_are_those_trained_alone() -> None:
@@ -164,7 +164,7 @@ def test_models_side_by_side_are_those_trained_alone() -> None:
         train_model, images=jnp.asarray(IMAGES), labels=jnp.asarray(LABELS), algorithm=algorithm, network=SOFTMAX
     )
     keys, masks = jax.random.split(KEY, 3), np.stack([MEMBERS, np.ones(N, bool), np.arange(N) < 11])
-    together = jax.jit(jax.vmap(partial(train, most_steps=jnp.asarray(4))))(keys, masks)
+    together = jax.jit(jax.vmap(train))(keys, masks)
     for i in range(3):
         alone = jax.jit(train)(keys[i], masks[i])
         np.testing.assert_allclose(together.margin[i], alone.margin, rtol=1e-4, atol=1e-4)

@@ -22,7 +22,7 @@ import pytest
 import infl
 from infl.__main__ import main
 from infl.records import InputError
-from infl.training.ray import LOOPBACK, MAX_BLOCKS_OF_A_WORKER, MAX_TRIES, Ray, Workers
+from infl.training.ray import LOOPBACK, MAX_BATCHES_OF_A_WORKER, MAX_TRIES, Ray, Workers
 
 pytest.importorskip("ray")
 from ray import cloudpickle
@@ -101,10 +101,10 @@ class Square:
 
 
 def squares(workers: Workers, n: int) -> list[tuple[int, int, int]]:
-    return [(number, *answer) for number, answer, _ in workers.run(range(n), name="square", prepare=lambda i: (i,))]
+    return [(number, *answer) for number, answer in workers.run("square", ((i,) for i in range(n)))]
 
 
-def test_each_block_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp_path: Path) -> None:
+def test_each_batch_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp_path: Path) -> None:
     workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
     try:
         answers = squares(workers, 30) + squares(workers, 5)
@@ -117,26 +117,27 @@ def test_each_block_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp
         workers.close()
 
 
-def test_blocks_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path: Path) -> None:
+def test_batches_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path: Path) -> None:
     workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
-    prepared: list[int] = []
+    made: list[int] = []
 
-    def prepare(number: int) -> tuple[int]:
-        prepared.append(number)
-        return (number,)
+    def numbers() -> Iterator[tuple[int]]:
+        for number in range(40):
+            made.append(number)
+            yield (number,)
 
     try:
-        for taken, _ in enumerate(workers.run(range(40), name="square", prepare=prepare)):
+        for taken, _ in enumerate(workers.run("square", numbers())):
             time.sleep(0.02)
-            assert len(prepared) <= taken + 1 + 2 * MAX_BLOCKS_OF_A_WORKER
+            assert len(made) <= taken + 1 + 2 * (MAX_BATCHES_OF_A_WORKER + 1)
     finally:
         workers.close()
 
 
-def test_a_block_that_kills_its_worker_is_given_up_with_its_number(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_batch_that_kills_its_worker_is_given_up_with_its_number(cluster: Cluster, tmp_path: Path) -> None:
     workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path, fatal=3))
     try:
-        with pytest.raises(InputError, match=r"block \d of 6 was lost with its worker 4 times"):
+        with pytest.raises(InputError, match=r"batch \d was lost with its worker 4 times"):
             squares(workers, 6)
         assert 0 < len(list(tmp_path.glob("3-*"))) <= MAX_TRIES
     finally:

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infl.training.algorithm import Algorithm, TrainedModel, train_model
+from infl.training.algorithm import Algorithm
 from infl.training.augmentation import member_moments, standardized
+from infl.training.model import TrainedModel, train_model
 
 KEY, N, N_ALL, CLASSES = jax.random.key(3), 20, 30, 3
 ALGORITHM = Algorithm(hidden=(16,), epochs=3, batch_size=8)

@@ -25,8 +25,9 @@ from infl.records import Dataset, InputError
 from infl.training import tuning
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_folder, cache_layout, cached_layout
-from infl.training.ensemble import Ensemble, Layout, estimated_seconds
+from infl.training.ensemble import Ensemble
 from infl.training.kernels.convolution import BACKENDS, chosen_backend, convolve
+from infl.training.layout import Layout, estimated_seconds
 from infl.training.networks import Network
 from infl.training.tuning import Choice, TooLarge, choose, choose_layout
 
@@ -121,7 +122,7 @@ def test_an_error_that_is_not_of_memory_is_not_swallowed() -> None:
         Machine(lambda layout: jax.errors.JaxRuntimeError("INTERNAL: a bug")).choose(PLAIN, WIDE)
 
 
-def test_no_block_is_wider_than_there_are_models() -> None:
+def test_no_batch_is_wider_than_there_are_models() -> None:
     machine = Machine(lambda layout: layout.models_per_device)
     chosen = machine.choose(WIDE, most_width=20)
     assert chosen.layout.models_per_device == 16
@@ -221,14 +222,14 @@ def test_halving_goes_down_to_one_model_and_no_further() -> None:
     widths = []
     for _ in range(2):
         ensemble.halve()
-        widths.append(ensemble.block_size)
+        widths.append(ensemble.models_per_batch)
     assert widths == [2, 1]
     with pytest.raises(InputError, match="does not hold the training of a single model"):
         ensemble.halve()
 
 
 def test_candidates_are_the_other_mode_and_each_other_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b, *_ = BACKENDS
+    a, b = BACKENDS
     monkeypatch.setattr(tuning, "convolutions", lambda algorithm, dataset: (a, b))
     usual = Ensemble(ALGORITHM, DATASET, Layout(2))
     found = [(one.mode, one.convolution, one.models_per_device) for one in tuning.candidates(usual)]
@@ -287,8 +288,6 @@ def test_a_layout_is_measured_once_on_a_machine(long: list[Layout]) -> None:
     again = choose_layout(ensemble_of(), n_models=1000)
     assert (again.source, again.layout, again.models_per_second) == ("this machine", first.layout, 1.0)
     assert len(long) == n
-    assert choose_layout(ensemble_of(tune="fresh"), n_models=1000).source == "measured"
-    assert len(long) > n
 
 
 def test_another_algorithm_or_setting_is_measured_anew(long: list[Layout]) -> None:
@@ -310,7 +309,7 @@ def custom(factor: float) -> Network:
 
 
 def test_a_run_keeps_its_layout(long: list[Layout]) -> None:
-    """Outcomes are the same bit for bit only at one block size, so what a run was begun with goes before all."""
+    """Outcomes are the same bit for bit only at one size of batch, so what a run was begun with goes before all."""
     first = choose_layout(ensemble_of(), n_models=1000)
     recorded = json.loads(json.dumps(first.layout.to_dict() | first.how())) | {"models_per_device": 7}
     cache_layout(first.key or "", {**recorded, "models_per_device": 9})
@@ -324,7 +323,6 @@ def test_a_run_keeps_its_layout(long: list[Layout]) -> None:
 
 
 def test_short_training_and_settings_that_are_all_given_are_not_tuned(long: list[Layout]) -> None:
-    assert choose_layout(ensemble_of(tune="off"), n_models=10**6).source == "default"
     assert choose_layout(ensemble_of(), n_models=15).source == "default"  # at two seconds on two devices
     given = ensemble_of(mode="map", models_per_device=3, convolution=BACKENDS[0])
     assert choose_layout(given, n_models=10**6) == Choice(given.layout)
@@ -360,12 +358,13 @@ def test_the_cache_folder_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("n_devices", [1, 2, 4])
 def test_layouts_are_measured_on_any_number_of_devices(n_devices: int, tmp_path: Path) -> None:
-    """And models per second add up: what is predicted for a block is for the models of all devices."""
+    """And models per second add up: what is predicted for a batch is for the models of all devices."""
     program = """
 import numpy as np
 from tests.training.test_tuning import ALGORITHM, DATASET
 from infl.training import tuning
-from infl.training.ensemble import Ensemble, Layout
+from infl.training.ensemble import Ensemble
+from infl.training.layout import Layout
 tuning.MIN_SECONDS = 0
 ensemble = Ensemble(ALGORITHM, DATASET)
 tuning.SHARE_OF_TRAINING = 1e9
