@@ -211,7 +211,7 @@ def class_influence(outcomes: OutcomesOrRun, dataset: Dataset, *, outcome: Outco
         >>> two_classes = infl.from_arrays(x, y, x[:2], y[1:3])
         >>> masks = np.random.RandomState(0).rand(500, 4) < 0.5
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0] | masks[:, 1], masks[:, 2] | masks[:, 3]])
-        >>> influence_in_classes(taught, two_classes).value.round(1)
+        >>> class_influence(taught, two_classes).value.round(1)
         array([[ 0.4, -0.4],
                [-0.4,  0.3]])
     """

@@ -340,7 +340,7 @@ def findings(
         >>> import numpy as np, infl
         >>> random = np.random.RandomState(0)
         >>> noise = infl.Outcomes(random.rand(200, 20) < 0.5, correct=random.rand(200, 40) < 0.5)
-        >>> found = infl.findings(noise, infl.memorization(noise), infl.strongest_influences(noise))
+        >>> found = findings(noise, infl.memorization(noise), infl.strongest_influences(noise))
         >>> float(found.q.min()) > 0.05, found.influence.n_tests
         (True, 400)
     """

@@ -91,7 +91,7 @@ def strongest_influences(
         >>> masks = np.random.RandomState(0).rand(200, 9).argsort(axis=1) < 6
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 4]])  # example 4 teaches held-out column 9
         >>> found = infl.strongest_influences(taught, n_pairs=1)
-        >>> found.source[0], found.target[0], found.value[0].round(2)
+        >>> int(found.source[0]), int(found.target[0]), float(found.value[0].round(2))
         (4, 9, 1.0)
     """
     check_q_over(q_over)
