@@ -69,7 +69,7 @@ def load(
         InputError: where the source is unknown, missing, damaged or does not hold a dataset, where more examples are
             asked for than there are, or where a subset leaves a class without training examples.
 
-    Example:
+    Examples:
         >>> dataset = load("digits", n_train=200)
         >>> dataset.n_train, dataset.n_held_out, dataset.x_train.shape
         (200, 797, (200, 8, 8))

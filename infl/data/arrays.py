@@ -46,7 +46,7 @@ def from_arrays(
     Raises:
         InputError: where any of this does not hold.
 
-    Example:
+    Examples:
         >>> dataset = from_arrays([[0.0], [0.2], [0.9]], [0, 0, 1], [[0.1], [1.0]], [0, 1], class_names=["low", "high"])
         >>> dataset.n_train, dataset.n_held_out, dataset.x_train.dtype
         (3, 2, dtype('float32'))
@@ -94,7 +94,7 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
     Raises:
         InputError: where a number is out of its range, or a class is left without training examples.
 
-    Example:
+    Examples:
         >>> whole = from_arrays(np.eye(4), [0, 1, 0, 1], np.eye(4), [0, 1, 0, 1])
         >>> part = subset(whole, 3, None, seed=1)
         >>> part.n_train, part.n_held_out, bool((part.x_train == whole.x_train[part.train_ids]).all())

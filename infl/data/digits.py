@@ -17,7 +17,7 @@ def load() -> Dataset:
     same on every machine. Ids are positions in scikit-learn's order, in which training and held-out examples share
     one numbering.
 
-    Example:
+    Examples:
         >>> dataset = load()
         >>> dataset.x_train.shape, dataset.x_held_out.shape
         ((1000, 8, 8), (797, 8, 8))

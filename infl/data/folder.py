@@ -34,7 +34,7 @@ def load(place: str) -> Dataset:
     Raises:
         InputError: where the folder is missing or not laid out so, a class has no pictures, or one cannot be read.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from PIL import Image
         >>> folder = tempfile.mkdtemp()

@@ -53,7 +53,7 @@ def load(folder: str) -> Dataset:
     Raises:
         InputError: where the folder or a file is missing, a file is damaged, or the files do not fit each other.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> for part in ("train", "t10k"):

@@ -27,7 +27,7 @@ def load(path: str) -> Dataset:
     Raises:
         InputError: where the file is missing or damaged, lacks an array, or holds arrays that are no dataset.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = os.path.join(tempfile.mkdtemp(), "two.npz")
         >>> np.savez(path, x_train=np.eye(4), y_train=[0, 0, 1, 1], x_test=np.eye(4), y_test=[0, 0, 1, 1])

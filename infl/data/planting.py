@@ -55,7 +55,7 @@ def flip_labels(
         InputError: where a class is none of the dataset's, there are fewer examples to flip, or a class would be left
             without examples.
 
-    Example:
+    Examples:
         >>> import infl
         >>> digits = infl.load("digits")
         >>> planted, flipped = flip_labels(digits, 5, source_label=3, to=8)
@@ -113,7 +113,7 @@ def plant_copies(
     Raises:
         InputError: where the example is not in D, or a number is out of its range.
 
-    Example:
+    Examples:
         >>> import infl
         >>> planted, copies = plant_copies(infl.load("digits"), 17, 3)
         >>> planted.n_train, copies.ids
@@ -164,7 +164,7 @@ def thin_cluster(
     Raises:
         InputError: where members are not distinct ids of D, or the thinned dataset lacks a class or holds nothing else.
 
-    Example:
+    Examples:
         >>> import infl
         >>> digits = infl.load("digits")
         >>> thinned, rare = thin_cluster(digits, infl.forget_sets.class_set(digits, 4).ids, 5)
@@ -220,7 +220,7 @@ def poison_patch(
         InputError: where examples are no images, the patch does not fit, there are fewer examples to poison, or a class
             would be left without examples.
 
-    Example:
+    Examples:
         >>> import infl
         >>> planted, poisoned = poison_patch(infl.load("digits"), 20, label=0, size=2, n_held_out=100)
         >>> planted.n_held_out, planted.x_train[poisoned.ids[0], -2:, -2:].min()

@@ -79,7 +79,7 @@ def parse_place(form: str, place: str) -> Place:
     Raises:
         InputError: where no folder is named, or the fraction is not above 0 and below 1.
 
-    Example:
+    Examples:
         >>> parse_place("folder", "/pets:0.2:32x48")
         Place(form='folder', folder='/pets', fraction=0.2, size=(32, 48))
     """
@@ -104,7 +104,7 @@ def draw_held_out(labels: Array, fraction: float) -> tuple[Array, Array]:
 
     Of a class of k examples round(fraction * k) are held out, but at least one where the class has two, and never all.
 
-    Example:
+    Examples:
         >>> train, held_out = draw_held_out(np.array([0] * 8 + [1] * 4), 0.25)
         >>> len(train), np.bincount(np.array([0] * 8 + [1] * 4)[held_out]).tolist()
         (9, [2, 1])

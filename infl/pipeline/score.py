@@ -48,7 +48,7 @@ def write_influence(
     Raises:
         InputError: where the path is there already or cannot be written, there are no models, or the outcome was not recorded.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl, tempfile, tensorstore
         >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])

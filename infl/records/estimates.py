@@ -22,10 +22,11 @@ class Estimate:
     """Scores with their errors and counts; NaN where there is no estimate, and the counts say why.
 
     Attributes:
-        value, se: Same shape: [n] for memorization, [n, columns] for influence. The error takes the design into
-            account, and is that of proportions with one success and one failure added, so that it is not 0 where all
-            outcomes of a side agree.
-        n_in, n_out: Models on each side of the difference, broadcastable to that shape.
+        value: [n] for memorization, [n, columns] for influence.
+        se: Standard error, of the same shape. It takes the design into account, and is that of proportions with one
+            success and one failure added, so that it is not 0 where all outcomes of a side agree.
+        n_in: Models that trained on the source, broadcastable to that shape.
+        n_out: Models that did not.
         protocol: Which models a column is read in: `held-out`, `left-out` or `trained`, and `own` for memorization.
         outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
         mean_out: Mean outcome of the models without the source, of the shape of `value`; with `value` it tells how near
@@ -33,7 +34,8 @@ class Estimate:
             outcomes.
         p: Chance of a score as far from 0, were the masks shuffled against the outcomes; two-sided. See
             `infl.q_values`.
-        sources, columns: Of influence, the ids of D and the columns of n+m that it is of. None for all, in order.
+        sources: Of influence, the ids of D that it is of; None for all, in order.
+        columns: The columns of n+m that it is of; None for all, in order.
     """
 
     value: Array
@@ -69,7 +71,7 @@ class Estimate:
         Raises:
             InputError: where pandas is not installed, or the dataset has no such examples.
 
-        Example:
+        Examples:
             >>> import numpy as np, infl
             >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
             >>> outcomes = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])
@@ -92,7 +94,7 @@ class Estimate:
         Raises:
             InputError: where xarray is not installed, or the dataset has no such examples.
 
-        Example:
+        Examples:
             >>> import numpy as np, infl
             >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
             >>> outcomes = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])
@@ -135,8 +137,8 @@ class ScoredPair:
     """Training example `source` raises (or lowers) the probability that column `target` is predicted correctly.
 
     Attributes:
-        p, q: Its p-value, and the false discovery rate at which it is found among those it was picked from; NaN where
-            not asked.
+        p: Its p-value; NaN where not asked.
+        q: The false discovery rate at which it is found among those it was picked from; NaN where not asked.
     """
 
     source: int

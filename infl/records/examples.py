@@ -94,7 +94,7 @@ def channel_axes(example_shape: tuple[int, ...]) -> tuple[int, ...]:
 
     The last axis of [h, w, channels] tells channels apart, an image [h, w] is one channel, and each feature of [d] is one.
 
-    Example:
+    Examples:
         >>> channel_axes((32, 32, 3)), channel_axes((28, 28)), channel_axes((64,))
         ((0, 1, 2), (0, 1, 2), (0,))
     """

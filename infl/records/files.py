@@ -43,7 +43,7 @@ def read_bytes(path: str | Path, max_bytes: int) -> bytes:
         OSError: where it cannot be read.
         ValueError: where it holds more than `max_bytes`.
 
-    Example:
+    Examples:
         >>> read_bytes("/dev/zero", 10)
         Traceback (most recent call last):
         ValueError: more than 10 bytes
@@ -297,7 +297,7 @@ def sync_folder(path: Path) -> None:
 def checksum(content: Mapping[str, Any]) -> str:
     """SHA-256 of JSON with sorted keys; its own entry, `checksum`, is left out.
 
-    Example:
+    Examples:
         >>> checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1, "checksum": "..."})
         True
     """

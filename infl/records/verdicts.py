@@ -80,7 +80,8 @@ class Effects:
     """Effect of untraining S on every example, D_j(S) = P_A(D)[correct_j] - P_A(D\\S)[correct_j], predicted or measured.
 
     Attributes:
-        effect, se: [n+m].
+        effect: [n+m].
+        se: Its standard error, [n+m].
         replicates: [B, n+m] equally good estimates whose mean is `effect` and whose scatter / sqrt(B) is its error. Any
             sum over examples gets its error from the same sum over each replicate, so correlations between examples are
             kept. Measured effects have one replicate per seed, predicted ones one per group of models.

@@ -31,7 +31,7 @@ class DiskError(InputError):
 def first_line(error: BaseException) -> str:
     """What an error of another library says, as part of a line; its type where it says nothing.
 
-    Example:
+    Examples:
         >>> first_line(OSError("no space\\nTraceback ...")), first_line(EOFError())
         ('no space', 'EOFError')
     """

@@ -96,7 +96,7 @@ def adjusted_influence(
         InputError: where shapes do not fit, only one of the two covariates is given, there are no margins or no models, or
             fewer models than folds.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.RandomState(0)
         >>> masks = np.argsort(rng.rand(400, 20), axis=1) < 10
@@ -176,7 +176,7 @@ def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None
     Raises:
         InputError: for a width that is not above zero.
 
-    Example:
+    Examples:
         >>> soften(np.array([[-2.0], [1.0], [4.0]])).round(2).tolist()
         [[0.28], [0.89], [1.29]]
     """
@@ -205,7 +205,7 @@ def remainder(outcomes: Array, covariate: Array, *, counted: Array | None = None
     Raises:
         InputError: where shapes differ or there are fewer models than folds.
 
-    Example:
+    Examples:
         >>> x = np.arange(8.0)[:, None]
         >>> rest = remainder(3 * x + 1, x, n_folds=4)
         >>> rest.slope.round(6), bool(np.ptp(rest.values) < 1e-9)

@@ -37,7 +37,7 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     Raises:
         InputError: for a level outside (0, 1).
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> masks = np.arange(40)[:, None] % 2 == np.arange(2)
         >>> low, high = infl.interval(infl.memorization(infl.Outcomes(masks, correct=masks)))
@@ -87,7 +87,7 @@ def q_values(p: Array, *, axis: int | None = None) -> Array:
     Raises:
         InputError: for an axis that p does not have.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> p = np.array([[0.01, 0.04], [0.02, 0.5], [np.nan, 0.9]])
         >>> infl.q_values(p, axis=0)

@@ -47,7 +47,7 @@ def memorization(outcomes: OutcomesOrRun, *, outcome: OutcomeKind = "correct") -
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> masks = np.array([[True, False], [False, True], [True, False], [False, True]])
         >>> learned_by_heart = infl.Outcomes(masks, correct=masks)
@@ -83,7 +83,7 @@ def influence(
         InputError: where a source is no training example, a column none of the protocol, there are no models, or the outcome
             was not recorded.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])  # held-out 3 is right where 0 was in
@@ -146,7 +146,7 @@ def cross_influence_totals(outcomes: OutcomesOrRun, *, outcome: OutcomeKind = "c
     Raises:
         InputError: where there are no models or no held-out examples, or the outcome was not recorded.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> masks = np.array([[True, False], [False, True], [True, False], [False, True]])
         >>> teaches = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0], masks[:, 0]])
@@ -205,7 +205,7 @@ def class_influence(outcomes: OutcomesOrRun, dataset: Dataset, *, outcome: Outco
     Raises:
         InputError: where there are no models, the outcome was not recorded, or the dataset is not that of the models.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> x, y = np.zeros((4, 1), np.float32), np.array([0, 0, 1, 1])
         >>> two_classes = infl.from_arrays(x, y, x[:2], y[1:3])

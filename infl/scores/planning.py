@@ -46,7 +46,7 @@ def models_for_standard_error(
     Raises:
         InputError: for a value outside its range.
 
-    Example:
+    Examples:
         >>> models_for_standard_error(0.05, fraction=0.7)
         477
     """
@@ -109,7 +109,7 @@ class ErrorForecast:
         Raises:
             InputError: where there are no models, or `correct` was not recorded.
 
-        Example:
+        Examples:
             >>> import numpy as np, infl
             >>> random = np.random.RandomState(0)
             >>> pilot = infl.Outcomes(random.rand(100, 50) < 0.7, random.rand(100, 50) < 0.9)
@@ -191,7 +191,7 @@ def next_look(n_models: int, *, needed: int | None, max_models: int) -> int:
         needed: By the forecast of that look.
         max_models: The limit.
 
-    Example:
+    Examples:
         >>> next_look(0, needed=None, max_models=1000), next_look(256, needed=400, max_models=1000)
         (64, 416)
     """

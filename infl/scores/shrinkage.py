@@ -71,8 +71,10 @@ class Shrunk:
     """Posterior of scores, all of one shape; NaN where there was no estimate.
 
     Attributes:
-        value, se: Posterior mean and standard deviation.
-        low, high: equal-tailed interval of the posterior, of the level asked for.
+        value: Posterior mean.
+        se: Posterior standard deviation.
+        low: Lower end of the equal-tailed interval of the posterior, of the level asked for.
+        high: Its upper end.
         sign_rate: Local false sign rate, min(P[theta <= 0], P[theta >= 0]), in [0, 1]: how likely the sign of `value`
             is wrong or there is none (Stephens 2017, eq. 11). Its mean over the pairs one calls is the fraction called
             with a wrong sign.
@@ -100,7 +102,7 @@ def fit_prior(
     Raises:
         InputError: where shapes differ or no pair has an estimate with an error.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.RandomState(0)
         >>> truth = np.where(rng.rand(20_000) < 0.9, 0, 0.1 * rng.randn(20_000))
@@ -160,7 +162,7 @@ def shrink(estimate: Estimate, prior: Prior, covariate: Array | None = None, *, 
     Raises:
         InputError: for a level outside (0, 1), or where the prior has strata and no covariate is given.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from infl.records import Estimate
         >>> prior = Prior(np.array([0.0, 0.1]), np.array([[0.9, 0.1]]), 0.0, np.array([]))

@@ -48,7 +48,7 @@ def shrunk_influence(
     Raises:
         InputError: where there are no models, none estimates an error, or the outcome was not recorded.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> rng = np.random.RandomState(0)
         >>> masks = rng.rand(400, 30) < 0.7

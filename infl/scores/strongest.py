@@ -26,8 +26,12 @@ class StrongestInfluences:
     """Pairs of an influence matrix, those that help most first; each array has one entry per pair, [pairs].
 
     Attributes:
-        source, target: Ids of D, and columns: a target of n or more is held out.
-        value, se, p, q: As of `infl.influence`, q over all pairs of the matrix or of the column.
+        source: Ids of D.
+        target: Columns: a target of n or more is held out.
+        value: Influence, as of `infl.influence`.
+        se: Its standard error.
+        p: Its p-value.
+        q: Over all pairs of the matrix or of the column.
         n_tests: Pairs of the matrix that have a p-value.
         largest_p: p-value up to which pairs are found at `false_discovery_rate` over the matrix; 0 where none is.
         complete: Whether all that are found are among the pairs.
@@ -86,7 +90,7 @@ def strongest_influences(
     Raises:
         InputError: where there are no models or no such columns, the outcome was not recorded, or a number is out of range.
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> masks = np.random.RandomState(0).rand(200, 9).argsort(axis=1) < 6
         >>> taught = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 4]])  # example 4 teaches held-out column 9

@@ -118,7 +118,7 @@ def fit_surrogate(
     Raises:
         InputError: for a ridge that is not above zero.
 
-    Example:
+    Examples:
         >>> import infl, numpy as np
         >>> data = infl.load("digits")
         >>> surrogate = fit_surrogate(data.images, data.labels, n_train=1000, n_classes=10)
@@ -177,7 +177,7 @@ def leave_one_out_influence(
     Raises:
         InputError: for a fraction outside (0, 1] or that leaves no example, or fewer than one subset.
 
-    Example:
+    Examples:
         >>> import infl
         >>> data = infl.load("digits", n_train=200, n_held_out=50)
         >>> surrogate = fit_surrogate(data.images, data.labels, n_train=200, n_classes=10)

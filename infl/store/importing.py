@@ -46,7 +46,7 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
     Raises:
         InputError: where the file is missing, damaged or does not hold this, or the folder holds something.
 
-    Example:
+    Examples:
         >>> import tempfile, infl
         >>> folder = Path(tempfile.mkdtemp())
         >>> masks = np.arange(8)[:, None] >> np.arange(2) & 1 == 1

@@ -169,7 +169,7 @@ def is_url(place: Any) -> bool:
     Raises:
         InputError: Where it looks like a URL and is none that infl reads.
 
-    Example:
+    Examples:
         >>> is_url("s3://bucket/runs/mine"), is_url("runs/mine")
         (True, False)
     """

@@ -147,7 +147,7 @@ def cluster_set(
         InputError: where not exactly one of `cluster` and `example` is given, one is out of its range, or the cluster is
             all of D.
 
-    Example:
+    Examples:
         >>> import infl
         >>> digits = infl.load("digits")
         >>> one = cluster_set(digits, example=17, n_clusters=20)
@@ -183,7 +183,7 @@ def clusters(dataset: Dataset, n_clusters: int, *, seed: int = 0) -> Array:
     Raises:
         InputError: where there are not so many distinct examples, or D came without pixels.
 
-    Example:
+    Examples:
         >>> import infl
         >>> clusters(infl.load("digits", n_train=200), 8, seed=1).shape
         (200,)
@@ -229,7 +229,7 @@ def memorized_set(
     Raises:
         InputError: where the size is out of its range, `cross` does not fit, or one of the two is given alone.
 
-    Example:
+    Examples:
         >>> scores = np.array([0.9, 0.8, 0.7, 0.1])
         >>> estimate = Estimate(scores, scores, scores, scores, "own", "correct")
         >>> memorized_set(estimate, 1).ids, memorized_set(estimate, 1, cross=np.arange(4.0), with_cross=True).ids
@@ -275,7 +275,7 @@ def take_fraction(whole: ForgetSet, fraction: float, *, seed: int = 0, name: str
     Raises:
         InputError: where the fraction is out of its range.
 
-    Example:
+    Examples:
         >>> half = take_fraction(ForgetSet("whole", (1, 4, 6, 8)), 0.5)
         >>> half, half.ids
         (ForgetSet('50% of whole': 2 examples of the 4 of its concept), (6, 8))

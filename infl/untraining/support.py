@@ -133,7 +133,7 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, ba
         labels: [n+m].
         batch_size: Of the training algorithm, where it is known.
 
-    Example:
+    Examples:
         >>> import infl, numpy as np
         >>> data = infl.load("digits")
         >>> support = prepare_support(data.images, data.labels, n_train=1000, n_classes=10)

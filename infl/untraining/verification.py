@@ -24,7 +24,7 @@ def looks_at(n_models: int, *, stop: float | None, first: int) -> list[int]:
     Raises:
         InputError: for a number out of its range.
 
-    Example:
+    Examples:
         >>> looks_at(100, stop=0.95, first=16)
         [16, 32, 64, 100]
     """
