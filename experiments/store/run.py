@@ -1,8 +1,13 @@
-"""What a run is kept in: formats of a block, storage libraries, reads beside the store before, and a large run."""
+"""What a run is kept in: formats of a block, storage libraries, reads beside the store before, and a large run.
+
+python experiments/store/run.py --before ../before    # a checkout of commit ceb2be1, whose reads are measured too
+python experiments/store/run.py --parts large         # one part, into the same results.json
+python experiments/store/run.py --small               # within a minute
+python experiments/readme.py store                    # write README.md
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -11,12 +16,64 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from formats import compare_formats, compare_libraries
+from record import argument_parser, surroundings, work_folder, write_results
 
 HERE = Path(__file__).parent
+PARTS = ("libraries", "formats", "reads", "large")
 
 
-def in_process(name: str, *numbers: int, path: str | None = None, place: str) -> dict[str, Any]:
+def main() -> None:
+    """Measure the parts that are asked for and write them into results.json."""
+    parser = argument_parser(__doc__, __file__, small="small arrays, once")
+    parser.add_argument("--before", help="checkout of infl before this store, to compare reads with")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
+    results = json.loads(options.out.read_text()) if options.out.exists() and not options.small else {}
+    with work_folder(options) as work:
+        for part in options.parts:
+            results[part] = measure(part, work, small=options.small, before=options.before)
+            now = surroundings("obstore", "fsspec", "tensorstore", "s3fs")
+            write_results(options.out, {**results, "summary": summarize(results), **now})
+
+
+def measure(part: str, work: Path, *, small: bool, before: str | None) -> Any:
+    """The numbers of a part."""
+    if part == "libraries":
+        return compare_libraries(*((1 << 20, 8, 1) if small else (4 << 20, 64, 5)))
+    if part == "formats":
+        return compare_formats(*((2000, 500, 32, 2, 1) if small else (50_000, 10_000, 32, 16, 5)))
+    if part == "reads":
+        sizes = (2000, 500, 200, 32, 1) if small else (50_000, 10_000, 4000, 32, 3)
+        rounds = []
+        for _ in range(1 if small else 3):
+            rounds.append({"blocks": in_process("blocks", *sizes, place=work)})
+            if before:
+                rounds[-1]["today"] = in_process("today", *sizes, path=before, place=work)
+        return rounds
+    n, m, counts, columns = (20_000, 1000, (64,), 8) if small else (1_200_000, 50_000, (250, 1000), 8)
+    sizes = {"n": n, "m": m, "columns": columns, "tiles": 2}
+    return [
+        {**sizes, "models": n_models, **in_process("large", n, m, n_models, 8, columns, 2, place=work)}
+        for n_models in counts
+    ]
+
+
+def summarize(results: dict[str, Any]) -> dict[str, Any]:
+    """The least seconds of all rounds and the most memory, by store."""
+    rounds = results.get("reads", [])
+    stores = {name: [one[name] for one in rounds] for name in (rounds[0] if rounds else ())}
+    return {
+        name: {
+            "read": {columns: min(one["read"][columns] for one in ones) for columns in ones[0]["read"]},
+            "peak_bytes": max(one["peak_bytes"] for one in ones),
+        }
+        for name, ones in stores.items()
+    }
+
+
+def in_process(name: str, *numbers: int, path: str | None = None, place: Path) -> dict[str, Any]:
     """A function of worlds.py in a process of its own, so that its memory is its own."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         environment = dict(os.environ) | ({"PYTHONPATH": path} if path else {})
@@ -24,46 +81,8 @@ def in_process(name: str, *numbers: int, path: str | None = None, place: str) ->
         done = subprocess.run(command, env=environment, cwd=HERE, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr)
+        print(done.stdout, flush=True)
         return json.loads(done.stdout)
-
-
-def main() -> None:
-    """Measure the parts that are asked for and write them into results.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--before", help="checkout of infl before this store (commit ceb2be1), to compare reads with")
-    parser.add_argument("--parts", nargs="*", default=["libraries", "formats", "reads", "large"])
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="disk to measure on")
-    parser.add_argument("--small", action="store_true", help="within a minute")
-    parser.add_argument("--output", default=str(HERE / "results.json"))
-    asked = parser.parse_args()
-    small, output = asked.small, Path(asked.output)
-    results = json.loads(output.read_text()) if output.exists() and not small else {}
-    for part in asked.parts:
-        print(part, flush=True)
-        if part == "libraries":
-            results[part] = compare_libraries(*((1 << 20, 8, 1) if small else (4 << 20, 64, 5)))
-        if part == "formats":
-            results[part] = compare_formats(*((2000, 500, 32, 2, 1) if small else (50_000, 10_000, 32, 16, 5)))
-        if part == "reads":
-            sizes = (2000, 500, 200, 32, 1) if small else (50_000, 10_000, 4000, 32, 3)
-            results[part] = []
-            for _ in range(1 if small else 3):
-                results[part].append({"blocks": in_process("blocks", *sizes, place=asked.folder)})
-                if asked.before:
-                    results[part][-1]["today"] = in_process("today", *sizes, path=asked.before, place=asked.folder)
-                print(json.dumps(results[part][-1]), flush=True)
-        if part == "large":
-            n, m, counts, targets = (20_000, 1000, (64,), 100) if small else (1_200_000, 50_000, (250, 500, 1000), 1000)
-            results[part] = []
-            for n_models in counts:
-                done = in_process("large", n, m, n_models, 8, targets, 2, place=asked.folder)
-                results[part].append({"n": n, "m": m, "models": n_models, "targets": targets, "tiles": 2, **done})
-                print(json.dumps(results[part][-1]), flush=True)
-        if not small:
-            output.write_text(json.dumps(results, indent=1) + "\n")
-    if small:
-        output_small = Path(tempfile.gettempdir()) / "store-small.json"
-        output_small.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

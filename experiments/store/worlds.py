@@ -98,20 +98,8 @@ def blocks(folder: Path, n: int, m: int, n_models: int, size: int, repeats: int)
     return {"write": round(seconds, 3), "open": round(opened, 3), "read": reads(outcomes, n, m, repeats)}
 
 
-class Window:
-    """Outcomes with their first held-out columns alone (an `OutcomeSource`)."""
-
-    def __init__(self, outcomes: Any, n_held_out: int) -> None:
-        self.outcomes, self.n_models, self.n_train = outcomes, outcomes.n_models, outcomes.n_train
-        self.n_columns = outcomes.n_train + n_held_out
-
-    def blocks(self, columns: Any = slice(None), **options: Any) -> Iterator[Any]:
-        """See `OutcomeSource.blocks`."""
-        return self.outcomes.blocks(np.arange(self.n_columns)[columns], **options)
-
-
-def large(folder: Path, n: int, m: int, n_models: int, size: int, n_targets: int, n_tiles: int) -> dict[str, Any]:
-    """Memorization of all, the strongest influences on some held-out columns, and all influences on tiles of 16 columns.
+def large(folder: Path, n: int, m: int, n_models: int, size: int, n_columns: int, n_tiles: int) -> dict[str, Any]:
+    """Memorization of all, and the influences of all on some tiles of so many held-out columns.
 
     Subsets have one size, as those of a balanced design.
     """
@@ -151,10 +139,9 @@ def large(folder: Path, n: int, m: int, n_models: int, size: int, n_targets: int
     owners = tuple(block for block in found for _ in block.models)
     outcomes = stored.StoredOutcomes(storage, layout, tuple(range(n_models)), owners)
     timed("memorization", lambda: infl.memorization(outcomes))
-    window = Window(outcomes, n_targets)
-    timed("strongest_influences", lambda: infl.strongest_influences(window, readings=["held-out"], n_per_column=256))
-    some = Window(outcomes, 16 * n_tiles)
-    timed("influence_tiles", lambda: [estimate.value.sum() for _, estimate in influence_blocks(some, n_columns=16)])
+    columns = np.arange(n, n + n_columns * n_tiles)
+    tiles = influence_blocks(outcomes, columns=columns, n_columns=n_columns)
+    timed("influence_tiles", lambda: [float(np.nansum(estimate.value)) for estimate in tiles])
     return {"seconds": {name: round(seconds, 2) for name, seconds in took.items()}, "peaks": peaks}
 
 

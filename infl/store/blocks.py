@@ -41,7 +41,7 @@ MAX_BLOCK_BYTES = 1 << 30
 MAX_MARGIN = 60000.0  # float16 ends at 65504
 MAX_ABOUT_BYTES = 1 << 24
 TAIL_BYTES = 1 << 15  # that about.json and the directory of the .npz are read in
-MAX_ENTRIES = 1 << 25  # of the masks of some rows in memory
+MAX_ENTRIES = 1 << 24  # of the masks of some rows in memory
 CACHED_BYTES = 1 << 26
 THREADS = 8
 DTYPES = {"masks": np.uint8, "correct": np.uint8, "margin": np.float16}
@@ -347,8 +347,7 @@ class StoredOutcomes:
         read = [kind for kind in self.layout.kinds if kinds is None or kind in kinds]
         n_wanted = sum(len(inner) for _, _, inner in wanted)
         with ThreadPoolExecutor(THREADS) as pool:
-            # Where D is large, fewer rows; whole words of 32 models, which some scores pack.
-            n_rows = min(n_rows, max(32, MAX_ENTRIES // self.n_train // 32 * 32))
+            n_rows = min(n_rows, max(8, MAX_ENTRIES // self.n_train))
             for some in rows_of_blocks(self.n_models, n_rows, strata):
                 n_models = some.stop - some.start
                 arrays: dict[str, Array] = {"masks": np.empty((n_models, self.n_train), bool)}
