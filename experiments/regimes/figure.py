@@ -9,8 +9,9 @@ import numpy as np
 from pictures import picture
 from scoring import BINS
 
-from infl.report.style import FAINT, INK, QUIET
+from infl.report.style import LIGHT
 
+FAINT, INK, QUIET = LIGHT.faint, LIGHT.ink, LIGHT.quiet
 COLORS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#7A7A7A")
 MIN_SIZE = 20
 

@@ -20,10 +20,11 @@ ThemeName = Literal["light", "dark"]
 
 @dataclass(frozen=True)
 class RegimeStyle:
-    """How a regime is drawn: the marker alone identifies it, the colour helps."""
+    """How a regime is drawn: the marker alone identifies it, the colour helps. glyph: the marker as a letter."""
 
     color: str
     marker: str
+    glyph: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Theme:
     harms: str
     regimes: dict[Regime, RegimeStyle]
     cycle: tuple[str, ...]
+
+    def colors(self) -> dict[str, str]:
+        """All colours by name. What has one colour in the light theme has one in the dark theme too."""
+        names = ("ground", "ink", "quiet", "faint", "band", "helps", "harms")
+        return {name: getattr(self, name) for name in names} | {k: style.color for k, style in self.regimes.items()}
 
     def settings(self) -> dict[str, Any]:
         """matplotlib's settings."""
@@ -89,11 +95,11 @@ class Theme:
 
 def _regimes(no_op: str, local: str, spreading: str, indirect: str, undetermined: str) -> dict[Regime, RegimeStyle]:
     return {
-        "no-op": RegimeStyle(no_op, "o"),
-        "local": RegimeStyle(local, "s"),
-        "spreading": RegimeStyle(spreading, "^"),
-        "indirect": RegimeStyle(indirect, "D"),
-        "undetermined": RegimeStyle(undetermined, "X"),
+        "no-op": RegimeStyle(no_op, "o", "●"),
+        "local": RegimeStyle(local, "s", "■"),
+        "spreading": RegimeStyle(spreading, "^", "▲"),
+        "indirect": RegimeStyle(indirect, "D", "◆"),
+        "undetermined": RegimeStyle(undetermined, "X", "✖"),
     }
 
 
@@ -118,14 +124,12 @@ DARK = Theme(
     band="#2B3036",
     helps="#56B4E9",
     harms="#E69F00",
-    regimes=_regimes("#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#9A9A9A"),
+    regimes=_regimes("#009E73", "#56B4E9", "#E69F00", "#CC79A7", "#9A9A9A"),
     cycle=("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#E8E8E8"),
 )
 THEMES: dict[str, Theme] = {"light": LIGHT, "dark": DARK}
 
 REGIME_STYLES = LIGHT.regimes
-HOUSE_STYLE = LIGHT.settings()
-INK, QUIET, FAINT, BAND, HELPS, HARMS = LIGHT.ink, LIGHT.quiet, LIGHT.faint, LIGHT.band, LIGHT.helps, LIGHT.harms
 
 _CURRENT: ContextVar[Theme] = ContextVar("theme", default=LIGHT)
 

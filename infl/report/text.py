@@ -22,7 +22,6 @@ from infl.records import (
     Estimate,
     InputError,
     Quantity,
-    Regime,
     ScoredPair,
     Thresholds,
     Verdict,
@@ -30,8 +29,8 @@ from infl.records import (
 
 UNITS = {"correct": "probability", "margin": "log-odds"}
 MEMORIZED_FROM = 0.25  # Feldman & Zhang (2020)
-MEANINGS: dict[Regime, str] = {
-    "no-op": "untraining changes nothing: the models generalize to the set anyway",
+MEANINGS: dict[str, str] = {
+    "no-op": "untraining changes nothing, since the models generalize to the set anyway",
     "local": "untraining loses the set and no other example",
     "spreading": "untraining loses the set and harms other examples too",
     "indirect": "untraining leaves the set predicted as before, but harms other examples",
@@ -234,26 +233,31 @@ def detectable_lines(smallest: Detectable, what: str, tested: str) -> tuple[str,
     return f"smallest {what} detectable: {smallest.typical:.2f} at median noise{at_worst}", f"({conditions})"
 
 
-def answer(verdicts: Sequence[Verdict]) -> list[str]:
-    """What untraining the sets does, in sentences: how many there are, in which regime, and how sure that is."""
+def answer(verdicts: Sequence[Verdict]) -> tuple[str, list[tuple[str, str]], str]:
+    """What untraining the sets does: how many there are, a sentence a regime that occurs, and how sure that is."""
     if not verdicts:
-        return ["No forget set was predicted or measured yet."]
+        return "No forget set was predicted or measured yet.", [], ""
     n_measured = sum(verdict.source == "retrained" for verdict in verdicts)
-    how = "all measured by retraining without them" if n_measured == len(verdicts) else "all predicted"
+    how = "measured by retraining without them" if n_measured == len(verdicts) else "predicted"
     if 0 < n_measured < len(verdicts):
         how = f"{n_measured:,} measured by retraining without them, the others predicted"
-    sentences = [f"{count(len(verdicts), 'forget set')}, {how}."]
-    for regime, meaning in MEANINGS.items():
-        inside = [verdict for verdict in verdicts if verdict.regime == regime]
-        if inside:
-            verb = "is" if len(inside) == 1 else "are"
-            sentences.append(f"{len(inside):,} {verb} {regime}: {meaning}.")
+    numbers = {regime: sum(verdict.regime == regime for verdict in verdicts) for regime in MEANINGS}
+    regimes = [(regime, f"{count(n, 'set')}: {MEANINGS[regime]}.") for regime, n in numbers.items() if n]
     known = [p for p in (likeliest(v)[1] for v in verdicts if v.regime != "undetermined") if not math.isnan(p)]
-    if known:
-        sentences.append(
-            f"Regimes that are named have a probability of {min(known):.2f} or more, {np.median(known):.2f} at the median."
-        )
-    return sentences
+    ends = dict.fromkeys(f"{p:.2f}" for p in (min(known), max(known))) if known else ()
+    sure = f"Regimes are named with probability {' to '.join(ends)}." if known else ""
+    return f"{count(len(verdicts), 'forget set')}, {how}.", regimes, sure
+
+
+def thresholds_sentence(thresholds: Thresholds) -> str:
+    """What high means, and from when on a regime is named."""
+    cross = "harm" if thresholds.cross == "harm" else "cross"
+    return (
+        f"Self, the probability that a forgotten example is lost, is high from {thresholds.self_influence:g} on; {cross}, "
+        f"other examples {'harmed' if cross == 'harm' else 'lost, net,'} per example forgotten, from "
+        f"{thresholds.cross_influence:g} on. An example counts as harmed or helped from an effect of {thresholds.effect:g} on, "
+        f"and a regime is named from a probability of {thresholds.probability:g} on. The thresholds are infl's own choice."
+    )
 
 
 def run_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:

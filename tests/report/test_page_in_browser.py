@@ -111,7 +111,6 @@ def test_it_loads_in_silence(browser: Browser, page: Path) -> None:
     assert browser.requests() == [page.as_uri()]
     assert browser.driver.get_log("browser") == []
     assert browser.run("document.querySelectorAll('.tools').length") == 3  # the script ran to its end
-    assert browser.run("document.querySelector('.script-only').hidden") is False
 
 
 def test_hostile_names_stay_text(
@@ -123,31 +122,32 @@ def test_hostile_names_stay_text(
     assert browser.run("document.querySelectorAll('img, iframe, object, embed, script').length") == 1
     assert browser.column("sets-table", 1)[:4] == [name.strip() for name in hostile_names[:4]]
     for number in (1, 2):
-        browser.run(f"document.querySelector('.spot[data-set=\"{number}\"]').focus()")
-        assert browser.one("#tip strong").text == hostile_names[number - 1]
-    assert browser.run("document.querySelectorAll('#tip *').length") == 1
+        label = browser.one(f"a.hit[data-set='{number}']").get_attribute("aria-label")
+        assert str(label).startswith(f"{hostile_names[number - 1]}: ")
     assert browser.driver.get_log("browser") == []
     assert browser.requests() == [(tmp_path / "page.html").as_uri()]
 
 
-def test_hovering_a_mark_names_its_set(browser: Browser, page: Path) -> None:
+def mark(browser: Browser, number: int) -> WebElement:
+    """The measured mark of a set, in the middle of the window."""
+    found = browser.all(f'a.hit[data-set="{number}"] use')[-1]
+    browser.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", found)
+    return found
+
+
+def test_hovering_a_mark_names_its_set_and_lights_its_row(browser: Browser, page: Path) -> None:
     browser.open(page)
-    assert not browser.one("#tip").is_displayed()
-    hits = browser.all('.spot[data-set="1"] .hit')
-    browser.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", hits[-1])
-    browser.actions().move_to_element(hits[-1]).perform()
-    assert browser.one("#tip").text == "ten\nspreading, self 0.93 ± 0.02, cross 0.75 ± 0.05"
-    assert "near" in str(browser.one('#sets-table tr[data-set="1"]').get_attribute("class"))
-    browser.actions().move_to_element(browser.one("h1")).perform()
-    assert not browser.one("#tip").is_displayed()
+    browser.actions().move_to_element(mark(browser, 1)).perform()
+    assert browser.run("document.querySelector('a.hit title').textContent") == "ten: spreading, self 0.93 ± 0.02"
+    assert browser.run("document.querySelector('#sets-table tr.near').cells[1].textContent.trim()") == "ten"
+    browser.actions().move_to_element(browser.one("h2")).perform()
+    assert browser.all("#sets-table tr.near") == []
 
 
 def test_clicking_a_mark_opens_its_card(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.all("details.card[open]") == []
-    hit = browser.all('.spot[data-set="3"] .hit')[-1]
-    browser.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", hit)
-    browser.actions().move_to_element(hit).click().perform()
+    browser.actions().move_to_element(mark(browser, 3)).click().perform()
     (card,) = browser.all("details.card[open]")
     assert card.get_attribute("data-set") == "3"
     assert browser.focused() == browser.one(".card[data-set='3'] > summary")
@@ -158,19 +158,14 @@ def test_clicking_a_mark_opens_its_card(browser: Browser, page: Path) -> None:
 
 def test_the_keyboard_reaches_every_mark_and_opens_a_card(browser: Browser, page: Path) -> None:
     browser.open(page)
-    assert len(browser.all('.spot[tabindex="0"]')) == 1  # one stop for the Tab key
     browser.run("document.querySelector('nav a:last-child').focus()")
-    browser.actions().send_keys(Keys.TAB).perform()
-    assert "spot" in str(browser.focused().get_attribute("class"))
-    seen = set()
-    for key in (Keys.HOME, *[Keys.ARROW_RIGHT] * 7, *[Keys.ARROW_UP] * 7, *[Keys.ARROW_DOWN] * 7, Keys.END):
-        browser.actions().send_keys(key).perform()
-        spot = browser.focused()
-        assert browser.one("#tip strong").text in str(spot.get_attribute("aria-label"))
-        seen.add(spot.get_attribute("data-set"))
-    assert seen == {"1", "2", "3", "4", "5", "6", "7"}  # the eighth has no estimate
+    seen = []
+    for _ in range(7):
+        browser.actions().send_keys(Keys.TAB).perform()
+        seen.append(browser.focused().get_attribute("data-set"))
+    assert seen == ["1", "2", "3", "4", "5", "6", "8"]  # the seventh has no estimate
     browser.actions().send_keys(Keys.ENTER).perform()
-    assert browser.all("details.card[open]")[0].get_attribute("data-set") == "7"
+    assert browser.all("details.card[open]")[0].get_attribute("data-set") == "8"
     browser.actions().send_keys(Keys.SPACE).perform()
     assert browser.all("details.card[open]") == []
 
@@ -203,10 +198,9 @@ def test_filters_leave_out_rows_marks_and_cards(browser: Browser, page: Path) ->
     words, predicted, *_ = browser.all("#sets .tools input, #sets .tools select")
     words.send_keys("cl")
     assert browser.column("sets-table", 1) == ["a class", "cluster"]
-    assert [spot.get_attribute("data-set") for spot in browser.all(".spot:not(.out)")] == ["2", "5"]
+    assert [hit.get_attribute("data-set") for hit in browser.all("a.hit:not(.out)")] == ["2", "5"]
     assert [card.get_attribute("data-set") for card in browser.all(".card") if card.is_displayed()] == ["2", "5"]
-    assert browser.one("#sets .tools span").text == "2 of 8 sets"
-    assert browser.all('.spot[tabindex="0"]')[0].get_attribute("data-set") == "2"
+    assert browser.one("#sets .tools span").text == "2 of 8"
     predicted.send_keys("no-op")
     assert browser.column("sets-table", 1) == ["a class"]
     words.send_keys(Keys.CONTROL, "a", Keys.DELETE)
@@ -219,7 +213,7 @@ def test_a_narrow_window_scrolls_tables_and_nothing_else(browser: Browser, page:
     browser.open(page, width=width)
     browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert browser.run("document.documentElement.scrollWidth") <= width
-    assert browser.run("document.querySelector('#map').getBoundingClientRect().width") > 0.85 * width
+    assert browser.run("document.querySelector('svg.figure').getBoundingClientRect().width") > 0.85 * width
     wide = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
     assert browser.run(wide) > 0
 
@@ -250,10 +244,9 @@ def test_without_javascript_it_is_plain_tables_and_cards_that_open(browser: Brow
         assert browser.all(".tools, th button") == []
         assert len(browser.all("#sets-table tbody tr")) == 8
         assert browser.one("#pairs-table").is_displayed()
-        assert not browser.one(".script-only").is_displayed()
         browser.one(".card[data-set='2'] > summary").click()
         assert browser.one("#set-2 .gallery").is_displayed()
-        for link, number in (("#sets-table tbody tr:nth-child(4) a", 4), (".spot[data-set='3'] .hit", 3)):
+        for link, number in (("#sets-table tbody tr:nth-child(4) a", 4), ("a.hit[data-set='3'] use", 3)):
             assert not browser.one(f"#set-{number}").is_displayed()
             browser.actions().move_to_element(browser.all(link)[-1]).click().perform()
             assert browser.one(f"#set-{number} .gallery").is_displayed()

@@ -20,7 +20,7 @@ import infl.report
 import infl.report.plot.canvas
 import infl.report.style
 from infl.records import InputError, Regime
-from infl.report.style import DARK, HOUSE_STYLE, LIGHT, REGIME_STYLES, house_style
+from infl.report.style import DARK, LIGHT, REGIME_STYLES, house_style
 
 FIGURES = Path(infl.report.__file__).parent
 OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
@@ -44,7 +44,7 @@ def test_colours_are_those_of_okabe_and_ito_and_undetermined_is_grey():
 def test_the_style_holds_inside_the_block_and_is_gone_after_it_even_after_an_error():
     def interrupted() -> None:
         with house_style():
-            assert dict(matplotlib.rcParams) == before | HOUSE_STYLE
+            assert dict(matplotlib.rcParams) == before | LIGHT.settings()
             raise RuntimeError
 
     before = dict(matplotlib.rcParams)

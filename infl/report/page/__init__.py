@@ -1,11 +1,12 @@
 """From the records of a run to one HTML file that a colleague can open, with everything in it and nothing fetched.
 
-What users name (data, classes, forget sets, files) is text everywhere: Jinja2 escapes it, no script or style holds any of
-it, and a content security policy in the page allows its own style and script by their hashes and nothing else.
+It opens with the answer in sentences; then come the forget sets, the scores, and how the models were made. What users name
+(data, classes, forget sets) is text everywhere: it is escaped, no script or style holds any of it, and a content security
+policy in the page allows its own style and script by their hashes and nothing else.
 
     content    the records that a page is made of
-    views      the same as words, numbers and pictures in order
-    charts     where the marks of its drawings lie
+    figures    its drawings: figures of `infl.plot` as inline SVG
+    views      its cards, galleries and tables
     pictures   examples as PNG, each in the page once
     page.html.jinja, page.css, page.js
 
@@ -24,15 +25,14 @@ import jinja2
 from markupsafe import Markup
 
 from infl.records import InputError
+from infl.report import text
 from infl.report.page import views
-from infl.report.page.charts import SHAPES, histogram, regime_map
 from infl.report.page.content import HarmedExample as HarmedExample
 from infl.report.page.content import PageContent as PageContent
 from infl.report.page.content import ScoreContent as ScoreContent
 from infl.report.page.content import SetContent as SetContent
+from infl.report.page.figures import Drawings
 from infl.report.page.pictures import Pictures
-from infl.report.style import REGIME_STYLES
-from infl.report.text import common_thresholds
 
 
 def render_page(content: PageContent, *, n_top: int = 60) -> str:
@@ -44,42 +44,54 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
     Raises:
         InputError: where the sets were judged by different thresholds, or an example is none of the data.
     """
-    dataset, scores, sets = content.dataset, content.scores, content.sets
-    thresholds = common_thresholds([verdict for one in sets for verdict in (one.predicted, one.measured) if verdict])
-    pictures = Pictures(dataset)
-    memorized = [] if scores is None else views.memorized_rows(scores, dataset, pictures, n_top=n_top)
-    pairs = [] if scores is None else views.pair_rows(scores, dataset, pictures)
-    cards = views.cards(sets, dataset, pictures)  # last: it takes the room that is left for pictures
-    placed = regime_map(sets, thresholds) if sets else None
-    colours = "".join(f".{name}{{--regime:{style.color}}}" for name, style in REGIME_STYLES.items())
-    style = f"{colours}\n{_text('page.css')}\n{pictures.css()}"
-    script = _text("page.js")
-    template = _environment().get_template("page.html.jinja")
-    return template.render(
-        title=f"infl report: {dataset.name}",
-        dataset=dataset,
-        headline=views.headline(content),
-        run_facts=views.run_facts(content),
-        certainty_facts=[] if scores is None else views.certainty_facts(scores),
-        histogram=None if scores is None else histogram(scores.memorization),
-        scores=scores,
-        memorized=memorized,
-        in_gallery=views.IN_GALLERY,
-        pairs=pairs,
-        pairs_found=sum(pair.q <= 0.05 for pair in scores.pairs) if scores else 0,
-        cards=cards,
-        map=placed,
-        numbered=placed is not None and any(spot.tag for spot in placed.spots),
-        thresholds=views.thresholds_in_words(sets),
-        cross_word="harm" if thresholds.cross == "harm" else "cross",
-        shapes=SHAPES,
-        regimes=[name for name in REGIME_STYLES if any(name in _regimes_of(one) for one in sets)],
-        has_pictures=pictures.available,
-        turned=pictures.turned,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+    dataset, scores = content.dataset, content.scores
+    sets = sorted(content.sets, key=lambda one: one.predicted is None)  # in the order of the map and of tables
+    thresholds = text.common_thresholds(
+        [verdict for one in sets for verdict in (one.predicted, one.measured) if verdict]
+    )
+    pictures, drawings = Pictures(dataset), Drawings()
+    examples, memorized_table = [], ""
+    if scores is not None:
+        examples, memorized_table = views.memorized(scores, dataset, pictures, n_top)
+    pairs_table = views.pairs_table(scores, dataset, pictures) if scores is not None and scores.pairs else ""
+    # Last: they take the room that is left for pictures.
+    n_pictures = pictures.affordable(2 * len(sets), most=views.MAX_EXAMPLES_OF_A_SET)
+    cards = [views.card(one, dataset, pictures, n_pictures) for one in sets]
+    lead, regimes, sure = text.answer([one.best for one in sets])
+    drawn = {
+        "map": drawings.map(sets) if sets else "",
+        "histogram": drawings.histogram(scores.memorization) if examples and scores is not None else "",
+    }
+    style, script = f"{drawings.css()}{_text('page.css')}\n{pictures.css()}", _text("page.js")
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            **drawn,
+            name=Path(dataset.name).name or dataset.name,
+            dataset=dataset,
+            lead=lead,
+            regimes=[(views.badge(regime), sentence) for regime, sentence in regimes],
+            sure=sure,
+            thresholds=text.thresholds_sentence(thresholds),
+            cards=cards,
+            set_table=views.set_table(sets) if sets else "",
+            scores=scores,
+            unit="" if scores is None else text.UNITS[scores.memorization.outcome],
+            certainty=[] if scores is None else views.certainty_facts(scores),
+            gallery=examples[: views.IN_GALLERY],
+            n_memorized=len(examples),
+            memorized_table=memorized_table,
+            pairs_table=pairs_table,
+            pairs_found=sum(pair.q <= 0.05 for pair in scores.pairs) if scores else 0,
+            settings=text.run_facts(content.description),
+            picture=views.picture,
+            turned=pictures.turned,
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+        )
     )
 
 
@@ -96,10 +108,6 @@ def write_page(content: PageContent, path: str | Path, *, n_top: int = 60) -> in
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return len(page)
-
-
-def _regimes_of(one: SetContent) -> set[str]:
-    return {verdict.regime for verdict in (one.predicted, one.measured) if verdict}
 
 
 @cache

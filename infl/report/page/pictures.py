@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from infl.records import Array, Dataset
-from infl.report.plot.galleries import ink_for
+from infl.report.plot.galleries import ink_for, is_image, span
 from infl.report.text import example_of
 
 MAX_PICTURE_BYTES = 9_000_000  # of all pictures of a page, encoded
@@ -36,7 +36,7 @@ class Pictures:
         self._uris: dict[int, str] = {}
         self.available = dataset.has_pixels
         self.turned = dataset.has_pixels and ink_for(dataset) == "gray_r"
-        self._span = _span(dataset.x_train) if dataset.has_pixels else (0.0, 1.0)
+        self._span = span(dataset.x_train) if dataset.has_pixels else (0.0, 1.0)
 
     def class_of(self, column: int) -> str:
         """CSS class of the picture of an example; empty where the dataset has no pixels."""
@@ -46,63 +46,43 @@ class Pictures:
             self._uris[column] = self._encode(column)
         return f"x{column}"
 
-    def affordable(self, n_places: int, *, most: int) -> int:
-        """Pictures that each of some places may show, of `most`, without more than `MAX_PICTURE_BYTES` in all; at least 1.
+    def affordable(self, n_slots: int, *, most: int) -> int:
+        """Pictures that each of some slots may show, of `most`, without more than `MAX_PICTURE_BYTES` in all; at least 1.
 
         Takes every picture to be a new one, of the mean size of a sample.
         """
-        if not self.available or not n_places:
+        if not self.available or not n_slots:
             return most
         sample = np.unique(np.linspace(0, self._dataset.n_train - 1, _SAMPLE).astype(int))
         each = sum(len(self._encode(int(i))) for i in sample) / len(sample)
         left = MAX_PICTURE_BYTES - sum(map(len, self._uris.values()))
-        return max(1, min(most, int(left / each / n_places)))
+        return max(1, min(most, int(left / each / n_slots)))
 
     def css(self) -> str:
         """One rule a picture, and the sides at which all are shown: whole multiples of their pixels where there is room."""
-        rules = (f".x{column}{{background-image:url({uri})}}" for column, uri in sorted(self._uris.items()))
-        return self._sides() + "\n".join(rules)
-
-    def _sides(self) -> str:
-        shape = self._dataset.x_train.shape[1:3] if _is_image(self._dataset.x_train[:1]) else (_BAR_HEIGHT,)
+        shape = self._dataset.x_train.shape[1:3] if is_image(self._dataset.x_train[0]) else (_BAR_HEIGHT,)
         pixels = min(LARGEST_SIDE, max(shape))
-        sides = {side: pixels * max(1, round(side / pixels)) for side in SIDES}
-        return ":root{" + "".join(f"--side-{about}:{side}px;" for about, side in sides.items()) + "}\n"
+        sides = "".join(f"--side-{about}:{pixels * max(1, round(about / pixels))}px;" for about in SIDES)
+        rules = (f".x{column}{{background-image:url({uri})}}" for column, uri in sorted(self._uris.items()))
+        return f":root{{{sides}}}\n" + "\n".join(rules)
 
     def _encode(self, column: int) -> str:
-        picture = _picture(example_of(self._dataset, column), self._span, turned=self.turned)
         file = io.BytesIO()
-        picture.save(file, "PNG", optimize=True)
+        self._picture(example_of(self._dataset, column)).save(file, "PNG", optimize=True)
         return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
-
-def _picture(example: Array, span: tuple[float, float], *, turned: bool) -> Image.Image:
-    if not _is_image(example[None]):
-        return Image.fromarray(_bars(example.reshape(-1).astype(np.float64)))
-    low, high = span
-    shades = np.nan_to_num((example.astype(np.float64) - low) / (high - low), nan=1.0, posinf=1.0, neginf=0.0)
-    bytes_ = np.rint(255 * np.clip(1 - shades if turned else shades, 0, 1)).astype(np.uint8)
-    picture = Image.fromarray(bytes_[:, :, 0] if bytes_.ndim == 3 and bytes_.shape[2] == 1 else bytes_)
-    scale = LARGEST_SIDE / max(picture.size)
-    if scale < 1:
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return picture
-
-
-def _is_image(examples: Array) -> bool:
-    return examples.ndim == 3 or (examples.ndim == 4 and examples.shape[3] in (1, 3))
-
-
-def _span(images: Array) -> tuple[float, float]:
-    """Values drawn black and white, one pair for all examples, so that they can be compared."""
-    if images.dtype == np.uint8:
-        return 0.0, 255.0
-    finite = images[np.isfinite(images)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return low, high if high > low else low + 1.0
+    def _picture(self, example: Array) -> Image.Image:
+        if not is_image(example):
+            return Image.fromarray(_bars(example.reshape(-1).astype(np.float64)))
+        low, high = self._span
+        shades = np.nan_to_num((example.astype(np.float64) - low) / (high - low), nan=1.0, posinf=1.0, neginf=0.0)
+        pixels = np.rint(255 * np.clip(1 - shades if self.turned else shades, 0, 1)).astype(np.uint8)
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+        scale = LARGEST_SIDE / max(picture.size)
+        if scale < 1:
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        return picture
 
 
 def _bars(values: Array) -> Array:

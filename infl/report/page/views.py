@@ -1,431 +1,238 @@
-"""Turns records into the words, numbers and pictures of the page, ready for its template.
+"""Turns records into what the page's template shows: cards, galleries of examples, and tables as HTML.
 
-Numbers come as text beside the number they are sorted by. Names are given as they are; the template escapes them.
+Names are given as they are, and the template escapes them; cells of tables are escaped here. A number in a table is a `data`
+element with its full value, by which the page sorts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
 
-from infl.records import REGIMES, Dataset, Detectable, Estimate, Quantity, Verdict
-from infl.report.page.charts import NORMAL_95, IntervalChart, interval_charts
-from infl.report.page.content import HarmedExample, PageContent, ScoreContent, SetContent
+from infl.records import REGIMES, Dataset, Quantity, Verdict
+from infl.report import tables, text
+from infl.report.page.content import HarmedExample, ScoreContent, SetContent
 from infl.report.page.pictures import Pictures
-from infl.report.text import Row, class_of, likeliest, most_memorized, place_of, with_error
-from infl.report.text import interval as interval_text
 
 MAX_EXAMPLES_OF_A_SET = 12
 IN_GALLERY = 24
-REGIME_WORDS = {
-    "no-op": "Untraining this set changes nothing: the models generalize to it anyway.",
-    "local": "Untraining this set loses it and nothing else.",
-    "spreading": "Untraining this set loses it and harms other examples too.",
-    "indirect": "Untraining this set leaves it predicted as before, but harms other examples.",
-    "undetermined": "The evidence does not decide what untraining this set would do.",
-}
-_UNITS = {"correct": "probability", "margin": "log-odds"}
-_DASH = "–"
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number as it is read, and as it is sorted; NaN sorts last."""
-
-    text: str
-    key: str
-
-    @staticmethod
-    def of(value: float, text: str | None = None) -> Number:
-        """Of a value, by default with two decimals."""
-        if math.isnan(value):
-            return Number(_DASH, "")
-        return Number(_minus(f"{value:z.2f}") if text is None else text, repr(float(value)))
+NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example of the data: its picture's class, what it is called, and a line below it."""
+    """One example of the data: its picture's class, what it is called, and lines below it."""
 
     picture: str
     place: str
     label: str
-    caption: str = ""
-    second: str = ""
-
-
-@dataclass(frozen=True)
-class Memorized:
-    """A line of the table of memorized examples."""
-
-    example: Example
-    id: int
-    in_source: int
-    score: Number
-    interval: str
-    q: Number
-    n_in: Number
-    n_out: Number
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A line of the table of pairs; `verb` says whether the source helps or harms."""
-
-    source: Example
-    target: Example
-    score: Number
-    interval: str
-    q: Number
-    verb: str
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One verdict in words: `chances` are (regime, text, share) of the four regimes, empty where errors are unknown."""
+    """One verdict in words; `chances` are (regime, text, probability), empty where errors are unknown."""
 
     kind: str
-    regime: str
-    probability: Number
+    verdict: Verdict
+    badge: Markup
+    probability: str
     source: str
     chances: tuple[tuple[str, str, float], ...]
-    note: str
-    gap: str
-
-
-@dataclass(frozen=True)
-class QuantityLine:
-    """Self, cross, harm or gain of a set, predicted and measured, and its drawing."""
-
-    name: str
-    meaning: str
-    predicted: str
-    measured: str
-    chart: IntervalChart
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Card:
-    """All about one forget set. agreement: agree, differ, or empty where there is nothing to compare."""
+    """All about one forget set; agreement: agree, differ, or empty where there is nothing to compare."""
 
-    number: int
     name: str
     size: int
     regime: str
-    predicted: Judged | None
-    measured: Judged | None
+    judged: tuple[Judged, ...]
     agreement: str
     meaning: str
-    summary: str
-    columns: tuple[Number, ...]  # self, cross, harm, gain of the better verdict
-    quantities: tuple[QuantityLine, ...]
+    quantities: Markup
     examples: tuple[Example, ...]
     harmed: tuple[Example, ...]
 
 
-def run_facts(content: PageContent) -> list[tuple[str, str]]:
-    """What was run: (term, words) in order."""
-    about, data = content.description, content.dataset
-    facts = [
-        ("Data", f"{data.name}{_source_of(data)}"),
-        ("Examples", f"{data.n_train:,} to train on, {data.n_held_out:,} held out, {data.n_classes:,} classes"),
-    ]
-    if "imported" in about:
-        facts.append(("Models", f"made elsewhere, imported from {about['imported']}"))
-    if "algorithm" in about:
-        facts.append(("Network", _listed(about["algorithm"].get("network", {}))))
-        facts.append(("Training", _settings({k: v for k, v in about["algorithm"].items() if k != "network"})))
-    if "imported" not in about and "design" in about:
-        facts.append(("Subsets", _design_in_words(about["design"])))
-    collections = about.get("collections", {})
-    facts += [("Models trained", words) for words in [_models_in_words(collections)] if words]
-    seconds = sum(one["seconds"] for one in collections.values())
-    if seconds:
-        facts.append(("Seconds of training", f"{seconds:,.0f} on {_devices(about.get('devices', []))}"))
-    diverged = sum(len(one["diverged"]) for one in collections.values())
-    if diverged:
-        facts.append(("Diverged", f"{diverged:,} models did not stay finite and are left out"))
-    if "seed" in about:
-        facts.append(("Seed", str(about["seed"])))
-    dates = [session["date"][:10] for session in about.get("sessions", []) if "date" in session]
-    if dates:
-        facts.append(("Trained on", dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"))
-    if "infl" in about:
-        versions = [f"{name} {version}" for name, version in about.get("versions", {}).items()]
-        facts.append(("Software", ", ".join([f"infl {about['infl']}", *versions])))
-    facts.append(("Fingerprint of the data", str(about["dataset"]["fingerprint"])[:16]))
-    return facts
+def card(one: SetContent, dataset: Dataset, pictures: Pictures, most: int) -> Card:
+    """The card of a set, with `most` pictures in each of its galleries."""
+    row = text.Row(one.predicted, one.measured)
+    judged = tuple(_judged(v, "measured" if v is one.measured else "predicted") for v in row.verdicts)
+    ids = one.best.forget_set.ids
+    # Evenly spread over the set, so that the pictures are not all of its first examples.
+    spread = np.unique(np.linspace(0, len(ids) - 1, min(most, len(ids))).astype(int))
+    return Card(
+        name=one.best.forget_set.name,
+        size=len(ids),
+        regime=one.best.regime,
+        judged=judged,
+        agreement={"=": "agree", "x": "differ", "": ""}[row.agreement],
+        meaning=text.MEANINGS[one.best.regime],
+        quantities=_quantities(judged),
+        examples=tuple(_example(dataset, ids[k], pictures) for k in spread.tolist()),
+        harmed=tuple(_harmed(each, dataset, pictures) for each in one.harmed[:most]),
+    )
+
+
+def set_table(sets: Sequence[SetContent]) -> Markup:
+    """A line a set: what is predicted, what was measured, and the numbers of the better one."""
+    frame = tables.verdict_frame([s.predicted for s in sets if s.predicted], [s.measured for s in sets if s.measured])
+    best = frame.groupby("row").tail(1).set_index("row")
+    cells = pd.DataFrame({"#": [_data(number, str(number)) for number in range(1, len(best) + 1)]}, index=best.index)
+    links = (Markup('<a href="#set-{}"><bdi>{}</bdi></a>').format(k, name) for k, name in enumerate(best["set"], 1))
+    cells["set"] = list(links)
+    cells["size"] = [_data(size, f"{size:,}") for size in best["size"]]
+    for kind in ("predicted", "measured"):
+        regimes = frame[frame["kind"] == kind].set_index("row")["regime"].map(lambda r, k=kind: badge(r, k))
+        cells[kind] = regimes.reindex(best.index, fill_value="–")
+    cells["agree"] = [{"=": "yes", "x": "no", "": "–"}[agreement] for agreement in best["agreement"]]
+    cells["prob."] = [_data(p, text.minus(text.number(p))) for p in best["p"]]
+    for name in ("self", "cross", "harm", "gain"):
+        cells[name] = _with_errors(best[f"{name}.value"], best[f"{name}.se"])
+    return html_table(cells, "sets")
+
+
+def memorized(scores: ScoreContent, dataset: Dataset, pictures: Pictures, n_top: int) -> tuple[list[Example], Markup]:
+    """The most memorized examples, highest first: pictures, and a table of all."""
+    estimate = scores.memorization
+    ids = text.most_memorized(estimate, dataset, n_top)
+    frame = tables.memorization_frame(estimate, dataset, ids, q=scores.q)
+    said = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
+    examples = [_example(dataset, i, pictures, text.minus(words)) for i, words in zip(ids.tolist(), said, strict=True)]
+    cells = pd.DataFrame({"": [picture(one) for one in examples], "id": [_data(i, str(i)) for i in ids]})
+    cells["in source"] = [_data(i, str(i)) for i in dataset.train_ids[ids]]
+    cells["label"] = [Markup("<bdi>{}</bdi>").format(one.label) for one in examples]
+    cells["memorization"] = _with_errors(frame["value"], frame["se"])
+    low, high = (end[ids].tolist() for end in scores.interval)
+    cells["95%"] = [text.minus(text.interval(*ends)) for ends in zip(low, high, strict=True)]
+    cells["q"] = [_data(q, text.minus(text.p_value(q))) for q in frame["q"]]
+    for name, head in (("n_in", "models with it"), ("n_out", "without")):
+        cells[head] = [_data(n, f"{n:,}") for n in frame[name]]
+    return examples, html_table(cells, "memorized")
+
+
+def pairs_table(scores: ScoreContent, dataset: Dataset, pictures: Pictures) -> Markup:
+    """The strongest pairs in the order given."""
+    frame = tables.pairs_frame(scores.pairs, scores.protocol, dataset)
+    ends = {}
+    for head, name in (("trained on", "source"), ("influenced", "target")):
+        ends[head] = [_named_picture(_example(dataset, column, pictures)) for column in frame[name].tolist()]
+    cells = pd.DataFrame({"trained on": ends["trained on"]})
+    verbs = np.where(frame["value"] >= 0, "helps", "harms")
+    cells["effect"] = [Markup('<span class="verb {0}">{0} →</span>').format(verb) for verb in verbs]
+    cells["influenced"] = ends["influenced"]
+    cells["influence"] = _with_errors(frame["value"], frame["se"])
+    cells["95%"] = [text.minus(text.interval(*ends)) for ends in scores.pair_intervals]
+    cells["q"] = [_data(q, text.minus(text.p_value(q))) for q in frame["q"]]
+    return html_table(cells, "pairs")
 
 
 def certainty_facts(scores: ScoreContent) -> list[tuple[str, str]]:
     """How sure one can be of the scores: (term, words) in order."""
     errors = scores.memorization.se[np.isfinite(scores.memorization.se)]
-    unit = _UNITS[scores.memorization.outcome]
+    unit = text.UNITS[scores.memorization.outcome]
     facts = [("Models that scores rest on", f"{scores.n_models:,}, each trained on a random part of the data")]
     if len(errors):
         facts.append(("Standard error of memorization", f"{np.median(errors):.2g} at the median ({unit})"))
-    missing = int(np.isnan(scores.memorization.value).sum())
-    if missing:
-        facts.append(("Without an estimate", f"{missing:,} training examples"))
-    for name, smallest, tested in (
-        ("Memorization that can be found", scores.smallest_memorization, "examples"),
-        ("Influence that can be found", scores.smallest_influence, "pairs"),
+    n_missing = int(np.isnan(scores.memorization.value).sum())
+    if n_missing:
+        facts.append(("Without an estimate", text.count(n_missing, "training example")))
+    for smallest, what, tested in (
+        (scores.smallest_memorization, "memorization", "examples"),
+        (scores.smallest_influence, "influence", "pairs"),
     ):
         if smallest is not None:
-            facts.append((name, _detectable_in_words(smallest, tested)))
+            said, conditions = text.detectable_lines(smallest, what, tested)
+            term, _, words = said.partition(": ")
+            facts.append((term.capitalize(), f"{words} {conditions}"))
     return facts
 
 
-def headline(content: PageContent) -> list[tuple[str, str]]:
-    """The figures at the top: (number, what it counts)."""
-    data, scores = content.dataset, content.scores
-    figures = [(f"{data.n_train:,}", "training examples")]
-    if scores is not None:
-        figures.append((f"{scores.n_models:,}", "models scores rest on"))
-        if scores.memorization.outcome == "correct":
-            found = int(((scores.memorization.value >= 0.25) & (scores.q <= 0.05)).sum())
-            figures.append((f"{found:,}", "memorized: 0.25 or more, q ≤ 0.05"))
-    counts = {regime: sum(one.best.regime == regime for one in content.sets) for regime in (*REGIMES, "undetermined")}
-    figures += [(f"{count:,}", f"{regime} {_plural(count, 'set')}") for regime, count in counts.items() if count]
-    return figures
+def badge(regime: str, kind: str = "measured") -> Markup:
+    """A regime with its marker, hollow where it is predicted."""
+    return Markup('<span class="badge {0} {1}">{0}</span>').format(regime, kind)
 
 
-def memorized_rows(scores: ScoreContent, dataset: Dataset, pictures: Pictures, *, n_top: int) -> list[Memorized]:
-    """The most memorized examples, highest first."""
-    estimate = scores.memorization
-    n_in, n_out = (np.broadcast_to(n, estimate.value.shape) for n in (estimate.n_in, estimate.n_out))
-    return [
-        Memorized(
-            example=_example(dataset, i, pictures, _with_error(estimate, i)),
-            id=i,
-            in_source=int(dataset.train_ids[i]),
-            score=Number.of(float(estimate.value[i]), _with_error(estimate, i)),
-            interval=_interval(float(scores.interval[0][i]), float(scores.interval[1][i])),
-            q=_q(float(scores.q[i])),
-            n_in=Number.of(float(n_in[i]), f"{int(n_in[i]):,}"),
-            n_out=Number.of(float(n_out[i]), f"{int(n_out[i]):,}"),
-        )
-        for i in most_memorized(estimate, dataset, n_top).tolist()
-    ]
-
-
-def pair_rows(scores: ScoreContent, dataset: Dataset, pictures: Pictures) -> list[Pair]:
-    """The strongest pairs in the order given."""
-    return [
-        Pair(
-            source=_example(dataset, pair.source, pictures),
-            target=_example(dataset, pair.target, pictures),
-            score=Number.of(pair.value, _minus(with_error(pair.value, pair.se))),
-            interval=_interval(*interval),
-            q=_q(pair.q),
-            verb="helps" if pair.value >= 0 else "harms",
-        )
-        for pair, interval in zip(scores.pairs, scores.pair_intervals, strict=True)
-    ]
-
-
-def cards(sets: Sequence[SetContent], dataset: Dataset, pictures: Pictures) -> list[Card]:
-    """One card a forget set, with as many pictures each as the page can hold."""
-    most = pictures.affordable(2 * len(sets), most=MAX_EXAMPLES_OF_A_SET)
-    return [_card(number, one, dataset, pictures, most) for number, one in enumerate(sets, start=1)]
-
-
-def _card(number: int, one: SetContent, dataset: Dataset, pictures: Pictures, most: int) -> Card:
-    best, forget_set = one.best, one.best.forget_set
-    agreement = {"=": "agree", "x": "differ", "": ""}[Row(one.predicted, one.measured).agreement]
-    quantities = (best.self_influence, best.cross_influence, best.harm, best.gain)
-    # Evenly spread over the set, so that the pictures are not all of its first examples.
-    spread = np.unique(np.linspace(0, len(forget_set) - 1, min(most, len(forget_set))).astype(int))
-    return Card(
-        number=number,
-        name=forget_set.name,
-        size=len(forget_set),
-        regime=best.regime,
-        predicted=None if one.predicted is None else _judged(one.predicted, "predicted"),
-        measured=None if one.measured is None else _judged(one.measured, "measured"),
-        agreement=agreement,
-        meaning=REGIME_WORDS[best.regime],
-        summary=f"{best.regime}, self {_quantity(best.self_influence)}, cross {_quantity(best.cross_influence)}",
-        columns=tuple(Number.of(q.value, _quantity(q)) for q in quantities),
-        quantities=_quantity_lines(one),
-        examples=tuple(_example(dataset, forget_set.ids[k], pictures) for k in spread.tolist()),
-        harmed=tuple(_harmed(each, dataset, pictures) for each in one.harmed[:most]),
-    )
+def html_table(cells: pd.DataFrame, name: str) -> Markup:
+    """Cells that are safe already as a table that the page's script can sort and filter."""
+    with pd.option_context("display.max_colwidth", None):
+        html = cells.to_html(index=False, escape=False, border=0, table_id=f"{name}-table", classes=["sortable"])
+    return Markup(html.replace(' style="text-align: right;"', "").replace("dataframe ", ""))
 
 
 def _judged(verdict: Verdict, kind: str) -> Judged:
-    best, probability = likeliest(verdict)
+    best, probability = text.likeliest(verdict)
     known = not math.isnan(probability)
-    chances = tuple((name, f"{verdict.probability[name]:.2f}", verdict.probability[name]) for name in REGIMES)
-    note = verdict.note
-    if verdict.regime == "undetermined" and known:
-        note = f"likeliest {best}" + (f"; {note}" if note else "")
-    how = f"retraining without it {verdict.n_models:,} times" if verdict.source == "retrained" else None
-    return Judged(
-        kind=kind,
-        regime=verdict.regime,
-        probability=Number.of(probability),
-        source=how or f"predictor {verdict.source}, from {verdict.n_models:,} models",
-        chances=chances if known else (),
-        note=note,
-        gap=_gap_in_words(verdict),
-    )
+    chances = tuple((name, text.number(verdict.probability[name]), verdict.probability[name]) for name in REGIMES)
+    notes = [f"likeliest {best}"] if verdict.regime == "undetermined" and known else []
+    notes += [note for note in (verdict.note, verdict.concept_gap and text.concept_gap(verdict.concept_gap)) if note]
+    how = f"predictor {verdict.source}, from {text.count(verdict.n_models, 'model')}"
+    if verdict.source == "retrained":
+        how = f"retraining without it {text.count(verdict.n_models, 'time')}"
+    words = tuple(text.minus(note) if note != "-" else note for note in notes)
+    return Judged(kind, verdict, badge(verdict.regime, kind), text.number(probability), how, chances * known, words)
 
 
-def _gap_in_words(verdict: Verdict) -> str:
-    gap = verdict.concept_gap
-    if gap is None:
-        return ""
-    if not gap.n_held_out:
-        return f"Unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples."
-    return (
-        f"It takes {gap.part:.2f} from the {gap.n_held_out:,} held-out examples of its concept; all {gap.n_full:,} examples "
-        f"would take {gap.whole:.2f}: a gap of {_quantity(gap.value)}."
-    )
+def _quantities(judged: Sequence[Judged]) -> Markup:
+    """Self, cross, harm and gain with their intervals of 95%, the prediction beside the measurement."""
+    meanings = {
+        "self": ("self_influence", "probability that a forgotten example is lost"),
+        "cross": ("cross_influence", "other examples lost per example forgotten, net"),
+        "harm": ("harm", "the same, of those harmed alone"),
+        "gain": ("gain", "the same, of those helped alone"),
+    }
+    names = [Markup('{}<span class="quiet">{}</span>').format(name, words) for name, (_, words) in meanings.items()]
+    cells = pd.DataFrame({"per example forgotten": names})
+    for one in judged:
+        values = [getattr(one.verdict, attribute) for attribute, _ in meanings.values()]
+        cells[f"{one.kind}, 95%"] = [_with_interval(value) for value in values]
+    html = cells.to_html(index=False, escape=False, border=0, classes=["quantities"])
+    return Markup(html.replace(' style="text-align: right;"', "").replace("dataframe ", ""))
 
 
-def _quantity_lines(one: SetContent) -> tuple[QuantityLine, ...]:
-    thresholds = one.best.thresholds
-    by_harm = thresholds.cross == "harm"
-    meanings = (
-        ("self", "self_influence", "probability that a forgotten example is lost", thresholds.self_influence),
-        (
-            "cross",
-            "cross_influence",
-            "other examples lost per example forgotten, net",
-            None if by_harm else thresholds.cross_influence,
-        ),
-        ("harm", "harm", "the same, of those hurt alone", thresholds.cross_influence if by_harm else None),
-        ("gain", "gain", "the same, of those helped alone", None),
-    )
-    rows = []
-    for _, attribute, _, threshold in meanings:
-        both = [None if verdict is None else getattr(verdict, attribute) for verdict in (one.predicted, one.measured)]
-        rows.append((both[0], both[1], threshold))
-    charts = [*interval_charts(rows[:1]), *interval_charts(rows[1:])]  # a probability, and numbers of examples
-    return tuple(
-        QuantityLine(name, meaning, _with_interval(predicted), _with_interval(measured), chart)
-        for (name, _, meaning, _), (predicted, measured, _), chart in zip(meanings, rows, charts, strict=True)
-    )
+def _with_interval(quantity: Quantity) -> Markup:
+    said, reach = text.number(quantity.value), NORMAL_95 * quantity.se
+    if math.isfinite(quantity.value) and math.isfinite(quantity.se):
+        said += f" ({text.interval(quantity.value - reach, quantity.value + reach)})"
+    return _data(quantity.value, text.minus(said))
 
 
 def _harmed(each: HarmedExample, dataset: Dataset, pictures: Pictures) -> Example:
-    lines = [
-        f"{_quantity(quantity)} {kind}"
-        for kind, quantity in (("measured", each.measured), ("predicted", each.predicted))
-        if quantity is not None
-    ]
+    known = {"measured": each.measured, "predicted": each.predicted}
+    lines = [f"{text.minus(text.quantity(one))} {kind}" for kind, one in known.items() if one is not None]
     return _example(dataset, each.column, pictures, *lines)
 
 
-def _example(dataset: Dataset, column: int, pictures: Pictures, caption: str = "", second: str = "") -> Example:
-    return Example(pictures.class_of(column), place_of(dataset, column), class_of(dataset, column), caption, second)
+def _example(dataset: Dataset, column: int, pictures: Pictures, *lines: str) -> Example:
+    return Example(pictures.class_of(column), text.place_of(dataset, column), text.class_of(dataset, column), lines)
 
 
-def _with_error(estimate: Estimate, i: int) -> str:
-    return _minus(with_error(float(estimate.value[i]), float(estimate.se[i])))
+def picture(one: Example) -> Markup:
+    """The picture of an example, as an element."""
+    if not one.picture:
+        return Markup('<span class="picture none">no pixels</span>')
+    mark = '<span class="picture {}" role="img" aria-label="{}, {}"></span>'
+    return Markup(mark).format(one.picture, one.place, one.label)
 
 
-def _quantity(quantity: Quantity) -> str:
-    return _minus(with_error(quantity.value, quantity.se))
+def _named_picture(one: Example) -> Markup:
+    mark = '<span class="one">{}<span><bdi>{}</bdi><span class="quiet">{}</span></span></span>'
+    return Markup(mark).format(picture(one), one.label, one.place)
 
 
-def _with_interval(quantity: Quantity | None) -> str:
-    if quantity is None or math.isnan(quantity.value):
-        return _DASH
-    if math.isnan(quantity.se):
-        return Number.of(quantity.value).text
-    reach = NORMAL_95 * quantity.se
-    return f"{Number.of(quantity.value).text} ({_interval(quantity.value - reach, quantity.value + reach)})"
+def _with_errors(values: Any, errors: Any) -> list[Markup]:
+    both = zip(np.asarray(values, float), np.asarray(errors, float), strict=True)
+    return [_data(value, text.minus(text.with_error(value, se))) for value, se in both]
 
 
-def _interval(low: float, high: float) -> str:
-    return _minus(interval_text(low, high))
-
-
-def _q(value: float) -> Number:
-    return Number.of(value, None if math.isnan(value) else f"{value:.2g}" if value >= 1e-12 else "<1e−12")
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−") if text != "-" else _DASH
-
-
-def _source_of(data: Dataset) -> str:
-    return f" (from {data.source})" if data.source and data.source != data.name else ""
-
-
-def _listed(entries: Mapping[str, Any]) -> str:
-    return " ".join(" ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in entries.values())
-
-
-def _settings(entries: Mapping[str, Any]) -> str:
-    words = []
-    for name, value in entries.items():
-        shown = _settings(value) if isinstance(value, Mapping) else value
-        words.append(f"{name.replace('_', ' ')} {shown}")
-    return ", ".join(words)
-
-
-def _design_in_words(design: Mapping[str, Any]) -> str:
-    fraction = design["fraction"]
-    share = " to ".join(f"{f:g}" for f in fraction) if isinstance(fraction, list | tuple) else f"{fraction:g}"
-    words = f"{design['kind']}, each {share} of the training examples"
-    if design.get("kind") == "grouped":
-        words += f"; {design.get('grouped_share', 0.5):.0%} of the models go without whole groups"
-    return words
-
-
-def _models_in_words(collections: Mapping[str, Mapping[str, Any]]) -> str:
-    kinds = {"design": "of random subsets", "grouped": "without groups of examples", "full": "of all the data"}
-    counts: dict[str, int] = {}
-    n_without = 0
-    for name, one in collections.items():
-        kind = "covering given sets" if name.startswith("cover-") else kinds.get(name, "")
-        if name.startswith("without-"):
-            kind, n_without = "retrained without a forget set", n_without + 1
-        counts[kind] = counts.get(kind, 0) + one["complete"]
-    order = ["of random subsets", "without groups of examples", "covering given sets", "of all the data"]
-    words = [f"{counts[kind]:,} {kind}" for kind in order if counts.get(kind)]
-    if n_without:
-        words.append(
-            f"{counts['retrained without a forget set']:,} without one of {n_without:,} forget {_plural(n_without, 'set')}"
-        )
-    return ", ".join(words)
-
-
-def _devices(devices: Sequence[str]) -> str:
-    named = [" ".join(dict.fromkeys(device.split(":"))) for device in devices]  # cpu:cpu is a cpu
-    kinds = {device: named.count(device) for device in named}
-    return ", ".join(f"{count} × {device}" for device, count in kinds.items()) or "an unknown device"
-
-
-def _detectable_in_words(smallest: Detectable, tested: str) -> str:
-    conditions = (
-        f"with power {smallest.power:g} at a false discovery rate of {smallest.false_discovery_rate:g} "
-        f"over {smallest.n_tests:,} {tested}"
-    )
-    if math.isnan(smallest.typical):
-        return f"none, there are too few models ({conditions})"
-    worst = "" if math.isnan(smallest.worst) else f", {smallest.worst:.2f} at worst"
-    return f"{smallest.typical:.2f} or more at median noise{worst}, {conditions}"
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else f"{word}s"
-
-
-def thresholds_in_words(sets: Sequence[SetContent]) -> str:
-    """By which thresholds the sets were judged; empty where there are none."""
-    if not sets:
-        return ""
-    t = sets[0].best.thresholds
-    return (
-        f"High means self at least {t.self_influence:g} and {'harm' if t.cross == 'harm' else 'cross'} at least "
-        f"{t.cross_influence:g}; an example counts as harmed or helped from an effect of {t.effect:g} on; a regime is named "
-        f"from a probability of {t.probability:g} on. The thresholds are infl's own choice."
-    )
+def _data(value: float, said: str) -> Markup:
+    return Markup('<data value="{}">{}</data>').format("" if math.isnan(value) else repr(float(value)), escape(said))

@@ -35,6 +35,8 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set(color=theme.quiet, linewidth=0.7)
     ax.tick_params(color=theme.quiet, labelcolor=theme.ink, labelsize=7.5)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set_color(theme.ink)
     figure = ax.get_figure(root=True)
     if theme.name == "dark" and figure is not None:  # dark axes on white paper would have white labels
         figure.set_facecolor(theme.ground)

@@ -54,7 +54,7 @@ def regime_map(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *
         ax = axes_or_new(ax, 6.4, 5.2)
         drawn = [verdict for verdict in (*predicted, *measured) if is_known(verdict)]
         _set_axes(ax, drawn, thresholds)
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows, start=1):
             _draw_row(ax, row, number)
         quadrants = _name_quadrants(ax)
         if drawn:
@@ -167,14 +167,15 @@ def _draw_legend(ax: Axes, drawn: Sequence[Verdict], *, kinds: Sequence[bool]) -
     faces = (("predicted", theme.ground), ("measured", theme.ink))
     below = [entry(kind, "o", theme.ink, face) for (kind, face), is_there in zip(faces, kinds, strict=True) if is_there]
     below.append(Line2D([], [], color=theme.quiet, linewidth=0.8, label="1 standard error"))
-    # Legends fill column by column; regimes go above, kinds below.
+    # Legends fill column by column; regimes go above, in as many lines as they need, kinds below.
+    n_columns = max(3, int(ax.bbox.width / ax.get_figure(root=True).dpi / 0.95))  # pyright: ignore[reportOptionalMemberAccess]
+    lines = [regimes[k : k + n_columns] for k in range(0, len(regimes), n_columns)] + [below]
     blank = Line2D([], [], linestyle="", label=" ")
-    handles = [handle for column in zip_longest(regimes, below, fillvalue=blank) for handle in column]
     ax.legend(
-        handles=handles,
+        handles=[handle for column in zip_longest(*lines, fillvalue=blank) for handle in column],
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
-        ncols=max(len(regimes), len(below)),
+        ncols=max(map(len, lines)),
         columnspacing=1.4,
         handletextpad=0.5,
         handlelength=1.4,
