@@ -121,7 +121,7 @@ def test_a_run_made_elsewhere_has_a_page_too(tmp_path: Path) -> None:
     written = infl.write_report(run)
     page = written.path.read_text()
     assert "no pixels" in page
-    assert "made elsewhere, imported from" in page
+    assert "correct of models made elsewhere" in page
     with pytest.raises(InputError, match="set 'a': the run holds no models to predict it from"):
         infl.write_report(run, forget_sets={"a": [1]}, quiet=True)
 
