@@ -74,7 +74,7 @@ def models_from(text: str) -> int | range:
     Raises:
         InputError: where it is neither.
 
-    Example:
+    Examples:
         >>> models_from("100"), models_from("100:200")
         (100, range(100, 200))
     """

@@ -45,7 +45,7 @@ def keep_weights(
     Raises:
         InputError: where the run cannot be trained on, an id is not one of D's, or the disk refuses.
 
-    Example:
+    Examples:
         >>> import infl
         >>> data = infl.load("digits", n_train=100, n_held_out=50)
         >>> run = infl.train(data, n_models=2, n_references=2, algorithm=infl.Algorithm(epochs=2), quiet=True)

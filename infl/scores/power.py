@@ -54,7 +54,7 @@ def p_value_cut(
     Raises:
         InputError: for a rate or fraction out of its range, or without a test.
 
-    Example:
+    Examples:
         >>> p_value_cut(1_000_000), p_value_cut(1_000_000, expected_fraction=0.001)
         (5e-08, 5e-05)
     """
@@ -140,7 +140,7 @@ def detectable_effect(models: EffectiveModels, *, wrong: float, p_cut: float, po
     Raises:
         InputError: for a cut or power outside (0, 1).
 
-    Example:
+    Examples:
         >>> thousand = EffectiveModels.one(0.7).times(1000)
         >>> round(detectable_effect(thousand, wrong=0.5, p_cut=5e-8), 3)
         0.214
@@ -167,7 +167,7 @@ def models_for_effect(
     Raises:
         InputError: for an effect, cut or power outside (0, 1).
 
-    Example:
+    Examples:
         >>> models_for_effect(0.1, EffectiveModels.one(0.7), p_cut=5e-8)
         4710
     """
@@ -336,7 +336,7 @@ def findings(
         InputError: where the scores have no p-values, the pairs are of several protocols or of columns that the outcomes
             lack, or power is outside (0, 1).
 
-    Example:
+    Examples:
         >>> import numpy as np, infl
         >>> random = np.random.RandomState(0)
         >>> noise = infl.Outcomes(random.rand(200, 20) < 0.5, correct=random.rand(200, 40) < 0.5)

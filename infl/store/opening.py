@@ -134,7 +134,7 @@ def merge(run: str | Path, shards: Sequence[str | Path]) -> Run:
         InputError: Where a shard is none of this run (the settings that differ are named), its blocks are damaged, or two
             shards hold one model with different masks.
 
-    Example:
+    Examples:
         >>> import infl, tempfile
         >>> data, folder = infl.load("digits", n_train=40, n_held_out=20), tempfile.mkdtemp()
         >>> settings = {"algorithm": infl.Algorithm(hidden=(4,), epochs=1), "n_references": 1, "quiet": True}

@@ -52,7 +52,7 @@ def epsilon(noise_multiplier: float, *, sampling_rate: float, steps: int, delta:
     Raises:
         InputError: for a number out of its range, or where `dp_accounting` is not installed.
 
-    Example:
+    Examples:
         >>> round(epsilon(1.0, sampling_rate=0.05, steps=400, delta=1e-5), 1)
         6.7
     """
@@ -70,7 +70,7 @@ def noise_multiplier(epsilon: float, *, sampling_rate: float, steps: int, delta:
     Raises:
         InputError: for a number out of its range, or an epsilon for which 1,000 is too little.
 
-    Example:
+    Examples:
         >>> sigma = noise_multiplier(3.0, sampling_rate=0.05, steps=200, delta=1e-5)
         >>> round(sigma, 2), round(epsilon(sigma, sampling_rate=0.05, steps=200, delta=1e-5), 2)
         (1.29, 3.0)
@@ -110,7 +110,7 @@ def largest_effect(noise_multiplier: float, *, sampling_rate: float, steps: int,
     Raises:
         InputError: for a number out of its range, or where `dp_accounting` is not installed.
 
-    Example:
+    Examples:
         >>> round(largest_effect(2.0, sampling_rate=1.0, steps=1), 3)  # 2 Phi(1 / 4) - 1
         0.197
     """

@@ -169,7 +169,7 @@ class Algorithm:
     def sampling(self, n_train: int) -> tuple[float, int]:
         """Sampling rate and number of steps of private training on D of that size or its subsets, for `infl.accounting`.
 
-        Example:
+        Examples:
             >>> Algorithm(privacy=Privacy(), batch_size=50, epochs=10).sampling(1000)
             (0.05, 200)
         """

@@ -29,7 +29,7 @@ class Augmentation:
     Raises:
         InputError: for a shift below 0, an unknown padding, or an augmentation that changes nothing.
 
-    Example:
+    Examples:
         >>> Augmentation.parse(["flip", "shift:2:reflect"])
         Augmentation(flip=True, shift=2, padding='reflect')
     """

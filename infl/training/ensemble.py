@@ -111,7 +111,7 @@ class Ensemble:
     Raises:
         InputError: Where the network or the augmentation does not fit the data, or the layout not this machine.
 
-    Example:
+    Examples:
         >>> import infl
         >>> data = infl.load("digits", n_train=100, n_held_out=50)
         >>> ensemble = Ensemble(Algorithm(epochs=2), data)

@@ -29,7 +29,7 @@ class Network:
         name: Stands in the run's manifest; a resumed run must name the same network.
         settings: What the built-in networks are rebuilt from; JSON.
 
-    Example:
+    Examples:
         >>> linear = Network(
         ...     init=lambda key, x: jnp.zeros((x[0].size, 10)),
         ...     apply=lambda weights, x: x.reshape(len(x), -1) @ weights,

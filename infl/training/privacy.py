@@ -41,7 +41,7 @@ class Privacy:
     Raises:
         InputError: for a setting out of its range, or noise without clipping, which has no size.
 
-    Example:
+    Examples:
         >>> Privacy.parse(["clip:1", "noise:1.1"])
         Privacy(clip_norm=1.0, noise_multiplier=1.1)
     """

@@ -51,7 +51,7 @@ class Design:
     Raises:
         InputError: for an unknown kind, or a fraction that the kind cannot have.
 
-    Example:
+    Examples:
         >>> masks = draw_masks(Design("balanced", 0.7), range(10), n_train=100, seed=0)
         >>> masks.sum(axis=0).min(), masks.sum(axis=0).max()  # every example is in 7 of the 10 models
         (np.int64(7), np.int64(7))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -140,6 +141,17 @@ def test_commands_and_options_that_a_page_names_exist() -> None:
         for command, *words in commands_named(text):
             if command != "--help":
                 assert {word for word in words if word.startswith("--")} <= options(command), (command, words)
+
+
+def test_names_of_infl_that_a_page_names_exist() -> None:
+    texts = [*PAGES.values(), (ROOT / "README.md").read_text(), (ROOT / "CONTRIBUTING.md").read_text()]
+    named = {name for text in texts for name in re.findall(r"(?<![\w/.])infl(?:\.[A-Za-z_]\w*)+", text)}
+    assert len(named) > 50
+    for name in named:
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            raise AssertionError(f"a page names {name}, which is not there") from None
 
 
 def test_every_block_has_a_language_that_is_tested_or_is_no_code() -> None:

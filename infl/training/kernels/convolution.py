@@ -41,7 +41,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
         x: [b, h, w, c] float32 or bfloat16.
         kernel: [3, 3, c, o] of the same type.
 
-    Example:
+    Examples:
         >>> convolve(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 1)))[0, :, :, 0].astype(int).tolist()
         [[8, 12, 12, 8], [12, 18, 18, 12], [12, 18, 18, 12], [8, 12, 12, 8]]
     """
@@ -58,7 +58,7 @@ def use_backend(name: str) -> Iterator[None]:
     Raises:
         InputError: For a name that is not in BACKENDS.
 
-    Example:
+    Examples:
         >>> with use_backend("xla"):
         ...     chosen_backend()
         'xla'

@@ -25,7 +25,7 @@ def max_pool(x: jax.Array) -> jax.Array:
     The gradient goes to the first of equal pixels, row by row. It is written out because XLA's for a window maximum
     measured twenty times slower on a CPU.
 
-    Example:
+    Examples:
         >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].astype(int).tolist()
         [[5, 7], [13, 15]]
     """
@@ -36,7 +36,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 def convolve_and_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`max_pool(convolve(x, kernel))`, in whichever of two ways is faster where it runs; the same up to rounding.
 
-    Example:
+    Examples:
         >>> x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2))
         >>> convolve_and_pool(x, kernel)[0, :, :, 0].astype(int).tolist()
         [[9, 9], [9, 9]]
