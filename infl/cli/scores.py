@@ -123,7 +123,10 @@ class Scores:
             parts["held_out"] = infl.influence(outcomes, sources=[example], outcome=kind)
         if example < n_train:
             parts["left_out"] = infl.influence(outcomes, sources=[example], protocol="left-out", outcome=kind)
-        listed = {name: (part.protocol, evident_pairs(part, n_pairs=self.n_top)) for name, part in parts.items()}
+        listed: dict[str, tuple[ProtocolName, list[ScoredPair]]] = {}
+        for name, part in parts.items():
+            protocol = "held-out" if name == "held_out" else own_protocol
+            listed[name] = protocol, evident_pairs(part, n_pairs=self.n_top)
         memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
         show_influences(run, dataset, example, memorization, listed)
         if self.output.json:

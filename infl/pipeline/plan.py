@@ -154,9 +154,11 @@ def plan(
     for name, number, least in (("models", n_models, 1), ("references", n_references, 0), ("pilot models", n_pilot, 0)):
         if number is not None and number < least:
             raise InputError(f"{name}: expected at least {least}, got {number}")
-    _check_sets(set_size, set_error, dataset)
+    if set_size is not None and not 1 <= set_size < dataset.n_train:
+        raise InputError(f"set size: expected 1 to {dataset.n_train - 1} of the training examples, got {set_size}")
+    check_fraction("set error", set_error)
     algorithm, whole = algorithm or Algorithm(), design or Design()
-    design, share = _scored_part(whole)
+    design, scored_fraction = _scored_part(whole)
     n_pairs = dataset.n_train * (dataset.n_columns - 1)
     asked = _Asked(
         standard_error,
@@ -165,7 +167,7 @@ def plan(
         p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_fraction=expected_fraction),
         n_models,
         design,
-        share,
+        scored_fraction,
     )
     at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
     ensemble = Ensemble(algorithm, dataset, layout)
@@ -175,7 +177,7 @@ def plan(
     if beside is not None and beside.groups is None:
         beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))
     prepare_seconds = time.perf_counter() - start
-    measured = measure_blocks(ensemble, dataset, design, beside=beside, share=share, n_pilot=n_pilot)
+    measured = measure_blocks(ensemble, dataset, design, beside=beside, fraction=scored_fraction, n_pilot=n_pilot)
     pilot = measured.outcomes if outcomes is None or outcomes.n_models < MIN_PILOT else outcomes
     per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
 
@@ -183,7 +185,7 @@ def plan(
         return Plan(
             n_models=n,
             n_references=n_references,
-            standard_error=0.5 / math.sqrt(information_per_model(design.fraction) * share * n),
+            standard_error=0.5 / math.sqrt(information_per_model(design.fraction) * scored_fraction * n),
             fraction=float(np.mean(design.range)),
             models_per_second=measured.models_per_second,
             compile_seconds=measured.compile_seconds,
@@ -197,7 +199,9 @@ def plan(
     planned = of_models(at_worst)
     lines = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
     if set_size is not None:
-        lines += _prediction(set_size)
+        known = set_size >= MIN_PREDICTED_SIZE
+        basis = "error of cross, in experiments/regimes"
+        lines += [("prediction", basis, e if known else None, n) for n, e in PREDICTED_CROSS_ERROR.items()]
     answers = []
     for question, basis, value, models in lines:
         if models is None or value is None or math.isnan(value):
@@ -216,7 +220,7 @@ def plan(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a plan is for; design: of the models that scores rest on, share: theirs of all models of subsets."""
+    """What a plan is for; design: of the models that scores rest on, scored_fraction: theirs of all models of subsets."""
 
     standard_error: float
     detect: float | None
@@ -224,7 +228,7 @@ class _Asked:
     p_cut: float
     n_models: int | None
     design: Design
-    share: float
+    scored_fraction: float
 
     def __post_init__(self) -> None:
         check_fraction("power", self.power)
@@ -233,19 +237,19 @@ class _Asked:
 
     @property
     def n_scored(self) -> int | None:
-        return None if self.n_models is None else max(1, round(self.share * self.n_models))
+        return None if self.n_models is None else max(1, round(self.scored_fraction * self.n_models))
 
     def of_run(self, n_scored: int) -> int:
         """Models of subsets of a run of which scores rest on at least so many, in whole periods of the design."""
         whole = -(-n_scored // self.design.period) * self.design.period
-        return math.ceil(whole / self.share - 1e-9)
+        return math.ceil(whole / self.scored_fraction - 1e-9)
 
 
 Line = tuple[Question, str, float | None, int | None]  # with the value and the models, None where they cannot be said
 
 
 def _scored_part(design: Design) -> tuple[Design, float]:
-    """Of a grouped design the uniform models, which alone scores rest on, and their share."""
+    """Of a grouped design the uniform models, which alone scores rest on, and their fraction."""
     if design.kind != "grouped":
         return design, 1.0
     if design.grouped_share >= 1:
@@ -289,24 +293,12 @@ def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
                 yield "influence", basis, found, asked.n_models
 
 
-def _prediction(size: int) -> Iterator[Line]:
-    for n_models, error in PREDICTED_CROSS_ERROR.items():
-        basis = "error of cross, in experiments/regimes"
-        yield "prediction", basis, error if size >= MIN_PREDICTED_SIZE else None, n_models
-
-
 def _verification(scatter: float, wanted: float) -> Iterator[tuple[float, int]]:
     if math.isnan(scatter):
         return
     enough = max(math.ceil((scatter / wanted) ** 2), RETRAININGS[0])
     for n_models in sorted({*RETRAININGS, enough}):
         yield scatter / math.sqrt(n_models), n_models
-
-
-def _check_sets(size: int | None, error: float, dataset: Dataset) -> None:
-    if size is not None and not 1 <= size < dataset.n_train:
-        raise InputError(f"set size: expected 1 to {dataset.n_train - 1} of the training examples, got {size}")
-    check_fraction("set error", error)
 
 
 MIN_SECONDS, MIN_BLOCKS, MAX_BLOCKS = 3.0, 4, 64
@@ -328,13 +320,13 @@ def measure_blocks(
     design: Design,
     *,
     beside: Design | None = None,
-    share: float = 1.0,
+    fraction: float = 1.0,
     n_pilot: int = 0,
 ) -> MeasuredBlocks:
     """Train blocks of models of a design: at least `n_pilot` models, 4 blocks and, up to 64 blocks, 3 seconds.
 
     Args:
-        beside: A design that a share 1 - `share` of the models of the run is of: as many blocks of it are trained in
+        beside: A design that a fraction 1 - `fraction` of the models of the run is of: as many blocks of it are trained in
             turns, since their subsets may be larger. They count for the time, not for the outcomes; nor do models that
             did not stay finite.
     """
@@ -366,7 +358,9 @@ def measure_blocks(
     masks, correct, strata = (np.concatenate(part) for part in zip(*blocks, strict=True))
     pilot = Outcomes(masks, correct, strata=strata if design.period > 1 else None)
     of_design = float(np.median(seconds["design"]))
-    of_block = of_design if beside is None else share * of_design + (1 - share) * float(np.median(seconds["beside"]))
+    of_block = (
+        of_design if beside is None else fraction * of_design + (1 - fraction) * float(np.median(seconds["beside"]))
+    )
     return MeasuredBlocks(pilot, size / of_block, max(0.0, first - of_design))
 
 

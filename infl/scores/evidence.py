@@ -23,14 +23,14 @@ _DECADES = 310
 def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     """Interval of every score at a confidence level: (low, high), each of the estimate's shape.
 
-    For a difference p1 - p0 of shares of right models, with intervals (l1, u1) and (l0, u0) of the two shares,
+    For a difference p1 - p0 of fractions of right models, with intervals (l1, u1) and (l0, u0) of the two fractions,
 
         low = p1 - p0 - sqrt((p1 - l1)^2 + (u0 - p0)^2),    high = p1 - p0 + sqrt((u1 - p1)^2 + (p0 - l0)^2)
 
-    (Newcombe 1998, method 10, there with other intervals of shares; Zou & Donner 2008, section 2). For x right of n models
+    (Newcombe 1998, method 10, there with other intervals of fractions; Zou & Donner 2008, section 2). For x right of n models
     (l, u) are quantiles of Beta(x + 1/2, n - x + 1/2), widened to hold x/n (Jeffreys; Brown, Cai & DasGupta 2001, section 3),
     x and n divided by the design effect: the variance se^2 over that of n independent models. So an interval has a width
-    where all outcomes agree, is lopsided where a share is near 0 or 1, and lies within [-1, 1].
+    where all outcomes agree, is lopsided where a fraction is near 0 or 1, and lies within [-1, 1].
 
     Everything else is value -+ z se. NaN where there is no estimate.
 
@@ -46,29 +46,28 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     """
     if not 0 < level < 1:
         raise InputError(f"level: expected a number above 0 and below 1, got {level}")
-    value, share_out = estimate.value, estimate.mean_out
-    if estimate.outcome != "correct" or share_out is None:
+    value, mean_out = estimate.value, estimate.mean_out
+    if estimate.outcome != "correct" or mean_out is None:
         reach = ndtri(0.5 + level / 2) * estimate.se
         return value - reach, value + reach
-    share_in = np.clip(value + share_out, 0, 1)
-    sides = (share_in, estimate.n_in), (share_out, estimate.n_out)
+    sides = (np.clip(value + mean_out, 0, 1), estimate.n_in), (mean_out, estimate.n_out)
     with np.errstate(divide="ignore", invalid="ignore"):
-        design_effect = estimate.se**2 / sum(_variance_with_two_more(share, n) for share, n in sides)
-        (down_in, up_in), (down_out, up_out) = (_reach_of_share(share, n / design_effect, level) for share, n in sides)
+        design_effect = estimate.se**2 / sum(_smoothed_variance(mean, n) for mean, n in sides)
+        (down_in, up_in), (down_out, up_out) = (_reach(mean, n / design_effect, level) for mean, n in sides)
     return value - np.hypot(down_in, up_out), value + np.hypot(up_in, down_out)
 
 
-def _reach_of_share(share: Array, n: Array, level: float) -> tuple[Array, Array]:
-    """How far the Jeffreys interval of a share reaches below it and above it."""
-    a, b = n * share + 0.5, n * (1 - share) + 0.5
+def _reach(mean: Array, n: Array, level: float) -> tuple[Array, Array]:
+    """How far the Jeffreys interval of a fraction of right models reaches below it and above it."""
+    a, b = n * mean + 0.5, n * (1 - mean) + 0.5
     low, high = (betaincinv(a, b, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
-    return np.maximum(share - low, 0), np.maximum(high - share, 0)
+    return np.maximum(mean - low, 0), np.maximum(high - mean, 0)
 
 
-def _variance_with_two_more(share: Array, n: Array) -> Array:
+def _smoothed_variance(mean: Array, n: Array) -> Array:
     """As the errors of estimates are made."""
-    mean = (share * n + 1) / (n + 2)
-    return mean * (1 - mean) / (n + 2)
+    smoothed = (mean * n + 1) / (n + 2)
+    return smoothed * (1 - smoothed) / (n + 2)
 
 
 def q_values(p: Array, *, axis: int | None = None) -> Array:
@@ -82,7 +81,7 @@ def q_values(p: Array, *, axis: int | None = None) -> Array:
     Args:
         axis: None for one family of all scores, which is the answer to "which pairs are there"; 0 for a family of each
             column of a matrix [sources, columns], the answer to a question about that column alone: over many columns
-            more than that share of all that is found may be false.
+            more than that fraction of all that is found may be false.
 
     Raises:
         InputError: for an axis that p does not have.
@@ -152,12 +151,6 @@ class PValueCounts:
 
     def __add__(self, other: PValueCounts) -> PValueCounts:
         return PValueCounts(self.counts + other.counts)
-
-    def with_total(self, n: int) -> PValueCounts:
-        """With so many more p-values of 1 that there are n: those that were never worked out."""
-        counts = self.counts.copy()
-        counts[0] += n - self.total
-        return PValueCounts(counts)
 
     @property
     def total(self) -> int:

@@ -159,7 +159,7 @@ def _sharpened(outcomes: OutcomeSource, estimate: Estimate, knowledge: _Surrogat
     first, columns = next(iter(outcomes.blocks(slice(0, 1), n_rows=1))), estimate.columns
     assert columns is not None
     assert estimate.protocol != "own"
-    if estimate.outcome == "margin" or first.margin is None:
+    if estimate.outcome == "margin" or first.margin is None or estimate.protocol == "own":
         return estimate
     if knowledge is None or outcomes.n_models < N_FOLDS:
         return adjusted_influence(outcomes, columns=as_slice(columns), protocol=estimate.protocol)

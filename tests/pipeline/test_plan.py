@@ -84,7 +84,7 @@ def test_a_plan_follows_from_its_formulas(small_digits: Dataset) -> None:
     # p (1-p) / (r (1-r) se^2) = 0.25 / (0.21 * 0.0049) = 242.95, and a balanced design at 0.7 repeats every 10 models.
     assert planned.n_models == 250
     assert planned.standard_error == pytest.approx((0.25 / (0.21 * 250)) ** 0.5)
-    assert planned.n_bytes == 255 * (8 + 12 + 2 * 90)  # 60 and 90 bits in whole bytes, 90 float16
+    assert planned.n_bytes == 255 * (8 + 12 * 17)  # 60 bits in whole bytes, and 17 bits for each of 96 columns, a tile
     assert (planned.models_per_second, planned.compile_seconds) == (4, 8)
     assert planned.seconds == 8 + 255 / 4
     given = infl.plan(small_digits, n_models=7, n_references=0, design=Design("uniform", (0.5, 0.7)))
@@ -124,7 +124,7 @@ def test_memorization_is_planned_by_the_noise_of_the_pilot(small_digits: Dataset
     for answer in (mean, worst):
         assert answer.value == 0.05
         assert answer.seconds == 8 + (answer.n_models + 64) / 4
-        assert answer.n_bytes == (answer.n_models + 64) * (8 + 12 + 2 * 90)
+        assert answer.n_bytes == (answer.n_models + 64) * (8 + 12 * 17)
     given = infl.plan(small_digits, n_models=mean.n_models, design=BALANCED, n_pilot=400)
     assert answers(given, "memorization")[0].value == pytest.approx(0.05, rel=0.02)
     assert {answer.n_models for answer in given.answers} <= {mean.n_models, None}  # None: by so few, nothing is found

@@ -49,6 +49,7 @@ def test_errors_are_the_scatter_over_runs(dataset):
     np.testing.assert_allclose(stated, spread, rtol=0.13)
 
 
+@pytest.mark.slow
 def test_in_balanced_designs_errors_are_the_scatter_too(dataset):
     def strata_of(seed):
         outcomes = outcomes_of(dataset, seed, design=infl.Design("balanced", 0.6))

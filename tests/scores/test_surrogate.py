@@ -116,16 +116,7 @@ def test_exact_copies_are_no_trouble():
     np.testing.assert_allclose(surrogate.margins(np.array([1])), naive_margins(x, labels, N, [1]), atol=2e-4)
 
 
-def test_asking_does_not_change_the_surrogate():
-    x, labels = examples()
-    for max_exact in (4096, 0):
-        surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, max_exact=max_exact)
-        before = surrogate.margins(np.array([], int))
-        surrogate.margins(np.array([2, 3, 4]))
-        np.testing.assert_array_equal(surrogate.margins(np.array([], int)), before)
-
-
-def test_pixels_in_bytes_count_as_shares():
+def test_pixels_in_bytes_count_as_fractions():
     x = np.random.RandomState(3).randint(0, 256, (12, 2, 3)).astype(np.uint8)
     labels = np.arange(12) % CLASSES
     one, other = (
@@ -174,14 +165,14 @@ def test_leave_one_out_influence_equals_refitting_without_each(max_exact, tolera
     """Every pair, columns in the subset and out of it; three subsets leave rows that none holds."""
     x, labels = examples()
     surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE, max_exact=max_exact, n_landmarks=N)
-    worth = leave_one_out_influence(surrogate, fraction=0.6, n_subsets=3, seed=5)
+    influence = leave_one_out_influence(surrogate, fraction=0.6, n_subsets=3, seed=5)
     expected = naive_leave_one_out(x, labels, 0.6, 3, 5)
     assert np.isnan(expected).all(axis=1).any()
     assert np.nanstd(expected) > 30 * tolerance
-    np.testing.assert_allclose(worth, expected, atol=tolerance)
+    np.testing.assert_allclose(influence, expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("columns", [slice(20, 30), np.array([30, 2, 11]), slice(25, None)])
+@pytest.mark.parametrize("columns", [slice(20, 30), np.array([30, 2, 11])])
 def test_columns_of_leave_one_out_influence_do_not_depend_on_the_others(columns):
     x, labels = examples()
     surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE)
