@@ -99,6 +99,7 @@ def test_a_disk_that_may_only_be_read(small_disk: Path, capsys: pytest.CaptureFi
     assert "Read-only file system" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_trainers_at_once_end_in_one_run(tmp_path: Path) -> None:
     """Both make the same blocks: the first stays, and the one that came later was told."""
     folder = tmp_path / "run"

@@ -25,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("flips") / "run").folder
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_refused_or_harmless(folder: Path) -> None:
     counts, silent = try_flips(folder, 120, seed=8)
     assert silent == []
@@ -34,6 +35,7 @@ def test_a_flipped_bit_is_refused_or_harmless(folder: Path) -> None:
     assert counts["blocks: refused"] > 2 * counts["blocks: harmless"]
 
 
+@pytest.mark.slow
 def test_what_is_compared_sees_a_change_of_any_outcome(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the checksums of tiles, flips in them come through: the comparison is not blind."""
     before = scores_of(folder)

@@ -83,6 +83,7 @@ def assert_equal(run: infl.Run, undisturbed: infl.Run, collection: str) -> None:
         np.testing.assert_array_equal(getattr(mine, name), getattr(expected, name), err_msg=f"{collection} {name}")
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(undisturbed: infl.Run, tmp_path: Path) -> None:
     folder, moments, hits = tmp_path / "run", random.Random(0), []
     for attempt in range(6):
@@ -114,6 +115,7 @@ def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(undisturbed: i
     assert run.design_groups() == undisturbed.design_groups()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
 )

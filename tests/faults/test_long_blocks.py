@@ -175,6 +175,7 @@ runpy.run_module("infl", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_goes_on(
     undisturbed: Callable[[str], infl.Run],
     tmp_path: Path,
@@ -253,6 +254,7 @@ def test_without_the_option_nothing_of_it_is_made(
     assert not (folder / "checkpoints").exists()  # of models that are there now
 
 
+@pytest.mark.slow
 def test_other_models_that_are_asked_for_first_do_not_break_the_block_up(
     undisturbed: Callable[[str], infl.Run],
     small_digits: infl.Dataset,
@@ -269,6 +271,7 @@ def test_other_models_that_are_asked_for_first_do_not_break_the_block_up(
     assert {"full/blocks/0000000-0000002.npz", "design/blocks/0000005-0000006.npz"} <= stored_blocks(run.folder).keys()
 
 
+@pytest.mark.slow
 def test_verification_goes_on_too(
     undisturbed: Callable[[str], infl.Run],
     small_digits: infl.Dataset,
@@ -288,6 +291,7 @@ def test_verification_goes_on_too(
     assert verdict.n_models == 2
 
 
+@pytest.mark.slow
 def test_a_block_that_the_memory_no_longer_holds_begins_again_in_halves(
     undisturbed: Callable[[str], infl.Run],
     small_digits: infl.Dataset,

@@ -70,6 +70,7 @@ def test_the_page_of_a_run_says_what_the_other_commands_say(verified: Run, tmp_p
     assert "few &lt;b&gt;" in out.read_text()
 
 
+@pytest.mark.slow
 def test_by_default_the_verified_sets_are_shown(verified: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = shutil.copytree(verified.folder, tmp_path / "run")
     call("report", "--run", folder, "--n-top", "3")
@@ -81,6 +82,7 @@ def test_by_default_the_verified_sets_are_shown(verified: Run, tmp_path: Path, c
     assert (folder / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_harmed_examples_have_the_effects_of_both(verified: Run) -> None:
     sets = {name: SETS[name] for name in ("few <b>", "known")}
     content = gather(verified, sets, quiet=True)

@@ -26,7 +26,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet9": {"widths": (4, 4, 16, 32)},
     "vit": {"widths": (16,), "hidden": (8, 8)},
 }
-each_network = pytest.mark.parametrize("name", SMALL)
+SLOW = pytest.mark.slow
+each_network = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "cnn" else SLOW) for name in SMALL]
+)
 
 
 def small(name: str) -> Network:
@@ -38,7 +41,7 @@ def drawn(*shape: int, seed: int = 0) -> jax.Array:
 
 
 @each_network
-@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (12, 8, 3)])
+@pytest.mark.parametrize("shape", [(8, 8), pytest.param((8, 8, 1), marks=SLOW), pytest.param((12, 8, 3), marks=SLOW)])
 def test_grey_and_colour_images_pass_the_check_and_features_feed_the_last_layer(
     name: str, shape: tuple[int, ...]
 ) -> None:

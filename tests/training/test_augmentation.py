@@ -135,6 +135,7 @@ def test_leaving_examples_out_changes_no_draw_of_the_others() -> None:
     assert other_model[0] != of_all[0]
 
 
+@pytest.mark.slow
 def test_augmentation_is_for_training_and_off_by_default() -> None:
     """It changes outcomes, and leaves the initial weights and the orders as they were: at rate zero nothing changes."""
     digits = infl.load("digits", n_train=40, n_held_out=10)

@@ -48,6 +48,7 @@ def with_gradients(x: Any, kernel: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     return (y, *pull(cotangent.astype(y.dtype)))
 
 
+@pytest.mark.slow
 @each_backend
 @pytest.mark.parametrize(("image", "channels"), [((7, 6), (3, 4)), ((4, 5), (1, 12)), ((1, 3), (5, 3))])
 def test_each_back_end_is_the_loop_and_its_gradients(

@@ -254,6 +254,7 @@ def test_a_huge_learning_rate_is_reported_as_divergence() -> None:
     ).finite
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_numbers_are_reported_where_logits_are() -> None:
     """XLA's maximum on a CPU may pass over NaN, and the logits above it are numbers; here ReLU of a maximum is written so."""
     network = mlp(CLASSES, hidden=(4,))
@@ -349,6 +350,7 @@ def test_orders_are_uniform(n: int, ids: Any, n_keys: int) -> None:
     assert np.abs(before - 0.5).max() < 4.5 * 0.5 / np.sqrt(n_keys)
 
 
+@pytest.mark.slow
 def test_orders_of_many_examples_pass_for_uniform_permutations() -> None:
     """Beyond 65,535 examples an order is a keyed bijection, not a sort of random words. 300 keys, bounds fixed beforehand.
 
@@ -424,6 +426,7 @@ def test_outcomes_do_not_depend_on_how_many_are_evaluated_at_once(monkeypatch: p
     np.testing.assert_array_equal(parts.correct, whole.correct)
 
 
+@pytest.mark.slow
 def test_models_of_unequal_steps_train_side_by_side_as_alone() -> None:
     n, (images, labels) = 40, map(jnp.asarray, toy(60))
     algorithm = Algorithm(hidden=(16,), epochs=3, batch_size=8, schedule="cosine")
@@ -474,6 +477,7 @@ def one_step(precision: Any) -> tuple[list[np.ndarray], list[Any]]:
     return [np.asarray(part) for part in seen[0]], types
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_are_those_of_float32_but_for_its_rounding() -> None:
     """Three products and a softmax of numbers rounded to 1 part in 256: 2% of the gradient's length, fixed beforehand."""
     (exact, plain_types), (rounded, types) = one_step("float32"), one_step("bfloat16")
@@ -498,6 +502,7 @@ def test_bfloat16_weights_take_updates_too_small_for_bfloat16() -> None:
     np.testing.assert_array_equal(trained.margin, np.full(n, 1 - updates / 2048, np.float32))
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_nearly_the_same_model() -> None:
     """Steps times 1/128 of the largest margin at most; and far nearer than a model of another key."""
     images, labels = toy(N_ALL)
@@ -511,6 +516,7 @@ def test_bfloat16_trains_nearly_the_same_model() -> None:
     assert rounded.finite
 
 
+@pytest.mark.slow
 def test_epochs_given_as_data_train_as_those_of_the_algorithm() -> None:
     images, labels = toy(N_ALL)
     fixed = train(replace(ALGORITHM, epochs=2, schedule="cosine"), np.ones(N, bool), images, labels)

@@ -158,6 +158,7 @@ def test_subsets_of_any_size_take_as_many_steps() -> None:
         np.testing.assert_array_equal(train(KEY, np.arange(N) < size, IMAGES, LABELS).params, steps)
 
 
+@pytest.mark.slow
 def test_models_side_by_side_are_those_trained_alone() -> None:
     algorithm = Algorithm(SOFTMAX, batch_size=10, epochs=2, privacy=Privacy(1.0, 0.5))
     train = partial(

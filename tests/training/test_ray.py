@@ -104,6 +104,7 @@ def squares(workers: Workers, n: int) -> list[tuple[int, int, int]]:
     return [(number, *answer) for number, answer in workers.run("square", ((i,) for i in range(n)))]
 
 
+@pytest.mark.slow
 def test_each_batch_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp_path: Path) -> None:
     workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
     try:
@@ -117,6 +118,7 @@ def test_each_batch_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp
         workers.close()
 
 
+@pytest.mark.slow
 def test_batches_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path: Path) -> None:
     workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
     made: list[int] = []
@@ -134,6 +136,7 @@ def test_batches_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path:
         workers.close()
 
 
+@pytest.mark.slow
 def test_a_batch_that_kills_its_worker_is_given_up_with_its_number(cluster: Cluster, tmp_path: Path) -> None:
     workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path, fatal=3))
     try:
@@ -157,6 +160,7 @@ def assert_same(one: infl.Run, other: infl.Run, *collections: str) -> None:
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
 
 
+@pytest.mark.slow
 def test_a_killed_node_and_a_new_one_change_no_bit(
     cluster: Cluster, small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +193,7 @@ def test_a_killed_node_and_a_new_one_change_no_bit(
     np.testing.assert_array_equal(one.effect, other.effect)
 
 
+@pytest.mark.slow
 def test_a_mistake_of_the_users_comes_back_as_itself(
     cluster: Cluster, small_digits: infl.Dataset, tmp_path: Path
 ) -> None:
@@ -201,6 +206,7 @@ def test_a_mistake_of_the_users_comes_back_as_itself(
         train(small_digits, tmp_path / "run", engine=Ray("127.0.0.1:1"))
 
 
+@pytest.mark.slow
 def test_software_that_a_worker_lacks_is_named(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +228,7 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any]) -> None:
         Ray(**settings)
 
 
+@pytest.mark.slow
 def test_the_command_starts_a_cluster_of_this_machine_and_ends_it(small_digits: infl.Dataset, tmp_path: Path) -> None:
     infl.write_npz(tmp_path / "data.npz", small_digits)
     words = [
@@ -241,6 +248,7 @@ def test_the_command_starts_a_cluster_of_this_machine_and_ends_it(small_digits: 
     assert_same(*runs, "design", "full")
 
 
+@pytest.mark.slow
 def test_a_cluster_of_this_machine_listens_on_loopback_and_ends_with_who_asked_for_it() -> None:
     pipe = subprocess.PIPE
     environment = {**os.environ, **LOOPBACK, "RAY_AUTH_TOKEN": "0" * 64}

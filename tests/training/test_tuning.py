@@ -356,6 +356,7 @@ def test_the_cache_folder_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyP
 # The real measurement
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_devices", [1, 2, 4])
 def test_layouts_are_measured_on_any_number_of_devices(n_devices: int, tmp_path: Path) -> None:
     """And models per second add up: what is predicted for a batch is for the models of all devices."""
