@@ -92,7 +92,7 @@ class ErrorForecast:
             the examples: in a small pilot some are left out more often than others by chance, which many models even
             out.
         variance_inside, variance_outside: P (1 - P) of each side, without bias.
-        factor: Of the design, see `spread`.
+        factor: Of the design, see `Spread.design_factor`.
     """
 
     n_models: int
