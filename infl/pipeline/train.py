@@ -364,14 +364,14 @@ def train(
         cover: Forget sets that models shall leave out, wholly or in part, beside those of the design: for sets unlike
             anything that the design leaves out.
         models_per_covered_set: Models for each of those sets.
-        layout: How blocks are laid out on the devices. Affects speed only.
+        layout: How batches of models are laid out on the devices. Affects speed only.
         engine: A Ray cluster to train on; None for this machine's devices. Affects speed only.
-        checkpoint_minutes: For blocks that take longer than one would lose to a kill: between two epochs, and not more
-            often than every so many minutes, what the models of a block have become is written to the run, and after a
-            kill the same call goes on from there to the same outcomes, bit for bit. None for never. It costs the
+        checkpoint_minutes: For batches of models that take longer than one would lose to a kill: between two epochs, and
+            not more often than every so many minutes, what the models of a batch have become is written to the run, and
+            after a kill the same call goes on from there to the same outcomes, bit for bit. None for never. It costs the
             writing: 2 seconds and 130 MB for 16 models of a million parameters with momentum, on two cores that had
-            other work too. Blocks are then trained one after the other and by programs of their own: outcomes are those
-            without it up to float rounding. Not with `engine`.
+            other work too. Batches are then trained one after the other; outcomes are the same bits with it and without.
+            Not with `engine`.
         quiet: No progress bar.
         unknown: None; settings of an algorithm, a design or a layout are given in one, and the error says how.
 

@@ -14,8 +14,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,11 +124,11 @@ class Checkpoint:
         )
         self.drop()
 
-    def write(self, write_states: Callable[[Path], None], *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
-        """Keep states on disk, and then delete those of fewer epochs.
+    @contextmanager
+    def writing(self, *, epochs: int, seconds: float, fits: dict[str, Any]) -> Iterator[Path]:
+        """Keep states on disk that a `with` block writes into the folder it is given, and then delete those of fewer epochs.
 
         Args:
-            write_states: Writes them into a folder of that name.
             seconds: That the epochs took.
 
         Raises:
@@ -139,7 +139,7 @@ class Checkpoint:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             make_folder(partial)
-            write_states(partial / "states")
+            yield partial / "states"
             content = json.loads(json.dumps(about | {"seconds": seconds, "files": _digests(partial)}))
             (partial / "about.json").write_text(json.dumps(content | {"checksum": checksum(content)}))
             _sync(partial)

@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -36,8 +37,8 @@ class Checkpoint(Protocol):
         """Epochs done, the seconds that they took, and the folder of the states, if they fit."""
         ...
 
-    def write(self, write_states: Any, *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
-        """Keep these instead of those before."""
+    def writing(self, *, epochs: int, seconds: float, fits: dict[str, Any]) -> AbstractContextManager[Path]:
+        """Keep those that a `with` block writes into a folder instead of those before."""
         ...
 
     def drop(self) -> None:
@@ -190,8 +191,8 @@ class LocalExecutor:
             for done, states in pieces:
                 if done < ensemble.algorithm.epochs:
                     seconds = before + time.perf_counter() - start
-                    write = partial(write_states, states=states)
-                    checkpoint.write(write, epochs=done, seconds=seconds, fits=fits)
+                    with checkpoint.writing(epochs=done, seconds=seconds, fits=fits) as folder:
+                        write_states(folder, states)
             outcomes = ensemble.finish(ensemble.evaluate(placed, states))
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):

@@ -66,16 +66,14 @@ class Choice:
         return {"models_per_second": self.models_per_second, "source": self.source, "key": self.key}
 
     def describe(self) -> str:
-        """`models one after another on 2 devices, 16 each in a block: 79.1 models/s (measured)`."""
-        layout, said = (
-            self.layout,
-            self.source if self.source in ("default", "measured") else f"cached by {self.source}",
-        )
+        """`models one after another on 2 devices, 16 each in a batch: 79.1 models/s (measured)`."""
+        layout = self.layout
+        said = self.source if self.source in ("default", "measured") else f"cached by {self.source}"
         order = "one after another" if layout.mode == "map" else "side by side"
         convolution = f", convolution {layout.convolution}" if layout.convolution else ""
         speed = f": {self.models_per_second:.3g} models/s" if self.models_per_second else ""
         devices = f"{layout.n_devices} device" + ("s" if layout.n_devices != 1 else "")
-        return f"models {order} on {devices}, {layout.models_per_device} each in a block{convolution}{speed} ({said})"
+        return f"models {order} on {devices}, {layout.models_per_device} each in a batch{convolution}{speed} ({said})"
 
 
 def choose_layout(
@@ -274,17 +272,17 @@ class Trials:
         self._members = np.arange(n_train) < n_members
         whole = algorithm.steps_per_epoch(max(1, round(fraction * dataset.n_train)))
         self._epochs_of_a_model = algorithm.epochs * whole / algorithm.steps_per_epoch(n_members)
-        self._judged_of_a_model = dataset.n_columns / self._examples.n_columns
+        self._evaluated_of_a_model = dataset.n_columns / self._examples.n_columns
         self._more_bytes = dataset.images.nbytes - self._examples.images.nbytes
         self._ensembles: dict[Layout, Ensemble] = {}
 
     def seconds_per_model(self, layout: Layout) -> float:
-        """Seconds that a model will take: its steps, and judging, each from medians of short trainings.
+        """Seconds that a model will take: its steps, and evaluation, each from medians of short trainings.
 
         Raises:
             TooLarge: where its program needs more than 60% of the memory.
         """
-        # One after another, more models in a block take as much longer.
+        # One after another, more models in a batch take as much longer.
         layout = replace(layout, models_per_device=1) if layout.mode == "map" else layout
         if layout not in self._ensembles:
             self._ensembles[layout] = Ensemble(self._algorithm, self._examples, layout, check=False)
@@ -303,14 +301,14 @@ class Trials:
         once = max(seconds(1) - seconds(0), 1e-4)
         n_epochs = max(1, min(round(MIN_SECONDS_OF_A_TRIAL / once), round(self._epochs_of_a_model)))
         trials = np.array([[seconds(0), seconds(n_epochs)] for _ in range(REPEATS)])
-        judging, whole = np.median(trials[:, 0]), np.median(trials[:, 1])
-        training = max(whole - judging, 1e-9) / n_epochs
-        block = training * self._epochs_of_a_model + judging * self._judged_of_a_model
-        return float(block / ensemble.models_per_batch)
+        evaluation, whole = np.median(trials[:, 0]), np.median(trials[:, 1])
+        training = max(whole - evaluation, 1e-9) / n_epochs
+        batch = training * self._epochs_of_a_model + evaluation * self._evaluated_of_a_model
+        return float(batch / ensemble.models_per_batch)
 
 
 def share_of_memory(ensemble: Ensemble, more_bytes: int = 0) -> float:
-    """Share of the memory that training a block takes, with what is held there already; 0 where the platform does not say.
+    """Share of the memory that training a batch takes, with what is held there already; 0 where the platform does not say.
 
     Args:
         more_bytes: On each device, beside the program's own.

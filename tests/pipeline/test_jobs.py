@@ -95,10 +95,10 @@ def test_a_run_goes_on_in_the_layout_it_was_begun_in(
         slow.setattr(tuning, "SHARE_OF_TRAINING", 1e9)
         first = train(small_digits, tmp_path / "run", quiet=False)
     n_devices = len(jax.local_devices())
-    said = f"layout: models side by side on {n_devices} devices, 4 each in a block: 1 models/s (measured)"
+    said = f"layout: models side by side on {n_devices} devices, 4 each in a batch: 1 models/s (measured)"
     assert said in capsys.readouterr().err
     again = train(small_digits, first.folder, n_models=12, quiet=False)
-    assert "4 each in a block: 1 models/s (cached by this run)" in capsys.readouterr().err
+    assert "4 each in a batch: 1 models/s (cached by this run)" in capsys.readouterr().err
     infl.verify(again, {"s": [1, 2]}, n_models=4, stop=None, quiet=True)
     sessions = infl.open_run(again.folder).sessions
     assert [session["layout"]["source"] for session in sessions] == ["measured", "this run", "this run"]

@@ -40,12 +40,10 @@ class Kept:
         return self.all.of(jobs)
 
     def write(self, epochs: int = 3, content: bytes = b"state", fits: dict | None = None) -> Path:
-        def write_states(folder: Path) -> None:
+        with self.of().writing(epochs=epochs, seconds=2.5, fits=FITS if fits is None else fits) as folder:
             (folder / "deep").mkdir(parents=True)
             (folder / "weights").write_bytes(content)
             (folder / "deep" / "momentum").write_bytes(content[::-1])
-
-        self.of().write(write_states, epochs=epochs, seconds=2.5, fits=FITS if fits is None else fits)
         return self.of().folder / f"{epochs:06d}"
 
     def is_refused(self, because: str, fits: dict = FITS) -> bool:
@@ -189,13 +187,11 @@ def test_a_disk_that_refuses_leaves_the_one_before(run: Run) -> None:
     kept = Kept(run)
     place = kept.write(3)
 
-    def fail(folder: Path) -> None:
+    refused = pytest.raises(DiskError, match=r"cannot write a checkpoint: .*No space left")
+    with refused, kept.of().writing(epochs=4, seconds=3.0, fits=FITS) as folder:
         folder.mkdir()
         (folder / "half").write_bytes(b"x")
         raise OSError(28, "No space left on device")
-
-    with pytest.raises(DiskError, match=r"cannot write a checkpoint: .*No space left"):
-        kept.of().write(fail, epochs=4, seconds=3.0, fits=FITS)
     assert [path.name for path in place.parent.iterdir()] == ["000003"]
     assert (kept.of().read(FITS) or [0])[0] == 3
 
