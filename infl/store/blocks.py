@@ -338,20 +338,17 @@ class StoredOutcomes:
         """Examples of D and H."""
         return self.layout.n_columns
 
-    def blocks(
-        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] | None = None
-    ) -> Iterator[Outcomes]:
+    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
         """See `OutcomeSource.blocks`."""
         strata = None if self.period == 1 else np.asarray(self.models, np.int64) // self.period
         wanted = self._wanted_tiles(np.arange(self.n_columns)[columns])
-        read = [kind for kind in self.layout.kinds if kinds is None or kind in kinds]
         n_wanted = sum(len(inner) for _, _, inner in wanted)
         with ThreadPoolExecutor(THREADS) as pool:
             n_rows = min(n_rows, max(8, MAX_ENTRIES // self.n_train))
             for some in rows_of_blocks(self.n_models, n_rows, strata):
                 n_models = some.stop - some.start
                 arrays: dict[str, Array] = {"masks": np.empty((n_models, self.n_train), bool)}
-                for kind in read:
+                for kind in self.layout.kinds:
                     arrays[kind] = np.empty((n_models, n_wanted), bool if kind == "correct" else np.float16)
                 blocks, rows, places = zip(*self._parts(some), strict=True)
                 list(pool.map(partial(self._read, wanted=wanted, arrays=arrays), blocks, rows, places))
