@@ -1,4 +1,4 @@
-"""Doses and errors are read off the axes: shares, effects, errors and laws stand where the records say."""
+"""Doses and errors are read off the axes: fractions, effects, errors and laws stand where the records say."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def line(ax, gid) -> Any:
     return found.get_xydata()
 
 
-def test_a_dose_is_the_share_and_what_others_lose_per_example_of_the_group(dose):
+def test_a_dose_is_the_fraction_and_what_others_lose_per_example_of_the_group(dose):
     measured = [dose(10, 1.0, 0.9), dose(2, 0.1, 0.05), dose(8, 0.4, 0.2)]  # in any order
     ax: Any = dose_response([dose(5, 0.2, 0.1)], measured)
     found = curves(ax)
@@ -47,13 +47,7 @@ def test_a_dose_is_the_share_and_what_others_lose_per_example_of_the_group(dose)
     np.testing.assert_allclose(line(ax, "proportional:class 4"), [[0, 0], [1, 0.9]])
 
 
-def test_members_are_shown_as_they_are(dose):
-    ax: Any = dose_response([], [dose(2, 0.1, 0.05), dose(10, 1.0, 0.9)], of="members")
-    np.testing.assert_allclose(curves(ax)["_measured:class 4"], [[0.2, 0.1], [1, 1]])
-    assert not [one for one in ax.get_lines() if "proportional" in str(one.get_gid())]
-
-
-def test_groups_have_curves_of_their_own_and_are_named_without_the_share(dose):
+def test_groups_have_curves_of_their_own_and_are_named_without_the_fraction(dose):
     other = tuple(range(20, 24))
     ax: Any = dose_response([dose(2, 0.1, 0.1), dose(1, 0.1, 0.2, group=other, name="$rare$")])
     assert set(curves(ax)) == {"_predicted:class 4", "_predicted:$rare$"}
@@ -72,8 +66,6 @@ def test_a_dose_without_an_estimate_is_counted(dose):
 def test_what_is_no_dose_is_an_error(dose, make_verdict):
     with pytest.raises(InputError, match="'random 3'.*take_fraction"):
         dose_response([dose(2, 0.1, 0.1), make_verdict("random 3", 0.1, 0.1)])
-    with pytest.raises(InputError, match="others or members, got 'all'"):
-        dose_response([], of="all")  # type: ignore[arg-type]
     many = [dose(1, 0.1, 0.1, group=(2 * k, 2 * k + 1), name=str(k)) for k in range(6)]
     with pytest.raises(InputError, match="at most 5 groups in one figure, got 6"):
         dose_response(many)

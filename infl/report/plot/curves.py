@@ -4,116 +4,84 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from infl.records import Estimate, ForgetSet, InputError, Quantity, Verdict
+from infl.records import Estimate, ForgetSet, InputError, Verdict
 from infl.report.plot.canvas import axes_or_new, note_below
 from infl.report.style import house_style
-from infl.report.text import UNITS
+from infl.report.text import UNITS, count
 
-_MEASURED = "root mean square; bars 10th to 90th percentile"
 _MARKERS = ("o", "s", "^", "D", "v")
-_DOSE_LABELS = {
-    "others": "others lost per example of the group",
-    "members": "self-influence: probability that a forgotten example is lost",
-}
 
 
-def dose_response(
-    predicted: Sequence[Verdict],
-    measured: Sequence[Verdict] = (),
-    *,
-    of: Literal["others", "members"] = "others",
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw what removing a growing share of a group does: share removed against effect, a curve a group.
+def dose_response(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, ax: Axes | None = None) -> Axes:
+    """Draw what removing a growing fraction of a group does to the others, a curve a group.
 
-    A set S is a part of a group where it has the group as its concept (`infl.forget_sets.take_fraction`), or is all of it. x is
-    |S| / |group|. With `of="others"`, y is |S| / |group| cross(S): how many other examples are lost per example of the group;
-    with `of="members"`, self(S). Filled markers and lines are measured by retraining, hollow ones and dots predicted; bars
-    are one standard error. The thin straight line runs from nothing to the whole group, as measured (or predicted, where
-    it was not measured): where parts do in proportion what the whole does, points lie on it. A redundant group lies below
-    it until little of it is left.
+    A set S is a part of a group where it has the group as its concept (`infl.forget_sets.take_fraction`), or is all of it. x
+    is |S| / |group|, y is |S| / |group| cross(S): how many other examples are lost per example of the group. Filled markers
+    and lines are measured by retraining, hollow ones and dots predicted; bars are one standard error. The thin straight line
+    runs from nothing to the whole group, as measured (or predicted, where it was not measured): where parts do in proportion
+    what the whole does, points lie on it. A redundant group lies below it until little of it is left.
 
     A verdict whose effect is NaN is left out and counted below.
 
     Args:
         predicted, measured: verdicts of sets with a concept, and of whole groups.
-        of: whose loss.
         ax: axes to draw on; new ones where None (reach the figure by `.figure`).
 
     Raises:
-        InputError: for a set without a concept that is no other's concept, more than five groups, or another `of`.
+        InputError: for a set without a concept that is no other's concept, or more than five groups.
     """
-    if of not in _DOSE_LABELS:
-        raise InputError(f"of: expected others or members, got {of!r}")
     groups = _groups([*predicted, *measured])
     if len(groups) > len(_MARKERS):
         raise InputError(f"dose-response: expected at most {len(_MARKERS)} groups in one figure, got {len(groups)}")
     with house_style() as theme:
         ax = axes_or_new(ax, 5.0, 3.8)
-        skipped, handles, proportional = 0, [], False
+        n_skipped, handles, wholes = 0, [], []
         for (group, name), color, marker in zip(groups.items(), theme.cycle, _MARKERS, strict=False):
-            chord: tuple[float, float] | None = None
-            for verdicts, is_measured in ((predicted, False), (measured, True)):
-                doses = sorted(
-                    (_dose(v, group, of) for v in verdicts if _group_of(v.forget_set) == group),
-                    key=lambda dose: dose[0],
-                )
-                skipped += sum(not math.isfinite(quantity.value) for _, quantity in doses)
-                doses = [(share, quantity) for share, quantity in doses if math.isfinite(quantity.value)]
-                if not doses:
+            whole: float | None = None
+            for kind, verdicts, line, face in (
+                ("predicted", predicted, ":", theme.ground),
+                ("measured", measured, "-", color),
+            ):
+                doses = sorted(_dose(v, group) for v in verdicts if _group_of(v.forget_set) == group)
+                known = [dose for dose in doses if math.isfinite(dose[1])]
+                n_skipped += len(doses) - len(known)
+                if not known:
                     continue
-                shares, values = [share for share, _ in doses], [quantity.value for _, quantity in doses]
-                errors = [quantity.se if math.isfinite(quantity.se) else 0.0 for _, quantity in doses]
-                ax.errorbar(
-                    shares,
-                    values,
-                    yerr=errors,
-                    fmt=marker,
-                    linestyle="-" if is_measured else ":",
-                    color=color,
-                    markersize=4.8,
-                    markerfacecolor=color if is_measured else theme.ground,
-                    markeredgewidth=1.0,
-                    elinewidth=0.8,
-                    zorder=4 if is_measured else 3,
-                    label=f"_{'measured' if is_measured else 'predicted'}:{name}",
-                )
-                if of == "others" and shares[-1] == 1:
-                    chord = (0.0, values[-1])
-            if chord is not None:
-                ax.plot([0, 1], chord, color=color, linewidth=0.5, alpha=0.7, zorder=1, gid=f"proportional:{name}")
-            proportional = proportional or chord is not None
+                fractions, values, errors = zip(*known, strict=True)
+                drawn = ax.errorbar(fractions, values, yerr=errors, fmt=marker, linestyle=line, color=color)
+                drawn.lines[0].set(markersize=4.8, markerfacecolor=face, markeredgewidth=1.0)
+                drawn.set_label(f"_{kind}:{name}")
+                whole = values[-1] if fractions[-1] == 1 else whole
+            if whole is not None:
+                ax.plot([0, 1], [0, whole], color=color, linewidth=0.5, alpha=0.7, zorder=1, gid=f"proportional:{name}")
+                wholes.append(whole)
             handles.append(Line2D([], [], linestyle="", marker=marker, color=color, markersize=5, label=name))
         ax.axhline(0, color=theme.faint, linewidth=0.6, zorder=0.5)
         ax.set_xlim(-0.02, 1.04)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
-        ax.set_xlabel("share of the group removed")
-        ax.set_ylabel(_DOSE_LABELS[of])
-        kinds: list[tuple[str, Any, str]] = [("measured", "-", theme.ink), ("predicted", ":", theme.ground)]
-        for kind, style, face in kinds:
-            if measured if kind == "measured" else predicted:
-                entry = Line2D(
-                    [], [], linestyle=style, marker="o", color=theme.ink, markerfacecolor=face, markersize=4.8
-                )
-                entry.set_label(kind)
-                handles.append(entry)
-        if proportional:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{fraction:.0%}"))
+        ax.set_xlabel("fraction of the group removed")
+        ax.set_ylabel("others lost per example of the group")
+        for kind, line, face, verdicts in (
+            ("measured", "-", None, measured),
+            ("predicted", ":", theme.ground, predicted),
+        ):
+            mark: dict[str, Any] = {"linestyle": line, "marker": "o", "markersize": 4.8, "color": theme.ink}
+            mark["markerfacecolor"] = face or theme.ink
+            handles += [Line2D([], [], label=kind, **mark)] if verdicts else []
+        if wholes:
             handles.append(Line2D([], [], color=theme.ink, linewidth=0.5, label="in proportion to the whole"))
         if handles:
             legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
             for text in legend.get_texts():
                 text.set_parse_math(False)
-        note_below(
-            ax,
-            f"{skipped} {'verdict' if skipped == 1 else 'verdicts'} without an estimate not drawn" if skipped else "",
-        )
+        note_below(ax, f"{count(n_skipped, 'verdict')} without an estimate not drawn" if n_skipped else "")
     return ax
 
 
@@ -157,34 +125,15 @@ def error_curve(
             models, center, low, high = map(np.array, zip(*rows, strict=True))
             # The mean square may lie above the 90th percentile; a bar then only reaches down.
             bars = [np.maximum(center - low, 0), np.maximum(high - center, 0)]
-            law = center[-1] * np.sqrt(models[-1] / models)
-            ax.plot(
-                models, law, color=theme.quiet, linewidth=0.8, zorder=1, gid="law", label="1/√models, through the last"
-            )
-            ax.errorbar(
-                *(models, center),
-                yerr=bars,
-                fmt="o",
-                color=theme.helps,
-                markersize=5,
-                elinewidth=0.9,
-                zorder=3,
-                label=_MEASURED,
-            )
+            drawn = {"yerr": bars, "fmt": "o", "color": theme.helps, "markersize": 5, "elinewidth": 0.9, "zorder": 3}
+            ax.errorbar(models, center, label="root mean square; bars 10th to 90th percentile", **drawn)
+            law = {"gid": "law", "label": "1/√models, through the last", "color": theme.quiet, "linewidth": 0.8}
+            ax.plot(models, center[-1] * np.sqrt(models[-1] / models), zorder=1, **law)
         if planned:
             steps = sorted(planned)
-            ax.plot(
-                *(steps, [planned[t] for t in steps]),
-                color=theme.harms,
-                linestyle=(0, (4, 2)),
-                marker="d",
-                markersize=4.5,
-                markerfacecolor=theme.ground,
-                linewidth=1.0,
-                zorder=2,
-                gid="planned",
-                label="planned",
-            )
+            style = {"color": theme.harms, "linestyle": (0, (4, 2)), "marker": "d", "markersize": 4.5}
+            style |= {"markerfacecolor": theme.ground, "gid": "planned", "label": "planned"}
+            ax.plot(steps, [planned[t] for t in steps], zorder=2, **style)
         if target is not None:
             ax.axhline(target, color=theme.quiet, linewidth=0.8, linestyle=(0, (1, 2)), gid="target", label="wanted")
         ticks: list[int] = sorted(set(estimates) | set(planned or {}))
@@ -196,12 +145,12 @@ def error_curve(
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel("models")
         ax.set_ylabel(f"standard error, {UNITS[units.pop()] if units else 'no estimates'}")
-        if ax.get_legend_handles_labels()[0]:
-            handles, labels = ax.get_legend_handles_labels()
-            order = sorted(range(len(labels)), key=lambda k: labels[k] != _MEASURED)
-            ax.legend(
-                [handles[k] for k in order], [labels[k] for k in order], loc="lower left", bbox_to_anchor=(-0.02, 1.0)
-            )
+        handles, labels = ax.get_legend_handles_labels()
+        if handles:
+            # Bars come last by themselves: what was measured goes first.
+            order = sorted(range(len(labels)), key=lambda k: not labels[k].startswith("root"))
+            entries = [handles[k] for k in order], [labels[k] for k in order]
+            ax.legend(*entries, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
     return ax
 
 
@@ -224,9 +173,7 @@ def _group_of(forget_set: ForgetSet) -> tuple[int, ...]:
     return forget_set.ids if forget_set.concept is None else forget_set.concept
 
 
-def _dose(verdict: Verdict, group: tuple[int, ...], of: str) -> tuple[float, Quantity]:
-    share = len(verdict.forget_set) / len(group)
-    if of == "members":
-        return share, verdict.self_influence
-    cross = verdict.cross_influence
-    return share, Quantity(share * cross.value, share * cross.se)
+def _dose(verdict: Verdict, group: tuple[int, ...]) -> tuple[float, float, float]:
+    """The fraction removed, what others lose per example of the group, and the error of that, 0 where it is unknown."""
+    fraction, cross = len(verdict.forget_set) / len(group), verdict.cross_influence
+    return fraction, fraction * cross.value, fraction * cross.se if math.isfinite(cross.se) else 0.0
