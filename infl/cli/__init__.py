@@ -69,6 +69,7 @@ def parse(name: str, options: list[str]) -> Any:
 
     from infl.cli.options import REGISTRY
 
+    command: Any
     module = import_module(f"infl.cli.{COMMANDS[name][0]}")
     if kinds := getattr(module, "KINDS", {}).get(name):
         named = (Annotated[one, tyro.conf.subcommand(kind, prefix_name=False)] for kind, one in kinds.items())
@@ -84,7 +85,7 @@ def parse(name: str, options: list[str]) -> Any:
                 prog=f"infl {name}",
                 args=options,
                 registry=REGISTRY,
-                config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff),
+                config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
             )
     except SystemExit as stop:
         _raise_own(stop)

@@ -137,7 +137,7 @@ def cluster(engine: Engine, ray: Ray) -> Ray | None:
 
 
 def options_of(function: Callable[..., Any], *names: str, without: Sequence[str] = ()) -> Any:
-    """The type of a field that takes parameters of a function, with their documentation, as a dict: those named, or all."""
+    """Marks a field as taking parameters of a function, with their documentation, as a dict: those named, or all."""
 
     def given(**options: Any) -> dict[str, Any]:
         return options
@@ -147,7 +147,7 @@ def options_of(function: Callable[..., Any], *names: str, without: Sequence[str]
     given.__signature__ = Signature([one.replace(kind=Parameter.KEYWORD_ONLY) for one in chosen])  # pyright: ignore
     given.__annotations__ = {one.name: one.annotation for one in chosen}
     given.__doc__ = function.__doc__
-    return Annotated[dict[str, Any], tyro.conf.arg(constructor=given)]
+    return tyro.conf.arg(constructor=given)
 
 
 def with_fields(base: type, about: str | None = None, **fields: Any) -> Any:

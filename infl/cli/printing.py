@@ -114,13 +114,6 @@ def show_repair(done: Repair) -> None:
         say("nothing is damaged")
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _name_diverged(run: Run, collections: Sequence[str]) -> None:
     for collection in collections:
         ids = run.diverged(collection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +12,7 @@ from infl.cli.outputs import NewFolder, Output, OutputFile
 from infl.cli.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
-    from infl.records import Array, Dataset, Estimate, OutcomeKind, OutcomeSource, ProtocolName, ScoredPair
+    from infl.records import Dataset, Estimate, ProtocolName, ScoredPair
     from infl.scores.power import Findings
     from infl.store import Run
 
@@ -68,7 +67,7 @@ class Scores:
 
     def _score_all(self, run: Run) -> None:
         import infl
-        from infl.pipeline.score import write_influence
+        from infl.pipeline.score import influence_within_classes, shrunk_scores, write_influence
         from infl.report.exchange import scores_as_json, write_feldman_zhang, write_json, write_scores, write_table
         from infl.report.tables import memorization_frame, pairs_frame
         from infl.scores.evidence import joint_q_values
@@ -95,12 +94,12 @@ class Scores:
                 infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
             )
             q = joint_q_values(left_out, held_out, q_over=self.q_over)
-            shrunk = _shrunk(dataset, outcomes, left_out, held_out)
+            shrunk = shrunk_scores(dataset, outcomes, left_out, held_out)
             write_scores(self.output.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
         if self.output.matrix:
             write_influence(outcomes, self.output.matrix, outcome=kind, q_over=self.q_over)
         if self.output.feldman_zhang:
-            classes = _influence_within_classes(outcomes, dataset, kind)
+            classes = influence_within_classes(outcomes, dataset, kind)
             write_feldman_zhang(self.output.feldman_zhang, memorization, classes, dataset)
 
     def _score_one(self, run: Run, example: int) -> None:
@@ -159,46 +158,3 @@ def score(
     pairs, found = strongest.pairs(n_top), findings(outcomes, memorization, strongest)
     show_scores(run, dataset, memorization, pairs, n_top=n_top, found=found, q_over=q_over)
     return memorization, pairs, found
-
-
-def _influence_within_classes(
-    outcomes: OutcomeSource, dataset: Dataset, outcome: OutcomeKind
-) -> Iterator[Estimate | None]:
-    """Of the training examples of each class on its held-out ones; None where it lacks either."""
-    import numpy as np
-
-    import infl
-
-    for c in range(dataset.n_classes):
-        sources, columns = np.flatnonzero(dataset.y_train == c), np.flatnonzero(dataset.y_held_out == c)
-        if len(sources) and len(columns):
-            yield infl.influence(outcomes, sources=sources, columns=dataset.n_train + columns, outcome=outcome)
-        else:
-            yield None
-
-
-def _shrunk(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tuple[Array, Array]:
-    """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows.
-
-    Args:
-        plain: Of both protocols; NaN where no pair of one has an error to shrink by.
-    """
-    import numpy as np
-
-    from infl.pipeline.progress import track
-    from infl.scores.shrunk_influence import shrunk_influence
-    from infl.scores.surrogate import fit_surrogate
-
-    values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
-    with track(len(plain), "shrinking", unit="protocols") as progress:
-        surrogate = None
-        for k, one in enumerate(plain):
-            if one.protocol != "own" and np.isfinite(one.se).any():
-                if surrogate is None and dataset.has_pixels:
-                    surrogate = fit_surrogate(
-                        dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
-                    )
-                shrunk = shrunk_influence(outcomes, protocol=one.protocol, outcome=one.outcome, surrogate=surrogate)[1]
-                values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
-            progress.update()
-    return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -176,7 +176,7 @@ class _Rare(Plant):
 
 
 def _kind(base: type, name: str, make: Any, **more: Any) -> tuple[str, type]:
-    fields = {"set": tyro.conf.OmitArgPrefixes[options_of(make, without=_GIVEN)]} | more
+    fields = {"set": Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, options_of(make, without=_GIVEN)]} | more
     command = with_fields(base, (getdoc(make) or "").partition("\n\nArgs:")[0], **fields)
     command.kind, command.make = name, staticmethod(make)
     return name, command
@@ -199,7 +199,12 @@ KINDS = {
             _kind(Plant, "flipped", planting.flip_labels),
             _kind(Plant, "copies", planting.plant_copies),
             _kind(_Patch, "patch", planting.poison_patch),
-            _kind(_Rare, "rare", planting.thin_cluster, cluster=tyro.conf.OmitArgPrefixes[_CLUSTER]),
+            _kind(
+                _Rare,
+                "rare",
+                planting.thin_cluster,
+                cluster=Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, _CLUSTER],
+            ),
         ]
     ),
 }

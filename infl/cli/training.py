@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -10,13 +9,13 @@ import tyro
 
 from infl.cli.options import Data, Engine, File, RunOrNone, cluster, options_of, quoted, with_fields
 from infl.cli.outputs import Output, RunToWrite
-from infl.cli.printing import duration, say, show_run
-from infl.pipeline.plan import Plan as Planned
+from infl.cli.printing import say, show_run
 from infl.pipeline.plan import plan
-from infl.pipeline.score import Target, check_target
+from infl.pipeline.score import check_target
 from infl.pipeline.train import train
 from infl.records import DiskError, InputError
 from infl.report.exchange import finite_fields, write_json
+from infl.report.text import plan_lines, target_line
 from infl.store import is_run, open_run
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_compiled_programs
@@ -38,10 +37,10 @@ class SubsetDesign(Design):
     groups: tyro.conf.Suppress[Any] = None
 
 
-Models = options_of(
+MODELS = options_of(
     train, "n_models", "n_references", "standard_error", "models_per_covered_set", "seed", "checkpoint_minutes", "quiet"
 )
-Wanted = options_of(plan, without=("dataset", "run", "design", "algorithm", "layout"))
+WANTED = options_of(plan, without=("dataset", "run", "design", "algorithm", "layout"))
 
 
 class _Continuing:
@@ -58,12 +57,12 @@ class _Continuing:
         run = open_run(named)
         run.check_trainable()
         design = Design.from_dict(run.manifest["design"])
-        settings = {"algorithm": (tyro.conf.OmitArgPrefixes[Algorithm], Algorithm.from_dict(run.manifest["algorithm"]))}
-        if _value_of("--design", options) in (
-            None,
-            design.kind,
-        ):  # else fraction and share are the usual ones of the other
-            own = SubsetDesign(design.kind, design.fraction, grouped_share=design.grouped_share)
+        settings: dict[str, Any] = {
+            "algorithm": (tyro.conf.OmitArgPrefixes[Algorithm], Algorithm.from_dict(run.manifest["algorithm"]))
+        }
+        kind: Any = design.kind
+        if _value_of("--design", options) in (None, kind):  # else fraction and share are the usual ones of the other
+            own = SubsetDesign(kind, design.fraction, grouped_share=design.grouped_share)
             settings["design"] = (tyro.conf.OmitArgPrefixes[SubsetDesign], own)
         return with_fields(cls, **settings)
 
@@ -93,7 +92,7 @@ class Train(_Continuing):
     leaves out."""
     engine: Engine = "local"
     """This machine's devices, or the workers of a Ray cluster (extra `ray`). Affects speed only."""
-    models: tyro.conf.OmitArgPrefixes[Models]
+    models: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, MODELS]
     data: tyro.conf.OmitArgPrefixes[Data]
     design: tyro.conf.OmitArgPrefixes[SubsetDesign]
     algorithm: tyro.conf.OmitArgPrefixes[Algorithm]
@@ -134,7 +133,7 @@ class Plan(_Continuing):
 
     run: RunOrNone = None
     """A run that exists: plan for its data and settings, with its models as the pilot."""
-    wanted: tyro.conf.OmitArgPrefixes[Wanted]
+    wanted: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, WANTED]
     data: tyro.conf.OmitArgPrefixes[Data]
     design: tyro.conf.OmitArgPrefixes[SubsetDesign]
     algorithm: tyro.conf.OmitArgPrefixes[Algorithm]
@@ -153,53 +152,3 @@ class Plan(_Continuing):
             say(line)
         if self.output.json:
             write_json(self.output.json, {**finite_fields(planned), "seconds": planned.seconds})
-
-
-def plan_lines(planned: Planned, asked: dict[str, Any]) -> list[str]:
-    """The answers of a plan as a table, question by question, and what it rests on."""
-    titles = {
-        "memorization": ["standard error of memorization"],
-        "influence": [
-            f"influence found with power {asked['power']:g} "
-            f"at a false discovery rate of {asked['false_discovery_rate']:g} over",
-            f"{planned.n_pairs:,} pairs (p-value up to {planned.p_cut:.2g})",
-        ],
-        "prediction": [f"regimes of sets of {asked['set_size']}, predicted"],
-        "verification": [
-            f"regimes of sets of {asked['set_size']}, verified: models retrained without each; rough, from 32 such models"
-        ],
-    }
-    lines = [f"{'':48}{'value':>7}{'models':>11}{'time':>9}{'disk':>13}"]
-    for question, title in titles.items():
-        answers = [answer for answer in planned.answers if answer.question == question]
-        lines += title if answers else []
-        for a in answers:
-            cells = (
-                "-" if a.value is None else f"{a.value:.3f}",
-                "-" if a.n_models is None else f"{a.n_models:,}",
-                "-" if a.seconds is None else duration(a.seconds),
-                "-" if a.n_bytes is None else f"{a.n_bytes / 1e6:,.1f} MB",
-            )
-            lines.append(f"  {a.basis:46}{cells[0]:>7}{cells[1]:>11}{cells[2]:>9}{cells[3]:>13}")
-    lines += [
-        f"{planned.models_per_second:.1f} models/s, measured here just now; disk before compression",
-        f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets"
-        + (f", and {duration(planned.prepare_seconds)} to find groups" if planned.prepare_seconds >= 0.5 else ""),
-        f"subsets hold {planned.fraction:.3g} of D on average; noise is that of {planned.n_pilot:,} pilot models",
-    ]
-    if any(answer.question == "prediction" for answer in planned.answers):
-        lines.append(
-            "predictions: sets of 20 and more of n = 1,000 digits and 2,000 Fashion-MNIST images;\n"
-            "at n = 10,000 cross was off by 0.36 with 512 models"
-        )
-    return lines
-
-
-def target_line(target: Target) -> str:
-    """What training to a target came to."""
-    models = f"{target.n_models:,} models"
-    if target.met:
-        return f"reached {target.reached:.4f} with {models}: standard error of memorization, root mean square"
-    reached = "examples without an error yet" if math.isnan(target.reached) else f"{target.reached:.4f}"
-    needed = "" if target.n_needed is None else f"; about {target.n_needed:,} would"
-    return f"not reached {target.wanted:g}: {reached} with {models}{needed}"

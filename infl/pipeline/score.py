@@ -1,4 +1,4 @@
-"""Two questions about the scores of a run: the whole influence matrix on disk, and whether memorization is known well."""
+"""Scores of a run as a whole: the influence matrix on disk or shrunk in memory, and whether memorization is known well."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Literal
 import numpy as np
 
 from infl.pipeline.progress import track
-from infl.records import Array, Estimate, InputError, OutcomeKind, OutcomesOrRun, OutcomeSource, as_outcomes
+from infl.records import Array, Dataset, Estimate, InputError, OutcomeKind, OutcomesOrRun, OutcomeSource, as_outcomes
 from infl.scores.contrasts import contrast
 from infl.scores.evidence import PValueCounts, check_q_over, q_values
-from infl.scores.influence import influence_blocks
+from infl.scores.influence import influence, influence_blocks
 from infl.scores.planning import ErrorForecast, check_fraction, root_mean_square
+from infl.scores.shrunk_influence import shrunk_influence
 from infl.scores.sufficient_statistics import no_models, own_statistics
+from infl.scores.surrogate import fit_surrogate
 from infl.store import Run, new_tiles
 
 PAIRS_PER_CHUNK = 1 << 21
@@ -82,6 +84,39 @@ def write_influence(
                     writer.write({"q": q.astype(np.float32)}, columns, n_columns=n_columns)
                     bar.update(columns.stop - columns.start)
     return path
+
+
+def influence_within_classes(
+    outcomes: OutcomeSource, dataset: Dataset, outcome: OutcomeKind
+) -> Iterator[Estimate | None]:
+    """Of the training examples of each class on its held-out ones; None where it lacks either."""
+    for c in range(dataset.n_classes):
+        sources, columns = np.flatnonzero(dataset.y_train == c), np.flatnonzero(dataset.y_held_out == c)
+        if len(sources) and len(columns):
+            yield influence(outcomes, sources=sources, columns=dataset.n_train + columns, outcome=outcome)
+        else:
+            yield None
+
+
+def shrunk_scores(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -> tuple[Array, Array]:
+    """Posterior means of influence and rates of false signs, [n, n+m], with what a surrogate of the pixels knows.
+
+    Args:
+        plain: Of both protocols; NaN where no pair of one has an error to shrink by.
+    """
+    values, sign_rates = ([np.full(one.value.shape, np.nan) for one in plain] for _ in range(2))
+    with track(len(plain), "shrinking", unit="protocols") as progress:
+        surrogate = None
+        for k, one in enumerate(plain):
+            if one.protocol != "own" and np.isfinite(one.se).any():
+                if surrogate is None and dataset.has_pixels:
+                    surrogate = fit_surrogate(
+                        dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
+                    )
+                shrunk = shrunk_influence(outcomes, protocol=one.protocol, outcome=one.outcome, surrogate=surrogate)[1]
+                values[k], sign_rates[k] = shrunk.value, shrunk.sign_rate
+            progress.update()
+    return np.concatenate(values, axis=1), np.concatenate(sign_rates, axis=1)
 
 
 def _blocks(outcomes: OutcomeSource, outcome: OutcomeKind) -> Iterator[tuple[slice, Estimate]]:

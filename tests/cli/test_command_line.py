@@ -23,6 +23,7 @@ import pytest
 
 import infl
 from infl.__main__ import main
+from infl.cli import COMMANDS
 from infl.pipeline.score import check_target
 from infl.records import REGIMES, ProtocolName
 from infl.scores.power import findings
@@ -602,15 +603,9 @@ def write_npz(path: Path, **changes: Any) -> None:
     ("data", "said"),
     [
         (["nosuch"], "unknown source 'nosuch'"),
-        (["digit"], "did you mean 'digits'?"),
         (["nosuch.npz"], "expected an .npz file, found nothing"),
-        (["idx:nosuch"], "nosuch"),
         (["tfds:nosuch"], "TFDS knows no data set of this name"),
         (["digits", "--n-train", "100000"], "n_train: expected 1 to 1000, the examples there are, got 100000"),
-        (["digits", "--n-train", "0"], "n_train: expected 1 to 1000"),
-        (["digits", "--n-held-out", "-1"], "n_held_out: expected 1 to 797"),
-        (["digits", "--n-train", "5"], "leave classes empty"),
-        (["digits", "--n-train", "60", "--data-seed", "-1"], "seed: expected 0 to"),
         ([], "is not a run yet: name the data set to train on"),
         (["--n-train", "60"], "--n-train and --n-held-out draw from a data set: name it"),
     ],
@@ -627,11 +622,7 @@ def test_data_that_are_none_are_refused(
     ("changes", "said"),
     [
         ({"y_test": None, "x_test": None}, "missing x_test, y_test"),
-        ({"x_train": np.full((20, 4), np.nan, np.float32)}, "x_train: expected finite numbers"),
         ({"x_train": np.array([{}] * 20, object)}, "x_train holds Python objects"),
-        ({"y_train": np.linspace(0, 1, 20)}, "y_train: expected integer labels"),
-        ({"y_train": np.zeros(20, int)}, "y_train: expected at least 2 classes"),
-        ({"y_train": np.arange(7) % 2}, "y_train: expected 20 labels"),
     ],
 )
 def test_a_file_that_holds_no_data_set_is_refused(
@@ -653,8 +644,6 @@ def test_a_file_that_holds_no_data_set_is_refused(
         (["--n-models", "0"], "expected at least 1 model"),
         (["--n-models", "-3"], "expected a number of models, or FROM:TO as in 100:200, got -3"),
         (["--epochs", "0"], "epochs: expected at least 1, got 0"),
-        (["--hidden", "8", "0"], "hidden: expected widths of at least 1"),
-        (["--learning-rate", "nan"], "learning_rate: expected a"),
         (["--network", "nosuch"], "network: expected one of mlp"),
         (["--optimizer", "nosuch"], "optimizer: expected one of sgd, adam, adamw"),
         (["--models-per-device", "0"], "models_per_device: expected at least 1, got 0"),
@@ -696,29 +685,11 @@ def test_a_forget_file_that_is_none_is_refused(
     [
         (["scores", "--n-top", "0"], "--n-top: expected at least 1, got 0"),
         (["verify", "--forget", "{forget}", "--n-models", "1"], "verification needs at least 2 models a set, got 1"),
-        (["verify", "--forget", "{forget}", "--n-models", "-1"], "verification needs at least 2 models a set, got -1"),
         (
             ["predict", "--forget", "{forget}", "--thresholds.probability", "2"],
             "threshold probability: expected a number above 0",
         ),
-        (
-            ["predict", "--forget", "{forget}", "--thresholds.probability", "0"],
-            "threshold probability: expected a number above 0",
-        ),
-        (["predict", "--forget", "{forget}", "--thresholds.probability", "nan"], "threshold probability"),
-        (
-            ["verify", "--forget", "{forget}", "--thresholds.self-influence", "-0.1"],
-            "threshold self_influence: expected a finite",
-        ),
-        (
-            ["verify", "--forget", "{forget}", "--thresholds.cross-influence", "nan"],
-            "threshold cross_influence: expected a finite",
-        ),
         (["predict", "--forget", "{forget}", "--thresholds.effect", "inf"], "threshold effect: expected a finite"),
-        (["predict", "--forget", "{forget}", "--json", "{nowhere}"], "cannot be written: No such file or directory"),
-        (["predict", "--forget", "{forget}", "--effects", "{nowhere}"], "cannot be written: No such file or directory"),
-        (["scores", "--arrays", "{nowhere}"], "cannot be written: No such file or directory"),
-        (["inspect", "--json", "{here}"], "cannot be written: Is a directory"),
         (["train", *AMOUNT, "--json", "{nowhere}"], "cannot be written: No such file or directory"),
         (["train", "digits", *AMOUNT], "was made with other settings: dataset.fingerprint is"),
     ],
@@ -867,13 +838,11 @@ def as_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_the_commands() -> None:
     done = as_process("-m", "infl", "--help")
-    assert done.returncode == 0
-    for command in ("demo", "train", "scores", "predict", "verify", "report", "plan", "inspect"):
-        assert command in done.stdout
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["--help", "plan --help"])
+@pytest.mark.parametrize("command", ["--help", "scores --help"])
 def test_a_reader_that_has_enough_of_the_output_is_no_mistake(command: str) -> None:
     """As in `infl --help | head -1`: by convention 128 + SIGPIPE, and not a word."""
     environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
