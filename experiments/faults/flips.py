@@ -41,7 +41,9 @@ def scores_of(folder: Path) -> dict[str, Array]:
         said |= {f"{collection} {kind}": getattr(outcomes, kind) for kind in ("masks", "correct", "margin")}
     for effects in verified_effects(run):
         said[f"effect {effects.forget_set.name}"] = effects.effect
-    said["groups"] = run.collection("grouped").groups.tables
+    groups = run.collection("grouped").groups
+    assert groups is not None
+    said["groups"] = groups.tables
     data = run.dataset()
     said |= {name: getattr(data, name) for name in ("x_train", "y_train", "x_held_out", "y_held_out", "train_ids")}
     return said

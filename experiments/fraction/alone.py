@@ -74,7 +74,7 @@ def paired_error(by_seed: np.ndarray) -> float:
 
 def weighted(of: np.ndarray, se: np.ndarray, weights: np.ndarray) -> list[float]:
     """Weighted mean with the error of the models."""
-    return [weights @ of, np.sqrt(weights**2 @ se**2)] if len(of) else [float("nan"), float("nan")]
+    return [float(weights @ of), float(np.sqrt(weights**2 @ se**2))] if len(of) else [float("nan"), float("nan")]
 
 
 def ratio(of: np.ndarray, loo: np.ndarray, weights: np.ndarray, band: np.ndarray) -> list[float]:
@@ -82,7 +82,7 @@ def ratio(of: np.ndarray, loo: np.ndarray, weights: np.ndarray, band: np.ndarray
     below = weights @ loo
     if below <= 0:
         return [float("nan"), float("nan")]
-    quotient = weights @ of / below
+    quotient = float(weights @ of / below)
     return [quotient, stratified_error((of - quotient * loo) / below, weights, band)]
 
 

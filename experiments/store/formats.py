@@ -39,7 +39,7 @@ def compare_formats(n: int, m: int, n_models: int, n_blocks: int, repeats: int) 
             some, every = slice(n // 2, n // 2 + min(1000, n // 2)), slice(0, n + m)
             for columns in (some, every):
                 margin = read(folder, 0, columns, n + m)
-                assert np.array_equal(margin, given[0].margin[:, columns])
+                assert np.array_equal(margin, np.asarray(given[0].margin)[:, columns])
             found[name] = {
                 "bytes": n_bytes,
                 "files": sum(path.is_file() for path in folder.rglob("*")),
@@ -81,7 +81,7 @@ def _read_npz(folder: Path, k: int, columns: slice, n_columns: int) -> Any:
     return _cut(read, columns, layout.width)
 
 
-def _write_deflated(folder: Path, k: int, outcomes: Outcomes) -> None:
+def _write_deflated(folder: Path, k: int, outcomes: Any) -> None:
     with zipfile.ZipFile(folder / f"{k}.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("masks", np.packbits(outcomes.masks, axis=1).tobytes())
         for at in range(0, outcomes.n_columns, TILE):
@@ -100,7 +100,7 @@ def _read_deflated(folder: Path, k: int, columns: slice, n_columns: int) -> Any:
     return _cut(tiles, columns, TILE)
 
 
-def _write_safetensors(folder: Path, k: int, outcomes: Outcomes) -> None:
+def _write_safetensors(folder: Path, k: int, outcomes: Any) -> None:
     arrays = {"masks": np.packbits(outcomes.masks, axis=1), "correct": np.packbits(outcomes.correct, axis=1)}
     arrays["margin"] = np.ascontiguousarray(outcomes.margin)
     header, at = {}, 0
@@ -140,7 +140,7 @@ def _zarr(path: Path, array: Any, *, sharded: bool) -> None:
 
 
 def _write_zarr(sharded: bool) -> Callable[[Path, int, Outcomes], None]:
-    def write(folder: Path, k: int, outcomes: Outcomes) -> None:
+    def write(folder: Path, k: int, outcomes: Any) -> None:
         _zarr(folder / str(k) / "masks", np.packbits(outcomes.masks, axis=1), sharded=sharded)
         _zarr(folder / str(k) / "correct", np.packbits(outcomes.correct, axis=1), sharded=sharded)
         _zarr(folder / str(k) / "margin", outcomes.margin, sharded=sharded)

@@ -57,7 +57,7 @@ class _Continuing:
         run = open_run(named)
         run.check_trainable()
         design = Design.from_dict(run.manifest["design"])
-        settings: dict[str, Any] = {
+        settings: Any = {
             "algorithm": (tyro.conf.OmitArgPrefixes[Algorithm], Algorithm.from_dict(run.manifest["algorithm"]))
         }
         kind: Any = design.kind
@@ -92,7 +92,7 @@ class Train(_Continuing):
     leaves out."""
     engine: Engine = "local"
     """This machine's devices, or the workers of a Ray cluster (extra `ray`). Affects speed only."""
-    models: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, MODELS]
+    models: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, MODELS]  # pyright: ignore[reportInvalidTypeForm]
     data: tyro.conf.OmitArgPrefixes[Data]
     design: tyro.conf.OmitArgPrefixes[SubsetDesign]
     algorithm: tyro.conf.OmitArgPrefixes[Algorithm]
@@ -133,7 +133,7 @@ class Plan(_Continuing):
 
     run: RunOrNone = None
     """A run that exists: plan for its data and settings, with its models as the pilot."""
-    wanted: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, WANTED]
+    wanted: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, WANTED]  # pyright: ignore[reportInvalidTypeForm]
     data: tyro.conf.OmitArgPrefixes[Data]
     design: tyro.conf.OmitArgPrefixes[SubsetDesign]
     algorithm: tyro.conf.OmitArgPrefixes[Algorithm]

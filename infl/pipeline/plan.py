@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -169,7 +169,7 @@ def plan(
         design,
         scored_fraction,
     )
-    at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))
+    at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))  # pyright: ignore[reportArgumentType]
     ensemble = Ensemble(algorithm, dataset, layout)
     choice = choose_layout(ensemble, n_models=at_worst + n_references, fraction=float(np.mean(design.range)))
     ensemble.set_layout(choice.layout)
@@ -185,7 +185,7 @@ def plan(
         return Plan(
             n_models=n,
             n_references=n_references,
-            standard_error=0.5 / math.sqrt(information_per_model(design.fraction) * scored_fraction * n),
+            standard_error=0.5 / math.sqrt(information_per_model(design.fraction) * scored_fraction * n),  # pyright: ignore[reportArgumentType]
             fraction=float(np.mean(design.range)),
             models_per_second=measured.models_per_second,
             compile_seconds=measured.compile_seconds,
@@ -197,7 +197,7 @@ def plan(
         )
 
     planned = of_models(at_worst)
-    lines = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
+    lines: list[Any] = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
     if set_size is not None:
         known = set_size >= MIN_PREDICTED_SIZE
         basis = "error of cross, in experiments/regimes"
@@ -277,7 +277,7 @@ def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
     for protocol, words in protocols:
         if protocol == "held-out" and pilot.n_columns == pilot.n_train:
             continue
-        one = EffectiveModels.one(asked.design.fraction, left_out=protocol == "left-out")
+        one = EffectiveModels.one(asked.design.fraction, left_out=protocol == "left-out")  # pyright: ignore[reportArgumentType]
         enough = pilot.n_models >= MIN_PILOT
         median = typical_column(pilot, protocol=protocol).wrong if enough else math.nan
         for basis, wrong in ((f"{words} examples of median noise", median), (f"{words} examples at worst", 0.5)):

@@ -443,9 +443,12 @@ def test_train_leaves_out_the_groups_of_the_file_and_covers_the_sets(grouped: Pa
     design = content["design"]
     assert (design["kind"], design["fraction"], design["grouped_share"]) == ("grouped", [0.7, 0.97], 0.25)
     assert design["groups"]["names"] == ["labels", "10 clusters", "users"]
-    users = run.collection("grouped").groups.tables[2]
+    groups, covered = (run.collection(name).groups for name in ("grouped", covering(grouped)))
+    assert groups is not None
+    assert covered is not None
+    users = groups.tables[2]
     assert [np.flatnonzero(users == k).tolist() for k in range(users.max() + 1)] == [USERS["ann"], USERS["bob"]]
-    assert run.collection(covering(grouped)).groups.names == ("every fifth", "two")
+    assert covered.names == ("every fifth", "two")
     masks = run.outcomes(covering(grouped)).load().masks
     for first, ids in enumerate((COVER["every fifth"], COVER["two"]["ids"])):  # sets take turns
         assert not masks[first::2][:, ids].all(axis=1).any()

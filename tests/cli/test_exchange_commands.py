@@ -126,7 +126,7 @@ def test_one_example_is_asked_for_who_influences_it_and_whom_it_influences(
         listed = content[name]["pairs"]
         assert len(listed) == 4
         assert [pair["p"] for pair in listed] == sorted(pair["p"] for pair in listed)
-        sources, targets = list(part.sources), list(part.columns)
+        sources, targets = (np.asarray(ids).tolist() for ids in (part.sources, part.columns))
         for pair in listed:
             at = sources.index(pair["source"]), targets.index(pair["target"])
             assert (pair["influence"], pair["se"]) == (part.value[at], part.se[at])

@@ -40,10 +40,11 @@ def test_the_number_memorized_is_written_and_its_bound_drawn(memorization, datas
     memorization = replace(memorization, se=4 * memorization.se)
     ax = histogram(memorization)
     (bound,) = [line for line in ax.get_lines() if line.get_gid() == "memorized"]
-    assert set(bound.get_xdata()) == {0.25}
+    assert set(np.asarray(bound.get_xdata())) == {0.25}
     beyond = int(np.sum(memorization.value >= 0.25))
     expected = norm.sf(0.25 / memorization.se[3:]).sum()
-    said = [text.get_text() for text in ax.get_legend().get_texts()]
+    legend: Any = ax.get_legend()
+    said = [text.get_text() for text in legend.get_texts()]
     assert f"{beyond} of 37 are ≥ 0.25 ({expected:.1f} expected)" in said
     edges = [bar.get_x() for bar in ax.containers[0]]
     assert np.isclose(edges, 0.25).any()
@@ -66,7 +67,8 @@ def test_scores_that_are_all_missing_or_all_equal_are_drawn(memorization, datase
     unknown = replace(memorization, value=missing, se=missing)
     for ax in (histogram(unknown), memorized_gallery(unknown, dataset)):
         assert not ax.child_axes
-        ax.figure.draw_without_rendering()
+        figure: Any = ax.figure
+        figure.draw_without_rendering()
     same = np.full(40, 0.3)
     for outcome in ("correct", "margin"):
         equal = replace(memorization, value=same, outcome=outcome)

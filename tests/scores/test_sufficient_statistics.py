@@ -80,6 +80,7 @@ def test_parts_add_up_to_the_whole(
             np.testing.assert_allclose(one, other, atol=2e-5)
     one, other = (contrast(both, protocol=protocol, outcome=outcome) for both in (mine, theirs))
     assert one.p is not None
+    assert other.p is not None
     np.testing.assert_allclose(one.p, other.p, rtol=1e-3)
 
 

@@ -152,7 +152,7 @@ def test_a_short_batch_trains_its_models_and_no_more(n_models: int) -> None:
     """Each model takes its steps once, whatever else the batch has room for."""
     steps = []
 
-    def update(gradient: jax.Array, state: Any, params: Any = None) -> Any:
+    def update(gradient: Any, state: Any, params: Any = None, **_: Any) -> Any:
         jax.debug.callback(lambda first: steps.append(float(first)), params[0, 0])
         return jnp.zeros_like(gradient), state
 

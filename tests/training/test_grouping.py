@@ -62,7 +62,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def initial(key: jax.Array, members: jax.Array, images: jax.Array, labels: jax.Array, **parts: Any) -> Any:
         del members, labels
-        return TrainedModel(*[jnp.array(True)] * 3, parts["network"].init(key, images[:1]))
+        right = jnp.array(True)
+        return TrainedModel(right, right, right, parts["network"].init(key, images[:1]))
 
     monkeypatch.setattr(grouping, "train_model", initial)
 
