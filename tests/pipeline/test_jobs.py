@@ -40,6 +40,7 @@ def fill_memory(monkeypatch: pytest.MonkeyPatch, where: str, most: int) -> None:
     monkeypatch.setattr(Ensemble, where, full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["compile", "finish"])
 def test_batches_are_halved_until_they_fit(
     where: str, small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -79,6 +80,7 @@ def test_other_errors_of_a_device_are_not_taken_for_memory(
         train(small_digits, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_layout_it_was_begun_in(
     small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -256,6 +256,7 @@ def test_a_limit_ends_it_and_the_forecast_says_what_would_do(small_digits: Datas
     assert done.n_models == pytest.approx(short.n_needed, rel=0.25)
 
 
+@pytest.mark.slow
 def test_where_training_stops_does_not_depend_on_a_kill_or_on_blocks(small_digits: Dataset, tmp_path: Path) -> None:
     whole = trained(small_digits, tmp_path / "whole", n_models=600, standard_error=0.07)
     trained(small_digits, tmp_path / "cut", n_models=75)  # what a kill would have left behind, between two looks

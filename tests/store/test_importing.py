@@ -97,6 +97,7 @@ def assert_same_scores(mine: Any, theirs: Any, kind: OutcomeKind, *, within: flo
         np.testing.assert_allclose(one.to_numpy(float), other.to_numpy(float), rtol=within, atol=within)
 
 
+@pytest.mark.slow
 def test_a_run_goes_out_into_a_file_and_comes_back_bit_for_bit(
     small_digits: infl.Dataset, tmp_path: Path, place: Path
 ) -> None:

@@ -98,6 +98,7 @@ def trained(backend: str) -> Any:
         return train(jax.random.key(0), members, images, labels).params
 
 
+@pytest.mark.slow
 def test_a_tiny_cnn_trains_to_the_same_parameters() -> None:
     """Inside the fori_loop of training; both convolutions and the pooling take part."""
     found, expected = map(trained, BACKENDS)

@@ -139,7 +139,9 @@ KINDS: dict[str, tuple[Any, Algorithm]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if "private" in kind else []) for kind in KINDS]
+)
 def test_the_cuts_change_no_bit(kind: str, small_digits: Dataset, tmp_path: Path) -> None:
     mode, algorithm = KINDS[kind]
     ensemble = Ensemble(algorithm, small_digits, replace(LAYOUT, mode=mode), check=False)

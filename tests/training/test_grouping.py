@@ -123,6 +123,7 @@ def test_features_that_are_not_finite_are_replaced_by_pixels(fault: str, monkeyp
     assert same_parts(make_groups(blobs(), algorithm, seed=0).tables[1], np.arange(40) < 20)
 
 
+@pytest.mark.slow
 def test_features_are_the_inputs_of_the_last_layer_of_models_of_all_of_d(small_digits: Dataset) -> None:
     features = penultimate_features(small_digits, QUICK, seed=3)
     assert features is not None

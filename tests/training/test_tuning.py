@@ -184,6 +184,7 @@ def test_operations_are_counted_as_by_hand() -> None:
     assert estimated_seconds(ALGORITHM, DATASET, device) == pytest.approx(by_hand, rel=0.1)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_program_and_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     class Device:
         platform = "gpu"
