@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,6 +179,28 @@ def test_an_estimate_is_the_same_from_disk_as_from_memory(run: Run) -> None:
         stored, expected = influence(run.outcomes("design"), protocol=protocol), influence(written, protocol=protocol)
         np.testing.assert_array_equal(stored.value, expected.value)
         np.testing.assert_array_equal(stored.se, expected.se)
+
+
+def test_memory_of_scores_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
+    """Beyond the numbers of the models: four times as many blocks are read one after another."""
+    from infl.scores.influence import memorization
+
+    n_train, n_columns, n_models, random = 2000, 2400, 256, np.random.default_rng(0)
+    pixels, labels = np.zeros((n_columns, 1), np.float32), np.arange(n_columns) % 2
+    dataset = from_arrays(pixels[:n_train], labels[:n_train], pixels[n_train:], labels[n_train:], name="wide")
+    run = create_run(tmp_path / "run", dataset, SETTINGS)
+    run.add_collection(Collection("design", {"kind": "uniform"}))
+    masks, correct = random.random((n_models, n_train)) < 0.7, random.random((n_models, n_columns)) < 0.5
+    block, peaks = Outcomes(masks, correct, random.normal(size=correct.shape).astype(np.float32)), []
+    for number in range(8):
+        models = range(number * n_models, (number + 1) * n_models)
+        run.write("design", models, block, np.ones(n_models, bool), seconds=0.5)
+        if number in (1, 7):
+            tracemalloc.start()
+            memorization(open_run(tmp_path / "run").outcomes("design"))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 @pytest.mark.usefixtures("small_blocks")
