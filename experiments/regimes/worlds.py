@@ -59,7 +59,9 @@ WORLDS = {
             EARLY_DIGITS,
             data_seed=2,
             seeds=(64, 64),
-            **DEVELOPMENT | {"share": 0.6},
+            flipped=0.03,
+            share=0.6,
+            development=True,
         ),
         World("fashion-development", FASHION, 2000, 2000, EARLY_FASHION, data_seed=1, **DEVELOPMENT),
     )

@@ -210,7 +210,7 @@ def _verify_once(task: Task, folder: Path, sizes: list[int], models: int, seed: 
     training = training_seconds(run, [name for name in run.collections() if name.startswith("without-")])
     shutil.rmtree(copy)
     compiled = [line for line in measured["stderr"].splitlines() if "Finished XLA compilation" in line]
-    n_compiled = sum("train_on_device" in line for line in compiled)
+    n_compiled = sum("jit(train)" in line for line in compiled)
     if not training or not n_compiled:
         raise RuntimeError("infl verify trained or compiled nothing: what it logs has changed")
     result = {"seconds": measured["seconds"], "seconds_of_training": training, "trainings_compiled": n_compiled}

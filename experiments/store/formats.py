@@ -106,7 +106,7 @@ def _write_safetensors(folder: Path, k: int, outcomes: Any) -> None:
     header, at = {}, 0
     for name, array in arrays.items():
         header[name] = {"dtype": str(array.dtype), "shape": array.shape, "data_offsets": [at, at + array.nbytes]}
-        header[name]["crc32"] = zlib.crc32(array)
+        header[name]["crc32"] = zlib.crc32(array.tobytes())
         at += array.nbytes
     text = json.dumps(header).encode()
     with open(folder / f"{k}.safetensors", "wb") as file:

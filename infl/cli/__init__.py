@@ -85,7 +85,7 @@ def parse(name: str, options: list[str]) -> Any:
                 prog=f"infl {name}",
                 args=options,
                 registry=REGISTRY,
-                config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
+                config=(tyro.conf.DisallowNone, tyro.conf.HelptextFromCommentsOff),
             )
     except SystemExit as stop:
         _raise_own(stop)

@@ -124,7 +124,8 @@ class Workers:
         tries: Counter[int] = Counter()
         while True:
             self._keep_up()
-            waiting.extend(islice(source, max(1, len(self._workers)) - len(waiting)))
+            # No more than the workers can take soon, and where some were lost, what they had comes first.
+            waiting.extend(islice(source, max(len(self._workers) - len(waiting), 0 if waiting else 1)))
             self._send(method, waiting)
             if not waiting and not any(worker.tasks for worker in self._workers):
                 return

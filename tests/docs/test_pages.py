@@ -29,14 +29,23 @@ FASTEST = "how-to/verdict.md"  # stays in the first tier
 SIX_WORLDS = {f"{data}-{kind}" for data in ("digits", "fashion") for kind in ("early", "fitting", "flipped")}
 
 
+@pytest.fixture(scope="module")
+def run_of_mine(small_digits: infl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as a reader of Start has it: trained on a file, whose name it goes by."""
+    folder = tmp_path_factory.mktemp("mine")
+    infl.write_npz(folder / "mine.npz", small_digits)
+    data, algorithm = infl.load(str(folder / "mine.npz")), infl.Algorithm(hidden=(4,), epochs=2)
+    return infl.train(data, folder / "run", n_models=40, n_references=8, algorithm=algorithm, quiet=True).folder
+
+
 @pytest.fixture
 def small_folder(
-    small_digits: infl.Dataset, small_run: infl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_digits: infl.Dataset, run_of_mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a reader has after Start, but small, in the current folder: mine.npz, forget.json and runs/mine."""
     monkeypatch.chdir(tmp_path)
     infl.write_npz("mine.npz", small_digits)
-    shutil.copytree(small_run.folder, "runs/mine")
+    shutil.copytree(run_of_mine, "runs/mine")
     Path("forget.json").write_text(json.dumps({"my examples": [3, 14, 15], "the first": list(range(10))}))
 
 

@@ -22,7 +22,7 @@ def test_of_any_sources_and_columns_it_is_the_matrix_cut_out(protocol, columns):
     )
     np.testing.assert_array_equal(np.asarray(part.sources), [4, 0])
     np.testing.assert_array_equal(np.asarray(part.columns), columns)
-    at = np.ix_([4, 0], np.searchsorted(np.asarray(whole.columns), columns))
+    at = np.ix_([4, 0], np.searchsorted(np.asarray(whole.columns), columns).tolist())
     for name in ("value", "se", "p"):
         np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[at], atol=1e-6)
 

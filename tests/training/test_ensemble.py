@@ -152,9 +152,9 @@ def test_a_short_batch_trains_its_models_and_no_more(n_models: int) -> None:
     """Each model takes its steps once, whatever else the batch has room for."""
     steps = []
 
-    def update(gradient: Any, state: Any, params: Any = None, **_: Any) -> Any:
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
         jax.debug.callback(lambda first: steps.append(float(first)), params[0, 0])
-        return jnp.zeros_like(gradient), state
+        return jnp.zeros_like(updates), state
 
     counter = optax.GradientTransformation(lambda params: (), update)
     network = Network(lambda key, x: jax.random.normal(key, (FEATURES, CLASSES)), lambda weights, x: x @ weights)
