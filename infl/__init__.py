@@ -81,7 +81,7 @@ _HOME = {
     "infl.training": "accounting",
     "infl.training.algorithm": "Algorithm",
     "infl.training.augmentation": "Augmentation",
-    "infl.training.ensemble": "Layout",
+    "infl.training.layout": "Layout",
     "infl.training.networks": "Network from_linen from_nnx",
     "infl.training.privacy": "Privacy",
     "infl.training.ray": "Ray",

@@ -41,7 +41,6 @@ def _run(arguments: list[str]) -> int:
         print(f"infl: {no_command(name)}", file=sys.stderr)
         return 2
     from infl.cli.outputs import check_outputs
-    from infl.records import InputError
 
     try:
         with _terminated_like_ctrl_c():
@@ -52,7 +51,11 @@ def _run(arguments: list[str]) -> int:
         raise
     except SystemExit as stop:
         return int(stop.code or 0)
-    except (InputError, OSError) as error:
+    except Exception as error:
+        from infl.records import InputError  # here, so that help is printed without NumPy
+
+        if not isinstance(error, InputError | OSError):
+            raise
         print(f"infl {name}: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 3 if getattr(error, "errno", None) in _OF_THE_DISK else 2)
     except KeyboardInterrupt as stop:

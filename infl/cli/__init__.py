@@ -88,7 +88,8 @@ def parse(name: str, options: list[str]) -> Any:
                 config=(tyro.conf.DisallowNone, tyro.conf.HelptextFromCommentsOff),
             )
     except SystemExit as stop:
-        _raise_own(stop)
+        if stop.code:
+            _raise_own(stop)
         sys.stderr.write(said.getvalue())
         raise
 

@@ -7,23 +7,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from infl.cli.options import Data, Engine, File, RunOrNone, cluster, options_of, quoted, with_fields
+from infl.cli.options import Data, Engine, File, Real, RunOrNone, Whole, cluster, quoted, with_fields
 from infl.cli.outputs import Output, RunToWrite
 from infl.cli.printing import say, show_run
-from infl.pipeline.plan import plan
-from infl.pipeline.score import check_target
-from infl.pipeline.train import train
-from infl.records import DiskError, InputError
-from infl.report.exchange import finite_fields, write_json
-from infl.report.text import plan_lines, target_line
-from infl.store import is_run, open_run
 from infl.training.algorithm import Algorithm
-from infl.training.caches import cache_compiled_programs
-from infl.training.ensemble import Layout
-from infl.training.grouping import read_groups
+from infl.training.layout import Layout
 from infl.training.ray import Ray
 from infl.training.subsets import Design
-from infl.untraining.forget_sets import read_forget_sets
+
+ManyModels = Annotated[int | range | None, tyro.conf.arg(help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -37,20 +29,19 @@ class SubsetDesign(Design):
     groups: tyro.conf.Suppress[Any] = None
 
 
-MODELS = options_of(
-    train, "n_models", "n_references", "standard_error", "models_per_covered_set", "seed", "checkpoint_minutes", "quiet"
-)
-WANTED = options_of(plan, without=("dataset", "run", "design", "algorithm", "layout"))
-
-
 class _Continuing:
     """A command whose defaults are the settings of the run that --run names, where there is one."""
 
     @classmethod
     def continuing(cls, options: list[str]) -> type:
         named = _value_of("--run", options)
+        if named is None:
+            return cls
+        from infl.records import DiskError
+        from infl.store import is_run, open_run
+
         try:
-            if named is None or not is_run(named):
+            if not is_run(named):
                 return cls
         except (OSError, DiskError):  # said when outputs are checked, or when the run is opened
             return cls
@@ -61,7 +52,7 @@ class _Continuing:
             "algorithm": (tyro.conf.OmitArgPrefixes[Algorithm], Algorithm.from_dict(run.manifest["algorithm"]))
         }
         kind: Any = design.kind
-        if _value_of("--design", options) in (None, kind):  # else fraction and share are the usual ones of the other
+        if _value_of("--design", options) in (None, kind):  # else the fractions are the usual ones of the other
             own = SubsetDesign(kind, design.fraction, grouped_share=design.grouped_share)
             settings["design"] = (tyro.conf.OmitArgPrefixes[SubsetDesign], own)
         return with_fields(cls, **settings)
@@ -84,15 +75,32 @@ class Train(_Continuing):
 
     run: RunToWrite
     """Folder of the run, or a URL on object storage: s3://bucket/path, gs://bucket/path."""
+    n_models: int | range = 1000
+    """Models of random subsets the run shall hold. FROM:TO makes the run a shard that holds these alone; `infl merge` joins
+    shards."""
+    standard_error: Real = None
+    """Train no more models, of --n-models, than it takes to know memorization with this error, as the root mean square
+    over the examples. Errors are looked at after 64 models, then at most twice as many and at least a tenth more each time."""
+    n_references: ManyModels = None
+    """Models of all of D, or a range of them; effects are measured from them (default: 64, and 0 in a shard that does not
+    begin with model 0)."""
     groups: File = None
     """Examples that belong together (users, documents, sources), left out together by design grouped beside the classes and
     clusters it finds itself: .json {"group": [ids], ...} or .csv lines id,group."""
     cover: File = None
     """Forget file: train models, too, that leave out these sets or parts of them, for sets unlike any that the design
     leaves out."""
+    models_per_covered_set: int = 32
+    """Models for each of those sets."""
+    seed: Whole = None
+    """Everything random follows from it (default: the run's own, or 0 where it is new)."""
+    checkpoint_minutes: Real = None
+    """Keep what a batch has become between two epochs, not more often than this: after a kill the same command goes on from
+    there, to the same outcomes. For batches that take long; not with --engine ray."""
+    quiet: bool = False
+    """No progress bar."""
     engine: Engine = "local"
     """This machine's devices, or the workers of a Ray cluster (extra `ray`). Affects speed only."""
-    models: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, MODELS]  # pyright: ignore[reportInvalidTypeForm]
     data: tyro.conf.OmitArgPrefixes[Data]
     design: tyro.conf.OmitArgPrefixes[SubsetDesign]
     algorithm: tyro.conf.OmitArgPrefixes[Algorithm]
@@ -101,25 +109,39 @@ class Train(_Continuing):
     output: tyro.conf.OmitArgPrefixes[Output]
 
     def __call__(self) -> None:
+        import infl
+        from infl.pipeline.score import check_target
+        from infl.report.exchange import finite_fields, write_json
+        from infl.report.text import target_line
+        from infl.store import is_run
+        from infl.training.caches import cache_compiled_programs
+        from infl.training.grouping import read_groups
+
         cache_compiled_programs()
         engine, dataset = cluster(self.engine, self.ray), self.data.load()
-        old = open_run(self.run) if is_run(self.run) else None
+        old = infl.open_run(self.run) if is_run(self.run) else None
         n_train = dataset.n_train if dataset else old.manifest["dataset"]["n_train"] if old else 0
-        run = train(
+        read_sets = infl.forget_sets.read_forget_sets
+        run = infl.train(
             dataset,
             run=self.run,
+            n_models=self.n_models,
+            standard_error=self.standard_error,
+            n_references=self.n_references,
             # Without data, train asks for them.
             groups=read_groups(self.groups, n_train=n_train) if self.groups and n_train else None,
-            cover=read_forget_sets(self.cover, n_train=n_train) if self.cover and n_train else None,
+            cover=read_sets(self.cover, n_train=n_train) if self.cover and n_train else None,
+            models_per_covered_set=self.models_per_covered_set,
+            seed=self.seed,
             design=self.design,
             algorithm=self.algorithm,
             layout=self.layout,
             engine=engine,
-            **self.models,
+            checkpoint_minutes=self.checkpoint_minutes,
+            quiet=self.quiet,
         )
         show_run(run)
-        wanted = self.models["standard_error"]
-        target = None if wanted is None else check_target(run, wanted)
+        target = None if self.standard_error is None else check_target(run, self.standard_error)
         if target:
             say(target_line(target))
         if self.output.json:
@@ -128,12 +150,39 @@ class Train(_Continuing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What shall be found out, and how surely."""
+
+    standard_error: float = 0.05
+    """Of memorization: its root mean square over the examples, and that at worst."""
+    n_models: Whole = None
+    """Say what so many models bring, in place of a standard error and an effect."""
+    n_references: int = 64
+    """Models of all of D."""
+    detect: Real = None
+    """Smallest influence to be found, over all pairs: by all models on held-out examples, by those that left both out on
+    training examples."""
+    power: float = 0.8
+    """Chance of finding it."""
+    false_discovery_rate: float = 0.05
+    """Of the pairs found."""
+    expected_fraction: float = 0.0
+    """Fraction of all pairs that will be found at least; 0 takes the cut of the first discovery."""
+    set_size: Whole = None
+    """Size of forget sets: what predictions of such sets were worth elsewhere, and how many retrainings each takes."""
+    set_error: float = 0.05
+    """Standard error of self and cross that retraining shall reach."""
+    n_pilot: int = 0
+    """Models of the measured run at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(_Continuing):
     """Models, time and disk for a wanted precision, from a short measured run on this machine."""
 
     run: RunOrNone = None
     """A run that exists: plan for its data and settings, with its models as the pilot."""
-    wanted: Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, WANTED]  # pyright: ignore[reportInvalidTypeForm]
+    wanted: tyro.conf.OmitArgPrefixes[Wanted]
     data: tyro.conf.OmitArgPrefixes[Data]
     design: tyro.conf.OmitArgPrefixes[SubsetDesign]
     algorithm: tyro.conf.OmitArgPrefixes[Algorithm]
@@ -141,14 +190,20 @@ class Plan(_Continuing):
     output: tyro.conf.OmitArgPrefixes[Output]
 
     def __call__(self) -> None:
+        import infl
+        from infl.records import InputError
+        from infl.report.exchange import finite_fields, write_json
+        from infl.report.text import plan_lines
+        from infl.training.caches import cache_compiled_programs
+
         cache_compiled_programs()
         dataset = self.data.load()
         if dataset is None and self.run is None:
             raise InputError("plan: name a data set, e.g. infl plan digits, or a run that exists")
-        planned = plan(
-            dataset, run=self.run, design=self.design, algorithm=self.algorithm, layout=self.layout, **self.wanted
+        planned = infl.plan(
+            dataset, run=self.run, design=self.design, algorithm=self.algorithm, layout=self.layout, **vars(self.wanted)
         )
-        for line in plan_lines(planned, self.wanted):
+        for line in plan_lines(planned, vars(self.wanted)):
             say(line)
         if self.output.json:
             write_json(self.output.json, {**finite_fields(planned), "seconds": planned.seconds})

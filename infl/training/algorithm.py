@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import optax
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from infl.records import InputError
-from infl.training.architectures import build
 from infl.training.augmentation import Augmentation
 from infl.training.networks import Network
 from infl.training.privacy import Privacy
+
+if TYPE_CHECKING:
+    from optax import GradientTransformation
+else:
+    GradientTransformation = Any  # options are made of these settings, without the second that optax takes to import
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 NETWORK_SETTINGS = ("hidden", "widths")
+
+
+def build(name: str, n_classes: int, **settings: Any) -> Network:
+    """See `infl.training.architectures.build`, whose import takes a second."""
+    from infl.training import architectures
+
+    return architectures.build(name, n_classes, **settings)
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Algorithm:
     network: str | Network = "mlp"
     hidden: tuple[int, ...] | None = None
     widths: tuple[int, ...] | None = None
-    optimizer: str | optax.GradientTransformation = "sgd"
+    optimizer: str | GradientTransformation = "sgd"
     batch_size: int = 50
     epochs: int = 30
     learning_rate: float = 0.05
@@ -152,10 +161,12 @@ class Algorithm:
             else build(self.network, n_classes, **self._network_settings())
         )
 
-    def build_optimizer(self) -> optax.GradientTransformation:
+    def build_optimizer(self) -> GradientTransformation:
         """The optimizer, before the schedule's factor."""
         if not isinstance(self.optimizer, str):
             return self.optimizer
+        import optax
+
         if self.optimizer == "sgd":
             return optax.sgd(self.learning_rate, momentum=self.momentum or None)
         if self.optimizer == "adam":

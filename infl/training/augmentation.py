@@ -7,12 +7,12 @@ share a key still pair.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
-
-import jax
-import jax.numpy as jnp
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from infl.records import InputError, channel_axes
+
+if TYPE_CHECKING:
+    import jax
 
 Padding = Literal["zero", "reflect"]
 
@@ -90,6 +90,9 @@ def augmented_batch(augmentation: Augmentation, key: jax.Array, images: jax.Arra
         key: That of a model and an epoch.
         images: [N, h, w] or [N, h, w, channels].
     """
+    import jax
+    import jax.numpy as jnp
+
     height, width = images.shape[1:3]
     draws = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (3,), jnp.uint32))(ids)
     offsets = (draws[:, :2] % (2 * augmentation.shift + 1)).astype(jnp.int32) - augmentation.shift
@@ -106,7 +109,7 @@ def augmented_batch(augmentation: Augmentation, key: jax.Array, images: jax.Arra
 
 
 def _mirrored(places: jax.Array, size: int) -> jax.Array:
-    return (size - 1) - jnp.abs((size - 1) - jnp.abs(places))
+    return (size - 1) - abs((size - 1) - abs(places))
 
 
 MIN_SHARE = 1e-5  # of the mean: a deviation below it is rounding of float32, and the channel constant
@@ -121,7 +124,7 @@ class Moments(NamedTuple):
 
 def unit_pixels(images: jax.Array) -> jax.Array:
     """float32 as it is, uint8 divided by 255."""
-    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+    return images.astype("float32") / 255 if images.dtype == "uint8" else images
 
 
 def member_moments(members: jax.Array, images: jax.Array) -> Moments:
@@ -135,6 +138,8 @@ def member_moments(members: jax.Array, images: jax.Array) -> Moments:
         members: [n] bool.
         images: [N, ...], N >= n. Examples that are no members may hold anything, NaN too.
     """
+    import jax.numpy as jnp
+
     own = unit_pixels(images[: len(members)])
     mean = _mean_over(members, own)
     deviation = jnp.sqrt(_mean_over(members, jnp.square(own - mean)))
@@ -147,6 +152,8 @@ def standardized(images: jax.Array, moments: Moments) -> jax.Array:
 
 
 def _mean_over(members: jax.Array, values: jax.Array) -> jax.Array:
+    import jax.numpy as jnp
+
     # Within each example first, so that no float32 sum is longer than it must be.
     pixel_axes = tuple(axis for axis in channel_axes(values.shape[1:]) if axis)
     each = values.mean(axis=pixel_axes)

@@ -14,8 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from infl.records.files import cache_folder
 
 MAX_LAYOUTS = 500
@@ -48,6 +46,8 @@ def cache_compiled_programs() -> None:
     """
     if _programs_are_kept():
         return
+    import jax
+
     folder = cache_folder() / "programs" / f"{jax.__version__}-{_processor()}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +56,8 @@ def cache_compiled_programs() -> None:
 
 
 def _programs_are_kept() -> bool:
+    import jax
+
     return jax.config.jax_compilation_cache_dir is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 

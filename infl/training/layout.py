@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from infl.records import Dataset, InputError
 from infl.training.algorithm import Algorithm
-from infl.training.kernels.convolution import BACKENDS, use_backend
+
+if TYPE_CHECKING:
+    import jax
 
 Mode = Literal["map", "vmap"]
 
@@ -55,8 +55,11 @@ class Layout:
                 raise InputError(f"{name}: expected at least 1, got {value}")
         if self.mode not in (None, "map", "vmap"):
             raise InputError(f"mode: expected map or vmap, got {self.mode!r}")
-        if self.convolution is not None and self.convolution not in BACKENDS:
-            raise InputError(f"convolution: expected one of {', '.join(BACKENDS)}; got {self.convolution!r}")
+        if self.convolution is not None:
+            from infl.training.kernels.convolution import BACKENDS  # here, since it imports JAX
+
+            if self.convolution not in BACKENDS:
+                raise InputError(f"convolution: expected one of {', '.join(BACKENDS)}; got {self.convolution!r}")
 
 
 def usual_width(mode: Mode, seconds_per_model: float) -> int:
@@ -76,6 +79,9 @@ def lower_apply(
     algorithm: Algorithm, dataset: Dataset, convolution: str | None = None, *, gradient: bool = False
 ) -> jax.stages.Lowered:
     """The forward pass of a batch, or its gradient: not compiled, for what it computes and how many operations that takes."""
+    import jax
+    import jax.numpy as jnp
+
     network, shape = algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:]
     params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
     examples = jax.ShapeDtypeStruct((algorithm.batch_size, *shape), jnp.float32)
@@ -93,4 +99,6 @@ def lower_apply(
 
 def convolution_backend(name: str | None) -> AbstractContextManager[None]:
     """In a `with` block networks are traced with this convolution; None for the usual one."""
+    from infl.training.kernels.convolution import use_backend
+
     return nullcontext() if name is None else use_backend(name)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from flax import nnx
+from typing import TYPE_CHECKING, Any
 
 from infl.records import InputError
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+    import jax
+    from flax import nnx
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Network:
         settings: What the built-in networks are rebuilt from; JSON.
 
     Examples:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> linear = Network(
         ...     init=lambda key, x: jnp.zeros((x[0].size, 10)),
         ...     apply=lambda weights, x: x.reshape(len(x), -1) @ weights,
@@ -76,6 +78,8 @@ def from_nnx(build_module: Callable[[nnx.Rngs], nnx.Module], *, name: str | None
     Raises:
         InputError: where the module has variables other than parameters (and unused random streams).
     """
+    from flax import nnx
+
     abstract = nnx.eval_shape(lambda: build_module(nnx.Rngs(0)))
     rest: Any = nnx.split(abstract, nnx.Param, ...)[2]
     others = nnx.to_flat_state(rest)
@@ -105,6 +109,9 @@ def check_network(network: Network, example: jax.Array, n_classes: int) -> None:
         InputError: where it fails, its logits are not [batch, n_classes], or the logits of an example depend on the rest
             of its batch.
     """
+    import jax
+    import jax.numpy as jnp
+
     shape = (2, *example.shape)
 
     @jax.jit  # as training will be; one by one its operations take five times as long to compile

@@ -16,13 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import optax
+from typing import TYPE_CHECKING, Any
 
 from infl.records import InputError
+
+if TYPE_CHECKING:
+    import jax
 
 CHUNK = {"cpu": 16}  # gradients of single examples held at once: as many as stay in a core's caches; others: 128
 
@@ -85,6 +84,9 @@ def poisson_sample(key: jax.Array, members: jax.Array, rate: float) -> tuple[jax
     joins depends on the key and the id alone, so that two subsets share the draws of the examples they have in common. Ids past
     the count repeat a member, never a left-out example.
     """
+    import jax
+    import jax.numpy as jnp
+
     joins = jax.random.bernoulli(key, rate, members.shape) & members
     ids = jnp.flatnonzero(joins, size=len(members), fill_value=jnp.argmax(members))
     return ids, joins.sum()
@@ -111,6 +113,10 @@ def private_gradient(
         load: Ids [c] -> the examples, any pytree of arrays [c, ...].
         batch: Ids and count, of `poisson_sample`.
     """
+    import jax
+    import jax.numpy as jnp
+    import optax
+
     ids, count = batch
     chunk = min(CHUNK.get(jax.default_backend(), 128), len(ids))
     ids = jnp.pad(ids, (0, -len(ids) % chunk), mode="edge")

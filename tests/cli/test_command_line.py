@@ -8,6 +8,7 @@ options must answer at once, so nothing heavy may be loaded for them.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import pytest
 import infl
 from infl.__main__ import main
 from infl.cli import COMMANDS
+from infl.cli.training import Train, Wanted
 from infl.pipeline.score import check_target
 from infl.records import REGIMES, ProtocolName
 from infl.scores.power import findings
@@ -869,9 +872,12 @@ def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
         assert done.stderr.strip()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["scroes"], ["scores", "--help"], ["verify", "--nosuch"]], ids=str)
+HELP = [["--help"], ["scroes"], ["scores", "--help"], ["train", "--help"], ["plan", "--help"], ["verify", "--nosuch"]]
+
+
+@pytest.mark.parametrize("arguments", HELP, ids=str)
 def test_nothing_heavy_is_loaded_for_help_or_a_mistyped_option(arguments: list[str]) -> None:
-    """Only `train` and `plan` load JAX, whose settings are options of theirs; all the others read light records."""
+    """Options are made of settings that know nothing of what computes with them."""
     code = (
         "import sys; from infl.__main__ import main; status = main(sys.argv[1:]); "
         "heavy = {'jax', 'flax', 'optax', 'matplotlib', 'tensorstore', 'scipy', 'sklearn', 'pandas'} & set(sys.modules); "
@@ -880,6 +886,16 @@ def test_nothing_heavy_is_loaded_for_help_or_a_mistyped_option(arguments: list[s
     done = as_process("-c", code, *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"{0 if '--help' in arguments else 2} []"
+
+
+def test_options_have_the_defaults_of_the_functions_that_take_them() -> None:
+    for command, function in ((Train, infl.train), (Wanted, infl.plan)):
+        parameters = signature(function).parameters
+        shared = {field.name: field.default for field in dataclasses.fields(command) if field.name in parameters}
+        simple = {name: default for name, default in shared.items() if default is not dataclasses.MISSING}
+        assert len(simple) >= 9
+        simple.pop("engine", None)  # a word here, a cluster there
+        assert simple == {name: parameters[name].default for name in simple}
 
 
 @pytest.mark.parametrize("kind", ["grouped", "uniform"])
