@@ -15,8 +15,7 @@ Where examples can come from, and when each is right:
   that others can compare with. Debian ships Fashion-MNIST: after `apt-get install dataset-fashion-mnist` it is
   `idx:/usr/share/datasets/fashion-mnist`.
 - `tfds:NAME`: a data set of TensorFlow Datasets that lies prepared on this machine (as array_record; reading it takes no
-  TensorFlow, and the extra `tfds`). For CIFAR and whatever else TFDS has, in the order of its publication. infl's own
-  `tfds:infl_digits` and `tfds:infl_fashion_mnist` are prepared on first use.
+  TensorFlow, and the extra `tfds`). For CIFAR and whatever else TFDS has, in the order of its publication.
 - `folder:DIR`: your own pictures, in one subfolder for each class; `hf:DIR`: what Hugging Face's `datasets` saved with
   `save_to_disk` (the extra `huggingface`). Both take a fraction to hold out and a size to scale to: `folder:DIR:0.2:32x32`.
 - a path that ends in `.npz`: your own data, saved once with `np.savez(path, x_train=..., y_train=..., x_test=...,

@@ -1,7 +1,7 @@
 """A data set of TensorFlow Datasets (TFDS), prepared as array_record, becomes a `Dataset`; TensorFlow is not needed to read it.
 
 What is read is what lies in TFDS's folder, ~/tensorflow_datasets or $TFDS_DATA_DIR: nothing is downloaded, and the code that
-made the data is not run. infl's own `infl_digits` and `infl_fashion_mnist` are prepared on first use.
+made the data is not run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import combinations
@@ -83,7 +82,7 @@ def _parse(name: str) -> tuple[str, str | None, str | None, str | None]:
     full_name, *rest = COLON_OUTSIDE_BRACKETS.split(name)
     version = rest.pop(0) if rest and VERSION.fullmatch(rest[0]) else None
     if not NAME.fullmatch(full_name) or len(rest) > 2 or not all(rest):
-        raise InputError(f"tfds:{name}: expected {FORM}, as in tfds:infl_digits or tfds:cifar10:train[:80%]:test")
+        raise InputError(f"tfds:{name}: expected {FORM}, as in tfds:mnist or tfds:cifar10:train[:80%]:test")
     train, held_out = (*rest, None, None)[:2]
     return full_name, version, train, held_out
 
@@ -91,7 +90,7 @@ def _parse(name: str) -> tuple[str, str | None, str | None, str | None]:
 def _import() -> Any:
     try:
         tfds = import_module("tensorflow_datasets")
-        for needed in ("array_record.python.array_record_data_source", "importlib_resources", "infl.data.builders"):
+        for needed in ("array_record.python.array_record_data_source", "importlib_resources"):
             import_module(needed)
     except ImportError as error:
         raise InputError(f"tfds: reading TensorFlow Datasets takes an extra of infl ({error}): {INSTALL}") from error
@@ -114,18 +113,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _prepared(tfds: Any, full_name: str, version: str | None) -> Any:
-    """The builder that reads the files that are there; infl's own data sets are written first where they are not."""
+    """The builder that reads the files that are there."""
     files = import_module("tensorflow_datasets.core.read_only_builder")
-    own = import_module("infl.data.builders").OWN.get(full_name)
     folder = os.environ.get("TFDS_DATA_DIR")  # TFDS itself looks once, when it is imported
     place = {"data_dir": os.path.abspath(os.path.expanduser(folder))} if folder else {}
     try:
-        if own:
-            _prepare(tfds, own, place)
         builder = files.builder_from_files(full_name + (f":{version}" if version else ""), **place)
         formats = {form.value for form in builder.info.available_file_formats()}
-    except InputError:
-        raise
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"tfds:{full_name}{_what_is_missing(tfds, full_name, version, place)}") from error
     except Exception as error:  # of many kinds: from the disk, json, protobuf, and ValueErrors of TFDS's own
@@ -138,15 +132,6 @@ def _prepared(tfds: Any, full_name: str, version: str | None) -> Any:
             f"delete that folder and prepare it as {FORMAT}: {_command(full_name, place)}"
         )
     return builder
-
-
-def _prepare(tfds: Any, own: Any, place: Mapping[str, str]) -> None:
-    builder = own(file_format=FORMAT, **place)
-    if os.path.isdir(builder.data_dir):
-        own.check(builder.info)
-        return
-    print(f"preparing tfds:{own.name} in {builder.data_dir}, once", file=sys.stderr, flush=True)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
 def _what_is_missing(tfds: Any, full_name: str, version: str | None, place: Mapping[str, str]) -> str:
