@@ -304,7 +304,6 @@ def ask_predictor(world: World, name: Any, n_models: int) -> Answer:
         images=dataset.images,
         labels=dataset.labels,
         n_classes=dataset.n_classes,
-        batch_size=world.algorithm.batch_size,
     )
     return Answer(of_sets=list(fitted.predict(world.sets)))
 

@@ -150,7 +150,6 @@ def fit(run: Any, predictor: str, n_models: int) -> Any:
         images=dataset.images,
         labels=dataset.labels,
         n_classes=dataset.n_classes,
-        batch_size=run.manifest["algorithm"]["batch_size"],
     )
 
 

@@ -55,8 +55,7 @@ def step_by_step(
     start = time.perf_counter()
     params = init(jax.random.key(0))
     step = build() if fresh else shared_step
-    for size in {len(b) for b in np.array_split(np.arange(task.subset), task.steps_per_epoch)}:
-        step(params, optimizer.init(params), pixels[:size], labels[:size])
+    step(params, optimizer.init(params), pixels[: task.batch], labels[: task.batch])
     for x, y in _parts(pixels, labels):
         evaluate(params, x, y)
     return train, time.perf_counter() - start
@@ -70,30 +69,28 @@ def whole_training(
     optimizer = _optimizer(task)
     x_all, y_all = jnp.asarray(pixels), jnp.asarray(labels)
 
-    def train_one(key: Any, batches: Any, weights: Any, x_all: Any, y_all: Any) -> Any:
-        def step(carry: tuple[Any, Any], batch: tuple[Any, Any]) -> tuple[tuple[Any, Any], None]:
+    def train_one(key: Any, batches: Any, x_all: Any, y_all: Any) -> Any:
+        def step(carry: tuple[Any, Any], ids: Any) -> tuple[tuple[Any, Any], None]:
             params, state = carry
-            ids, weight = batch
-            gradient = jax.grad(partial(_loss, apply))(params, x_all[ids], y_all[ids], weight)
+            gradient = jax.grad(partial(_loss, apply))(params, x_all[ids], y_all[ids])
             updates, state = optimizer.update(gradient, state)
             return (optax.apply_updates(params, updates), state), None
 
         params = init(key)
-        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), (batches, weights))
+        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), batches)
         if steps is not None:
             return params
         return jnp.concatenate([_margins(apply, params, x, y) > 0 for x, y in _parts(x_all, y_all)])
 
-    program = jax.jit(train_one if width == 1 else jax.vmap(train_one, in_axes=(0, 0, 0, None, None)))
+    program = jax.jit(train_one if width == 1 else jax.vmap(train_one, in_axes=(0, 0, None, None)))
 
     def arguments(subsets: list[Any], seed: int, first: int) -> tuple[Any, ...]:
         random = np.random.default_rng([seed, first])
-        padded = [_padded(task, draw_batches(task, members, random, steps)) for members in subsets]
+        ids = np.stack([draw_batches(task, members, random, steps) for members in subsets])
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(first + jnp.arange(len(subsets)))
-        ids, weights = (np.stack(part) for part in zip(*padded, strict=True))
         if width == 1:
-            return keys[0], ids[0], weights[0], x_all, y_all
-        return keys, ids, weights, x_all, y_all
+            return keys[0], ids[0], x_all, y_all
+        return keys, ids, x_all, y_all
 
     start = time.perf_counter()
     compiled = program.lower(*arguments([np.arange(task.subset)] * width, 0, 0)).compile()
@@ -110,18 +107,8 @@ def whole_training(
     return train, compile_seconds
 
 
-def _padded(task: Task, batches: list[Any]) -> tuple[Any, Any]:
-    """Ids and weights [steps, batch] of batches of two sizes, the smaller filled up at weight zero."""
-    ids = np.zeros((len(batches), task.batch), np.int32)
-    weights = np.zeros((len(batches), task.batch), np.float32)
-    for number, batch in enumerate(batches):
-        ids[number, : len(batch)], weights[number, : len(batch)] = batch, 1 / len(batch)
-    return ids, weights
-
-
-def _loss(apply: Any, params: Any, x: Any, y: Any, weights: Any | None = None) -> Any:
-    losses = optax.softmax_cross_entropy_with_integer_labels(apply(params, x), y)
-    return losses.mean() if weights is None else weights @ losses
+def _loss(apply: Any, params: Any, x: Any, y: Any) -> Any:
+    return optax.softmax_cross_entropy_with_integer_labels(apply(params, x), y).mean()
 
 
 def _margins(apply: Any, params: Any, x: Any, y: Any) -> Any:

@@ -45,9 +45,9 @@ def one_by_one(
         return np.stack(correct) if correct else None
 
     start = time.perf_counter()
-    if compiled:  # whatever compiles does so here: both sizes of batches, a second network, the sizes of judging
+    if compiled:  # whatever compiles does so here: the batch, a second network, the sizes of judging
         _evaluate(torch.compile(_network(task), dynamic=False), x, y)
-        train([np.arange(task.subset)] * 2, 0, steps=task.steps_per_epoch)
+        train([np.arange(task.subset)] * 2, 0, steps=2)
     else:
         train([np.arange(task.subset)], 0, steps=2)
     return train, time.perf_counter() - start if compiled else 0.0

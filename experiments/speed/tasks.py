@@ -48,14 +48,9 @@ class Task:
         return round(FRACTION * self.n_train)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Batches of an epoch; their sizes differ by one at most, as in infl."""
-        return -(-self.subset // self.batch)
-
-    @property
     def steps(self) -> int:
-        """Steps of a model."""
-        return self.epochs * self.steps_per_epoch
+        """Steps of a model, as in infl."""
+        return round(self.epochs * self.subset / self.batch)
 
     @property
     def flop_of_training(self) -> float:
@@ -167,12 +162,12 @@ def draw_subsets(task: Task, n_models: int, *, seed: int) -> list[Any]:
     return [random.permutation(task.n_train)[: task.subset] for _ in range(n_models)]
 
 
-def draw_batches(task: Task, members: Any, random: np.random.Generator, steps: int | None) -> list[Any]:
-    """Ids of each batch of a training, in the order of the steps: every epoch shuffles the members."""
-    batches = []
-    for _ in range(task.epochs if steps is None else -(-steps // task.steps_per_epoch)):
-        batches += np.array_split(random.permutation(members), task.steps_per_epoch)
-    return batches[:steps]
+def draw_batches(task: Task, members: Any, random: np.random.Generator, steps: int | None) -> Any:
+    """Ids of each batch of a training, [steps, batch], cut from a stream of shuffled epochs."""
+    steps = task.steps if steps is None else steps
+    n_epochs = -(-steps * task.batch // len(members))
+    stream = np.concatenate([random.permutation(members) for _ in range(n_epochs)])
+    return stream[: steps * task.batch].reshape(steps, task.batch)
 
 
 def _dense(widths: list[int]) -> list[int]:

@@ -74,8 +74,6 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
             images=dataset.images,
             labels=dataset.labels,
             n_classes=dataset.n_classes,
-            # Private training takes the same steps however few examples there are.
-            batch_size=None if "privacy" in run.manifest["algorithm"] else run.manifest["algorithm"].get("batch_size"),
             advance=lambda: progress.update(),
         )
 

@@ -39,13 +39,13 @@ class Algorithm:
             default.
         widths: Channels of the convolutions of `cnn` and `resnet9`, width of the tokens of `vit`; None for the default.
         optimizer: A name, or an `optax.GradientTransformation` that brings its own learning rate.
-        batch_size: At most this many examples a step. An epoch over k examples takes ceil(k / batch_size) steps whose
-            sizes differ by at most one, so that no step rests on a few left-over examples.
-        epochs: Passes over the subset.
+        batch_size: Every step takes exactly this many members, cut from one stream of shuffled epochs: where one epoch
+            ends inside a batch, the next fills it up. Members of a subset smaller than a batch come several times in it.
+        epochs: Passes over the subset: k members are trained for round(epochs k / batch_size) steps, at least one.
         learning_rate: For optimizers given by name.
         momentum: Of `sgd`.
         weight_decay: Of `adamw`.
-        schedule: Factor on every update, as a function of the share of training done: constant, or down to zero along a
+        schedule: Factor on every update, as a function of the fraction of the steps done: constant, or down to zero along a
             line or half a cosine.
         augmentation: Random changes of the images trained on; None for none.
         standardize: Whether the network gets pixels minus their mean, divided by their standard deviation, channel by
@@ -54,9 +54,8 @@ class Algorithm:
         precision: Of the forward and backward pass of training. With `bfloat16` (8 significant bits instead of 24) the
             weights themselves, the loss and the updates stay float32, and trained models are judged in float32.
         privacy: Clipping and noise of differentially private training; None for ordinary training. Batches are then
-            Poisson samples: an epoch takes ceil(n / batch_size) steps, n the size of D whatever the subset, and every
-            member joins each with a probability of one in as many (`sampling`), so that batches of all of D hold at
-            most batch_size on average.
+            Poisson samples (`sampling`): round(epochs n / batch_size) steps, n the size of D whatever the subset, which
+            every member joins with probability batch_size / n, so that batches of all of D hold batch_size on average.
 
     Raises:
         InputError: for a setting out of its range, or private training of standardized pixels: what standardizes them is no
@@ -173,9 +172,15 @@ class Algorithm:
             return optax.adam(self.learning_rate)
         return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
 
-    def steps_per_epoch(self, n_members: Any) -> Any:
-        """Steps in one epoch over a subset of that size; private training takes as many as over all of D."""
-        return -(-n_members // self.batch_size)
+    def n_steps(self, n_members: Any, epochs: Any) -> Any:
+        """Steps that so many epochs over a subset of that size take, at least one; integers, or arrays of them.
+
+        Examples:
+            >>> Algorithm(batch_size=50).n_steps(408, 30), Algorithm(batch_size=50).n_steps(400, 30)
+            (245, 240)
+        """
+        steps = (2 * epochs * n_members + self.batch_size) // (2 * self.batch_size)
+        return steps + ((steps == 0) & (epochs > 0))
 
     def sampling(self, n_train: int) -> tuple[float, int]:
         """Sampling rate and number of steps of private training on D of that size or its subsets, for `infl.accounting`.
@@ -184,8 +189,7 @@ class Algorithm:
             >>> Algorithm(privacy=Privacy(), batch_size=50, epochs=10).sampling(1000)
             (0.05, 200)
         """
-        steps = self.steps_per_epoch(n_train)
-        return 1 / steps, self.epochs * steps
+        return min(1.0, self.batch_size / n_train), self.n_steps(n_train, self.epochs)
 
     def _network_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in NETWORK_SETTINGS if getattr(self, name) is not None}

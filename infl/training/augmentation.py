@@ -83,18 +83,25 @@ class Augmentation:
             )
 
 
-def augmented_batch(augmentation: Augmentation, key: jax.Array, images: jax.Array, ids: jax.Array) -> jax.Array:
-    """Examples `ids` of the images, [b, h, w, ...], each changed as (key, id) draws it.
+def augmented_batch(
+    augmentation: Augmentation, key: jax.Array, epochs: jax.Array, images: jax.Array, ids: jax.Array
+) -> jax.Array:
+    """Examples `ids` of the images, [b, h, w, ...], each changed as (key, epoch, id) draws it.
 
     Args:
-        key: That of a model and an epoch.
+        key: That of a model.
+        epochs: That of each example, [b].
         images: [N, h, w] or [N, h, w, channels].
     """
     import jax
     import jax.numpy as jnp
 
     height, width = images.shape[1:3]
-    draws = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (3,), jnp.uint32))(ids)
+
+    def draw(epoch: jax.Array, example: jax.Array) -> jax.Array:
+        return jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, epoch), example), (3,), jnp.uint32)
+
+    draws = jax.vmap(draw)(epochs, ids)
     offsets = (draws[:, :2] % (2 * augmentation.shift + 1)).astype(jnp.int32) - augmentation.shift
     rows = jnp.arange(height) + offsets[:, :1]
     columns = jnp.arange(width) + offsets[:, 1:]

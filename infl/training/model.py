@@ -4,6 +4,10 @@
 like. The size of the subset is data, not shape: no size recompiles. A left-out example has no part in training: its pixels,
 even NaN, never reach the weights.
 
+Batches are cut from one stream of shuffled epochs: step s takes positions s b to (s + 1) b - 1 of it, b the batch size, and
+position p is member p mod k of the order of epoch p div k. So every step takes exactly b members, also across the border of
+two epochs, and k members are trained for round(epochs k / b) steps: removing 2% of the data removes 2% of the steps.
+
 Everything random comes from the key. The order of an epoch is drawn per example id: two subsets trained with one key start
 from the same weights and visit the examples they share in the same relative order, so A(D) and A(D\\S) pair.
 """
@@ -21,13 +25,10 @@ import optax
 from infl.training.algorithm import Algorithm, Schedule
 from infl.training.augmentation import augmented_batch, member_moments, standardized, unit_pixels
 from infl.training.networks import Network
-from infl.training.privacy import Privacy, poisson_sample, private_gradient
+from infl.training.privacy import poisson_sample, private_gradient
 
 EVALUATION_BATCH = {"cpu": 256}  # examples evaluated at once, as measured; others: 1,024
 FEISTEL_ROUNDS = 8
-
-# (parameters, step of the epoch) -> loss and its gradient
-GradientAt = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 
 
 class ModelKeys(NamedTuple):
@@ -131,17 +132,19 @@ def train_epochs(
 ) -> TrainingState:
     """Train a model from before epoch `first` to before epoch `last`, of `epochs` in all; these numbers are data, not shape.
 
-    An epoch follows from the key and its number: however the epochs are cut into calls, the state is the same.
+    A step follows from the key and its number: however the steps are cut into calls, the state is the same. Before epoch e
+    are the first round(e k / batch size) steps.
     """
-    keys, optimizer = _split(key), algorithm.build_optimizer()
-    n_steps = algorithm.steps_per_epoch(members.sum() if algorithm.privacy is None else len(members))
+    keys, optimizer, privacy = _split(key), algorithm.build_optimizer(), algorithm.privacy
+    n_members = members.sum() if privacy is None else len(members)
+    first_step, last_step, n_steps = (algorithm.n_steps(n_members, number) for number in (first, last, epochs))
     network_input, augmentation = input_of_network(algorithm, members, images), algorithm.augmentation
 
-    def load(ids: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def load(ids: jax.Array, visits: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Examples and labels of a batch; `visits`: the epoch of each, or what else tells one visit from the next."""
         if augmentation is None:
             return network_input(images[ids]), labels[ids]
-        pixels = augmented_batch(augmentation, jax.random.fold_in(keys.augmentation, index), images, ids)
-        return network_input(pixels), labels[ids]
+        return network_input(augmented_batch(augmentation, keys.augmentation, visits, images, ids)), labels[ids]
 
     def loss(params: Any, examples: tuple[jax.Array, jax.Array], weights: jax.Array) -> jax.Array:
         pixels, targets = examples
@@ -149,54 +152,75 @@ def train_epochs(
             params, pixels = jax.tree.map(_to_bfloat16, (params, pixels))
         return weights @ example_losses(network.apply(params, pixels).astype(jnp.float32), targets)
 
-    def shuffled_epoch(index: jax.Array) -> GradientAt:
-        order, n_members = draw_order(jax.random.fold_in(keys.orders, index), members), members.sum()
-        share, rest = n_members // n_steps, n_members % n_steps
+    def updated(state: TrainingState, step: jax.Array, value: jax.Array, gradient: Any) -> TrainingState:
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        if algorithm.schedule != "constant":
+            factor = _schedule_factor(algorithm.schedule, step / n_steps)
+            updates = jax.tree.map(lambda update: factor * update, updates)
+        return TrainingState(optax.apply_updates(state.params, updates), optimizer_state, state.total_loss + value)
 
-        def gradient_at(params: Any, position: jax.Array) -> tuple[jax.Array, Any]:
-            first = position * share + jnp.minimum(position, rest)
-            last = first + share + (position < rest)
-            slots = first + jnp.arange(algorithm.batch_size)
-            # Slots past the end of the batch repeat a member at weight zero, never a left-out example.
-            batch = order[jnp.minimum(slots, n_members - 1)]
-            weights = jnp.where(slots < last, 1.0 / (last - first), 0.0)
-            return jax.value_and_grad(loss)(params, load(batch, index), weights)
+    def plain_step(step: jax.Array, state: TrainingState, batch: tuple[jax.Array, jax.Array]) -> TrainingState:
+        weights = jnp.full(algorithm.batch_size, 1 / algorithm.batch_size)
+        return updated(state, step, *jax.value_and_grad(loss)(state.params, load(*batch), weights))
 
-        return gradient_at
-
-    def private_epoch(index: jax.Array, privacy: Privacy) -> GradientAt:
+    def private_step(step: jax.Array, state: TrainingState) -> TrainingState:
         rate, _ = algorithm.sampling(len(members))
-        sample_keys, noise_keys = (jax.random.fold_in(one, index) for one in (keys.orders, keys.noise))
+        value, gradient = private_gradient(
+            jax.random.fold_in(keys.noise, step),
+            loss,
+            lambda ids: load(ids, jnp.broadcast_to(step, ids.shape)),
+            state.params,
+            poisson_sample(jax.random.fold_in(keys.orders, step), members, rate),
+            privacy=privacy,
+            expected_size=rate * len(members),
+        )
+        return updated(state, step, value, gradient)
 
-        def gradient_at(params: Any, position: jax.Array) -> tuple[jax.Array, Any]:
-            return private_gradient(
-                jax.random.fold_in(noise_keys, position),
-                loss,
-                lambda ids: load(ids, index),
-                params,
-                poisson_sample(jax.random.fold_in(sample_keys, position), members, rate),
-                privacy=privacy,
-                expected_size=rate * len(members),
-            )
+    if privacy is not None:
+        return jax.lax.fori_loop(first_step, last_step, private_step, state)
+    return _through_stream(
+        plain_step, state, keys.orders, members, first=first_step, last=last_step, batch_size=algorithm.batch_size
+    )
 
-        return gradient_at
 
-    def epoch(index: jax.Array, state: TrainingState) -> TrainingState:
-        privacy = algorithm.privacy
-        gradient_at = shuffled_epoch(index) if privacy is None else private_epoch(index, privacy)
+def _through_stream(
+    take_step: Callable[[jax.Array, TrainingState, tuple[jax.Array, jax.Array]], TrainingState],
+    state: TrainingState,
+    key: jax.Array,
+    members: jax.Array,
+    *,
+    first: jax.Array,
+    last: jax.Array,
+    batch_size: int,
+) -> TrainingState:
+    """Take steps `first` to `last` - 1, each with the ids and the epochs of its part of the stream."""
+    n, n_members = len(members), members.sum()
 
-        def step(position: jax.Array, state: TrainingState) -> TrainingState:
-            value, gradient = gradient_at(state.params, position)
-            updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-            if algorithm.schedule != "constant":
-                factor = _schedule_factor(algorithm.schedule, (index * n_steps + position) / (epochs * n_steps))
-                updates = jax.tree.map(lambda update: factor * update, updates)
-            params = optax.apply_updates(state.params, updates)
-            return TrainingState(params, optimizer_state, state.total_loss + value)
+    def order(epoch: jax.Array) -> jax.Array:
+        return draw_order(jax.random.fold_in(key, epoch), members)
 
-        return jax.lax.fori_loop(0, n_steps, step, state)
+    # One round for each epoch in which a step begins, with its order and that of the epoch in which the next round begins.
+    # A subset smaller than a batch has whole epochs between the two: the order of what is whole inside a batch means nothing.
+    def begins_in_epoch(
+        carry: tuple[jax.Array, jax.Array, TrainingState],
+    ) -> tuple[jax.Array, jax.Array, TrainingState]:
+        step, own, state = carry
+        epoch = step * batch_size // n_members
+        next_round = ((epoch + 1) * n_members + batch_size - 1) // batch_size
+        next_own = order(next_round * batch_size // n_members)
+        both = jnp.concatenate([own, next_own])
 
-    return jax.lax.fori_loop(first, last, epoch, state)
+        def cut(step: jax.Array, state: TrainingState) -> TrainingState:
+            slots = step * batch_size - epoch * n_members + jnp.arange(batch_size)
+            ids = both[jnp.where(slots < n_members, slots, n + slots % n_members)]
+            return take_step(step, state, (ids, epoch + slots // n_members))
+
+        stop = jnp.minimum(next_round, last)
+        return stop, next_own, jax.lax.fori_loop(step, stop, cut, state)
+
+    begin = jnp.asarray(first, jnp.int32)
+    carry = (begin, order(begin * batch_size // n_members), state)
+    return jax.lax.while_loop(lambda carry: carry[0] < last, begins_in_epoch, carry)[2]
 
 
 def evaluate(

@@ -270,8 +270,8 @@ class Trials:
         )
         n_members = min(n_train, STEPS * algorithm.batch_size)
         self._members = np.arange(n_train) < n_members
-        whole = algorithm.steps_per_epoch(max(1, round(fraction * dataset.n_train)))
-        self._epochs_of_a_model = algorithm.epochs * whole / algorithm.steps_per_epoch(n_members)
+        whole = algorithm.n_steps(max(1, round(fraction * dataset.n_train)), algorithm.epochs)
+        self._epochs_of_a_model = whole / algorithm.n_steps(n_members, 1)
         self._evaluated_of_a_model = dataset.n_columns / self._examples.n_columns
         self._more_bytes = dataset.images.nbytes - self._examples.images.nbytes
         self._ensembles: dict[Layout, Ensemble] = {}

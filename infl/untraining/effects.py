@@ -30,14 +30,14 @@ from infl.untraining.distribution import MarginDistribution, level_probability, 
 from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors
 from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Expected, Response, fit_response
-from infl.untraining.support import N_COVARIATES, RIDGES, STEPS, SURROGATES, Support, gather_evidence, prepare_support
+from infl.untraining.support import N_COVARIATES, RIDGES, SURROGATES, Support, gather_evidence, prepare_support
 
 PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
 
 COVARIATES = {  # positions of those that a response rests on
     "combined": range(N_COVARIATES),
     "support": range(len(RIDGES), N_COVARIATES),
-    "surrogate": (*SURROGATES, STEPS),
+    "surrogate": SURROGATES,
     "additive-shrunk": (),
 }
 MAX_REFERENCES = 64  # models of D that the fit rests on
@@ -63,7 +63,6 @@ def fit_predictor(
     images: Array,
     labels: Array,
     n_classes: int,
-    batch_size: int | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
@@ -74,8 +73,6 @@ def fit_predictor(
         reference: Models of all of D.
         images: Of D and of the held-out examples, [n+m, ...].
         labels: Likewise, [n+m].
-        batch_size: Of the training algorithm, where it is known: it decides after how many examples an epoch gets a
-            step less.
         advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit.
 
     Raises:
@@ -101,7 +98,7 @@ def fit_predictor(
     correct, margins = (np.concatenate([b.of(kind) for b in references.blocks()]) for kind in ("correct", "margin"))
     distribution, use = margin_distribution(margins), COVARIATES[name]
     n_train, n_columns = reference.n_train, reference.n_columns
-    support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes, batch_size=batch_size)
+    support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes)
     evidence = gather_evidence(support, [*sources, references])
     advance()
 

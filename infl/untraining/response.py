@@ -3,14 +3,14 @@
 For example j and left-out set O, in one protocol of j (held-out, trained, or left-out: itself in O),
 
     E[margin_j | O] = a_j + g(z_j(O)) - g(z_j(0)) + u_j + v_j (s_j(O) - s_j(0)) + w_j (g(z_j(O)) - g(z_j(0)))
-                      + c_j e(O) + sum_k b_jk [k in O] + (p_j + q_j |O|/n) r_j + h_j(O)
+                      + sum_k b_jk [k in O] + (p_j + q_j |O|/n) r_j + h_j(O)
 
 - a: the mean margin of models of D, where j is held out or trained on: what is modelled is the drop from there. Where j is
   left out no model of D has its margin, and g(z_j(0)) stands in its place;
 - z: covariates of the support that is left (`infl.untraining.support`), s the closed-form refits' margins among them. g is one
   function for all examples, ridge regression on 256 random ReLU features (Rahimi & Recht 2008) of z and its change from D:
   what examples have in common, pooled over millions of pairs;
-- u, v, w, c, b: example j's own level and slopes (e: steps in an epoch), and terms for the six nearest training examples of
+- u, v, w, b: example j's own level and slopes, and terms for the six nearest training examples of
   its class and of others. Normal priors around zero whose variances are fitted to all examples together by EM (empirical
   Bayes), residual variance of each example its own, drawn towards the median of all;
 - r: what the model of D with the same init seed does beyond their mean, where a model has one: noise that is known, and can
@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from infl.records import Array, ProtocolName
-from infl.untraining.support import STEPS, SURROGATES, Evidence, borderline, parts, scratch_array
+from infl.untraining.support import SURROGATES, Evidence, borderline, parts, scratch_array
 
 N_FEATURES = 256
 N_PAIRS = 200_000  # sampled for the pooled function, roughly
@@ -124,7 +124,7 @@ class Response:
         terms = [np.ones_like(pooled)]
         if len(self.use):
             terms += [covariates[..., one] - self.at_d[:, one] for one in SURROGATES if one in self.use]
-            terms += [change, covariates[..., STEPS]]
+            terms.append(change)
             terms += list((~masks[:, self.neighbours]).astype(np.float32).transpose(2, 0, 1))
         by_init_seed = np.zeros_like(pooled) if by_init_seed is None else by_init_seed
         terms += [by_init_seed, by_init_seed * (~masks).mean(axis=1, dtype=np.float32)[:, None]]

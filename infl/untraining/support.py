@@ -7,9 +7,7 @@ Of a subset and an example j these are
   itself;
 - log(1e-3 + sum over members i of exp(-|x_i - x_j|^2 / r)) over those of j's class, and over those of others, at three radii
   r, themselves 0.15, 0.4 and 1 times the median squared distance to the tenth neighbour: near copies, neighbours, the region;
-- log of the fraction of j's class that is left;
-- log of the steps in an epoch, ceil(k / batch size), compared with those on D, where the batch size is known: a model that is
-  not trained to the end is another one with a step less, whatever was left out.
+- log of the fraction of j's class that is left.
 
 They saturate as support does: the first neighbours that go matter little, the last ones much. j never counts among its own
 support.
@@ -32,9 +30,9 @@ from infl.scores.surrogate import Surrogate, fit_surrogate
 RIDGES = (0.05, 0.3)
 RADII = (0.15, 0.4, 1.0)
 FLOOR = 1e-3  # support below this counts as none
-N_COVARIATES = len(RIDGES) + 2 * len(RADII) + 2
+N_COVARIATES = len(RIDGES) + 2 * len(RADII) + 1
 SURROGATES = tuple(range(len(RIDGES)))  # positions of these among the covariates
-CLASS_FRACTION, STEPS = N_COVARIATES - 2, N_COVARIATES - 1
+CLASS_FRACTION = N_COVARIATES - 1
 NEIGHBOUR = 10
 N_FOR_RADIUS = 500
 N_NEIGHBOURS = 6
@@ -51,7 +49,6 @@ class Support:
         pixels: [n+m, d] float32.
         labels: [n+m].
         radius: Squared distance to the tenth neighbour, median over D.
-        batch_size: Of the training algorithm, where it is known.
     """
 
     pixels: Array
@@ -59,7 +56,6 @@ class Support:
     n_train: int
     radius: float
     surrogates: tuple[Surrogate, ...]
-    batch_size: int | None = None
 
     def surrogate_margins(self, masks: Array) -> Array:
         """Margins of the closed-form refits on each subset, [subsets, n+m, ridges] float32."""
@@ -91,7 +87,6 @@ class Support:
             result[..., first] = np.log(FLOOR + own).T
             result[..., first + 1] = np.log(FLOOR + np.maximum(everything - own, 0)).T
         result[..., CLASS_FRACTION] = self._class_fractions(masks)[:, self.labels[columns]]
-        result[..., STEPS] = self._steps(masks)[:, None]
         return result
 
     def neighbours(self, columns: Array, n_each: int) -> Array:
@@ -112,12 +107,6 @@ class Support:
     def _squares(self) -> Array:
         return (self.pixels**2).sum(axis=1)
 
-    def _steps(self, masks: Array) -> Array:
-        if self.batch_size is None:
-            return np.zeros(len(masks))
-        steps = np.ceil(np.array([*masks.sum(axis=1), self.n_train]) / self.batch_size)
-        return 10 * np.log(steps[:-1] / steps[-1])
-
     def _class_fractions(self, masks: Array) -> Array:
         classes = np.arange(self.labels.max() + 1)
         members = (self.labels[: self.n_train][:, None] == classes[None, :]).astype(np.float32)
@@ -125,13 +114,12 @@ class Support:
         return np.log(0.02 + fractions) - np.log(1.02)
 
 
-def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, batch_size: int | None = None) -> Support:
+def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int) -> Support:
     """Prepare the examples of D, the first `n_train` rows, and the held-out ones after them.
 
     Args:
         x: [n+m, ...] float32, or uint8 that counts as divided by 255.
         labels: [n+m].
-        batch_size: Of the training algorithm, where it is known.
 
     Examples:
         >>> import infl, numpy as np
@@ -151,7 +139,7 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, ba
     tenth = np.partition(support._distances(some)[0], rank, axis=1)[:, rank]
     radius = float(np.median(tenth[np.isfinite(tenth)])) if np.isfinite(tenth).any() else 1.0
     rounding = 1e-4 * float(support._squares.mean())  # a radius below it: most of D are copies
-    return replace(support, radius=max(radius, rounding, 1e-6), batch_size=batch_size)
+    return replace(support, radius=max(radius, rounding, 1e-6))
 
 
 @dataclass(frozen=True)

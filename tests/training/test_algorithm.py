@@ -6,6 +6,7 @@ import json
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -71,9 +72,13 @@ def test_a_setting_out_of_its_range_is_named(settings: dict, telling: str) -> No
         Algorithm(**settings)
 
 
-@pytest.mark.parametrize(("n_members", "steps"), [(1, 1), (8, 1), (9, 2), (16, 2), (17, 3)])
-def test_an_epoch_takes_as_few_steps_as_the_batch_size_allows(n_members: int, steps: int) -> None:
-    assert Algorithm(batch_size=8).steps_per_epoch(n_members) == steps
+def test_steps_are_in_proportion_to_members_and_at_least_one() -> None:
+    """The rounded number of batches in all epochs, in integers as in the arrays that are traced."""
+    algorithm, n, epochs = Algorithm(batch_size=50), np.arange(1, 500), np.array([[1], [7], [30]])
+    steps = algorithm.n_steps(n, epochs)
+    np.testing.assert_array_equal(steps, np.maximum(np.floor(epochs * n / 50 + 0.5), 1))
+    assert [[algorithm.n_steps(int(k), int(e)) for k in n] for (e,) in epochs] == steps.tolist()
+    assert algorithm.n_steps(n, 0).tolist() == [0] * len(n)
 
 
 def test_precision_is_in_the_manifest_where_it_is_not_the_default() -> None:

@@ -66,7 +66,7 @@ def test_each_image_is_one_of_those_that_a_slow_loop_makes(
 ) -> None:
     images = RANDOM.randint(1, 250, (30, *shape)).astype(dtype)
     ids = np.array([29, 3, 3, *range(20)])
-    batch = np.asarray(augmented_batch(augmentation, KEY, jnp.asarray(images), jnp.asarray(ids)))
+    batch = np.asarray(augmented_batch(augmentation, KEY, np.zeros(len(ids), int), jnp.asarray(images), ids))
     assert batch.dtype == dtype
     changes = [change_of(images[i], one, augmentation) for i, one in zip(ids, batch, strict=True)]
     assert changes[1] == changes[2] == changes[6]  # one id, one draw
@@ -74,15 +74,15 @@ def test_each_image_is_one_of_those_that_a_slow_loop_makes(
 
 
 def test_each_change_is_as_likely() -> None:
-    """3,000 ids, and one id under 3,000 keys; 18 changes each, by chi-square."""
+    """3,000 ids, one id under 3,000 keys, and one in 3,000 epochs; 18 changes each, by chi-square."""
     augmentation, image = Augmentation(flip=True, shift=1), RANDOM.randint(1, 250, (3, 3)).astype(np.uint8)
     draw = jax.jit(partial(augmented_batch, augmentation))
-    of_ids = draw(KEY, jnp.asarray(np.tile(image, (3000, 1, 1))), jnp.arange(3000))
-    keys = jax.random.split(KEY, 3000)
-    of_keys = jax.vmap(lambda key: draw(key, jnp.asarray(image[None]), jnp.zeros(1, int))[0])(keys)
+    images, same, each = jnp.asarray(np.tile(image, (3000, 1, 1))), jnp.zeros(3000, int), jnp.arange(3000)
+    by_id, by_epoch = draw(KEY, same, images, each), draw(KEY, each, images, same)
+    by_key = jax.vmap(lambda key: draw(key, same[:1], images, same[:1])[0])(jax.random.split(KEY, 3000))
     names = {one.tobytes(): name for name, one in all_changes(image, augmentation).items()}
     assert len(names) == 18
-    for batch in (of_ids, of_keys):
+    for batch in (by_id, by_epoch, by_key):
         counts = Counter(names[one.tobytes()] for one in np.asarray(batch))
         assert len(counts) == 18
         assert stats.chisquare(list(counts.values())).pvalue > 1e-3
@@ -116,9 +116,8 @@ def draws_of(members: np.ndarray, images: np.ndarray, algorithm: Algorithm, key:
     for i, image in enumerate(images):
         for name, one in all_changes(image, algorithm.augmentation).items():
             known[one.tobytes()] = (i, name)
-    steps = len(trained) // algorithm.epochs
-    shares = [np.concatenate(trained[first : first + steps]) for first in range(0, len(trained), steps)]
-    return [{known[one.tobytes()] for one in share} for share in shares]
+    stream, n_members = [known[one.tobytes()] for batch in trained for one in batch], members.sum()
+    return [set(stream[epoch * n_members :][:n_members]) for epoch in range(algorithm.epochs)]
 
 
 def test_leaving_examples_out_changes_no_draw_of_the_others() -> None:

@@ -14,7 +14,6 @@ from infl.untraining.support import (
     N_COVARIATES,
     RADII,
     RIDGES,
-    STEPS,
     prepare_support,
 )
 
@@ -55,8 +54,7 @@ def naive_covariates(support, mask, j):
             own, other = (own + near, other) if labels[i] == labels[j] else (own, other + near)
         result += [np.log(FLOOR + own), np.log(FLOOR + other)]
     of_class = labels[:N] == labels[j]
-    steps = 0.0  # of an epoch: the batch size is not known
-    return [*result, np.log(0.02 + mask[of_class].mean()) - np.log(1.02), steps]
+    return [*result, np.log(0.02 + mask[of_class].mean()) - np.log(1.02)]
 
 
 def test_covariates_equal_a_slow_loop(support, masks):
@@ -130,12 +128,3 @@ def test_exact_copies_have_covariates():
     result = covariates(support, np.ones((1, 30), bool), np.arange(30))
     assert np.isfinite(result).all()
     np.testing.assert_allclose(result[..., len(RIDGES)], np.log(FLOOR + 14), atol=0.05)
-
-
-def test_steps_fall_where_an_epoch_has_one_less():
-    """30 examples in batches of 8 make four steps, 24 make three; 25 still make four."""
-    x, labels = np.random.RandomState(5).randn(N, 2).astype(np.float32), np.arange(N) % 2
-    support = prepare_support(x, labels, n_train=N, n_classes=2, batch_size=8)
-    masks = np.arange(N)[None] < np.array([30, 25, 24])[:, None]
-    steps = covariates(support, masks, np.array([0, 3]))[..., STEPS]
-    np.testing.assert_allclose(steps, 10 * np.log([[1, 1], [1, 1], [3 / 4, 3 / 4]]), atol=1e-5)
