@@ -8,181 +8,135 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
+import infl
 from infl.__main__ import main
 from infl.cli import COMMANDS
+from tests.commands import contents
 
-DATA = ["digits", "--n-train", "60", "--n-held-out", "30"]
-SMALL = ["--epochs", "1", "--hidden", "4", "--design", "uniform", "--n-models", "2", "--n-references", "1"]
+DATA = "digits --n-train 60 --n-held-out 30"
+SMALL = "--epochs 1 --hidden 4 --design uniform --n-models 2 --n-references 1"
 # What each command needs; outputs among it are replaced by the test.
 CALLS = {
     "demo": {"--run": "{run}"},
-    "train": {"": [*DATA, *SMALL], "--run": "{run}"},
+    "train": {"": f"{DATA} {SMALL}", "--run": "{new}"},
     "scores": {"--run": "{run}"},
     "predict": {"--run": "{run}", "--forget": "{forget}"},
     "verify": {"--run": "{run}", "--forget": "{forget}"},
     "report": {"--run": "{run}", "--out": "{new}.npz"},
-    "plan": {"": [*DATA, "--epochs", "1", "--hidden", "4"]},
+    "plan": {"": f"{DATA} --epochs 1 --hidden 4"},
     "inspect": {"--run": "{run}"},
-    "merge": {"": ["{new}", "{run}"]},
-    "import": {"": ["{forget}"], "--run": "{new}"},
-    "forget": {"": ["random", *DATA, "--size", "3"], "--out": "{new}.json"},
-    "plant": {"": ["flipped", *DATA, "--n-examples", "3"], "--out": "{new}.npz", "--forget": "{new}.json"},
+    "merge": {"": "{new} {run}"},
+    "import": {"": "{forget}", "--run": "{new}"},
+    "forget": {"": f"random {DATA} --size 3", "--out": "{new}.json"},
+    "plant": {"": f"flipped {DATA} --n-examples 3", "--out": "{new}.npz", "--forget": "{new}.json"},
 }
-OUTPUTS = [
-    ("demo", "--json"),
-    ("demo", "--run"),
-    ("train", "--json"),
-    ("train", "--run"),
-    ("scores", "--json"),
-    ("scores", "--arrays"),
-    ("scores", "--matrix"),
-    ("scores", "--table"),
-    ("scores", "--feldman-zhang"),
-    ("merge", "--json"),
-    ("import", "--json"),
-    ("import", "--run"),
-    ("predict", "--json"),
-    ("predict", "--effects"),
-    ("verify", "--json"),
-    ("verify", "--effects"),
-    ("report", "--out"),
-    ("report", "--json"),
-    ("plan", "--json"),
-    ("inspect", "--json"),
-    ("forget", "--out"),
-    ("plant", "--out"),
-    ("plant", "--forget"),
-]
-FILES = [(command, option) for command, option in OUTPUTS if option != "--run"]
+WRITTEN = {
+    "demo": "--json --run",
+    "train": "--json --run",
+    "scores": "--json --arrays --matrix --table --feldman-zhang",
+    "merge": "--json",
+    "import": "--json --run",
+    "predict": "--json --effects",
+    "verify": "--json --effects",
+    "report": "--out --json",
+    "plan": "--json",
+    "inspect": "--json",
+    "forget": "--out",
+    "plant": "--out --forget",
+}
 READ = {
-    ("import", "--file"),
-    ("merge", "--run"),
-    ("merge", "--shards"),
-    ("train", "--groups"),
-    ("train", "--cover"),
-    ("scores", "--run"),
-    ("predict", "--run"),
-    ("predict", "--forget"),
-    ("verify", "--run"),
-    ("verify", "--forget"),
-    ("report", "--run"),
-    ("report", "--forget"),
-    ("plan", "--run"),
-    ("inspect", "--run"),
-    ("forget", "--run"),
+    "import": "--file",
+    "merge": "--run --shards",
+    "train": "--groups --cover",
+    "scores": "--run",
+    "predict": "--run --forget",
+    "verify": "--run --forget",
+    "report": "--run --forget",
+    "plan": "--run",
+    "inspect": "--run",
+    "forget": "--run",
 }
+OUTPUTS = [(command, option) for command, options in WRITTEN.items() for option in options.split()]
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def places(small_run: infl.Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("places")
-    assert main(["train", *DATA, *SMALL, "--run", str(folder / "run")]) == 0
+    shutil.copytree(small_run.folder, folder / "run")
     (folder / "forget.json").write_text(json.dumps({"a": [1, 2]}))
     (folder / "file").write_text("mine")
-    return {"{run}": folder / "run", "{forget}": folder / "forget.json", "{new}": folder / "new"}
+    return {"run": folder / "run", "forget": folder / "forget.json", "new": folder / "new"}
 
 
 def command_class(name: str) -> type:
     return getattr(import_module(f"infl.cli.{COMMANDS[name][0]}"), name.capitalize())
 
 
-def arguments_of(command: str, places: dict[str, Path], **changed: str) -> list[str]:
-    def placed(word: str) -> str:
-        for name, place in places.items():
-            word = word.replace(name, str(place))
-        return word
-
-    arguments = [command]
-    for option, value in (CALLS[command] | {f"--{name}": place for name, place in changed.items()}).items():
-        arguments += [*([option] if option else []), *map(placed, value if isinstance(value, list) else [value])]
-    return arguments
-
-
-def all_below(folder: Path) -> dict[str, bytes | None]:
-    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+def words_of(command: str, places: dict[str, Path], changed: dict[str, object]) -> list[str]:
+    words = [command]
+    for option, given in (CALLS[command] | changed).items():
+        words += [option] * bool(option) + str(given).format(**places).split()
+    return words
 
 
 def assert_refused_at_once(
     command: str, option: str, place: Path, said: str, places: dict[str, Path], monkeypatch: Any, capsys: Any
 ) -> None:
-    def begun(_: Any) -> None:
-        raise AssertionError(f"{command} has begun though {option} cannot be written")
-
-    monkeypatch.setattr(command_class(command), "__call__", begun)
-    before = all_below(places["{run}"].parent)
-    assert main(arguments_of(command, places, **{option.removeprefix("--"): str(place)})) == 2
+    monkeypatch.setattr(command_class(command), "__call__", lambda _: pytest.fail(f"{command} has begun"))
+    before = contents(places["run"].parent)
+    assert main(words_of(command, places, {option: place})) == 2
     captured = capsys.readouterr()
     # Of two paths that cannot be written either may be named.
-    assert captured.err in {f"infl {command}: {place}{said}\n", f"infl {command}: {places['{new}']}{said}\n"}
+    assert captured.err in {f"infl {command}: {place}{said}\n", f"infl {command}: {places['new']}{said}\n"}
     assert captured.out == ""
-    assert all_below(places["{run}"].parent) == before
+    assert contents(places["run"].parent) == before
+
+
+NOWHERE = {True: ("file/run", "Not a directory"), False: ("no/where/x.npz", "No such file or directory")}
 
 
 @pytest.mark.parametrize(
     ("command", "option", "place", "said"),
     [
-        *(
-            (command, option, place, said)
-            for command, option in FILES
-            for place, said in (
-                ("no/where/x.npz", "No such file or directory"),
-                ("run", "Is a directory"),
-                ("file/x.npz", "Not a directory"),
-                ("x" * 300, "File name too long"),
-            )
-        ),
-        *(
-            (command, "--run", place, said)
-            for command in ("demo", "train", "import")
-            for place, said in (
-                ("file/run", "Not a directory"),
-                ("file/a/run", "Not a directory"),
-                ("x" * 300, "File name too long"),
-            )
-        ),
+        *((command, option, *NOWHERE[option == "--run"]) for command, option in OUTPUTS),
+        ("scores", "--json", "run", "Is a directory"),
+        ("scores", "--json", "file/x.npz", "Not a directory"),
+        ("scores", "--json", "x" * 300, "File name too long"),
+        ("train", "--run", "file/a/run", "Not a directory"),
+        ("train", "--run", "x" * 300, "File name too long"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_command_begins(
-    command: str,
-    option: str,
-    place: str,
-    said: str,
-    places: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: str, option: str, place: str, said: str, places: dict[str, Path], monkeypatch: Any, capsys: Any
 ) -> None:
-    path, said = places["{run}"].parent / place, f": cannot be written: {said}"
-    if (option, place) == ("--matrix", "run"):  # a folder is what it would have made
-        said = " exists already; choose another name, nothing is overwritten"
+    path, said = places["run"].parent / place, f": cannot be written: {said}"
     assert_refused_at_once(command, option, path, said, places, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(("command", "option"), OUTPUTS)
 def test_a_folder_that_may_not_be_written_to_is_refused_before_the_command_begins(
-    command: str,
-    option: str,
-    places: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: str, option: str, places: dict[str, Path], monkeypatch: Any, capsys: Any
 ) -> None:
     """Root may write anywhere, so the system's answer is played."""
-    locked, access = places["{run}"].parent, os.access
+    locked, access = places["run"].parent, os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked and access(path, mode))
     said = ": cannot be written: Permission denied"
     assert_refused_at_once(command, option, locked / "new.npz", said, places, monkeypatch, capsys)
 
 
-def test_a_file_to_be_made_anew_is_not_there_yet(
-    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("command", "option", "place"), [("plant", "--out", "forget"), ("scores", "--matrix", "run")])
+def test_what_is_made_anew_is_not_there_yet(
+    command: str, option: str, place: str, places: dict[str, Path], monkeypatch: Any, capsys: Any
 ) -> None:
-    path, said = places["{forget}"], " exists already; choose another name, nothing is overwritten"
-    assert_refused_at_once("plant", "--out", path, said, places, monkeypatch, capsys)
+    said = " exists already; choose another name, nothing is overwritten"
+    assert_refused_at_once(command, option, places[place], said, places, monkeypatch, capsys)
 
 
 def test_a_file_that_is_there_is_written_over_where_it_alone_may_be(
@@ -192,19 +146,19 @@ def test_a_file_that_is_there_is_written_over_where_it_alone_may_be(
     (tmp_path / "there.json").write_text("old")
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
-    assert main(arguments_of("inspect", places, json=str(tmp_path / "there.json"))) == 0
+    assert main(words_of("inspect", places, {"--json": tmp_path / "there.json"})) == 0
     assert json.loads((tmp_path / "there.json").read_text())["collections"]
-    assert main(arguments_of("inspect", places, json="/dev/null")) == 0
+    assert main(words_of("inspect", places, {"--json": "/dev/null"})) == 0
 
 
 def test_a_file_may_lie_in_the_run_folder_that_the_command_makes(places: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "deep" / "new"
-    assert main(arguments_of("train", places, run=str(run), json=str(run / "train.json"))) == 0
+    assert main(words_of("train", places, {"--run": run, "--json": run / "train.json"})) == 0
     assert json.loads((run / "train.json").read_text())["collections"]["design"]["complete"] == 2
 
 
 def test_every_option_that_takes_a_path_is_known_to_be_read_or_written() -> None:
-    """A new one that is written belongs into OUTPUTS, where these tests find it."""
+    """A new one that is written belongs into WRITTEN, where these tests find it."""
     found = set()
     for name in COMMANDS:
         hints = get_type_hints(command_class(name))
@@ -212,4 +166,4 @@ def test_every_option_that_takes_a_path_is_known_to_be_read_or_written() -> None
         for option, hint in hints.items():
             if Path in (hint, *get_args(hint)) or option in ("run", "shards"):  # a folder, or a URL
                 found.add((name, f"--{option.replace('_', '-')}"))
-    assert found == READ | set(OUTPUTS)
+    assert found == {(name, option) for name, options in READ.items() for option in options.split()} | set(OUTPUTS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from infl.records import Effects, ForgetSet, InputError, Thresholds
+from infl.records import Effects, ForgetSet
 from infl.report.plot import reliability
 from infl.report.plot.calibration import BIN_WIDTH, mean_of_bin, wilson_interval
 
@@ -92,16 +92,6 @@ def test_one_replicate_has_no_bar_and_sets_alone_are_counted():
     assert "1 set without a counterpart left out" in [text.get_text() for text in ax.texts]
 
 
-def test_a_set_twice_or_of_other_data_is_an_error():
-    random = np.random.RandomState(0)
-    predicted = predictions(random)
-    with pytest.raises(InputError, match="predicted: expected each forget set once"):
-        reliability([predicted[0]] * 2, [])
-    other = replace(predicted[0], effect=np.zeros(N + M + 1), replicates=np.zeros((4, N + M + 1)))
-    with pytest.raises(InputError, match=r"same data.*\(20, 50\), \(20, 51\)"):
-        reliability(predicted, [other])
-
-
 def sure(regime: str, p: float) -> dict[str, float]:
     rest = (1 - p) / 3
     return {name: p if name == regime else rest for name in ("no-op", "local", "spreading", "indirect")}
@@ -130,12 +120,3 @@ def test_the_interval_of_a_share_is_where_it_would_be_one_standard_error_off(sha
     low, high = wilson_interval(share, 7)
     np.testing.assert_allclose(low, root(off, 0, share - 1e-9) if share else 0, atol=1e-9)
     np.testing.assert_allclose(high, root(off, share + 1e-9, 1) if share < 1 else 1, atol=1e-9)
-
-
-def test_mixed_thresholds_or_records_are_errors(make_verdict):
-    other = make_verdict("b", 0.5, 0.2, thresholds=Thresholds(self_influence=0.2))
-    with pytest.raises(InputError, match="thresholds"):
-        reliability([make_verdict("a", 0.5, 0.2)], [other])
-    effects = predictions(np.random.RandomState(0))
-    with pytest.raises(InputError, match="effects on both sides, or verdicts on both"):
-        reliability(effects, [other])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infl.records import Estimate, ForgetSet, InputError
+from infl.records import Estimate, ForgetSet
 from infl.report.plot import dose_response, error_curve
 
 NAN = float("nan")
@@ -63,14 +63,6 @@ def test_a_dose_without_an_estimate_is_counted(dose):
     assert "1 verdict without an estimate not drawn" in [text.get_text() for text in ax.texts]
 
 
-def test_what_is_no_dose_is_an_error(dose, make_verdict):
-    with pytest.raises(InputError, match="'random 3'.*take_fraction"):
-        dose_response([dose(2, 0.1, 0.1), make_verdict("random 3", 0.1, 0.1)])
-    many = [dose(1, 0.1, 0.1, group=(2 * k, 2 * k + 1), name=str(k)) for k in range(6)]
-    with pytest.raises(InputError, match="at most 5 groups in one figure, got 6"):
-        dose_response(many)
-
-
 def scores(se, outcome: Any = "correct"):
     se = np.asarray(se, float)
     return Estimate(se, se, se, se, "own", outcome)
@@ -102,16 +94,3 @@ def test_a_mean_square_above_the_percentiles_has_a_bar_downwards_only():
 def test_errors_that_are_unknown_leave_an_empty_figure():
     error_curve({10: scores([NAN])}).figure.draw_without_rendering()  # type: ignore[union-attr]
     error_curve({}).figure.draw_without_rendering()  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("estimates", "planned", "said"),
-    [
-        ({0: scores([0.1])}, None, "at least 1"),
-        ({10: scores([0.1])}, {10: 0.0}, "errors above 0"),
-        ({10: scores([0.1]), 20: scores([0.1], "margin")}, None, "all of correct or all of margin"),
-    ],
-)
-def test_what_is_no_curve_is_an_error(estimates, planned, said):
-    with pytest.raises(InputError, match=said):
-        error_curve(estimates, planned=planned)

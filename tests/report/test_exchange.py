@@ -17,8 +17,8 @@ import pandas
 import pytest
 
 import infl
-from infl.records import Dataset, Estimate, Outcomes, ScoredPair
-from infl.report.exchange import check_table, write_feldman_zhang, write_table
+from infl.records import Dataset, Estimate, Outcomes
+from infl.report.exchange import write_feldman_zhang, write_table
 from infl.report.tables import influence_frame, memorization_frame, pairs_frame
 
 T = 50
@@ -95,21 +95,6 @@ def test_rows_of_an_influence_are_its_pairs_without_the_diagonal(outcomes: Outco
         assert (row["n_in"], row["n_out"]) == (estimate.n_in[at], estimate.n_out[at])
 
 
-def test_what_is_known_of_no_score_has_no_column(dataset: Dataset, tmp_path: Path) -> None:
-    write_table(tmp_path / "pairs.csv", pairs_frame([ScoredPair(1, 50, 0.5, 0.1)], "held-out", dataset))
-    assert (tmp_path / "pairs.csv").read_text().splitlines()[0] == (
-        "kind,source,target,source_label,target_label,protocol,value,se"
-    )
-    write_table(tmp_path / "none.csv")
-    assert (tmp_path / "none.csv").read_text().startswith("kind,source,target")
-
-
-@pytest.mark.parametrize("name", ["top.xlsx", "top", "top.npz"])
-def test_another_kind_of_table_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(infl.InputError, match=r"expected a path that ends in \.csv or \.parquet"):
-        check_table(tmp_path / name)
-
-
 def test_parquet_without_pyarrow_is_one_line_and_csv_needs_nothing(
     frames: list[pandas.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,17 +102,6 @@ def test_parquet_without_pyarrow_is_one_line_and_csv_needs_nothing(
     with pytest.raises(infl.InputError, match=r"pip install 'infl\[analysis\]', or write a \.csv"):
         write_table(tmp_path / "top.parquet", *frames)
     write_table(tmp_path / "top.csv", *frames)
-
-
-def test_a_place_that_cannot_be_written_is_named(
-    frames: list[pandas.DataFrame], dataset: Dataset, tmp_path: Path
-) -> None:
-    for name in ("top.csv", "top.parquet"):
-        with pytest.raises(infl.InputError, match="cannot be written: No such file or directory"):
-            write_table(tmp_path / "none" / name, *frames)
-    memorization = Estimate(np.zeros(40), np.zeros(40), np.ones(40), np.ones(40), "own", "correct")
-    with pytest.raises(infl.InputError, match="cannot be written"):
-        write_feldman_zhang(tmp_path / "none" / "fz.npz", memorization, [], dataset)
 
 
 def test_code_that_reads_the_published_scores_reads_these(outcomes: Outcomes, dataset: Dataset, tmp_path: Path) -> None:

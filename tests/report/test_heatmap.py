@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from infl.records import Estimate, InputError
+from infl.records import Estimate
 from infl.report.plot import class_influence
 from infl.report.style import DARK, LIGHT, house_style
 
@@ -58,29 +58,9 @@ def test_colours_run_from_harm_over_paper_to_help_and_a_missing_cell_is_hatched(
     assert [place for place, cell in drawn.items() if cell.get_hatch()] == ["cell:1,2"]
 
 
-def test_small_errors_get_another_digit():
-    ax: Any = class_influence(estimate(VALUE, SE / 10))
-    assert "10⁻⁴" in ax.figure.axes[1].get_ylabel()
-    assert ax.texts[0].get_text() == "42.0"
-
-
 def test_many_classes_have_dots_where_it_is_sure():
     value = np.random.RandomState(0).normal(size=(20, 20))
     ax: Any = class_influence(estimate(value, np.ones((20, 20)) * 0.6))
     dots = {line.get_gid() for line in ax.get_lines()}
     assert dots == {f"sure:{a},{b}" for a, b in np.argwhere(np.abs(value) >= 1.2)}
     assert not ax.texts
-
-
-def test_nothing_known_is_drawn_as_that():
-    drawn = cells(class_influence(estimate(np.full((2, 2), np.nan), np.full((2, 2), np.nan))))
-    assert all(cell.get_hatch() for cell in drawn.values())
-
-
-@pytest.mark.parametrize(
-    ("value", "names", "said"),
-    [(np.zeros((2, 3)), None, r"\[c, c\], got \(2, 3\)"), (np.zeros((2, 2)), ("a",), "2 names, one a class, got 1")],
-)
-def test_what_does_not_fit_is_an_error(value, names, said):
-    with pytest.raises(InputError, match=said):
-        class_influence(estimate(value, value), names)

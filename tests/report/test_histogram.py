@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 import infl
-from infl.records import InputError, Outcomes
+from infl.records import Outcomes
 from infl.report import plot
 from infl.report.plot.histogram import expected_counts, null_deviations
 from infl.training.subsets import draw_masks
@@ -109,17 +109,36 @@ def test_bars_reach_the_stated_error_of_each_count():
         np.testing.assert_allclose(low, 1 - np.sqrt((q * (1 - q)).sum()), rtol=1e-6, atol=1e-9)
 
 
-def test_scores_without_errors_have_no_null(memorization):
-    ax: Any = plot.memorization(replace(memorization, se=memorization.se * np.nan))
-    assert not [patch for patch in ax.patches if patch.get_gid() == "null"]
+def test_every_score_is_in_a_bar_and_what_is_missing_is_counted(memorization):
+    ax: Any = plot.memorization(memorization)
     assert sum(bars(ax)[0]) == 37
+    assert "3 without an estimate not shown" in [text.get_text() for text in ax.texts]
+    value = np.arange(40) * 0.025 - 0.1  # on the edges of bars
+    for lowest in range(20):
+        ends = replace(memorization, value=np.where(np.arange(40) < 20, value[lowest], value[39 - lowest]))
+        assert sum(bars(plot.memorization(ends))[0]) == 40
+    unknown = replace(memorization, se=memorization.se * np.nan)
+    assert not [patch for patch in plot.memorization(unknown).patches if patch.get_gid() == "null"]
 
 
-def test_zero_is_in_the_middle_of_a_bar(memorization):
-    _, edges = bars(plot.memorization(memorization))
-    assert np.isclose(edges, -0.125 / 10.5).any()
+@pytest.mark.parametrize("outcome", ["correct", "margin"])
+def test_scores_that_are_all_missing_or_all_equal_are_drawn(memorization, outcome):
+    missing = memorization.value * np.nan
+    figure: Any = plot.memorization(replace(memorization, value=missing, se=missing, outcome=outcome)).figure
+    figure.draw_without_rendering()
+    equal = plot.memorization(replace(memorization, value=np.full(40, 0.3), outcome=outcome)).containers[0]
+    assert sum(bar.get_height() for bar in equal) == 40
+    assert all(bar.get_width() > 0 for bar in equal)
 
 
-def test_a_matrix_is_an_error(memorization):
-    with pytest.raises(InputError, match=r"\[n\], got \(4, 10\)"):
-        plot.memorization(replace(memorization, value=memorization.value.reshape(4, 10)))
+def test_the_number_memorized_is_written_and_its_bound_drawn(memorization):
+    memorization = replace(memorization, se=4 * memorization.se)
+    ax: Any = plot.memorization(memorization)
+    (bound,) = [line for line in ax.get_lines() if line.get_gid() == "memorized"]
+    assert set(np.asarray(bound.get_xdata())) == {0.25}
+    assert np.isclose(bars(ax)[1], 0.25).any()
+    beyond, expected = int(np.sum(memorization.value >= 0.25)), norm.sf(0.25 / memorization.se[3:]).sum()
+    said = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert f"{beyond} of 37 are ≥ 0.25 ({expected:.1f} expected)" in said
+    log_odds = plot.memorization(replace(memorization, outcome="margin"))  # which have no such bound
+    assert not [line for line in log_odds.get_lines() if line.get_gid() == "memorized"]
