@@ -45,17 +45,14 @@ def test_good_arrays_come_out_as_they_went_in() -> None:
     assert (made.name, made.class_names, made.source) == ("toy", ("a", "b", "c"), "somewhere")
 
 
-def test_pixels_stay_uint8_or_become_float32_of_the_same_value() -> None:
+def test_pixels_stay_uint8_or_become_float32_and_labels_int32_of_the_same_value() -> None:
     for given in ("u1", "i1", "i8", "u2", "?", "f2", "f8", ">f4"):
         pixels = (np.arange(N * 4).reshape(N, 4) % 2).astype(given)
         made = dataset(x_train=pixels, x_held_out=pixels[:M])
         assert made.x_train.dtype == made.x_held_out.dtype == (np.uint8 if given == "u1" else np.float32)
         np.testing.assert_array_equal(made.x_train, pixels)
-
-
-def test_labels_become_native_int32() -> None:
-    for dtype in ("u1", "i2", "u8", ">i4"):
-        made = dataset(y_train=arrays()["y_train"].astype(dtype))
+    for given in ("u1", "i2", "u8", ">i4"):
+        made = dataset(y_train=arrays()["y_train"].astype(given))
         assert made.y_train.dtype.str == np.dtype(np.int32).str
         np.testing.assert_array_equal(made.y_train, arrays()["y_train"])
 
@@ -77,10 +74,8 @@ BAD = {
     "object array": ({"x_train": np.array([[1], [None]], object)}, "x_train: .* Python objects"),
     "ragged list": ({"x_train": [[1, 2], [3]]}, "x_train: expected an array"),
     "complex pixels": ({"x_train": np.zeros((N, 4, 5), complex)}, "x_train: expected numbers .* got dtype complex128"),
-    "text pixels": ({"x_held_out": np.full((M, 4, 5), "a")}, "x_held_out: expected numbers"),
     "no pixel axis": ({"x_train": np.zeros(N)}, r"x_train: .* got shape \(60,\); .*x\[:, None\]"),
     "no training examples": ({"x_train": np.zeros((0, 4, 5)), "y_train": np.zeros(0, int)}, "x_train: .*at least one"),
-    "no pixels": ({"x_train": np.zeros((N, 0))}, "x_train: .*at least one pixel"),
     "NaN": ({"x_train": with_value(np.nan), **FLOATS}, "x_train: .*NaN.* 1 of 60 examples, the first at 17"),
     "too large for float32": ({"x_train": with_value(1e300), **FLOATS}, "x_train: .*the first at 17"),
     "shapes differ": ({"x_held_out": np.zeros((M, 5, 4), np.uint8)}, r"same shape .* \(4, 5\) and \(5, 4\)"),
@@ -89,12 +84,10 @@ BAD = {
     "one-hot labels": ({"y_train": np.eye(3)[np.arange(N) % 3]}, r"y_train: .* got \(60, 3\); .*argmax"),
     "too few labels": ({"y_train": np.arange(N - 1) % 3}, "y_train: expected 60 labels, as many as x_train, got 59"),
     "negative label": ({"y_train": np.arange(N) % 3 - 1}, r"y_train: expected labels 0\.\.c-1, got -1"),
-    "counted from 1": ({"y_train": np.arange(N) % 3 + 1}, "labels leave classes empty: .* got none of 0;"),
     "gap": ({"y_train": np.arange(N) % 3 * 2}, "labels leave classes empty: .* got none of 1, 3;"),
     "stray label": ({"y_train": np.r_[np.arange(N - 1) % 3, 2**31]}, r"leave classes empty: .* 3, 4, 5, 6, 7, \.\.\.;"),
     "one class": ({"y_train": np.zeros(N, int), "y_held_out": np.zeros(M, int)}, "at least 2 classes, got 1"),
     "unseen class": ({"y_held_out": np.arange(M) % 4}, r"y_held_out: expected labels 0\.\.2 .* got 3"),
-    "name without class": ({"class_names": ["a", "b", "c", "d"]}, "labels leave classes empty: .* got none of 3;"),
     "class without name": ({"class_names": ["a", "b"]}, "class_names: expected at least 3 names, .* got 2"),
     "uint8 label without name": (
         {"y_train": np.full(N, 255, np.uint8), "class_names": ["a", "b"]},
@@ -104,7 +97,6 @@ BAD = {
     "same name twice": ({"class_names": ["a", "b", "a"]}, "class_names: expected distinct names"),
     "too few ids": ({"train_ids": np.arange(N - 1)}, "train_ids: expected 60 integers"),
     "float ids": ({"held_out_ids": np.arange(M) * 1.0}, "held_out_ids: expected 30 integers .* got float64"),
-    "negative ids": ({"train_ids": np.arange(N) - 1}, "train_ids: expected 60 integers >= 0"),
 }
 
 
@@ -159,24 +151,17 @@ def test_all_examples_are_the_dataset_itself() -> None:
     ("n_train", "n_held_out", "seed", "message"),
     [
         (61, None, 0, "n_train: expected 1 to 60, .* got 61"),
-        (None, 31, 0, "n_held_out: expected 1 to 30, .* got 31"),
-        (0, None, 0, "n_train: expected 1 to 60, .* got 0"),
+        (None, 0, 0, "n_held_out: expected 1 to 30, .* got 0"),
         (20.0, None, 0, "n_train: expected a whole number, got 20.0"),
         (20, None, 2**32, "seed: expected 0 to .* got 4294967296"),
-        (20, None, "a", "seed: expected a whole number"),
         (2, None, 0, "n_train: 2 training examples drawn with seed 0 leave classes empty: .*; take more"),
+        (12, None, 2, "leave classes empty: 'axolotl'; take more"),
     ],
 )
 def test_impossible_subsets_are_named(n_train: Any, n_held_out: Any, seed: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        subset(dataset(), n_train, n_held_out, seed)
-
-
-def test_the_class_that_a_subset_lost_is_named() -> None:
     rare = dataset(y_train=np.r_[0, 1, 2, np.arange(N - 3) % 2], class_names=["cat", "dog", "axolotl"])
-    assert 2 not in subset(dataset(), 12, None, 2).train_ids
-    with pytest.raises(InputError, match="leave classes empty: 'axolotl'; take more"):
-        subset(rare, 12, None, 2)
+    with pytest.raises(InputError, match=message):
+        subset(rare, n_train, n_held_out, seed)
 
 
 def test_the_fingerprint_follows_the_data_and_nothing_else() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,26 +66,19 @@ def test_names_sort_by_code_points_and_other_files_are_skipped(tmp_path: Path) -
 
 @pytest.mark.parametrize(("fraction", "held_out"), [("0.25", 2), ("0.01", 1), (".99", 7)])
 def test_a_fraction_of_each_class_is_drawn_once_and_for_all(tmp_path: Path, fraction: str, held_out: int) -> None:
+    """And ids lead back to the files, also those of a part of the examples."""
     write(tmp_path, 8)
     dataset = load(f"folder:{tmp_path}:{fraction}")
     assert np.bincount(dataset.y_held_out).tolist() == [held_out] * 3
     assert sorted([*dataset.train_ids, *dataset.held_out_ids]) == list(range(24))
-    for pixels, position in zip(dataset.x_train, dataset.train_ids, strict=True):
-        np.testing.assert_array_equal(pixels, picture(10 * (position // 8) + position % 8))
-    assert load(dataset.source).fingerprint() == dataset.fingerprint()
     # Not the first ones of each class, which may well be alike.
     assert fraction == ".99" or dataset.held_out_ids.tolist() != [8 * c + k for c in range(3) for k in range(held_out)]
-
-
-@pytest.mark.parametrize("fraction", ["", ":0.25"])
-def test_ids_lead_back_to_the_files(tmp_path: Path, fraction: str) -> None:
-    write(tmp_path if fraction else tmp_path / "train", 8)
-    if not fraction:
-        write(tmp_path / "test", 2, first=100)
-    dataset = load(f"folder:{tmp_path}{fraction}", n_train=10, n_held_out=5, seed=1)
-    sides = ((dataset.x_train, dataset.train_ids), (dataset.x_held_out, dataset.held_out_ids))
-    for (examples, ids), paths in zip(sides, files(dataset.source), strict=True):
+    assert load(dataset.source).fingerprint() == dataset.fingerprint()
+    part = load(dataset.source, n_train=3, n_held_out=2, seed=1) if fraction == "0.25" else dataset
+    sides = ((part.x_train, part.train_ids), (part.x_held_out, part.held_out_ids))
+    for (examples, ids), paths in zip(sides, files(part.source), strict=True):
         for pixels, position in zip(examples, ids, strict=True):
+            np.testing.assert_array_equal(pixels, picture(10 * (position // 8) + position % 8))
             np.testing.assert_array_equal(pixels, Image.open(paths[position]))
 
 
@@ -150,45 +144,21 @@ def test_a_size_cuts_around_the_middle_and_scales(tmp_path: Path) -> None:
     assert half[:, :, 1].min() > 128
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-30])
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-30]), "expected a picture .* cannot be read"),
+    "text": (lambda path: path.write_text("no picture"), "expected a picture .* cannot be read"),
+    "empty": (lambda path: path.write_bytes(b""), "expected a picture .* cannot be read"),
+    "larger": (
+        lambda path: save(path, picture(0, (5, 6, 3))),
+        "one size, got 5 x 6 pixels, and 5 x 4 pixels for .*ant/0.png; scale them, or ask for a size as in :32x32",
+    ),
+    "16 bits": (lambda path: save(path, np.zeros((5, 4), np.uint16)), "8 bits a channel, got mode I;16"),
+    "transparent": (lambda path: save(path, np.full((5, 4, 4), 128, np.uint8)), "without transparent pixels"),
+}
 
 
-def text(path: Path) -> None:
-    path.write_text("no picture")
-
-
-def larger(path: Path) -> None:
-    save(path, picture(0, (5, 6, 3)))
-
-
-def deep(path: Path) -> None:
-    Image.fromarray(np.zeros((5, 4), np.uint16)).save(path)
-
-
-def transparent(path: Path) -> None:
-    Image.fromarray(np.full((5, 4, 4), 128, np.uint8)).save(path)
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (cut, "expected a picture .* cannot be read"),
-        (text, "expected a picture .* cannot be read"),
-        (emptied, "expected a picture .* cannot be read"),
-        (
-            larger,
-            "one size, got 5 x 6 pixels, and 5 x 4 pixels for .*ant/0.png; scale them, or ask for a size as in :32x32",
-        ),
-        (deep, "8 bits a channel, got mode I;16"),
-        (transparent, "without transparent pixels"),
-    ],
-)
-def test_a_bad_picture_is_named(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), BAD.values(), ids=BAD)
+def test_a_bad_picture_is_named(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
     write(tmp_path)
     damage(tmp_path / "bee" / "3.png")
     with pytest.raises(InputError, match=f"bee/3.png: .*{message}") as refusal:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import struct
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 
 from infl.data import idx, load
 from infl.records import InputError
+from tests.streaming import peak_bytes
 
 CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 N, M, HEIGHT, WIDTH = 20, 10, 3, 2
@@ -64,14 +64,6 @@ def test_every_byte_arrives_where_the_format_puts_it(tmp_path: Path, encode: Enc
     assert (dataset.name, dataset.class_names) == ("mnist", tuple("0123456789"))
 
 
-def test_files_may_be_zipped_or_not_one_by_one(tmp_path: Path) -> None:
-    write(tmp_path)
-    zipped = load(f"idx:{tmp_path}").fingerprint()
-    (tmp_path / f"{IMAGES}.gz").unlink()
-    (tmp_path / IMAGES).write_bytes(image_bytes(N))
-    assert load(f"idx:{tmp_path}").fingerprint() == zipped
-
-
 def test_only_fashion_mnist_is_named_as_clothes(tmp_path: Path) -> None:
     for folder in ("fashion-mnist", "my-Fashion-MNIST-copy", "FashionMNIST/raw"):
         assert load(f"idx:{write(tmp_path / folder)}").class_names == tuple(CLOTHES)
@@ -88,17 +80,13 @@ ZIPPED = gzip.compress(GOOD)
 BAD: dict[str, tuple[str, bytes, str]] = {
     "empty": (IMAGES, b"", "starts with the bytes 00 00 08 03, got an empty file"),
     "labels for images": (IMAGES, label_bytes(N), "3 axes.* 00 00 08 03, got 00 00 08 01"),
-    "floats": (IMAGES, header(N, HEIGHT, WIDTH, kind=0x0D) + bytes(480), "got 00 00 0d 03"),
     "little-endian": (IMAGES, GOOD[3::-1] + GOOD[4:], "got 03 08 00 00"),
     "cut in the header": (IMAGES, GOOD[:9], "ends within its header, after 9 bytes"),
     "cut in the entries": (IMAGES, GOOD[:-1], "promises 20 x 3 x 2 = 120 bytes, the file holds only 119"),
-    "one byte too many": (IMAGES, GOOD + b"\0", "promises 20 x 3 x 2 = 120 bytes, the file holds more"),
     "no entries": (IMAGES, header(0, 2**32 - 1, 2**32 - 1), "expected at least one entry, got 0 x"),
     "gzip cut": (IMAGES, ZIPPED[:-10], "cannot be read .*; copy it again"),
     "gzip checksum wrong": (IMAGES, ZIPPED[:-8] + b"\0\0\0\0" + ZIPPED[-4:], "cannot be read .*CRC"),
-    "gzip of a cut file": (IMAGES, gzip.compress(GOOD[:-1]), "the file holds only 119"),
     "fewer labels": (LABELS, label_bytes(N - 1), "y_train: expected 20 labels, as many as x_train, got 19"),
-    "class missing": (LABELS, header(N) + bytes(k % 10 * 2 for k in range(N)), "labels leave classes empty"),
     "held-out of another size": (f"t10k{IMAGES[5:]}", header(M, 2, 2) + bytes(40), "same shape per example"),
 }
 
@@ -113,33 +101,23 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, name: str, content: b
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    ("encode", "shape"), [(bytes, (2**32 - 1,) * 3), (gzip.compress, (60_000, 100, 100))], ids=["any", "600 MB"]
-)
-def test_a_header_is_not_believed_before_the_bytes_are_there(
-    tmp_path: Path, encode: Encode, shape: tuple[int, ...]
-) -> None:
-    write(tmp_path)
-    (tmp_path / f"{IMAGES}.gz").write_bytes(encode(header(*shape) + bytes(100)))
-    tracemalloc.start()
-    try:
-        with pytest.raises(InputError, match="the file holds only 100"):
-            load(f"idx:{tmp_path}")
-        assert tracemalloc.get_traced_memory()[1] < 20e6
-    finally:
-        tracemalloc.stop()
+LIES = {
+    "any size": (header(*(2**32 - 1,) * 3) + bytes(100), "the file holds only 100"),
+    "600 MB": (gzip.compress(header(60_000, 100, 100) + bytes(100)), "the file holds only 100"),
+    "less than there is": (gzip.compress(GOOD + bytes(100_000_000), compresslevel=1), "the file holds more"),
+}
 
 
-def test_no_more_is_unpacked_than_the_header_promises(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "message"), LIES.values(), ids=LIES)
+def test_a_header_is_not_believed_before_the_bytes_are_there(tmp_path: Path, content: bytes, message: str) -> None:
     write(tmp_path)
-    (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(GOOD + bytes(100_000_000), compresslevel=1))
-    tracemalloc.start()
-    try:
-        with pytest.raises(InputError, match="the file holds more"):
+    (tmp_path / f"{IMAGES}.gz").write_bytes(content)
+
+    def refused() -> None:
+        with pytest.raises(InputError, match=message):
             load(f"idx:{tmp_path}")
-        assert tracemalloc.get_traced_memory()[1] < 20e6
-    finally:
-        tracemalloc.stop()
+
+    assert peak_bytes(refused) < 20e6
 
 
 def test_a_file_that_unpacks_to_more_than_the_memory_is_refused(

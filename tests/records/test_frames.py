@@ -44,51 +44,35 @@ def test_memorization_has_a_row_an_example(outcomes: Outcomes, dataset: Dataset)
     np.testing.assert_array_equal(frame["n_out"], (~outcomes.masks).sum(axis=0))
     assert frame["n_in"].dtype == np.int64
     assert "label" not in estimate.to_dataframe()
-
-
-@pytest.mark.parametrize("protocol", ["held-out", "left-out", "trained"])
-def test_influence_is_long_and_every_row_is_the_pair_it_names(
-    outcomes: Outcomes, dataset: Dataset, protocol: ProtocolName
-) -> None:
-    estimate, first = infl.influence(outcomes, protocol=protocol), N if protocol == "held-out" else 0
-    frame = estimate.to_dataframe(dataset)
-    assert len(frame) == estimate.value.size == len(set(zip(frame["source"], frame["target"], strict=True)))
-    for row in frame.sample(frac=1, random_state=0).to_dict("records"):
-        at = row["source"], row["target"] - first
-        np.testing.assert_array_equal(row["value"], estimate.value[at])
-        np.testing.assert_array_equal(row["se"], estimate.se[at])
-        assert row["n_in"] == np.broadcast_to(estimate.n_in, estimate.value.shape)[at]
-        assert row["n_out"] == np.broadcast_to(estimate.n_out, estimate.value.shape)[at]
-        assert (row["source_label"], row["target_label"]) == tuple(
-            name_of(dataset, row[x]) for x in ("source", "target")
-        )
+    assert dict(estimate.to_xarray().sizes) == {"example": N}
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "left-out"])
-def test_influence_is_wide_in_xarray_and_selected_by_id(
+def test_influence_is_long_and_every_row_is_the_pair_it_names(
     outcomes: Outcomes, dataset: Dataset, protocol: ProtocolName
 ) -> None:
+    """Long in pandas; wide in xarray, and selected by id."""
     estimate, first = infl.influence(outcomes, protocol=protocol), N if protocol == "held-out" else 0
-    wide = estimate.to_xarray(dataset)
+    frame, wide = estimate.to_dataframe(dataset), estimate.to_xarray(dataset)
+    assert len(frame) == estimate.value.size == len(set(zip(frame["source"], frame["target"], strict=True)))
     assert dict(wide.sizes) == {"source": N, "target": M if protocol == "held-out" else N}
     assert wide.attrs == {"protocol": protocol, "outcome": "correct"}
-    for i, j in np.ndindex(estimate.value.shape):
-        one = wide.sel(source=i, target=first + j)
-        np.testing.assert_array_equal([one.value, one.se], [estimate.value[i, j], estimate.se[i, j]])
-        assert (str(one.source_label.values), str(one.target_label.values)) == (
-            name_of(dataset, i),
-            name_of(dataset, first + j),
-        )
-    assert wide.n_in.dims == ("source", "target")
-
-
-def test_both_forms_agree(outcomes: Outcomes) -> None:
-    estimate = infl.influence(outcomes)
-    back = estimate.to_dataframe().set_index(["source", "target"]).to_xarray()
-    for name, array in estimate.to_xarray().data_vars.items():
-        np.testing.assert_array_equal(back[name], array)
-    one = infl.memorization(outcomes).to_xarray()
-    assert dict(one.sizes) == {"example": N}
+    expected = {
+        name: np.broadcast_to(getattr(estimate, name), estimate.value.shape)
+        for name in ("value", "se", "n_in", "n_out")
+    }
+    for row in frame.sample(frac=1, random_state=0).to_dict("records"):
+        at = row["source"], row["target"] - first
+        one = wide.sel(source=row["source"], target=row["target"])
+        for name, array in expected.items():
+            np.testing.assert_array_equal(row[name], array[at])
+            np.testing.assert_array_equal(one[name], array[at])
+        names = tuple(name_of(dataset, row[x]) for x in ("source", "target"))
+        assert (row["source_label"], row["target_label"]) == names
+        assert (str(one.source_label.values), str(one.target_label.values)) == names
+    own = frame["source"].to_numpy() == frame["target"].to_numpy()  # has no estimate, and is there as NaN
+    np.testing.assert_array_equal(np.isnan(frame["value"].to_numpy())[own], True)
+    assert own.sum() == (N if protocol == "left-out" else 0)
 
 
 def test_a_part_of_the_matrix_is_named_by_its_sources_and_targets(outcomes: Outcomes, dataset: Dataset) -> None:
@@ -100,13 +84,6 @@ def test_a_part_of_the_matrix_is_named_by_its_sources_and_targets(outcomes: Outc
         rows = estimate.to_dataframe(dataset).set_index(["source", "target"])["value"]
         assert set(rows.index.get_level_values("source")) == {1, 4} or len(estimate.value) == N
         np.testing.assert_allclose(rows, whole.loc[rows.index], atol=1e-6)
-
-
-def test_what_has_no_estimate_is_there_as_nan(outcomes: Outcomes) -> None:
-    frame = infl.influence(outcomes, protocol="left-out").to_dataframe()
-    own = frame["source"].to_numpy() == frame["target"].to_numpy()
-    assert own.sum() == N
-    np.testing.assert_array_equal(np.isnan(frame["value"].to_numpy())[own], True)
 
 
 def test_another_dataset_is_refused(outcomes: Outcomes, dataset: Dataset) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from infl.records import InputError, Outcomes
+from infl.records import Outcomes
 from infl.scores.adjustment import adjusted_influence, remainder, soften
 from infl.scores.shrinkage import Prior, shrink
 
@@ -119,6 +119,7 @@ def test_errors_know_that_complementary_halves_disagree():
 
 def test_soft_outcomes_keep_what_a_small_shift_does_to_the_probability():
     rng = np.random.RandomState(0)
+    assert np.isfinite(soften(np.array([[400.0, -400.0], [401.0, -401.0]]))).all()
     for mean in (-1.0, 0.0, 1.5):
         z = (mean + 2 * rng.randn(200_000))[:, None]
         for width in (0.5, 1.0, 2.0):
@@ -191,11 +192,6 @@ def test_a_covariate_or_a_column_that_does_not_vary_changes_nothing():
     assert (without.p[:, 1] == 1).all()
 
 
-def test_far_from_zero_nothing_overflows():
-    u = soften(np.array([[400.0, -400.0], [401.0, -401.0]]))
-    assert np.isfinite(u).all()
-
-
 def test_columns_that_all_models_are_sure_of_show_no_sign():
     """Their softened outcomes differ by less than a float32 of size 1 can tell: by luck alone, and with no error above 0."""
     masks, margins, *_ = planted(0)
@@ -206,24 +202,3 @@ def test_columns_that_all_models_are_sure_of_show_no_sign():
     assert sure.p.min() > 0.05
     prior = Prior(np.array([0.0, 0.1]), np.array([[0.9, 0.1]]), 0.0, np.array([]))
     assert shrink(sure, prior).sign_rate.min() > 0.5
-
-
-def test_bad_input_is_named():
-    masks, margins, covariate, _, v = planted(0)
-    outcomes = outcomes_of(masks, margins)
-    with pytest.raises(InputError, match="together"):
-        adjusted_influence(outcomes, columns=HELD_OUT, covariate=covariate)
-    with pytest.raises(InputError, match=r"influence \(40, 3\)"):
-        adjusted_influence(outcomes, columns=HELD_OUT, covariate=covariate, covariate_influence=v[:, :2])
-    with pytest.raises(InputError, match="shape of the outcomes"):
-        adjusted_influence(outcomes, columns=HELD_OUT, covariate=covariate[:5], covariate_influence=v)
-    with pytest.raises(InputError, match="must be held out"):
-        adjusted_influence(outcomes, columns=slice(0, 3))
-    with pytest.raises(InputError, match="must be training examples"):
-        adjusted_influence(outcomes, columns=HELD_OUT, protocol="left-out")
-    with pytest.raises(InputError, match="no 'margin'"):
-        adjusted_influence(Outcomes(masks, correct=outcomes.of("margin") > 0), columns=HELD_OUT)
-    with pytest.raises(InputError, match="width"):
-        soften(margins, 0)
-    with pytest.raises(InputError, match="folds"):
-        remainder(margins, covariate, n_folds=T + 1)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import infl
-from infl.records import InputError, Outcomes
+from infl.records import Outcomes
 from infl.scores.influence import class_influence
 from infl.training.subsets import draw_masks
+from tests.streaming import InBlocks
 
 N, M, C = 30, 12, 3
 
@@ -65,25 +66,9 @@ def test_in_balanced_designs_errors_are_the_scatter_too(dataset):
     np.testing.assert_allclose(stated, spread, rtol=0.2)
 
 
-def test_columns_weighted_by_class_sizes_sum_to_nothing_where_subsets_have_one_size(dataset):
-    blocks = class_influence(outcomes_of(dataset, 0, n_models=4000), dataset)
-    total = np.abs(blocks.value.mean(axis=0))
-    assert (total < 0.05 * np.abs(blocks.value).max()).all()
-    assert (np.diag(blocks.value) > 5 * np.diag(blocks.se)).all()
-
-
 def test_reading_in_blocks_changes_nothing(dataset):
     whole = outcomes_of(dataset, 3, n_models=700)
-    parts = [Outcomes(whole.masks[s], correct=whole.correct[s]) for s in (slice(0, 100), slice(100, 700))]  # type: ignore[index]
-
-    class InParts:
-        n_models, n_train, n_columns = 700, N, N + M
-
-        def blocks(self, columns=slice(None), *, n_rows=512):
-            for part in parts:
-                yield from part.blocks(columns, n_rows=n_rows)
-
-    one, other = class_influence(whole, dataset), class_influence(InParts(), dataset)  # type: ignore[arg-type]
+    one, other = class_influence(whole, dataset), class_influence(InBlocks(whole, 100), dataset)
     np.testing.assert_allclose(one.value, other.value)
     np.testing.assert_allclose(one.se, other.se)
 
@@ -97,8 +82,3 @@ def test_a_class_that_is_missing_has_no_estimate(dataset):
     blocks = class_influence(outcomes, named)
     assert np.isnan(blocks.value[:, 2]).all()
     assert np.isfinite(blocks.value[:, :2]).all()
-
-
-def test_other_data_are_an_error(dataset):
-    with pytest.raises(InputError, match="30 training and 12 held-out"):
-        class_influence(outcomes_of(dataset, 0), infl.load("digits", n_train=60))

@@ -7,16 +7,18 @@ shuffled masks must give zero within it.
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 import infl
-from infl.records import InputError, Outcomes
+from infl.records import Outcomes
 from infl.scores.contrasts import contrast
 from infl.scores.sufficient_statistics import own_statistics
 from infl.training.subsets import Design, draw_masks
+from tests.streaming import InBlocks
 
 FIXED = ("left-out", "trained")  # protocols in which the column itself is known to be out, or in
 
@@ -51,17 +53,6 @@ def loop_contrast(masks, outcomes, source, column, protocol, *, binary):
         else:
             variance += np.average((y - mean) ** 2, weights=w) * effective / (effective - 1) / effective
     return value, np.sqrt(variance), len(sides[True]), len(sides[False])
-
-
-def test_at_one_size_the_contrast_is_the_plain_difference_in_means_with_welchs_error():
-    masks = draw_masks(Design("uniform", 0.6), range(40), n_train=10, seed=0)
-    y = np.random.RandomState(0).randn(40, 15)
-    estimate = infl.influence(Outcomes(masks, margin=y), outcome="margin")
-    for source, column in ((0, 0), (3, 2), (9, 4)):
-        inside, outside = y[masks[:, source], 10 + column], y[~masks[:, source], 10 + column]
-        assert estimate.value[source, column] == pytest.approx(inside.mean() - outside.mean(), abs=1e-6)
-        variance = inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside)
-        assert estimate.se[source, column] == pytest.approx(np.sqrt(variance), abs=1e-6)
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "left-out", "trained"])
@@ -130,16 +121,10 @@ def test_memorization_is_exactly_zero_where_all_models_agree():
 
 @pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 3), (5, 1), (100, 1024)])
 def test_block_sizes_do_not_affect_results(small, n_rows, n_columns):
-    class Rechunked:
-        n_models, n_train, n_columns = small.n_models, small.n_train, small.n_columns
-
-        def blocks(self, columns=slice(None), *, n_rows=n_rows):
-            return small.blocks(columns, n_rows=n_rows)
-
-    source: infl.records.OutcomeSource = Rechunked()  # pyright: ignore[reportAttributeAccessIssue]
-    parts = infl.influence_blocks(source, protocol="left-out", outcome="margin", n_columns=n_columns)
-    whole = infl.influence(small, protocol="left-out", outcome="margin")
-    np.testing.assert_allclose(np.concatenate([part.value for part in parts], axis=1), whole.value, atol=1e-6)
+    settings: Any = {"protocol": "left-out", "outcome": "margin"}
+    parts = infl.influence_blocks(InBlocks(small, n_rows), **settings, n_columns=n_columns)
+    whole = infl.influence(small, **settings).value
+    np.testing.assert_allclose(np.concatenate([part.value for part in parts], axis=1), whole, atol=1e-6)
     many = contrast(own_statistics(small, outcome="correct", n_rows=n_rows), protocol="own", outcome="correct")
     np.testing.assert_allclose(many.value, infl.memorization(small).value, atol=1e-12)
 
@@ -248,31 +233,6 @@ def test_shuffled_masks_give_zero_within_the_errors():
     assert (2 * stats.norm.sf(np.abs(own.value / own.se))).min() > 1e-4 / 40
     unshuffled = infl.memorization(Outcomes(masks, correct))
     assert (unshuffled.value / unshuffled.se > 5).all()
-
-
-def test_the_order_of_models_does_not_matter(small):
-    order = np.random.RandomState(4).permutation(small.n_models)
-    reordered = Outcomes(small.masks[order], small.correct[order], small.margin[order])
-    np.testing.assert_allclose(infl.influence(reordered).value, infl.influence(small).value, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda o: infl.influence(o, sources=[6]), r"sources: expected numbers 0..5 in protocol held-out"),
-        (lambda o: infl.influence(o, sources=[]), r"sources: .* at least one"),
-        (lambda o: infl.influence(o, columns=[0]), r"columns: expected numbers 6..9 in protocol held-out"),
-        (lambda o: infl.influence(o, columns=[6], protocol="trained"), r"columns: expected numbers 0..5 in protocol"),
-        (lambda o: infl.memorization(Outcomes(o.masks[:0], o.correct[:0])), "no models"),
-        (lambda o: infl.memorization(Outcomes(o.masks, margin=o.margin)), "hold no 'correct'"),
-        (lambda o: Outcomes(o.masks, o.correct[:5]), "23 models as in masks"),
-        (lambda o: Outcomes(o.masks.astype(int), o.correct), "bool array"),
-        (lambda o: infl.influence(Outcomes(o.masks, o.correct[:, :6])), "no such columns"),
-    ],
-)
-def test_bad_input_is_named(small, call, message):
-    with pytest.raises(InputError, match=message):
-        call(small)
 
 
 def test_a_difference_without_an_error_has_no_p_value():

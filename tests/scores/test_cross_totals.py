@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl.records import InputError, Outcomes
+from infl.records import Outcomes
 from infl.scores.influence import cross_influence_totals
 
 
@@ -48,25 +48,8 @@ def test_errors_are_those_of_the_summed_outcome_by_a_loop_in_double_precision():
         )
 
 
-def test_columns_that_move_together_add_up_their_errors_and_not_their_variances():
-    outcomes = drawn()
-    assert outcomes.margin is not None
-    margin = np.repeat(outcomes.margin[:, 20:21], 50, axis=1)
-    same = Outcomes(outcomes.masks, margin=np.c_[outcomes.margin[:, :20], margin])
-    one, totals = (f(same, outcome="margin") for f in (infl.influence, cross_influence_totals))
-    np.testing.assert_allclose(totals.se, 20 * one.se[:, 0], rtol=1e-4)
-
-
 def test_an_example_in_every_model_has_no_total():
     masks = np.array([[True, False, True], [True, True, False], [True, False, True]])
     totals = cross_influence_totals(Outcomes(masks, correct=np.eye(3, 5, k=3, dtype=bool)))
     np.testing.assert_allclose(totals.value, [np.nan, 0.75, -0.75])  # n/m = 3/2; with 1: 1 right, without: 1 or 0
     assert totals.n_out.tolist() == [0, 2, 1]
-
-
-def test_totals_need_models_and_held_out_examples():
-    masks = np.eye(3, dtype=bool)
-    with pytest.raises(InputError, match="no held-out columns"):
-        cross_influence_totals(Outcomes(masks, correct=masks))
-    with pytest.raises(InputError, match="no models to score"):
-        cross_influence_totals(Outcomes(masks[:0], correct=np.ones((0, 4), bool)))

@@ -7,14 +7,14 @@ outcomes p-values must not be smaller than they may be by chance.
 """
 
 import itertools
-from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 from scipy import stats
 
 import infl
-from infl.records import Estimate, InputError, Outcomes
+from infl.records import Estimate, Outcomes
 from infl.scores.evidence import PValueCounts, joint_q_values, p_values
 from infl.training.subsets import Design, draw_masks
 
@@ -43,18 +43,23 @@ def estimate_of_shares(right_in, n_in, right_out, n_out, *, variance_factor=1.0)
     return Estimate(right_in / n_in - share_out, se, *counts, "held-out", "correct", mean_out=share_out)
 
 
-def coverage_of_intervals(n_in, n_out, p_in, p_out):
-    """Summed over all outcomes of two binomials."""
+@cache
+def intervals(n_in, n_out):
+    """Of all outcomes of two binomials: numbers of right models in and out, low and high ends."""
     a, b = np.arange(n_in + 1)[:, None], np.arange(n_out + 1)[None, :]
     low, high = infl.interval(estimate_of_shares(a, n_in, b, n_out))
     assert ((low >= -1) & (low <= high) & (high <= 1)).all()
+    return a, b, low, high
+
+
+def coverage_of_intervals(n_in, n_out, p_in, p_out):
+    """Summed over all outcomes of two binomials."""
+    a, b, low, high = intervals(n_in, n_out)
     chance = stats.binom.pmf(a, n_in, p_in) * stats.binom.pmf(b, n_out, p_out)
     return (chance * ((low <= p_in - p_out) & (p_in - p_out <= high))).sum()
 
 
-@pytest.mark.parametrize(
-    ("n_in", "n_out"), [(50, 50), *(pytest.param(*sides, marks=pytest.mark.slow) for sides in ((70, 30), (350, 150)))]
-)
+@pytest.mark.parametrize(("n_in", "n_out"), [(50, 50), (70, 30), (350, 150)])
 def test_intervals_cover_over_all_outcomes_of_two_binomials(n_in, n_out):
     """About 95% on average, and nowhere far less: outcomes are few there, and either many intervals hold or too few."""
     shares = (0.001, 0.02, 0.1, 0.3, 0.5, 0.8, 0.97, 0.999)
@@ -112,7 +117,7 @@ def test_intervals_of_margins_are_value_and_error():
     np.testing.assert_allclose(p_of(estimate), 2 * stats.norm.sf(np.abs(estimate.value / estimate.se)))
 
 
-@pytest.mark.parametrize("n_models", [30, 120, 512, 4000])
+@pytest.mark.parametrize("n_models", [30, 512, 4000])
 def test_p_values_at_one_size_are_hypergeometric_tails(n_models):
     """Within -15% and +6%, over all tables with tails down to 1e-200, a single wrong model and edges of the table too."""
     for share, right in itertools.product((0.3, 0.5, 0.7, 0.95), (1, 2, 5, n_models // 3, n_models - 5, n_models - 2)):
@@ -125,13 +130,6 @@ def test_p_values_at_one_size_are_hypergeometric_tails(n_models):
         told = (exact > 1e-200) & (exact < 0.5)
         assert (p[told] > 0.85 * exact[told]).all()
         assert (p[told] < 1.06 * exact[told]).all()
-
-
-def test_normal_tails_would_not_do():
-    """Seven models of 512 are wrong, all of them without the source."""
-    p = p_values(np.array([358]), np.array([358]), np.array([154]), np.array([147]))
-    z = 7 / 154 / np.sqrt(505 / 512 * 7 / 512 * (1 / 358 + 1 / 154))
-    assert 2 * stats.norm.sf(z) < 0.2 * p[0]
 
 
 @pytest.mark.slow
@@ -194,55 +192,19 @@ def test_shuffled_masks_make_no_small_p_values(protocol):
         assert (p <= level).mean() < 1.1 * level + 4 * np.sqrt(level / len(p))
 
 
-def test_q_values_are_those_of_scipy_over_what_has_a_p_value():
-    rng = np.random.RandomState(0)
-    p = np.r_[rng.rand(300), rng.rand(40) * 1e-4].reshape(20, 17)
-    p[3, 4] = p[0, 0] = np.nan
-    q = infl.q_values(p)
-    assert np.isnan(q[[3, 0], [4, 0]]).all()
-    known = np.isfinite(p)
-    np.testing.assert_array_equal(q[known], stats.false_discovery_control(p[known]))
-    assert np.isnan(infl.q_values(np.full(3, np.nan))).all()
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_q_values_along_an_axis_are_those_of_scipy_column_by_column(axis):
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_q_values_are_those_of_scipy_over_what_has_a_p_value(axis):
+    """Over all of them, or along an axis, column by column."""
     p = np.random.RandomState(0).beta(0.3, 1, size=(40, 7)).round(2)  # with ties
     p[5] = np.nan
     p[3:, 2] = np.nan
     q = infl.q_values(p, axis=axis)
-    for of_one, mine in zip(np.moveaxis(p, axis, -1), np.moveaxis(q, axis, -1), strict=True):
+    families = [(p, q)] if axis is None else zip(np.moveaxis(p, axis, -1), np.moveaxis(q, axis, -1), strict=True)
+    for of_one, mine in families:
         known = np.isfinite(of_one)
         np.testing.assert_array_equal(np.isnan(mine), ~known)
         if known.any():
             np.testing.assert_allclose(mine[known], stats.false_discovery_control(of_one[known]), rtol=1e-12)
-
-
-def test_q_values_along_an_axis_that_is_not_there_are_refused():
-    with pytest.raises(InputError, match="axis: expected one of the 2"):
-        infl.q_values(np.ones((2, 2)), axis=2)
-
-
-@pytest.mark.parametrize("q_over", ["matrix", "column"])
-def test_pairs_listed_have_q_values_over_what_was_asked(q_over):
-    random = np.random.RandomState(1)
-    masks = random.rand(60, 12) < 0.6
-    outcomes = Outcomes(masks, correct=random.rand(60, 30) < 0.4 + 0.5 * np.c_[masks, masks[:, :6], masks])
-    p = p_of(infl.influence(outcomes))
-    of_both = {"column": infl.q_values(p, axis=0), "matrix": infl.q_values(p)}
-    assert np.nanmax(np.abs(of_both["column"] - of_both["matrix"])) > 0.1
-    q = of_both[q_over]
-    pairs = infl.strongest_influences(outcomes, n_pairs=40, q_over=q_over).pairs(40)
-    for pair in pairs:
-        assert pair.q == pytest.approx(q[pair.source, pair.target - 12], rel=2e-3)
-
-
-def test_anything_else_for_q_values_to_be_over_is_refused():
-    outcomes = Outcomes(np.eye(4, 2) > 0, correct=np.eye(4) > 0)
-    with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
-        infl.strongest_influences(outcomes, q_over="row")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match="q_over: expected matrix or column, got 'row'"):
-        joint_q_values(infl.influence(outcomes), q_over="row")  # pyright: ignore[reportArgumentType]
 
 
 def test_q_values_of_two_protocols_are_over_both():
@@ -254,8 +216,6 @@ def test_q_values_of_two_protocols_are_over_both():
     assert np.isnan(np.diagonal(q)).all()
     known = np.isfinite(p)
     np.testing.assert_allclose(q[known], stats.false_discovery_control(p[known]))
-    with pytest.raises(InputError, match="these scores have no p-values"):
-        joint_q_values(replace(left_out, p=None))
 
 
 def test_counted_q_values_are_those_of_all_and_never_below():
@@ -290,9 +250,3 @@ def test_discoveries_are_false_no_more_often_than_said():
         power.append((found & planted).sum() / planted.sum())
     assert np.mean(false) < 0.1 + 3 * np.std(false) / np.sqrt(50)
     assert np.mean(power) > 0.5
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 1.5])
-def test_a_level_outside_its_range_is_named(level):
-    with pytest.raises(InputError, match="level"):
-        infl.interval(counted_estimate(5, 5, 3, 3), level=level)

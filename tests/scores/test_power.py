@@ -7,14 +7,12 @@ is skewed, and the textbook's formula must come out.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import stats
 
 import infl
-from infl.records import InputError, Outcomes, ProtocolName
+from infl.records import Outcomes, ProtocolName
 from infl.scores.power import (
     EffectiveModels,
     chance_found,
@@ -42,18 +40,12 @@ def power_of_memorization(n_models: int, fraction: float | tuple[float, float], 
 
 
 @pytest.mark.parametrize(
-    ("n_models", "fraction", "wrong", "least", "most"),
-    [
-        (1000, 0.7, 0.5, 0.74, 0.86),
-        (1000, 0.7, 0.1, 0.74, 0.86),
-        (4000, (0.7, 0.97), 0.1, 0.74, 0.86),
-        (1000, 0.7, 0.001, 0.74, 0.86),
-        (4000, (0.7, 0.97), 0.001, 0.74, 0.86),
-    ],
+    ("n_models", "fraction", "wrong"),
+    [(1000, 0.7, 0.5), (4000, (0.7, 0.97), 0.1), (1000, 0.7, 0.001), (4000, (0.7, 0.97), 0.001)],
 )
-def test_a_detectable_memorization_is_found_as_often_as_said(n_models, fraction, wrong, least, most):
+def test_a_detectable_memorization_is_found_as_often_as_said(n_models, fraction, wrong):
     effect = detectable_effect(EffectiveModels.one(fraction).times(n_models), wrong=wrong, p_cut=CUT)
-    assert least <= power_of_memorization(n_models, fraction, wrong, effect) <= most
+    assert 0.74 <= power_of_memorization(n_models, fraction, wrong, effect) <= 0.86
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "left-out"])
@@ -85,21 +77,15 @@ def test_where_nothing_is_skewed_the_textbook_formula_comes_out():
 def test_models_and_effects_are_inverse():
     one = EffectiveModels.one((0.7, 0.97))
     for wrong in (0.01, 0.2, 0.5):
-        n_models = models_for_effect(0.2, one, wrong=wrong, p_cut=1e-6, power=0.7)
-        assert detectable_effect(one.times(n_models), wrong=wrong, p_cut=1e-6, power=0.7) == pytest.approx(
-            0.2, rel=2e-3
+        settings = {"wrong": wrong, "p_cut": 1e-6}
+        n_models = models_for_effect(0.2, one, **settings, power=0.7)
+        assert detectable_effect(one.times(n_models), **settings, power=0.7) == pytest.approx(0.2, rel=2e-3)
+        assert (
+            chance_found(0.2, one.times(n_models - 1), **settings)
+            < 0.7
+            <= chance_found(0.2, one.times(n_models), **settings)
         )
-        assert chance_found(0.2, one.times(n_models), wrong=wrong, p_cut=1e-6) >= 0.7
-        assert chance_found(0.2, one.times(n_models - 1), wrong=wrong, p_cut=1e-6) < 0.7
-
-
-def test_more_models_and_a_larger_cut_find_smaller_effects_and_too_few_none():
-    one = EffectiveModels.one(0.7)
-    sizes = [
-        detectable_effect(one.times(n), wrong=0.1, p_cut=cut) for n, cut in ((500, 1e-8), (1000, 1e-8), (1000, 1e-4))
-    ]
-    assert sizes == sorted(sizes, reverse=True)
-    assert np.isnan(detectable_effect(one.times(20), wrong=0.1, p_cut=1e-8))
+    assert np.isnan(detectable_effect(one.times(20), wrong=0.1, p_cut=1e-8))  # too few for any effect
 
 
 def test_the_cut_is_that_of_benjamini_and_hochberg():
@@ -170,30 +156,6 @@ def test_where_there_is_no_error_nothing_is_detectable() -> None:
     found = detectable_memorization(noise(n_models=1))
     assert np.isnan(found.typical)
     assert np.isnan(found.worst)
-    with pytest.raises(InputError, match="no such columns"):
-        detectable_influence(noise(m=0))
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"power": 1.0}, "power: expected a number above 0 and below 1, got 1.0"),
-        ({"power": -0.1}, "power: expected a number above 0"),
-        ({"false_discovery_rate": 0.0}, "false discovery rate: expected a number above 0"),
-    ],
-)
-def test_values_outside_their_range_are_named(settings, said):
-    with pytest.raises(InputError, match=said):
-        detectable_memorization(noise(), **settings)
-
-
-def test_cuts_and_effects_outside_their_range_are_named() -> None:
-    with pytest.raises(InputError, match="expected fraction: expected a number from 0 to 1, got 2"):
-        p_value_cut(10, expected_fraction=2)
-    with pytest.raises(InputError, match="tests: expected at least 1"):
-        p_value_cut(0)
-    with pytest.raises(InputError, match="effect: expected a number above 0 and below 1, got 1.5"):
-        models_for_effect(1.5, EffectiveModels.one(0.5), p_cut=0.01)
 
 
 # Beside a table of scores
@@ -233,14 +195,3 @@ def test_influence_is_found_in_the_protocol_and_outcome_of_its_pairs(planted: Ou
     both = Outcomes(planted.masks, planted.correct, planted.of("correct") + np.linspace(0, 1, 32))
     margins = infl.strongest_influences(both, outcome="margin")
     assert findings(both, memorization, margins).influence.outcome == "margin"
-
-
-def test_findings_of_other_scores_are_refused(planted: Outcomes) -> None:
-    memorization, pairs = infl.memorization(planted), infl.strongest_influences(planted)
-    alone = Outcomes(planted.masks, planted.of("correct")[:, :12] > 0)  # without held-out examples
-    with pytest.raises(InputError, match="protocol held-out: these outcomes have no such columns"):
-        findings(alone, memorization, pairs)
-    with pytest.raises(InputError, match="these scores have no p-values"):
-        findings(planted, replace(memorization, p=None), pairs)
-    with pytest.raises(InputError, match="expected those of one protocol, got left-out, held-out"):
-        findings(planted, memorization, infl.strongest_influences(planted, protocols=["left-out", "held-out"]))

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 import infl
-from infl.records import Estimate, InputError, Outcomes
+from infl.records import Estimate, Outcomes
 from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
 from infl.scores.shrunk_influence import shrunk_influence, shrunk_influence_blocks
 from infl.scores.surrogate import fit_surrogate
@@ -42,8 +42,7 @@ def integrate(value, se, x, prior, level):
     return mean, np.sqrt((mass * (theta - mean) ** 2).sum()), low, high, sign_rate
 
 
-@pytest.mark.parametrize("level", [0.95, 0.5])
-def test_the_posterior_is_that_of_numerical_integration(level):
+def test_the_posterior_is_that_of_numerical_integration():
     cases = [
         (value, se, x)
         for value in (-0.4, -0.06, 0.0, 0.01, 0.1, 0.6)
@@ -51,8 +50,8 @@ def test_the_posterior_is_that_of_numerical_integration(level):
         for x in (-0.1, 0.05, 0.12)
     ]
     value, se, x = np.array(cases).T
-    shrunk = shrink(of(value, se), TWO_STRATA, x, level=level)
-    expected = np.array([integrate(*case, TWO_STRATA, level) for case in cases])
+    shrunk = shrink(of(value, se), TWO_STRATA, x, level=0.8)
+    expected = np.array([integrate(*case, TWO_STRATA, 0.8) for case in cases])
     got = np.stack([getattr(shrunk, field.name) for field in dataclasses.fields(Shrunk)], axis=1)
     np.testing.assert_allclose(got, expected, atol=2e-4)
 
@@ -146,19 +145,15 @@ def test_a_few_pairs_of_noise_count_as_zero():
     assert min(fit_prior(value, np.ones(60)).null_weights[0] for value in draws) > 0.95
 
 
-def test_wrong_covariates_cannot_smuggle_influence_in(taught):
-    """With masks shuffled against outcomes the surrogate still knows who should teach whom, and the models say: nobody."""
-    outcomes, surrogate = taught
-    shuffled = Outcomes(np.random.RandomState(6).permutation(outcomes.masks), outcomes.correct)
-    estimate, shrunk = shrunk_influence(shuffled, surrogate=surrogate)
-    assert np.sqrt(np.mean(shrunk.value**2)) < 0.15 * np.sqrt(np.mean(estimate.value**2))
-    assert (shrunk.sign_rate > 0.05).all()
+@pytest.mark.parametrize(("seed", "with_margins"), [(6, False), pytest.param(7, True, marks=pytest.mark.slow)])
+def test_wrong_covariates_cannot_smuggle_influence_in(taught, seed, with_margins):
+    """With masks shuffled against outcomes the surrogate still knows who should teach whom, and the models say: nobody.
 
-
-def test_margins_shuffled_against_subsets_show_nothing(taught):
-    """The surrogate is refitted to subsets that have nothing to do with the margins, and knows who should teach whom."""
+    Where there are margins, it is refitted to subsets that have nothing to do with them.
+    """
     outcomes, surrogate = taught
-    shuffled = Outcomes(np.random.RandomState(7).permutation(outcomes.masks), outcomes.correct, outcomes.margin)
+    masks = np.random.RandomState(seed).permutation(outcomes.masks)
+    shuffled = Outcomes(masks, outcomes.correct, outcomes.margin if with_margins else None)
     estimate, shrunk = shrunk_influence(shuffled, surrogate=surrogate)
     assert np.sqrt(np.mean(shrunk.value**2)) < 0.15 * np.sqrt(np.mean(estimate.value**2))
     assert (shrunk.sign_rate > 0.05).all()
@@ -191,13 +186,6 @@ def test_fewer_models_than_folds_do_without_a_control_variate(taught):
     assert np.isfinite(shrunk.value[:, (few.masks.sum(axis=0).min() > 1)]).any()
 
 
-def test_without_models_a_surrogate_changes_nothing_about_the_message(taught):
-    outcomes, surrogate = taught
-    none = Outcomes(outcomes.masks[:0], outcomes.correct[:0], outcomes.margin[:0])
-    with pytest.raises(InputError, match="no models to score"):
-        shrunk_influence(none, surrogate=surrogate)
-
-
 @pytest.fixture(scope="module")
 def taught():
     """Models whose outcomes depend on a few examples, on data that a surrogate can be fitted to."""
@@ -213,18 +201,24 @@ def taught():
 
 
 @pytest.mark.parametrize(
-    ("protocol", "outcome"), [("held-out", "correct"), ("left-out", "correct"), ("trained", "margin")]
+    ("protocol", "outcome", "with_surrogate"),
+    [
+        ("held-out", "correct", True),
+        ("left-out", "correct", True),
+        ("trained", "margin", True),
+        ("held-out", "margin", False),
+    ],
 )
-@pytest.mark.parametrize("with_surrogate", [True, False])
 def test_blocks_of_any_width_give_the_same(taught, protocol, outcome, with_surrogate, monkeypatch):
     settings = {"protocol": protocol, "outcome": outcome, "surrogate": taught[1] if with_surrogate else None}
-    estimate, whole = shrunk_influence(taught[0], **settings)
+    outcomes = Outcomes(taught[0].masks[:99], taught[0].correct[:99], taught[0].margin[:99])
+    estimate, whole = shrunk_influence(outcomes, **settings)
     monkeypatch.setattr("infl.scores.shrunk_influence.MAX_HELD_PAIRS", 0)  # the surrogate is asked block by block too
-    parts = [shrunk for _, shrunk in shrunk_influence_blocks(taught[0], **settings, n_columns=7)]
+    parts = [shrunk for _, shrunk in shrunk_influence_blocks(outcomes, **settings, n_columns=7)]
     for field in dataclasses.fields(Shrunk):
         joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
         np.testing.assert_allclose(joined, getattr(whole, field.name), atol=1e-4)
-    raw = infl.influence(taught[0], protocol=protocol, outcome=outcome)
+    raw = infl.influence(outcomes, protocol=protocol, outcome=outcome)
     np.testing.assert_array_equal(estimate.value, raw.value)
     np.testing.assert_array_equal(np.isnan(whole.value), np.isnan(raw.value) | np.isnan(raw.se))
 
@@ -256,19 +250,3 @@ def test_what_is_not_known_stays_so():
         assert np.isnan(array[:3]).all()
     assert (shrunk.value[3], shrunk.low[3], shrunk.high[3], shrunk.se[3], shrunk.sign_rate[3]) == (0.3, 0.3, 0.3, 0, 0)
     assert (shrunk.value[4], shrunk.sign_rate[4]) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: fit_prior(np.zeros(3), np.zeros(3)), "error above 0"),
-        (lambda: fit_prior(np.full(3, np.nan), np.ones(3)), "error above 0"),
-        (lambda: fit_prior(np.zeros(3), np.ones(4)), "standard error for each"),
-        (lambda: shrink(of([0.1], 0.1), TWO_STRATA), "covariate"),
-        (lambda: shrink(of([0.1], 0.1), TWO_STRATA, np.zeros(1), level=1.0), "level"),
-        (lambda: shrunk_influence(Outcomes(np.ones((1, 4), bool), np.ones((1, 6), bool))), "train more models"),
-    ],
-)
-def test_bad_input_is_named(call, message):
-    with pytest.raises(InputError, match=message):
-        call()

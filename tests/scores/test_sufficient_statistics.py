@@ -6,6 +6,8 @@ Counts are compared with a plain loop over models, weighted sums with those of a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,21 +60,30 @@ def test_of_one_size_they_are_the_counts_of_a_plain_loop(protocol: ProtocolName,
     np.testing.assert_array_equal(statistics.sums["y_in"], right_in)
 
 
+ORDER = np.random.default_rng(1).permutation(T)
+SPLITS: dict[str, tuple[tuple[int, ...], list[Any]]] = {
+    "one size": ((4,), [ORDER[:17], ORDER[17:]]),
+    "many sizes": ((3, 4, 6), [ORDER[:17], ORDER[17:]]),
+    "a size each": ((4, 6), [slice(0, None, 2), slice(1, None, 2)]),
+}
+
+
 @pytest.mark.parametrize(("protocol", "columns"), PROTOCOLS)
 @pytest.mark.parametrize("outcome", ["correct", "margin"])
-@pytest.mark.parametrize("sizes", [(4,), (3, 4, 6)])
-def test_parts_add_up_to_the_whole(
-    protocol: ProtocolName, columns: slice, outcome: OutcomeKind, sizes: tuple[int, ...]
-) -> None:
+@pytest.mark.parametrize("split", SPLITS)
+def test_parts_add_up_to_the_whole(protocol: ProtocolName, columns: slice, outcome: OutcomeKind, split: str) -> None:
+    """Models of one size are held as counts, which add up bit for bit; with those of another they need weights."""
+    sizes, rows = SPLITS[split]
     outcomes = make_outcomes(sizes=sizes)
-    order = np.random.default_rng(1).permutation(T)
-    whole = measured(outcomes, columns, protocol, outcome)
-    parts = [measured(some(outcomes, rows), columns, protocol, outcome) for rows in (order[:17], order[17:])]
+    whole = measured(outcomes, columns, protocol, outcome, n_rows=7)
+    parts = [measured(some(outcomes, part), columns, protocol, outcome) for part in rows]
     added = parts[0] + parts[1]
-    if outcome == "correct" and len(sizes) == 1:
+    if outcome == "correct" and split == "one size":
         assert added.weights == whole.weights
         for name, array in whole.sums.items():
             np.testing.assert_array_equal(added.sums[name], array)
+    if outcome == "correct" and split == "a size each":
+        assert parts[0].weights != parts[1].weights
     mine, theirs = added.statistics(), whole.statistics()
     for name in ("n", "w", "ww", "y", "yy"):
         for side in ("inside", "outside"):
@@ -82,29 +93,6 @@ def test_parts_add_up_to_the_whole(
     assert one.p is not None
     assert other.p is not None
     np.testing.assert_allclose(one.p, other.p, rtol=1e-3)
-
-
-@pytest.mark.parametrize(("protocol", "columns"), PROTOCOLS)
-def test_models_of_one_size_add_to_models_of_another(protocol: ProtocolName, columns: slice) -> None:
-    """Each part alone has one weight and is held as counts; together they need the weights of their sizes."""
-    outcomes = make_outcomes(sizes=(4, 6))
-    parts = [measured(some(outcomes, slice(start, None, 2)), columns, protocol) for start in (0, 1)]
-    assert all(part.weights is not None for part in parts)
-    assert parts[0].weights != parts[1].weights
-    whole, added = measured(outcomes, columns, protocol).statistics(), (parts[0] + parts[1]).statistics()
-    # Weighted products are in single precision, counts are exact: 60 models tell them apart in the sixth digit.
-    for mine, theirs in ((added.inside, whole.inside), (added.outside, whole.outside)):
-        np.testing.assert_allclose(mine.mean, theirs.mean, atol=1e-5)
-        np.testing.assert_allclose(mine.effective, theirs.effective, rtol=1e-5)
-
-
-def test_how_models_are_read_changes_no_bit_of_a_count() -> None:
-    outcomes = make_outcomes()
-    whole = measured(outcomes, slice(0, N), "left-out")
-    for n_rows in (1, 7):
-        parts = measured(outcomes, slice(0, N), "left-out", n_rows=n_rows)
-        for name, array in whole.sums.items():
-            np.testing.assert_array_equal(parts.sums[name], array)
 
 
 def test_two_halves_of_the_models_add_up_to_memorization_of_all() -> None:

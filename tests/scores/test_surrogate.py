@@ -9,16 +9,13 @@ they must agree with the exact kernel but for their jitter.
 import numpy as np
 import pytest
 
-from infl.records import InputError
 from infl.scores.surrogate import fit_surrogate, leave_one_out_influence, tangent_kernel
 
 N, M, CLASSES, RIDGE = 24, 9, 3, 0.05
 SETS = {
     "nothing": [],
     "one": [4],
-    "last": [N - 1],
-    "some": [0, 3, 5, 11, 12, 20],
-    "unsorted": [20, 3, 11],
+    "some, unsorted": [20, 3, 5, 11, 23, 0],
     "all but one": list(range(1, N)),
 }
 
@@ -92,7 +89,7 @@ def test_fewer_landmarks_are_a_ridge_regression_on_their_features():
         assert margins[j] == pytest.approx(scores[labels[j]] - np.delete(scores, labels[j]).max(), abs=1e-3)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 3])
 def test_tiny_sets(n):
     x, labels = examples(n, 4)
     for max_exact in (4096, 0):
@@ -138,13 +135,6 @@ def test_another_ridge_is_another_fit(max_exact):
     assert np.abs(one.margins(left_out) - other.margins(left_out)).max() > 1e-3
 
 
-@pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
-def test_a_ridge_not_above_zero_is_refused(ridge):
-    x, labels = examples()
-    with pytest.raises(InputError, match="ridge"):
-        fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=ridge)
-
-
 def naive_leave_one_out(x, labels, fraction, n_subsets, seed):
     """Refit without i, subset by subset, with the draws of `leave_one_out_influence`."""
     total, count, random = np.zeros((N, N + M)), np.zeros((N, 1)), np.random.RandomState(seed)
@@ -172,20 +162,10 @@ def test_leave_one_out_influence_equals_refitting_without_each(max_exact, tolera
     np.testing.assert_allclose(influence, expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("columns", [slice(20, 30), np.array([30, 2, 11])])
-def test_columns_of_leave_one_out_influence_do_not_depend_on_the_others(columns):
+def test_columns_of_leave_one_out_influence_do_not_depend_on_the_others():
     x, labels = examples()
     surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE)
     whole = leave_one_out_influence(surrogate, fraction=0.7, n_subsets=4)
-    part = leave_one_out_influence(surrogate, fraction=0.7, n_subsets=4, columns=columns)
-    np.testing.assert_allclose(part, whole[:, columns], atol=1e-6)
-
-
-@pytest.mark.parametrize("settings", [{"fraction": 0.0}, {"fraction": 1.1}, {"fraction": 0.01}])
-def test_a_fraction_that_is_none_is_refused(settings):
-    x, labels = examples()
-    surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES)
-    with pytest.raises(InputError, match="fraction"):
-        leave_one_out_influence(surrogate, **settings)
-    with pytest.raises(InputError, match="subsets"):
-        leave_one_out_influence(surrogate, fraction=0.7, n_subsets=0)
+    for columns in (slice(20, 30), np.array([30, 2, 11])):
+        part = leave_one_out_influence(surrogate, fraction=0.7, n_subsets=4, columns=columns)
+        np.testing.assert_allclose(part, whole[:, columns], atol=1e-6)

@@ -23,29 +23,20 @@ ALGORITHM = infl.Algorithm(hidden=(4,), epochs=1, batch_size=20)
 LAYOUT = infl.Layout(n_devices=1, models_per_device=4)
 
 
-@pytest.fixture(scope="module")
-def data() -> infl.Dataset:
-    return infl.load("digits", n_train=60, n_held_out=30)
-
-
-def train(data: infl.Dataset, folder: Path, models: Any, references: Any = 0, **settings: Any) -> infl.Run:
-    given = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True} | settings
-    return infl.train(data, run=folder, n_models=models, n_references=references, **given)
-
-
-def begin(data: infl.Dataset, folder: Path, **settings: Any) -> None:
-    """A run that holds no model yet."""
-    open_for_training(folder, data, settings.get("algorithm", ALGORITHM), settings.get("design"), settings.get("seed"))
+def train(folder: Path, models: Any, references: int = 0) -> None:
+    data = infl.load("digits", n_train=60, n_held_out=30)
+    settings = {"algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True}
+    infl.train(data, run=folder, n_models=models, n_references=references, **settings)
 
 
 @pytest.fixture(scope="module")
-def made(data: infl.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undivided run of the default design, and three shards of it, one with a forget set that was verified."""
     folder = tmp_path_factory.mktemp("made")
-    train(data, folder / "whole", 24, 4)
-    train(data, folder / "a", range(8), 4)
-    train(data, folder / "b", range(8, 16))
-    train(data, folder / "c", range(16, 24))
+    train(folder / "whole", 24, 4)
+    train(folder / "a", range(8), 4)
+    train(folder / "b", range(8, 16))
+    train(folder / "c", range(16, 24))
     infl.verify(folder / "a", {"mine": [1, 2, 3]}, n_models=4, stop=None, layout=LAYOUT, quiet=True)
     return folder
 
@@ -80,24 +71,14 @@ def test_merged_shards_are_the_undivided_run(made: Path, tmp_path: Path, into: s
     )
 
 
-def test_merging_again_adds_nothing(made: Path, tmp_path: Path) -> None:
+def test_merging_again_adds_nothing_and_shards_stay_as_they_are(made: Path, tmp_path: Path) -> None:
     folder = copied(made, tmp_path)
+    shard = {path: path.read_bytes() for path in (folder / "b").rglob("*") if path.is_file()}
     infl.merge(folder / "a", [folder / "b"])
     before = stored_blocks(folder / "a")
     infl.merge(folder / "a", [folder / "b", folder / "b"])
     assert stored_blocks(folder / "a") == before
-
-
-def test_shards_stay_as_they_are(made: Path, tmp_path: Path) -> None:
-    folder = copied(made, tmp_path)
-    before = {path: path.read_bytes() for path in (folder / "b").rglob("*") if path.is_file()}
-    infl.merge(folder / "a", [folder / "b"])
-    assert {path: path.read_bytes() for path in (folder / "b").rglob("*") if path.is_file()} == before
-
-
-def test_a_shard_knows_what_it_was_to_hold(made: Path) -> None:
-    content = infl.open_run(made / "b").to_dict()["collections"]
-    assert {name: counts["missing"] for name, counts in content.items()} == {"design": 0, "grouped": 0}
+    assert {path: path.read_bytes() for path in (folder / "b").rglob("*") if path.is_file()} == shard
 
 
 @pytest.mark.parametrize(
@@ -106,25 +87,23 @@ def test_a_shard_knows_what_it_was_to_hold(made: Path) -> None:
         ({"seed": 5}, "seed is 0 in the run, 5 in .*/other"),
         ({"algorithm": infl.Algorithm(hidden=(4,), epochs=2, batch_size=20)}, "algorithm.epochs is 1 in the run, 2 in"),
         ({"design": infl.Design("uniform", 0.7)}, "design.kind is 'grouped' in the run, 'uniform' in"),
+        ({"data": 1}, "dataset.fingerprint is"),
     ],
-    ids=["seed", "algorithm", "design"],
+    ids=["seed", "algorithm", "design", "data"],
 )
 def test_other_runs_are_refused_and_the_difference_named(
-    made: Path, data: infl.Dataset, tmp_path: Path, changed: dict[str, Any], named: str
+    made: Path, tmp_path: Path, changed: dict[str, Any], named: str
 ) -> None:
-    folder = copied(made, tmp_path)
-    begin(data, folder / "other", **changed)
+    folder, settings = (
+        copied(made, tmp_path),
+        {"data": 0, "algorithm": ALGORITHM, "design": None, "seed": None} | changed,
+    )
+    data = infl.load("digits", n_train=60, n_held_out=30, seed=settings.pop("data"))
+    open_for_training(folder / "other", data, *settings.values())  # holds no model yet
     before = stored_blocks(folder / "a")
     with pytest.raises(InputError, match=f"is no shard of .*: .*{named}"):
         infl.merge(folder / "a", [folder / "b", folder / "other"])
     assert stored_blocks(folder / "a") == before
-
-
-def test_other_data_are_refused(made: Path, tmp_path: Path) -> None:
-    folder = copied(made, tmp_path)
-    begin(infl.load("digits", n_train=60, n_held_out=30, seed=1), folder / "other")
-    with pytest.raises(InputError, match="dataset.fingerprint is"):
-        infl.merge(folder / "a", [folder / "other"])
 
 
 def test_a_damaged_shard_is_refused_by_block(made: Path, tmp_path: Path) -> None:

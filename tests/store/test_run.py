@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import os
 import shutil
-import tracemalloc
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +23,10 @@ import pytest
 from infl.data import from_arrays
 from infl.records import Dataset, DiskError, ForgetSet, Groups, InputError, Outcomes
 from infl.records.files import checksum
+from infl.scores.influence import influence, memorization
 from infl.store import Collection, Run, bytes_per_model, create_run, name_of_cover, name_of_leave_out, open_run, storage
 from infl.store import blocks as stored_blocks
+from tests.streaming import peak_bytes
 
 N, M = 13, 8
 WIDTH = N + M  # no multiple of 8, so the last byte of bits is not full
@@ -116,7 +115,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("blocks", ["as they are", "small"])
-@pytest.mark.parametrize("n_models", [1, 2, 70])
+@pytest.mark.parametrize("n_models", [1, 70])
 def test_what_is_written_is_read_back(run: Run, n_models: int, blocks: str, request: pytest.FixtureRequest) -> None:
     if blocks == "small":
         request.getfixturevalue("small_blocks")
@@ -129,21 +128,13 @@ def test_what_is_written_is_read_back(run: Run, n_models: int, blocks: str, requ
 
 COLUMNS = {
     "all": slice(None),
-    "first": slice(0, 1),
-    "within a byte": slice(3, 5),
     "across bytes": slice(7, 9),
-    "one byte": slice(8, 16),
     "from an odd offset": slice(5, 21),
-    "last": slice(20, 21),
     "none": slice(4, 4),
-    "from the end": slice(-3, None),
     "past the end": slice(15, 900),
     "every third": slice(2, 19, 3),
     "backwards": slice(None, None, -1),
-    "one number": np.array([5]),
     "numbers": np.array([0, 20, 7]),
-    "a number twice": np.array([20, 3, 3]),
-    "numbers from the end": np.array([-1, 2]),
     "chosen": np.arange(WIDTH) % 5 == 1,
 }
 
@@ -158,7 +149,7 @@ def test_columns_are_those_that_numpy_would_pick(run: Run, columns: Any) -> None
     assert_same(stored, in_memory)
 
 
-@pytest.mark.parametrize("n_rows", [1, 3, 7, 30, 100])
+@pytest.mark.parametrize("n_rows", [1, 7, 100])
 def test_blocks_of_any_size_join_to_the_same_outcomes(run: Run, n_rows: int) -> None:
     written = make_outcomes(30)
     put(run, written, range(30))
@@ -171,8 +162,6 @@ def test_blocks_of_any_size_join_to_the_same_outcomes(run: Run, n_rows: int) -> 
 
 
 def test_an_estimate_is_the_same_from_disk_as_from_memory(run: Run) -> None:
-    from infl.scores.influence import influence
-
     written = make_outcomes(40)
     put(run, written, range(40))
     for protocol in ("held-out", "left-out", "trained"):
@@ -183,8 +172,6 @@ def test_an_estimate_is_the_same_from_disk_as_from_memory(run: Run) -> None:
 
 def test_memory_of_scores_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
     """Beyond the numbers of the models: four times as many blocks are read one after another."""
-    from infl.scores.influence import memorization
-
     n_train, n_columns, n_models, random = 2000, 2400, 256, np.random.default_rng(0)
     pixels, labels = np.zeros((n_columns, 1), np.float32), np.arange(n_columns) % 2
     dataset = from_arrays(pixels[:n_train], labels[:n_train], pixels[n_train:], labels[n_train:], name="wide")
@@ -196,30 +183,19 @@ def test_memory_of_scores_does_not_grow_with_the_number_of_models(tmp_path: Path
         models = range(number * n_models, (number + 1) * n_models)
         run.write("design", models, block, np.ones(n_models, bool), seconds=0.5)
         if number in (1, 7):
-            tracemalloc.start()
-            memorization(open_run(tmp_path / "run").outcomes("design"))
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
+            peaks.append(peak_bytes(lambda: memorization(open_run(tmp_path / "run").outcomes("design"))))
     assert peaks[1] < 1.2 * peaks[0]
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_rows_may_be_written_in_any_order(run: Run) -> None:
-    written = make_outcomes(20)
-    order = np.random.default_rng(1).permutation(20)
-    for start in range(0, 20, 3):
-        put(run, written, order[start : start + 3].tolist())
-    stored = open_run(run.folder).outcomes("design")
-    assert stored.models == tuple(range(20))
-    assert_same(stored.load(), written)
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_a_run_that_grows_keeps_its_rows(run: Run) -> None:
+def test_rows_may_be_written_in_any_order_and_a_run_that_grows_keeps_them(run: Run) -> None:
     written = make_outcomes(40)
-    for models in (range(5), range(5, 6), range(30, 40), range(6, 30)):
-        put(open_run(run.folder), written, models)
-    assert_same(open_run(run.folder).outcomes("design").load(), written)
+    for models in (np.random.default_rng(1).permutation(20).tolist(), range(20, 25), range(35, 40), range(25, 35)):
+        for start in range(0, len(models), 6):
+            put(open_run(run.folder), written, models[start : start + 6])
+    stored = open_run(run.folder).outcomes("design")
+    assert stored.models == tuple(range(40))
+    assert_same(stored.load(), written)
 
 
 def test_asked_for_models_come_in_the_order_asked_for_and_missing_ones_do_not(run: Run) -> None:
@@ -230,26 +206,10 @@ def test_asked_for_models_come_in_the_order_asked_for_and_missing_ones_do_not(ru
     assert_same(stored.load(), written, [8, 2, 5])
 
 
-def test_collections_are_kept_apart(run: Run) -> None:
-    names = ["design", "full", name_of_leave_out([3, 4])]
-    for seed, name in enumerate(names):
-        put(run, make_outcomes(4, seed), range(4), collection=name)
-    opened = open_run(run.folder)
-    assert opened.collections() == sorted(names)
-    for seed, name in enumerate(names):
-        assert_same(opened.outcomes(name).load(), make_outcomes(4, seed))
-
-
 def test_a_collection_without_models_is_empty(run: Run) -> None:
     assert list(run.outcomes("design").blocks()) == []
     empty = run.outcomes("design").load()
     assert (empty.n_models, empty.n_train, empty.n_columns) == (0, N, WIDTH)
-
-
-def test_the_name_of_a_leave_out_depends_on_its_ids_alone() -> None:
-    assert name_of_leave_out([5, 2, 11]) == name_of_leave_out((11, 5, 2))
-    names = {name_of_leave_out(ids) for ids in ([1, 2], [12], [1], [2], [1, 2, 3], [1, 23])}
-    assert len(names) == 6
 
 
 def test_the_data_set_comes_back(run: Run) -> None:
@@ -293,19 +253,16 @@ def test_a_collection_stays_as_it_was_made(run: Run) -> None:
     assert {path for path in snapshot(run.folder) if "groups" not in path} == {p for p in before if "groups" not in p}
 
 
-def test_the_name_of_a_cover_depends_on_its_sets_and_not_on_their_order() -> None:
+def test_the_name_of_a_collection_depends_on_its_sets_and_not_on_their_order() -> None:
+    assert name_of_leave_out([5, 2, 11]) == name_of_leave_out((11, 5, 2))
+    ids = [[1, 2], [12], [1], [2], [1, 2, 3], [1, 23]]
+    assert len({name_of_leave_out(one) for one in ids}) == len(ids)
     assert name_of_cover({"a": [5, 2], "b": (1,)}) == name_of_cover({"b": [1], "a": np.array([2, 5]).tolist()})
-    different: list[dict[str, list[int]]] = [
-        {"a": [1], "b": [2]},
-        {"a": [2], "b": [1]},
-        {"a": [1, 2]},
-        {"a": [12]},
-        {"a": [1]},
-        {"c": [1], "b": [2]},
-        {"a:1;b": [2]},
-        {'a": [1], "b': [2]},
+    sets: list[dict[str, list[int]]] = [
+        *({"a": [1], "b": [2]}, {"a": [2], "b": [1]}, {"c": [1], "b": [2]}),
+        *({"a": [1, 2]}, {"a": [12]}, {"a": [1]}, {"a:1;b": [2]}, {'a": [1], "b': [2]}),
     ]
-    assert len({name_of_cover(sets) for sets in different}) == len(different)
+    assert len({name_of_cover(one) for one in sets}) == len(sets)
 
 
 def test_a_block_is_an_archive_that_numpy_reads(run: Run) -> None:
@@ -511,32 +468,6 @@ def test_a_block_of_another_place_is_found(run: Run, tmp_path: Path, whole: bool
     assert [one.models for one in open_run(run.folder).damaged_blocks()] == [range(2, 4)]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"arrays": {"masks": {"start": 10**18, "crc32": [1]}}},
-        {"arrays": {"masks": {"start": -5, "crc32": [1]}}},
-        {"arrays": []},
-        {"diverged": "all"},
-        {"models": [0, 10**12]},
-        {"seconds": None},
-    ],
-    ids=str,
-)
-def test_a_block_that_says_what_no_run_does_is_an_error(run: Run, change: dict[str, Any]) -> None:
-    put(run, make_outcomes(2), [0, 1])
-    (path,) = run.folder.glob("collections/design/blocks/*.npz")
-    content = io.BytesIO()
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(content, "w") as new:
-        for name in old.namelist():
-            text = old.read(name)
-            new.writestr(name, json.dumps(json.loads(text) | change) if name == "about.json" else text)
-    path.write_bytes(content.getvalue())
-    with pytest.raises(DiskError, match="is damaged"):
-        open_run(run.folder).outcomes("design").load()
-    assert open_run(run.folder).damaged_blocks()
-
-
 RECORDS = {
     "run.json": lambda run: open_run(run.folder).manifest,
     "collections/grouped/collection.json": lambda run: open_run(run.folder).collection("grouped").design,
@@ -575,11 +506,10 @@ def test_data_of_another_run_are_an_error(run: Run, tmp_path: Path) -> None:
         run.dataset()
 
 
-@pytest.mark.parametrize("number", [2, 99])
-def test_a_run_of_another_format_is_refused_in_a_line(run: Run, number: int) -> None:
-    manifest = {**run.manifest, "format": number}
+def test_a_run_of_another_format_is_refused_in_a_line(run: Run) -> None:
+    manifest = {**run.manifest, "format": 2}
     (run.folder / "run.json").write_text(json.dumps({**manifest, "checksum": checksum(manifest)}))
-    with pytest.raises(InputError, match=f"format {number}; this version of infl reads format 3: ") as refused:
+    with pytest.raises(InputError, match="format 2; this version of infl reads format 3: ") as refused:
         open_run(run.folder)
     assert "\n" not in str(refused.value)
 
@@ -588,38 +518,20 @@ def test_a_run_of_another_format_is_refused_in_a_line(run: Run, number: int) -> 
 
 
 def test_a_folder_that_is_not_a_run_is_left_as_it_is(tmp_path: Path) -> None:
-    for name, content in (("notes.txt", b"mine"), ("data/mine.npz", b"my own data"), ("collections/x", b"mine")):
-        folder = tmp_path / name.replace("/", "-")
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_bytes(content)
-        with pytest.raises(InputError, match="is not a run"):
-            create_run(folder, make_dataset(), SETTINGS)
+    """Also where there is a file in its place, or in that of a folder above it."""
+    (tmp_path / "file").write_text("mine")
+    for name in ("notes/notes.txt", "data/data/mine.npz", "collections/collections/x"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"mine")
+    before = snapshot(tmp_path)
+    for folder in ("notes", "data", "collections", "file", "file/below", "file/far/below"):
+        with pytest.raises(InputError, match="is not a run of infl|cannot be"):
+            create_run(tmp_path / folder, make_dataset(), SETTINGS)
         with pytest.raises(InputError, match="is not a run folder: it has no run.json"):
-            open_run(folder)
-        assert snapshot(folder) == {name: content}
-
-
-def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    path.write_text("mine")
-    for folder in (path, path / "below", path / "far" / "below"):
-        with pytest.raises(InputError, match=r"is not a run of infl|cannot be"):
-            create_run(folder, make_dataset(), SETTINGS)
-        with pytest.raises(InputError, match="is not a run folder: it has no run.json"):
-            open_run(folder)
-    assert path.read_text() == "mine"
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root can write to")
-def test_a_folder_that_cannot_be_written_is_an_error() -> None:
-    with pytest.raises(InputError, match="/proc/infl cannot be written"):
-        create_run("/proc/infl", make_dataset(), SETTINGS)
-
-
-def test_an_empty_folder_becomes_a_run(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    create_run(tmp_path / "run", make_dataset(), SETTINGS)
-    assert open_run(tmp_path / "run").complete("design") == []
+            open_run(tmp_path / folder)
+    assert snapshot(tmp_path) == before
+    (tmp_path / "empty").mkdir()
+    assert create_run(tmp_path / "empty", make_dataset(), SETTINGS).complete("design") == []
 
 
 def test_a_disk_that_refuses_is_an_error_and_marks_nothing_complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -649,47 +561,32 @@ def test_a_disk_that_refuses_is_an_error_and_marks_nothing_complete(run: Run, mo
 # Other settings, other data
 
 
-def test_the_same_settings_continue_a_run(run: Run) -> None:
-    put(run, make_outcomes(2), [0, 1])
-    again = create_run(run.folder, make_dataset(), {**SETTINGS, "versions": {"jax": "99"}, "infl": "99"})
-    assert again.complete("design") == [0, 1]
-
-
-def test_settings_may_hold_tuples_and_numpy_numbers(tmp_path: Path) -> None:
+def test_the_same_settings_continue_a_run(tmp_path: Path) -> None:
+    """Of other versions too; they may hold tuples and NumPy's numbers."""
     settings = {"algorithm": {"widths": (3, 4), "epochs": np.int64(3), "rate": np.float32(0.5)}, "seed": np.int64(7)}
-    create_run(tmp_path / "run", make_dataset(), settings)
-    again = create_run(tmp_path / "run", make_dataset(), settings)
+    put(create_run(tmp_path / "run", make_dataset(), settings), make_outcomes(2), [0, 1])
+    again = create_run(tmp_path / "run", make_dataset(), {**settings, "versions": {"jax": "99"}, "infl": "99"})
+    assert again.complete("design") == [0, 1]
     assert again.manifest["algorithm"] == {"widths": [3, 4], "epochs": 3, "rate": 0.5}
     assert again.manifest["seed"] == 7
 
 
-def test_each_setting_that_differs_is_named_with_both_values(run: Run) -> None:
-    before = snapshot(run.folder)
+def test_each_setting_that_differs_is_named_with_both_values(grouped_run: Run) -> None:
+    before = snapshot(grouped_run.folder)
     network = {"name": "mlp", "hidden": [8, 8]}
-    other = {"algorithm": {"network": network, "epochs": 5, "momentum": 0.9}, "design": {}, "seed": 1}
+    settings = grouped(make_groups(1)) | {"algorithm": {"network": network, "epochs": 5, "momentum": 0.9}, "seed": 1}
+    settings["design"] |= {"fraction": None}
     with pytest.raises(InputError) as caught:
-        create_run(run.folder, make_dataset(), other)
+        create_run(grouped_run.folder, make_dataset(seed=1), settings, make_groups(1))
     for difference in (
         "algorithm.network.hidden is [8] in the run, [8, 8] asked for",
         "algorithm.epochs is 3 in the run, 5 asked for",
         "algorithm.momentum is None in the run, 0.9 asked for",
-        "design.fraction is 0.7 in the run, None asked for",
+        "design.fraction is [0.7, 0.97] in the run, None asked for",
+        "design.groups.sha256 is '",
         "seed is 0 in the run, 1 asked for",
+        "dataset.fingerprint is",
     ):
         assert difference in str(caught.value)
     assert "network.name" not in str(caught.value)
-    assert snapshot(run.folder) == before
-
-
-def test_other_data_are_an_error(run: Run) -> None:
-    before = snapshot(run.folder)
-    with pytest.raises(InputError, match="dataset.fingerprint is"):
-        create_run(run.folder, make_dataset(seed=1), SETTINGS)
-    assert snapshot(run.folder) == before
-
-
-def test_other_groups_are_an_error(grouped_run: Run) -> None:
-    before = snapshot(grouped_run.folder)
-    with pytest.raises(InputError, match=r"made with other settings: design.groups.sha256 is '\w+' in the run"):
-        create_run(grouped_run.folder, make_dataset(), grouped(make_groups(1)), make_groups(1))
     assert snapshot(grouped_run.folder) == before

@@ -34,57 +34,36 @@ def read(folder: Path, name: str) -> np.ndarray:
     return np.asarray(tensorstore.open(spec).result().read().result())
 
 
-def test_chunks_hold_no_more_than_they_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_a_zarr_group_with_named_axes_in_chunks_of_no_more_than_they_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "ENTRIES_PER_CHUNK", 12)
     write(tmp_path / "matrix")
-    metadata = json.loads((tmp_path / "matrix" / "counts" / "zarr.json").read_text())
-    assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [3, 4]
-    np.testing.assert_array_equal(read(tmp_path / "matrix", "counts"), COUNTS)
-
-
-def test_it_is_a_zarr_group_with_named_axes(tmp_path: Path) -> None:
-    write(tmp_path / "matrix")
-    group = json.loads((tmp_path / "matrix" / "zarr.json").read_text())
-    assert (group["zarr_format"], group["node_type"]) == (3, "group")
-    array = json.loads((tmp_path / "matrix" / "values" / "zarr.json").read_text())
-    assert array["dimension_names"] == ["source", "target"]
-    assert array["fill_value"] == "NaN"
-    assert group["attributes"] == {"kind": "a test"}
-    np.testing.assert_array_equal(read(tmp_path / "matrix", "values"), VALUES)
-
-
-def test_zarr_reads_it(tmp_path: Path) -> None:
-    zarr = pytest.importorskip("zarr")
-    write(tmp_path / "matrix")
-    group = zarr.open_group(tmp_path / "matrix", mode="r")
-    np.testing.assert_array_equal(group["values"][:], VALUES)
-
-
-def test_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
-    def killed() -> None:
-        with new_tiles(tmp_path / "matrix", width=4) as writer:
-            writer.write({"counts": COUNTS[:, :4]}, slice(0, 4), n_columns=WIDTH)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        killed()
-    assert list(tmp_path.iterdir()) == []
+    group, array = (json.loads((tmp_path / "matrix" / name / "zarr.json").read_text()) for name in (".", "values"))
+    assert (group["zarr_format"], group["node_type"], group["attributes"]) == (3, "group", {"kind": "a test"})
+    assert array["chunk_grid"]["configuration"]["chunk_shape"] == [3, 4]
+    assert (array["dimension_names"], array["fill_value"]) == (["source", "target"], "NaN")
+    for name, expected in (("counts", COUNTS), ("values", VALUES)):
+        np.testing.assert_array_equal(read(tmp_path / "matrix", name), expected)
 
 
 def test_a_folder_has_its_name_only_once_it_is_whole(tmp_path: Path) -> None:
-    with new_tiles(tmp_path / "matrix", width=4) as writer:
-        writer.write({"counts": COUNTS[:, :4]}, slice(0, 4), n_columns=WIDTH)
-        assert [path.name.startswith("partial-") for path in tmp_path.iterdir()] == [True]
+    def written(*, killed: bool) -> None:
+        with new_tiles(tmp_path / "matrix", width=4) as writer:
+            writer.write({"counts": COUNTS[:, :4]}, slice(0, 4), n_columns=WIDTH)
+            assert [path.name.startswith("partial-") for path in tmp_path.iterdir()] == [True]
+            if killed:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        written(killed=True)
+    assert list(tmp_path.iterdir()) == []
+    written(killed=False)
     assert [path.name for path in tmp_path.iterdir()] == ["matrix"]
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "matrix").mkdir()
-    with pytest.raises(InputError, match="exists already"):
-        write(tmp_path / "matrix")
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_place_that_is_taken_or_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        write(tmp_path / "file" / "matrix")
+    for place, words in (("file", "exists already"), ("file/matrix", "cannot be written")):
+        with pytest.raises(InputError, match=words):
+            write(tmp_path / place)

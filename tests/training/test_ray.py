@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,21 +107,17 @@ def squares(workers: Workers, n: int) -> list[tuple[int, int, int]]:
 
 @pytest.mark.slow
 def test_each_batch_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp_path: Path) -> None:
-    workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
-    try:
+    with closing(Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))) as workers:
         answers = squares(workers, 30) + squares(workers, 5)
         assert sorted(answer[:2] for answer in answers[:30]) == [(i, i * i) for i in range(30)]
         assert len({process for _, _, process in answers}) == 2
         assert len(list(tmp_path.iterdir())) == 35
         with pytest.raises(InputError, match="expected something else"):
             workers.call("complain")
-    finally:
-        workers.close()
 
 
 @pytest.mark.slow
 def test_batches_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path: Path) -> None:
-    workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))
     made: list[int] = []
 
     def numbers() -> Iterator[tuple[int]]:
@@ -128,23 +125,18 @@ def test_batches_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path:
             made.append(number)
             yield (number,)
 
-    try:
+    with closing(Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))) as workers:
         for taken, _ in enumerate(workers.run("square", numbers())):
             time.sleep(0.02)
             assert len(made) <= taken + 1 + 2 * (MAX_BATCHES_OF_A_WORKER + 1)
-    finally:
-        workers.close()
 
 
 @pytest.mark.slow
 def test_a_batch_that_kills_its_worker_is_given_up_with_its_number(cluster: Cluster, tmp_path: Path) -> None:
-    workers = Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path, fatal=3))
-    try:
+    with closing(Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path, fatal=3))) as workers:
         with pytest.raises(InputError, match=r"batch \d was lost with its worker 4 times"):
             squares(workers, 6)
         assert 0 < len(list(tmp_path.glob("3-*"))) <= MAX_TRIES
-    finally:
-        workers.close()
 
 
 def train(dataset: infl.Dataset, run: Path, **settings: Any) -> infl.Run:
@@ -214,12 +206,9 @@ def test_software_that_a_worker_lacks_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     import only_here  # pyright: ignore[reportMissingImports]
 
-    workers = Workers(Ray(cluster.address, cpus=1), only_here.make)
-    try:
-        with pytest.raises(InputError, match="install the same software on all nodes.*only_here"):
-            workers.call("anything")
-    finally:
-        workers.close()
+    lacking = pytest.raises(InputError, match="install the same software on all nodes.*only_here")
+    with closing(Workers(Ray(cluster.address, cpus=1), only_here.make)) as workers, lacking:
+        workers.call("anything")
 
 
 @pytest.mark.parametrize("settings", [{"cpus": 0}, {"n_workers": 0}, {"gpus": -1}, {"gpus": 1.5}])

@@ -42,7 +42,7 @@ RANDOM = [
     Design("paired", 0.5),
 ]
 FIXED = [Design("full"), Design("leave-out", left_out=(3, 0, 7))]
-SHARES = [(0.7, 7, 10), (1 / 3, 1, 3), (0.5, 1, 2), (0.85, 17, 20), (0.05, 1, 20)]
+SHARES = [(0.7, 7, 10), (1 / 3, 1, 3), (0.5, 1, 2), (0.05, 1, 20)]
 
 
 def name(design: Design) -> str:
@@ -56,15 +56,12 @@ def draw(design: Design, models: list[int] | range, *, n_train: int = N, seed: i
 # One model, one mask
 
 
-@pytest.mark.parametrize("models", [[5], [19, 0, 7], [7, 7, 6], list(range(20))[::-1]])
 @pytest.mark.parametrize("design", RANDOM + FIXED, ids=name)
-def test_a_mask_does_not_depend_on_which_others_are_drawn(design: Design, models: list[int]) -> None:
-    np.testing.assert_array_equal(draw(design, models), draw(design, range(20))[models])
-
-
-@pytest.mark.parametrize("design", RANDOM, ids=name)
-def test_extending_a_run_keeps_the_masks_it_has(design: Design) -> None:
-    np.testing.assert_array_equal(draw(design, range(50))[:20], draw(design, range(20)))
+def test_a_mask_does_not_depend_on_which_others_are_drawn(design: Design) -> None:
+    """Nor on how many there will be: extending a run keeps the masks it has."""
+    masks = draw(design, range(50))
+    for models in ([5], [19, 0, 7], [7, 7, 6], list(range(20))):
+        np.testing.assert_array_equal(draw(design, models), masks[models])
 
 
 @pytest.mark.parametrize("design", RANDOM, ids=name)
@@ -103,16 +100,7 @@ def test_a_design_read_from_a_manifest_draws_the_same_masks(design: Design) -> N
 
 @pytest.mark.parametrize(
     ("fraction", "n_train", "size"),
-    [
-        (0.7, 100, 70),
-        (0.5, 16, 8),
-        (0.3, 7, 2),
-        (0.3, 9, 3),
-        (0.683, 1000, 683),
-        (0.001, 10, 1),
-        (0.999, 10, 9),
-        (0.5, 2, 1),
-    ],
+    [(0.7, 100, 70), (0.3, 7, 2), (0.3, 9, 3), (0.001, 10, 1), (0.999, 10, 9), (0.5, 2, 1)],
 )
 def test_uniform_subsets_have_the_rounded_share_but_are_neither_empty_nor_all(
     fraction: float, n_train: int, size: int
@@ -131,28 +119,22 @@ def test_sizes_of_a_range_are_spread_evenly_over_it() -> None:
     assert abs(chi_square - degrees) < 4.5 * np.sqrt(2 * degrees)
 
 
-@pytest.mark.parametrize("n_train", [20, 60, 101])
+@pytest.mark.parametrize("n_train", [20, 41, 59, 60])
 @pytest.mark.parametrize(("fraction", "n_in", "period"), SHARES)
-def test_balanced_designs_give_every_example_its_exact_share(
+def test_balanced_designs_give_every_example_its_exact_share_in_subsets_of_the_documented_sizes(
     fraction: float, n_in: int, period: int, n_train: int
 ) -> None:
-    assert Design("balanced", fraction).period == period
-    masks = draw(Design("balanced", fraction), range(20), n_train=n_train)
-    extended = draw(Design("balanced", fraction), range(50), n_train=n_train)
-    for drawn in (masks, extended):
-        for start in range(0, len(drawn) - period + 1, period):
-            assert (drawn[start : start + period].sum(axis=0) == n_in).all()
-
-
-@pytest.mark.parametrize("n_train", [20, 40, 41, 55, 59])
-@pytest.mark.parametrize(("fraction", "n_in", "period"), SHARES)
-def test_balanced_subsets_have_the_documented_sizes(fraction: float, n_in: int, period: int, n_train: int) -> None:
-    sizes = draw(Design("balanced", fraction), range(60), n_train=n_train).sum(axis=1)
+    design = Design("balanced", fraction)
+    assert design.period == period
+    masks = draw(design, range(50), n_train=n_train)
+    for start in range(0, 50 - period + 1, period):
+        assert (masks[start : start + period].sum(axis=0) == n_in).all()
+    sizes = masks.sum(axis=1)
     assert (np.abs(sizes - round(n_train * n_in / period)) <= n_train % period).all()
     assert 0 < sizes.min() <= sizes.max() < n_train
 
 
-@pytest.mark.parametrize("n_train", [2, 16, 17])
+@pytest.mark.parametrize("n_train", [2, 17])
 def test_paired_models_train_on_complementary_halves(n_train: int) -> None:
     masks = draw(Design("paired", 0.5), range(20), n_train=n_train)
     np.testing.assert_array_equal(masks[0::2], ~masks[1::2])
@@ -173,10 +155,8 @@ N_MODELS = 2000
 DRAWN = [
     (Design("uniform", 0.7), 40),
     (Design("uniform", (0.3, 0.9)), 40),
-    (Design("balanced", 0.7), 40),
     (Design("balanced", 0.7), 43),
     (Design("balanced", 0.25), 42),
-    (Design("paired", 0.5), 40),
     (Design("paired", 0.5), 41),
 ]
 
@@ -189,36 +169,16 @@ def check_z_scores(deviation: Array, period: int) -> None:
     assert abs((z**2).mean() - 1) < 4.5 * np.sqrt(2 / len(z))
 
 
-@pytest.mark.parametrize(("design", "n_train"), DRAWN[:2])
-def test_no_example_is_favoured(design: Design, n_train: int) -> None:
-    """Balanced and paired designs give every example its exact share: see above."""
-    masks = draw(design, range(N_MODELS), n_train=n_train)
-    check_z_scores(masks - masks.mean(axis=1, keepdims=True), design.period)
-
-
 @pytest.mark.parametrize(("design", "n_train"), DRAWN)
-def test_no_pair_of_examples_is_favoured(design: Design, n_train: int) -> None:
-    """In products of deviations, which leave out what each example of a pair does on its own."""
+def test_no_example_and_no_pair_of_examples_is_favoured(design: Design, n_train: int) -> None:
+    """Pairs in products of deviations, which leave out what each example of a pair does on its own."""
     masks = draw(design, range(N_MODELS), n_train=n_train)
     share = masks.mean(axis=1, keepdims=True)
+    if design.period == 1:  # the others give every example its exact share: see above
+        check_z_scores(masks - share, 1)
     first, second = np.triu_indices(n_train, 1)
     together = (masks[:, first] - share) * (masks[:, second] - share)
     check_z_scores(together + share * (1 - share) / (n_train - 1), design.period)
-
-
-@pytest.mark.parametrize(("fraction", "n_in", "period"), SHARES[:3])
-def test_balanced_patterns_of_two_examples_are_nearly_independent(fraction: float, n_in: int, period: int) -> None:
-    """Within a period, two independent patterns of n_in ones meet in a hypergeometric number of models.
-
-    Only examples of one group of `period` are tied to each other, 4.5% of the pairs at most.
-    """
-    n_train, n_periods = 200, 40
-    masks = draw(Design("balanced", fraction), range(n_periods * period), n_train=n_train)
-    by_period = masks.reshape(n_periods, period, n_train).astype(float)
-    meetings = np.einsum("pti,ptj->pij", by_period, by_period)[:, *np.triu_indices(n_train, 1)]
-    mean = n_in**2 / period
-    variance = mean * (1 - n_in / period) * (period - n_in) / (period - 1)
-    assert ((meetings - mean) ** 2).mean() == pytest.approx(variance, rel=0.05)
 
 
 # Groups left out together
@@ -248,15 +208,13 @@ def test_masks_follow_from_the_groups_and_not_from_their_names() -> None:
 TABLES = {
     "classes and clusters": [IDS % 4, IDS // 5, IDS % 20],
     "two classes, larger than may be left out": [IDS % 2],
-    "one group holds everything": [np.zeros(N)],
     "one example a group": [IDS],
     "a few examples are in a group": [np.where(IDS < 6, IDS // 2, -1)],
-    "one example is in a group": [np.where(IDS == 17, 0, -1), IDS % 4],
     "very unequal": [np.minimum(IDS // 2, 3)],
 }
 
 
-@pytest.mark.parametrize("fraction", [(0.7, 0.97), (0.05, 0.95), (0.7, 0.7), (0.99, 0.99), (0.01, 0.01)])
+@pytest.mark.parametrize("fraction", [(0.7, 0.97), (0.7, 0.7), (0.99, 0.99), (0.01, 0.01)])
 @pytest.mark.parametrize("tables", TABLES.values(), ids=TABLES)
 def test_grouped_subsets_have_sizes_within_the_range(tables: list[Array], fraction: tuple[float, float]) -> None:
     """Above its upper end only where a model leaves out part of a group and nothing else."""
@@ -270,13 +228,6 @@ def test_grouped_subsets_have_sizes_within_the_range(tables: list[Array], fracti
         assert sizes.max() == high
     if high - low == 11:
         assert {low, high} <= set(sizes.tolist())
-
-
-@pytest.mark.parametrize("n_train", [2, 3])
-def test_the_smallest_data_sets_have_grouped_subsets(n_train: int) -> None:
-    masks = draw(Design("grouped", (0.7, 0.97), groups=groups(np.arange(n_train) % 2)), range(50), n_train=n_train)
-    assert (masks.sum(axis=1) == n_train - 1).all()
-    assert masks.any(axis=0).all()
 
 
 def test_each_group_is_first_once_in_a_round_and_rounds_differ() -> None:
@@ -334,20 +285,14 @@ def test_members_of_a_group_are_left_out_together_and_others_are_not() -> None:
 
 @pytest.mark.parametrize(
     "tables",
-    [
-        [IDS % 4, IDS // 5, IDS % 20],
-        [IDS % 2],
-        [np.zeros(N)],
-        [IDS],
-    ],
-    ids=["several resolutions", "two classes", "one group", "one example a group"],
+    [[IDS % 4, IDS // 5, IDS % 20], [IDS % 2], [IDS]],
+    ids=["several resolutions", "two classes", "one example a group"],
 )
-@pytest.mark.parametrize("fraction", [(0.7, 0.97), (0.3, 0.9)])
-def test_no_example_of_groups_of_one_size_is_favoured(tables: list[Array], fraction: tuple[float, float]) -> None:
+def test_no_example_of_groups_of_one_size_is_favoured(tables: list[Array]) -> None:
     n_models = 4000
-    share = draw(Design("grouped", fraction, groups=groups(*tables)), range(n_models)).mean(axis=0)
+    share = draw(Design("grouped", (0.7, 0.97), groups=groups(*tables)), range(n_models)).mean(axis=0)
     mean = share.mean()
-    assert fraction[0] < mean < fraction[1]
+    assert 0.7 < mean < 0.97
     assert np.abs(share - mean).max() < 4.5 * np.sqrt(mean * (1 - mean) / n_models)
 
 
@@ -377,32 +322,19 @@ def test_examples_in_no_group_are_left_out_one_by_one() -> None:
     assert np.abs(pairs).max() < 0.2
 
 
-def test_no_more_of_a_large_group_is_left_out_than_the_range_lets() -> None:
-    """Of two classes at most 12 of 20 examples; how much of one class is gone varies from next to nothing to all of that."""
-    table = IDS % 2
-    gone = sizes_left_out(draw(Design("grouped", (0.7, 0.97), groups=groups(table)), range(1000)), table)
-    assert gone.max() == 12
-    assert gone.sum(axis=1).max() == 12
-    of_one_class = (gone == 0).any(axis=1)
-    assert 0.2 < of_one_class.mean() < 0.8
-    assert set(gone[of_one_class].max(axis=1).tolist()) == set(range(1, 13))
-
-
-@pytest.mark.parametrize("n_models", [1, 2, 3, 7, 10, 200])
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 1.0])
-def test_a_grouped_run_is_uniform_and_grouped_models_by_its_share(share: float, n_models: int) -> None:
+def test_a_grouped_run_is_uniform_and_grouped_models_by_its_share(share: float) -> None:
     design = Design("grouped", (0.7, 0.9), groups=GROUPS, grouped_share=share)
-    parts = design.parts(n_models)
-    assert list(parts) == ["design", "grouped"]
-    assert parts["design"][0] == Design("uniform", (0.7, 0.9))
-    assert parts["grouped"][0] == design
-    assert sum(n for _, n in parts.values()) == n_models
-    assert abs(parts["grouped"][1] - share * n_models) <= 0.5
-    more = design.parts(n_models + 1)  # extending a run takes no model away
-    assert all(more[name][1] >= n for name, (_, n) in parts.items())
-
-
-def test_other_designs_are_one_collection() -> None:
+    for n_models in (1, 2, 3, 7, 10, 200):
+        parts = design.parts(n_models)
+        assert {name: part for name, (part, _) in parts.items()} == {
+            "design": Design("uniform", (0.7, 0.9)),
+            "grouped": design,
+        }
+        assert sum(n for _, n in parts.values()) == n_models
+        assert abs(parts["grouped"][1] - share * n_models) <= 0.5
+        more = design.parts(n_models + 1)  # extending a run takes no model away
+        assert all(more[name][1] >= n for name, (_, n) in parts.items())
     assert Design("balanced", 0.7).parts(30) == {"design": (Design("balanced", 0.7), 30)}
 
 
@@ -413,28 +345,16 @@ def test_other_designs_are_one_collection() -> None:
     ("settings", "telling"),
     [
         ({"kind": "uniform", "fraction": 0.0}, "above 0 and below 1"),
-        ({"kind": "uniform", "fraction": 1.0}, "above 0 and below 1"),
-        ({"kind": "uniform", "fraction": 1.5}, "got 1.5"),
-        ({"kind": "uniform", "fraction": -0.1}, "got -0.1"),
         ({"kind": "uniform", "fraction": float("nan")}, "got nan"),
         ({"kind": "uniform", "fraction": (0.9, 0.7)}, r"LOW:HIGH\), got \(0.9, 0.7\)"),
-        ({"kind": "uniform", "fraction": (0.0, 0.7)}, "above 0 and below 1"),
-        ({"kind": "uniform", "fraction": (0.7, 1.0)}, "above 0 and below 1"),
         ({"kind": "uniform", "fraction": (0.7, float("nan"))}, "above 0 and below 1"),
         ({"kind": "balanced", "fraction": (0.7, 0.9)}, "use design uniform"),
         ({"kind": "balanced", "fraction": 0.683}, "nearest: 13/19 = 0.684211"),
-        ({"kind": "balanced", "fraction": 0.01}, "nearest: 1/20 = 0.05"),
-        ({"kind": "balanced", "fraction": 0.99}, "nearest: 19/20 = 0.95"),
-        ({"kind": "paired", "fraction": 0.7}, "must be 0.5, got 0.7"),
         ({"kind": "paired", "fraction": (0.4, 0.6)}, "must be 0.5"),
         ({"kind": "random"}, "expected one of uniform, balanced, paired, grouped, full, leave-out; got 'random'"),
-        ({"kind": "grouped", "fraction": 1.0}, "above 0 and below 1"),
-        ({"kind": "grouped", "fraction": (0.9, 0.7)}, "LOW:HIGH"),
         ({"kind": "grouped", "grouped_share": 0.0}, "grouped_share: expected a share above 0 and at most 1, got 0.0"),
         ({"kind": "grouped", "grouped_share": 1.01}, "grouped_share: .*got 1.01"),
-        ({"kind": "grouped", "grouped_share": float("nan")}, "grouped_share: .*got nan"),
         ({"kind": "uniform", "groups": GROUPS}, "design uniform takes no groups; use design grouped"),
-        ({"kind": "leave-out", "left_out": (1,), "groups": GROUPS}, "design leave-out takes no groups"),
     ],
 )
 def test_a_design_that_cannot_be_is_named(settings: dict, telling: str) -> None:
@@ -446,13 +366,10 @@ def test_a_design_that_cannot_be_is_named(settings: dict, telling: str) -> None:
     ("design", "n_train", "telling"),
     [
         (Design("uniform", 0.7), 1, "at least 2 training examples, got 1"),
-        (Design("paired", 0.5), 1, "at least 2 training examples, got 1"),
         (Design("balanced", 0.7), 9, "7/10 needs n >= 10 training examples, got 9"),
         (Design("grouped", 0.7), 5, "design grouped: name the groups to leave out, or let infl.train find them"),
         (Design("grouped", 0.7, groups=GROUPS), 41, "groups: expected one entry for each of 41 .*, got 40"),
-        (Design("grouped", 0.7, groups=GROUPS), 1, "at least 2 training examples, got 1"),
         (Design("leave-out", left_out=(0, 5)), 5, r"ids \[5\] are not in D \(0..4\)"),
-        (Design("leave-out", left_out=(-1,)), 5, r"ids \[-1\] are not in D"),
         (Design("leave-out", left_out=(0, 1, 2)), 3, "nothing is left to train on"),
     ],
 )
@@ -466,7 +383,7 @@ def test_fractions_are_read(text: str, fraction: float | tuple[float, float]) ->
     assert parse_fraction(text) == fraction
 
 
-@pytest.mark.parametrize("text", ["", ":", "0.7:", ":0.9", "half", "0.7-0.9", "0.5:0.6:0.7", "70%", "0,7"])
+@pytest.mark.parametrize("text", ["", "0.7:", "half", "0.7-0.9", "0.5:0.6:0.7"])
 def test_a_fraction_that_is_none_is_named(text: str) -> None:
     with pytest.raises(InputError, match=f"a range such as 0.7:0.97, got {text!r}"):
         parse_fraction(text)

@@ -15,12 +15,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+from infl.data import from_arrays
 from infl.records import Dataset, InputError
 from infl.training import tuning
 from infl.training.algorithm import Algorithm
@@ -33,6 +35,12 @@ from infl.training.tuning import Choice, TooLarge, choose, choose_layout
 
 PLAIN = Layout(2, 16, "map")
 WIDE = Layout(2, 4, "vmap")
+
+
+def wide(width: int) -> Layout:
+    return replace(WIDE, models_per_device=width)
+
+
 MANY = 10**9  # models, so that no time is too long to measure
 
 
@@ -65,17 +73,33 @@ def out_of_memory() -> Exception:
 # Decisions
 
 
-@pytest.mark.parametrize("wide", [50.0, 100.0, 104.9])
-def test_the_default_stays_unless_another_is_five_percent_faster(wide: float) -> None:
-    machine = Machine(rates_by_width({4: wide}))
-    chosen = machine.choose(PLAIN, WIDE, most_width=4)
-    assert (chosen.layout, chosen.models_per_second, chosen.source) == (PLAIN, 100, "measured")
-    assert [rate for _, rate in chosen.tried] == pytest.approx([100, wide])
+FULL = out_of_memory()
 
 
-def test_what_is_faster_is_chosen() -> None:
-    chosen = Machine(rates_by_width({4: 106.0})).choose(PLAIN, WIDE, most_width=4)
-    assert (chosen.layout, chosen.models_per_second) == (WIDE, pytest.approx(106))
+@pytest.mark.parametrize(
+    ("rates", "default", "other", "settings", "chosen"),
+    [
+        pytest.param({4: 104.9}, PLAIN, WIDE, {"most_width": 4}, PLAIN, id="not five percent faster"),
+        pytest.param({4: 106.0}, PLAIN, WIDE, {"most_width": 4}, WIDE, id="faster"),
+        pytest.param({4: 200.0}, PLAIN, WIDE, {"grows": False}, WIDE, id="a given width is kept"),
+        pytest.param(
+            {4: 150, 8: 250, 16: 300, 32: 300}, PLAIN, WIDE, {"most_width": 20}, wide(16), id="as many as models"
+        ),
+        pytest.param({4: 150, 8: 250, 16: TooLarge()}, PLAIN, WIDE, {}, wide(8), id="until memory is taken"),
+        pytest.param({4: 150, 8: 250, 16: FULL}, PLAIN, WIDE, {}, wide(8), id="until there is no memory"),
+        pytest.param({64: TooLarge(), 32: FULL, 16: 190.0}, wide(64), PLAIN, {}, wide(16), id="too wide at first"),
+        pytest.param({4: TooLarge(), 2: FULL, 1: FULL}, WIDE, PLAIN, {}, PLAIN, id="nothing fits side by side"),
+    ],
+)
+def test_the_fastest_that_fits_is_chosen(
+    rates: dict[int, Any], default: Layout, other: Layout, settings: dict[str, Any], chosen: Layout
+) -> None:
+    """By five percent at least; one after another makes 100 models a second."""
+    choice = Machine(rates_by_width(rates)).choose(default, other, **settings)
+    assert (choice.layout, choice.source) == (chosen, "measured")
+    rate = 100 if chosen.mode == "map" else rates[chosen.models_per_device or 0]
+    assert choice.models_per_second == pytest.approx(rate)
+    assert any(isinstance(rate, Exception) for rate in rates.values()) == (0.0 in [rate for _, rate in choice.tried])
 
 
 def test_what_was_faster_once_must_be_so_again() -> None:
@@ -87,52 +111,15 @@ def test_what_was_faster_once_must_be_so_again() -> None:
 
 def test_widths_grow_until_models_per_second_do_not() -> None:
     machine = Machine(rates_by_width({4: 150, 8: 250, 16: 300, 32: 314, 64: 1000}))
-    chosen = machine.choose(PLAIN, WIDE)
-    assert chosen.layout == replace(WIDE, models_per_device=16)
+    assert machine.choose(PLAIN, WIDE).layout == wide(16)
     assert [width for mode, _, width in machine.asked if mode == "vmap"] == [4, 8, 16, 32, 16]
 
 
-@pytest.mark.parametrize("error", [TooLarge(), out_of_memory()])
-def test_widths_grow_until_the_memory_is_taken(error: Exception) -> None:
-    chosen = Machine(rates_by_width({4: 150, 8: 250, 16: error})).choose(PLAIN, WIDE)
-    assert chosen.layout == replace(WIDE, models_per_device=8)
-    assert 0.0 in [rate for _, rate in chosen.tried]
-
-
-@pytest.mark.parametrize("error", [TooLarge(), out_of_memory()])
-def test_a_width_too_large_from_the_start_is_halved(error: Exception) -> None:
-    """The default of an accelerator, by a count of operations, may not fit its memory."""
-    rates = rates_by_width({64: error, 32: error, 16: 90.0}, plain=50.0)
-    chosen = Machine(rates).choose(replace(WIDE, models_per_device=64), PLAIN)
-    assert chosen.layout == replace(WIDE, models_per_device=16)
-
-
-def test_one_after_another_is_left_where_nothing_fits_side_by_side() -> None:
-    chosen = Machine(rates_by_width({4: TooLarge(), 2: TooLarge(), 1: TooLarge()})).choose(WIDE, PLAIN)
-    assert chosen.layout == PLAIN
-
-
-def test_a_memory_that_holds_no_model_is_named() -> None:
+def test_a_memory_that_holds_no_model_is_named_and_other_errors_are_not_swallowed() -> None:
     with pytest.raises(InputError, match="does not hold the training of a single model.*batch_size"):
         Machine(lambda layout: TooLarge()).choose(WIDE, PLAIN)
-
-
-def test_an_error_that_is_not_of_memory_is_not_swallowed() -> None:
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         Machine(lambda layout: jax.errors.JaxRuntimeError("INTERNAL: a bug")).choose(PLAIN, WIDE)
-
-
-def test_no_batch_is_wider_than_there_are_models() -> None:
-    machine = Machine(lambda layout: layout.models_per_device)
-    chosen = machine.choose(WIDE, most_width=20)
-    assert chosen.layout.models_per_device == 16
-
-
-def test_a_width_that_is_given_is_kept() -> None:
-    machine = Machine(rates_by_width({4: 200.0}))
-    chosen = machine.choose(PLAIN, WIDE, grows=False)
-    assert chosen.layout == WIDE
-    assert {width for _, _, width in machine.asked} == {16, 4}
 
 
 def test_training_that_is_short_after_all_is_not_tuned_for() -> None:
@@ -141,7 +128,7 @@ def test_training_that_is_short_after_all_is_not_tuned_for() -> None:
     assert (chosen.layout, chosen.source, len(machine.asked)) == (PLAIN, "default", 1)
 
 
-@pytest.mark.parametrize(("n_models", "n_asked"), [(2001, 1), (30_000, 3), (10_000, 1), (20_001, 2)])
+@pytest.mark.parametrize(("n_models", "n_asked"), [(2001, 1), (30_000, 3), (20_001, 2)])
 def test_tuning_takes_a_tenth_of_training_at_most(n_models: int, n_asked: int) -> None:
     """Each layout takes ten seconds here; a tenth of training is 2 s, 30 s, 10 s, 20 s."""
     families = [replace(PLAIN, convolution="xla") for _ in range(9)]
@@ -154,19 +141,9 @@ def test_tuning_takes_a_tenth_of_training_at_most(n_models: int, n_asked: int) -
 
 
 def toy(n: int = 400, shape: tuple[int, ...] = (6, 6)) -> Dataset:
-    random = np.random.RandomState(0)
     labels = (np.arange(n + 50) % 3).astype(np.int32)
-    images = random.normal(size=(n + 50, *shape)).astype(np.float32)
-    return Dataset(
-        name="toy",
-        x_train=images[:n],
-        y_train=labels[:n],
-        x_held_out=images[n:],
-        y_held_out=labels[n:],
-        train_ids=np.arange(n),
-        held_out_ids=np.arange(50),
-        class_names=("a", "b", "c"),
-    )
+    images = np.random.RandomState(0).normal(size=(n + 50, *shape)).astype(np.float32)
+    return from_arrays(images[:n], labels[:n], images[n:], labels[n:], name="toy")
 
 
 DATASET, ALGORITHM = toy(), Algorithm(hidden=(8,), epochs=2, batch_size=50)
@@ -186,19 +163,9 @@ def test_operations_are_counted_as_by_hand() -> None:
 
 @pytest.mark.slow
 def test_memory_is_that_of_the_program_and_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Device:
-        platform = "gpu"
-
-        def memory_stats(self) -> dict[str, int]:
-            return {"bytes_limit": 1000, "bytes_in_use": 100}
-
-    class Played:
-        devices = (Device(),)
-
-        def bytes_per_device(self) -> int:
-            return 400
-
-    assert tuning.share_of_memory(Played(), 50) == pytest.approx(0.55)  # pyright: ignore[reportArgumentType]
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 1000, "bytes_in_use": 100})
+    played: Any = SimpleNamespace(devices=(device,), bytes_per_device=lambda: 400)
+    assert tuning.share_of_memory(played, 50) == pytest.approx(0.55)
     ensemble = Ensemble(ALGORITHM, DATASET, Layout(models_per_device=64, mode="vmap"))
     monkeypatch.setattr(tuning, "_host_bytes", lambda: 10**6)
     masks_and_pixels = 64 * 400 + DATASET.images.nbytes
@@ -218,17 +185,6 @@ def test_a_layout_that_takes_more_than_its_share_is_too_large(monkeypatch: pytes
                 trials.seconds_per_model(Layout(1, 1, "vmap"))
 
 
-def test_halving_goes_down_to_one_model_and_no_further() -> None:
-    ensemble = Ensemble(ALGORITHM, DATASET, Layout(1, 5, "vmap"))
-    widths = []
-    for _ in range(2):
-        ensemble.halve()
-        widths.append(ensemble.models_per_batch)
-    assert widths == [2, 1]
-    with pytest.raises(InputError, match="does not hold the training of a single model"):
-        ensemble.halve()
-
-
 def test_candidates_are_the_other_mode_and_each_other_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = BACKENDS
     monkeypatch.setattr(tuning, "convolutions", lambda algorithm, dataset: (a, b))
@@ -244,7 +200,7 @@ def test_candidates_are_the_other_mode_and_each_other_convolution(monkeypatch: p
 
 
 def test_a_network_that_convolves_can_be_computed_in_each_way() -> None:
-    """Back ends that differ in their gradients alone, too."""
+    """Back ends that differ in their gradients alone, too; one without convolutions has no other way."""
 
     def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
         return convolve(x, kernel).mean(axis=(1, 2))
@@ -252,9 +208,6 @@ def test_a_network_that_convolves_can_be_computed_in_each_way() -> None:
     network = Network(lambda key, x: jax.random.normal(key, (3, 3, 3, 3)), apply)
     found = tuning.convolutions(replace(ALGORITHM, network=network), toy(100, (8, 8, 3)))
     assert found == tuple(name for name in BACKENDS if name != chosen_backend())
-
-
-def test_a_network_without_convolutions_has_one_way_to_be_computed() -> None:
     assert tuning.convolutions(ALGORITHM, DATASET) == ()
 
 
@@ -331,7 +284,7 @@ def test_short_training_and_settings_that_are_all_given_are_not_tuned(long: list
     assert cached_layout("") is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"mode": "sideways", "key": "KEY"}}', "\0"])
+@pytest.mark.parametrize("content", ["[]", "{", '{"KEY": {"mode": "sideways", "key": "KEY"}}'])
 def test_a_damaged_cache_is_passed_over(long: list[Layout], content: str) -> None:
     key = tuning.key_of(ensemble_of())
     cache_folder().mkdir(parents=True)
@@ -358,7 +311,7 @@ def test_the_cache_folder_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_devices", [1, 2, 4])
+@pytest.mark.parametrize("n_devices", [1, 4])
 def test_layouts_are_measured_on_any_number_of_devices(n_devices: int, tmp_path: Path) -> None:
     """And models per second add up: what is predicted for a batch is for the models of all devices."""
     program = """
