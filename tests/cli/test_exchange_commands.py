@@ -2,7 +2,7 @@
 
 A run may hold one model, or an example that every model trained on, or outcomes that never differ, and its owner learns that
 from the counts and not from a traceback. What the commands write is held to the functions of the package and to means taken
-by hand. Mistakes are in test_mistakes.py.
+by hand. Mistakes are in test_command_mistakes.py.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def test_an_odd_run_gives_counts_and_no_traceback(oddity: str, margins: bool, tm
 
 
 def test_sums_of_influences_predict_where_reference_models_came_too(tmp_path: Path) -> None:
-    """Without their margins none are predicted (test_mistakes.py)."""
+    """Without their margins none are predicted (test_command_mistakes.py)."""
     (tmp_path / "forget.json").write_text('{"three": [1, 2, 3]}')
     line = f"predict --run {imported(tmp_path)} --forget {tmp_path}/forget.json --predictor additive"
     assert "three" in written(line, tmp_path / "predicted.json")["sets"]

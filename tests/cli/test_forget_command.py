@@ -2,7 +2,7 @@
 
 A forget file is built up over several calls and then costs hours of retraining, so no call may lose a set that it held, write
 one that is refused later, or leave a data set and a forget file that do not belong together. What the commands write is
-compared with the functions that they call. Mistakes are in test_mistakes.py.
+compared with the functions that they call. Mistakes are in test_command_mistakes.py.
 """
 
 from __future__ import annotations
