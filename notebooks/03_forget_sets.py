@@ -18,9 +18,9 @@
 #
 # | regime | what untraining $S$ does | self-influence | cross-influence |
 # |---|---|---|---|
-# | no-op | nothing | low | low |
-# | local | the model loses $S$ and nothing else | high | low |
-# | spreading | the model loses $S$ and harms other examples too | high | high |
+# | no-op | little | low | low |
+# | local | the model loses $S$; others lose, net, less than the threshold | high | low |
+# | spreading | the model loses $S$ and, net, other examples too | high | high |
 # | indirect | the model keeps $S$ but loses others | low | high |
 #
 # *Self-influence* is the probability that an example of $S$ is lost; *cross-influence* how many other examples are lost for

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 
 from infl.records.words import Array, InputError, Regime
+
+Others = Literal["harm only", "balanced", "others gain", "unharmed", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,13 @@ class Quantity:
     def __str__(self) -> str:
         return f"{self.value:.2f} ± {self.se:.2f}"
 
+    def interval(self, level: float = 0.95, *, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
+        """Normal interval at a confidence level, cut off at the range that the quantity can have; NaN without an error."""
+        reach = NormalDist().inv_cdf(0.5 + level / 2) * self.se
+        if not math.isfinite(reach):
+            return math.nan, math.nan
+        return max(self.value - reach, min(low, self.value)), min(self.value + reach, max(high, self.value))
+
 
 @dataclass(frozen=True)
 class ConceptGap:
@@ -212,5 +222,26 @@ class Verdict:
         surest = max(self.probability.values(), default=math.nan)
         return (
             f"Verdict({self.forget_set.name!r}: {self.regime}, p {surest:.2f}; self {self.self_influence}, "
-            f"cross {self.cross_influence}, harm {self.harm}; {self.source}, {self.n_models:,} models)"
+            f"cross {self.cross_influence}, harm {self.harm}, gain {self.gain}; others: {self.others}; "
+            f"{self.source}, {self.n_models:,} models)"
+        )
+
+    @property
+    def others(self) -> Others:
+        """What untraining the set does to the other examples, whatever the regime is decided by.
+
+        `others gain` where net cross is below minus its threshold, or only gain reaches the threshold; `harm only` where only
+        harm reaches it; `balanced` where both do; `unharmed` where neither does; each with the wanted probability, by normal
+        errors. `unclear` where the errors leave it open.
+        """
+        wanted, threshold = min(self.thresholds.probability, 0.9999), self.thresholds.cross_influence
+        (net, harm, gain), reach = (self.cross_influence, self.harm, self.gain), NormalDist().inv_cdf(wanted)
+        if net.value + reach * net.se < -threshold:
+            return "others gain"
+        high = [one.value - reach * one.se >= threshold for one in (harm, gain)]
+        low = [one.value + reach * one.se < threshold for one in (harm, gain)]
+        if not all(a or b for a, b in zip(high, low, strict=True)):
+            return "unclear"
+        return {(True, True): "balanced", (True, False): "harm only", (False, True): "others gain"}.get(
+            (high[0], high[1]), "unharmed"
         )

@@ -123,6 +123,7 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
         "cross": _quantity_fields(verdict.cross_influence),
         "harm": _quantity_fields(verdict.harm),
         "gain": _quantity_fields(verdict.gain),
+        "others": verdict.others,
         "source": verdict.source,
         "n_models": verdict.n_models,
         "most_harmed": [{"id": j, "effect": finite(effect)} for j, effect in harmed],
@@ -151,7 +152,8 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     Self is the probability that a forgotten example is lost; cross, harm and gain are other examples per example
     forgotten. `p` is the probability of the regime, or of the likeliest where none was decided. Where a set has both,
     the measured line stands below the predicted one, marked `=` where the regimes agree, `x` where they differ, and not
-    at all where one is undetermined. Cross, harm and gain are shown where they fit, else the one that decides.
+    at all where one is undetermined. Cross, harm and gain are shown where they fit, else the one that decides; `others` says in
+    a word what they come to (`Verdict.others`).
     NaN is printed as `-`.
 
     Args:
@@ -175,8 +177,11 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     for name in ("self", *_CROSS_COLUMNS[thresholds.cross]):
         values = zip(frame[f"{name}.value"].astype(float), frame[f"{name}.se"].astype(float), strict=True)
         lines[name] = [text.with_error(value, se) for value, se in values]
+    lines["others"] = frame["others"]
     if width - _width_of(lines.iloc[:, 1:]) < _NAME_WIDTH:
-        lines = lines.iloc[:, :-2]
+        lines = lines.drop(columns=list(_CROSS_COLUMNS[thresholds.cross][1:]))
+    if width - _width_of(lines.iloc[:, 1:]) < _MIN_NAME_WIDTH:
+        lines = lines.drop(columns="others")
     # One row per set with a line per verdict: a long name then folds beside the second line, not above it.
     stacked = lines.groupby(frame["row"]).agg(dict.fromkeys(lines.columns[2:], _stack))
     for place, name in enumerate(("set", "size")):
@@ -184,7 +189,7 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     caption = text.thresholds_line(thresholds)
     caption += "\n= same regime, x another one, unmarked where one is undetermined" if both else ""
     room = max(_MIN_NAME_WIDTH, width - _width_of(lines.iloc[:, 1:]))
-    return _terminal(stacked, caption=caption, left=("set", "", "regime"), folded={"set": room})
+    return _terminal(stacked, caption=caption, left=("set", "", "regime", "others"), folded={"set": room})
 
 
 def memorization_table(

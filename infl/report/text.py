@@ -7,6 +7,7 @@ table shows them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +30,19 @@ from infl.records import (
 
 UNITS = {"correct": "probability", "margin": "log-odds"}
 MEMORIZED_FROM = 0.25  # Feldman & Zhang (2020)
-MEANINGS: dict[str, str] = {
-    "no-op": "untraining changes nothing, since the models generalize to the set anyway",
-    "local": "untraining loses the set and no other example",
-    "spreading": "untraining loses the set and harms other examples too",
-    "indirect": "untraining leaves the set predicted as before, but harms other examples",
+_MEANINGS = {
+    "no-op": "the set is predicted as before, and others lose less than the threshold{net}",
+    "local": "the set is lost, and others lose less than the threshold{net}",
+    "spreading": "the set is lost, and others lose as much as the threshold or more{net}",
+    "indirect": "the set is predicted as before, but others lose as much as the threshold or more{net}",
     "undetermined": "the evidence does not decide",
+}
+OTHERS: dict[str, str] = {
+    "harm only": "others are harmed and do not gain",
+    "balanced": "some others are harmed and others gain",
+    "others gain": "others gain more than they lose",
+    "unharmed": "others are neither harmed nor helped as much as the threshold",
+    "unclear": "how much others are harmed or helped is not clear yet",
 }
 
 
@@ -45,6 +53,18 @@ def with_error(value: float, se: float) -> str:
     digits = 3 if 0 < se < 0.005 else 2
     error = "-" if math.isnan(se) else "<0.001" if 0 < se < 0.0005 else f"{se:.{digits}f}"
     return f"{value:z.{digits}f} ± {error}"
+
+
+def meaning(regime: str, thresholds: Thresholds) -> str:
+    """What a regime says, and no more, as a clause."""
+    return _MEANINGS[regime].format(net="" if thresholds.cross == "harm" else ", net of what they gain")
+
+
+def found(verdict: Verdict) -> str:
+    """What was found beside the regime, as a sentence: what others lose and gain, with errors."""
+    harm, gain, net = map(quantity, (verdict.harm, verdict.gain, verdict.cross_influence))
+    said = OTHERS[verdict.others]
+    return f"{said[0].upper()}{said[1:]}: per example forgotten they lose {harm}, gain {gain}, net {net}"
 
 
 def quantity(one: Quantity) -> str:
@@ -241,8 +261,12 @@ def answer(verdicts: Sequence[Verdict]) -> tuple[str, list[tuple[str, str]], str
     how = "measured by retraining without them" if n_measured == len(verdicts) else "predicted"
     if 0 < n_measured < len(verdicts):
         how = f"{n_measured:,} measured by retraining without them, the others predicted"
-    numbers = {regime: sum(verdict.regime == regime for verdict in verdicts) for regime in MEANINGS}
-    regimes = [(regime, f"{count(n, 'set')}: {MEANINGS[regime]}.") for regime, n in numbers.items() if n]
+    numbers, thresholds = Counter(verdict.regime for verdict in verdicts), common_thresholds(verdicts)
+    regimes = [
+        (regime, f"{count(numbers[regime], 'set')}: {meaning(regime, thresholds)}.")
+        for regime in _MEANINGS
+        if numbers[regime]
+    ]
     known = [p for p in (likeliest(v)[1] for v in verdicts if v.regime != "undetermined") if not math.isnan(p)]
     ends = dict.fromkeys(f"{p:.2f}" for p in (min(known), max(known))) if known else ()
     sure = f"Regimes are named with probability {' to '.join(ends)}." if known else ""

@@ -132,7 +132,7 @@ def _replicated_covariance(replicates: Array, inside: Array, weights: Array) -> 
 def _cross_fitted(replicates: Array, weights: Array, min_effect: float) -> Quantity:
     """Weighted sum of the effects of at least `min_effect`, selected by one half of the replicates and summed by the other."""
     halves = replicates[0::2], replicates[1::2]
-    if len(halves[1]) < 2:
+    if len(halves[1]) < 2 or np.isnan(replicates[:, weights > 0]).any():
         return Quantity(math.nan, math.nan)
     values, variances = [], []
     for selecting, summing in (halves, halves[::-1]):
@@ -140,7 +140,9 @@ def _cross_fitted(replicates: Array, weights: Array, min_effect: float) -> Quant
         sums = summing[:, selected] @ weights[selected]
         values.append(sums.mean())
         variances.append(sums.var(ddof=1) / len(sums))
-    return Quantity(float(np.mean(values)), float(np.sqrt(np.sum(variances)) / 2))
+    # As of self and cross: where all replicates agree, no error is smaller than what one outcome in one of them makes.
+    minimum = weights.max(initial=0.0) / len(replicates)
+    return Quantity(float(np.mean(values)), max(float(np.sqrt(np.sum(variances)) / 2), float(minimum)))
 
 
 def _posterior_sum(effects: Effects, weights: Array, cross: float, min_effect: float, *, sign: int) -> Quantity:

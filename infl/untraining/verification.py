@@ -54,7 +54,9 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
 
         D_j = mean over keys r of [ correct_j under A(D; r) - correct_j under A(D\\S; r) ]
 
-    with the standard error of the mean of those differences. Models trained with one key share weights at the start and
+    with the standard deviation of its posterior as the error: a key loses j, gains it or changes nothing, with R + 3/2 for the
+    number of keys R and half a key more of either kind (a Dirichlet prior of 1/2 each, as of Jeffreys). So no error is 0, also
+    where all keys agree. Models trained with one key share weights at the start and
     the order of the examples they have in common, so the difference varies less than that of unpaired models.
 
     Args:
@@ -69,8 +71,8 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
         raise InputError(f"set {forget_set.name!r}: the models given were not trained on D, and on D without the set")
     replicates = full.correct.astype(np.float32) - without.correct.astype(np.float32)
     n_models = len(replicates)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        se = np.sqrt(replicates.var(axis=0) / (n_models - 1)) if n_models > 1 else np.full(replicates.shape[1], np.nan)
+    lost, gained = (((sign * replicates > 0).sum(axis=0) + 0.5) / (n_models + 1.5) for sign in (1, -1))
+    se = np.sqrt((lost + gained - (lost - gained) ** 2) / (n_models + 2.5))
     return Effects(
         forget_set=forget_set,
         n_train=full.n_train,

@@ -139,7 +139,7 @@ def test_it_opens_with_the_answer(content: PageContent) -> None:
     page = Page(render_page(content))
     said = " ".join(page.texts["header"][0].split())
     assert "8 forget sets, 7 measured by retraining without them, the others predicted." in said
-    assert "spreading2 sets: untraining loses the set and harms other examples too." in said
+    assert "2 sets: the set is lost, and others lose as much as the threshold or more, net of what they gain." in said
     assert "Regimes are named with probability 0.91." in said
     assert page.texts["h2"] == [
         "Forget sets",

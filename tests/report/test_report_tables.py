@@ -29,8 +29,8 @@ def row(lines, start) -> str:
 
 def test_a_prediction_alone_shows_all_it_was_decided_by(make_verdict):
     lines = printed(verdict_table([make_verdict("flipped", 0.93, -0.12), make_verdict("b", 0.4, 9.25, size=1200)]))
-    assert lines[0].split() == ["set", "size", "regime", "p", "self", "cross", "harm", "gain"]
-    assert row(lines, "flipped") == "flipped 3 local 0.91 0.93 ± 0.02 -0.12 ± 0.05 0.30 ± 0.04 0.20 ± 0.03"
+    assert lines[0].split() == ["set", "size", "regime", "p", "self", "cross", "harm", "gain", "others"]
+    assert row(lines, "flipped") == "flipped 3 local 0.91 0.93 ± 0.02 -0.12 ± 0.05 0.30 ± 0.04 0.20 ± 0.03 balanced"
     assert row(lines, "b ").startswith("b 1,200 local 0.91 0.40 ± 0.02 9.25 ± 0.05")
     assert lines[-1] == "thresholds: self 0.1, cross 0.1 (net), effect 0.1, probability 0.8"
 

@@ -43,6 +43,46 @@ def test_sums_equal_a_loop_over_the_definition():
     assert verdict.harm.value - verdict.gain.value == pytest.approx(cross_sum / 3, abs=0.5)
 
 
+def test_no_error_is_zero_where_all_replicates_agree():
+    """16 keys that lose all of S and nothing else: one more could differ, so no quantity is sure."""
+    n, m, ids = 12, 6, (1, 4, 7)
+    replicates = np.zeros((16, n + m))
+    replicates[:, ids] = 1
+    verdict = infl.judge(make_effects(replicates, ids, n))
+    assert (verdict.self_influence.value, verdict.harm.value, verdict.gain.value) == (1, 0, 0)
+    assert verdict.self_influence.se == 1 / 16
+    for one in (verdict.cross_influence, verdict.harm, verdict.gain):
+        assert one.se == pytest.approx(n / m / 3 / 16)  # one outcome of one held-out example
+    low, high = verdict.self_influence.interval(low=-1, high=1)
+    assert (low, high) == (pytest.approx(1 - 1.96 / 16, abs=1e-4), 1)
+    assert verdict.harm.interval(low=0)[0] == 0
+    assert np.isnan(infl.judge(make_effects(replicates * np.nan, ids, n)).harm.value)
+
+
+@pytest.mark.parametrize(
+    ("harm", "gain", "others"),
+    [
+        ((0.5, 0.05), (0.02, 0.02), "harm only"),
+        ((0.5, 0.05), (0.6, 0.05), "balanced"),
+        ((0.1, 0.02), (0.8, 0.05), "others gain"),
+        ((0.02, 0.02), (0.15, 0.02), "others gain"),
+        ((0.02, 0.02), (0.02, 0.02), "unharmed"),
+        ((0.1, 0.05), (0.02, 0.02), "unclear"),
+        ((np.nan, np.nan), (0.02, 0.02), "unclear"),
+    ],
+)
+def test_what_others_do_is_named_beside_the_regime(harm, gain, others):
+    """At the threshold of 0.1 with probability 0.8; flipped labels are local by net while others gain."""
+    effects = np.random.RandomState(0).uniform(size=(16, 5))
+    verdict = infl.judge(make_effects(effects, (1,), 3))
+    net = infl.records.Quantity(harm[0] - gain[0], float(np.hypot(harm[1], gain[1])))
+    verdict = replace(
+        verdict, harm=infl.records.Quantity(*harm), gain=infl.records.Quantity(*gain), cross_influence=net
+    )
+    assert verdict.others == others
+    assert f"others: {others}" in repr(verdict)
+
+
 @pytest.mark.parametrize("correlation", [-0.7, 0.5])
 def test_probabilities_equal_the_fractions_of_a_large_draw(correlation):
     values, sd = np.array([0.12, 0.05]), np.array([0.05, 0.1])

@@ -26,14 +26,21 @@ def pair():
     return full, Outcomes(masks, easy & (rng.rand(n_models, n + m) < 0.8))
 
 
-def test_effects_equal_a_paired_t_statistic(pair):
+def test_effects_are_mean_differences_with_the_error_of_a_dirichlet_posterior(pair):
+    """Lost, gained and unchanged keys with a prior of 1/2 each, by SciPy; never 0, and that of a t statistic for many keys."""
     full, without = pair
     effects = measure_effects(ForgetSet("s", (1, 3)), full=full, without=without)
     for j in range(10):
         difference = full.correct[:, j].astype(float) - without.correct[:, j].astype(float)
+        counts = [(difference == value).sum() + 0.5 for value in (1, -1, 0)]
+        direction = np.array([1, -1, 0])
         assert effects.effect[j] == pytest.approx(difference.mean())
-        assert effects.se[j] == pytest.approx(stats.sem(difference), rel=1e-5)
+        assert effects.se[j] ** 2 == pytest.approx(direction @ stats.dirichlet.cov(counts) @ direction, rel=1e-5)
+        assert effects.se[j] == pytest.approx(stats.sem(difference), rel=0.2, abs=0.025)
     assert effects.n_models == 40
+    assert (
+        measure_effects(ForgetSet("s", (1, 3)), full=full, without=Outcomes(without.masks, full.correct)).se > 0.02
+    ).all()
 
 
 def test_pairing_removes_what_the_two_models_share(pair):

@@ -22,7 +22,6 @@ from infl.report.page.pictures import Pictures
 
 MAX_EXAMPLES_OF_A_SET = 12
 IN_GALLERY = 24
-NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def card(one: SetContent, dataset: Dataset, pictures: Pictures, most: int) -> Ca
         regime=one.best.regime,
         judged=judged,
         agreement={"=": "agree", "x": "differ", "": ""}[row.agreement],
-        meaning=text.MEANINGS[one.best.regime],
+        meaning=f"{text.meaning(one.best.regime, one.best.thresholds)}. {text.minus(text.found(one.best))}",
         quantities=_quantities(judged),
         examples=tuple(_example(dataset, ids[k], pictures) for k in spread.tolist()),
         harmed=tuple(_harmed(each, dataset, pictures) for each in one.harmed[:most]),
@@ -185,24 +184,24 @@ def _judged(verdict: Verdict, kind: str) -> Judged:
 def _quantities(judged: Sequence[Judged]) -> Markup:
     """Self, cross, harm and gain with their intervals of 95%, the prediction beside the measurement."""
     meanings = {
-        "self": ("self_influence", "probability that a forgotten example is lost"),
-        "cross": ("cross_influence", "other examples lost per example forgotten, net"),
-        "harm": ("harm", "the same, of those harmed alone"),
-        "gain": ("gain", "the same, of those helped alone"),
+        "self": ("self_influence", "probability that a forgotten example is lost", (-1.0, 1.0)),
+        "cross": ("cross_influence", "other examples lost per example forgotten, net", (-math.inf, math.inf)),
+        "harm": ("harm", "the same, of those harmed alone", (0.0, math.inf)),
+        "gain": ("gain", "the same, of those helped alone", (0.0, math.inf)),
     }
-    names = [Markup('{}<span class="quiet">{}</span>').format(name, words) for name, (_, words) in meanings.items()]
+    names = [Markup('{}<span class="quiet">{}</span>').format(name, words) for name, (_, words, _) in meanings.items()]
     cells = pd.DataFrame({"per example forgotten": names})
     for one in judged:
-        values = [getattr(one.verdict, attribute) for attribute, _ in meanings.values()]
-        cells[f"{one.kind}, 95%"] = [_with_interval(value) for value in values]
+        values = [(getattr(one.verdict, attribute), bounds) for attribute, _, bounds in meanings.values()]
+        cells[f"{one.kind}, 95%"] = [_with_interval(value, *bounds) for value, bounds in values]
     html = cells.to_html(index=False, escape=False, border=0, classes=["quantities"])
     return Markup(html.replace(' style="text-align: right;"', "").replace("dataframe ", ""))
 
 
-def _with_interval(quantity: Quantity) -> Markup:
-    said, reach = text.number(quantity.value), NORMAL_95 * quantity.se
-    if math.isfinite(quantity.value) and math.isfinite(quantity.se):
-        said += f" ({text.interval(quantity.value - reach, quantity.value + reach)})"
+def _with_interval(quantity: Quantity, lowest: float, highest: float) -> Markup:
+    said, (low, high) = text.number(quantity.value), quantity.interval(low=lowest, high=highest)
+    if math.isfinite(low):
+        said += f" ({text.interval(low, high)})"
     return _data(quantity.value, text.minus(said))
 
 
