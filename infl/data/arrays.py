@@ -10,9 +10,23 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike
 
+from infl.data.remedies import (
+    CLASSES_NOT_AMOUNTS,
+    MAX_NAMED,
+    RENUMBER,
+    RENUMBER_NAMED,
+    as_array,
+    listed,
+    negative_labels,
+    not_integers,
+    not_numbers,
+    several_labels,
+    two_dtypes,
+)
 from infl.records import Array, Dataset, InputError, check_integer, seeded
 
-MAX_NAMED = 5
+MAX_CHANNELS = 4
+MIN_SQUARE = 7
 
 
 def from_arrays(
@@ -58,15 +72,12 @@ def from_arrays(
             f"got {pixels.shape[1:]} and {held_out_pixels.shape[1:]}"
         )
     if pixels.dtype != held_out_pixels.dtype:
-        raise InputError(
-            f"expected one dtype in x_train and x_held_out, got {np.asarray(x_train).dtype} and "
-            f"{np.asarray(x_held_out).dtype}: uint8 counts as divided by 255, other numbers as they are; convert one"
-        )
+        raise InputError(two_dtypes(np.asarray(x_train), np.asarray(x_held_out)))
     labels = _labels("y_train", y_train, len(pixels))
     held_out_labels = _labels("y_held_out", y_held_out, len(held_out_pixels))
     names = None if class_names is None else _names(class_names)
     n_classes = int(labels.max()) + 1 if names is None else len(names)
-    _check_classes(labels, held_out_labels, n_classes)
+    _check_classes(labels, held_out_labels, n_classes, names is not None)
     return Dataset(
         name=name,
         x_train=pixels,
@@ -138,16 +149,21 @@ def prefix_errors(source: str, note: str = "") -> Iterator[None]:
 
 
 def _pixels(name: str, given: ArrayLike) -> Array:
-    array = _array(name, given)
+    array = as_array(name, given)
+    if array.size == 0:
+        raise InputError(f"{name}: expected at least one example with at least one pixel, got shape {array.shape}")
     if array.dtype.kind not in "buif":
-        raise InputError(f"{name}: expected numbers (uint8, or anything that fits float32), got dtype {array.dtype}")
+        raise InputError(not_numbers(name, given, array))
     if array.ndim < 2:
         raise InputError(
             f"{name}: expected [examples, ...] with at least one axis of pixels, got shape {array.shape}; "
-            "for one number per example use x[:, None]"
+            f"for one number per example `{name} = np.asarray({name})[:, None]`"
         )
-    if array.size == 0:
-        raise InputError(f"{name}: expected at least one example with at least one pixel, got shape {array.shape}")
+    if array.ndim == 4 and _has_channels_first(*array.shape[1:]):
+        raise InputError(
+            f"{name}: expected images [n, h, w, channels], got {array.shape}, which looks like [n, channels, h, w]; "
+            f"`{name} = np.asarray({name}).transpose(0, 2, 3, 1)`, or swap h and w of images {array.shape[1]} high"
+        )
     if array.dtype == np.uint8:
         return array
     with np.errstate(over="ignore"):
@@ -156,27 +172,28 @@ def _pixels(name: str, given: ArrayLike) -> Array:
     if len(broken):
         raise InputError(
             f"{name}: expected finite numbers within float32, got NaN, inf or larger in {len(broken)} of {len(array)} "
-            f"examples, the first at {broken[0]}; repair or drop them"
+            f"examples, the first at {broken[0]}; fill them with a constant, or leave these examples out"
         )
     return array
 
 
+def _has_channels_first(first: int, second: int, third: int) -> bool:
+    """Few in front of many, or a square behind another length: read as [h, w, channels] either would be a strip."""
+    return min(second, third) > MAX_CHANNELS and (first <= MAX_CHANNELS or first != second == third >= MIN_SQUARE)
+
+
 def _labels(name: str, given: ArrayLike, n_examples: int) -> Array:
-    array = _array(name, given)
+    array = as_array(name, given)
+    if not array.ndim or len(array) != n_examples:
+        raise InputError(
+            f"{name}: expected {n_examples} labels, as many as {name.replace('y', 'x', 1)}, got shape {array.shape}"
+        )
     if array.ndim != 1:
-        raise InputError(
-            f"{name}: expected one label per example, shape ({n_examples},), got {array.shape}; "
-            "for one-hot labels use y.argmax(axis=1), for a column y.ravel()"
-        )
-    if len(array) != n_examples:
-        raise InputError(
-            f"{name}: expected {n_examples} labels, as many as {name.replace('y', 'x', 1)}, got {len(array)}"
-        )
+        raise InputError(several_labels(name, array, n_examples))
     if array.dtype.kind not in "iu":
-        remedy = "cast them with y.astype(int)" if array.dtype.kind in "bf" else "number the classes 0, 1, 2, ..."
-        raise InputError(f"{name}: expected integer labels 0..c-1, got dtype {array.dtype}; {remedy}")
+        raise InputError(not_integers(name, array))
     if array.min() < 0:
-        raise InputError(f"{name}: expected labels 0..c-1, got {array.min()}; drop unlabelled examples, count from 0")
+        raise InputError(negative_labels(name, array))
     return array
 
 
@@ -185,39 +202,45 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
         raise InputError(f"class_names: expected a sequence of strings, one per class, got {given!r}")
     names = tuple(map(str, given))
     if len(set(names)) != len(names):
-        raise InputError(f"class_names: expected distinct names, got {_listed(names)}; rename the repeated ones")
+        raise InputError(f"class_names: expected distinct names, got {listed(names)}; rename the repeated ones")
     return names
 
 
-def _check_classes(labels: Array, held_out_labels: Array, n_classes: int) -> None:
-    top = int(labels.max())
-    if top >= n_classes:
+def _check_classes(labels: Array, held_out_labels: Array, n_classes: int, named: bool) -> None:
+    present, top = np.unique(labels), int(labels.max())
+    if present[0] == 1 and len(present) == top and held_out_labels.min() > 0 and (not named or n_classes <= top):
         raise InputError(
-            f"class_names: expected at least {top + 1} names, since y_train holds the label {top}, "
-            f"got {n_classes}; add the names, or leave class_names out"
+            f"y_train: expected labels 0..c-1, got 1..{top}; count from 0: "
+            "`y_train, y_held_out = np.asarray(y_train) - 1, np.asarray(y_held_out) - 1`"
+        )
+    if top >= n_classes:
+        remedy = RENUMBER if len(present) == n_classes else "add the names, or leave class_names out"
+        raise InputError(
+            f"class_names: expected at least {top + 1} names, since y_train holds the label {top}, got {n_classes}; {remedy}"
         )
     if n_classes < 2:
         raise InputError("y_train: expected at least 2 classes, got 1: there is nothing to tell apart; add another")
-    present = set(np.unique(labels).tolist())
+    unseen = ~np.isin(held_out_labels, present)
+    if unseen.any():
+        raise InputError(
+            "y_held_out: expected labels that y_train holds as well, got "
+            f"{listed(np.unique(held_out_labels[unseen]).tolist())} ({unseen.sum()} of {len(unseen)} examples), which no model "
+            "can learn; train on some of each, or leave them out; "
+            "if the two parts number classes differently, number them alike"
+        )
     if len(present) < n_classes:
         # Lazily, so that a stray label of two billion is named without a list of all the classes below it.
-        empty = islice((label for label in range(n_classes) if label not in present), MAX_NAMED)
-        more = ", ..." if n_classes - len(present) > MAX_NAMED else ""
+        empty = islice((label for label in range(n_classes) if label not in present), MAX_NAMED + 1)
         raise InputError(
             f"y_train: labels leave classes empty: expected at least one example of each of 0..{n_classes - 1}, "
-            f"got none of {', '.join(map(str, empty))}{more}; add some, or number the classes without gaps"
-        )
-    if held_out_labels.max() >= n_classes:
-        raise InputError(
-            f"y_held_out: expected labels 0..{n_classes - 1} as in y_train, got {held_out_labels.max()}; "
-            "drop those examples, since no model can learn their class"
+            f"got none of {listed(list(empty))}; {CLASSES_NOT_AMOUNTS} {RENUMBER_NAMED if named else RENUMBER}"
         )
 
 
 def _ids(name: str, given: ArrayLike | None, n_examples: int) -> Array:
     if given is None:
         return np.arange(n_examples)
-    array = _array(name, given)
+    array = as_array(name, given)
     if array.dtype.kind not in "iu" or array.shape != (n_examples,) or array.min() < 0:
         raise InputError(
             f"{name}: expected {n_examples} integers >= 0, one position per example, "
@@ -226,24 +249,7 @@ def _ids(name: str, given: ArrayLike | None, n_examples: int) -> Array:
     return array.astype(np.int64)
 
 
-def _array(name: str, given: ArrayLike) -> Array:
-    try:
-        array = np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{name}: expected an array, got something NumPy cannot make one of: {error}") from error
-    if array.dtype == object:
-        raise InputError(
-            f"{name}: expected an array of numbers, got an array of Python objects of shape {array.shape}; "
-            "give every example the same shape and use one numeric dtype"
-        )
-    return array
-
-
 def empty_classes(dataset: Dataset) -> str:
     """Names of the first classes without training examples; empty where each has one."""
     counts = np.bincount(dataset.y_train, minlength=dataset.n_classes)
-    return _listed([dataset.class_names[label] for label in np.flatnonzero(counts == 0)])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:MAX_NAMED])) + (", ..." if len(names) > MAX_NAMED else "")
+    return listed([dataset.class_names[label] for label in np.flatnonzero(counts == 0)])

@@ -7,10 +7,13 @@ differ between machines or NumPy versions, since a run is continued by drawing i
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 
 from infl.data import from_arrays, subset
 from infl.records import Dataset, InputError
@@ -63,6 +66,13 @@ def test_lists_are_accepted_and_classes_get_their_numbers_as_names() -> None:
     assert made.x_train.dtype == np.float32
 
 
+def ragged() -> np.ndarray:
+    """An array of arrays of two shapes."""
+    objects = np.empty(N, object)
+    objects[:] = [np.zeros(2 + k % 2) for k in range(N)]
+    return objects
+
+
 def with_value(value: float) -> np.ndarray:
     pixels = np.zeros((N, 4, 5))
     pixels[17, 2, 3] = value
@@ -71,23 +81,76 @@ def with_value(value: float) -> np.ndarray:
 
 FLOATS = {"x_held_out": np.zeros((M, 4, 5))}
 BAD = {
-    "object array": ({"x_train": np.array([[1], [None]], object)}, "x_train: .* Python objects"),
     "ragged list": ({"x_train": [[1, 2], [3]]}, "x_train: expected an array"),
+    "shapes in objects": ({"x_train": ragged()}, r"x_train: expected one shape .* got \(2,\), \(3,\)"),
+    "missing value": (
+        {"x_train": np.array([[1, None]] * N, object)},
+        "x_train: .* got none .NA, None. in 60 of 60 examples",
+    ),
+    "masked pixels": ({"x_train": np.ma.masked_equal(np.eye(N), 1)}, "x_train: .* got 60 masked entries"),
+    "a path": ({"x_train": "x.npy"}, "x_train: expected an array, got str; load"),
+    "high strips": (
+        {"x_train": np.zeros((N, 3, 32, 32))},
+        r"looks like \[n, channels, h, w\]; .*transpose\(0, 2, 3, 1\)",
+    ),
+    "13 bands": ({"x_train": np.zeros((N, 13, 8, 8), np.uint8)}, r"looks like \[n, channels, h, w\]"),
     "complex pixels": ({"x_train": np.zeros((N, 4, 5), complex)}, "x_train: expected numbers .* got dtype complex128"),
-    "no pixel axis": ({"x_train": np.zeros(N)}, r"x_train: .* got shape \(60,\); .*x\[:, None\]"),
+    "text pixels": (
+        {"x_held_out": np.full((M, 4, 5), "a")},
+        r"x_held_out: expected numbers, got columns that hold none \(0, 1",
+    ),
+    "no pixel axis": ({"x_train": np.zeros(N)}, r"x_train: .* got shape \(60,\); .*\[:, None\]"),
     "no training examples": ({"x_train": np.zeros((0, 4, 5)), "y_train": np.zeros(0, int)}, "x_train: .*at least one"),
+    "no objects": ({"x_train": np.zeros((0, 4), object), "y_train": []}, "x_train: .*at least one"),
+    "one number as labels": ({"y_train": 5}, r"y_train: expected 60 labels, .* got shape \(\)"),
     "NaN": ({"x_train": with_value(np.nan), **FLOATS}, "x_train: .*NaN.* 1 of 60 examples, the first at 17"),
     "too large for float32": ({"x_train": with_value(1e300), **FLOATS}, "x_train: .*the first at 17"),
     "shapes differ": ({"x_held_out": np.zeros((M, 5, 4), np.uint8)}, r"same shape .* \(4, 5\) and \(5, 4\)"),
-    "dtypes differ": (FLOATS, "one dtype .* uint8 and float64"),
-    "float labels": ({"y_train": np.arange(N) % 3 * 1.0}, r"y_train: .* got dtype float64; cast .*astype\(int\)"),
-    "one-hot labels": ({"y_train": np.eye(3)[np.arange(N) % 3]}, r"y_train: .* got \(60, 3\); .*argmax"),
-    "too few labels": ({"y_train": np.arange(N - 1) % 3}, "y_train: expected 60 labels, as many as x_train, got 59"),
-    "negative label": ({"y_train": np.arange(N) % 3 - 1}, r"y_train: expected labels 0\.\.c-1, got -1"),
-    "gap": ({"y_train": np.arange(N) % 3 * 2}, "labels leave classes empty: .* got none of 1, 3;"),
+    "dtypes differ": (FLOATS, "one dtype .* uint8 and float64: .*`x_train = .*astype.np.float32. / 255`"),
+    "bytes as floats": (
+        {"x_train": with_value(255.0)},
+        "one dtype .* float64 and uint8: .*`x_train = .*astype.np.uint8.`",
+    ),
+    "unlabelled": (
+        {"y_train": np.where(np.arange(N) == 7, np.nan, 1)},
+        "y_train: .* got none .* for 1 of 60 .* at 7; leave",
+    ),
+    "amounts": (
+        {"y_train": np.linspace(0, 9, N)},
+        "got 60 numbers from 0.0 to 9.0; .*regression is not supported.*return_inverse",
+    ),
+    "whole amounts": (
+        {"y_train": np.arange(N) * 5.0},
+        "got 60 numbers from 0.0 to 295.0; .*regression is not supported",
+    ),
+    "infinite": ({"y_held_out": np.where(np.arange(M) < 5, np.inf, 1)}, "y_held_out: .* got 2 numbers from 1.0 to inf"),
+    "two types": ({"y_train": np.array([0, "cat"] * (N // 2), object)}, "several types .'int', 'str'."),
+    "multi-hot": (
+        {"y_train": np.eye(3)[np.arange(N) % 3] * (np.arange(N)[:, None] > 0)},
+        "rows with 0 to 1 .* not supported",
+    ),
+    "probabilities": ({"y_train": np.full((N, 2), 0.5)}, "rows of probabilities; these are not supported"),
+    "label maps": ({"y_train": np.zeros((N, 4, 5), int)}, "labels of parts of an example are not supported"),
+    "two labels": ({"y_train": np.arange(2 * N).reshape(N, 2)}, "several targets for one example are not supported"),
+    "too few labels": (
+        {"y_train": np.arange(N - 1) % 3},
+        "y_train: expected 60 labels, as many as x_train, got shape \\(59,\\)",
+    ),
+    "minus one": (
+        {"y_train": np.arange(N) % 3 - 1},
+        r"got -1 \(20 of 60 .*if -1 is a class, .*return_inverse.*no label, leave",
+    ),
+    "gap": (
+        {"y_train": np.arange(N) % 3 * 2, "y_held_out": np.zeros(M, int)},
+        "labels leave classes empty: .* got none of 1, 3;",
+    ),
     "stray label": ({"y_train": np.r_[np.arange(N - 1) % 3, 2**31]}, r"leave classes empty: .* 3, 4, 5, 6, 7, \.\.\.;"),
     "one class": ({"y_train": np.zeros(N, int), "y_held_out": np.zeros(M, int)}, "at least 2 classes, got 1"),
-    "unseen class": ({"y_held_out": np.arange(M) % 4}, r"y_held_out: expected labels 0\.\.2 .* got 3"),
+    "unseen class": ({"y_held_out": np.arange(M) % 4}, r"y_held_out: expected labels that y_train .* got 3 \(7 of 30"),
+    "unseen class below": (
+        {"y_train": np.arange(N) % 3 + 1},
+        r"y_held_out: expected labels that y_train .* got 0 \(10 of 30",
+    ),
     "class without name": ({"class_names": ["a", "b"]}, "class_names: expected at least 3 names, .* got 2"),
     "uint8 label without name": (
         {"y_train": np.full(N, 255, np.uint8), "class_names": ["a", "b"]},
@@ -104,6 +167,102 @@ BAD = {
 def test_bad_arrays_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         dataset(**changes)
+
+
+CODES = np.arange(N + M) % CLASSES  # what the labels below stand for
+LABELS: dict[str, Any] = {
+    "floats": CODES * 1.0,
+    "bools": CODES == 1,
+    "a column": CODES[:, None],
+    "a frame of one column": pd.DataFrame({"y": CODES}),
+    "one-hot": np.eye(3)[CODES],
+    "one-hot of -1 and 1": 2 * np.eye(3)[CODES] - 1,
+    "sparse one-hot": scipy.sparse.csr_array(np.eye(3)[CODES]),
+    "-1 and 1": np.where(CODES == 2, 1, -1),
+    "-1, 0, 1": CODES - 1,
+    "from 1 on": CODES + 1,
+    "from 1 on, floats": CODES + 1.0,
+    "from 1 on, bytes": (CODES + 1).astype(np.uint8),
+    "even numbers": CODES * 2,
+    "halves": CODES / 2,
+    "text": np.array(["cat", "ant", "bee"])[CODES],
+    "text as objects": np.array(["cat", "ant", "bee"], object)[CODES],
+    "bytes": np.array([b"cat", b"ant", b"bee"])[CODES],
+    "numbers as objects": CODES.astype(object),
+    "dates": np.datetime64("2020-01-01") + CODES,
+    "pandas text": pd.Series(["cat", "ant", "bee"], dtype="string")[CODES],
+    "pandas categories": pd.Series(["cat", "ant", "bee"], dtype="category")[CODES],
+    "pandas categories of numbers": pd.Series([7, 3, 5], dtype="category")[CODES],
+    "pandas nullable": pd.Series([0, 1, 2], dtype="Int64")[CODES],
+}
+
+
+def follow_advice(given: dict[str, Any]) -> Dataset:
+    """Do what the messages say, line by line, as a user would."""
+    names = {*given, "class_names"}
+    for _ in range(5):
+        try:
+            return from_arrays(**{name: value for name, value in given.items() if name in names})
+        except InputError as error:
+            given |= {"np": np, "pandas": pd}
+            exec(re.findall("`(.*?)`", str(error))[0], given)
+    raise AssertionError("the advice leads nowhere")
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_advice_on_labels_keeps_every_example_and_class(kind: str) -> None:
+    """The held-out part lacks a class, so that each part numbered on its own would call classes by others' numbers."""
+    held_out = N + np.flatnonzero(CODES[N:] != 0)
+    rows: Any = LABELS[kind]
+    take = rows.iloc.__getitem__ if hasattr(rows, "iloc") else rows.__getitem__
+    y_train, y_held_out = take(np.arange(N)), take(held_out)
+    made = follow_advice(
+        arrays(y_train=y_train, x_held_out=arrays()["x_held_out"][held_out - N], y_held_out=y_held_out)
+    )
+    labels, codes = made.labels.tolist(), CODES[np.r_[:N, held_out]]
+    if kind in ("bools", "-1 and 1"):
+        codes = codes == (1 if kind == "bools" else 2)
+    assert len(set(zip(labels, codes.tolist(), strict=True))) == len(set(labels)) == len(set(codes.tolist()))
+    if "text" in kind or kind in ("bytes", "pandas categories"):
+        assert made.class_names == ("ant", "bee", "cat")
+
+
+def test_advice_on_labels_keeps_given_names() -> None:
+    made = follow_advice(arrays(y_train=CODES[:N] * 2, y_held_out=np.full(M, 4), class_names=["a", "b", "c", "d", "e"]))
+    assert [made.class_names[k] for k in made.labels] == [*np.array(["a", "c", "e"])[CODES[:N]], *["e"] * M]
+
+
+TABLE = np.random.RandomState(5).rand(N + M, 3).round(3)
+TOWN = np.array(["x", "y", "z"])[CODES]
+FRAME = pd.DataFrame(TABLE, columns=list("abc"))
+WITH_TOWN = np.c_[TABLE, np.eye(3)[CODES]]
+TABLES: dict[str, tuple[Any, np.ndarray]] = {
+    "sparse": (scipy.sparse.csr_matrix(TABLE), TABLE),
+    "objects": (TABLE.astype(object), TABLE),
+    "numbers as text": (TABLE.astype(str), TABLE),
+    "an array of arrays": (np.array([*TABLE, None], object)[:-1], TABLE),
+    "bools beside floats": (FRAME.assign(d=CODES == 1), np.c_[TABLE, CODES == 1]),
+    "nullable": (FRAME.convert_dtypes(), TABLE),
+    "text": (FRAME.assign(town=TOWN), WITH_TOWN),
+    "categories": (FRAME.assign(town=pd.Categorical(TOWN)), WITH_TOWN),
+    "text in an array": (np.c_[TABLE.astype(object), TOWN], WITH_TOWN),
+    "channels first": (np.random.RandomState(5).rand(N + M, 3, 6, 8), np.random.RandomState(5).rand(N + M, 3, 6, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_advice_on_features_keeps_every_number_and_category(kind: str) -> None:
+    """The held-out part lacks a town: encoded by itself it would have other columns."""
+    given, wanted = TABLES[kind]
+    rows, kept = given.iloc if hasattr(given, "iloc") else given, np.r_[:N, N + np.flatnonzero(CODES[N:] != 0)]
+    made = follow_advice(arrays(x_train=rows[kept[:N]], x_held_out=rows[kept[N:]], y_held_out=CODES[kept[N:]]))
+    wanted = wanted.transpose(0, 2, 3, 1) if kind == "channels first" else wanted
+    np.testing.assert_allclose(made.images, wanted[kept], rtol=1e-6)
+
+
+def test_images_with_channels_last_and_tables_are_not_taken_for_channels_first() -> None:
+    for shape in ((32, 32, 3), (28, 28, 1), (4, 5, 3), (3, 40, 3), (8, 8, 13), (4, 4, 16), (3, 32), (3,), (3, 3, 3)):
+        assert from_arrays(np.zeros((2, *shape)), [0, 1], np.zeros((1, *shape)), [0]).x_train.shape[1:] == shape
 
 
 def test_a_subset_holds_the_examples_that_its_ids_name() -> None:
