@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 import struct
 import zlib
 from typing import BinaryIO
@@ -25,6 +26,11 @@ FILES = {
     "t10k-images-idx3-ubyte": 3,
     "t10k-labels-idx1-ubyte": 1,
 }
+# As their authors name them, as mirrors with dots do, and as EMNIST's: emnist-letters-test-images-idx3-ubyte.gz.
+NAME = re.compile(
+    r"(?P<set>.*?)[-_.]?((?P<train>train)|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx[13][-_.]ubyte(?P<gz>\.gz)?",
+    re.I,
+)
 FASHION_MNIST = (
     "T-shirt/top",
     "Trouser",
@@ -41,14 +47,16 @@ CHUNK = 1 << 20
 
 
 def load(folder: str) -> Dataset:
-    """Load four idx files, gzipped (`.gz`) or not; the `t10k` ones become the held-out examples.
+    """Load four idx files, gzipped (`.gz`) or not; the `t10k` (or `test`) ones become the held-out examples.
 
-    Pixels are uint8, shape [n, height, width]; ids are positions in the files. Classes are named "0", "1", ..., and as
-    clothes where the folder's name contains fashion-mnist.
+    Pixels are uint8, shape [n, height, width], as they stand in the file (EMNIST's lie on their side); ids are positions in
+    the files. Classes are named by their numbers in the files, which may begin at 1, and as clothes where the folder's name
+    contains fashion-mnist.
 
     Args:
         folder: With the files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-            t10k-labels-idx1-ubyte, each with or without `.gz`; the gzipped one is read where both are there.
+            t10k-labels-idx1-ubyte, each with or without `.gz`, with dots for hyphens or not; the gzipped one is read where
+            both are there. Where files of several sets lie in a folder, FOLDER/SET, by what their names begin with.
 
     Raises:
         InputError: where the folder or a file is missing, a file is damaged, or the files do not fit each other.
@@ -67,29 +75,49 @@ def load(folder: str) -> Dataset:
     if not folder:
         raise InputError("idx: expected a folder after the colon, as in idx:FOLDER, got none; name the folder")
     folder = os.path.abspath(os.path.expanduser(folder))
-    arrays = [_read(path, n_axes) for path, n_axes in zip(_paths(folder), FILES.values(), strict=True)]
-    with prefix_errors(folder, " (the t10k files are read as x_held_out and y_held_out)"):
+    x, y, x_held_out, y_held_out = (
+        _read(path, axes) for path, axes in zip(_paths(folder), FILES.values(), strict=True)
+    )
+    class_names = FASHION_MNIST if _is_fashion_mnist(folder) else None
+    if y.min() == 1 and y_held_out.min() >= 1:
+        y, y_held_out, class_names = y - 1, y_held_out - 1, tuple(map(str, range(1, int(y.max()) + 1)))
+    with prefix_errors(folder, " (the t10k or test files are read as x_held_out and y_held_out)"):
         return from_arrays(
-            *arrays,
+            x,
+            y,
+            x_held_out,
+            y_held_out,
             name=os.path.basename(folder) or "idx",
-            class_names=FASHION_MNIST if _is_fashion_mnist(folder) else None,
+            class_names=class_names,
             source=f"idx:{folder}",
         )
 
 
-def _paths(folder: str) -> list[str]:
+def _paths(place: str) -> list[str]:
     """The files to read, in the order of `FILES`."""
+    folder, wanted = (place, None) if os.path.isdir(place) else os.path.split(place)
     expected = f"{', '.join(FILES)}, each with or without .gz"
     try:
-        present = {entry.name for entry in os.scandir(folder) if entry.is_file()}
+        present = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: expected a folder that holds {expected}; got {error}; check the path") from error
-    files = {stem: next((name for name in (f"{stem}.gz", stem) if name in present), None) for stem in FILES}
-    missing = [stem for stem, name in files.items() if name is None]
-    if missing:
-        found = ", ".join(map(repr, sorted(present)[:8])) or "no files"
-        raise InputError(f"{folder}: expected {expected}; missing {', '.join(missing)}, found {found}; add them")
-    return [os.path.join(folder, name) for name in files.values() if name is not None]
+        raise InputError(f"{place}: expected a folder that holds {expected}; got {error}; check the path") from error
+    sets: dict[str, dict[str, str]] = {}
+    for match in filter(None, map(NAME.fullmatch, present)):
+        stem = f"{'train' if match['train'] else 't10k'}-{match['kind'].lower()}"
+        files = sets.setdefault(match["set"], {})
+        if match["gz"] or stem not in files:
+            files[stem] = match[0]
+    if wanted is not None and wanted not in sets:
+        raise InputError(f"{place}: expected a folder that holds {expected}; there is none; check the path")
+    if wanted is None and "" not in sets and len(sets) > 1:
+        one = os.path.join(place, min(sets))
+        raise InputError(f"{place}: holds files of {', '.join(sets)}; name one set, as in idx:{one}")
+    found = sets.get(wanted or "", next(iter(sets.values()), {}))
+    paths = [found.get(name.partition("-idx")[0]) for name in FILES]
+    if missing := [name for name, path in zip(FILES, paths, strict=True) if path is None]:
+        there = ", ".join(map(repr, present[:8])) or "no files"
+        raise InputError(f"{place}: expected {expected}; missing {', '.join(missing)}, found {there}; add them")
+    return [os.path.join(folder, path) for path in paths if path is not None]
 
 
 def _read(path: str, n_axes: int) -> Array:

@@ -64,6 +64,45 @@ def test_every_byte_arrives_where_the_format_puts_it(tmp_path: Path, encode: Enc
     assert (dataset.name, dataset.class_names) == ("mnist", tuple("0123456789"))
 
 
+NAMES = {
+    "dots, as of Kaggle": ["{}-images.idx3-ubyte", "{}-labels.idx1-ubyte"],
+    "dots, zipped": ["{}-images.idx3-ubyte.gz", "{}-labels.idx1-ubyte.gz"],
+    "EMNIST": ["emnist-letters-{}-images-idx3-ubyte.gz", "emnist-letters-{}-labels-idx1-ubyte.gz"],
+    "underscores": ["{}_images_idx3_ubyte", "{}_labels_idx1_ubyte"],
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("held_out", ["t10k", "test"])
+def test_the_names_of_relatives_and_of_mirrors_are_read(tmp_path: Path, kind: str, held_out: str) -> None:
+    for part, n in (("train", N), (held_out, M)):
+        for name, content in zip(NAMES[kind], (image_bytes(n), label_bytes(n)), strict=True):
+            (tmp_path / name.format(part)).write_bytes(content)
+    assert load(f"idx:{tmp_path}").fingerprint() == load(f"idx:{write(tmp_path / 'usual')}").fingerprint()
+
+
+def test_one_of_several_sets_is_named_and_labels_may_begin_at_1(tmp_path: Path) -> None:
+    for name in ("emnist-letters", "emnist-digits"):
+        for part, n in (("train", N), ("test", M)):
+            images = image_bytes(n) if name == "emnist-letters" else header(n, 1, 1) + bytes(n)
+            (tmp_path / f"{name}-{part}-images-idx3-ubyte").write_bytes(images)
+            (tmp_path / f"{name}-{part}-labels-idx1-ubyte").write_bytes(header(n) + bytes(k % 4 + 1 for k in range(n)))
+    with pytest.raises(
+        InputError, match=f"of emnist-digits, emnist-letters; name one set, as in idx:{tmp_path}/emnist-digits"
+    ):
+        load(f"idx:{tmp_path}")
+    letters = load(f"idx:{tmp_path}/emnist-letters")
+    assert (letters.name, letters.class_names, letters.x_train.shape) == (
+        "emnist-letters",
+        tuple("1234"),
+        (N, HEIGHT, WIDTH),
+    )
+    assert letters.y_train.tolist() == [k % 4 for k in range(N)]
+    assert load(letters.source).fingerprint() == letters.fingerprint()
+    with pytest.raises(InputError, match="emnist-mnist: expected a folder that holds .* there is none; check"):
+        load(f"idx:{tmp_path}/emnist-mnist")
+
+
 def test_only_fashion_mnist_is_named_as_clothes(tmp_path: Path) -> None:
     for folder in ("fashion-mnist", "my-Fashion-MNIST-copy", "FashionMNIST/raw"):
         assert load(f"idx:{write(tmp_path / folder)}").class_names == tuple(CLOTHES)
