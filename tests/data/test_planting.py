@@ -199,24 +199,17 @@ def test_stamped_held_out_examples_keep_their_true_label_and_stand_at_the_end(di
     assert len(set(planted.held_out_ids[50:].tolist())) == len(added) == 12
 
 
-# As a file
-
-
-def test_a_planted_dataset_is_read_back_from_its_file(tmp_path: Path) -> None:
+def test_a_planted_dataset_is_read_back_from_its_file_and_none_is_overwritten(tmp_path: Path) -> None:
     planted, _ = planting.poison_patch(colours(), 8, label=1, n_held_out=5)
     infl.write_npz(tmp_path / "planted.npz", planted)
     loaded = infl.load(tmp_path / "planted.npz")
     assert loaded.fingerprint() == planted.fingerprint()
     assert loaded.class_names == ("cat", "dog", "owl")
-
-
-def test_no_file_is_overwritten_or_put_where_it_would_not_be_found(tmp_path: Path) -> None:
-    (tmp_path / "mine.npz").write_text("precious")
-    for path, said in (("mine.npz", "exists already"), ("mine", "ends in .npz"), ("no/where.npz", "cannot be written")):
+    for path, said in (("planted.npz", "exists"), ("mine", "ends in .npz"), ("no/where.npz", "cannot be written")):
         with pytest.raises(InputError, match=said):
             infl.write_npz(tmp_path / path, colours())
-    assert (tmp_path / "mine.npz").read_text() == "precious"
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
+    assert infl.load(tmp_path / "planted.npz").fingerprint() == planted.fingerprint()
+    assert [path.name for path in tmp_path.iterdir()] == ["planted.npz"]
 
 
 # What cannot be

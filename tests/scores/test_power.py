@@ -127,13 +127,6 @@ def test_what_outcomes_can_find_is_what_their_design_and_noise_say(right: float)
     assert own.typical < detectable_influence(outcomes).typical
 
 
-def test_discoveries_make_others_easier() -> None:
-    alone, among = (detectable_memorization(noise(), p_cut=cut) for cut in (None, 0.02))
-    assert (alone.p_cut, among.p_cut) == (pytest.approx(0.05 / 40), 0.02)
-    assert among.typical < alone.typical
-    assert detectable_memorization(noise(), p_cut=1e-9).p_cut == alone.p_cut
-
-
 def test_margins_have_a_normal_reach() -> None:
     found = detectable_influence(noise(), outcome="margin")
     reach = stats.norm.isf(found.p_cut / 2) + stats.norm.ppf(0.8)

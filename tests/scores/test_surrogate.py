@@ -17,13 +17,17 @@ SETS = {
     "one": [4],
     "some, unsorted": [20, 3, 5, 11, 23, 0],
     "all but one": list(range(1, N)),
+    "all": list(range(N)),
 }
 
 
 def examples(n=N, m=M, seed=0):
+    """The first two are exact copies, which the ridge keeps from being trouble: one covers for the other."""
     random = np.random.RandomState(seed)
     labels = np.concatenate([np.arange(n) % CLASSES, random.randint(CLASSES, size=m)])
-    return (random.randn(n + m, 4) + 1.5 * np.eye(CLASSES, 4)[labels]).astype(np.float32), labels
+    x = (random.randn(n + m, 4) + 1.5 * np.eye(CLASSES, 4)[labels]).astype(np.float32)
+    x[1], labels[1] = x[0], labels[0]
+    return x, labels
 
 
 def naive_margins(x, labels, n, left_out, ridge=RIDGE):
@@ -63,7 +67,7 @@ def test_margins_equal_a_naive_refit(left_out):
     np.testing.assert_allclose(margins, expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("left_out", list(SETS.values())[:-1], ids=list(SETS)[:-1])
+@pytest.mark.parametrize("left_out", list(SETS.values())[:-2], ids=list(SETS)[:-2])
 def test_features_on_all_landmarks_agree_with_the_exact_kernel(left_out):
     x, labels = examples()
     settings = {"n_train": N, "n_classes": CLASSES, "ridge": RIDGE}
@@ -97,20 +101,6 @@ def test_tiny_sets(n):
         for left_out in ([], [0]):
             margins = surrogate.margins(np.array(left_out, int))
             np.testing.assert_allclose(margins, naive_margins(x, labels, n, left_out), atol=0.02)
-
-
-def test_leaving_all_out_leaves_nothing():
-    x, labels = examples(3, 4)
-    surrogate = fit_surrogate(x, labels, n_train=3, n_classes=CLASSES)
-    np.testing.assert_allclose(surrogate.margins(np.arange(3)), 0, atol=1e-5)
-
-
-def test_exact_copies_are_no_trouble():
-    """The ridge keeps the inverse proper; a copy covers for the other one."""
-    x, labels = examples()
-    x[1], labels[1] = x[0], labels[0]
-    surrogate = fit_surrogate(x, labels, n_train=N, n_classes=CLASSES, ridge=RIDGE)
-    np.testing.assert_allclose(surrogate.margins(np.array([1])), naive_margins(x, labels, N, [1]), atol=2e-4)
 
 
 def test_pixels_in_bytes_count_as_fractions():

@@ -99,32 +99,19 @@ def assert_same_scores(mine: Any, theirs: Any, kind: OutcomeKind, *, within: flo
 
 @pytest.mark.slow
 def test_a_run_goes_out_into_a_file_and_comes_back_bit_for_bit(
-    small_digits: infl.Dataset, tmp_path: Path, place: Path
+    small_run: infl.Run, small_digits: infl.Dataset, tmp_path: Path, place: Path
 ) -> None:
-    algorithm = infl.Algorithm(hidden=(8,), epochs=2, batch_size=20)
-    design = infl.Design("uniform", (0.6, 0.9))
-    run = infl.train(
-        small_digits, run=tmp_path / "run", n_models=40, n_references=4, design=design, algorithm=algorithm
-    )
-    outcomes, references = run.outcomes("design").load(), run.outcomes("full").load()
-    np.savez_compressed(
-        tmp_path / "out.npz",
-        masks=outcomes.masks,
-        correct=np.asarray(outcomes.correct),
-        margin=np.asarray(outcomes.margin),
-        labels=small_digits.labels,
-        class_names=np.array(small_digits.class_names),
-        reference_correct=np.asarray(references.correct),
-        reference_margin=np.asarray(references.margin),
-    )
-    back = infl.import_outcomes(tmp_path / "out.npz", run=place)
+    outcomes, references = small_run.outcomes("design").load(), small_run.outcomes("full").load()
+    arrays = {name: getattr(outcomes, name) for name in ("masks", "correct", "margin")}
+    arrays |= {f"reference_{kind}": getattr(references, kind) for kind in ("correct", "margin")}
+    names = np.array(small_digits.class_names)
+    path = write(tmp_path / "out.npz", arrays, labels=small_digits.labels, class_names=names)
+    back = infl.import_outcomes(path, run=place)
     for kind in ("correct", "margin"):
-        assert_same_scores(back.outcomes("design"), run.outcomes("design"), kind)
-    ours, theirs = (infl.influence(r, columns=[70]) for r in (back, run))
-    np.testing.assert_array_equal(ours.value, theirs.value)
+        assert_same_scores(back.outcomes("design"), small_run.outcomes("design"), kind)
     assert back.dataset().class_names == small_digits.class_names
     sets = {"five": [1, 4, 9, 16, 25]}
-    mine, same = (next(infl.predict_effects(r, sets, predictor="additive", quiet=True)) for r in (back, run))
+    mine, same = (next(infl.predict_effects(r, sets, predictor="additive", quiet=True)) for r in (back, small_run))
     np.testing.assert_array_equal(mine.effect, same.effect)
     np.testing.assert_array_equal(mine.se, same.se)
     assert np.isfinite(mine.effect).sum() > 30
@@ -160,35 +147,20 @@ def test_memory_is_that_of_a_block_and_not_of_the_file(tmp_path: Path, monkeypat
 # What does not
 
 WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
-    "masks and outcomes of different T": (
-        lambda a: {"masks": a["masks"][:-1]},
-        r"masks are of 149 models, correct of 150; row t of both belongs to model t",
-    ),
-    "labels missing": (
-        lambda a: {"labels": None},
-        r"missing labels, found 'correct', 'margin', .*; write it with np\.savez\(path, masks=",
-    ),
+    "masks of fewer models": (lambda a: {"masks": a["masks"][:-1]}, "masks are of 149 models, correct of 150; row t"),
+    "labels missing": (lambda a: {"labels": None}, r"missing labels, found 'correct', .* np\.savez\(path, masks="),
     "no outcomes": (lambda a: {"correct": None, "margin": None}, "missing correct or margin, found 'labels', 'masks'"),
-    "a name of two lines": (
-        lambda a: {"labels": None, "la\nbels": a["labels"]},
-        r"missing labels, found .*'la\\nbels'",
-    ),
-    "NaN among the correct": (
-        lambda a: {"correct": np.where(np.arange(N + M) == 5, np.nan, a["correct"].astype(float))},
-        "correct: expected 0 or 1, got nan for model 0, column 5",
-    ),
-    "an infinite reference margin": (
+    "a name of two lines": (lambda a: {"labels": None, "la\nbels": a["labels"]}, r"missing labels, .*'la\\nbels'"),
+    "NaN in correct": (lambda a: {"correct": a["correct"] * np.nan}, "correct: expected 0 or 1, got nan for model 0"),
+    "infinite reference": (
         lambda a: {"reference_margin": np.full((R, N + M), -np.inf)},
-        "reference_margin: expected finite .* got -inf",
+        "reference_margin: .* got -inf",
     ),
     "masks of indices": (lambda a: {"masks": a["masks"] * 7}, "masks: expected 0 or 1, got 7 for model"),
-    "masks of one axis": (
-        lambda a: {"masks": a["masks"][0]},
-        r"masks: expected an array \[models, n\], got one of shape \(21,\)",
-    ),
-    "margins with an axis of classes": (
+    "masks of one axis": (lambda a: {"masks": a["masks"][0]}, r"masks: .* \[models, n\], got one of shape \(21,\)"),
+    "an axis of classes": (
         lambda a: {"margin": np.zeros((T, N + M, 3))},
-        r"margin: expected an array \[models, n\+m\], got one of shape \(150, 32, 3\)",
+        r"margin: .* got one of shape \(150, 32, 3\)",
     ),
     "correct of D alone": (
         lambda a: {"correct": a["correct"][:, :N]},
@@ -198,31 +170,16 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
         lambda a: {"labels": a["labels"][:N]},
         "at least one held-out|one held-out example, got masks",
     ),
-    "labels that are fractions": (
-        lambda a: {"labels": a["labels"] / 2},
-        "labels: expected integers, .* got dtype float64",
-    ),
-    "a label of two billion": (
-        lambda a: {"labels": a["labels"] + 2_000_000_000},
+    "fractions as labels": (lambda a: {"labels": a["labels"] / 2}, "labels: expected integers, .* got dtype float64"),
+    "a label of 2 billion": (
+        lambda a: {"labels": a["labels"] + 2 * 10**9},
         "labels: expected 0 to 65,535, got 2000000000",
     ),
-    "too few names": (
-        lambda a: {"class_names": np.array(["a", "b"])},
-        "class_names: labels go to 2, expected 3 names, got 2",
-    ),
+    "too few names": (lambda a: {"class_names": np.array(["a", "b"])}, "labels go to 2, expected 3 names, got 2"),
     "no models": (lambda a: {"masks": a["masks"][:0]}, r"at least one model, .* got masks \(0, 21\)"),
-    "references of other kinds": (
-        lambda a: {"reference_margin": None},
-        "outcomes are correct and margin, the references' reference_correct; give both the same",
-    ),
-    "references of different T": (
-        lambda a: {"reference_margin": a["reference_margin"][:3]},
-        "reference_correct and reference_margin have different numbers of models",
-    ),
-    "an array stored by columns": (
-        lambda a: {"correct": np.asfortranarray(a["correct"])},
-        "correct is stored column by column",
-    ),
+    "other kinds": (lambda a: {"reference_margin": None}, "the references' reference_correct; give both the same"),
+    "references of different T": (lambda a: {"reference_margin": a["reference_margin"][:3]}, "have different numbers"),
+    "columns one by one": (lambda a: {"correct": np.asfortranarray(a["correct"])}, "is stored column by column"),
 }
 
 
@@ -272,25 +229,6 @@ def test_the_folder_or_run_of_a_user_is_left_as_it_was(tmp_path: Path, place: Pa
         with pytest.raises(InputError, match=words):
             infl.import_outcomes(path, run=taken)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
-
-
-@pytest.mark.parametrize(
-    ("shape", "message"), [((10**9, 21), "21,000,000,000 bytes, and 3,150 are there"), ((1, 10**12), "rows of")]
-)
-def test_a_header_that_says_more_than_there_is_takes_no_memory(
-    shape: tuple[int, ...], message: str, tmp_path: Path, place: Path
-) -> None:
-    arrays, path = make_arrays(), tmp_path / "mine.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w") as file:
-                header = np.lib.format.header_data_from_array_1_0(array)
-                if name == "masks":
-                    header["shape"] = shape
-                np.lib.format.write_array_header_1_0(file, header)
-                file.write(array.tobytes())
-    with pytest.raises(InputError, match=message):
-        infl.import_outcomes(path, run=place)
 
 
 def test_a_killed_import_leaves_no_run_and_can_be_called_again(tmp_path: Path, place: Path) -> None:

@@ -93,13 +93,6 @@ def test_groups_follow_from_the_seed(small_digits: Dataset) -> None:
     assert not same_parts(groups[0].tables[1], groups[1].tables[1])
 
 
-def test_a_class_without_training_examples_leaves_no_gap() -> None:
-    data = replace(blobs(), y_train=np.where(blobs().y_train == 0, 0, 2), class_names=("a", "b", "c"))
-    table = make_groups(data, replace(QUICK, network=replace(LINEAR, apply=lambda w, x: x)), seed=0).tables[0]
-    assert same_parts(table, data.y_train)
-    assert table.max() == 1
-
-
 @pytest.mark.usefixtures("untrained")
 def test_clusters_are_those_of_the_features_and_of_the_pixels_where_there_are_none() -> None:
     """The features see the third pixel only, which on the pixels counts for nothing."""
@@ -226,13 +219,10 @@ def test_groups_are_equal_where_names_and_tables_are() -> None:
 # Files
 
 
-def written(folder: Path, content: str | bytes | None, name: str = "users.json") -> Path:
-    path = folder / name
-    if isinstance(content, str):
-        path.write_text(content)
-    elif content is not None:
-        path.write_bytes(content)
-    return path
+def written(folder: Path, content: str | bytes | None, name: str) -> Path:
+    if content is not None:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder / name
 
 
 USERS = [0, 0, -1, 1, -1, 1, -1, -1]
@@ -242,7 +232,7 @@ FILES = {
     "csv with spaces, quotes and empty lines": ("users.csv", '\n 0 , "ann"\n\n1,ann\n"3",bob\n5, bob \n\n'),
     "csv of Windows, with mark and header": (
         "users.csv",
-        "\ufeffid,user\r\n0,ann\r\n1,ann\r\n3,bob\r\n5,bob\r\n".encode(),
+        "\ufeffid,user\r\n0,ann\r\n1,ann\r\n3,bob\r\n5,bob\r\n",
     ),
 }
 
@@ -262,10 +252,8 @@ def test_groups_are_read(tmp_path: Path, name: str, content: str | bytes) -> Non
     [
         ("users.json", None, "cannot be read: No such file or directory"),
         ("users.json", '{"a": [1, 2', "not JSON"),
-        ("users.json", b"\xff\xfe{}", "not JSON"),
         ("users.json", "[" * 100_000, "not JSON"),
         ("users.json", "[[0, 1]]", r'expected an object \{"group": \[ids\], ...\}'),
-        ("users.json", '{"a": {"ids": [3]}}', "expected an object"),
         ("users.json", '{"a": []}', "holds no group"),
         ("users.json", '{"a": [8]}', r"expected ids of D \(0..7\), got 8"),
         ("users.json", '{"a": [true]}', "got True"),
@@ -275,13 +263,10 @@ def test_groups_are_read(tmp_path: Path, name: str, content: str | bytes) -> Non
         ("users.csv", "-1,ann\n0,bob\n", "got -1"),
         ("users.csv", "0,ann\n" + "9" * 5000 + ",bob\n", "line 2: expected id,group, got '999"),
         ("users.csv", "0,ann\n1,bob\n0,ann\n", "example 0 comes twice"),
-        ("users.csv", "1.5,ann\n", "line 1: expected id,group, got '1.5,ann'"),
         ("users.csv", "0,ann\n\u00b2,bob\n", "line 2: expected id,group, got '\u00b2,bob'"),
         ("users.csv", "0,ann\n1, \n", "line 2: names no group"),
         ("users.csv", "0,ann,x\n", "line 1: expected id,group, got '0,ann,x'"),
         ("users.csv", b"0,ann\n1,\xff\xfe\n", "not text of lines id,group"),
-        ("users.csv", '{"ann": [0, 1]}', "holds no group"),
-        ("users.txt", "0,ann\n1,ann\n", "not JSON"),
     ],
 )
 def test_a_file_that_holds_no_groups_is_refused(

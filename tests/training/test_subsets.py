@@ -15,7 +15,6 @@ fails for one in 147,000 comparisons by chance.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,22 +188,6 @@ def sizes_left_out(masks: Array, table: Array) -> Array:
     return np.stack([(~masks[:, table == group]).sum(axis=1) for group in range(table.max() + 1)], axis=1)
 
 
-def test_masks_follow_from_the_groups_and_not_from_their_names() -> None:
-    design = Design("grouped", (0.4, 0.7), groups=GROUPS)
-    renamed = Groups(("a", "b", "c"), GROUPS.tables)
-    others = [
-        groups(*GROUPS.tables[::-1]),
-        groups(*GROUPS.tables[:2]),
-        groups((IDS + 1) % 4, *GROUPS.tables[1:]),
-        groups(*GROUPS.tables[:, np.random.default_rng(0).permutation(N)]),
-    ]
-    masks = draw(design, range(60))
-    np.testing.assert_array_equal(draw(replace(design, groups=renamed), range(60)), masks)
-    for other in others:
-        assert (draw(replace(design, groups=other), range(60)) != masks).any(axis=1).sum() >= 15
-    assert (draw(replace(design, fraction=(0.4, 0.8)), range(60)) != masks).any(axis=1).sum() >= 15
-
-
 TABLES = {
     "classes and clusters": [IDS % 4, IDS // 5, IDS % 20],
     "two classes, larger than may be left out": [IDS % 2],
@@ -228,17 +211,6 @@ def test_grouped_subsets_have_sizes_within_the_range(tables: list[Array], fracti
         assert sizes.max() == high
     if high - low == 11:
         assert {low, high} <= set(sizes.tolist())
-
-
-def test_each_group_is_first_once_in_a_round_and_rounds_differ() -> None:
-    """Groups of one example, and subsets that leave out one: what each model leaves out is the group that was first.
-
-    Resolutions take turns: the even models are those of the first.
-    """
-    design = Design("grouped", 1 - 1 / N, groups=groups(IDS, IDS % 2))
-    first = (~draw(design, range(2 * 5 * N))[0::2]).argmax(axis=1).reshape(5, N)
-    np.testing.assert_array_equal(np.sort(first, axis=1), np.tile(IDS, (5, 1)))
-    assert len(np.unique(first, axis=0)) == 5
 
 
 def test_groups_are_left_out_whole_in_the_expected_share_of_models_and_once_a_round() -> None:
@@ -296,29 +268,12 @@ def test_no_example_of_groups_of_one_size_is_favoured(tables: list[Array]) -> No
     assert np.abs(share - mean).max() < 4.5 * np.sqrt(mean * (1 - mean) / n_models)
 
 
-def test_groups_of_unequal_sizes_keep_every_example_near_the_mean() -> None:
-    """A group is as likely as another whatever its size; what does not fit and fills up shifts no one by more than 0.03."""
-    n_train, n_models = 200, 4000
-    random = np.random.default_rng(0)
-    sizes = [random.multinomial(n_train, random.dirichlet(np.full(k, 3.0))) for k in (10, 10, 20)]
-    tables = [random.permutation(np.repeat(np.arange(len(s)), s)) for s in sizes]
-    tables = [np.unique(table, return_inverse=True)[1] for table in tables]
-    masks = draw(Design("grouped", (0.7, 0.97), groups=groups(*tables)), range(n_models), n_train=n_train)
-    share = masks.mean(axis=0)
-    error = np.sqrt(share.mean() * (1 - share.mean()) / n_models)
-    assert np.abs(share - share.mean()).max() < 0.03 + 4.5 * error
-
-
 def test_examples_in_no_group_are_left_out_one_by_one() -> None:
     n_models, free = 4000, IDS >= 30
     masks = draw(Design("grouped", (0.7, 0.97), groups=groups(np.where(free, -1, IDS % 5))), range(n_models))
     share = masks.mean(axis=0)
     assert 0.7 < share[~free].mean() < share[free].mean() < 0.98
-    for kind in (free, ~free):
-        mean = share[kind].mean()
-        assert np.abs(share[kind] - mean).max() < 4.5 * np.sqrt(mean * (1 - mean) / n_models)
-    out = (~masks[:, free]).astype(float)
-    pairs = np.corrcoef(out.T)[np.triu_indices(10, 1)]
+    pairs = np.corrcoef((~masks[:, free]).astype(float).T)[np.triu_indices(10, 1)]
     assert np.abs(pairs).max() < 0.2
 
 

@@ -3,19 +3,15 @@
 A layout affects speed only, so the decisions are all there is to test: on a CPU one model after another on each core is what
 others must beat by 5%, twice; widths grow while that pays and fits; a memory too small halves them; what was found is not
 looked for again. A played machine, whose clock runs as its layouts need, stands for devices: no test looks at the time. The
-real measurement is run once on one, two and four devices, for what it returns and not for how fast.
+real measurement is run once on one and two devices, for what it returns and not for how fast.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -82,6 +78,7 @@ FULL = out_of_memory()
         pytest.param({4: 104.9}, PLAIN, WIDE, {"most_width": 4}, PLAIN, id="not five percent faster"),
         pytest.param({4: 106.0}, PLAIN, WIDE, {"most_width": 4}, WIDE, id="faster"),
         pytest.param({4: 200.0}, PLAIN, WIDE, {"grows": False}, WIDE, id="a given width is kept"),
+        pytest.param({4: TooLarge(), 2: 500}, PLAIN, WIDE, {"grows": False}, PLAIN, id="and not halved"),
         pytest.param(
             {4: 150, 8: 250, 16: 300, 32: 300}, PLAIN, WIDE, {"most_width": 20}, wide(16), id="as many as models"
         ),
@@ -122,19 +119,12 @@ def test_a_memory_that_holds_no_model_is_named_and_other_errors_are_not_swallowe
         Machine(lambda layout: jax.errors.JaxRuntimeError("INTERNAL: a bug")).choose(PLAIN, WIDE)
 
 
-def test_training_that_is_short_after_all_is_not_tuned_for() -> None:
-    machine = Machine(rates_by_width({4: 500.0}))
-    chosen = machine.choose(PLAIN, WIDE, n_models=1999)
-    assert (chosen.layout, chosen.source, len(machine.asked)) == (PLAIN, "default", 1)
-
-
-@pytest.mark.parametrize(("n_models", "n_asked"), [(2001, 1), (30_000, 3), (20_001, 2)])
+@pytest.mark.parametrize(("n_models", "n_asked"), [(1999, 1), (10_000, 1), (20_001, 2), (30_000, 3)])
 def test_tuning_takes_a_tenth_of_training_at_most(n_models: int, n_asked: int) -> None:
-    """Each layout takes ten seconds here; a tenth of training is 2 s, 30 s, 10 s, 20 s."""
-    families = [replace(PLAIN, convolution="xla") for _ in range(9)]
+    """Each layout takes ten seconds here; a tenth of training is 2 s, 10 s, 20 s, 30 s."""
     machine = Machine(lambda layout: 100.0, seconds=10.0)
-    machine.choose(PLAIN, *families, n_models=n_models)
-    assert len(machine.asked) == n_asked
+    chosen = machine.choose(PLAIN, *[replace(PLAIN, convolution="xla")] * 9, n_models=n_models)
+    assert (len(machine.asked), chosen.source) == (n_asked, "measured" if n_models > 2000 else "default")
 
 
 # What the pieces are
@@ -159,17 +149,6 @@ def test_operations_are_counted_as_by_hand() -> None:
     device = jax.local_devices()[0]
     by_hand = 3 * 2 * (36 * 8 + 8 * 3) * 400 * 2 / 5e10
     assert estimated_seconds(ALGORITHM, DATASET, device) == pytest.approx(by_hand, rel=0.1)
-
-
-@pytest.mark.slow
-def test_memory_is_that_of_the_program_and_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 1000, "bytes_in_use": 100})
-    played: Any = SimpleNamespace(devices=(device,), bytes_per_device=lambda: 400)
-    assert tuning.share_of_memory(played, 50) == pytest.approx(0.55)
-    ensemble = Ensemble(ALGORITHM, DATASET, Layout(models_per_device=64, mode="vmap"))
-    monkeypatch.setattr(tuning, "_host_bytes", lambda: 10**6)
-    masks_and_pixels = 64 * 400 + DATASET.images.nbytes
-    assert tuning.share_of_memory(ensemble) > len(ensemble.devices) * masks_and_pixels / 10**6
 
 
 def test_a_layout_that_takes_more_than_its_share_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,15 +264,13 @@ def test_short_training_and_settings_that_are_all_given_are_not_tuned(long: list
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"KEY": {"mode": "sideways", "key": "KEY"}}'])
-def test_a_damaged_cache_is_passed_over(long: list[Layout], content: str) -> None:
+def test_a_damaged_cache_is_skipped(long: list[Layout], content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And done without where it cannot be written."""
     key = tuning.key_of(ensemble_of())
     cache_folder().mkdir(parents=True)
     (cache_folder() / "layouts.json").write_text(content.replace("KEY", key))
     assert choose_layout(ensemble_of(), n_models=1000).source == "measured"
     assert choose_layout(ensemble_of(), n_models=1000).source == "this machine"
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(long: list[Layout], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFL_CACHE_DIR", "/proc/nothing")
     assert [choose_layout(ensemble_of(), n_models=1000).source for _ in range(2)] == ["measured"] * 2
 
@@ -311,31 +288,13 @@ def test_the_cache_folder_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_devices", [1, 4])
-def test_layouts_are_measured_on_any_number_of_devices(n_devices: int, tmp_path: Path) -> None:
-    """And models per second add up: what is predicted for a batch is for the models of all devices."""
-    program = """
-import numpy as np
-from tests.training.test_tuning import ALGORITHM, DATASET
-from infl.training import tuning
-from infl.training.ensemble import Ensemble
-from infl.training.layout import Layout
-tuning.MIN_SECONDS = 0
-ensemble = Ensemble(ALGORITHM, DATASET)
-tuning.SHARE_OF_TRAINING = 1e9
-choice = tuning.choose_layout(ensemble, n_models=8)
-assert choice.source == "measured", choice
-assert {layout.mode for layout, _ in choice.tried} == {"map", "vmap"}
-assert all(layout.n_devices == len(ensemble.devices) and rate > 0 for layout, rate in choice.tried)
-widths = [layout.models_per_device for layout, _ in choice.tried if layout.mode == "vmap"]
-assert max(widths) <= max(4, 8 // len(ensemble.devices))
-print(len(ensemble.devices), choice.layout.n_devices)
-"""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
-    mine = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(n_devices), "INFL_CACHE_DIR": str(tmp_path)}
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=inherited | mine, cwd=root, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(n_devices)] * 2
+@pytest.mark.parametrize("n_devices", [1, 2])
+def test_layouts_are_measured_on_any_number_of_devices(n_devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "MIN_SECONDS", 0)
+    monkeypatch.setattr(tuning, "SHARE_OF_TRAINING", 1e9)
+    choice = choose_layout(ensemble_of(n_devices=n_devices), n_models=8)
+    assert choice.source == "measured"
+    assert {layout.mode for layout, _ in choice.tried} == {"map", "vmap"}
+    assert all(layout.n_devices == n_devices and rate > 0 for layout, rate in choice.tried)
+    widths = [layout.models_per_device or 0 for layout, _ in choice.tried if layout.mode == "vmap"]
+    assert max(widths) <= max(4, 8 // n_devices)
