@@ -24,7 +24,7 @@ import infl
 from infl.cli import COMMANDS
 from infl.cli.training import Train, Wanted
 from infl.pipeline.score import check_target
-from infl.records import REGIMES
+from infl.records import REGIMES, ProtocolName
 from infl.scores.power import findings
 from infl.scores.shrunk_influence import shrunk_influence
 from infl.scores.surrogate import fit_surrogate
@@ -202,7 +202,8 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
     np.testing.assert_allclose(arrays["influence_q"], infl.q_values(p), rtol=1e-6)
     np.testing.assert_allclose(arrays["memorization_q"], infl.q_values(np.asarray(infl.memorization(outcomes).p)))
     surrogate = fit_surrogate(data.images, data.labels, n_train=N_TRAIN, n_classes=data.n_classes)
-    for protocol, columns in (("left-out", slice(0, N_TRAIN)), ("held-out", slice(N_TRAIN, None))):
+    both: dict[ProtocolName, slice] = {"left-out": slice(0, N_TRAIN), "held-out": slice(N_TRAIN, None)}
+    for protocol, columns in both.items():
         shrunk: Any = shrunk_influence(outcomes, protocol=protocol, surrogate=surrogate)[1]
         for name, expected in (("influence_shrunk", shrunk.value), ("influence_sign_rate", shrunk.sign_rate)):
             np.testing.assert_allclose(arrays[name][:, columns], expected, rtol=1e-3, atol=1e-6)

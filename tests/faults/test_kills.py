@@ -23,21 +23,13 @@ import pytest
 
 import infl
 from tests.blocks import stored_blocks, stored_models
+from tests.pages import ROOT
 
 N_MODELS, N_REFERENCES, BLOCK = 480, 8, 8
-TRAIN = [
-    *("train", "digits", "--n-train", "150", "--n-held-out", "60", "--epochs", "3", "--hidden", "16"),
-    *(
-        "--n-models",
-        str(N_MODELS),
-        "--n-references",
-        str(N_REFERENCES),
-        "--models-per-device",
-        str(BLOCK),
-        "--n-devices",
-        "1",
-    ),
-]
+TRAIN = (
+    f"train digits --n-train 150 --n-held-out 60 --epochs 3 --hidden 16 --n-models {N_MODELS} "
+    f"--n-references {N_REFERENCES} --models-per-device {BLOCK} --n-devices 1"
+)
 # As `python -m infl`, where a shell that runs tests in the background may have had SIGINT ignored for all it starts.
 START = (
     "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -47,9 +39,9 @@ LONGEST = 120.0  # seconds until a hanging process is called one
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-c", START, *TRAIN, "--run", str(folder)],
+        [sys.executable, "-c", START, *TRAIN.split(), "--run", str(folder)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -9,11 +9,8 @@ was trained is counted by its epochs.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -25,10 +22,10 @@ import numpy as np
 import pytest
 
 import infl
-from infl.__main__ import main
 from infl.store import Checkpoint
 from infl.training.ensemble import Ensemble
 from tests.blocks import stored_blocks
+from tests.commands import call, python
 
 EPOCHS, N_MODELS = 5, 5  # two blocks, of which the second is short
 PLAIN = infl.Algorithm(hidden=(8,), epochs=EPOCHS, batch_size=20, schedule="cosine")
@@ -132,35 +129,11 @@ def test_a_killed_block_goes_on_where_it_was(
     assert run.to_dict()["collections"]["design"]["seconds"] > 0
 
 
-WORDS = [  # what `train` trains with mode map
-    *("train", "digits", "--n-train", "60", "--n-held-out", "30", "--design", "uniform", "--fraction", "0.7"),
-    *(
-        "--n-references",
-        "0",
-        "--n-models",
-        str(N_MODELS),
-        "--hidden",
-        "8",
-        "--epochs",
-        str(EPOCHS),
-        "--batch-size",
-        "20",
-    ),
-    *(
-        "--schedule",
-        "cosine",
-        "--augmentation",
-        "shift:1",
-        "--standardize",
-        "--mode",
-        "map",
-        "--models-per-device",
-        "2",
-        "--n-devices",
-        "2",
-    ),
-    *("--checkpoint-minutes", "0"),
-]
+LINE = (  # what `train` trains with mode map
+    f"train digits --n-train 60 --n-held-out 30 --design uniform --fraction 0.7 --n-models {N_MODELS} --n-references 0 "
+    f"--hidden 8 --epochs {EPOCHS} --batch-size 20 --schedule cosine --augmentation shift:1 --standardize "
+    "--mode map --models-per-device 2 --n-devices 2 --checkpoint-minutes 0"
+)
 DIES = """
 import os, runpy, signal, jax
 from infl.training.ensemble import Ensemble
@@ -182,15 +155,12 @@ def test_a_process_that_is_killed_goes_on(
     trained: list[tuple[int, int]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole, words = undisturbed("map"), [*WORDS, "--run", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(infl.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", DIES, *words], env=environment, capture_output=True, timeout=300, check=False
-    )
+    whole, line = undisturbed("map"), f"{LINE} --run {tmp_path}/run"
+    done = python("-c", DIES, *line.split())
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert kept(tmp_path / "run") == ["000003"]
     trained.clear()
-    assert main(words) == 0
+    call(line)
     assert trained == [(3, 4), (4, 5), *((epoch, epoch + 1) for epoch in range(EPOCHS))]
     said = capsys.readouterr().err
     assert "4 models go on after epoch 3\n" in said
@@ -313,13 +283,6 @@ def test_a_block_that_the_memory_no_longer_holds_begins_again_in_halves(
     assert_close(run, whole)
     assert "out of memory: batches of 2 models from now on" in capsys.readouterr().err
     assert not (folder / "checkpoints").exists()
-
-
-@pytest.mark.parametrize("minutes", [-1.0, float("nan"), float("inf")])
-def test_minutes_out_of_range_are_refused(minutes: float, small_digits: infl.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(infl.InputError, match="checkpoint_minutes: expected a finite number of at least 0"):
-        train(small_digits, tmp_path / "run", "map", checkpoint_minutes=minutes)
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_ray_engine_keeps_no_checkpoints(small_digits: infl.Dataset, tmp_path: Path) -> None:

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 
 import infl
-from infl.__main__ import main
-from infl.pipeline.progress import note
 from infl.training import tuning
 from infl.training.ensemble import Ensemble
 
@@ -127,26 +125,3 @@ def test_verifying_fifty_sets_of_fifty_sizes_compiles_training_once(
     sets = {f"of {size}": list(range(size)) for size in range(1, 51)}
     verdicts = infl.verify(run, sets, n_models=2, stop=None, quiet=True)
     assert (len(verdicts), compilations) == (50, 1)
-
-
-def test_a_note_is_a_line_unless_all_is_quiet(capsys: Any) -> None:
-    note("hidden", quiet=True)
-    note("shown")
-    assert capsys.readouterr().err == "shown\n"
-
-
-def test_settings_of_the_command_line_reach_the_run(tmp_path: Path, capsys: Any) -> None:
-    words = "train digits --n-train 40 --n-held-out 10 --n-models 2 --n-references 0 --design uniform --epochs 1"
-    mine = "--augmentation flip shift:1:reflect --precision bfloat16 --mode vmap --models-per-device 1 --convolution"
-    mine += " xla --privacy clip:1 noise:1.5"
-    assert main([*words.split(), *mine.split(), "--run", str(tmp_path / "run")]) == 0, capsys.readouterr().err
-    run = infl.open_run(tmp_path / "run")
-    described = run.manifest["algorithm"]
-    assert (described["augmentation"], described["precision"]) == ("flip shift:1:reflect", "bfloat16")
-    assert described["privacy"] == "clip:1.0 noise:1.5"
-    layout = run.sessions[0]["layout"]
-    assert (layout["mode"], layout["models_per_device"], layout["convolution"]) == ("vmap", 1, "xla")
-    assert main([*words.split(), "--augmentation", "turn", "--run", str(tmp_path / "other")]) == 2
-    assert "expected flip, shift:PIXELS or shift:PIXELS:reflect; got 'turn'" in capsys.readouterr().err
-    assert main([*words.split(), "--privacy", "sigma:1", "--run", str(tmp_path / "other")]) == 2
-    assert "expected clip:NORM and noise:MULTIPLIER, got 'sigma:1'" in capsys.readouterr().err

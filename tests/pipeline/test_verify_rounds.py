@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 import infl
-from infl.__main__ import main
 from infl.records import Dataset, Effects, ForgetSet, InputError, Thresholds, Verdict
 from infl.store import name_of_leave_out, open_run
 from infl.training.ensemble import Ensemble
 from infl.untraining.verification import measure_effects
 from tests.blocks import stored_blocks, stored_models
+from tests.commands import refusal
 
 LINEAR = infl.Network(
     init=lambda key, x: 0.01 * jax.random.normal(key, (x[0].size, 10)),
@@ -36,7 +36,7 @@ LOOKS, STOP, N_REFERENCES = [4, 8, 16], 0.95, 6
 SETS: dict[str, list[int]] = {
     "half": list(range(30)),
     "a third": list(range(0, 60, 3)),
-    "few": [5, 44, 50],
+    "few": [5, 44],
     "one": [7],
     "known": list(range(5, 11)),
 }
@@ -138,12 +138,6 @@ def test_only_undecided_sets_get_more_models_and_no_model_is_trained_twice(
     assert trained(folder) == {**models, "full": list(range(16))}
 
 
-def test_references_are_trained_as_far_as_the_longest_set_needs_them(run: Path) -> None:
-    sets = {"a third": SETS["a third"], "few": SETS["few"]}
-    assert [effects.n_models for effects in measure(run, sets).values()] == [4, 8]
-    assert trained(run)["full"] == list(range(8))
-
-
 def test_all_sets_of_a_look_share_their_blocks(
     run: Path, expected: dict[str, Effects], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,15 +198,11 @@ def test_neither_order_nor_company_of_the_sets_matters(run: Path, expected: dict
     """One set alone on a run that holds none, then all of them backwards, then each alone."""
     backwards = dict(reversed(SETS.items()))
     assert_same(measure(run, {"few": SETS["few"]}), {"few": expected["few"]})
+    again = measure(run, {"few": SETS["few"], "again": SETS["few"][::-1]})
+    np.testing.assert_array_equal(again["few"].effect, again["again"].effect)
     assert_same(measure(run, backwards), {name: expected[name] for name in backwards})
     for name, ids in SETS.items():
         assert_same(measure(run, {name: ids}), {name: expected[name]})
-
-
-def test_two_names_of_one_set_have_one_answer(full: Path, expected: dict[str, Effects]) -> None:
-    measured = measure(full, {"few": SETS["few"], "again": SETS["few"][::-1]})
-    np.testing.assert_array_equal(measured["few"].effect, measured["again"].effect)
-    assert_same({"few": measured["few"]}, {"few": expected["few"]})
 
 
 def test_models_that_are_there_already_do_not_matter_and_nothing_is_trained(
@@ -233,22 +223,19 @@ def test_asking_for_more_trains_only_what_is_missing(run: Path, expected: dict[s
     assert trained(run) == {name: list(range(n)) for name, n in {**models, "full": 16}.items()}
 
 
-# What people see
-
-
-def test_each_look_has_a_progress_line_that_ends(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_is_named_before_anything_is_trained_and_the_command_hands_its_options_on(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("infl.pipeline.progress._QUICK", 1e-9)  # even of what is quick
-    measure(run, {"few": SETS["few"], "known": SETS["known"]}, quiet=False)
-    last = dict(line.split(": ") for line in capsys.readouterr().err.splitlines())
-    assert {look: said.split(",")[0] for look, said in last.items()} == {
-        "retraining, look 1 of at most 3": "8/8 models",  # four without each set; the run has the models of D
-        "retraining, look 2 of at most 3": "6/6 models",  # two of D and four without the set that is left
-    }
-
-
-def test_the_command_hands_its_options_on(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stored_blocks(bare)
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        ({"stop": 1.0}, "stop: expected a probability above 0 and below 1, or None .* got 1.0"),
+        ({"stop": float("nan")}, "stop: .* got nan"),
+        ({"first": 3}, "first: expected at least 4 models before the first look, got 3"),
+    ]
+    for settings, said in mistakes:
+        with pytest.raises(InputError, match=said):
+            measure(bare, **settings)
+    assert stored_blocks(bare) == before
     asked: dict[str, Any] = {}
 
     def record(*_: Any, **settings: Any) -> list[Verdict]:
@@ -257,34 +244,13 @@ def test_the_command_hands_its_options_on(bare: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(infl, "verify_effects", record)
     (tmp_path / "forget.json").write_text(json.dumps(SETS))
-    common = ["--run", str(bare), "--forget", str(tmp_path / "forget.json"), "--thresholds.self-influence", "0.2"]
-    default = {
-        "n_models": 64,
-        "stop": 0.95,
-        "thresholds": Thresholds(self_influence=0.2),
-        "engine": None,
-        "checkpoint_minutes": None,
-        "quiet": False,
-    }
+    line = f"verify --run {bare} --forget {tmp_path}/forget.json --thresholds.self-influence 0.2"
+    default = {"n_models": 64, "stop": 0.95, "thresholds": Thresholds(self_influence=0.2)}
+    default |= {"engine": None, "checkpoint_minutes": None, "quiet": False}
     for options, changed in (
-        (["--stop", "0.9", "--n-models", "100"], {"stop": 0.9, "n_models": 100}),
-        (["--stop", "1", "--checkpoint-minutes", "2.5"], {"stop": None, "checkpoint_minutes": 2.5}),
-        (["--engine", "ray", "--ray.address", "a:6379", "--ray.cpus", "2"], {"engine": infl.Ray("a:6379", cpus=2)}),
+        ("--stop 0.9 --n-models 100", {"stop": 0.9, "n_models": 100}),
+        ("--stop 1 --checkpoint-minutes 2.5", {"stop": None, "checkpoint_minutes": 2.5}),
+        ("--engine ray --ray.address a:6379 --ray.cpus 2", {"engine": infl.Ray("a:6379", cpus=2)}),
     ):
-        assert main(["verify", *common, *options]) == 2
+        refusal(f"{line} {options}", capsys)
         assert asked == default | changed
-
-
-def test_a_number_out_of_its_range_is_named_before_anything_is_trained(bare: Path) -> None:
-    before = stored_blocks(bare)
-    mistakes: list[tuple[dict[str, Any], str]] = [
-        ({"stop": 0.0}, "stop: expected a probability above 0 and below 1, or None .* got 0.0"),
-        ({"stop": 1.0}, "stop: .* got 1.0"),
-        ({"stop": float("nan")}, "stop: .* got nan"),
-        ({"first": 3}, "first: expected at least 4 models before the first look, got 3"),
-        ({"n_models": 1}, "needs at least 2 models a set, got 1"),
-    ]
-    for settings, said in mistakes:
-        with pytest.raises(InputError, match=said):
-            infl.verify(bare, SETS, algorithm=ALGORITHM, quiet=True, **settings)
-    assert stored_blocks(bare) == before

@@ -6,7 +6,7 @@ Every generator is therefore compared with a loop, or with the library it calls,
 
 import json
 from collections.abc import Callable
-from inspect import getdoc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,26 +30,22 @@ def memorization():
     return Estimate(value, value, value, value, "own", "correct")
 
 
-def test_random_sets_have_their_size_and_depend_on_the_seed(digits):
+# Generators
+
+
+def test_random_class_and_neighbour_sets_are_those_of_a_loop(digits):
     one, same, other = (forget_sets.random_set(digits, 20, seed=seed) for seed in (1, 1, 2))
     assert len(set(one.ids)) == 20
     assert one == same
     assert one.ids != other.ids
-
-
-def test_class_sets_hold_the_class_or_a_fraction_of_it(digits):
     whole, half = forget_sets.class_set(digits, 3), forget_sets.class_set(digits, 3, fraction=0.5)
-    assert whole.ids == tuple(np.flatnonzero(digits.y_train == 3))
+    assert whole.ids == tuple(i for i in range(200) if digits.y_train[i] == 3)
     assert set(half.ids) < set(whole.ids)
     assert len(half) == round(0.5 * len(whole))
     assert (whole.concept, half.concept) == (None, whole.ids)
-
-
-def test_memorized_sets_hold_the_extremes_and_never_examples_without_a_score(memorization):
-    highest, lowest = (forget_sets.memorized_set(memorization, 30, highest=highest) for highest in (True, False))
-    scored = sorted((i for i in range(200) if i != 7), key=lambda i: memorization.value[i])
-    assert lowest.ids == tuple(sorted(scored[:30]))
-    assert highest.ids == tuple(sorted(scored[-30:]))
+    distances = [float(((digits.x_train[17] - digits.x_train[i]) ** 2).sum()) for i in range(200)]
+    nearest = sorted(range(200), key=lambda i: distances[i])[:9]  # 17 itself is one of them
+    assert forget_sets.neighbours_set(digits, 17, 9).ids == tuple(sorted(nearest))
 
 
 def test_a_larger_fraction_contains_every_smaller_one_of_its_seed_and_is_at_least_one_example():
@@ -73,91 +69,87 @@ def test_clusters_are_those_of_scikit_learn(digits):
         assert forget_sets.cluster_set(digits, example=found.ids[-1], n_clusters=7, seed=5) == found
     part = forget_sets.cluster_set(digits, 6, n_clusters=7, seed=5, fraction=0.3)
     assert part == forget_sets.take_fraction(whole[6], 0.3, seed=5)
-
-
-def test_bytes_are_clustered_as_the_numbers_that_models_see():
+    # Bytes are clustered as the numbers that models see.
     pixels = np.random.RandomState(0).randint(0, 256, size=(60, 4)).astype(np.uint8)
-    labels = np.arange(60) % 2
-    as_bytes = infl.from_arrays(pixels, labels, pixels, labels)
-    kmeans: Any = KMeans
+    as_bytes = infl.from_arrays(pixels, np.arange(60) % 2, pixels, np.arange(60) % 2)
     own = kmeans(5, n_init=1, random_state=0).fit_predict(pixels.astype(np.float32) / 255)
     np.testing.assert_array_equal(forget_sets.clusters(as_bytes, 5), own)
 
 
 @pytest.mark.parametrize("highest", [True, False])
-@pytest.mark.parametrize("with_cross", [True, False])
-def test_memorized_sets_with_or_without_cross_come_from_thrice_as_many_extremes(memorization, highest, with_cross):
+def test_memorized_sets_are_the_extremes_of_what_has_scores(memorization, highest):
+    """With or without cross-influence they come from thrice as many; examples without a score of either come last."""
+    extremes = sorted((i for i in range(200) if i != 7), key=lambda i: memorization.value[i], reverse=highest)
+    made = forget_sets.memorized_set(memorization, 30, highest=highest)
+    assert made.ids == tuple(sorted(extremes[:30]))
     cross = np.random.RandomState(1).randn(200)
-    made = forget_sets.memorized_set(memorization, 10, highest=highest, cross=cross, with_cross=with_cross)
-    scored = [i for i in range(200) if i != 7]
-    pool = sorted(scored, key=lambda i: memorization.value[i], reverse=highest)[:30]
-    assert made.ids == tuple(sorted(sorted(pool, key=lambda i: cross[i], reverse=with_cross)[:10]))
-    assert made.name == f"{'highest' if highest else 'lowest'} memorization 10, {'high' if with_cross else 'low'} cross"
-
-
-def test_examples_without_cross_influence_come_last(memorization):
-    cross = np.full(200, np.nan)
-    pool = forget_sets.memorized_set(memorization, 30).ids
-    cross[list(pool[:12])] = np.arange(12)
+    cross[extremes[:18]] = np.nan
     for with_cross in (True, False):
-        made = forget_sets.memorized_set(memorization, 10, cross=cross, with_cross=with_cross)
-        assert made.ids == (pool[2:12] if with_cross else pool[:10])
-
-
-GENERATORS = (
-    *(getattr(forget_sets, f"{kind}_set") for kind in ("random", "class", "cluster", "memorized", "neighbours")),
-    *(forget_sets.take_fraction, forget_sets.varied_sets, infl.planting.flip_labels, infl.planting.plant_copies),
-    *(infl.planting.thin_cluster, infl.planting.poison_patch),
-)
-
-
-def test_each_generator_says_the_regime_it_is_meant_for():
-    for generator in GENERATORS:
-        said = (getdoc(generator) or "").partition("Meant for: ")[2].partition(".")[0]
-        assert any(regime in said for regime in ("no-op", "local", "spreading", "indirect", "all regimes")), generator
-
-
-def test_neighbours_are_the_nearest_in_pixels_by_a_loop(digits):
-    chosen = forget_sets.neighbours_set(digits, 17, 9)
-    distances = [float(((digits.x_train[17] - digits.x_train[i]) ** 2).sum()) for i in range(200)]
-    assert chosen.ids == tuple(sorted(sorted(range(200), key=lambda i: distances[i])[:9]))
-    assert 17 in chosen.ids
+        made = forget_sets.memorized_set(memorization, 10, highest=highest, cross=cross, with_cross=with_cross)
+        wanted = sorted(extremes[18:30], key=lambda i: cross[i], reverse=with_cross)[:10]
+        assert made.ids == tuple(sorted(wanted))
+        kind = f"{'highest' if highest else 'lowest'} memorization 10, {'high' if with_cross else 'low'} cross"
+        assert made.name == kind
 
 
 def test_varied_sets_have_distinct_names_and_many_kinds(digits, memorization):
     sets = forget_sets.varied_sets(digits, memorization)
     assert len(sets) >= 12
-    assert len({s.name for s in sets}) == len(sets)
-    assert len({s.ids for s in sets}) == len(sets)
+    assert len({s.name for s in sets}) == len({s.ids for s in sets}) == len(sets)
 
 
-def test_a_written_file_is_read_back(tmp_path, digits):
-    sets = [forget_sets.random_set(digits, 3), infl.ForgetSet("part", (1, 2), concept=(1, 2, 3))]
-    forget_sets.write_forget_sets(tmp_path / "f.json", sets)
-    assert forget_sets.read_forget_sets(tmp_path / "f.json", n_train=200) == sets
-    assert json.loads((tmp_path / "f.json").read_text())["part"] == {"ids": [1, 2], "concept": [1, 2, 3]}
+@pytest.mark.filterwarnings("default")  # a user's warnings are no errors
+def test_generators_refuse_what_cannot_be(digits, memorization):
+    three = infl.from_arrays(np.arange(60)[:, None] % 3, np.arange(60) % 2, np.zeros((1, 1)), [0])
+    pair, cross = infl.ForgetSet("a", (1, 2)), memorization.value
+    mistakes: list[tuple[Callable[[], Any], str]] = [
+        (lambda: forget_sets.random_set(digits, 0), "size: expected 1 to 200"),
+        (lambda: forget_sets.random_set(digits, digits.n_train / 2), "size: expected"),
+        (lambda: forget_sets.random_set(digits, 5, seed=-1), "seed: expected"),
+        (lambda: forget_sets.class_set(digits, 10), "class: expected 0 to 9"),
+        (lambda: forget_sets.class_set(digits, 1, fraction=0), "expected above 0 and at most 1, got 0"),
+        (lambda: forget_sets.take_fraction(pair, 1.1), "expected above 0 and at most 1, got 1.1"),
+        (lambda: forget_sets.neighbours_set(digits, 200, 5), "example: expected 0 to 199"),
+        (lambda: forget_sets.memorized_set(memorization, 0), "size: expected"),
+        (lambda: forget_sets.memorized_set(memorization, 5, cross=cross), "expected"),
+        (lambda: forget_sets.memorized_set(memorization, 5, with_cross=True), "expected"),
+        (lambda: forget_sets.memorized_set(memorization, 5, cross=cross[:3], with_cross=True), "expected"),
+        (lambda: forget_sets.cluster_set(digits, n_clusters=5), "expected either"),
+        (lambda: forget_sets.cluster_set(digits, 1, example=1, n_clusters=5), "expected either"),
+        (lambda: forget_sets.cluster_set(digits, 5, n_clusters=5), "cluster: expected 0 to 4"),
+        (lambda: forget_sets.cluster_set(digits, example=200, n_clusters=5), "example: expected"),
+        (lambda: forget_sets.cluster_set(digits, 0, n_clusters=1), "is all of D: ask for more"),
+        (lambda: forget_sets.clusters(digits, 201), "n_clusters: expected 1 to 200"),
+        (lambda: forget_sets.clusters(digits, 5, seed=2**32), "seed: expected"),
+        (lambda: forget_sets.clusters(three, 5), "5 are more than there are distinct examples"),
+    ]
+    for call, said in mistakes:
+        with pytest.raises(InputError, match=said):
+            call()
 
 
-def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path):
-    path, sets = tmp_path / "f.json", [infl.ForgetSet("a", (1,))]
-    (tmp_path / "folder").mkdir()
-    forget_sets.write_forget_sets(path, sets)
+# Files
+
+
+def test_a_written_file_is_read_back_and_stays_as_it_was_where_it_cannot_be_replaced(tmp_path):
+    path, link = tmp_path / "f.json", tmp_path / "link.json"
+    sets = [infl.ForgetSet("a", (3, 5)), infl.ForgetSet("part", (1, 2), concept=(1, 2, 3))]
+    link.symlink_to(path)
+    forget_sets.write_forget_sets(link, sets)
+    assert link.is_symlink()
+    assert forget_sets.read_forget_sets(path, n_train=200) == sets
+    assert json.loads(path.read_text())["part"] == {"ids": [1, 2], "concept": [1, 2, 3]}
     before = path.read_bytes()
-    with pytest.raises(InputError, match="comes twice"):
-        forget_sets.write_forget_sets(path, [*sets, *sets])
-    with pytest.raises(InputError, match="cannot be written"):
-        forget_sets.write_forget_sets(tmp_path / "folder", sets)
-    with pytest.raises(InputError, match="cannot be written"):
-        forget_sets.write_forget_sets(tmp_path / "no" / "where.json", sets)
+    (tmp_path / "folder").mkdir()
+    for place, said in (
+        (path, "comes twice"),
+        (tmp_path / "folder", "cannot be w"),
+        (tmp_path / "no/f", "cannot be w"),
+    ):
+        with pytest.raises(InputError, match=said):
+            forget_sets.write_forget_sets(place, [*sets, *sets] if place == path else sets)
     assert path.read_bytes() == before
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["f.json", "folder"]
-
-
-def test_a_link_to_a_file_stays_a_link(tmp_path):
-    (tmp_path / "link.json").symlink_to(tmp_path / "f.json")
-    forget_sets.write_forget_sets(tmp_path / "link.json", [infl.ForgetSet("a", (1,))])
-    assert (tmp_path / "link.json").is_symlink()
-    assert forget_sets.read_forget_sets(tmp_path / "f.json", n_train=9) == [infl.ForgetSet("a", (1,))]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["f.json", "folder", "link.json"]
 
 
 @pytest.mark.parametrize("ids", [np.array([5, 2, 8]), range(8, 0, -3), (2, 8, 5)])
@@ -166,7 +158,7 @@ def test_arrays_and_ranges_of_ids_are_accepted_and_sorted(ids):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "said"),
     [
         ("{", "not JSON"),
         ("[1, 2]", "expected an object"),
@@ -176,6 +168,7 @@ def test_arrays_and_ranges_of_ids_are_accepted_and_sorted(ids):
         ('{"a": [-1]}', "id -1, outside D"),
         ('{"a": [4, 5, 4]}', "repeats id 4"),
         ('{"a": [1.5]}', "whole numbers, got 1.5"),
+        ('{"a": [NaN]}', "whole numbers, got nan"),
         ('{"a": ["3"]}', "whole numbers, got '3'"),
         ('{"a": [true]}', "whole numbers, got True"),
         ('{"a": 3}', "expected a list of ids"),
@@ -186,51 +179,9 @@ def test_arrays_and_ranges_of_ids_are_accepted_and_sorted(ids):
         (json.dumps({"a": list(range(200))}), "all of D"),
     ],
 )
-def test_bad_files_are_named(tmp_path, content, message):
+def test_a_bad_file_is_named(tmp_path: Path, content: str, said: str):
     path = tmp_path / "forget.json"
     path.write_text(content)
-    with pytest.raises(InputError, match=message) as raised:
+    with pytest.raises(InputError, match=said) as raised:
         forget_sets.read_forget_sets(path, n_train=200)
     assert str(path) in str(raised.value)
-    with pytest.raises(InputError, match="cannot be read"):
-        forget_sets.read_forget_sets(tmp_path / "none.json", n_train=10)
-
-
-REFUSED: list[Callable[[Any, Any], Any]] = [
-    lambda d, m: forget_sets.random_set(d, 0),
-    lambda d, m: forget_sets.random_set(d, 201),
-    lambda d, m: forget_sets.class_set(d, 10),
-    lambda d, m: forget_sets.class_set(d, 1, fraction=0),
-    lambda d, m: forget_sets.neighbours_set(d, 200, 5),
-    lambda d, m: forget_sets.memorized_set(m, 0),
-    lambda d, m: forget_sets.memorized_set(m, 5, cross=m.value),
-    lambda d, m: forget_sets.memorized_set(m, 5, with_cross=True),
-    lambda d, m: forget_sets.memorized_set(m, 5, cross=m.value[:3], with_cross=True),
-    lambda d, m: forget_sets.random_set(d, 5, seed=-1),
-    lambda d, m: forget_sets.random_set(d, d.n_train / 2),
-    lambda d, m: forget_sets.take_fraction(infl.ForgetSet("a", (1, 2)), 1.1),
-    lambda d, m: forget_sets.cluster_set(d, n_clusters=5),
-    lambda d, m: forget_sets.cluster_set(d, 1, example=1, n_clusters=5),
-    lambda d, m: forget_sets.cluster_set(d, 5, n_clusters=5),
-    lambda d, m: forget_sets.cluster_set(d, -1, n_clusters=5),
-    lambda d, m: forget_sets.cluster_set(d, example=200, n_clusters=5),
-    lambda d, m: forget_sets.cluster_set(d, 1, n_clusters=5, fraction=0),
-    lambda d, m: forget_sets.clusters(d, 0),
-    lambda d, m: forget_sets.clusters(d, 201),
-    lambda d, m: forget_sets.clusters(d, 5, seed=2**32),
-]
-
-
-def test_generators_refuse_what_cannot_be(digits, memorization):
-    for call in REFUSED:
-        with pytest.raises(InputError, match="expected"):
-            call(digits, memorization)
-
-
-@pytest.mark.filterwarnings("default")  # a user's warnings are no errors
-def test_clusters_that_cannot_be_told_apart_are_refused(digits):
-    three = infl.from_arrays(np.arange(60)[:, None] % 3, np.arange(60) % 2, np.zeros((1, 1)), [0])
-    with pytest.raises(InputError, match="5 are more than there are distinct examples"):
-        forget_sets.clusters(three, 5)
-    with pytest.raises(InputError, match="is all of D: ask for more"):
-        forget_sets.cluster_set(digits, 0, n_clusters=1)

@@ -43,14 +43,6 @@ def test_effects_are_mean_differences_with_the_error_of_a_dirichlet_posterior(pa
     ).all()
 
 
-def test_pairing_removes_what_the_two_models_share(pair):
-    full, without = pair
-    order = np.random.RandomState(1).permutation(40)
-    unpaired = Outcomes(without.masks[order], without.correct[order])
-    paired_se = measure_effects(ForgetSet("s", (1, 3)), full=full, without=without).se.mean()
-    assert paired_se < 0.8 * measure_effects(ForgetSet("s", (1, 3)), full=full, without=unpaired).se.mean()
-
-
 def test_wrong_models_are_refused(pair):
     full, without = pair
     with pytest.raises(InputError, match="not trained on D"):
