@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from infl.data.arrays import prefix_errors
-from infl.data.images import read_pictures
+from infl.data.images import picture_endings, read_pictures
 from infl.data.splits import HELD_OUT_NAMES, Place, parse_place
 from infl.records import Array, Dataset, InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+# By systems and tools, at any depth, beside all that begins with a dot; in small letters.
+LEFT_BEHIND = {
+    "__macosx",
+    "__pycache__",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "@eadir",
+    "#recycle",
+    "lost+found",
+    "$recycle.bin",
+    "system volume information",
+}
 EXPECTED = (
     f"folders train and test (or {', '.join(HELD_OUT_NAMES[1:])}) with one subfolder a class, or one subfolder a class and a "
     "fraction to hold out"
@@ -25,8 +40,10 @@ def load(place: str) -> Dataset:
     Either the folder holds `train` and one of `test`, `held_out`, `validation`, `valid`, `val` (the first of these), each with
     one subfolder a class; or it holds the subfolders itself, and FRACTION says how much of each class to hold out, always the
     same draw. Names of the subfolders, sorted, are the classes; a picture belongs to the class however deep it lies in the
-    subfolder. Pictures are sorted by class, then by path, characters by their code points; ids are positions in that order,
-    and a drawn split shares one numbering. Files that do not end like a picture, and hidden ones, are skipped.
+    subfolder, or in one that a link there leads to. Pictures are sorted by class, then by path, characters by their code
+    points; ids are positions in that order, and a drawn split shares one numbering. What systems and tools leave behind
+    (hidden files and folders, Thumbs.db, __MACOSX ...) is skipped; a warning counts the other files that do not end like a
+    picture that Pillow reads.
 
     Pixels are uint8, [n, h, w] where all pictures are grey, otherwise [n, h, w, 3]. All must be of one size, unless
     HEIGHTxWIDTH asks for one: then they are cut around the middle and scaled (see `infl.data.images`).
@@ -46,7 +63,10 @@ def load(place: str) -> Dataset:
         (('blue', 'red'), (2, 3, 4, 3), [0, 0, 255])
     """
     parsed = parse_place("folder", place)
-    class_names, paths, labels, n_train = _listing(parsed)
+    class_names, paths, labels, n_train, others = _listing(parsed)
+    if others:
+        told = f"not read: {_counted(others)}; expected pictures, by their endings, in the class folders"
+        warnings.warn(f"folder:{place}: {told}", stacklevel=4)
     with prefix_errors(f"folder:{place}"):
         pixels = read_pictures([(str(path), path) for path in paths], parsed.size)
         return parsed.dataset(pixels, labels, n_train, class_names)
@@ -60,50 +80,76 @@ def files(source: str) -> tuple[list[Path], list[Path]]:
     Raises:
         InputError: where the folder is missing or not laid out as `load` wants it.
     """
-    _, paths, _, n_train = _listing(parse_place("folder", source.removeprefix("folder:")))
+    _, paths, _, n_train, _ = _listing(parse_place("folder", source.removeprefix("folder:")))
     return (paths, paths) if n_train is None else (paths[:n_train], paths[n_train:])
 
 
-def _listing(place: Place) -> tuple[list[str], list[Path], Array, int | None]:
-    """Classes, all pictures and their labels, and how many of them are training examples; None where that is to be drawn."""
+def _listing(place: Place) -> tuple[list[str], list[Path], Array, int | None, Counter[str]]:
+    """Classes, all pictures, their labels, how many are training examples (None: to be drawn), endings of other files."""
     root = Path(place.folder)
     held_out = place.held_out_split(_subfolders(root), EXPECTED)
-    train_folder = root if held_out is None else root / "train"
-    class_names = _subfolders(train_folder)
-    paths, labels = _pictures(train_folder, class_names)
-    if empty := [name for label, name in enumerate(class_names) if label not in set(labels)]:
-        raise InputError(
-            f"{train_folder / empty[0]}: expected pictures ({', '.join(SUFFIXES)}), got none; add some or remove it"
-        )
-    n_train = None if held_out is None else len(paths)
-    if held_out is not None:
-        more, more_labels = _pictures(root / held_out, class_names)
-        paths, labels = paths + more, labels + more_labels
-    return class_names, paths, np.array(labels, np.int64), n_train
+    class_names = _subfolders(root if held_out is None else root / "train")
+    paths: list[Path] = []
+    labels: list[int] = []
+    others: Counter[str] = Counter()
+    n_train = None
+    for folder in [root] if held_out is None else [root / "train", root / held_out]:
+        there = _subfolders(folder)
+        if unknown := [name for name in there if name not in class_names]:
+            raise InputError(f"{folder}: expected no classes besides those to train on, got {', '.join(unknown[:5])}")
+        loose = (path for path in folder.iterdir() if path.suffix.lower() in picture_endings() and path.is_file())
+        others += Counter(f"{path.suffix.lower()} beside them" for path in loose if not _is_left_behind(path.name))
+        for label, name in enumerate(class_names):
+            found, more = _pictures(folder / name) if name in there else ([], Counter())
+            if not found and n_train is None:
+                raise InputError(
+                    f"{folder / name}: expected pictures (PNG, JPEG ...), got {_counted(more)}; add some or remove it"
+                )
+            paths += found
+            labels += [label] * len(found)
+            others += more
+        n_train = None if held_out is None else n_train or len(paths)
+    return class_names, paths, np.array(labels, np.int64), n_train, others
 
 
 def _subfolders(folder: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_left_behind(entry.name))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{folder}: expected a folder with one subfolder a class, got {error}; check the path"
         ) from error
 
 
-def _pictures(folder: Path, class_names: list[str]) -> tuple[list[Path], list[int]]:
-    """Pictures of the classes, sorted, and the label of each."""
-    if unknown := [name for name in _subfolders(folder) if name not in class_names]:
-        raise InputError(f"{folder}: expected no classes besides those to train on, got {', '.join(unknown[:5])}")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        found = [
-            Path(parent, file)
-            for parent, _, names in os.walk(folder / name)
-            for file in names
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        ]
-        paths += sorted(found, key=lambda path: path.as_posix())
-        labels += [label] * len(found)
-    return paths, labels
+def _pictures(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Pictures at any depth, sorted, and endings of the other files; no folder twice, and none above, where links lead."""
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    entered = set(map(str, Path(os.path.realpath(folder)).parents))
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        if (place := os.path.realpath(parent)) in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        folders[:] = sorted(name for name in folders if not _is_left_behind(name))
+        for path in (Path(parent, name) for name in names if not _is_left_behind(name)):
+            if path.suffix.lower() in picture_endings():
+                found.append(path)
+            else:
+                others[path.suffix.lower()] += 1
+    return sorted(found, key=lambda path: path.as_posix()), others
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(
+        f"{error.filename}: cannot be read: {error.strerror}; change its permissions or remove it"
+    ) from error
+
+
+def _is_left_behind(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LEFT_BEHIND
+
+
+def _counted(endings: Counter[str]) -> str:
+    """How many files of which endings, most frequent first."""
+    return ", ".join(f"{n:,} {ending or 'without an ending'}" for ending, n in endings.most_common()) or "none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 GREY = ("1", "L", "LA")
 COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 WITH_ALPHA = ("RGBA", "LA", "PA")
+NOT_DECODED = (
+    "BUFR",
+    "EPS",
+    "GRIB",
+    "HDF5",
+    "MPEG",
+    "WMF",
+)  # formats that Pillow opens and decodes with other programs alone
+
+
+@cache
+def picture_endings() -> frozenset[str]:
+    """Endings of the files that Pillow reads, in small letters, with their dot."""
+    from PIL import Image
+
+    formats = Image.registered_extensions().items()
+    return frozenset(end for end, form in formats if form in Image.OPEN and form not in NOT_DECODED)
 
 
 def read_pictures(pictures: Sequence[tuple[str, Path | bytes]], size: tuple[int, int] | None = None) -> Array:

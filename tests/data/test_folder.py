@@ -7,6 +7,7 @@ order is what ids mean: it may depend on names alone, not on the order in which 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,62 @@ def test_train_and_test_come_in_as_they_are_sorted(tmp_path: Path) -> None:
     assert dataset.y_held_out.tolist() == [0, 0, 1, 1, 2, 2]
     assert (dataset.train_ids.tolist(), dataset.held_out_ids.tolist()) == (list(range(12)), list(range(6)))
     assert (dataset.name, dataset.class_names) == ("insects", CLASSES)
+    shutil.rmtree(tmp_path / "insects" / "test" / "bee")
+    assert load(f"folder:{tmp_path / 'insects'}").y_held_out.tolist() == [0, 0, 2, 2]
 
 
-def test_names_sort_by_code_points_and_other_files_are_skipped(tmp_path: Path) -> None:
+def everything(folder: Path) -> np.ndarray:
+    """All pictures of a folder of classes, in their order."""
+    dataset = load(f"folder:{folder}:0.5")
+    pixels = np.zeros((dataset.n_columns, *dataset.x_train.shape[1:]), np.uint8)
+    pixels[dataset.train_ids], pixels[dataset.held_out_ids] = dataset.x_train, dataset.x_held_out
+    return pixels
+
+
+def test_names_sort_by_code_points_and_what_systems_leave_is_skipped(tmp_path: Path) -> None:
     for k, name in enumerate(["10.png", "9.png", "B.png", "a/z.PNG", "b.png"]):
         save(tmp_path / "x" / name, picture(k))
         save(tmp_path / "y" / name, picture(10 + k))
-    for stray in ("x/.hidden.png", "x/Thumbs.db", "readme.txt", ".git/config.png"):
+    hidden = [
+        ".git",
+        "x/.ipynb_checkpoints",
+        "x/a/.thumbnails",
+        "__MACOSX/x",
+        "y/a/__MACOSX",
+        "y/@eaDir/b.png",
+        "lost+found",
+    ]
+    for folder in hidden:
+        save(tmp_path / folder / "9-checkpoint.png", picture(0))
+    for stray in ("x/.hidden.png", "x/._9.png", "x/Thumbs.db", "y/desktop.ini", "y/a/.DS_Store", "readme.txt"):
+        (tmp_path / stray).write_bytes(b"no picture")
+    np.testing.assert_array_equal(everything(tmp_path), [picture(k) for k in (*range(5), *range(10, 15))])
+
+
+def test_other_files_are_counted_by_their_endings(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    for stray in ("ant/a.heic", "ant/deep/b.HEIC", "bee/notes.txt", "cat/0001", "cat/data.h5"):
         (tmp_path / stray).parent.mkdir(exist_ok=True)
         (tmp_path / stray).write_bytes(b"no picture")
-    dataset = load(f"folder:{tmp_path}:0.2")
-    everything = np.zeros((10, 5, 4, 3), np.uint8)
-    everything[dataset.train_ids], everything[dataset.held_out_ids] = dataset.x_train, dataset.x_held_out
-    np.testing.assert_array_equal(everything, [picture(k) for k in (*range(5), *range(10, 15))])
+    save(tmp_path / "loose.png", picture(0))
+    told = r"not read: 2 .heic, 1 .png beside them, 1 .txt, 1 without an ending, 1 .h5; expected pictures"
+    with pytest.warns(UserWarning, match=told):
+        assert len(everything(tmp_path)) == 6
+    for path in (tmp_path / "ant").glob("*.png"):
+        path.unlink()
+    with pytest.raises(InputError, match="ant: expected pictures .PNG, JPEG ...., got 2 .heic; add some"):
+        load(f"folder:{tmp_path}:0.5")
+
+
+def test_links_are_followed_and_no_folder_is_read_twice(tmp_path: Path) -> None:
+    write(tmp_path / "a", 1)
+    save(tmp_path / "elsewhere" / "more" / "z.png", picture(5))
+    (tmp_path / "a" / "ant" / "linked").symlink_to("../../elsewhere")
+    (tmp_path / "a" / "ant" / "same").symlink_to("linked/more")
+    (tmp_path / "a" / "ant" / "linked" / "round").symlink_to("..")
+    (tmp_path / "a" / "bee" / "up").symlink_to("..")
+    (tmp_path / "a" / "dog").symlink_to("../elsewhere/more")
+    np.testing.assert_array_equal(everything(tmp_path / "a"), [picture(k) for k in (0, 5, 10, 20, 5)])
 
 
 @pytest.mark.parametrize(("fraction", "held_out"), [("0.25", 2), ("0.01", 1), (".99", 7)])
@@ -113,19 +157,19 @@ def test_grey_pictures_stay_grey_and_mixed_ones_become_colour(tmp_path: Path) ->
             np.testing.assert_array_equal(one, picture(k) if k == 2 else np.repeat(picture(k, (5, 4, 1)), 3, axis=2))
 
 
-def test_jpeg_palette_and_opaque_alpha_are_read(tmp_path: Path) -> None:
-    """Flat colours survive all of them, JPEG within its rounding."""
-    for k, name in enumerate(["a/0.jpg", "a/1.png", "b/0.png", "b/1.bmp"]):
-        image = Image.new("RGB", (16, 16), (40 * k, 100, 200))
-        image = image.quantize(2) if name == "a/1.png" else image.convert("RGBA") if name == "b/0.png" else image
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        image.save(tmp_path / name)
-    dataset = load(f"folder:{tmp_path}:0.5")
-    everything = np.zeros((4, 16, 16, 3))
-    everything[dataset.train_ids], everything[dataset.held_out_ids] = dataset.x_train, dataset.x_held_out
-    wanted = np.array([[40 * k, 100, 200] for k in range(4)])[:, None, None, :]
-    assert np.abs(everything - wanted).max() <= 3
-    assert np.abs(everything - wanted)[[2, 3]].max() == 0
+def test_what_pillow_reads_is_read(tmp_path: Path) -> None:
+    """Flat colours survive all of them, JPEG and its relatives within their rounding."""
+    endings = ["png", "bmp", "gif", "ppm", "TIF", "tga", "webp", "jfif", "jpe", "JPEG", "jp2"]
+    for c in range(2):
+        for k, ending in enumerate(endings):
+            path = tmp_path / "ab"[c] / f"{k:02}.{ending}"
+            path.parent.mkdir(exist_ok=True)
+            image = Image.new("RGB", (16, 16), (20 * k, 100 * c, 200))
+            (image.quantize(2) if ending == "png" else image.convert("RGBA") if ending == "bmp" else image).save(path)
+    wanted = [[20 * k, 100 * c, 200] for c in range(2) for k in range(len(endings))]
+    off = np.abs(everything(tmp_path).astype(int) - np.array(wanted)[:, None, None]).max(axis=(1, 2, 3))
+    assert off.max() <= 3
+    assert off[[k for k in range(22) if k % 11 < 6]].max() == 0
 
 
 def test_a_size_cuts_around_the_middle_and_scales(tmp_path: Path) -> None:
