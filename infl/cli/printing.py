@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infl.pipeline.train import Repair
     from infl.records import Dataset, Estimate, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
@@ -39,7 +38,6 @@ def show_scores(
     say(
         f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate{of_pairs}"
     )
-    _say_accuracy(run)
     _name_diverged(run, ["design"])
     figures = {
         "memorization": plot.memorization(memorization),
@@ -78,7 +76,6 @@ def show_influences(
     say(
         f"\nfrom {run.outcomes('design').n_models:,} models; ± is one standard error, q is over the pairs of each table"
     )
-    _say_accuracy(run)
     _name_diverged(run, ["design"])
 
 
@@ -96,7 +93,6 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
             if verdict.concept_gap is not None:
                 say(f"  {verdict.forget_set.name}, {word}: {concept_gap(verdict.concept_gap)}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
-    _say_accuracy(run)
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
 
@@ -106,24 +102,15 @@ def show_run(run: Run) -> None:
     from infl.report.tables import run_table
 
     _print_table(run_table(run.to_dict()))
-    _say_accuracy(run)
     _name_diverged(run, run.collections())
 
 
-def show_repair(done: Repair) -> None:
+def show_repair(trained: dict[str, list[int]]) -> None:
     """What was trained again."""
-    for collection, models in done.trained.items():
+    for collection, models in trained.items():
         say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
-    if not done.trained:
+    if not trained:
         say("nothing is damaged")
-
-
-def _say_accuracy(run: Run) -> None:
-    from infl.report.text import accuracy_lines
-
-    found = run.accuracy()
-    for line in accuracy_lines(found) if found else []:
-        say(line)
 
 
 def _name_diverged(run: Run, collections: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -85,7 +85,7 @@ class Scores:
                 q=found.q,
                 detectable={"memorization": found.memorization, "influence": found.influence},
             )
-            write_json(self.output.json, _with_accuracy(content, run))
+            write_json(self.output.json, content)
         if self.output.table:
             of_all = memorization_frame(memorization, dataset, q=found.q)
             write_table(self.output.table, of_all, pairs_frame(pairs, "held-out", dataset))
@@ -132,18 +132,13 @@ class Scores:
             content = example_as_json(
                 example, memorization, listed, outcome=kind, n_models=outcomes.n_models, n_train=outcomes.n_train
             )
-            write_json(self.output.json, _with_accuracy(content, run))
+            write_json(self.output.json, content)
         if self.output.table:
             frames = []
             for part in parts.values():
                 q = None if part.p is None else infl.q_values(part.p)
                 frames.append(influence_frame(part, dataset, q=q))
             write_table(self.output.table, *frames)
-
-
-def _with_accuracy(content: dict[str, Any], run: Run) -> dict[str, Any]:
-    found = run.accuracy()
-    return content if found is None else content | {"accuracy": found.to_dict()}
 
 
 def score(

@@ -52,7 +52,7 @@ class Predict:
         effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
         predicted = _judge_all(effects, self.thresholds, self.output.effects)
         show_verdicts(run, predicted)
-        _write_verdicts(self.output.json, run, predicted, [], self.thresholds)
+        _write_verdicts(self.output.json, predicted, [], self.thresholds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Verify:
         if run.outcomes("design").n_models:
             predicted = infl.predict(run, sets, thresholds=self.thresholds, quiet=self.quiet)
         show_verdicts(run, predicted, measured)
-        _write_verdicts(self.output.json, run, predicted, measured, self.thresholds)
+        _write_verdicts(self.output.json, predicted, measured, self.thresholds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ class Demo:
             if one.forget_set.name.startswith(("class", "cluster")):
                 said = f"the sum {other.regime}, infl {one.regime}, retraining {truth.regime}"
                 say(f"  {one.forget_set.name}: {said}")
-        _write_verdicts(self.output.json, run, predicted, measured, Thresholds())
+        _write_verdicts(self.output.json, predicted, measured, Thresholds())
 
 
 def _opened(url: str, forget_file: Path) -> tuple[Run, list[ForgetSet]]:
@@ -198,14 +198,12 @@ def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | 
 
 
 def _write_verdicts(
-    path: Path | None, run: Run, predicted: list[Verdict], measured: list[Verdict], thresholds: Thresholds
+    path: Path | None, predicted: list[Verdict], measured: list[Verdict], thresholds: Thresholds
 ) -> None:
     from infl.report.exchange import verdicts_as_json, write_json
 
     if path:
-        found = run.accuracy()
-        accuracy = {} if found is None else {"accuracy": found.to_dict()}
-        write_json(path, accuracy | verdicts_as_json(predicted, measured, thresholds=thresholds))
+        write_json(path, verdicts_as_json(predicted, measured, thresholds=thresholds))
 
 
 def _as_json(written: Written, thresholds: Thresholds, n_top: int) -> dict[str, Any]:
@@ -215,8 +213,6 @@ def _as_json(written: Written, thresholds: Thresholds, n_top: int) -> dict[str, 
     predicted = [one.predicted for one in content.sets if one.predicted]
     measured = [one.measured for one in content.sets if one.measured]
     fields: dict[str, Any] = {"page": str(written.path), "bytes": written.size}
-    if "accuracy" in content.description:
-        fields["accuracy"] = content.description["accuracy"]
     if scores is not None:
         fields["scores"] = scores_as_json(
             scores.memorization,

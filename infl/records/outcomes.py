@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from infl.records.verdicts import Quantity
-from infl.records.words import Array, Columns, InputError, OutcomeKind
-
-MAX_MARGIN = 60000.0  # what runs store: float16 ends at 65504
+from infl.records.words import OUTCOME_KINDS, Array, Columns, InputError, OutcomeKind
 
 
 class OutcomeSource(Protocol):
@@ -28,8 +24,10 @@ class OutcomeSource(Protocol):
     @property
     def n_columns(self) -> int: ...
 
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
-        """Yield the models in order, at most `n_rows` at a time, with the given columns only; masks stay whole."""
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
+    ) -> Iterator[Outcomes]:
+        """Yield the models in order, at most `n_rows` at a time, with these columns and kinds only; masks stay whole."""
         ...
 
 
@@ -117,17 +115,15 @@ class Outcomes:
         return recorded.shape[1]
 
     def of(self, kind: OutcomeKind) -> Array:
-        """The outcomes of one kind as float32, [T, columns].
-
-        Raises:
-            InputError: where that kind was not recorded.
-        """
+        """The outcomes of one kind as float32, [T, columns]."""
         array = self.correct if kind == "correct" else self.margin
         if array is None:
             raise InputError(f"these outcomes hold no {kind!r}; use the other kind, or record it when training")
         return array.astype(np.float32)
 
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
+    ) -> Iterator[Outcomes]:
         """See `OutcomeSource.blocks`. All scores are read through here: what cannot be scored is refused, once per record.
 
         Raises:
@@ -141,8 +137,8 @@ class Outcomes:
         for rows in rows_of_blocks(self.n_models, n_rows, self.strata):
             yield Outcomes(
                 self.masks[rows],
-                None if self.correct is None else self.correct[rows, columns],
-                None if self.margin is None else self.margin[rows, columns],
+                None if self.correct is None or "correct" not in kinds else self.correct[rows, columns],
+                None if self.margin is None or "margin" not in kinds else self.margin[rows, columns],
                 None if self.init_seeds is None else self.init_seeds[rows],
                 None if self.strata is None else self.strata[rows],
             )
@@ -160,14 +156,21 @@ class Outcomes:
         for rows in rows_of_blocks(self.n_models, 512, None):
             if self.correct is not None and self.correct.dtype != np.bool_:
                 correct = self.correct[rows]
-                _refuse("correct", correct, (correct != 0) & (correct != 1), rows.start, "0 or 1")
+                refuse_entries("correct", correct, (correct != 0) & (correct != 1), rows.start, "0 or 1")
             if self.margin is not None:
                 margin = self.margin[rows]
                 wanted = "finite numbers (clip infinite ones, leave out models that diverged)"
-                _refuse("margin", margin, ~np.isfinite(margin), rows.start, wanted)
+                refuse_entries("margin", margin, ~np.isfinite(margin), rows.start, wanted)
 
 
-def _refuse(name: str, array: Array, wrong: Array, first: int, expected: str) -> None:
+def join_blocks(blocks: Sequence[Outcomes]) -> Outcomes:
+    """Blocks of models, at least one, as one."""
+    arrays = {name: [getattr(block, name) for block in blocks] for name in vars(blocks[0]) if name != "_checked"}
+    return Outcomes(**{name: np.concatenate(parts) for name, parts in arrays.items() if parts[0] is not None})
+
+
+def refuse_entries(name: str, array: Array, wrong: Array, first: int, expected: str) -> None:
+    """Raise `InputError` where an entry of an array [models, columns], whose rows begin with model `first`, is wrong."""
     if wrong.any():
         model, column = map(int, np.argwhere(wrong)[0])
         came = array[model, column].item()
@@ -184,56 +187,3 @@ def rows_of_blocks(n_models: int, n_rows: int, strata: Array | None) -> Iterator
             stop = first if first > start and strata[stop - 1] == strata[stop] else stop
         yield slice(start, stop)
         start = stop
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How often models are right, beside a model that always names the largest class.
-
-    Attributes:
-        trained: On the examples of D that each model was trained on.
-        held_out: On H; NaN where there is none.
-        largest_class: Fractions of D and of H that are of their largest class: what needs no learning.
-        n_models: Models that this was read from.
-        clipped: Fraction of their margins at the bound of what is stored, `MAX_MARGIN`.
-    """
-
-    trained: Quantity
-    held_out: Quantity
-    largest_class: tuple[float, float]
-    n_models: int
-    clipped: float
-
-    @property
-    def learned(self) -> bool:
-        """Whether they are right more often than naming the largest class is, by more than the error, on D or on H."""
-        both = zip((self.trained, self.held_out), self.largest_class, strict=True)
-        return any(one.value - one.se > fraction for one, fraction in both)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; what is not known is None."""
-        sides = {"trained": self.trained, "held_out": self.held_out}
-        fields: dict[str, Any] = {
-            name: None if math.isnan(one.value) else {"value": one.value, "se": one.se} for name, one in sides.items()
-        }
-        largest = dict(zip(sides, (None if math.isnan(p) else p for p in self.largest_class), strict=True))
-        rest = {"largest_class": largest, "n_models": self.n_models, "clipped_margins": self.clipped}
-        return fields | rest | {"learned": self.learned}
-
-
-def measure_accuracy(outcomes: Outcomes, *, largest_class: tuple[float, float]) -> Accuracy:
-    """Mean accuracies, with errors over models and over examples, sqrt(var_t a_t / T + p (1 - p) / examples)."""
-    right = outcomes.of("correct" if outcomes.correct is not None else "margin") > 0
-    n, members = outcomes.n_train, outcomes.masks
-    clipped = 0.0 if outcomes.margin is None else float((np.abs(outcomes.margin) >= MAX_MARGIN).mean())
-    trained = _fraction((right[:, :n] & members).sum(axis=1), members.sum(axis=1))
-    held_out = _fraction(right[:, n:].sum(axis=1), np.full(len(right), right.shape[1] - n))
-    return Accuracy(trained, held_out, largest_class, len(right), clipped)
-
-
-def _fraction(n_right: Array, n_examples: Array) -> Quantity:
-    if not len(n_examples) or not n_examples.min():
-        return Quantity(math.nan, math.nan)
-    each, p = n_right / n_examples, (n_right.mean() + 0.5) / (n_examples.mean() + 1)
-    between = each.var(ddof=1) / len(each) if len(each) > 1 else 0.0
-    return Quantity(float(each.mean()), float(np.sqrt(between + p * (1 - p) / n_examples.mean())))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,21 +12,9 @@ from typing import Any
 import filelock
 import numpy as np
 
-from infl.records import (
-    Accuracy,
-    Array,
-    Dataset,
-    DiskError,
-    ForgetSet,
-    Groups,
-    InputError,
-    OutcomeKind,
-    Outcomes,
-    measure_accuracy,
-)
+from infl.records import OUTCOME_KINDS, Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
 from infl.store import manifest as manifests
 from infl.store.blocks import (
-    KINDS,
     MAX_BLOCK_MODELS,
     THREADS,
     Block,
@@ -46,7 +33,6 @@ from infl.store.collections import COLLECTION, Collection, put_collection, read_
 from infl.store.storage import Storage
 
 USUAL_BLOCK_BYTES = 1 << 26
-N_FOR_ACCURACY = 16
 MAX_MODELS = 1 << 20  # that a session may have been about to train
 
 
@@ -67,7 +53,8 @@ class DamagedBlock:
 class Run:
     """A run that is open; see `infl.store.opening` for how one is made.
 
-    What is there was listed when it was opened, see `refresh`; what this process writes is known.
+    What is there was listed when it was opened, see `refresh`; what this process writes is known. `DiskError`, an `InputError`,
+    is raised where an object is missing or damaged, or the storage refuses.
 
     Attributes:
         place: The run folder, or its URL on object storage.
@@ -81,7 +68,6 @@ class Run:
         dataset = manifest["dataset"]
         self._layout = Layout(dataset["n_train"], dataset["n_columns"], self.outcome_kinds)
         self._id = manifests.checksum(manifests.binding(manifest))
-        self._accuracies: dict[tuple[str, int], Accuracy | None] = {}
         self._cache, self._blocks, self._collections = TileCache(), dict[str, Block](), dict[str, Collection]()
         self.refresh()
 
@@ -89,26 +75,11 @@ class Run:
         data, counts = self.manifest["dataset"], {name: len(self.complete(name)) for name in self.collections()}
         models = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
         said = f"Run({str(self.place)!r}: {data['name']}, {data['n_train']:,} training examples; models: {models}"
-        found = self.accuracy()
-        if found is None:
+        if not counts.get("full") or "correct" not in self.outcome_kinds or data["n_columns"] == data["n_train"]:
             return f"{said})"
-        guess = "" if found.learned else ", no more than the largest class: they have learned nothing"
-        return f"{said}; accuracy {found.trained} on training, {found.held_out} on held-out examples{guess})"
-
-    def accuracy(self) -> Accuracy | None:
-        """How often its models are right, by the first 16 of all of D, or of subsets where there are none; None without."""
-        for name in ("full", "design"):
-            if some := self.complete(name)[:N_FOR_ACCURACY]:
-                if (name, len(some)) not in self._accuracies:
-                    self._accuracies[name, len(some)] = self._measured_accuracy(self.outcomes(name, some).load())
-                return self._accuracies[name, len(some)]
-        return None
-
-    def _measured_accuracy(self, outcomes: Outcomes) -> Accuracy | None:
-        counts, n = self.manifest["dataset"]["largest_class"], self._layout.n_train
-        n_held_out = self._layout.n_columns - n
-        largest = counts[0] / n, counts[1] / n_held_out if n_held_out else math.nan
-        return measure_accuracy(outcomes, largest_class=largest) if outcomes.n_models else None
+        some = self.outcomes("full", self.complete("full")[:16])
+        right = next(some.blocks(slice(data["n_train"], None), kinds=("correct",))).of("correct")
+        return f"{said}; accuracy {right.mean():.2f} on held-out examples)"
 
     def refresh(self) -> None:
         """List again what is there: other processes may have added to it."""
@@ -127,7 +98,7 @@ class Run:
     @property
     def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
         """What is known of its models: both kinds, unless they were made elsewhere and came with one."""
-        return tuple(self.manifest.get("outcomes", KINDS))
+        return tuple(self.manifest.get("outcomes", OUTCOME_KINDS))
 
     def check_trainable(self) -> None:
         """Check that models can be added to this run.
@@ -142,11 +113,7 @@ class Run:
             )
 
     def dataset(self) -> Dataset:
-        """The examples of the run; without pixels, [n, 0], where it was imported.
-
-        Raises:
-            InputError: Where the file is missing or damaged.
-        """
+        """The examples of the run; without pixels, [n, 0], where it was imported."""
         return manifests.read_dataset(self.storage, self.manifest)
 
     def collections(self) -> list[str]:
@@ -154,11 +121,7 @@ class Run:
         return sorted(self._owners)
 
     def collection(self, name: str) -> Collection:
-        """The record of a collection.
-
-        Raises:
-            InputError: Where it is missing or damaged, or its groups are.
-        """
+        """The record of a collection."""
         if name not in self._collections:
             self._collections[name] = read_collection(self.storage, name, n_train=self._layout.n_train)
         return self._collections[name]
@@ -167,9 +130,6 @@ class Run:
         """Say what the models of a collection are, before the first of them; where there is a record, it must say the same.
 
         Of a forget set the first name and concept stay.
-
-        Raises:
-            InputError: Where the record says otherwise, or the storage refuses.
         """
         if collection.name not in self._records:
             put_collection(self.storage, collection)
@@ -182,20 +142,12 @@ class Run:
             )
 
     def design_groups(self) -> Groups | None:
-        """Those that its design names by their fingerprint.
-
-        Raises:
-            InputError: Where the file is missing or damaged.
-        """
+        """Those that its design names by their fingerprint."""
         named = self.manifest.get("design", {}).get("groups")
         return manifests.read_groups(self.storage, named["sha256"]) if named else None
 
     def forget_sets(self) -> list[ForgetSet]:
-        """The sets without which it holds models, in the order in which these came.
-
-        Raises:
-            InputError: Where the record of one is damaged.
-        """
+        """The sets without which it holds models, in the order in which these came."""
         found = [self.collection(name) for name in self.collections() if name.startswith("without-")]
         found = [one for one in found if self.outcomes(one.name).n_models]
         return [one.forget_set for one in sorted(found, key=lambda one: (one.added, one.name)) if one.forget_set]
@@ -211,11 +163,7 @@ class Run:
         return sorted(model for block in blocks for model in block.diverged if owners.get(model) == block.name)
 
     def outcomes(self, name: str, models: Sequence[int] | None = None) -> StoredOutcomes:
-        """Outcomes of the complete models of a collection, or of those given, without the diverged ones.
-
-        Raises:
-            DiskError: Where a block is damaged.
-        """
+        """Outcomes of the complete models of a collection, or of those given, without the diverged ones."""
         self._read_blocks(name)
         owners, diverged = self._owners.get(name, {}), set(self.diverged(name))
         wanted = self.complete(name) if models is None else models
@@ -248,9 +196,6 @@ class Run:
             finite: [B] whether the training of each stayed finite.
             seconds: That their training took.
             session: JSON: where and with what.
-
-        Raises:
-            InputError: Where the storage refuses.
         """
         rows = np.argsort(np.asarray(models), kind="stable")
         numbers = np.asarray(models, np.int64)[rows]
@@ -265,11 +210,7 @@ class Run:
             self._put_block(name, f"collections/{name}/blocks/{block_name(first, last)}", content)
 
     def copy_blocks(self, shard: Run, name: str) -> None:
-        """Add the blocks of a collection of a shard that hold models which this run lacks.
-
-        Raises:
-            InputError: Where a block is damaged, or a model of both trained on other examples there.
-        """
+        """Add the blocks of a collection of a shard that hold models which this run lacks."""
         for block in shard._read_blocks(name):
             reason = check_block(shard.storage, block.name, self._layout, run=self._id, collection=name)
             if reason is not None:
@@ -338,15 +279,7 @@ class Run:
                 "seconds": round(sum(block.seconds for block in blocks), 3),
             }
         devices = {"devices": sessions[-1]["devices"]} if sessions and "devices" in sessions[-1] else {}
-        accuracy = {} if (found := self.accuracy()) is None else {"accuracy": found.to_dict()}
-        return {
-            "folder": self.place,
-            **self.manifest,
-            **devices,
-            **accuracy,
-            "collections": collections,
-            "sessions": sessions,
-        }
+        return {"folder": self.place, **self.manifest, **devices, "collections": collections, "sessions": sessions}
 
     @contextmanager
     def training(self) -> Iterator[bool]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,8 +212,7 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
 @pytest.mark.parametrize("command", ["predict", "verify"])
 def test_verdicts_have_the_layout_that_others_rely_on(outputs: Path, command: str) -> None:
     content = read(outputs, command)
-    assert set(content) == {"thresholds", "sets", "accuracy"}
-    assert set(content["accuracy"]["held_out"]) == {"value", "se"}
+    assert set(content) == {"thresholds", "sets"}
     assert content["thresholds"] == THRESHOLDS
     assert list(content["sets"]) == list(IDS)
     for name, fields in content["sets"].items():
@@ -225,7 +224,6 @@ def test_verdicts_have_the_layout_that_others_rely_on(outputs: Path, command: st
             probabilities = [p for p in verdict["probability"].values() if p is not None]
             assert sum(probabilities) == pytest.approx(1) if probabilities else verdict["regime"] == "undetermined"
             assert all(set(verdict[quantity]) == {"value", "se"} for quantity in QUANTITIES)
-            assert verdict["others"] in get_args(infl.records.verdicts.Others)
 
 
 def test_verdicts_are_those_of_the_package(outputs: Path) -> None:
@@ -260,8 +258,7 @@ def test_effects_are_those_of_the_package_and_of_paired_models(outputs: Path) ->
         for effect, se, ids in zip(arrays["effect"], arrays["se"], IDS.values(), strict=True):
             difference = full - run.outcomes(name_of_leave_out(ids)).load().of("correct")
             np.testing.assert_allclose(effect, difference.mean(axis=0), atol=1e-6)
-            np.testing.assert_allclose(se, difference.std(axis=0, ddof=1) / N_VERIFY**0.5, atol=0.15)  # never 0 here
-        assert (se > 0.1).all()
+            np.testing.assert_allclose(se, difference.std(axis=0, ddof=1) / N_VERIFY**0.5, atol=1e-6)
 
 
 def test_the_gap_to_the_concept_is_said_and_written(outputs: Path, tmp_path: Path, capsys: Any) -> None:

@@ -136,7 +136,7 @@ def test_a_block_that_the_storage_changed_is_named_and_trained_again(
     obstore.put(run.storage._opened(), name, bytes(content))
     assert main(["inspect", "--run", url]) == 3
     assert "damaged: design: block of models 0 to 1: " in capsys.readouterr().out
-    assert infl.repair(url, layout=SMALL["layout"], quiet=True).trained == {"design": [0, 1]}
+    assert infl.repair(url, layout=SMALL["layout"], quiet=True) == {"design": [0, 1]}
     assert_same(infl.open_run(url), on_disk)
 
 

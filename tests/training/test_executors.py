@@ -29,7 +29,7 @@ from infl.training.ensemble import Ensemble, epochs_in_turn, model_keys
 from infl.training.executors import Batch, LocalExecutor
 from infl.training.layout import Layout
 from infl.training.privacy import Privacy
-from infl.training.weights import read_states, write_states
+from infl.training.weights import read_states, write_weights
 
 
 class Devices:
@@ -147,7 +147,7 @@ def test_the_cuts_change_no_bit(kind: str, small_digits: Dataset, tmp_path: Path
         for first, last in pieces:
             states = ensemble.train_epochs(batch, states, first, last)
             if through_the_disk:
-                write_states(tmp_path / str(last), states)
+                write_weights(tmp_path / str(last), states)
                 states = read_states(tmp_path / str(last), states)
         return ensemble.finish(ensemble.evaluate(batch, states)).margin
 
@@ -183,10 +183,10 @@ def test_states_that_the_disk_does_not_hold_are_not_begun(tmp_path: Path, monkey
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63))
     with pytest.raises(OSError, match="64 bytes are needed and 63 are free"):
-        write_states(tmp_path / "deep" / "states", states)
+        write_weights(tmp_path / "deep" / "states", states)
     assert not any(tmp_path.iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64))
-    write_states(tmp_path / "deep" / "states", states)
+    write_weights(tmp_path / "deep" / "states", states)
     with pytest.raises(InputError, match="does not hold states of these models: its arrays have the shapes"):
         read_states(tmp_path / "deep" / "states", [np.zeros((2, 9), np.float32)])
 
