@@ -66,10 +66,10 @@ def from_arrays(
         (3, 2, dtype('float32'))
     """
     pixels, held_out_pixels = _pixels("x_train", x_train), _pixels("x_held_out", x_held_out)
-    if pixels.shape[1:] != held_out_pixels.shape[1:]:
+    shapes = pixels.shape[1:], held_out_pixels.shape[1:]
+    if shapes[0] != shapes[1]:
         raise InputError(
-            "expected the same shape per example in x_train and x_held_out, "
-            f"got {pixels.shape[1:]} and {held_out_pixels.shape[1:]}"
+            f"expected the same shape per example in x_train and x_held_out, got {shapes[0]} and {shapes[1]}"
         )
     if pixels.dtype != held_out_pixels.dtype:
         raise InputError(two_dtypes(np.asarray(x_train), np.asarray(x_held_out)))
@@ -97,9 +97,7 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
     With one seed a larger subset contains every smaller one, and the held-out draw does not depend on `n_train`.
 
     Args:
-        dataset: Where to draw from.
-        n_train: Training examples to draw, 1..dataset.n_train; None takes all.
-        n_held_out: Held-out examples to draw, 1..dataset.n_held_out; None takes all.
+        n_train, n_held_out: Examples to draw, 1 to as many as there are; None takes all.
         seed: 0 to 2**32 - 1.
 
     Raises:
@@ -112,29 +110,16 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
         (3, 4, True)
     """
     random = seeded(seed)
-    train_order, held_out_order = random.permutation(dataset.n_train), random.permutation(dataset.n_held_out)
-    if n_train is not None:
-        check_integer("n_train", n_train, 1, dataset.n_train, "the examples there are")
-        train = np.sort(train_order[:n_train])
-        dataset = replace(
-            dataset,
-            x_train=dataset.x_train[train],
-            y_train=dataset.y_train[train],
-            train_ids=dataset.train_ids[train],
-        )
-        if lost := empty_classes(dataset):
-            raise InputError(
-                f"n_train: {n_train} training examples drawn with seed {seed} leave classes empty: "
-                f"{lost}; take more, since every class needs one"
-            )
-    if n_held_out is not None:
-        check_integer("n_held_out", n_held_out, 1, dataset.n_held_out, "the examples there are")
-        held_out = np.sort(held_out_order[:n_held_out])
-        dataset = replace(
-            dataset,
-            x_held_out=dataset.x_held_out[held_out],
-            y_held_out=dataset.y_held_out[held_out],
-            held_out_ids=dataset.held_out_ids[held_out],
+    for part, n in (("train", n_train), ("held_out", n_held_out)):
+        order = random.permutation(len(getattr(dataset, f"y_{part}")))
+        if n is not None:
+            check_integer(f"n_{part}", n, 1, len(order), "the examples there are")
+            names = (f"x_{part}", f"y_{part}", f"{part}_ids")
+            dataset = replace(dataset, **{name: getattr(dataset, name)[np.sort(order[:n])] for name in names})
+    if lost := empty_classes(dataset):
+        raise InputError(
+            f"n_train: {n_train} training examples drawn with seed {seed} leave classes empty: {lost}; take more, since every "
+            "class needs one"
         )
     return dataset
 

@@ -28,13 +28,5 @@ def load() -> Dataset:
     images = (pixels / 16).astype(np.float32).reshape(-1, 8, 8)
     order = np.random.RandomState(0).permutation(len(labels))
     train, held_out = order[:N_TRAIN], order[N_TRAIN:]
-    return from_arrays(
-        images[train],
-        labels[train],
-        images[held_out],
-        labels[held_out],
-        name="digits",
-        train_ids=train,
-        held_out_ids=held_out,
-        source="digits",
-    )
+    arrays = (images[train], labels[train], images[held_out], labels[held_out])
+    return from_arrays(*arrays, name="digits", train_ids=train, held_out_ids=held_out, source="digits")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -75,20 +74,20 @@ def _columns(features: Any) -> tuple[str, str]:
     arrays = [name for name, feature in features.items() if type(feature).__name__ in ARRAYS]
     labels = [name for name, feature in features.items() if type(feature).__name__ in ("ClassLabel", "Value")]
     named_classes = [name for name in labels if type(features[name]).__name__ == "ClassLabel"]
-    pixels, label = _column(PIXEL_NAMES, arrays, arrays), _column(LABEL_NAMES, labels, named_classes)
-    for name, wanted, what in ((pixels, "image", "images or arrays"), (label, "label", "labels")):
-        if name is None:
+    columns = []
+    for names, candidates, likely, what in (
+        (PIXEL_NAMES, arrays, arrays, "images or arrays"),
+        (LABEL_NAMES, labels, named_classes, "labels"),
+    ):
+        # The first of these names that is there and of the right kind, otherwise the only likely one.
+        found = [name for name in names if name in candidates] or (likely if len(likely) == 1 else [])
+        if not found:
             listed = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
             raise InputError(
-                f"expected a column of {what}, got {listed}; rename it with rename_column(..., {wanted!r}) and save again"
+                f"expected a column of {what}, got {listed}; rename it with rename_column(..., {names[0]!r}) and save again"
             )
-    return str(pixels), str(label)
-
-
-def _column(names: Sequence[str], candidates: list[str], likely: list[str]) -> str | None:
-    """The first of these names that is there and of the right kind, otherwise the only likely one."""
-    named = next((name for name in names if name in candidates), None)
-    return named or (likely[0] if len(likely) == 1 else None)
+        columns.append(found[0])
+    return columns[0], columns[1]
 
 
 def _pixels(splits: list[Any], column: str, size: tuple[int, int] | None) -> Array:

@@ -31,18 +31,8 @@ NAME = re.compile(
     r"(?P<set>.*?)[-_.]?((?P<train>train)|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx[13][-_.]ubyte(?P<gz>\.gz)?",
     re.I,
 )
-FASHION_MNIST = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+FASHION_MNIST = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
+FASHION_MNIST += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CHUNK = 1 << 20
 
 
@@ -83,10 +73,7 @@ def load(folder: str) -> Dataset:
         y, y_held_out, class_names = y - 1, y_held_out - 1, tuple(map(str, range(1, int(y.max()) + 1)))
     with prefix_errors(folder, " (the t10k or test files are read as x_held_out and y_held_out)"):
         return from_arrays(
-            x,
-            y,
-            x_held_out,
-            y_held_out,
+            *(x, y, x_held_out, y_held_out),
             name=os.path.basename(folder) or "idx",
             class_names=class_names,
             source=f"idx:{folder}",
@@ -130,18 +117,14 @@ def _read(path: str, n_axes: int) -> Array:
                 entries = _at_most(file, min(math.prod(shape), max_array_bytes()) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: expected an idx file, but it cannot be read ({error}); copy it again") from error
-    if 0 in shape:
-        raise InputError(f"{path}: expected at least one entry, got {' x '.join(map(str, shape))}; check the file")
-    if max_array_bytes() < len(entries) <= math.prod(shape):
-        raise InputError(
-            f"{path}: {math.prod(shape):,} bytes are more than half of this machine's memory; take a part of it"
-        )
-    if len(entries) != math.prod(shape):
-        held = f"only {len(entries)}" if len(entries) < math.prod(shape) else "more"
-        raise InputError(
-            f"{path}: the header promises {' x '.join(map(str, shape))} = {math.prod(shape)} bytes, "
-            f"the file holds {held}; copy it again"
-        )
+    said, promised = " x ".join(map(str, shape)), math.prod(shape)
+    if not promised:
+        raise InputError(f"{path}: expected at least one entry, got {said}; check the file")
+    if max_array_bytes() < len(entries) <= promised:
+        raise InputError(f"{path}: {promised:,} bytes are more than half of this machine's memory; take a part of it")
+    if len(entries) != promised:
+        held = f"only {len(entries)}" if len(entries) < promised else "more"
+        raise InputError(f"{path}: the header promises {said} = {promised} bytes, the file holds {held}; copy it again")
     return np.frombuffer(entries, np.uint8).reshape(shape)
 
 

@@ -43,17 +43,15 @@ def flip_labels(
     systematic confusion; forgetting it gives held-out examples of that class back, a gain, and is local all the same.
 
     Args:
-        n_examples: Examples to flip, 1 to as many as can be.
         to: The class they get; None draws one of the other classes for each.
         source_label: The class they are taken from; None takes them from any (but `to`).
         avoid: Ids to leave as they are, such as those planted before.
 
     Returns:
-        The dataset with new labels [n], pixels untouched, and the set of the flipped examples.
+        The dataset with new labels, pixels untouched, and the set of the flipped examples.
 
     Raises:
-        InputError: where a class is none of the dataset's, there are fewer examples to flip, or a class would be left
-            without examples.
+        InputError: for a class that is none of the dataset's, too many examples, or a class left without any.
 
     Examples:
         >>> import infl
@@ -68,12 +66,12 @@ def flip_labels(
     may[_ids("avoid", avoid, dataset.n_train)] = False
     title = f"{n_examples} flipped"
     if source_label is not None:
-        may &= labels == _label("source_label", source_label, dataset)
+        may &= labels == check_integer("source_label", source_label, 0, dataset.n_classes - 1)
         title = f"{n_examples} of class {dataset.class_names[source_label]} flipped"
     if to is not None:
         if to == source_label:
             raise InputError(f"to: expected a class other than source_label, got {to} for both")
-        may &= labels != _label("to", to, dataset)
+        may &= labels != check_integer("to", to, 0, dataset.n_classes - 1)
         title = f"{title.removesuffix(' flipped')} labelled {dataset.class_names[to]}"
     candidates = np.flatnonzero(may)
     check_integer("n_examples", n_examples, 1, len(candidates), "the examples that can be flipped")
@@ -217,8 +215,7 @@ def poison_patch(
         The dataset and the set of the poisoned examples. The square is 255, or the largest float of the training pixels.
 
     Raises:
-        InputError: where examples are no images, the patch does not fit, there are fewer examples to poison, or a class
-            would be left without examples.
+        InputError: where examples are no images, the patch does not fit, for too many examples, or a class left without any.
 
     Examples:
         >>> import infl
@@ -228,7 +225,7 @@ def poison_patch(
     """
     random = seeded(seed)
     where = _patch(dataset, size, corner)
-    _label("label", label, dataset)
+    check_integer("label", label, 0, dataset.n_classes - 1)
     may = dataset.y_train != label
     may[_ids("avoid", avoid, dataset.n_train)] = False
     check_integer("n_examples", n_examples, 1, int(may.sum()), "the training examples that can be poisoned")
@@ -238,10 +235,9 @@ def poison_patch(
     shown = random.permutation(held_out)[:n_held_out]
 
     bright = 255 if dataset.x_train.dtype == np.uint8 else dataset.x_train.max()
-    pixels, labels = dataset.x_train.copy(), dataset.y_train.copy()
+    pixels, labels, stamped = dataset.x_train.copy(), dataset.y_train.copy(), dataset.x_held_out[shown]
     pixels[(selected[:, None, None], *where)] = bright
     labels[selected] = label
-    stamped = dataset.x_held_out[shown]
     stamped[(slice(None), *where)] = bright
     planted = _changed(
         dataset,
@@ -272,11 +268,8 @@ def _patch(dataset: Dataset, size: int, corner: Corner) -> tuple[slice, slice]:
     if corner not in CORNERS:
         raise InputError(f"corner: expected one of {', '.join(CORNERS)}; got {corner!r}")
     check_integer("size", size, 1, min(shape[:2]), "the pixels of the shorter side")
-    rows, columns = corner.split("-")
-    return (
-        slice(size) if rows == "top" else slice(shape[0] - size, None),
-        slice(size) if columns == "left" else slice(shape[1] - size, None),
-    )
+    rows = slice(size) if corner.startswith("top") else slice(-size, None)
+    return rows, slice(size) if corner.endswith("left") else slice(-size, None)
 
 
 def _changed(dataset: Dataset, **changes: Any) -> Dataset:
@@ -287,19 +280,9 @@ def _changed(dataset: Dataset, **changes: Any) -> Dataset:
     return changed
 
 
-def _label(what: str, label: int, dataset: Dataset) -> int:
-    return check_integer(what, label, 0, dataset.n_classes - 1, "the classes")
-
-
 def _ids(what: str, given: Sequence[int] | Array, n_train: int) -> Array:
-    array = np.asarray(given)
-    if array.size == 0:
-        return np.zeros(0, np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(f"{what}: expected a list of whole numbers, got {array.dtype} of shape {array.shape}")
-    ids = np.unique(array)
-    if len(ids) < len(array):
-        raise InputError(f"{what}: expected distinct ids, got {len(array) - len(ids)} of them again; name each once")
-    if ids[0] < 0 or ids[-1] >= n_train:
+    """Distinct ids of D, sorted; there may be none."""
+    ids = ForgetSet(what, given).ids if len(given) else ()  # pyright: ignore[reportArgumentType]
+    if ids and ids[-1] >= n_train:
         raise InputError(f"{what}: expected ids of D (0..{n_train - 1}), got {ids[0]}..{ids[-1]}")
-    return ids
+    return np.array(ids, np.int64)

@@ -42,17 +42,15 @@ class Place:
         Raises:
             InputError: where there are neither such splits nor a fraction, or both.
         """
-        name = held_out_name(names)
-        if "train" in names and name:
-            if self.fraction is not None:
-                raise InputError(f"{self.folder} holds train and {name}: leave the fraction to hold out away")
-            return name
-        if self.fraction is None:
+        name = held_out_name(names) if "train" in names else None
+        if name and self.fraction is not None:
+            raise InputError(f"{self.folder} holds train and {name}: leave the fraction to hold out away")
+        if not name and self.fraction is None:
             listed = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
             raise InputError(
                 f"{self.folder}: expected {expected}, as in {self.form}:{self.folder}:0.2; got {listed or 'none'}"
             )
-        return None
+        return name
 
     def dataset(self, pixels: Array, labels: Array, n_train: int | None, class_names: Sequence[str] | None) -> Dataset:
         """The dataset of examples of which the first `n_train` are D, or of which `fraction` is drawn where None."""
@@ -60,11 +58,9 @@ class Place:
             train, held_out = draw_held_out(labels, self.fraction or 0)
         else:
             train, held_out = np.arange(n_train), np.arange(n_train, len(labels))
+        arrays = (pixels[train], labels[train], pixels[held_out], labels[held_out])
         return from_arrays(
-            pixels[train],
-            labels[train],
-            pixels[held_out],
-            labels[held_out],
+            *arrays,
             name=os.path.basename(self.folder) or self.form,
             class_names=class_names,
             train_ids=train,

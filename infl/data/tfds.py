@@ -55,20 +55,18 @@ def load(name: str) -> Dataset:
             format (with the command that prepares it), where a split is unknown, splits overlap, there is no image or label,
             images have several sizes, or files are damaged.
     """
-    full_name, version, train, held_out = _parse(name)
+    full_name, version, *wanted = _parse(name)
     tfds = _import()
     with _quiet():
         builder = _prepared(tfds, full_name, version)
-        splits = _splits(builder, train, held_out)
+        splits = _splits(builder, *wanted)
         image, label = _keys(builder)
-        (x, y, ids), (x_held_out, y_held_out, held_out_ids) = (_read(builder, split, image, label) for split in splits)
+        (*train, ids), (*held_out, held_out_ids) = (_read(builder, split, image, label) for split in splits)
     read_as = f" ({splits[0]} is read as x_train and y_train, {splits[1]} as x_held_out and y_held_out)"
     with prefix_errors(f"tfds:{name}", read_as):
         return from_arrays(
-            x,
-            y,
-            x_held_out,
-            y_held_out,
+            *train,
+            *held_out,
             name=full_name.replace("/", "-"),
             class_names=getattr(builder.info.features[label], "names", None) or None,
             train_ids=ids,
