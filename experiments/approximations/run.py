@@ -305,7 +305,7 @@ def ask_predictor(world: World, name: Any, n_models: int) -> Answer:
         labels=dataset.labels,
         n_classes=dataset.n_classes,
     )
-    return Answer(of_sets=list(fitted.predict(world.sets)))
+    return Answer(of_sets=list(fitted(world.sets)))
 
 
 if __name__ == "__main__":

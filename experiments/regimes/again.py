@@ -69,7 +69,7 @@ def predict_again(name: str, folder: Path, before: dict[str, Any]) -> dict[str, 
     start = time.perf_counter()
     fitted = fit(run, "combined", USUAL)
     seconds = time.perf_counter() - start
-    pairs = [(judge(one), measured[one.forget_set.name]) for one in fitted.predict([*same, *changed])]
+    pairs = [(judge(one), measured[one.forget_set.name]) for one in fitted([*same, *changed])]
     result = score_verdicts(pairs, each=True)
     result["summary"] = before["summary"] | result["summary"]
     truth = {"sets_from_before": len(same) - len(controls), "controls": len(controls), "measured_anew": len(changed)}

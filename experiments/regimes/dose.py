@@ -33,7 +33,7 @@ def choose_concepts(sets: list[ForgetSet], *, n_each: int) -> list[ForgetSet]:
 def measure_dose(run: Any, concepts: list[ForgetSet], fitted: Predictor, *, n_seeds: int) -> list[dict[str, Any]]:
     """One row for each concept and share; retrains without each share."""
     shares = [infl.forget_sets.take_fraction(one, share, seed=7) for one in concepts for share in SHARES]
-    predicted = list(fitted.predict(shares))
+    predicted = list(fitted(shares))
     measured = list(infl.verify_effects(run, shares, n_models=n_seeds, first=n_seeds, stop=None))
     rows = []
     for start in range(0, len(shares), len(SHARES)):

@@ -131,7 +131,7 @@ def compare(run: Run, measured: list[Effects], predictor: str, n_models: int) ->
     else:
         fitted = fit(run, predictor, n_models)
         seconds = time.perf_counter() - start
-        predicted = list(fitted.predict(sets))
+        predicted = list(fitted(sets))
     whole = time.perf_counter() - start
     usual = predictor == "combined" and n_models in (USUAL, 64)
     result = score(predicted, measured, each=usual)

@@ -55,7 +55,7 @@ def main() -> None:
     marks["fitted"] = mark(start)
     sets = [infl.forget_sets.random_set(dataset, 100), infl.forget_sets.class_set(dataset, 3)]
     start = time.perf_counter()
-    n_predicted = sum(1 for _ in fitted.predict(sets))
+    n_predicted = sum(1 for _ in fitted(sets))
     marks["predicted"] = mark(start) | {"sets": n_predicted}
     print(marks)
     asked = {"n": options.n, "m": options.m, "models": options.models, "models_of_d": 16}

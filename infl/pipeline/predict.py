@@ -7,7 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from infl.pipeline.progress import track
-from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
+from infl.pipeline.train import (
+    ForgetSets,
+    current_run,
+    resolve_forget_sets,
+)
 from infl.records import Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
 from infl.store import Run, StoredOutcomes
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
@@ -48,10 +52,10 @@ def predict_effects(
     fitted = _fitted(opened, predictor, quiet=quiet)
     with track(len(concepts) + len(sets), "predicting", unit="sets", quiet=quiet) as progress:
         wholes = {}
-        for effects in fitted.predict([ForgetSet("whole concept", ids) for ids in concepts]):
+        for effects in fitted([ForgetSet("whole concept", ids) for ids in concepts]):
             wholes[effects.forget_set.ids] = effects
             progress.update()
-        for effects in fitted.predict(sets):
+        for effects in fitted(sets):
             concept = effects.forget_set.concept
             yield effects if concept is None else replace(effects, whole=wholes[concept])
             progress.update()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Expected, Response, fit_response
 from infl.untraining.support import N_COVARIATES, RIDGES, SURROGATES, Support, gather_evidence, prepare_support
 
+# Gives the effects of removing each set in turn.
+Predictor = Callable[[Sequence[ForgetSet]], Iterator[Effects]]
 PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
 
 COVARIATES = {  # positions of those that a response rests on
@@ -45,14 +47,6 @@ SETS_AT_ONCE = 16
 MIN_MODELS = 16
 FIT_STEPS = 1 + 3 + N_FOLDS  # refits, a response for each protocol, models held out
 N_COVERING = 3  # models that must have left out a fraction of S at once for it to count as covered
-
-
-class Predictor(Protocol):
-    """Anything that predicts the effects of removing a set."""
-
-    def predict(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
-        """The effects of each set in turn."""
-        ...
 
 
 def fit_predictor(
@@ -87,7 +81,7 @@ def fit_predictor(
     if not sources:
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
-        return AdditivePredictor(sources[0], reference)
+        return lambda sets: (predict_additive(one, design=sources[0], reference=reference) for one in sets)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)
     if n_models < MIN_MODELS:
@@ -121,19 +115,6 @@ def fit_predictor(
 
 
 @dataclass(frozen=True)
-class AdditivePredictor:
-    """Sums of the influences of single examples, from models of one design and of D."""
-
-    design: OutcomeSource
-    reference: OutcomeSource
-
-    def predict(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
-        """The effects of each set in turn; see `infl.untraining.additive`."""
-        for one in forget_sets:
-            yield predict_additive(one, design=self.design, reference=self.reference)
-
-
-@dataclass(frozen=True)
 class ResponsePredictor:
     """A fitted response with its errors.
 
@@ -151,7 +132,7 @@ class ResponsePredictor:
     errors: ErrorModel
     n_models: int
 
-    def predict(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
+    def __call__(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
         """The effects of each set in turn; posterior mean, standard deviation, and covariance of (self, cross).
 
         The covariance is NaN, so that the verdict is undetermined, for a set of more examples than any model left out.

@@ -49,8 +49,7 @@ def make_forget_sets(sets: Mapping[str, Any], *, n_train: int) -> list[ForgetSet
     """
     made = []
     for name, entry in sets.items():
-        if not isinstance(entry, Mapping):
-            entry = {"ids": entry}
+        entry = entry if isinstance(entry, Mapping) else {"ids": entry}
         if "ids" not in entry or set(entry) - {"ids", "concept"}:
             raise InputError(f"set {name!r}: expected the keys ids and, if known, concept; got {sorted(entry)}")
         one = ForgetSet(str(name), entry["ids"], entry.get("concept"))
@@ -71,8 +70,9 @@ def by_name(sets: Sequence[ForgetSet]) -> dict[str, Any]:
     Raises:
         InputError: where two have one name.
     """
-    pairs = [(s.name, s.ids if s.concept is None else {"ids": s.ids, "concept": s.concept}) for s in sets]
-    return _without_repeats(pairs)
+    return _without_repeats(
+        [(s.name, s.ids if s.concept is None else {"ids": s.ids, "concept": s.concept}) for s in sets]
+    )
 
 
 def write_forget_sets(path: str | Path, sets: Sequence[ForgetSet]) -> None:
@@ -83,13 +83,13 @@ def write_forget_sets(path: str | Path, sets: Sequence[ForgetSet]) -> None:
     """
     content = json.dumps(by_name(sets)) + "\n"
     path = os.path.realpath(path)  # the file, where the path is a link to it
+    partial = Path(f"{path}.partial")
     try:
-        with open(f"{path}.partial", "w") as file:
-            file.write(content)
-        os.replace(f"{path}.partial", path)
+        partial.write_text(content)
+        os.replace(partial, path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.unlink(f"{path}.partial")
+            partial.unlink()
         raise InputError(f"forget file {path}: cannot be written: {error.strerror or error}") from error
 
 
@@ -104,7 +104,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None = None) -> ForgetSet:
     """`size` examples of D, every set equally likely. Meant for: no-op."""
-    _check_size(size, dataset.n_train)
+    check_integer("size", size, 1, dataset.n_train, "the examples of D")
     return ForgetSet(name or f"random {size}", tuple(seeded(seed).permutation(dataset.n_train)[:size]))
 
 
@@ -116,8 +116,7 @@ def class_set(
     Meant for: spreading when whole, no-op for a small fraction.
     """
     check_integer("class", label, 0, dataset.n_classes - 1)
-    members = np.flatnonzero(dataset.y_train == label)
-    whole = ForgetSet(f"class {dataset.class_names[label]}", tuple(members.tolist()))
+    whole = ForgetSet(f"class {dataset.class_names[label]}", tuple(np.flatnonzero(dataset.y_train == label)))
     return _whole_or_part(whole, fraction, seed, name)
 
 
@@ -140,7 +139,7 @@ def cluster_set(
         cluster: Number of the cluster, 0..n_clusters-1; or
         example: The cluster that holds this training example.
         n_clusters: How many clusters D is parted into.
-        seed: Of k-means and of the fraction, 0 to 2**32 - 1.
+        seed: Of k-means and of the fraction.
         fraction: Of the cluster, above 0 and at most 1.
 
     Raises:
@@ -162,9 +161,7 @@ def cluster_set(
         check_integer("example", example, 0, dataset.n_train - 1, "the ids of D")
     labels = clusters(dataset, n_clusters, seed=seed)
     number = int(labels[example]) if cluster is None else check_integer("cluster", cluster, 0, n_clusters - 1)
-    whole = ForgetSet(
-        f"cluster {number} of {n_clusters}, seed {seed}", tuple(np.flatnonzero(labels == number).tolist())
-    )
+    whole = ForgetSet(f"cluster {number} of {n_clusters}, seed {seed}", tuple(np.flatnonzero(labels == number)))
     if len(whole) == dataset.n_train:
         raise InputError(f"cluster {number} of {n_clusters} is all of D: ask for more clusters")
     return _whole_or_part(whole, fraction, seed, name)
@@ -220,11 +217,8 @@ def memorized_set(
 
     Args:
         memorization: Of all of D, from `infl.memorization`; examples without a score come last.
-        size: Of the set.
-        highest: Most memorized, or least.
         cross: [n] cross-influence of each example on all others, as of `infl.scores.influence.cross_influence_totals`.
         with_cross: True takes the highest `cross` among the 3 * size most (or least) memorized, False the lowest.
-        name: Of the set.
 
     Raises:
         InputError: where the size is out of its range, `cross` does not fit, or one of the two is given alone.
@@ -236,7 +230,7 @@ def memorized_set(
         ((0,), (2,))
     """
     scores = np.where(np.isnan(memorization.value), -np.inf if highest else np.inf, memorization.value)
-    _check_size(size, len(scores))
+    check_integer("size", size, 1, len(scores), "the examples of D")
     order = np.argsort(-scores if highest else scores, kind="stable")
     title = f"{'highest' if highest else 'lowest'} memorization {size}"
     if (cross is None) != (with_cross is None):
@@ -255,7 +249,7 @@ def memorized_set(
 def neighbours_set(dataset: Dataset, example: int, size: int, *, name: str | None = None) -> ForgetSet:
     """A training example and those nearest to it in pixels, `size` in all. Meant for: no-op to spreading, by its size."""
     check_integer("example", example, 0, dataset.n_train - 1, "the ids of D")
-    _check_size(size, dataset.n_train)
+    check_integer("size", size, 1, dataset.n_train, "the examples of D")
     pixels = _pixels(dataset)
     distances = ((pixels - pixels[example]) ** 2).sum(axis=1)
     distances[example] = -1.0
@@ -292,21 +286,16 @@ def varied_sets(dataset: Dataset, memorization: Estimate, *, seed: int = 0) -> l
     Sizes are fractions of n, so that small data work too.
     """
     n = dataset.n_train
-    few, some, many = max(1, n // 100), max(2, n // 20), max(3, n // 10)
-    n_clusters = max(2, n // 40)
+    few, some, many, n_clusters = max(1, n // 100), max(2, n // 20), max(3, n // 10), max(2, n // 40)
     redundant = int(np.bincount(clusters(dataset, n_clusters, seed=seed)).argmax())
     classes = np.random.RandomState(seed).permutation(dataset.n_classes)
     first, second, third = (int(classes[k % dataset.n_classes]) for k in range(3))
     ordered = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")
     typical, atypical = int(ordered[len(ordered) // 2]), int(ordered[0])
     return [
-        random_set(dataset, few, seed=seed),
-        random_set(dataset, some, seed=seed + 1),
-        random_set(dataset, many, seed=seed + 2),
+        *(random_set(dataset, size, seed=seed + k) for k, size in enumerate((few, some, many))),
         memorized_set(memorization, some, highest=False),
-        memorized_set(memorization, few),
-        memorized_set(memorization, some),
-        memorized_set(memorization, many),
+        *(memorized_set(memorization, size) for size in (few, some, many)),
         neighbours_set(dataset, typical, few),
         neighbours_set(dataset, typical, some),
         neighbours_set(dataset, atypical, some),
@@ -322,10 +311,6 @@ def _whole_or_part(whole: ForgetSet, fraction: float, seed: int, name: str | Non
     if fraction == 1:
         return ForgetSet(name or whole.name, whole.ids)
     return take_fraction(whole, fraction, seed=seed, name=name)
-
-
-def _check_size(size: int, n_train: int) -> None:
-    check_integer("size", size, 1, n_train, "the examples of D")
 
 
 def _pixels(dataset: Dataset) -> Array:

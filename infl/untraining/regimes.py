@@ -20,7 +20,7 @@ from scipy import stats
 
 from infl.records import REGIMES, Array, ConceptGap, Effects, Quantity, Regime, Thresholds, Verdict
 
-MAX_MODELS_FACTOR = 4096
+MORE_MODELS = [2**k for k in range(1, 13)]  # times as many, that are tried
 N_MOST_HARMED = 10
 FULLY_COVERED = 0.5  # fraction of S that models should have left out at once, for a prediction not to reach too far
 
@@ -187,12 +187,10 @@ def _what_to_train(covariance: Array, covered: float) -> str:
 def _with_models_needed(verdict: Verdict, values: Array, covariance: Array) -> Verdict:
     if not np.isfinite(covariance).all() or not np.isfinite(values).all():
         return replace(verdict, note="its effects have no estimate or no error: too few models")
-    factor = 2
-    while factor <= MAX_MODELS_FACTOR:
+    for factor in MORE_MODELS:
         probability = regime_probabilities(values, covariance / factor, verdict.thresholds)
         if _decide(probability, verdict.thresholds) != "undetermined":
             needed = factor * verdict.n_models
             note = f"about {needed:,} models would decide, if the estimates hold"
             return replace(verdict, models_needed=needed, note=note)
-        factor *= 2
     return replace(verdict, note="lies on a threshold: no number of models within reach would decide")

@@ -333,7 +333,7 @@ def test_predictions_are_those_of_the_same_outcomes_in_memory(once: Run, predict
         n_classes=10,
     )
     verdicts = infl.predict(once, SETS, predictor=predictor)
-    expected = fitted.predict([verdict.forget_set for verdict in verdicts])
+    expected = fitted([verdict.forget_set for verdict in verdicts])
     for verdict, effects, wanted in zip(
         verdicts, infl.predict_effects(once, SETS, predictor=predictor), expected, strict=True
     ):
@@ -341,7 +341,7 @@ def test_predictions_are_those_of_the_same_outcomes_in_memory(once: Run, predict
         np.testing.assert_array_equal(effects.se, wanted.se)
         whole = None
         if wanted.forget_set.concept is not None:
-            whole = next(iter(fitted.predict([ForgetSet("whole", wanted.forget_set.concept)])))
+            whole = next(iter(fitted([ForgetSet("whole", wanted.forget_set.concept)])))
             assert effects.whole is not None
             np.testing.assert_array_equal(effects.whole.effect, whole.effect)
         assert repr(verdict) == repr(infl.judge(replace(wanted, whole=whole)))  # NaN equals itself in writing only

@@ -76,7 +76,7 @@ def fit(
 
 
 def predict(predictor: Any, *sets: ForgetSet) -> list[Any]:
-    return list(predictor.predict(sets))
+    return list(predictor(sets))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_a_null_world_has_no_effects():
     ]
     means, z = [], []
     for seed in range(2):
-        for effects in fit(nothing, n_models=(80, 80), seed=seed).predict([ALL, *sets]):
+        for effects in fit(nothing, n_models=(80, 80), seed=seed)([ALL, *sets]):
             others = np.setdiff1d(np.arange(N + M), effects.forget_set.ids)
             assert (np.abs(effects.effect[others]) < 4 * effects.se[others] + 0.02).all()
             means.append(effects.effect[others].mean())
