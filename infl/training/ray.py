@@ -61,7 +61,7 @@ class Ray:
             if value is not None and value < 1:
                 raise InputError(f"{name} of a Ray worker: expected at least 1, got {value}")
         if self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
-            raise InputError(f"gpus of a Ray worker: expected a whole number or a share of one, got {self.gpus}")
+            raise InputError(f"gpus of a Ray worker: expected a whole number or a fraction of one, got {self.gpus}")
 
 
 @dataclass
@@ -78,6 +78,9 @@ class Workers:
 
     Args:
         make: Called once on each worker, for what has the methods that are called.
+
+    Raises:
+        InputError: Where no cluster answers, or none of its nodes holds a worker.
     """
 
     def __init__(self, settings: Ray, make: Callable[[], Any]) -> None:
@@ -113,6 +116,9 @@ class Workers:
         Args:
             method: What is called on a worker.
             batches: Its arguments, taken when they are to be sent and not long before.
+
+        Raises:
+            InputError: Where a batch is lost with its worker time and again, or no worker starts.
         """
         source, waiting = enumerate(batches), deque[tuple[int, tuple[Any, ...]]]()
         tries: Counter[int] = Counter()

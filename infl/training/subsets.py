@@ -3,11 +3,11 @@
 A mask has no state and no order: any machine can draw the mask of any model, and extending a run never changes the masks
 it has. Random bits come from NumPy's Philox counter generator, whose raw stream is fixed across versions.
 
-- `uniform`   every subset of a size is equally likely; the size is a share of n, or drawn from a range of shares;
-- `balanced`  as uniform for each single model, but every example is in exactly the wanted share of the models;
+- `uniform`   every subset of a size is equally likely; the size is a fraction of n, or drawn from a range of fractions;
+- `balanced`  as uniform for each single model, but every example is in exactly the wanted fraction of the models;
 - `paired`    a random half, then its complement; contrasts of single examples take 1.3 times the models of `uniform`
               (digits, `experiments/scores`), since what the others teach is in one half and missing from the other;
-- `grouped`   whole groups of examples, or random shares of them, left out; half of the models leave out nothing else, as
+- `grouped`   whole groups of examples, or random fractions of them, left out; half of the models leave out nothing else, as
               forget sets do, the others are filled up with uniform leave-outs to a size drawn from a range: what
               redundant sets do when they are gone together shows in no other design;
 - `full`      all of D: the models that effects are measured from;
@@ -39,13 +39,13 @@ class Design:
 
     Attributes:
         kind: See the module's list.
-        fraction: Share r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
+        fraction: Fraction r of D that a model trains on, or a range (low, high) that each model draws its own from. Within
             (0, 1); `paired` takes 0.5 only, `full` and `leave-out` ignore it. Of a range, `grouped` models that leave
             out a group alone keep to the lower end only. None becomes the usual one of the kind: (0.7, 0.97) for
             `grouped`, 0.5 for `paired`, 0.7 for the others.
         left_out: Ids that `leave-out` leaves out.
         groups: What `grouped` leaves out together; None for `infl.train` to find them.
-        grouped_share: Share of the models of a `grouped` run that are drawn so; the others are `uniform` over the same
+        grouped_share: Fraction of the models of a `grouped` run that are drawn so; the others are `uniform` over the same
             range of fractions, so that scores of single examples can rest on them.
 
     Raises:
@@ -71,7 +71,7 @@ class Design:
         if self.kind != "grouped" and self.grouped_share != 0.5:
             raise InputError(f"grouped_share is a setting of design grouped, and the design is {self.kind}")
         if not 0 < self.grouped_share <= 1:
-            raise InputError(f"grouped_share: expected a share above 0 and at most 1, got {self.grouped_share}")
+            raise InputError(f"grouped_share: expected a fraction above 0 and at most 1, got {self.grouped_share}")
         if self.kind not in get_args(Kind):
             raise InputError(f"design: expected one of {', '.join(get_args(Kind))}; got {self.kind!r}")
         if self.kind == "leave-out" and not self.left_out:
@@ -80,7 +80,7 @@ class Design:
             return
         low, high = self.range
         if not 0 < low <= high < 1:
-            raise InputError(f"fraction: expected a share above 0 and below 1 (or LOW:HIGH), got {self.fraction}")
+            raise InputError(f"fraction: expected a fraction above 0 and below 1 (or LOW:HIGH), got {self.fraction}")
         if self.kind == "paired" and (low, high) != (0.5, 0.5):
             raise InputError(f"design paired trains complementary halves: fraction must be 0.5, got {self.fraction}")
         if self.kind == "balanced":
@@ -92,12 +92,12 @@ class Design:
         if isinstance(self.fraction, (int, float)):
             return self.fraction, self.fraction
         if self.fraction is None or len(self.fraction) != 2:
-            raise InputError(f"fraction: expected a share or a range (low, high), got {self.fraction}")
+            raise InputError(f"fraction: expected a fraction or a range (low, high), got {self.fraction}")
         return self.fraction[0], self.fraction[1]
 
     @property
     def period(self) -> int:
-        """Models after which every example has been in its exact share of them."""
+        """Models after which every example has been in its exact fraction of them."""
         if self.kind == "balanced":
             return self._ratio()[1]
         return 2 if self.kind == "paired" else 1
@@ -146,16 +146,20 @@ class Design:
 
 
 def parse_fraction(text: str) -> float | tuple[float, float]:
-    """Read `0.7` or `0.7:0.97`."""
+    """Read `0.7` or `0.7:0.97`.
+
+    Raises:
+        InputError: where it is neither.
+    """
     try:
-        shares = [float(part) for part in text.split(":")]
+        fractions = [float(part) for part in text.split(":")]
     except ValueError:
-        shares = []
-    if len(shares) == 1:
-        return shares[0]
-    if len(shares) == 2:
-        return shares[0], shares[1]
-    raise InputError(f"fraction: expected a share such as 0.7 or a range such as 0.7:0.97, got {text!r}")
+        fractions = []
+    if len(fractions) == 1:
+        return fractions[0]
+    if len(fractions) == 2:
+        return fractions[0], fractions[1]
+    raise InputError(f"fraction: expected a fraction such as 0.7 or a range such as 0.7:0.97, got {text!r}")
 
 
 def draw_masks(design: Design, model_ids: Sequence[int], *, n_train: int, seed: int) -> Array:
@@ -266,7 +270,7 @@ def _turn(seed: int, resolution: int, visit: int, n_groups: int) -> int:
 
 
 def _part(members: Array, priority: Array, most: int, draws: np.random.RandomState) -> Array:
-    """All of the members, or a random share of them; never more than `most`."""
+    """All of the members, or a random fraction of them; never more than `most`."""
     size = len(members) if draws.random_sample() < WHOLE_GROUP else round(draws.random_sample() * len(members))
     if size > most:
         size = round(draws.random_sample() * most)

@@ -307,7 +307,10 @@ def test_a_grouped_run_is_uniform_and_grouped_models_by_its_share(share: float) 
         ({"kind": "balanced", "fraction": 0.683}, "nearest: 13/19 = 0.684211"),
         ({"kind": "paired", "fraction": (0.4, 0.6)}, "must be 0.5"),
         ({"kind": "random"}, "expected one of uniform, balanced, paired, grouped, full, leave-out; got 'random'"),
-        ({"kind": "grouped", "grouped_share": 0.0}, "grouped_share: expected a share above 0 and at most 1, got 0.0"),
+        (
+            {"kind": "grouped", "grouped_share": 0.0},
+            "grouped_share: expected a fraction above 0 and at most 1, got 0.0",
+        ),
         ({"kind": "grouped", "grouped_share": 1.01}, "grouped_share: .*got 1.01"),
         ({"kind": "uniform", "groups": GROUPS}, "design uniform takes no groups; use design grouped"),
     ],
