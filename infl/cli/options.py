@@ -136,18 +136,18 @@ def cluster(engine: Engine, ray: Ray) -> Ray | None:
     return ray
 
 
-def options_of(function: Callable[..., Any], *names: str, without: Sequence[str] = ()) -> Any:
-    """Marks a field as taking parameters of a function, with their documentation, as a dict: those named, or all."""
+def options_of(function: Callable[..., Any], *, without: Sequence[str]) -> Any:
+    """Type of a field that takes the other parameters of a function, with their documentation, as a dict."""
 
     def given(**options: Any) -> dict[str, Any]:
         return options
 
     parameters = signature(function, eval_str=True).parameters
-    chosen = [parameters[name] for name in names or parameters if name not in without]
+    chosen = [parameter for name, parameter in parameters.items() if name not in without]
     given.__signature__ = Signature([one.replace(kind=Parameter.KEYWORD_ONLY) for one in chosen])  # pyright: ignore
     given.__annotations__ = {one.name: one.annotation for one in chosen}
     given.__doc__ = function.__doc__
-    return tyro.conf.arg(constructor=given)
+    return Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, tyro.conf.arg(constructor=given)]
 
 
 def with_fields(base: type, about: str | None = None, **fields: Any) -> Any:

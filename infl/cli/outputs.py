@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -39,6 +39,12 @@ class Output:
     json: OutputFile = None
     """What the command prints, as JSON."""
 
+    def write(self, content: dict[str, Any]) -> None:
+        if self.json:
+            from infl.report.exchange import write_json
+
+            write_json(self.json, content)
+
 
 def check_outputs(command: Any) -> None:
     """Check every path that the command will write.
@@ -64,13 +70,11 @@ def check_outputs(command: Any) -> None:
 
 
 def _outputs(command: Any) -> Iterator[tuple[str | Path | None, str]]:
-    hints = get_type_hints(type(command), include_extras=True)
-    for field in fields(command):
-        value = getattr(command, field.name)
-        yield from (
-            (value, mark.how) for mark in getattr(hints[field.name], "__metadata__", ()) if isinstance(mark, Written)
-        )
-        if is_dataclass(value) and isinstance(value, Output):
+    for name, hint in get_type_hints(type(command), include_extras=True).items():
+        marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Written)]
+        value = getattr(command, name, None)
+        yield from ((value, mark.how) for mark in marks)
+        if isinstance(value, Output):
             yield from _outputs(value)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infl.pipeline.train import Repair
     from infl.records import Dataset, Estimate, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
@@ -68,11 +69,12 @@ def show_influences(
         "left_out": "training examples that it influences, surest first",
     }
     for name, (protocol, pairs) in listed.items():
+        title = f"{titles[name]}, protocol: {protocol}"
         say("")
         if pairs:
-            _print_table(pairs_table(pairs, dataset, title=f"{titles[name]}, protocol: {protocol}, in {unit}"))
+            _print_table(pairs_table(pairs, dataset, title=f"{title}, in {unit}"))
         else:
-            say(f"{titles[name]}, protocol: {protocol}: no pair has an estimate")
+            say(f"{title}: no pair has an estimate")
     say(
         f"\nfrom {run.outcomes('design').n_models:,} models; ± is one standard error, q is over the pairs of each table"
     )
@@ -88,10 +90,9 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
     _print_table(verdict_table(predicted, measured, width=_width()))
     for word, verdicts in (("predicted", predicted), ("measured", measured)):
         for verdict in verdicts:
-            if verdict.note:
-                say(f"  {verdict.forget_set.name}, {word}: {verdict.note}")
-            if verdict.concept_gap is not None:
-                say(f"  {verdict.forget_set.name}, {word}: {concept_gap(verdict.concept_gap)}")
+            for note in (verdict.note, verdict.concept_gap and concept_gap(verdict.concept_gap)):
+                if note:
+                    say(f"  {verdict.forget_set.name}, {word}: {note}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
@@ -105,11 +106,11 @@ def show_run(run: Run) -> None:
     _name_diverged(run, run.collections())
 
 
-def show_repair(trained: dict[str, list[int]]) -> None:
+def show_repair(done: Repair) -> None:
     """What was trained again."""
-    for collection, models in trained.items():
+    for collection, models in done.trained.items():
         say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
-    if not trained:
+    if not done.trained:
         say("nothing is damaged")
 
 

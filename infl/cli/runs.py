@@ -84,8 +84,5 @@ class Inspect:
 
 def _show(run: Run, output: Output, **more: Any) -> None:
     """What the run holds, for people and as JSON."""
-    from infl.report.exchange import write_json
-
     show_run(run)
-    if output.json:
-        write_json(output.json, run.to_dict() | more)
+    output.write(run.to_dict() | more)

@@ -68,31 +68,22 @@ class Scores:
     def _score_all(self, run: Run) -> None:
         import infl
         from infl.pipeline.score import influence_within_classes, shrunk_scores, write_influence
-        from infl.report.exchange import scores_as_json, write_feldman_zhang, write_json, write_scores, write_table
+        from infl.report.exchange import scores_as_json, write_feldman_zhang, write_scores, write_table
         from infl.report.tables import memorization_frame, pairs_frame
         from infl.scores.evidence import joint_q_values
 
         dataset, kind = run.dataset(), run.outcome_kinds[0]
         outcomes = run.outcomes("design")
         memorization, pairs, found = score(run, dataset, n_top=self.n_top, q_over=self.q_over)
-        if self.output.json:
-            content = scores_as_json(
-                memorization,
-                pairs,
-                n_top=self.n_top,
-                n_models=outcomes.n_models,
-                n_train=outcomes.n_train,
-                q=found.q,
-                detectable={"memorization": found.memorization, "influence": found.influence},
-            )
-            write_json(self.output.json, content)
+        numbers = {"n_top": self.n_top, "n_models": outcomes.n_models, "n_train": outcomes.n_train}
+        smallest = {"memorization": found.memorization, "influence": found.influence}
+        self.output.write(scores_as_json(memorization, pairs, q=found.q, detectable=smallest, **numbers))
         if self.output.table:
             of_all = memorization_frame(memorization, dataset, q=found.q)
             write_table(self.output.table, of_all, pairs_frame(pairs, "held-out", dataset))
         if self.output.arrays:
-            left_out, held_out = (
-                infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in ("left-out", "held-out")
-            )
+            left_out = infl.influence(outcomes, protocol="left-out", outcome=kind)
+            held_out = infl.influence(outcomes, protocol="held-out", outcome=kind)
             q = joint_q_values(left_out, held_out, q_over=self.q_over)
             shrunk = shrunk_scores(dataset, outcomes, left_out, held_out)
             write_scores(self.output.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
@@ -105,7 +96,7 @@ class Scores:
     def _score_one(self, run: Run, example: int) -> None:
         import infl
         from infl.records import InputError
-        from infl.report.exchange import example_as_json, write_json, write_table
+        from infl.report.exchange import example_as_json, write_table
         from infl.report.tables import influence_frame
         from infl.scores.strongest import evident_pairs
 
@@ -122,23 +113,14 @@ class Scores:
             parts["held_out"] = infl.influence(outcomes, sources=[example], outcome=kind)
         if example < n_train:
             parts["left_out"] = infl.influence(outcomes, sources=[example], protocol="left-out", outcome=kind)
-        listed: dict[str, tuple[ProtocolName, list[ScoredPair]]] = {}
-        for name, part in parts.items():
-            protocol = "held-out" if name == "held_out" else own_protocol
-            listed[name] = protocol, evident_pairs(part, n_pairs=self.n_top)
-        memorization = infl.memorization(outcomes, outcome=kind) if example < outcomes.n_train else None
+        listed = {name: (part.protocol, evident_pairs(part, n_pairs=self.n_top)) for name, part in parts.items()}
+        memorization = infl.memorization(outcomes, outcome=kind) if example < n_train else None
         show_influences(run, dataset, example, memorization, listed)
-        if self.output.json:
-            content = example_as_json(
-                example, memorization, listed, outcome=kind, n_models=outcomes.n_models, n_train=outcomes.n_train
-            )
-            write_json(self.output.json, content)
+        numbers = {"n_models": outcomes.n_models, "n_train": n_train}
+        self.output.write(example_as_json(example, memorization, listed, outcome=kind, **numbers))
         if self.output.table:
-            frames = []
-            for part in parts.values():
-                q = None if part.p is None else infl.q_values(part.p)
-                frames.append(influence_frame(part, dataset, q=q))
-            write_table(self.output.table, *frames)
+            q = {name: None if part.p is None else infl.q_values(part.p) for name, part in parts.items()}
+            write_table(self.output.table, *(influence_frame(part, dataset, q=q[name]) for name, part in parts.items()))
 
 
 def score(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import tyro
 
@@ -17,25 +17,29 @@ from infl.cli.outputs import ForgetFile, NewFile
 from infl.cli.printing import say
 from infl.data import planting
 from infl.records import Dataset, ForgetSet, InputError
+from infl.report.text import count
 from infl.untraining import forget_sets
 
 # Parameters that come from elsewhere than the options of a kind.
-_GIVEN = (
-    "dataset",
-    "memorization",
-    "members",
-    "features",
-    "avoid",
-    "highest",
-    "cross",
-    "with_cross",
-    "name",
-    "n_held_out",
-)
+_GIVEN = ("dataset", "memorization", "members", "avoid", "highest", "cross", "with_cross", "name", "n_held_out")
+
+
+class _Kind:
+    """What `_add_kind` gives each command: a name, the function that makes the set, and, as a field, its parameters."""
+
+    kind: ClassVar[str]
+    make: ClassVar[Any]
+    set: ClassVar[dict[str, Any]]
+
+    def say_where(self, path: Path, sets: list[ForgetSet]) -> None:
+        say(f"forget file   {path}, {count(len(sets), 'set')}")
+        # Said in the docstring of the function that makes the set, and nowhere again.
+        paragraph = (getdoc(self.make) or "").partition("Meant for: ")[2].partition("\n\n")[0]
+        say(f"meant for     {' '.join(paragraph.split()).partition('. ')[0].rstrip('.')}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forget:
+class Forget(_Kind):
     """Write a forget set of some kind, of a data set or of a run's, into a forget file."""
 
     out: ForgetFile
@@ -46,19 +50,13 @@ class Forget:
     """Name of the set (default: says its kind and size)."""
     data: tyro.conf.OmitArgPrefixes[Data]
 
-    # Given by the kind, `set` as a field.
-    kind: ClassVar[str]
-    make: ClassVar[Any]
-    set: ClassVar[dict[str, Any]]
-
     def __call__(self) -> None:
         dataset = self.opened()
-        before = forget_sets.read_forget_sets(self.out, n_train=dataset.n_train) if self.out.exists() else []
-        made = self.made(dataset)
+        before, made = _read(self.out, dataset), self.made(dataset)
         sets = _checked([*before, made], dataset)
         forget_sets.write_forget_sets(self.out, sets)
         say(f"{made.name}: {len(made)} of {dataset.n_train:,} training examples of {dataset.name}")
-        _say_where(self.out, sets, self.make)
+        self.say_where(self.out, sets)
         folder = self.run or str(Path("runs") / dataset.name)
         trained = self.run is not None or Path(folder, "run.json").exists()
         if not trained:
@@ -109,7 +107,7 @@ class _Memorized(Forget):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plant:
+class Plant(_Kind):
     """Write a data set with something planted in it, and the set of the examples that carry it into a forget file."""
 
     out: NewFile
@@ -120,18 +118,13 @@ class Plant:
     """Name of the set (default: says its kind and size)."""
     data: tyro.conf.OmitArgPrefixes[Data]
 
-    # Given by the kind, `set` as a field.
-    kind: ClassVar[str]
-    make: ClassVar[Any]
-    set: ClassVar[dict[str, Any]]
-
     def __call__(self) -> None:
         from infl.data import write_npz
 
         dataset = self.data.load()
         if dataset is None:
             raise InputError(f"{self.kind}: name the data set to plant in, e.g. infl plant {self.kind} digits")
-        before = forget_sets.read_forget_sets(self.forget, n_train=dataset.n_train) if self.forget.exists() else []
+        before = _read(self.forget, dataset)
         planted, made = self.planted(dataset, before)
         sets = _checked([*before, made], planted)
         write_npz(self.out, planted)
@@ -142,7 +135,7 @@ class Plant:
             raise
         say(f"{made.name}: {len(made)} training examples")
         say(f"data set      {self.out}, {planted.n_train:,} training and {planted.n_held_out:,} held-out examples")
-        _say_where(self.forget, sets, self.make)
+        self.say_where(self.forget, sets)
         folder = Path("runs") / self.out.stem
         say(f"\nNext: infl train {quoted(self.out)} --run {quoted(folder)}")
         say(f"Then: infl predict --run {quoted(folder)} --forget {quoted(self.forget)}")
@@ -175,48 +168,34 @@ class _Rare(Plant):
         return self.make(dataset, members, **self.set, name=self.name)
 
 
-def _kind(base: type, name: str, make: Any, **more: Any) -> tuple[str, type]:
-    fields = {"set": Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, options_of(make, without=_GIVEN)]} | more
+KINDS: dict[str, dict[str, Any]] = {"forget": {}, "plant": {}}
+
+
+def _add_kind(base: type, name: str, make: Any, **more: Any) -> None:
+    """A command whose options are the parameters of the function that makes the set."""
+    fields = {"set": options_of(make, without=_GIVEN), **more}
     command = with_fields(base, (getdoc(make) or "").partition("\n\nArgs:")[0], **fields)
     command.kind, command.make = name, staticmethod(make)
-    return name, command
+    KINDS["plant" if issubclass(base, Plant) else "forget"][name] = command
 
 
+_add_kind(Forget, "random", forget_sets.random_set)
+_add_kind(Forget, "class", forget_sets.class_set)
+_add_kind(Forget, "cluster", forget_sets.cluster_set)
+_add_kind(Forget, "neighbours", forget_sets.neighbours_set)
+_add_kind(_Memorized, "most-memorized", forget_sets.memorized_set)
+_add_kind(_Memorized, "least-memorized", forget_sets.memorized_set)
+_add_kind(Plant, "flipped", planting.flip_labels)
+_add_kind(Plant, "copies", planting.plant_copies)
+_add_kind(_Patch, "patch", planting.poison_patch)
 _CLUSTER = options_of(forget_sets.cluster_set, without=(*_GIVEN, "seed", "fraction"))
-KINDS = {
-    "forget": dict(
-        [
-            _kind(Forget, "random", forget_sets.random_set),
-            _kind(Forget, "class", forget_sets.class_set),
-            _kind(Forget, "cluster", forget_sets.cluster_set),
-            _kind(Forget, "neighbours", forget_sets.neighbours_set),
-            _kind(_Memorized, "most-memorized", forget_sets.memorized_set),
-            _kind(_Memorized, "least-memorized", forget_sets.memorized_set),
-        ]
-    ),
-    "plant": dict(
-        [
-            _kind(Plant, "flipped", planting.flip_labels),
-            _kind(Plant, "copies", planting.plant_copies),
-            _kind(_Patch, "patch", planting.poison_patch),
-            _kind(
-                _Rare,
-                "rare",
-                planting.thin_cluster,
-                cluster=Annotated[dict[str, Any], tyro.conf.OmitArgPrefixes, _CLUSTER],
-            ),
-        ]
-    ),
-}
+_add_kind(_Rare, "rare", planting.thin_cluster, cluster=_CLUSTER)
+
+
+def _read(path: Path, dataset: Dataset) -> list[ForgetSet]:
+    return forget_sets.read_forget_sets(path, n_train=dataset.n_train) if path.exists() else []
 
 
 def _checked(sets: list[ForgetSet], dataset: Dataset) -> list[ForgetSet]:
     """The sets as they will be read back, so that no file is written that is then refused."""
     return forget_sets.make_forget_sets(forget_sets.by_name(sets), n_train=dataset.n_train)
-
-
-def _say_where(path: Path, sets: list[ForgetSet], make: Any) -> None:
-    say(f"forget file   {path}, {len(sets)} {'set' if len(sets) == 1 else 'sets'}")
-    # Said in the docstring of the function that makes the set, and nowhere again.
-    paragraph = (getdoc(make) or "").partition("Meant for: ")[2].partition("\n\n")[0]
-    say(f"meant for     {' '.join(paragraph.split()).partition('. ')[0].rstrip('.')}")

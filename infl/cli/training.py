@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -111,7 +111,6 @@ class Train(_Continuing):
     def __call__(self) -> None:
         import infl
         from infl.pipeline.score import check_target
-        from infl.report.exchange import finite_fields, write_json
         from infl.report.text import target_line
         from infl.store import is_run
         from infl.training.caches import cache_compiled_programs
@@ -144,8 +143,7 @@ class Train(_Continuing):
         target = None if self.standard_error is None else check_target(run, self.standard_error)
         if target:
             say(target_line(target))
-        if self.output.json:
-            write_json(self.output.json, run.to_dict() | ({"target": finite_fields(target)} if target else {}))
+        self.output.write(run.to_dict() | ({"target": asdict(target)} if target else {}))
         say(f"\nNext: infl scores --run {quoted(self.run)}")
 
 
@@ -192,7 +190,6 @@ class Plan(_Continuing):
     def __call__(self) -> None:
         import infl
         from infl.records import InputError
-        from infl.report.exchange import finite_fields, write_json
         from infl.report.text import plan_lines
         from infl.training.caches import cache_compiled_programs
 
@@ -205,5 +202,4 @@ class Plan(_Continuing):
         )
         for line in plan_lines(planned, vars(self.wanted)):
             say(line)
-        if self.output.json:
-            write_json(self.output.json, {**finite_fields(planned), "seconds": planned.seconds})
+        self.output.write({**asdict(planned), "seconds": planned.seconds})

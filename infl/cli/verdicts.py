@@ -47,12 +47,13 @@ class Predict:
 
     def __call__(self) -> None:
         import infl
+        from infl.report.exchange import verdicts_as_json
 
         run, sets = _opened(self.run, self.forget)
         effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
         predicted = _judge_all(effects, self.thresholds, self.output.effects)
         show_verdicts(run, predicted)
-        _write_verdicts(self.output.json, predicted, [], self.thresholds)
+        self.output.write(verdicts_as_json(predicted, thresholds=self.thresholds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class Verify:
 
     def __call__(self) -> None:
         import infl
+        from infl.report.exchange import verdicts_as_json
         from infl.training.caches import cache_compiled_programs
 
         engine = cluster(self.engine, self.ray)
@@ -99,7 +101,7 @@ class Verify:
         if run.outcomes("design").n_models:
             predicted = infl.predict(run, sets, thresholds=self.thresholds, quiet=self.quiet)
         show_verdicts(run, predicted, measured)
-        _write_verdicts(self.output.json, predicted, measured, self.thresholds)
+        self.output.write(verdicts_as_json(predicted, measured, thresholds=self.thresholds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,7 @@ class Report:
     def __call__(self) -> None:
         import infl
         from infl.records import InputError
-        from infl.report.exchange import write_json
+        from infl.report.text import count
 
         if self.n_top < 1:
             raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
@@ -130,10 +132,9 @@ class Report:
         written = infl.write_report(
             run, self.out, forget_sets=sets, predictor=self.predictor, thresholds=self.thresholds, n_top=self.n_top
         )
-        if self.output.json:
-            write_json(self.output.json, _as_json(written, self.thresholds, self.n_top))
+        self.output.write(_as_json(written, self.thresholds, self.n_top))
         n_sets = len(written.content.sets)
-        say(f"{n_sets} forget {'set' if n_sets == 1 else 'sets'}, {written.size / 1e6:.1f} MB, opens without a network")
+        say(f"{count(n_sets, 'forget set')}, {written.size / 1e6:.1f} MB, opens without a network")
         if not n_sets:
             say("no forget set was verified in this run: name some with --forget, or run infl verify first")
         say(f"page: {written.path}")
@@ -153,6 +154,7 @@ class Demo:
 
     def __call__(self) -> None:
         import infl
+        from infl.report.exchange import verdicts_as_json
         from infl.training.caches import cache_compiled_programs
 
         cache_compiled_programs()
@@ -170,10 +172,9 @@ class Demo:
             "\nIn redundant sets every member is covered by the others. Summing the influences of single examples misses that:"
         )
         for one, other, truth in zip(predicted, summed, measured, strict=True):
-            if one.forget_set.name.startswith(("class", "cluster")):
-                said = f"the sum {other.regime}, infl {one.regime}, retraining {truth.regime}"
-                say(f"  {one.forget_set.name}: {said}")
-        _write_verdicts(self.output.json, predicted, measured, Thresholds())
+            if (name := one.forget_set.name).startswith(("class", "cluster")):
+                say(f"  {name}: the sum {other.regime}, infl {one.regime}, retraining {truth.regime}")
+        self.output.write(verdicts_as_json(predicted, measured, thresholds=Thresholds()))
 
 
 def _opened(url: str, forget_file: Path) -> tuple[Run, list[ForgetSet]]:
@@ -184,42 +185,26 @@ def _opened(url: str, forget_file: Path) -> tuple[Run, list[ForgetSet]]:
 
 
 def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:
+    """Their verdicts; the effects themselves are kept only where they are to be written."""
     import infl
     from infl.report.exchange import write_effects
 
     kept, verdicts = [], []
     for one in effects:
         verdicts.append(infl.judge(one, thresholds))
-        if path:
-            kept.append(one)
+        kept += [one] if path else []
     if path:
         write_effects(path, kept)
     return verdicts
-
-
-def _write_verdicts(
-    path: Path | None, predicted: list[Verdict], measured: list[Verdict], thresholds: Thresholds
-) -> None:
-    from infl.report.exchange import verdicts_as_json, write_json
-
-    if path:
-        write_json(path, verdicts_as_json(predicted, measured, thresholds=thresholds))
 
 
 def _as_json(written: Written, thresholds: Thresholds, n_top: int) -> dict[str, Any]:
     from infl.report.exchange import scores_as_json, verdicts_as_json
 
     content, scores = written.content, written.content.scores
-    predicted = [one.predicted for one in content.sets if one.predicted]
-    measured = [one.measured for one in content.sets if one.measured]
+    sides = ([v for one in content.sets if (v := getattr(one, side))] for side in ("predicted", "measured"))
     fields: dict[str, Any] = {"page": str(written.path), "bytes": written.size}
     if scores is not None:
-        fields["scores"] = scores_as_json(
-            scores.memorization,
-            scores.pairs,
-            n_top=n_top,
-            n_models=scores.n_models,
-            n_train=content.dataset.n_train,
-            q=scores.q,
-        )
-    return fields | verdicts_as_json(predicted, measured, thresholds=thresholds)
+        numbers: dict[str, Any] = {"n_top": n_top, "n_models": scores.n_models, "n_train": content.dataset.n_train}
+        fields["scores"] = scores_as_json(scores.memorization, scores.pairs, q=scores.q, **numbers)
+    return fields | verdicts_as_json(*sides, thresholds=thresholds)

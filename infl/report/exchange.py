@@ -1,4 +1,7 @@
-"""Turns scores and verdicts into files for other tools: JSON, CSV, Parquet, and .npz in two layouts."""
+"""Turns scores and verdicts into files for other tools: JSON, CSV, Parquet, and .npz in two layouts.
+
+Each function that writes raises an `InputError` where the path cannot be written. NaN is null in JSON.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from infl.records import (
     Thresholds,
     Verdict,
 )
-from infl.report.tables import COLUMNS, finite, verdict_fields
+from infl.report.tables import COLUMNS, REQUIRED_COLUMNS, verdict_fields
 
 
 def check_table(path: Path | None) -> None:
@@ -53,11 +56,11 @@ def write_table(path: Path, *frames: pd.DataFrame) -> None:
     no row has is left out; what is unknown is empty, or null.
 
     Raises:
-        InputError: where the path cannot be written or ends in something else, or pyarrow is not installed.
+        InputError: see `check_table`.
     """
     check_table(path)
     frame = pd.DataFrame({name: pd.concat([one[name] for one in frames]) if frames else [] for name in COLUMNS})
-    known = COLUMNS[:8] + [name for name in COLUMNS[8:] if not frame[name].isna().to_numpy().all()]
+    known = [name for name in COLUMNS if name in REQUIRED_COLUMNS or not frame[name].isna().to_numpy().all()]
     frame = frame[known].astype({name: "Int64" for name in ("n_in", "n_out") if name in known})
     with _writable(path) as file:
         if path.suffix == ".csv":
@@ -85,9 +88,6 @@ def write_feldman_zhang(
     Args:
         classes: Influence of the training examples on the held-out ones of each class, class after class; None where a
             class lacks either.
-
-    Raises:
-        InputError: where the path cannot be written.
     """
     arrays: dict[str, Array] = {
         "tr_labels": dataset.y_train.astype(np.int64),
@@ -102,22 +102,52 @@ def write_feldman_zhang(
         arrays[f"tt_classidx_{c}"] = targets
         arrays[f"infl_matrix_class{c}"] = (empty if influence is None else influence.value).astype(np.float32)
         arrays[f"infl_se_class{c}"] = (empty if influence is None else influence.se).astype(np.float32)
-    write_arrays(path, **arrays)
+    _write_arrays(path, arrays)
 
 
-@contextmanager
-def _writable(path: str | Path) -> Iterator[IO[bytes]]:
-    try:
-        with open(path, "wb") as file:
-            yield file
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
+    """Write `names` [s], `effect` and `se` [s, n+m] as .npz."""
+    arrays = {name: np.stack([getattr(one, name) for one in effects]).astype(np.float32) for name in ("effect", "se")}
+    _write_arrays(path, {"names": np.array([e.forget_set.name for e in effects], dtype=np.str_), **arrays})
+
+
+def write_scores(
+    path: str | Path,
+    memorization: Estimate,
+    left_out: Estimate,
+    held_out: Estimate,
+    *,
+    q: tuple[Array, Array],
+    shrunk: tuple[Array, Array],
+) -> None:
+    """Write `memorization`, `memorization_se` [n] and `influence`, `influence_se` [n, n+m] as .npz.
+
+    Columns of D are in the `left-out` protocol, NaN on the diagonal; columns of H follow.
+
+    Args:
+        q: Written as `memorization_q` [n], over all examples, and `influence_q` [n, n+m], over all pairs of both protocols.
+        shrunk: Posterior means and rates of false signs, written as `influence_shrunk` and `influence_sign_rate` [n, n+m].
+    """
+    scores = {"memorization": memorization.value, "memorization_se": memorization.se}
+    pairs = {
+        "influence": np.concatenate([left_out.value, held_out.value], axis=1),
+        "influence_se": np.concatenate([left_out.se, held_out.se], axis=1),
+        "influence_shrunk": shrunk[0],
+        "influence_sign_rate": shrunk[1],
+    }
+    pairs = {name: array.astype(np.float32) for name, array in pairs.items()}
+    _write_arrays(path, {**scores, **pairs, "memorization_q": q[0], "influence_q": q[1]})
+
+
+def _write_arrays(path: str | Path, arrays: Mapping[str, Array]) -> None:
+    with _writable(path) as file:
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def verdicts_as_json(
     predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, thresholds: Thresholds
 ) -> dict[str, Any]:
-    """`{"thresholds": ..., "sets": {name: fields}}`, measured fields under `"measured"` in each set. NaN becomes null."""
+    """`{"thresholds": ..., "sets": {name: fields}}`, measured fields under `"measured"` in each set."""
     sets = {verdict.forget_set.name: verdict_fields(verdict) for verdict in predicted}
     for verdict in measured:
         known = sets.setdefault(verdict.forget_set.name, {"size": len(verdict.forget_set)})
@@ -132,7 +162,7 @@ def scores_as_json(
     n_top: int,
     n_models: int,
     n_train: int,
-    q: Array | None = None,
+    q: Array,
     detectable: Mapping[str, Detectable] | None = None,
 ) -> dict[str, Any]:
     """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out.
@@ -141,15 +171,14 @@ def scores_as_json(
         q: Of memorization, [n].
         detectable: Under `memorization` and `influence`, the smallest that could have been found.
     """
-    smallest = {name: finite_fields(one) for name, one in (detectable or {}).items()}
     order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
     return {
         "n_models": n_models,
         "n_train": n_train,
         "outcome": memorization.outcome,
-        "memorization": [_memorization_fields(memorization, int(i), q) for i in order],
+        "memorization": [{**_memorization_fields(memorization, int(i)), "q": q[i]} for i in order],
         "pairs": [_pair_fields(pair) for pair in pairs],
-        **({"detectable": smallest} if smallest else {}),
+        **({"detectable": {name: asdict(one) for name, one in detectable.items()}} if detectable else {}),
     }
 
 
@@ -176,96 +205,21 @@ def example_as_json(
     return {"example": example, "n_models": n_models, "n_train": n_train, "outcome": outcome, **own, **parts}
 
 
-def finite_fields(record: Any) -> dict[str, Any]:
-    """A record as JSON, what records it holds too; NaN becomes null."""
-    return _finite(asdict(record))
-
-
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Write JSON.
-
-    Raises:
-        InputError: where the path cannot be written.
-    """
+    """Write JSON; what is not finite becomes null."""
     with _writable(path) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        file.write((json.dumps(_finite(content), indent=2, allow_nan=False) + "\n").encode())
 
 
-def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
-    """Write `names` [s], `effect` and `se` [s, n+m] as .npz.
-
-    Raises:
-        InputError: where the path cannot be written.
-    """
-    write_arrays(
-        path,
-        names=np.array([e.forget_set.name for e in effects], dtype=np.str_),
-        effect=np.stack([e.effect for e in effects]).astype(np.float32),
-        se=np.stack([e.se for e in effects]).astype(np.float32),
-    )
-
-
-def write_scores(
-    path: str | Path,
-    memorization: Estimate,
-    left_out: Estimate,
-    held_out: Estimate,
-    *,
-    q: tuple[Array, Array] | None = None,
-    shrunk: tuple[Array, Array] | None = None,
-) -> None:
-    """Write `memorization`, `memorization_se` [n] and `influence`, `influence_se` [n, n+m] as .npz.
-
-    Columns of D are in the `left-out` protocol, NaN on the diagonal; columns of H follow. q: written as `memorization_q` [n],
-    over all examples, and `influence_q` [n, n+m], over all pairs of both protocols together. shrunk: posterior means and rates
-    of false signs, written as `influence_shrunk` and `influence_sign_rate` [n, n+m].
-
-    Raises:
-        InputError: where the path cannot be written.
-    """
-    names = ("influence_shrunk", "influence_sign_rate")
-    write_arrays(
-        path,
-        memorization=memorization.value,
-        memorization_se=memorization.se,
-        influence=np.concatenate([left_out.value, held_out.value], axis=1).astype(np.float32),
-        influence_se=np.concatenate([left_out.se, held_out.se], axis=1).astype(np.float32),
-        **({} if q is None else {"memorization_q": q[0], "influence_q": q[1]}),
-        **({} if shrunk is None else {name: a.astype(np.float32) for name, a in zip(names, shrunk, strict=True)}),
-    )
-
-
-def write_arrays(path: str | Path, **arrays: Any) -> None:
-    """Write named arrays as .npz.
-
-    Raises:
-        InputError: where the path cannot be written.
-    """
-    with _writable(path) as file:
-        np.savez_compressed(file, **arrays)
-
-
-def _memorization_fields(memorization: Estimate, i: int, q: Array | None = None) -> dict[str, Any]:
-    n_in, n_out = (np.broadcast_to(n, memorization.value.shape) for n in (memorization.n_in, memorization.n_out))
-    return {
-        "id": i,
-        "memorization": finite(float(memorization.value[i])),
-        "se": finite(float(memorization.se[i])),
-        "n_in": int(n_in[i]),
-        "n_out": int(n_out[i]),
-        **({} if q is None else {"q": finite(float(q[i]))}),
-    }
+def _memorization_fields(memorization: Estimate, i: int) -> dict[str, Any]:
+    n_in, n_out = (np.broadcast_to(n, memorization.value.shape)[i] for n in (memorization.n_in, memorization.n_out))
+    score = {"id": i, "memorization": memorization.value[i], "se": memorization.se[i]}
+    return {**score, "n_in": int(n_in), "n_out": int(n_out)}
 
 
 def _pair_fields(pair: ScoredPair) -> dict[str, Any]:
     known = {name: getattr(pair, name) for name in ("p", "q") if not math.isnan(getattr(pair, name))}
-    return {
-        "source": pair.source,
-        "target": pair.target,
-        "influence": finite(pair.value),
-        "se": finite(pair.se),
-        **known,
-    }
+    return {"source": pair.source, "target": pair.target, "influence": pair.value, "se": pair.se, **known}
 
 
 def _finite(value: Any) -> Any:
@@ -273,4 +227,15 @@ def _finite(value: Any) -> Any:
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+@contextmanager
+def _writable(path: str | Path) -> Iterator[IO[bytes]]:
+    try:
+        with open(path, "wb") as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

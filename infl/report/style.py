@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from infl.records import InputError, Regime
@@ -54,41 +55,24 @@ class Theme:
 
     def colors(self) -> dict[str, str]:
         """All colours by name. What has one colour in the light theme has one in the dark theme too."""
-        names = ("ground", "ink", "quiet", "faint", "band", "helps", "harms")
-        return {name: getattr(self, name) for name in names} | {k: style.color for k, style in self.regimes.items()}
+        own = {name: value for name, value in vars(self).items() if str(value).startswith("#")}
+        return own | {name: style.color for name, style in self.regimes.items()}
 
     def settings(self) -> dict[str, Any]:
-        """matplotlib's settings."""
+        """matplotlib's settings: those of `infl.mplstyle`, and colours."""
+        from matplotlib import rc_params_from_file  # here, so that tables can use the palette without it
+
         return {
-            "font.size": 8.5,
-            "axes.labelsize": 8.5,
-            "axes.titlesize": 9.5,
-            "axes.titlelocation": "left",
+            **rc_params_from_file(Path(__file__).with_name("infl.mplstyle"), use_default_template=False),
             "axes.edgecolor": self.quiet,
             "axes.facecolor": self.ground,
             "axes.labelcolor": self.ink,
-            "axes.linewidth": 0.7,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
             "figure.facecolor": self.ground,
-            "figure.dpi": 110,
             "hatch.color": self.faint,
-            "hatch.linewidth": 0.6,
-            "image.interpolation": "nearest",
-            "legend.fontsize": 7.5,
-            "legend.frameon": False,
-            "lines.linewidth": 1.0,
-            "pdf.fonttype": 42,  # text stays text in a PDF; many venues refuse the default Type 3
-            "savefig.bbox": "tight",
-            "savefig.dpi": 150,
-            "savefig.facecolor": "auto",  # that of the figure, whatever theme it was drawn in
             "text.color": self.ink,
-            "text.usetex": False,
             "xtick.color": self.quiet,
-            "xtick.labelsize": 7.5,
             "xtick.labelcolor": self.ink,
             "ytick.color": self.quiet,
-            "ytick.labelsize": 7.5,
             "ytick.labelcolor": self.ink,
         }
 
@@ -150,14 +134,14 @@ def house_style(theme: ThemeName | None = None) -> Iterator[Theme]:
     Raises:
         InputError: for another theme.
 
-    Example:
+    Examples:
         >>> import infl
         >>> with infl.plot.house_style("dark") as theme:
         ...     ax = infl.plot.regime_map([])
         >>> theme.name, ax.get_facecolor() == (0x15 / 255, 0x18 / 255, 0x1C / 255, 1.0)
         ('dark', True)
     """
-    import matplotlib  # here, so that tables can use the palette without it
+    from matplotlib import rc_context
 
     if theme is not None and theme not in THEMES:
         raise InputError(f"theme: expected {' or '.join(get_args(ThemeName))}, got {theme!r}")
@@ -165,7 +149,7 @@ def house_style(theme: ThemeName | None = None) -> Iterator[Theme]:
     token = _CURRENT.set(chosen)
     try:
         # `rc_context` is typed with the literal names of all settings, which a plain dict cannot show.
-        with matplotlib.rc_context(chosen.settings()):  # pyright: ignore[reportArgumentType]
+        with rc_context(chosen.settings()):  # pyright: ignore[reportArgumentType]
             yield chosen
     finally:
         _CURRENT.reset(token)

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
@@ -18,24 +18,12 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from infl.records import Array, Dataset, Detectable, Estimate, ProtocolName, Quantity, ScoredPair, Verdict
+from infl.records import Array, Dataset, Detectable, Estimate, ProtocolName, ScoredPair, Verdict
 from infl.report import text
 from infl.report.style import REGIME_STYLES
 
-COLUMNS = [
-    "kind",
-    "source",
-    "target",
-    "source_label",
-    "target_label",
-    "protocol",
-    "value",
-    "se",
-    "n_in",
-    "n_out",
-    "p",
-    "q",
-]
+REQUIRED_COLUMNS = ["kind", "source", "target", "source_label", "target_label", "protocol", "value", "se"]
+COLUMNS = [*REQUIRED_COLUMNS, "n_in", "n_out", "p", "q"]
 _NAME_WIDTH = 16
 _MIN_NAME_WIDTH = 8
 # What decides comes first: the last two are the ones that go where there is no room.
@@ -113,37 +101,27 @@ def verdict_frame(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as JSON; NaN becomes null."""
+    """A verdict as JSON has it."""
     harmed = zip(verdict.most_harmed, verdict.most_harmed_effects, strict=True)
     fields: dict[str, Any] = {
         "size": len(verdict.forget_set),
         "regime": verdict.regime,
-        "probability": {regime: finite(p) for regime, p in verdict.probability.items()},
-        "self": _quantity_fields(verdict.self_influence),
-        "cross": _quantity_fields(verdict.cross_influence),
-        "harm": _quantity_fields(verdict.harm),
-        "gain": _quantity_fields(verdict.gain),
+        "probability": dict(verdict.probability),
+        "self": asdict(verdict.self_influence),
+        "cross": asdict(verdict.cross_influence),
+        "harm": asdict(verdict.harm),
+        "gain": asdict(verdict.gain),
         "others": verdict.others,
         "source": verdict.source,
         "n_models": verdict.n_models,
-        "most_harmed": [{"id": j, "effect": finite(effect)} for j, effect in harmed],
+        "most_harmed": [{"id": j, "effect": effect} for j, effect in harmed],
     }
-    gap = verdict.concept_gap
-    if gap is not None:
-        means = {"of_part": finite(gap.part), "of_whole": finite(gap.whole), **_quantity_fields(gap.value)}
+    if (gap := verdict.concept_gap) is not None:
+        means = {"of_part": gap.part, "of_whole": gap.whole, **asdict(gap.value)}
         fields["concept_gap"] = {"n_full": gap.n_full, "n_held_out": gap.n_held_out, **means}
     if verdict.note:
         fields |= {"note": verdict.note, "models_needed": verdict.models_needed}
     return fields
-
-
-def _quantity_fields(quantity: Quantity) -> dict[str, float | None]:
-    return {"value": finite(quantity.value), "se": finite(quantity.se)}
-
-
-def finite(value: float) -> float | None:
-    """None where it is not finite: JSON has no NaN."""
-    return float(value) if math.isfinite(value) else None
 
 
 def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, width: int = 100) -> Table:

@@ -184,14 +184,22 @@ def pair_verdicts(predicted: Sequence[Verdict], measured: Sequence[Verdict]) -> 
     Raises:
         InputError: where one side holds the same forget set twice.
     """
-    sides: list[dict[tuple[str, tuple[int, ...]], Verdict]] = [{}, {}]
-    for name, verdicts, side in zip(("predicted", "measured"), (predicted, measured), sides, strict=True):
-        for verdict in verdicts:
-            key = verdict.forget_set.name, verdict.forget_set.ids
-            if key in side:
-                raise InputError(f"{name}: expected each forget set once, got {key[0]!r} twice; keep one of them")
-            side[key] = verdict
+    sides = by_forget_set("predicted", predicted), by_forget_set("measured", measured)
     return [Row(sides[0].get(key), sides[1].get(key)) for key in sides[0] | sides[1]]
+
+
+def by_forget_set(name: str, records: Sequence[Any]) -> dict[tuple[str, tuple[int, ...]], Any]:
+    """Verdicts or effects by the name and the ids of their forget sets.
+
+    Raises:
+        InputError: where one comes twice.
+    """
+    keyed = {(one.forget_set.name, one.forget_set.ids): one for one in records}
+    if len(keyed) < len(records):
+        names = Counter((one.forget_set.name, one.forget_set.ids) for one in records)
+        twice = names.most_common(1)[0][0][0]
+        raise InputError(f"{name}: expected each forget set once, got {twice!r} twice; keep one of them")
+    return keyed
 
 
 def common_thresholds(verdicts: Sequence[Verdict]) -> Thresholds:
@@ -200,11 +208,11 @@ def common_thresholds(verdicts: Sequence[Verdict]) -> Thresholds:
     Raises:
         InputError: where they were judged by different ones, and so cannot share a figure or a table.
     """
-    distinct = list(dict.fromkeys(verdict.thresholds for verdict in verdicts))
+    distinct = list(dict.fromkeys(verdict.thresholds for verdict in verdicts)) or [Thresholds()]
     if len(distinct) > 1:
-        lines = "; ".join(thresholds_line(thresholds) for thresholds in distinct)
+        lines = "; ".join(map(thresholds_line, distinct))
         raise InputError(f"verdicts: expected one set of thresholds, got {lines}; judge all sets by the same ones")
-    return distinct[0] if distinct else Thresholds()
+    return distinct[0]
 
 
 def judged_cross(verdict: Verdict) -> Quantity:
@@ -214,11 +222,11 @@ def judged_cross(verdict: Verdict) -> Quantity:
 
 def likeliest(verdict: Verdict) -> tuple[str, float]:
     """The likeliest of the four regimes and its probability; NaN where the errors are unknown."""
-    known = {regime: verdict.probability.get(regime, math.nan) for regime in REGIMES}
-    if any(math.isnan(probability) for probability in known.values()):
+    known = [(verdict.probability.get(regime, math.nan), regime) for regime in REGIMES]
+    if any(math.isnan(probability) for probability, _ in known):
         return verdict.regime, math.nan
-    best = max(known, key=lambda regime: known[regime])
-    return best, known[best]
+    probability, best = max(known, key=lambda one: one[0])
+    return best, probability
 
 
 def thresholds_line(thresholds: Thresholds) -> str:
@@ -242,15 +250,13 @@ def concept_gap(gap: ConceptGap) -> str:
 
 def detectable_lines(smallest: Detectable, what: str, tested: str) -> tuple[str, str]:
     """The smallest effect that the models at hand find, and under which conditions."""
-    conditions = (
-        f"power {smallest.power:g}, false discovery rate {smallest.false_discovery_rate:g} "
-        f"over {smallest.n_tests:,} {tested}"
-    )
-    if math.isnan(smallest.typical):
-        return f"smallest {what} detectable: none, too few models", f"({conditions})"
-    worst = "none" if math.isnan(smallest.worst) else f"{smallest.worst:.2f}"
-    at_worst = "" if smallest.outcome == "margin" else f", at worst {worst}"
-    return f"smallest {what} detectable: {smallest.typical:.2f} at median noise{at_worst}", f"({conditions})"
+    rate = f"false discovery rate {smallest.false_discovery_rate:g} over {smallest.n_tests:,} {tested}"
+    size = "none, too few models"
+    if not math.isnan(smallest.typical):
+        worst = "none" if math.isnan(smallest.worst) else f"{smallest.worst:.2f}"
+        at_worst = "" if smallest.outcome == "margin" else f", at worst {worst}"
+        size = f"{smallest.typical:.2f} at median noise{at_worst}"
+    return f"smallest {what} detectable: {size}", f"(power {smallest.power:g}, {rate})"
 
 
 def answer(verdicts: Sequence[Verdict]) -> tuple[str, list[tuple[str, str]], str]:
@@ -293,30 +299,25 @@ def duration(seconds: float) -> str:
 
 def plan_lines(planned: Any, asked: dict[str, Any]) -> list[str]:
     """The answers of a plan as a table, question by question, and what it rests on."""
+    rate = f"at a false discovery rate of {asked['false_discovery_rate']:g} over"
+    sets = f"regimes of sets of {asked['set_size']}"
     titles = {
-        "memorization": ["standard error of memorization"],
-        "influence": [
-            f"influence found with power {asked['power']:g} "
-            f"at a false discovery rate of {asked['false_discovery_rate']:g} over",
-            f"{planned.n_pairs:,} pairs (p-value up to {planned.p_cut:.2g})",
-        ],
-        "prediction": [f"regimes of sets of {asked['set_size']}, predicted"],
-        "verification": [
-            f"regimes of sets of {asked['set_size']}, verified: models retrained without each; rough, from 32 such models"
-        ],
+        "memorization": "standard error of memorization",
+        "influence": f"influence found with power {asked['power']:g} {rate}\n"
+        f"{planned.n_pairs:,} pairs (p-value up to {planned.p_cut:.2g})",
+        "prediction": f"{sets}, predicted",
+        "verification": f"{sets}, verified: models retrained without each; rough, from 32 such models",
     }
     lines = [f"{'':48}{'value':>7}{'models':>11}{'time':>9}{'disk':>13}"]
     for question, title in titles.items():
         answers = [answer for answer in planned.answers if answer.question == question]
-        lines += title if answers else []
+        lines += [title] if answers else []
         for a in answers:
-            cells = (
-                "-" if a.value is None else f"{a.value:.3f}",
-                "-" if a.n_models is None else f"{a.n_models:,}",
-                "-" if a.seconds is None else duration(a.seconds),
-                "-" if a.n_bytes is None else f"{a.n_bytes / 1e6:,.1f} MB",
-            )
-            lines.append(f"  {a.basis:46}{cells[0]:>7}{cells[1]:>11}{cells[2]:>9}{cells[3]:>13}")
+            value = "-" if a.value is None else f"{a.value:.3f}"
+            models = "-" if a.n_models is None else f"{a.n_models:,}"
+            time = "-" if a.seconds is None else duration(a.seconds)
+            disk = "-" if a.n_bytes is None else f"{a.n_bytes / 1e6:,.1f} MB"
+            lines.append(f"  {a.basis:46}{value:>7}{models:>11}{time:>9}{disk:>13}")
     lines += [
         f"{planned.models_per_second:.1f} models/s, measured here just now; disk before compression",
         f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets"
@@ -376,9 +377,9 @@ def run_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
 def merged_collections(collections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Counts of the collections of a run under words for what they hold; all those without one forget set together."""
     n_sets = sum(name.startswith("without-") for name in collections)
+    titles = {"design": "of random subsets", "grouped": "leaving out groups", "full": "of all of D"}
     merged: dict[str, dict[str, Any]] = {}
     for name, one in collections.items():
-        titles = {"design": "of random subsets", "grouped": "leaving out groups", "full": "of all of D"}
         title = titles.get(name, name)
         if name.startswith("cover-"):
             title = f"covering sets {name.removeprefix('cover-')[:6]}"

@@ -46,9 +46,7 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
     """
     dataset, scores = content.dataset, content.scores
     sets = sorted(content.sets, key=lambda one: one.predicted is None)  # in the order of the map and of tables
-    thresholds = text.common_thresholds(
-        [verdict for one in sets for verdict in (one.predicted, one.measured) if verdict]
-    )
+    thresholds = text.common_thresholds([verdict for one in sets for verdict in one.verdicts])
     pictures, drawings = Pictures(dataset), Drawings()
     examples, memorized_table = [], ""
     if scores is not None:
@@ -58,40 +56,35 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
     n_pictures = pictures.affordable(2 * len(sets), most=views.MAX_EXAMPLES_OF_A_SET)
     cards = [views.card(one, dataset, pictures, n_pictures) for one in sets]
     lead, regimes, sure = text.answer([one.best for one in sets])
-    drawn = {
-        "map": drawings.map(sets) if sets else "",
-        "histogram": drawings.histogram(scores.memorization) if examples and scores is not None else "",
-    }
+    set_map = drawings.map(sets) if sets else ""
+    histogram = drawings.histogram(scores.memorization) if examples and scores is not None else ""
     style, script = f"{drawings.css()}{_text('page.css')}\n{pictures.css()}", _text("page.js")
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            **drawn,
-            name=Path(dataset.name).name or dataset.name,
-            dataset=dataset,
-            lead=lead,
-            regimes=[(views.badge(regime), sentence) for regime, sentence in regimes],
-            sure=sure,
-            thresholds=text.thresholds_sentence(thresholds),
-            cards=cards,
-            set_table=views.set_table(sets) if sets else "",
-            scores=scores,
-            unit="" if scores is None else text.UNITS[scores.memorization.outcome],
-            certainty=[] if scores is None else views.certainty_facts(scores),
-            gallery=examples[: views.IN_GALLERY],
-            n_memorized=len(examples),
-            memorized_table=memorized_table,
-            pairs_table=pairs_table,
-            pairs_found=sum(pair.q <= 0.05 for pair in scores.pairs) if scores else 0,
-            settings=text.run_facts(content.description),
-            picture=views.picture,
-            turned=pictures.turned,
-            style=Markup(style),
-            script=Markup(script),
-            style_hash=_hash(style),
-            script_hash=_hash(script),
-        )
+    return _template().render(
+        name=Path(dataset.name).name or dataset.name,
+        dataset=dataset,
+        lead=lead,
+        regimes=[(views.badge(regime), sentence) for regime, sentence in regimes],
+        sure=sure,
+        thresholds=text.thresholds_sentence(thresholds),
+        map=set_map,
+        cards=cards,
+        set_table=views.set_table(sets) if sets else "",
+        scores=scores,
+        unit="" if scores is None else text.UNITS[scores.memorization.outcome],
+        certainty=[] if scores is None else views.certainty_facts(scores),
+        histogram=histogram,
+        gallery=examples[: views.IN_GALLERY],
+        n_memorized=len(examples),
+        memorized_table=memorized_table,
+        pairs_table=pairs_table,
+        pairs_found=sum(pair.q <= 0.05 for pair in scores.pairs) if scores else 0,
+        settings=text.run_facts(content.description),
+        picture=views.picture,
+        turned=pictures.turned,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
     )
 
 
@@ -111,14 +104,11 @@ def write_page(content: PageContent, path: str | Path, *, n_top: int = 60) -> in
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FunctionLoader(_text),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    return environment.from_string(_text("page.html.jinja"))
 
 
 def _text(name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infl.records import Array, Dataset, Detectable, Estimate, InputError, ProtocolName, Quantity, ScoredPair, Verdict
+from infl.report.text import Row
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,19 @@ class HarmedExample:
 
 
 @dataclass(frozen=True)
-class SetContent:
+class SetContent(Row):
     """What is known of one forget set; harmed: examples harmed most, by the measurement where there is one."""
 
-    predicted: Verdict | None
-    measured: Verdict | None
     harmed: Sequence[HarmedExample] = ()
 
     def __post_init__(self) -> None:
-        if self.predicted is None and self.measured is None:
+        if not self.verdicts:
             raise InputError("page: expected a predicted or a measured verdict of each forget set, got neither")
 
     @property
     def best(self) -> Verdict:
         """The measured verdict where there is one, else the predicted one."""
-        verdict = self.measured or self.predicted
-        assert verdict is not None
-        return verdict
+        return self.verdicts[-1]
 
 
 @dataclass(frozen=True)

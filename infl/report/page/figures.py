@@ -44,15 +44,13 @@ class Drawings:
 
     def map(self, sets: Sequence[SetContent]) -> Markup:
         """`infl.plot.regime_map`, each of its marks a link to the card of its set; sets are numbered from 1."""
-        verdicts = [[v for v in (one.predicted, one.measured) if v is not None] for one in sets]
         predicted, measured = ([v for one in sets if (v := getattr(one, side))] for side in ("predicted", "measured"))
         with plot.house_style("light"), _quiet_about_letters():
             figure = new_figure(4.5, 4.2)
             ax = plot.regime_map(predicted, measured, ax=figure.add_subplot())
-            for number, of_set in enumerate(verdicts, start=1):
-                x = [v.self_influence.value for v in of_set if is_known(v)]
-                y = [text.judged_cross(v).value for v in of_set if is_known(v)]
-                if x:
+            for number, one in enumerate(sets, start=1):
+                if known := [v for v in one.verdicts if is_known(v)]:
+                    x, y = [v.self_influence.value for v in known], [text.judged_cross(v).value for v in known]
                     (hit,) = ax.plot(x, y, "o", color=LIGHT.quiet, markersize=17, alpha=0, zorder=9)
                     hit.set_url(f"#set-{number}")
         svg = self._inline(figure, "map", f"Map of the forget sets: {ax.get_xlabel()}, and upwards {ax.get_ylabel()}")

@@ -77,11 +77,8 @@ class Pictures:
         low, high = self._span
         shades = np.nan_to_num((example.astype(np.float64) - low) / (high - low), nan=1.0, posinf=1.0, neginf=0.0)
         pixels = np.rint(255 * np.clip(1 - shades if self.turned else shades, 0, 1)).astype(np.uint8)
-        picture = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
-        scale = LARGEST_SIDE / max(picture.size)
-        if scale < 1:
-            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels)
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
         return picture
 
 
@@ -91,8 +88,7 @@ def _bars(values: Array) -> Array:
     means = np.array([part.mean() for part in np.array_split(finite, min(_BARS, len(finite)))])
     low, high = min(means.min(), 0.0), max(means.max(), 0.0)
     reach = high - low or 1.0
-    zero = (high - 0.0) / reach * (_BAR_HEIGHT - 1)
-    tops = (high - means) / reach * (_BAR_HEIGHT - 1)
+    zero, tops = high / reach * (_BAR_HEIGHT - 1), (high - means) / reach * (_BAR_HEIGHT - 1)
     rows = np.arange(_BAR_HEIGHT)[:, None]
     inked = (rows >= np.floor(np.minimum(tops, zero))) & (rows <= np.ceil(np.maximum(tops, zero)))
     width = math.ceil(_BARS / len(means))

@@ -34,52 +34,22 @@ class Example:
     lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One verdict in words; `chances` are (regime, text, probability), empty where errors are unknown."""
-
-    kind: str
-    verdict: Verdict
-    badge: Markup
-    probability: str
-    source: str
-    chances: tuple[tuple[str, str, float], ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Card:
-    """All about one forget set; agreement: agree, differ, or empty where there is nothing to compare."""
-
-    name: str
-    size: int
-    regime: str
-    judged: tuple[Judged, ...]
-    agreement: str
-    meaning: str
-    quantities: Markup
-    examples: tuple[Example, ...]
-    harmed: tuple[Example, ...]
-
-
-def card(one: SetContent, dataset: Dataset, pictures: Pictures, most: int) -> Card:
-    """The card of a set, with `most` pictures in each of its galleries."""
-    row = text.Row(one.predicted, one.measured)
-    judged = tuple(_judged(v, "measured" if v is one.measured else "predicted") for v in row.verdicts)
+def card(one: SetContent, dataset: Dataset, pictures: Pictures, most: int) -> dict[str, Any]:
+    """All about one forget set, with `most` pictures in each gallery; see the template for what it takes of it."""
     ids = one.best.forget_set.ids
     # Evenly spread over the set, so that the pictures are not all of its first examples.
     spread = np.unique(np.linspace(0, len(ids) - 1, min(most, len(ids))).astype(int))
-    return Card(
-        name=one.best.forget_set.name,
-        size=len(ids),
-        regime=one.best.regime,
-        judged=judged,
-        agreement={"=": "agree", "x": "differ", "": ""}[row.agreement],
-        meaning=f"{text.meaning(one.best.regime, one.best.thresholds)}. {text.minus(text.found(one.best))}",
-        quantities=_quantities(judged),
-        examples=tuple(_example(dataset, ids[k], pictures) for k in spread.tolist()),
-        harmed=tuple(_harmed(each, dataset, pictures) for each in one.harmed[:most]),
-    )
+    return {
+        "name": one.best.forget_set.name,
+        "size": len(ids),
+        "regime": one.best.regime,
+        "judged": [_judged(v, "measured" if v is one.measured else "predicted") for v in one.verdicts],
+        "agreement": {"=": "agree", "x": "differ", "": ""}[one.agreement],
+        "meaning": f"{text.meaning(one.best.regime, one.best.thresholds)}. {text.minus(text.found(one.best))}",
+        "quantities": _quantities(one),
+        "examples": [_example(dataset, ids[k], pictures) for k in spread.tolist()],
+        "harmed": [_harmed(each, dataset, pictures) for each in one.harmed[:most]],
+    }
 
 
 def set_table(sets: Sequence[SetContent]) -> Markup:
@@ -122,13 +92,13 @@ def memorized(scores: ScoreContent, dataset: Dataset, pictures: Pictures, n_top:
 def pairs_table(scores: ScoreContent, dataset: Dataset, pictures: Pictures) -> Markup:
     """The strongest pairs in the order given."""
     frame = tables.pairs_frame(scores.pairs, scores.protocol, dataset)
-    ends = {}
-    for head, name in (("trained on", "source"), ("influenced", "target")):
-        ends[head] = [_named_picture(_example(dataset, column, pictures)) for column in frame[name].tolist()]
-    cells = pd.DataFrame({"trained on": ends["trained on"]})
+    sources, targets = (
+        [_named_picture(_example(dataset, column, pictures)) for column in frame[end].tolist()]
+        for end in ("source", "target")
+    )
     verbs = np.where(frame["value"] >= 0, "helps", "harms")
-    cells["effect"] = [Markup('<span class="verb {0}">{0} →</span>').format(verb) for verb in verbs]
-    cells["influenced"] = ends["influenced"]
+    effects = [Markup('<span class="verb {0}">{0} →</span>').format(verb) for verb in verbs]
+    cells = pd.DataFrame({"trained on": sources, "effect": effects, "influenced": targets})
     cells["influence"] = _with_errors(frame["value"], frame["se"])
     cells["95%"] = [text.minus(text.interval(*ends)) for ends in scores.pair_intervals]
     cells["q"] = [_data(q, text.minus(text.p_value(q))) for q in frame["q"]]
@@ -163,25 +133,36 @@ def badge(regime: str, kind: str = "measured") -> Markup:
 
 def html_table(cells: pd.DataFrame, name: str) -> Markup:
     """Cells that are safe already as a table that the page's script can sort and filter."""
+    return _html(cells, table_id=f"{name}-table", classes=["sortable"])
+
+
+def _html(cells: pd.DataFrame, **attributes: Any) -> Markup:
     with pd.option_context("display.max_colwidth", None):
-        html = cells.to_html(index=False, escape=False, border=0, table_id=f"{name}-table", classes=["sortable"])
+        html = cells.to_html(index=False, escape=False, border=0, **attributes)
     return Markup(html.replace(' style="text-align: right;"', "").replace("dataframe ", ""))
 
 
-def _judged(verdict: Verdict, kind: str) -> Judged:
+def _judged(verdict: Verdict, kind: str) -> dict[str, Any]:
+    """One verdict in words; `chances` are (regime, text, probability), none where errors are unknown."""
     best, probability = text.likeliest(verdict)
     known = not math.isnan(probability)
-    chances = tuple((name, text.number(verdict.probability[name]), verdict.probability[name]) for name in REGIMES)
     notes = [f"likeliest {best}"] if verdict.regime == "undetermined" and known else []
     notes += [note for note in (verdict.note, verdict.concept_gap and text.concept_gap(verdict.concept_gap)) if note]
     how = f"predictor {verdict.source}, from {text.count(verdict.n_models, 'model')}"
     if verdict.source == "retrained":
         how = f"retraining without it {text.count(verdict.n_models, 'time')}"
-    words = tuple(text.minus(note) if note != "-" else note for note in notes)
-    return Judged(kind, verdict, badge(verdict.regime, kind), text.number(probability), how, chances * known, words)
+    chances = [(name, text.number(verdict.probability[name]), verdict.probability[name]) for name in REGIMES]
+    return {
+        "kind": kind,
+        "badge": badge(verdict.regime, kind),
+        "probability": text.number(probability),
+        "source": how,
+        "chances": chances if known else [],
+        "notes": [text.minus(note) if note != "-" else note for note in notes],
+    }
 
 
-def _quantities(judged: Sequence[Judged]) -> Markup:
+def _quantities(one: SetContent) -> Markup:
     """Self, cross, harm and gain with their intervals of 95%, the prediction beside the measurement."""
     meanings = {
         "self": ("self_influence", "probability that a forgotten example is lost", (-1.0, 1.0)),
@@ -191,11 +172,11 @@ def _quantities(judged: Sequence[Judged]) -> Markup:
     }
     names = [Markup('{}<span class="quiet">{}</span>').format(name, words) for name, (_, words, _) in meanings.items()]
     cells = pd.DataFrame({"per example forgotten": names})
-    for one in judged:
-        values = [(getattr(one.verdict, attribute), bounds) for attribute, _, bounds in meanings.values()]
-        cells[f"{one.kind}, 95%"] = [_with_interval(value, *bounds) for value, bounds in values]
-    html = cells.to_html(index=False, escape=False, border=0, classes=["quantities"])
-    return Markup(html.replace(' style="text-align: right;"', "").replace("dataframe ", ""))
+    for kind in ("predicted", "measured"):
+        if (verdict := getattr(one, kind)) is not None:
+            values = [(getattr(verdict, attribute), bounds) for attribute, _, bounds in meanings.values()]
+            cells[f"{kind}, 95%"] = [_with_interval(value, *bounds) for value, bounds in values]
+    return _html(cells, classes=["quantities"])
 
 
 def _with_interval(quantity: Quantity, lowest: float, highest: float) -> Markup:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from infl.records import Array, Effects, InputError, Verdict
-from infl.report.plot.canvas import axes_or_new, name_points, note_below
+from infl.report.plot.canvas import axes_or_new, legend_above, name_points, note_below
 from infl.report.style import house_style
-from infl.report.text import common_thresholds, count, likeliest, pair_verdicts
+from infl.report.text import by_forget_set, common_thresholds, count, likeliest, pair_verdicts
 
 BIN_WIDTH = 0.1
 PROBABILITY_EDGES = np.array([0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
@@ -86,14 +86,13 @@ def _of_effects(predicted: Sequence[Effects], measured: Sequence[Effects], ax: A
         ends = (low - margin, high + margin)
         ax.plot(ends, ends, color=theme.faint, zorder=0, gid="diagonal")
         ax.axhline(0, color=theme.faint, linewidth=0.6, zorder=0)
-        ax.set(xlim=ends, ylim=ends, aspect="equal")
+        ax.set(xlim=ends, ylim=ends, aspect="equal", ylabel="measured by retraining")
         ax.set_xlabel("predicted effect: probability of a correct prediction lost")
-        ax.set_ylabel("measured by retraining")
         notes = [] if pairs else ["no sets with both"]
         notes += [f"{count(n_alone, 'set')} without a counterpart left out"] if n_alone else []
         note_below(ax, "; ".join(notes))
         if numbers:
-            ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
+            legend_above(ax, ncols=2)
             name_points(ax, np.concatenate(points), numbers, avoid_lines=[np.array([ends, ends]).T], size=6)
     return ax
 
@@ -114,8 +113,8 @@ def _of_regimes(predicted: Sequence[Verdict], measured: Sequence[Verdict], ax: A
             low, high = wilson_interval(y, n)
             style = {"fmt": "o", "color": theme.helps, "markersize": 5, "elinewidth": 0.9, "label": "_sets"}
             ax.errorbar(x, y, yerr=[[y - low], [high - y]], zorder=3, **style)
-            below = {"xytext": (0, -3), "textcoords": "offset points", "ha": "center", "va": "top"}
-            ax.annotate(f"{n:,}", (x, low), size=6.5, color=theme.quiet, **below)
+            below: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top"}
+            ax.annotate(f"{n:,}", (x, low), (0, -3), size=6.5, color=theme.quiet, **below)
         ax.set(xlim=(PROBABILITY_EDGES[0] - 0.03, 1.03), ylim=(-0.03, 1.05))
         ax.set_xlabel("predicted probability of the likeliest regime")
         ax.set_ylabel("fraction of sets where retraining finds it")
@@ -137,29 +136,25 @@ def mean_of_bin(
     """Mean prediction, mean measurement, its error, and how many effects there are, of bin `number`."""
     stated, found, n, deviations = 0.0, 0.0, 0, []
     for one, other in pairs:
-        columns = _columns(one, members)[_bin_numbers(one, members, width) == number]
-        columns = columns[np.isfinite(other.effect[columns])]
-        if not len(columns):
-            continue
-        stated, found, n = stated + one.effect[columns].sum(), found + other.effect[columns].sum(), n + len(columns)
-        sums = other.replicates[:, columns].sum(axis=1, dtype=np.float64)
-        r = len(sums)
-        deviations.append((sums - sums.mean()) / math.sqrt(r * (r - 1)) if r > 1 else np.full(1, np.nan))
+        columns, bins = _bins(one, members, width)
+        columns = columns[(bins == number) & np.isfinite(other.effect[columns])]
+        if len(columns):
+            stated, found, n = stated + one.effect[columns].sum(), found + other.effect[columns].sum(), n + len(columns)
+            sums = other.replicates[:, columns].sum(axis=1, dtype=np.float64)
+            r = len(sums)
+            deviations.append((sums - sums.mean()) / math.sqrt(r * (r - 1)) if r > 1 else np.full(1, np.nan))
     if not n:
         return math.nan, math.nan, math.nan, 0
     longest = max(map(len, deviations))
-    together = sum(np.pad(one, (0, longest - len(one))) for one in deviations)
-    error = float(np.sqrt((np.asarray(together) ** 2).sum())) / n
+    together = np.sum([np.pad(one, (0, longest - len(one))) for one in deviations], axis=0)
+    error = float(np.sqrt((together**2).sum())) / n
     return stated / n, found / n, max(error, 1 / (n * longest)) if math.isfinite(error) else math.nan, n
 
 
 def _paired_effects(
     predicted: Sequence[Effects], measured: Sequence[Effects]
 ) -> tuple[list[tuple[Effects, Effects]], int]:
-    left, right = ({(one.forget_set.name, one.forget_set.ids): one for one in side} for side in (predicted, measured))
-    for name, keyed, side in (("predicted", left, predicted), ("measured", right, measured)):
-        if len(keyed) < len(side):
-            raise InputError(f"{name}: expected each forget set once, got one twice; keep one of them")
+    left, right = by_forget_set("predicted", predicted), by_forget_set("measured", measured)
     pairs = [(left[key], right[key]) for key in left if key in right]
     shapes = {(one.n_train, len(one.effect)) for pair in pairs for one in pair}
     if len(shapes) > 1:
@@ -167,17 +162,14 @@ def _paired_effects(
     return pairs, len(left) + len(right) - 2 * len(pairs)
 
 
-def _columns(effects: Effects, members: bool) -> Array:
-    return np.array(effects.forget_set.ids) if members else np.arange(effects.n_train, len(effects.effect))
-
-
-def _bin_numbers(effects: Effects, members: bool, width: float = BIN_WIDTH) -> Array:
-    """The bin of each column's effect; bin 0 has 0 in its middle."""
-    return np.floor(effects.effect[_columns(effects, members)] / width + 0.5)
+def _bins(effects: Effects, members: bool, width: float = BIN_WIDTH) -> tuple[Array, Array]:
+    """Columns of members, or of held-out examples, and the bin of the effect on each; bin 0 has 0 in its middle."""
+    columns = np.array(effects.forget_set.ids) if members else np.arange(effects.n_train, len(effects.effect))
+    return columns, np.floor(effects.effect[columns] / width + 0.5)
 
 
 def _bins_used(pairs: Sequence[tuple[Effects, Effects]], members: bool) -> list[int]:
-    known = np.concatenate([np.empty(0), *(_bin_numbers(one, members) for one, _ in pairs)])
+    known = np.concatenate([np.empty(0), *(_bins(one, members)[1] for one, _ in pairs)])
     return [int(k) for k in np.unique(known[np.isfinite(known)])]
 
 

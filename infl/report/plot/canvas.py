@@ -6,8 +6,10 @@ import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -43,13 +45,17 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     return ax
 
 
+def legend_above(ax: Axes, handles: Sequence[Artist] | None = None, **settings: Any) -> None:
+    """A legend over the axes, of these handles or of what has a label; labels are written as they are (no TeX)."""
+    legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), **settings)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
 def note_below(ax: Axes, text: str) -> Annotation:
     """What a figure leaves out, small, below its right corner; hidden where there is nothing to say."""
-    note = ax.annotate(
-        text, (1, 0), xytext=(0, -34), xycoords="axes fraction", textcoords="offset points", ha="right", va="top"
-    )
-    note.set(fontsize=7, color=current_theme().quiet)
-    return note
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "top"}
+    return ax.annotate(text, (1, 0), (0, -34), fontsize=7, color=current_theme().quiet, **place)
 
 
 def name_points(

@@ -74,16 +74,12 @@ def class_influence(blocks: Estimate, class_names: tuple[str, ...] | None = None
                 _mark(ax, (a, b), value, se, power, n, _ink_on(face))
         ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal")
         ax.spines[:].set_visible(False)
-        places = range(n) if n <= _NAMES_UP_TO else []
-        shown = [names[k] for k in places]
-        slanted = any(len(name) > 3 for name in shown)
-        ax.set_xticks(list(places), shown, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-        ax.set_yticks(list(places), shown)
-        for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
-            label.set_parse_math(False)
+        shown = names if n <= _NAMES_UP_TO else []
+        slanted = {"rotation": 45, "ha": "right"} if any(len(name) > 3 for name in shown) else {}
+        ax.set_xticks(range(len(shown)), shown, parse_math=False, **slanted)
+        ax.set_yticks(range(len(shown)), shown, parse_math=False)
         ax.tick_params(length=0)
-        ax.set_xlabel("held-out examples of this class are influenced")
-        ax.set_ylabel("by training examples of this class")
+        ax.set(xlabel="held-out examples of this class are influenced", ylabel="by training examples of this class")
         figure = ax.get_figure(root=False)
         assert figure is not None
         bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, shrink=0.75, pad=0.03, aspect=28)

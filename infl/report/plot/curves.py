@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from infl.records import Estimate, ForgetSet, InputError, Verdict
-from infl.report.plot.canvas import axes_or_new, note_below
+from infl.report.plot.canvas import axes_or_new, legend_above, note_below
 from infl.report.style import house_style
 from infl.report.text import UNITS, count
 
@@ -66,21 +67,15 @@ def dose_response(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
         ax.axhline(0, color=theme.faint, linewidth=0.6, zorder=0.5)
         ax.set_xlim(-0.02, 1.04)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{fraction:.0%}"))
-        ax.set_xlabel("fraction of the group removed")
-        ax.set_ylabel("others lost per example of the group")
-        for kind, line, face, verdicts in (
-            ("measured", "-", None, measured),
-            ("predicted", ":", theme.ground, predicted),
-        ):
-            mark: dict[str, Any] = {"linestyle": line, "marker": "o", "markersize": 4.8, "color": theme.ink}
-            mark["markerfacecolor"] = face or theme.ink
-            handles += [Line2D([], [], label=kind, **mark)] if verdicts else []
+        ax.set(xlabel="fraction of the group removed", ylabel="others lost per example of the group")
+        kinds = (("measured", "-", theme.ink, measured), ("predicted", ":", theme.ground, predicted))
+        for kind, line, face, verdicts in kinds:
+            mark: dict[str, Any] = {"marker": "o", "markersize": 4.8, "markerfacecolor": face, "linestyle": line}
+            handles += [Line2D([], [], label=kind, color=theme.ink, **mark)] if verdicts else []
         if wholes:
             handles.append(Line2D([], [], color=theme.ink, linewidth=0.5, label="in proportion to the whole"))
         if handles:
-            legend = ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
-            for text in legend.get_texts():
-                text.set_parse_math(False)
+            legend_above(ax, handles, ncols=3)
         note_below(ax, f"{count(n_skipped, 'verdict')} without an estimate not drawn" if n_skipped else "")
     return ax
 
@@ -143,14 +138,10 @@ def error_curve(
         ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlabel("models")
-        ax.set_ylabel(f"standard error, {UNITS[units.pop()] if units else 'no estimates'}")
-        handles, labels = ax.get_legend_handles_labels()
-        if handles:
+        ax.set(xlabel="models", ylabel=f"standard error, {UNITS[units.pop()] if units else 'no estimates'}")
+        if handles := ax.get_legend_handles_labels()[0]:
             # Bars come last by themselves: what was measured goes first.
-            order = sorted(range(len(labels)), key=lambda k: not labels[k].startswith("root"))
-            entries = [handles[k] for k in order], [labels[k] for k in order]
-            ax.legend(*entries, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+            legend_above(ax, sorted(handles, key=lambda handle: not isinstance(handle, ErrorbarContainer)))
     return ax
 
 

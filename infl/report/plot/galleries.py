@@ -45,8 +45,7 @@ def memorized_gallery(
     examples have a score of 0.25 or more, of how many that have a score. Scores that are NaN are not shown.
 
     Args:
-        memorization: scores of the training examples, [n].
-        dataset: the data they were estimated on.
+        memorization: scores of the training examples of `dataset`, [n].
         n_per_class: pictures in a row, fewer where fewer have a score.
         labels: classes to show, in this order; None for all, or, of more than ten, for the ten with the most memorized
             examples.
@@ -104,8 +103,7 @@ def influence_pairs(
     is left out and counted below.
 
     Args:
-        pairs: the pairs to draw.
-        dataset: the data they were estimated on.
+        pairs: of `dataset`.
         intervals: (low, high) of each pair, such as `infl.interval` gives.
         title: written above.
         ax: axes to draw on; new ones of the size it takes where None (reach the figure by `.figure`).
@@ -144,13 +142,10 @@ def influence_pairs(
 
 
 def _classes_shown(labels: Sequence[int] | None, per_class: Array) -> list[int]:
-    n_classes = len(per_class)
     if labels is None:
-        most = np.argsort(-per_class, kind="stable")[:_MAX_CLASSES]
-        return sorted(int(label) for label in most)
-    wrong = [label for label in labels if not 0 <= label < n_classes]
-    if wrong:
-        raise InputError(f"labels: expected classes 0..{n_classes - 1}, got {wrong[0]}")
+        return sorted(np.argsort(-per_class, kind="stable")[:_MAX_CLASSES].tolist())
+    if wrong := [label for label in labels if not 0 <= label < len(per_class)]:
+        raise InputError(f"labels: expected classes 0..{len(per_class) - 1}, got {wrong[0]}")
     return [int(label) for label in labels]
 
 
@@ -164,9 +159,7 @@ def _draw_pair(
         _caption(ax, f"{shorten(class_of(dataset, column), 22)}\n{place_of(dataset, column)}")
     word, color = ("helps", theme.helps) if pair.value >= 0 else ("harms", theme.harms)
     arrow.set_axis_off()
-    arrow.annotate(
-        "", (0.95, 0.5), xytext=(0.05, 0.5), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.2}
-    )
+    arrow.annotate("", (0.95, 0.5), (0.05, 0.5), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.2})
     arrow.text(0.5, 0.56, minus(with_error(pair.value, pair.se)), ha="center", va="bottom", size=7, color=theme.ink)
     arrow.text(0.5, 0.44, word, ha="center", va="top", size=7, color=color)
     if interval is not None:
@@ -191,21 +184,30 @@ def draw_example(ax: Axes, example: Array, *, ink: str = "gray") -> Axes:
     pixels says so.
 
     Args:
-        ax: axes to draw on.
-        example: pixels or features of one example.
         ink: colour map of grey images; `ink_for` picks one for a dataset.
     """
-    ax.set_xticks([])
-    ax.set_yticks([])
+    theme = current_theme()
+    ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
-        spine.set(visible=True, color=current_theme().faint, linewidth=0.6)
+        spine.set(visible=True, color=theme.faint, linewidth=0.6)
     if not example.size:
         middle = {"ha": "center", "va": "center", "transform": ax.transAxes}
-        ax.text(0.5, 0.5, "no pixels", size=6.5, color=current_theme().faint, **middle)
+        ax.text(0.5, 0.5, "no pixels", size=6.5, color=theme.faint, **middle)
     elif is_image(example):
-        _draw_image(ax, example, ink)
+        low, high = span(example)
+        if example.shape[2:] != (3,):
+            example = example.reshape(example.shape[:2])
+        elif example.dtype != np.uint8:  # matplotlib clips colours outside [0, 1]
+            example = (example.astype(np.float64) - low) / (high - low)
+        ax.imshow(example, cmap=ink, vmin=low, vmax=high, aspect="equal")
     else:
-        _draw_strip(ax, example.reshape(-1).astype(np.float64))
+        values = example.reshape(-1).astype(np.float64)
+        if len(values) <= _BARS_UP_TO:
+            ax.bar(range(len(values)), values, width=0.8, color=theme.ink)
+        else:
+            ax.plot(values, color=theme.ink, linewidth=0.7)
+        ax.axhline(0, color=theme.faint, linewidth=0.6, zorder=0.5)
+        ax.set_box_aspect(1)
     return ax
 
 
@@ -229,16 +231,6 @@ def is_image(example: Array) -> bool:
     return example.ndim == 2 or (example.ndim == 3 and example.shape[2] in (1, 3))
 
 
-def _draw_image(ax: Axes, example: Array, ink: str) -> None:
-    low, high = span(example)
-    if example.ndim == 3 and example.shape[2] == 3:
-        if example.dtype != np.uint8:  # matplotlib clips colours outside [0, 1]
-            example = (example.astype(np.float64) - low) / (high - low)
-        ax.imshow(example, aspect="equal")
-    else:
-        ax.imshow(example.reshape(example.shape[:2]), cmap=ink, vmin=low, vmax=high, aspect="equal")
-
-
 def span(example: Array) -> tuple[float, float]:
     """The values drawn black and white."""
     if example.dtype == np.uint8:
@@ -248,13 +240,3 @@ def span(example: Array) -> tuple[float, float]:
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     return low, high if high > low else low + 1.0
-
-
-def _draw_strip(ax: Axes, values: Array) -> None:
-    places = np.arange(len(values))
-    if len(values) <= _BARS_UP_TO:
-        ax.bar(places, values, width=0.8, color=current_theme().ink)
-    else:
-        ax.plot(places, values, color=current_theme().ink, linewidth=0.7)
-    ax.axhline(0, color=current_theme().faint, linewidth=0.6, zorder=0.5)
-    ax.set_box_aspect(1)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from scipy.special import ndtr
 
 from infl.records import Array, Estimate, InputError
-from infl.report.plot.canvas import axes_or_new, note_below
+from infl.report.plot.canvas import axes_or_new, legend_above, note_below
 from infl.report.style import house_style
 from infl.report.text import MEMORIZED_FROM, UNITS
 
@@ -80,14 +80,14 @@ def memorization(memorization: Estimate, *, ax: Axes | None = None) -> Axes:
             bound = {"color": theme.quiet, "linewidth": 0.9, "linestyle": (0, (4, 2))}
             ax.axvline(MEMORIZED_FROM, zorder=3, gid="memorized", **bound)
             handles.append(Line2D([], [], label=_beyond(scores, deviations), **bound))
-        ax.set_xlabel(f"memorization: {UNITS[memorization.outcome]} gained by training on the example")
-        ax.set_ylabel("training examples")
+        unit = UNITS[memorization.outcome]
+        ax.set(xlabel=f"memorization: {unit} gained by training on the example", ylabel="training examples")
         if not len(scores):
             ax.set_yticks([])
         n_missing = int((~known).sum())
         note_below(ax, f"{n_missing:,} without an estimate not shown" if n_missing else "")
         if handles:
-            ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+            legend_above(ax, handles)
     return ax
 
 
@@ -124,8 +124,7 @@ def _variance_with_two_more(fraction: Array, n: Array) -> Array:
 def _errors_of_counts(scores: Array, errors: Array, edges: Array) -> Array:
     variance = np.zeros(len(edges) - 1)
     for first in range(0, len(scores), _CHUNK):
-        part = slice(first, first + _CHUNK)
-        chance = expected_counts(scores[part], errors[part], edges)
+        chance = expected_counts(scores[first : first + _CHUNK], errors[first : first + _CHUNK], edges)
         variance += (chance * (1 - chance)).sum(axis=0)
     return np.sqrt(variance)
 

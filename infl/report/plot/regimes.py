@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from infl.records import Array, Quantity, Regime, Thresholds, Verdict
-from infl.report.plot.canvas import axes_or_new, name_points, note_below
+from infl.report.plot.canvas import axes_or_new, legend_above, name_points, note_below
 from infl.report.style import current_theme, house_style
 from infl.report.text import Row, common_thresholds, count, judged_cross, pair_verdicts
 
@@ -99,8 +100,7 @@ def _set_axes(ax: Axes, drawn: Sequence[Verdict], thresholds: Thresholds) -> Non
     ax.axvline(cut_x, color=theme.quiet, linewidth=0.8, linestyle=_DASHES, zorder=1, gid="threshold-self")
     ax.axhline(cut_y, color=theme.quiet, linewidth=0.8, linestyle=_DASHES, zorder=1, gid="threshold-cross")
     ax.axhline(0, color=theme.faint, linewidth=0.6, zorder=0.5)
-    ax.set_xlabel(_SELF_LABEL)
-    ax.set_ylabel(_CROSS_LABELS[thresholds.cross])
+    ax.set(xlabel=_SELF_LABEL, ylabel=_CROSS_LABELS[thresholds.cross])
 
 
 def _padded(axis: Axis, low: float, high: float) -> tuple[float, float]:
@@ -144,42 +144,33 @@ def _name_quadrants(ax: Axes) -> list[Annotation]:
     named = []
     for name, (right, top) in corners.items():
         corner, inwards = (ax.get_xlim()[right], ax.get_ylim()[top]), (3 - 6 * right, 3 - 6 * top)
-        text = ax.annotate(name, corner, inwards, textcoords="offset points", alpha=0.9, zorder=1)
-        text.set(ha=("left", "right")[right], va=("bottom", "top")[top], size=9, style="italic")
-        text.set_color(current_theme().regimes[name].color)
-        named.append(text)
+        style = {"color": current_theme().regimes[name].color, "alpha": 0.9, "size": 9, "style": "italic"}
+        side: dict[str, Any] = {"ha": ("left", "right")[right], "va": ("bottom", "top")[top]}
+        named.append(ax.annotate(name, corner, inwards, textcoords="offset points", zorder=1, **style, **side))
     return named
 
 
 def _draw_legend(ax: Axes, drawn: Sequence[Verdict], *, kinds: Sequence[bool]) -> None:
-    theme = current_theme()
+    theme, present = current_theme(), {verdict.regime for verdict in drawn}
 
     def entry(label: str, marker: str, color: str, face: str) -> Line2D:
         mark = {"marker": marker, "color": color, "markerfacecolor": face, "markersize": _MARKER_SIZE}
         return Line2D([], [], linestyle="", label=label, **mark)
 
-    present = {verdict.regime for verdict in drawn}
     regimes = [
         entry(regime, style.marker, style.color, style.color if kinds[1] else theme.ground)
         for regime, style in theme.regimes.items()
         if regime in present
     ]
-    faces = (("predicted", theme.ground), ("measured", theme.ink))
-    below = [entry(kind, "o", theme.ink, face) for (kind, face), is_there in zip(faces, kinds, strict=True) if is_there]
+    faces = {"predicted": theme.ground, "measured": theme.ink}
+    below = [entry(kind, "o", theme.ink, faces[kind]) for kind, there in zip(faces, kinds, strict=True) if there]
     below.append(Line2D([], [], color=theme.quiet, linewidth=0.8, label="1 standard error"))
     # Legends fill column by column; regimes go above, in as many lines as they need, kinds below.
     n_columns = max(3, int(ax.bbox.width / ax.get_figure(root=True).dpi / 0.95))  # pyright: ignore[reportOptionalMemberAccess]
     lines = [regimes[k : k + n_columns] for k in range(0, len(regimes), n_columns)] + [below]
     blank = Line2D([], [], linestyle="", label=" ")
-    ax.legend(
-        handles=[handle for column in zip_longest(*lines, fillvalue=blank) for handle in column],
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 1.0),
-        ncols=max(map(len, lines)),
-        columnspacing=1.4,
-        handletextpad=0.5,
-        handlelength=1.4,
-    )
+    handles = [handle for column in zip_longest(*lines, fillvalue=blank) for handle in column]
+    legend_above(ax, handles, ncols=max(map(len, lines)), columnspacing=1.4, handletextpad=0.5, handlelength=1.4)
 
 
 def _name_sets(ax: Axes, rows: Sequence[Row], drawn: Sequence[Verdict], quadrants: Sequence[Annotation]) -> int:
