@@ -30,6 +30,11 @@ from record import mean_and_error
 EXPERIMENTS = Path(__file__).parent
 TEMPLATE = "README.md.jinja"
 WIDTH = 128
+WITHOUT_TRAINING = ("faults", "store")  # what they measure does not depend on how batches are cut
+OLDER_BATCHES = (
+    "*Measured when an epoch over k members took ceil(k / batch size) steps; batches are cut otherwise now "
+    "([steps](../steps/README.md)), and numbers will differ a little until this is run again.*"
+)
 
 
 def main() -> None:
@@ -51,6 +56,9 @@ def render(results: dict[str, Any], folder: Path) -> str:
         f"commit `{results['commit'][:7]}`"
     )
     page = jinja.from_string((folder / TEMPLATE).read_text()).render(**results, machine=machine)
+    if "batches" not in results and folder.name not in WITHOUT_TRAINING:
+        title, _, rest = page.strip("\n").partition("\n\n")
+        page = f"{title}\n\n{OLDER_BATCHES}\n\n{rest}"
     return "\n\n".join(map(_fill, re.split(r"\n{2,}", page.strip("\n")))) + "\n"
 
 

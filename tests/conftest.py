@@ -2,6 +2,7 @@
 
 Two CPU devices whatever the machine, so that sharding is always tested. Most tests train the same few networks, and
 compiling those took two thirds of their time: all processes keep XLA's programs in one folder, also for the next session.
+One thread of NumPy's and SciPy's for each process: beside others more of them spin, and took twice the time of the cores.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-# Set before JAX is imported. No test may read or write the user's own cache.
+# Set before JAX and NumPy are imported. No test may read or write the user's own cache.
 os.environ["INFL_CACHE_DIR"] = tempfile.mkdtemp(prefix="infl-cache-")
 atexit.register(shutil.rmtree, os.environ["INFL_CACHE_DIR"], ignore_errors=True)
 PROGRAMS = Path(__file__).parents[1] / f".pytest_cache/programs/jax-{version('jax')}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from infl.records import Columns, Outcomes
+from infl.records import OUTCOME_KINDS, Columns, OutcomeKind, Outcomes
 
 
 class InBlocks:
@@ -16,8 +16,10 @@ class InBlocks:
         self.n_models, self.n_train, self.n_columns = whole.n_models, whole.n_train, whole.n_columns
         self._whole, self._rows = whole, rows
 
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
-        return self._whole.blocks(columns, n_rows=self._rows)
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
+    ) -> Iterator[Outcomes]:
+        return self._whole.blocks(columns, n_rows=self._rows, kinds=kinds)
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:

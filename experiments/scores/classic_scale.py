@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 import infl
-from infl.records import Array, Columns, Outcomes, rows_of_blocks
+from infl.records import Array, Columns, OutcomeKind, Outcomes, rows_of_blocks
 from infl.scores.strongest import StrongestInfluences
 from infl.training.subsets import draw_masks
 
@@ -60,7 +60,9 @@ class Simulated:
             correct[:, start // 8 : start // 8 + -(-len(columns) // 8)] = np.packbits(drawn, axis=1)
         self._masks, self._correct = np.packbits(masks, axis=1), correct
 
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = ("correct",)
+    ) -> Iterator[Outcomes]:
         """See `OutcomeSource.blocks`; for runs of columns."""
         wanted = np.arange(self.n_columns)[columns]
         first = wanted[0] // 8 if len(wanted) else 0

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infl.pipeline.train import Repair
     from infl.records import Dataset, Estimate, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
@@ -106,11 +105,11 @@ def show_run(run: Run) -> None:
     _name_diverged(run, run.collections())
 
 
-def show_repair(done: Repair) -> None:
+def show_repair(trained: dict[str, list[int]]) -> None:
     """What was trained again."""
-    for collection, models in done.trained.items():
+    for collection, models in trained.items():
         say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
-    if not done.trained:
+    if not trained:
         say("nothing is damaged")
 
 

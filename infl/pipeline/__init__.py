@@ -1,6 +1,7 @@
 """The stages in order, one file per question. Everything below is pure or touches one thing; here they are put together.
 
-- `train`    which models does the run lack, and how are they trained and stored?
+- `train`    which models does a run lack, new, continued or damaged?
+- `jobs`     how are they trained and stored, batch by batch?
 - `score`    how sure are its scores, and where does the whole influence matrix go?
 - `predict`  what would untraining a forget set do, by what the run holds?
 - `verify`   what does it do, by retraining without the set?

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from infl.pipeline.train import find_groups, open_for_training
-from infl.records import Array, Dataset, InputError, Outcomes, OutcomeSource, ProtocolName
-from infl.scores.planning import ErrorForecast, check_fraction, information_per_model, models_for_standard_error
+from infl.pipeline.train import current_run, find_groups, open_for_training
+from infl.records import Dataset, InputError, Outcomes, OutcomeSource, ProtocolName, check_fraction
+from infl.scores.planning import ErrorForecast, information_per_model, models_for_standard_error
 from infl.scores.power import (
     FALSE_DISCOVERY_RATE,
     POWER,
@@ -28,7 +28,7 @@ from infl.scores.power import (
     p_value_cut,
     typical_column,
 )
-from infl.store import Run, bytes_per_model, open_run
+from infl.store import Run, bytes_per_model
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble, model_keys
 from infl.training.layout import Layout
@@ -146,8 +146,7 @@ def plan(
     """
     outcomes: OutcomeSource | None = None
     if run is not None:
-        opened = open_run(run.place if isinstance(run, Run) else run)
-        opened, dataset, algorithm, design = open_for_training(opened.place, dataset, algorithm, design, None)
+        opened, dataset, algorithm, design = open_for_training(current_run(run).place, dataset, algorithm, design, None)
         outcomes = opened.outcomes("design")
     if dataset is None:
         raise InputError("plan: name a data set, or a run that exists")
@@ -181,22 +180,20 @@ def plan(
     pilot = measured.outcomes if outcomes is None or outcomes.n_models < MIN_PILOT else outcomes
     per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
 
-    def of_models(n: int, n_references: int = n_references) -> Plan:
-        return Plan(
-            n_models=n,
-            n_references=n_references,
-            standard_error=0.5 / math.sqrt(information_per_model(design.fraction) * scored_fraction * n),  # pyright: ignore[reportArgumentType]
-            fraction=float(np.mean(design.range)),
-            models_per_second=measured.models_per_second,
-            compile_seconds=measured.compile_seconds,
-            prepare_seconds=prepare_seconds,
-            n_bytes=(n + n_references) * per_model,
-            n_pilot=pilot.n_models,
-            p_cut=asked.p_cut,
-            n_pairs=n_pairs,
-        )
-
-    planned = of_models(at_worst)
+    per_scored_model = information_per_model(design.fraction)  # pyright: ignore[reportArgumentType]
+    planned = Plan(
+        n_models=at_worst,
+        n_references=n_references,
+        standard_error=0.5 / math.sqrt(per_scored_model * scored_fraction * at_worst),
+        fraction=float(np.mean(design.range)),
+        models_per_second=measured.models_per_second,
+        compile_seconds=measured.compile_seconds,
+        prepare_seconds=prepare_seconds,
+        n_bytes=(at_worst + n_references) * per_model,
+        n_pilot=pilot.n_models,
+        p_cut=asked.p_cut,
+        n_pairs=n_pairs,
+    )
     lines: list[Any] = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
     if set_size is not None:
         known = set_size >= MIN_PREDICTED_SIZE
@@ -207,8 +204,8 @@ def plan(
         if models is None or value is None or math.isnan(value):
             answers.append(Answer(question, basis, None, None, None, None))
         else:
-            cost = of_models(models)
-            answers.append(Answer(question, basis, value, models, cost.seconds, cost.n_bytes))
+            seconds, n_bytes = replace(planned, n_models=models).seconds, (models + n_references) * per_model
+            answers.append(Answer(question, basis, value, models, seconds, n_bytes))
     if set_size is not None:
         scatter = scatter_of_retraining(ensemble, dataset, set_size)
         for error, models in _verification(scatter, set_error):
@@ -330,37 +327,31 @@ def measure_blocks(
             turns, since their subsets may be larger. They count for the time, not for the outcomes; nor do models that
             did not stay finite.
     """
-    size, blocks, first = ensemble.models_per_batch, [], 0.0
-    seconds: dict[str, list[float]] = {"design": [], "beside": []}
+    designs = {"design": design} | ({} if beside is None else {"beside": beside})
+    size, blocks, seconds = ensemble.models_per_batch, [], {name: list[float]() for name in designs}
 
     def enough() -> bool:
         if len(blocks) < MIN_BLOCKS or len(blocks) * size < n_pilot:
             return False
-        return sum(map(sum, seconds.values())) >= MIN_SECONDS or len(blocks) >= MAX_BLOCKS
+        return sum(map(sum, seconds.values())) - seconds["design"][0] >= MIN_SECONDS or len(blocks) >= MAX_BLOCKS
 
     while not enough():
-        models = list(range(len(blocks) * size, (len(blocks) + 1) * size))
-        keys = model_keys(0, "design", np.array(models))
-        for name, drawn in (("design", design), ("beside", beside)):
-            if drawn is None:
-                continue
-            masks = draw_masks(drawn, models, n_train=dataset.n_train, seed=0)
+        models = np.arange(len(blocks) * size, (len(blocks) + 1) * size)
+        keys = model_keys(0, "design", models)
+        for name, one in designs.items():
+            masks = draw_masks(one, models.tolist(), n_train=dataset.n_train, seed=0)
             start = time.perf_counter()
-            block = ensemble.train(keys, masks)
-            took = time.perf_counter() - start
+            trained = ensemble.train(keys, masks)
+            seconds[name].append(time.perf_counter() - start)
             if name == "design":
-                kept = block.finite
-                blocks.append((masks[kept], block.correct[kept], np.array(models)[kept] // design.period))
-            if name == "design" and len(blocks) == 1:
-                first = took
-            else:
-                seconds[name].append(took)
+                finite = trained.finite
+                blocks.append((masks[finite], trained.correct[finite], models[finite] // design.period))
     masks, correct, strata = (np.concatenate(part) for part in zip(*blocks, strict=True))
     pilot = Outcomes(masks, correct, strata=strata if design.period > 1 else None)
-    of_design = float(np.median(seconds["design"]))
-    of_block = (
-        of_design if beside is None else fraction * of_design + (1 - fraction) * float(np.median(seconds["beside"]))
-    )
+    first, of_design = seconds["design"][0], float(np.median(seconds["design"][1:]))
+    of_block = of_design
+    if beside is not None:
+        of_block = fraction * of_design + (1 - fraction) * float(np.median(seconds["beside"]))
     return MeasuredBlocks(pilot, size / of_block, max(0.0, first - of_design))
 
 
@@ -375,21 +366,15 @@ def scatter_of_retraining(ensemble: Ensemble, dataset: Dataset, size: int) -> fl
     masks = np.ones((1 + N_SETS, N_SEEDS, n_train), bool)
     for mask, ids in zip(masks[1:], sets, strict=True):
         mask[:, ids] = False
-    correct = _train(ensemble, masks.reshape(-1, n_train), np.tile(np.arange(N_SEEDS), 1 + N_SETS))
+    trained = ensemble.train(
+        model_keys(0, "reference", np.tile(np.arange(N_SEEDS), 1 + N_SETS)), masks.reshape(-1, n_train)
+    )
+    correct = np.where(trained.finite[:, None], trained.correct, np.nan)
     full, *without = correct.reshape(1 + N_SETS, N_SEEDS, -1)
     variances = []
     for ids, outcomes in zip(sets, without, strict=True):
-        fall = full - outcomes
+        drop = full - outcomes
         inside = np.isin(np.arange(dataset.n_columns), ids)
-        scatter = np.stack([fall[:, inside].mean(axis=1), fall @ cross_weights(inside, n_train) / size])
+        scatter = np.stack([drop[:, inside].mean(axis=1), drop @ cross_weights(inside, n_train) / size])
         variances.append(scatter.var(axis=1, ddof=1))
     return math.sqrt(np.mean(variances, axis=0).max())
-
-
-def _train(ensemble: Ensemble, masks: Array, starts: Array) -> Array:
-    """Whether each model is right on each example, [models, n+m]; NaN for models that did not stay finite."""
-    keys = model_keys(0, "reference", starts)
-    trained = ensemble.train(keys, masks)
-    correct = trained.correct.astype(np.float64)
-    correct[~trained.finite] = np.nan
-    return correct

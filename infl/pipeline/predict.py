@@ -7,11 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from infl.pipeline.progress import track
-from infl.pipeline.train import (
-    ForgetSets,
-    current_run,
-    resolve_forget_sets,
-)
+from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.records import Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
 from infl.store import Run, StoredOutcomes
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor

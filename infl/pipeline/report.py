@@ -6,14 +6,14 @@ models that go without a set no measurement of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from infl.pipeline.predict import predict_effects
-from infl.pipeline.train import ForgetSets
+from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.verify import verified_effects
 from infl.records import (
     Effects,
@@ -30,9 +30,8 @@ from infl.scores.evidence import interval
 from infl.scores.influence import influence, memorization
 from infl.scores.power import findings
 from infl.scores.strongest import strongest_influences
-from infl.store import Run, open_run
+from infl.store import Run
 from infl.untraining.effects import PredictorName
-from infl.untraining.forget_sets import by_name, make_forget_sets
 from infl.untraining.regimes import judge
 
 N_TOP = 60
@@ -71,7 +70,7 @@ def write_report(
     """
     if n_top < 1:
         raise InputError(f"n_top: expected at least 1, got {n_top}")
-    opened = open_run(run.place if isinstance(run, Run) else run)
+    opened = current_run(run)
     path = opened.folder / "report.html" if path is None else Path(path)
     content = gather(opened, forget_sets, predictor=predictor, thresholds=thresholds, n_top=n_top, quiet=quiet)
     return Report(path, write_page(content, path, n_top=n_top), content)
@@ -87,7 +86,7 @@ def gather(
     quiet: bool = False,
 ) -> PageContent:
     """What the page of a run shows; see `write_report`."""
-    sets = _named_once(run.forget_sets()) if forget_sets is None else _made(run, forget_sets)
+    sets = _named_once(run.forget_sets()) if forget_sets is None else resolve_forget_sets(run, forget_sets)
     scores = _scores(run, n_top) if run.outcomes("design").n_models else None
     contents = _sets(run, sets, predictor, thresholds or Thresholds(), quiet=quiet)
     return PageContent(run.to_dict(), run.dataset(), scores, contents)
@@ -160,11 +159,6 @@ def _sets(
 
 def _at(effects: Effects, columns: Sequence[int]) -> dict[int, Quantity]:
     return {column: Quantity(float(effects.effect[column]), float(effects.se[column])) for column in columns}
-
-
-def _made(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
-    given = forget_sets if isinstance(forget_sets, Mapping) else by_name(forget_sets)
-    return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])
 
 
 def _named_once(sets: Sequence[ForgetSet]) -> list[ForgetSet]:

@@ -11,11 +11,21 @@ from typing import Literal
 import numpy as np
 
 from infl.pipeline.progress import track
-from infl.records import Array, Dataset, Estimate, InputError, OutcomeKind, OutcomesOrRun, OutcomeSource, as_outcomes
+from infl.records import (
+    Array,
+    Dataset,
+    Estimate,
+    InputError,
+    OutcomeKind,
+    OutcomesOrRun,
+    OutcomeSource,
+    as_outcomes,
+    check_fraction,
+)
 from infl.scores.contrasts import contrast
 from infl.scores.evidence import PValueCounts, check_q_over, q_values
 from infl.scores.influence import influence, influence_blocks
-from infl.scores.planning import ErrorForecast, check_fraction, root_mean_square
+from infl.scores.planning import ErrorForecast, root_mean_square
 from infl.scores.shrunk_influence import shrunk_influence
 from infl.scores.sufficient_statistics import no_models, own_statistics
 from infl.scores.surrogate import fit_surrogate

@@ -1,48 +1,28 @@
-"""Turns a list of models that a run lacks into blocks of the run: batch by batch, wherever they are trained.
-
-A job is one model: the collection it belongs to and its number there. The jobs of one call may be of several collections;
-a batch takes them as they come, so that only the last batch of all may be short.
-"""
+"""Makes runs, trains what they lack, and trains again what a disk has damaged."""
 
 from __future__ import annotations
 
 import atexit
-import datetime
 import operator
 import shutil
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from itertools import islice
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from infl.pipeline.progress import note, track
+from infl.pipeline.jobs import missing_jobs, train_jobs
 from infl.pipeline.score import check_target
-from infl.records import Array, Dataset, ForgetSet, Groups, InputError, Outcomes
-from infl.scores.planning import check_fraction, next_look
+from infl.records import Dataset, ForgetSet, Groups, InputError, check_fraction
+from infl.scores.planning import next_look
 from infl.scores.surrogate import fit_surrogate
-from infl.store import (
-    Checkpoints,
-    Collection,
-    Job,
-    Run,
-    check_new,
-    create_run,
-    is_run,
-    name_of_cover,
-    open_run,
-)
+from infl.store import Collection, Run, check_new, create_run, is_run, name_of_cover, open_run
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import model_keys
-from infl.training.executors import Batch, Executor, check_checkpoint_minutes, make_executor
+from infl.training.executors import Executor, check_checkpoint_minutes, make_executor
 from infl.training.grouping import groups_of_sets, make_groups
 from infl.training.layout import Layout
 from infl.training.ray import Ray
@@ -50,143 +30,6 @@ from infl.training.subsets import Design, covering_design, draw_masks
 from infl.untraining.forget_sets import by_name, make_forget_sets
 
 ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
-
-
-def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
-    """Those of the models that are not complete on disk."""
-    complete = set(run.complete(collection))
-    return [(collection, model) for model in models if model not in complete]
-
-
-def train_jobs(
-    run: Run,
-    jobs: list[Job],
-    executor: Executor,
-    *,
-    description: str,
-    checkpoint_minutes: float | None = None,
-    quiet: bool = False,
-) -> None:
-    """Train the models of the jobs and write each batch to the run as soon as it is there.
-
-    They are trained in the layout that is fastest where they take long; see `infl.training.tuning`. Where the memory of a
-    device does not hold a batch, it and the rest are trained in batches of half as many models.
-
-    Models that another process has added to the run since it was opened are not trained; one that trains in it at the same
-    time is pointed out, since both may train the same.
-
-    Args:
-        executor: What trains them; used again for other jobs, it has compiled its programs.
-        checkpoint_minutes: Between checkpoints of a batch in training, from which it goes on after a kill; None for
-            none.
-
-    Raises:
-        InputError: where the network does not fit the data, the layout does not fit this machine, the disk refuses, or
-            the memory does not hold the training of a single model.
-    """
-    with run.training() as alone:
-        run.refresh()
-        if not alone:
-            note("another process trains in this run too: both may train the same models", quiet=quiet)
-        jobs = [job for name, models in _by_collection(jobs).items() for job in missing_jobs(run, name, models)]
-        if not jobs:
-            return
-        checkpoints = Checkpoints(run, say=partial(note, quiet=quiet))
-        checkpoints.drop_trained()
-        _choose_layout(run, jobs, executor, quiet=quiet)
-        size, session = executor.models_per_batch, _session(executor, jobs)
-        batches = _batches(run, jobs, executor, None if checkpoint_minutes is None else checkpoints)
-        with track(len(jobs), description, quiet=quiet) as progress:
-            for batch, outcomes, seconds in executor.train(batches, checkpoint_minutes=checkpoint_minutes):
-                if executor.models_per_batch < size:
-                    size, session = executor.models_per_batch, _session(executor, jobs)
-                    note(f"out of memory: batches of {size} models from now on", quiet=quiet)
-                first = 0
-                for name, models in _by_collection(batch.jobs).items():
-                    rows = slice(first, first := first + len(models))
-                    part = Outcomes(batch.masks[rows], outcomes.correct[rows], outcomes.margin[rows])
-                    took = seconds * len(models) / len(batch.jobs)
-                    run.write(name, models, part, outcomes.finite[rows], seconds=took, session=session)
-                if batch.checkpoint is not None:
-                    batch.checkpoint.drop()
-                progress.update(len(batch.jobs))
-        checkpoints.drop_trained()
-
-
-def _choose_layout(run: Run, jobs: list[Job], executor: Executor, *, quiet: bool) -> None:
-    parts = _by_collection(jobs).items()
-    fraction = float(np.mean([collection_masks(run, name, models[:8]).mean() for name, models in parts]))
-    recorded = [session["layout"] for session in run.sessions if session.get("layout", {}).get("key")]
-    choice = executor.choose_layout(len(jobs), fraction=fraction, recorded=recorded[-1] if recorded else None)
-    if choice.models_per_second:
-        note(f"layout: {choice.describe()}", quiet=quiet)
-
-
-def _batches(run: Run, jobs: list[Job], executor: Executor, checkpoints: Checkpoints | None) -> Iterator[Batch]:
-    """The jobs in batches of as many models as the executor takes when it asks for one; resumable batches come first."""
-    waiting = dict.fromkeys(jobs)
-    for begun in [] if checkpoints is None else checkpoints.begun():
-        assert checkpoints is not None
-        if not waiting.keys() >= set(begun):
-            continue
-        if len(begun) > executor.models_per_batch:
-            checkpoints.of(begun).refuse(f"a batch holds {executor.models_per_batch} models now")
-            continue
-        for job in begun:
-            del waiting[job]
-        yield _batch(run, begun, checkpoints)
-    while waiting:
-        some = list(islice(waiting, executor.models_per_batch))
-        for job in some:
-            del waiting[job]
-        yield _batch(run, some, checkpoints)
-
-
-def _batch(run: Run, jobs: list[Job], checkpoints: Checkpoints | None) -> Batch:
-    parts = _by_collection(jobs)
-    masks = np.concatenate([collection_masks(run, name, models) for name, models in parts.items()])
-    keys = jax.numpy.concatenate([collection_keys(run, name, models) for name, models in parts.items()])
-    jobs = [(name, model) for name, models in parts.items() for model in models]
-    return Batch(jobs, keys, masks, None if checkpoints is None else checkpoints.of(jobs))
-
-
-def collection_masks(run: Run, collection: str, models: Sequence[int]) -> Array:
-    """Which examples models of a collection train on, [len(models), n] bool."""
-    record, seed = run.collection(collection), int(run.manifest["seed"])
-    if record.forget_set is not None:
-        design = Design("leave-out", left_out=record.forget_set.ids)
-    else:
-        design = Design.from_dict(record.design, record.groups)
-    # Covering designs differ in their sets: each has random bits of its own.
-    own = zlib.crc32(collection.encode()) if collection.startswith("cover-") else 0
-    return draw_masks(design, models, n_train=run.manifest["dataset"]["n_train"], seed=seed + own)
-
-
-def collection_keys(run: Run, collection: str, models: Sequence[int]) -> jax.Array:
-    """The keys from which initial weights and orders of models of a collection follow, [len(models)]."""
-    seeds, seed = run.collection(collection).init_seeds(models), int(run.manifest["seed"])
-    stream = collection if seeds is None else "reference"
-    return model_keys(seed, stream, np.array(models if seeds is None else seeds))
-
-
-def _by_collection(jobs: Sequence[Job]) -> dict[str, list[int]]:
-    parts: dict[str, list[int]] = {}
-    for collection, model in jobs:
-        parts.setdefault(collection, []).append(model)
-    return parts
-
-
-def _session(executor: Executor, jobs: list[Job]) -> dict[str, Any]:
-    models = _by_collection(jobs)
-    wanted = {name: max(some) + 1 for name, some in models.items()}
-    first = {name: min(some) for name, some in models.items() if min(some)}
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **software(),
-        **executor.to_dict(),
-        "wanted": wanted,
-        **({"first": first} if first else {}),
-    }
 
 
 def open_for_training(
@@ -217,7 +60,9 @@ def open_for_training(
         dataset = dataset or old.dataset()
         algorithm = algorithm or Algorithm.from_dict(old.manifest["algorithm"])
         own = Design.from_dict(old.manifest["design"], old.design_groups())
-        design = _with_groups_of(design or own, own)
+        design = design or own
+        if design.kind == "grouped" and design.groups is None:
+            design = replace(design, groups=own.groups)
         seed = int(old.manifest["seed"]) if seed is None else seed
     if dataset is None:
         raise InputError(f"{run} is not a run yet: name the data set to train on")
@@ -250,20 +95,10 @@ def open_for_training(
 
 def find_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
     """What a new run of design grouped leaves out together; see `infl.training.grouping.make_groups`."""
-    return make_groups(dataset, algorithm, seed=seed, support=_support(dataset), known=known)
-
-
-def _support(dataset: Dataset) -> Array:
-    """How well the rest of D supports each example: its margin in a closed-form fit without it."""
     surrogate = fit_surrogate(dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes)
-    return surrogate.margins(np.array([], int))
-
-
-def _with_groups_of(design: Design, own: Design) -> Design:
-    """A grouped design without groups means those that the run has."""
-    if design.kind != "grouped" or design.groups is not None:
-        return design
-    return replace(design, groups=own.groups)
+    # How well the rest of D supports each example: its margin in a closed-form fit without it.
+    support = surrogate.margins(np.array([], int))
+    return make_groups(dataset, algorithm, seed=seed, support=support, known=known)
 
 
 def _holds(all_groups: Groups | None, some: Groups) -> bool:
@@ -282,18 +117,12 @@ def _temporary_folder() -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Repair:
-    """What was done: models trained again, by collection."""
-
-    run: Run
-    trained: dict[str, list[int]]
-
-
 def repair(
     run: str | Path, *, algorithm: Algorithm | None = None, layout: Layout | None = None, quiet: bool = False
-) -> Repair:
+) -> dict[str, list[int]]:
     """Delete all blocks that do not fit their checksums and train their models again, and no other.
+
+    Returns the models that were trained again, by collection.
 
     Args:
         algorithm: Needed only where the run's network or optimizer was made in Python.
@@ -305,7 +134,7 @@ def repair(
     opened = open_run(run)
     damaged = opened.damaged_blocks()
     if not damaged:
-        return Repair(opened, {})
+        return {}
     # All that training takes comes before anything is deleted.
     opened.check_trainable()
     opened, dataset, algorithm, _ = open_for_training(run, None, algorithm, None, None)
@@ -316,7 +145,7 @@ def repair(
     if jobs:
         executor = make_executor(algorithm, dataset, layout)
         train_jobs(opened, jobs, executor, description="training again", quiet=quiet)
-    return Repair(opened, trained)
+    return trained
 
 
 def train(
@@ -353,25 +182,21 @@ def train(
         n_references: Models of all of D, or a range of them; effects are measured from them. None for 64, and for 0 in a
             shard that does not begin with model 0.
         standard_error: Wanted of memorization, as the root mean square over the examples: train no more models than
-            that takes, and `n_models` at most. Errors are looked at after 64 models and then at most twice as many and
-            at least a tenth more than the last time (`infl.scores.planning.next_look`), and before all what the run
-            holds, so that a run that meets the target trains none. `infl.pipeline.score.check_target` says what was reached.
+            that takes, and `n_models` at most. Errors are looked at first in what the run holds, then after 64 models and
+            so on (`infl.scores.planning.next_look`). `infl.pipeline.score.check_target` says what was reached.
         design: None for the run's own, or for `Design()` where it is new.
         algorithm: None for the run's own, or for `Algorithm()` where it is new.
         seed: Everything random follows from it. None for the run's own, or for 0 where it is new.
-        groups: Examples that belong together (users, documents, sources), for a grouped design beside the labels and
-            clusters that it finds itself.
-        cover: Forget sets that models shall leave out, wholly or in part, beside those of the design: for sets unlike
-            anything that the design leaves out.
+        groups: Examples that belong together (users, documents, sources), for a grouped design beside those it finds.
+        cover: Forget sets that models shall leave out, wholly or in part: for sets unlike all that the design leaves out.
         models_per_covered_set: Models for each of those sets.
         layout: How batches of models are laid out on the devices. Affects speed only.
         engine: A Ray cluster to train on; None for this machine's devices. Affects speed only.
         checkpoint_minutes: For batches of models that take longer than one would lose to a kill: between two epochs, and
-            not more often than every so many minutes, what the models of a batch have become is written to the run, and
-            after a kill the same call goes on from there to the same outcomes, bit for bit. None for never. It costs the
-            writing: 2 seconds and 130 MB for 16 models of a million parameters with momentum, on two cores that had
-            other work too. Batches are then trained one after the other; outcomes are the same bits with it and without.
-            Not with `engine`.
+            not more often than every so many minutes, the states of a batch are written to the run, from which the same
+            call goes on after a kill to the same outcomes, bit for bit. None for never. It costs the writing (2 seconds
+            and 130 MB for 16 models of a million parameters with momentum), and batches train one after the other. Not
+            with `engine`.
         quiet: No progress bar.
         unknown: None; settings of an algorithm, a design or a layout are given in one, and the error says how.
 
@@ -399,25 +224,21 @@ def train(
             )
     opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
     covers = _covering_groups(opened, design, cover) if cover else {}
+    first = {name: n for name, (_, n) in design.parts(shard.start).items()}
+    others = {"full": references} | {
+        name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()
+    }
     executor: Executor | None = None
-
-    def complete(n_wanted: int) -> None:
-        nonlocal executor
-        before = {name: n for name, (_, n) in design.parts(shard.start).items()}
-        wanted = {name: range(before[name], n) for name, (_, n) in design.parts(n_wanted).items()} | {
-            "full": references
-        }
-        wanted |= {name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()}
-        jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
-        if not jobs:
-            return
-        if executor is None:
-            executor = held.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
-        minutes = checkpoint_minutes
-        train_jobs(opened, jobs, executor, description="training", checkpoint_minutes=minutes, quiet=quiet)
-
-    with ExitStack() as held:
-        _until_target(opened, design, complete, n_models, standard_error)
+    with ExitStack() as stack:
+        for n_wanted in _looks(opened, design, n_models, standard_error):
+            wanted = {name: range(first[name], n) for name, (_, n) in design.parts(n_wanted).items()} | others
+            jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
+            if not jobs:
+                continue
+            if executor is None:
+                executor = stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
+            minutes = checkpoint_minutes
+            train_jobs(opened, jobs, executor, description="training", checkpoint_minutes=minutes, quiet=quiet)
     return opened
 
 
@@ -430,20 +251,18 @@ def _check_unknown(given: dict[str, Any]) -> None:
         raise TypeError(f"train() got an unexpected keyword argument {name!r}")
 
 
-def _until_target(
-    run: Run, design: Design, complete: Callable[[int], None], n_models: int, standard_error: float | None
-) -> None:
-    """Train as many models as the target takes, and `n_models` where there is none or they do not reach it."""
+def _looks(run: Run, design: Design, n_models: int, standard_error: float | None) -> Iterator[int]:
+    """How many models to complete next: all, or where there is a target, until it is met and at most all."""
     if standard_error is None:
-        complete(n_models)
+        yield n_models
     elif check_target(run, standard_error).met:
-        complete(min(_held(run, design), n_models))  # a kill may have kept the grouped ones from coming
+        yield min(_held(run, design), n_models)  # a kill may have kept the grouped ones from coming
     else:
         # Looks start over on a run that holds models already, so that a kill changes neither them nor where they end.
         n, needed = 0, None
         while n < n_models:
             n = next_look(n, needed=needed, max_models=n_models)
-            complete(n)
+            yield n
             target = check_target(run, standard_error, models=range(design.parts(n)["design"][1]))
             if target.met:
                 return
@@ -466,8 +285,7 @@ def _as_range(models: int | range) -> range:
 
 def _held(run: Run, design: Design) -> int:
     """Models of subsets that a run was to hold, by those of them that scores rest on."""
-    n_scored = len(run.complete("design"))
-    n = n_scored
+    n = n_scored = len(run.complete("design"))
     while design.parts(n + 1)["design"][1] <= n_scored:
         n += 1
     return n
@@ -480,7 +298,5 @@ def current_run(run: Run | str | Path) -> Run:
 
 def resolve_forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
     """Forget sets as records, checked to lie in D."""
-    given = forget_sets
-    if not isinstance(given, Mapping):
-        given = by_name(given)
+    given = forget_sets if isinstance(forget_sets, Mapping) else by_name(forget_sets)
     return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])

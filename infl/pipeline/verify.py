@@ -6,14 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from infl.pipeline.train import (
-    ForgetSets,
-    current_run,
-    missing_jobs,
-    open_for_training,
-    resolve_forget_sets,
-    train_jobs,
-)
+from infl.pipeline.jobs import missing_jobs, train_jobs
+from infl.pipeline.train import ForgetSets, current_run, open_for_training, resolve_forget_sets
 from infl.records import Effects, ForgetSet, InputError, Thresholds, Verdict
 from infl.store import Collection, Run, name_of_leave_out
 from infl.training.algorithm import Algorithm
@@ -81,12 +75,10 @@ def verify_effects(
     the run holds: a set that is clear with 16 models is measured with the first 16 seeds, even where more are on disk.
 
     Looking several times gives chance several goes, so a probability that stopped a set is a little optimistic where the
-    truth lies at a threshold. Of 2,000 simulated sets of ten examples with cross exactly there, 11% got a probability of
-    0.95 or more of the wrong regime at one of the looks with 16, 32 and 64 models, and 5% in a single look with 64; the
-    verdicts, named from 0.8 on, were wrong for 22% and 19%. Sets of two examples with self at its threshold fared worse,
-    with up to 24% against 9%: few seeds see too few losses. Where truths are spread out (self 0 to 0.3, cross -0.1 to
-    0.3) probabilities stay honest: 1.9% +- 0.4% of the clear sets were wrong, and their probabilities had said 1.5%
-    (`tests/untraining/test_verification.py`). A smaller `first` or a larger `n_models` means more looks; `stop=None` one.
+    truth lies at a threshold: of simulated sets with cross exactly there, 11% got 0.95 or more of the wrong regime at a look
+    with 16, 32 or 64 models, and 5% in a single look with 64. Where truths are spread out, 1.9% +- 0.4% of the clear sets
+    were wrong, and their probabilities had said 1.5% (`tests/untraining/test_verification.py`). A smaller `first` or a larger
+    `n_models` means more looks; `stop=None` one.
 
     Args:
         n_models: Most models without each set.
@@ -113,7 +105,7 @@ def verify_effects(
         opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=forget_set))
     executor: Executor | None = None
     seeds, undecided = dict.fromkeys(names, n_models), list(names)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         for number, n_seeds in enumerate(looks, start=1):
             if not undecided:
                 break
@@ -121,7 +113,7 @@ def verify_effects(
             jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
             if jobs:
                 if executor is None:
-                    executor = held.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
+                    executor = stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
                 what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
                 minutes = checkpoint_minutes
                 train_jobs(opened, jobs, executor, description=what, checkpoint_minutes=minutes, quiet=quiet)

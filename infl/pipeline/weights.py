@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from infl.pipeline.jobs import collection_keys, collection_masks
 from infl.pipeline.progress import track
-from infl.pipeline.train import collection_keys, collection_masks, open_for_training
+from infl.pipeline.train import current_run, open_for_training
 from infl.records import Dataset, ForgetSet, InputError, Outcomes
-from infl.store import Collection, Run, name_of_leave_out, open_run
+from infl.store import Collection, Run, name_of_leave_out
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble
 from infl.training.layout import Layout
@@ -105,7 +106,7 @@ def load_weights(
 
 
 def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str, ForgetSet | None]:
-    opened = open_run(run.place if isinstance(run, Run) else run)
+    opened = current_run(run)
     ids = tuple(sorted({int(i) for i in without}))
     if not ids:
         return opened, "full", None

@@ -22,6 +22,7 @@ from infl.records.outcomes import Outcomes as Outcomes
 from infl.records.outcomes import OutcomesOrRun as OutcomesOrRun
 from infl.records.outcomes import OutcomeSource as OutcomeSource
 from infl.records.outcomes import as_outcomes as as_outcomes
+from infl.records.outcomes import join_blocks as join_blocks
 from infl.records.outcomes import rows_of_blocks as rows_of_blocks
 from infl.records.verdicts import ConceptGap as ConceptGap
 from infl.records.verdicts import Effects as Effects
@@ -29,6 +30,7 @@ from infl.records.verdicts import ForgetSet as ForgetSet
 from infl.records.verdicts import Quantity as Quantity
 from infl.records.verdicts import Thresholds as Thresholds
 from infl.records.verdicts import Verdict as Verdict
+from infl.records.words import OUTCOME_KINDS as OUTCOME_KINDS
 from infl.records.words import REGIMES as REGIMES
 from infl.records.words import Array as Array
 from infl.records.words import Columns as Columns
@@ -37,6 +39,7 @@ from infl.records.words import InputError as InputError
 from infl.records.words import OutcomeKind as OutcomeKind
 from infl.records.words import ProtocolName as ProtocolName
 from infl.records.words import Regime as Regime
+from infl.records.words import check_fraction as check_fraction
 from infl.records.words import check_integer as check_integer
 from infl.records.words import first_line as first_line
 from infl.records.words import seeded as seeded

@@ -14,7 +14,6 @@ from infl.records.words import Array, InputError, OutcomeKind, ProtocolName
 
 if TYPE_CHECKING:
     import pandas
-    import xarray
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,17 @@ class Estimate:
         return f"{said}; largest {self.value[at]:.2f} ± {self.se[at]:.2f} at {list(map(int, at))})"
 
     def to_dataframe(self, dataset: Dataset | None = None) -> pandas.DataFrame:
-        """One row per score, with its error and counts (needs the extra `analysis`).
+        """One row per score, with its error and counts .
 
         Memorization has a column `example`; influence, in long form, `source` and `target`, where a held-out target j is
-        n + j. Pairs without an estimate are there, as NaN.
+        n + j. Pairs without an estimate are there, as NaN. With ids as its index it becomes a matrix of xarray:
+        `frame.set_index(["source", "target"]).to_xarray()`.
 
         Args:
             dataset: Adds the names of the labels.
 
         Raises:
-            InputError: where pandas is not installed, or the dataset has no such examples.
+            InputError: where the dataset has no such examples.
 
         Examples:
             >>> import numpy as np, infl
@@ -78,37 +78,14 @@ class Estimate:
             >>> infl.influence(outcomes).to_dataframe()[["source", "target", "value"]].values.tolist()
             [[0.0, 3.0, 1.0], [1.0, 3.0, -0.5], [2.0, 3.0, -0.5]]
         """
-        frames, axes = _optional("pandas"), self._axes(dataset)
-        columns: dict[str, Any] = {}
-        for (name, ids), grid in zip(axes.items(), np.indices(self.value.shape), strict=True):
-            columns[name] = ids[grid.ravel()]
-        for name in axes if dataset is not None else ():
-            assert dataset is not None
-            codes = dataset.labels[columns[name]]
-            columns[_label_of(name)] = frames.Categorical.from_codes(codes, categories=list(dataset.class_names))
+        frames, axes = import_module("pandas"), self._axes(dataset)
+        grids = zip(axes.items(), np.indices(self.value.shape), strict=True)
+        columns: dict[str, Any] = {name: ids[grid.ravel()] for (name, ids), grid in grids}
+        if dataset is not None:
+            for name in axes:
+                codes = dataset.labels[columns[name]]
+                columns[_label_of(name)] = frames.Categorical.from_codes(codes, categories=list(dataset.class_names))
         return frames.DataFrame(columns | {name: array.ravel() for name, array in self._arrays().items()})
-
-    def to_xarray(self, dataset: Dataset | None = None) -> xarray.Dataset:
-        """The arrays with their dimensions named, (example) or (source, target); see `to_dataframe`.
-
-        Raises:
-            InputError: where xarray is not installed, or the dataset has no such examples.
-
-        Examples:
-            >>> import numpy as np, infl
-            >>> masks = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]] * 4, bool)
-            >>> outcomes = infl.Outcomes(masks, correct=np.c_[masks, masks[:, 0]])
-            >>> float(infl.influence(outcomes).to_xarray().value.sel(source=0, target=3))
-            1.0
-        """
-        axes = self._axes(dataset)
-        coordinates: dict[str, Any] = dict(axes)
-        for name, ids in axes.items() if dataset is not None else ():
-            assert dataset is not None
-            coordinates[_label_of(name)] = (name, np.array(dataset.class_names)[dataset.labels[ids]])
-        variables = {name: (tuple(axes), array) for name, array in self._arrays().items()}
-        attributes = {"protocol": self.protocol, "outcome": self.outcome}
-        return _optional("xarray").Dataset(variables, coordinates, attributes)
 
     def _arrays(self) -> dict[str, Array]:
         """Scores and what is known of each, in the shape of the scores; counts as integers."""
@@ -123,9 +100,8 @@ class Estimate:
             name: np.arange(length) if ids is None else ids
             for (name, ids), length in zip(given.items(), self.value.shape, strict=True)
         }
-        for name, ids in axes.items() if dataset is not None else ():
-            assert dataset is not None
-            if len(ids) and ids.max() >= dataset.n_columns:
+        for name, ids in axes.items():
+            if dataset is not None and len(ids) and ids.max() >= dataset.n_columns:
                 raise InputError(
                     f"{name}: these scores are of examples up to {ids.max()}, the dataset has {dataset.n_columns}"
                 )
@@ -172,10 +148,3 @@ class Detectable:
 
 def _label_of(axis: str) -> str:
     return "label" if axis == "example" else f"{axis}_label"
-
-
-def _optional(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise InputError(f"this needs {module}, which is not installed: pip install 'infl[analysis]'") from error

@@ -27,27 +27,12 @@ USUAL_MEMORY = 1 << 36  # where the system does not say
 def read_json(
     path: str | Path, *, max_bytes: int = MAX_JSON_BYTES, object_pairs_hook: Callable[[Any], Any] | None = None
 ) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        OSError: where it cannot be read.
-        ValueError: where it is larger than `max_bytes`, or no JSON, or nested too deeply; from the hook, what it raises.
-    """
+    """What a JSON file holds."""
     return parse_json(read_bytes(path, max_bytes), object_pairs_hook=object_pairs_hook)
 
 
 def read_bytes(path: str | Path, max_bytes: int) -> bytes:
-    """Content of a file.
-
-    Raises:
-        OSError: where it cannot be read.
-        ValueError: where it holds more than `max_bytes`.
-
-    Examples:
-        >>> read_bytes("/dev/zero", 10)
-        Traceback (most recent call last):
-        ValueError: more than 10 bytes
-    """
+    """Content of a file."""
     with open(path, "rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -56,23 +41,24 @@ def read_bytes(path: str | Path, max_bytes: int) -> bytes:
 
 
 def parse_json(text: bytes, *, object_pairs_hook: Callable[[Any], Any] | None = None) -> Any:
-    """What JSON text means; `json.loads` but for its second kind of error.
-
-    Raises:
-        ValueError: where it is no JSON, or nested too deeply.
-    """
+    """What JSON text means; `json.loads` but that nesting too deep is a ValueError too."""
     try:
         return json.loads(text, object_pairs_hook=object_pairs_hook)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
+def host_memory() -> int:
+    """Bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return USUAL_MEMORY
+
+
 def max_array_bytes() -> int:
     """Half of this machine's memory: an array that says it is larger is none that can be worked with."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return USUAL_MEMORY // 2
+    return host_memory() // 2
 
 
 MAX_BYTES_A_ROW = 1 << 28
@@ -91,6 +77,7 @@ class Member:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    by_columns: bool = False
 
 
 class Archive:
@@ -107,23 +94,14 @@ class Archive:
         return sorted(self._entries)
 
     def member(self, name: str) -> Member:
-        """Shape and dtype of an array.
-
-        Raises:
-            InputError: where its header is not one, its rows are stored column by column, it holds Python objects, or there
-                are fewer or more bytes than the header says.
-        """
+        """Shape and dtype of an array."""
         with self._opened(name) as file:
-            return self._header(name, file)
+            return self._row_header(name, file)
 
     def blocks(self, name: str, *, n_rows: int) -> Generator[Array]:
-        """Yield the rows of an array in order, `n_rows` at a time (the last block may have fewer).
-
-        Raises:
-            InputError: as `member`, or where the content is damaged.
-        """
+        """Yield the rows of an array in order, `n_rows` at a time (the last block may have fewer)."""
         with self._opened(name) as file:
-            member = self._header(name, file)
+            member = self._row_header(name, file)
             width = math.prod(member.shape[1:])
             for start in range(0, member.shape[0], n_rows):
                 shape = (min(n_rows, member.shape[0] - start), *member.shape[1:])
@@ -131,17 +109,12 @@ class Archive:
                 yield np.frombuffer(content, member.dtype).reshape(shape)
 
     def read(self, name: str) -> Array:
-        """A whole array.
-
-        Raises:
-            InputError: as `member` (but columns may come one by one), where it is larger than this machine's memory, or where
-                its content is damaged.
-        """
+        """A whole array."""
         with self._opened(name) as file:
-            member, by_columns = self._any_header(name, file)
-            if self._entries[name].file_size > max_array_bytes():
+            member, size = self._header(name, file), self._entries[name].file_size
+            if size > max_array_bytes():
                 raise InputError(
-                    f"{self.path}: {name} {member.dtype} {member.shape} takes {self._entries[name].file_size:,} bytes, more "
+                    f"{self.path}: {name} {member.dtype} {member.shape} takes {size:,} bytes, more "
                     f"than half of this machine's memory; check the file, or take a part of it"
                 )
             # What is not there is not allocated either: pages of an empty array come with what is written to them.
@@ -152,7 +125,7 @@ class Archive:
             if there < len(content):
                 raise ValueError(f"it ends after {there:,} of {len(content):,} bytes")
             file.read(1)  # the end, where its checksum is looked at
-            return content.view(member.dtype).reshape(member.shape, order="F" if by_columns else "C")
+            return content.view(member.dtype).reshape(member.shape, order="F" if member.by_columns else "C")
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
@@ -167,14 +140,14 @@ class Archive:
                 f"{self.path}: {name} is damaged ({first_line(error)}); copy the file again, or write it anew"
             ) from error
 
-    def _header(self, name: str, file: IO[bytes]) -> Member:
-        member, by_columns = self._any_header(name, file, most_bytes_a_row=MAX_BYTES_A_ROW)
-        if by_columns and len(member.shape) > 1:
+    def _row_header(self, name: str, file: IO[bytes]) -> Member:
+        """That of an array which can be read by rows."""
+        member = self._header(name, file)
+        if member.by_columns and len(member.shape) > 1:
             raise InputError(f"{self.path}: {name} is stored column by column; save np.ascontiguousarray({name})")
         return member
 
-    def _any_header(self, name: str, file: IO[bytes], *, most_bytes_a_row: int | None = None) -> tuple[Member, bool]:
-        """What the header says, and whether columns come one by one."""
+    def _header(self, name: str, file: IO[bytes]) -> Member:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise InputError(f"{self.path}: {name} holds named fields, expected plain numbers; save its columns apart")
@@ -186,27 +159,20 @@ class Archive:
             )
         if any(length < 0 for length in shape):
             raise ValueError(f"its header says shape {shape}")
-        row = math.prod(shape[1:]) * dtype.itemsize
-        if most_bytes_a_row is not None and row > most_bytes_a_row:
-            raise InputError(
-                f"{self.path}: {name} of shape {shape} has rows of {row:,} bytes: that is no outcome of a model"
-            )
+        if (row := math.prod(shape[1:]) * dtype.itemsize) > MAX_BYTES_A_ROW:
+            raise InputError(f"{self.path}: {name} of shape {shape} has rows of {row:,} bytes, more than infl reads")
         held, said = self._entries[name].file_size - file.tell(), math.prod(shape) * dtype.itemsize
         if held != said:
             raise InputError(
                 f"{self.path}: {name} is damaged: its header says {dtype} {shape}, {said:,} bytes, and {held:,} are there; "
                 "copy the file again, or write it anew"
             )
-        return Member(name, tuple(shape), dtype), by_columns
+        return Member(name, tuple(shape), dtype, by_columns)
 
 
 @contextmanager
 def open_archive(path: Path, content: bytes | None = None) -> Iterator[Archive]:
-    """Open an .npz file, or its content where that was read already.
-
-    Raises:
-        InputError: where it is missing, or no .npz, or a part of one.
-    """
+    """Open an .npz file, or its content where that was read already."""
     if content is None and not path.is_file():
         raise InputError(
             f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}; check the path"
@@ -247,42 +213,8 @@ def cache_folder() -> Path:
 _NOT_FOR_FOLDERS = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
 
 
-def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
-    """Give a file this content, whole or not at all; what a kill leaves is called as it, with .partial behind.
-
-    Raises:
-        OSError: where the disk refuses; the file is then as it was.
-    """
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        if callable(content):
-            content(file)
-        else:
-            file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing.
-
-    Raises:
-        OSError: where the disk refuses.
-    """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        sync_folder(folder.parent)
-
-
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on disk.
-
-    Raises:
-        OSError: where the disk refuses; file systems that sync no folders are passed over.
-    """
+    """Wait until the names in a folder are on disk; file systems that sync no folders are skipped."""
     try:
         opened = os.open(path, os.O_RDONLY)
         try:
@@ -295,11 +227,6 @@ def sync_folder(path: Path) -> None:
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 of JSON with sorted keys; its own entry, `checksum`, is left out.
-
-    Examples:
-        >>> checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1, "checksum": "..."})
-        True
-    """
+    """SHA-256 of JSON with sorted keys; its own entry, `checksum`, is left out."""
     described = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from infl.records.words import Array, Columns, InputError, OutcomeKind
+from infl.records.words import OUTCOME_KINDS, Array, Columns, InputError, OutcomeKind
 
 
 class OutcomeSource(Protocol):
@@ -24,8 +24,10 @@ class OutcomeSource(Protocol):
     @property
     def n_columns(self) -> int: ...
 
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
-        """Yield the models in order, at most `n_rows` at a time, with the given columns only; masks stay whole."""
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
+    ) -> Iterator[Outcomes]:
+        """Yield the models in order, at most `n_rows` at a time, with these columns and kinds only; masks stay whole."""
         ...
 
 
@@ -113,17 +115,15 @@ class Outcomes:
         return recorded.shape[1]
 
     def of(self, kind: OutcomeKind) -> Array:
-        """The outcomes of one kind as float32, [T, columns].
-
-        Raises:
-            InputError: where that kind was not recorded.
-        """
+        """The outcomes of one kind as float32, [T, columns]."""
         array = self.correct if kind == "correct" else self.margin
         if array is None:
             raise InputError(f"these outcomes hold no {kind!r}; use the other kind, or record it when training")
         return array.astype(np.float32)
 
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
+    ) -> Iterator[Outcomes]:
         """See `OutcomeSource.blocks`. All scores are read through here: what cannot be scored is refused, once per record.
 
         Raises:
@@ -137,8 +137,8 @@ class Outcomes:
         for rows in rows_of_blocks(self.n_models, n_rows, self.strata):
             yield Outcomes(
                 self.masks[rows],
-                None if self.correct is None else self.correct[rows, columns],
-                None if self.margin is None else self.margin[rows, columns],
+                None if self.correct is None or "correct" not in kinds else self.correct[rows, columns],
+                None if self.margin is None or "margin" not in kinds else self.margin[rows, columns],
                 None if self.init_seeds is None else self.init_seeds[rows],
                 None if self.strata is None else self.strata[rows],
             )
@@ -156,14 +156,21 @@ class Outcomes:
         for rows in rows_of_blocks(self.n_models, 512, None):
             if self.correct is not None and self.correct.dtype != np.bool_:
                 correct = self.correct[rows]
-                _refuse("correct", correct, (correct != 0) & (correct != 1), rows.start, "0 or 1")
+                refuse_entries("correct", correct, (correct != 0) & (correct != 1), rows.start, "0 or 1")
             if self.margin is not None:
                 margin = self.margin[rows]
                 wanted = "finite numbers (clip infinite ones, leave out models that diverged)"
-                _refuse("margin", margin, ~np.isfinite(margin), rows.start, wanted)
+                refuse_entries("margin", margin, ~np.isfinite(margin), rows.start, wanted)
 
 
-def _refuse(name: str, array: Array, wrong: Array, first: int, expected: str) -> None:
+def join_blocks(blocks: Sequence[Outcomes]) -> Outcomes:
+    """Blocks of models, at least one, as one."""
+    arrays = {name: [getattr(block, name) for block in blocks] for name in vars(blocks[0]) if name != "_checked"}
+    return Outcomes(**{name: np.concatenate(parts) for name, parts in arrays.items() if parts[0] is not None})
+
+
+def refuse_entries(name: str, array: Array, wrong: Array, first: int, expected: str) -> None:
+    """Raise `InputError` where an entry of an array [models, columns], whose rows begin with model `first`, is wrong."""
     if wrong.any():
         model, column = map(int, np.argwhere(wrong)[0])
         came = array[model, column].item()

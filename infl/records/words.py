@@ -13,6 +13,7 @@ ProtocolName = Literal["held-out", "left-out", "trained"]
 OutcomeKind = Literal["correct", "margin"]
 Regime = Literal["no-op", "local", "spreading", "indirect", "undetermined"]
 
+OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin")
 REGIMES: tuple[Regime, ...] = ("no-op", "local", "spreading", "indirect")
 
 
@@ -43,9 +44,6 @@ def check_integer(name: str, given: int, low: int, high: int, what: str = "") ->
 
     Args:
         what: What the numbers from `low` to `high` are.
-
-    Raises:
-        InputError: where it is no integer, or not from `low` to `high`.
     """
     try:
         number = operator.index(given)
@@ -59,10 +57,12 @@ def check_integer(name: str, given: int, low: int, high: int, what: str = "") ->
     return number
 
 
-def seeded(seed: int) -> np.random.RandomState:
-    """A stream of random numbers that NumPy has promised to keep, as it has not for `default_rng`.
+def check_fraction(name: str, value: float) -> None:
+    """Raise `InputError` unless the value lies between 0 and 1."""
+    if not 0 < value < 1:
+        raise InputError(f"{name}: expected a number above 0 and below 1, got {value}")
 
-    Raises:
-        InputError: where the seed is not 0 to 2**32 - 1.
-    """
+
+def seeded(seed: int) -> np.random.RandomState:
+    """A stream of random numbers that NumPy has promised to keep, as it has not for `default_rng`."""
     return np.random.RandomState(check_integer("seed", seed, 0, 2**32 - 1))

@@ -37,11 +37,10 @@ from infl.records import (
     Columns,
     Estimate,
     InputError,
-    Outcomes,
     OutcomesOrRun,
-    OutcomeSource,
     ProtocolName,
     as_outcomes,
+    join_blocks,
 )
 from infl.scores.contrasts import contrast_pairs
 from infl.scores.evidence import normal_p_values
@@ -97,11 +96,11 @@ def adjusted_influence(
             fewer models than folds.
 
     Examples:
-        >>> import numpy as np
+        >>> import infl
         >>> rng = np.random.RandomState(0)
         >>> masks = np.argsort(rng.rand(400, 20), axis=1) < 10
         >>> taught = masks @ rng.randn(20, 1)  # the margin of the one held-out example, column 20, but for chance
-        >>> models = Outcomes(masks, margin=np.c_[np.zeros((400, 20)), taught + rng.randn(400, 1)])
+        >>> models = infl.Outcomes(masks, margin=np.c_[np.zeros((400, 20)), taught + rng.randn(400, 1)])
         >>> known = np.linalg.lstsq(masks * 1.0, taught)[0]  # influence of each example on `taught`
         >>> plain = adjusted_influence(models, columns=slice(20, 21))
         >>> adjusted = adjusted_influence(models, columns=slice(20, 21), covariate=taught, covariate_influence=known)
@@ -109,7 +108,10 @@ def adjusted_influence(
         True
     """
     outcomes = as_outcomes(outcomes)
-    models = _margins(outcomes, columns)
+    blocks = list(outcomes.blocks(columns, kinds=("margin",)))
+    if not blocks:
+        raise no_models()
+    models = join_blocks(blocks)  # all in memory, with these columns alone
     n_train, numbers = outcomes.n_train, np.arange(outcomes.n_columns)[columns]
     if (covariate is None) != (covariate_influence is None):
         raise InputError("a covariate and its influence are given together: one says nothing without the other")
@@ -150,19 +152,6 @@ def adjusted_influence(
     )
 
 
-def _margins(outcomes: OutcomeSource, columns: Columns) -> Outcomes:
-    """All models in memory, with these columns alone."""
-    blocks = list(outcomes.blocks(columns))
-    if not blocks:
-        raise no_models()
-    strata = [block.strata for block in blocks if block.strata is not None]
-    return Outcomes(
-        np.concatenate([block.masks for block in blocks]),
-        margin=np.concatenate([block.of("margin") for block in blocks]),
-        strata=np.concatenate(strata) if strata else None,
-    )
-
-
 def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None) -> Array:
     """Outcomes u of the module's text, [T, columns] float64, whose contrasts estimate influence on P[correct].
 
@@ -172,13 +161,6 @@ def soften(margins: Array, width: float = WIDTH, *, counted: Array | None = None
         margins: [T, columns], above zero where the model is right.
         width: H, above zero; towards zero u becomes 0/1.
         counted: [T, columns] bool, models that mean and spread are taken over; None for all.
-
-    Raises:
-        InputError: for a width that is not above zero.
-
-    Examples:
-        >>> soften(np.array([[-2.0], [1.0], [4.0]])).round(2).tolist()
-        [[0.28], [0.89], [1.29]]
     """
     if not width > 0:
         raise InputError(f"width: expected a number above 0, got {width}")
@@ -201,15 +183,6 @@ def remainder(outcomes: Array, covariate: Array, *, counted: Array | None = None
         outcomes, covariate: [T, columns], any units.
         counted: [T, columns] bool, models that slopes are fitted to; None for all.
         n_folds: Runs of neighbouring models, of (nearly) one length.
-
-    Raises:
-        InputError: where shapes differ or there are fewer models than folds.
-
-    Examples:
-        >>> x = np.arange(8.0)[:, None]
-        >>> rest = remainder(3 * x + 1, x, n_folds=4)
-        >>> rest.slope.round(6), bool(np.ptp(rest.values) < 1e-9)
-        (array([3.]), True)
     """
     if covariate.shape != outcomes.shape:
         raise InputError(f"expected a covariate of the shape of the outcomes {outcomes.shape}, got {covariate.shape}")

@@ -64,7 +64,7 @@ def estimate_pairs(
     """The influence of some training examples on some columns, [sources, columns]; NaN of an example on itself."""
     wanted = as_slice(columns)
     statistics = pair_statistics(
-        outcomes.blocks(wanted), sources=sources, columns=wanted, protocol=protocol, outcome=outcome
+        outcomes.blocks(wanted, kinds=(outcome,)), sources=sources, columns=wanted, protocol=protocol, outcome=outcome
     )
     estimate = contrast_pairs(statistics, (len(sources), len(columns)), protocol=protocol, outcome=outcome)
     own = sources[:, None] == columns

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri
 
-from infl.records import Array, Estimate, InputError
+from infl.records import Array, Estimate, InputError, check_fraction
 
 _BINS_PER_DECADE = 2000
 _DECADES = 310
@@ -44,8 +44,7 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
         >>> low.round(2), high.round(2)
         (array([0.84, 0.84]), array([1., 1.]))
     """
-    if not 0 < level < 1:
-        raise InputError(f"level: expected a number above 0 and below 1, got {level}")
+    check_fraction("level", level)
     value, mean_out = estimate.value, estimate.mean_out
     if estimate.outcome != "correct" or mean_out is None:
         reach = ndtri(0.5 + level / 2) * estimate.se

@@ -173,7 +173,7 @@ def cross_influence_totals(outcomes: OutcomesOrRun, *, outcome: OutcomeKind = "c
 def _summed_columns(outcomes: OutcomeSource, outcome: OutcomeKind, scale: float) -> Iterator[Outcomes]:
     """Models with the sum of their held-out outcomes, less that of the first: the rounding of squares feels where zero is."""
     origin: float | None = None
-    for block in outcomes.blocks(slice(outcomes.n_train, outcomes.n_columns)):
+    for block in outcomes.blocks(slice(outcomes.n_train, outcomes.n_columns), kinds=(outcome,)):
         sums = block.of(outcome).sum(axis=1, dtype=np.float64) * scale
         origin = sums[0] if origin is None else origin
         yield Outcomes(block.masks, margin=(sums - origin)[:, None], strata=block.strata)
@@ -227,7 +227,7 @@ def class_influence(outcomes: OutcomesOrRun, dataset: Dataset, *, outcome: Outco
     targets = _membership(dataset.y_held_out, dataset.n_classes)
     held_out = slice(outcomes.n_train, outcomes.n_columns)
     n_in, inside, outside, y, strata = np.zeros(outcomes.n_train), 0.0, 0.0, [], []
-    for block in outcomes.blocks(held_out):
+    for block in outcomes.blocks(held_out, kinds=(outcome,)):
         a, b = size_weights(block.masks, "held-out")
         masks = block.masks.astype(np.float64)
         n_in = n_in + masks.sum(axis=0)
@@ -243,7 +243,7 @@ def class_influence(outcomes: OutcomesOrRun, dataset: Dataset, *, outcome: Outco
     with np.errstate(divide="ignore"):
         per_in, per_out = (np.where(usable, 1 / side, 0)[:, None] * members for side in (inside, outside))
     weights = []
-    for block in outcomes.blocks(slice(outcomes.n_train, outcomes.n_train + 1)):
+    for block in outcomes.blocks(kinds=()):
         a, b = size_weights(block.masks, "held-out")
         masks = block.masks.astype(np.float64)
         weights.append(a[:, None] * (masks @ per_in) - b[:, None] * ((1 - masks) @ per_out))

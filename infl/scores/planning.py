@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infl.records import Array, InputError, OutcomesOrRun, as_outcomes
+from infl.records import Array, OutcomesOrRun, as_outcomes, check_fraction
 from infl.scores.sufficient_statistics import Moments, SufficientStatistics, own_statistics
 
 FIRST_LOOK = 64  # models
@@ -28,10 +28,8 @@ LOOKS_AT = 32  # multiples: blocks are then full on most layouts
 MAX_MODELS = 1 << 40
 
 
-def models_for_standard_error(
-    standard_error: float, *, fraction: float | tuple[float, float], probability: float = 0.5
-) -> int:
-    """Models that bring a memorization or influence score to a wanted standard error.
+def models_for_standard_error(standard_error: float, *, fraction: float | tuple[float, float]) -> int:
+    """Models that bring a memorization or influence score to a wanted standard error at worst, p = 1/2.
 
         T = p (1 - p) / (information se^2),  information = r (1 - r), averaged over a range of fractions
 
@@ -41,19 +39,9 @@ def models_for_standard_error(
     Args:
         standard_error: Wanted, in (0, 1).
         fraction: Fraction r of D that each model trains on, in (0, 1), or a range of it.
-        probability: P, how often the example is predicted correctly; 0.5 is the worst case.
-
-    Raises:
-        InputError: for a value outside its range.
-
-    Examples:
-        >>> models_for_standard_error(0.05, fraction=0.7)
-        477
     """
     check_fraction("standard_error", standard_error)
-    check_fraction("probability", probability)
-    needed = probability * (1 - probability) / (information_per_model(fraction) * standard_error**2)
-    return math.ceil(needed - 1e-9)
+    return math.ceil(0.25 / (information_per_model(fraction) * standard_error**2) - 1e-9)
 
 
 def information_per_model(fraction: float | tuple[float, float]) -> float:
@@ -61,20 +49,13 @@ def information_per_model(fraction: float | tuple[float, float]) -> float:
 
     Under the overlap weights of `contrasts` with Kish's numbers the reciprocal of that sum is the sum over models of
     r (1 - r), whatever their sizes.
-
-    Raises:
-        InputError: for a fraction outside (0, 1).
     """
     r = fractions(fraction)
     return float((r * (1 - r)).mean())
 
 
 def fractions(fraction: float | tuple[float, float]) -> Array:
-    """Fractions of D that the models of a design hold, each as likely as the others.
-
-    Raises:
-        InputError: for a fraction outside (0, 1).
-    """
+    """Fractions of D that the models of a design hold, each as likely as the others."""
     low, high = (fraction, fraction) if isinstance(fraction, (int, float)) else fraction
     check_fraction("fraction", low)
     check_fraction("fraction", high)
@@ -190,22 +171,12 @@ def next_look(n_models: int, *, needed: int | None, max_models: int) -> int:
         n_models: At the last look, 0 before the first.
         needed: By the forecast of that look.
         max_models: The limit.
-
-    Examples:
-        >>> next_look(0, needed=None, max_models=1000), next_look(256, needed=400, max_models=1000)
-        (64, 416)
     """
     if not n_models:
         return min(FIRST_LOOK, max_models)
     wanted = MAX_GROWTH * n_models if needed is None else MARGIN * needed
     wanted = min(max(wanted, MIN_GROWTH * n_models), MAX_GROWTH * n_models)
     return min(math.ceil(wanted / LOOKS_AT) * LOOKS_AT, max_models)
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Raise `InputError` unless the value lies between 0 and 1."""
-    if not 0 < value < 1:
-        raise InputError(f"{name}: expected a number above 0 and below 1, got {value}")
 
 
 def _mean(numbers: Array) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
@@ -24,9 +25,10 @@ from infl.records import (
     OutcomesOrRun,
     ProtocolName,
     as_outcomes,
+    check_fraction,
 )
 from infl.scores.evidence import PValueCounts, p_values, q_values
-from infl.scores.planning import check_fraction, fewest_models, fractions
+from infl.scores.planning import fewest_models, fractions
 from infl.scores.strongest import StrongestInfluences
 from infl.scores.sufficient_statistics import (
     SufficientStatistics,
@@ -50,13 +52,6 @@ def p_value_cut(
 
     Args:
         expected_fraction: Of the N scores that will be found, at least; 0 for the first discovery, the most cautious.
-
-    Raises:
-        InputError: for a rate or fraction out of its range, or without a test.
-
-    Examples:
-        >>> p_value_cut(1_000_000), p_value_cut(1_000_000, expected_fraction=0.001)
-        (5e-08, 5e-05)
     """
     check_fraction("false discovery rate", false_discovery_rate)
     if not 0 <= expected_fraction <= 1:
@@ -137,9 +132,6 @@ def detectable_effect(models: EffectiveModels, *, wrong: float, p_cut: float, po
         wrong: How often its outcome is wrong without any effect; 0.5 is the worst case. For a column that is mostly
             wrong, where an example's presence makes it right, give `models.swapped()`.
 
-    Raises:
-        InputError: for a cut or power outside (0, 1).
-
     Examples:
         >>> thousand = EffectiveModels.one(0.7).times(1000)
         >>> round(detectable_effect(thousand, wrong=0.5, p_cut=5e-8), 3)
@@ -163,9 +155,6 @@ def models_for_effect(
 
     Args:
         one: What a single model counts for, e.g. `EffectiveModels.one(0.7)`.
-
-    Raises:
-        InputError: for an effect, cut or power outside (0, 1).
 
     Examples:
         >>> models_for_effect(0.1, EffectiveModels.one(0.7), p_cut=5e-8)
@@ -194,21 +183,20 @@ class TypicalColumn:
 
 
 def typical_column(
-    outcomes: OutcomesOrRun, *, protocol: ProtocolName, outcome: OutcomeKind = "correct"
+    outcomes: OutcomesOrRun, *, protocol: ProtocolName | Literal["own"], outcome: OutcomeKind = "correct"
 ) -> TypicalColumn:
-    """The column of median noise of a protocol, from one pass over the outcomes.
-
-    Raises:
-        InputError: where there are no models or no such columns, or the outcome was not recorded.
-    """
+    """The column of median noise of a protocol, or of memorization (`own`), from one pass over the outcomes."""
     outcomes = as_outcomes(outcomes)
+    if protocol == "own":
+        statistics = own_statistics(outcomes, outcome=outcome)
+        own = np.nan_to_num(statistics.inside.mean - statistics.outside.mean)
+        return _median_column([_noise(statistics, own, outcome)], outcome)
     whole, noises = protocol_columns(outcomes, protocol), []
     sources = np.unique(np.linspace(0, outcomes.n_train - 1, MAX_SOURCES).astype(int))
     for first in range(whole.start, whole.stop, COLUMNS_AT_ONCE):
         columns = slice(first, min(first + COLUMNS_AT_ONCE, whole.stop))
-        pairs = pair_statistics(
-            outcomes.blocks(columns), sources=sources, columns=columns, protocol=protocol, outcome=outcome
-        )
+        blocks = outcomes.blocks(columns, kinds=(outcome,))
+        pairs = pair_statistics(blocks, sources=sources, columns=columns, protocol=protocol, outcome=outcome)
         noises.append(_noise(pairs.statistics(), 0.0, outcome))
     return _median_column(noises, outcome)
 
@@ -246,55 +234,25 @@ def _median_column(noises: list[tuple[Array, ...]], outcome: OutcomeKind) -> Typ
     return TypicalColumn(models.swapped() if mostly_wrong else models, float(noise[k]))
 
 
-def detectable_memorization(
+def detectable(
     outcomes: OutcomesOrRun,
     *,
+    protocol: ProtocolName | Literal["own"],
     outcome: OutcomeKind = "correct",
-    p_cut: float | None = None,
+    p_cut: float = 0.0,
     power: float = POWER,
     false_discovery_rate: float = FALSE_DISCOVERY_RATE,
 ) -> Detectable:
-    """Smallest memorization that the models at hand find, over all n examples.
+    """Smallest memorization (`own`), or influence in a protocol, that the models at hand find over all examples or pairs.
 
     Args:
-        p_cut: The largest p-value found, where that is known; None, or a smaller one, for that of the first discovery.
-
-    Raises:
-        InputError: where there are no models, the outcome was not recorded, or a number is out of its range.
+        p_cut: The largest p-value found, where that is known; it counts where it is above that of the first discovery.
     """
     outcomes = as_outcomes(outcomes)
-    statistics = own_statistics(outcomes, outcome=outcome)
-    own = np.nan_to_num(statistics.inside.mean - statistics.outside.mean)
-    column = _median_column([_noise(statistics, own, outcome)], outcome)
-    return _detectable(column, outcomes.n_train, outcome, p_cut, power, false_discovery_rate)
-
-
-def detectable_influence(
-    outcomes: OutcomesOrRun,
-    *,
-    protocol: ProtocolName = "held-out",
-    outcome: OutcomeKind = "correct",
-    p_cut: float | None = None,
-    power: float = POWER,
-    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
-) -> Detectable:
-    """Smallest influence that the models at hand find, over all pairs of a protocol; see `detectable_memorization`."""
-    outcomes = as_outcomes(outcomes)
     column = typical_column(outcomes, protocol=protocol, outcome=outcome)
-    n_train, n_held_out = outcomes.n_train, outcomes.n_columns - outcomes.n_train
-    n_pairs = n_train * (n_held_out if protocol == "held-out" else n_train - 1)
-    return _detectable(column, n_pairs, outcome, p_cut, power, false_discovery_rate)
-
-
-def _detectable(
-    column: TypicalColumn,
-    n_tests: int,
-    outcome: OutcomeKind,
-    p_cut: float | None,
-    power: float,
-    false_discovery_rate: float,
-) -> Detectable:
-    cut = max(p_value_cut(max(n_tests, 1), false_discovery_rate=false_discovery_rate), p_cut or 0.0)
+    n, m = outcomes.n_train, outcomes.n_columns - outcomes.n_train
+    n_tests = n if protocol == "own" else n * (m if protocol == "held-out" else n - 1)
+    cut = max(p_value_cut(max(n_tests, 1), false_discovery_rate=false_discovery_rate), p_cut)
     _check(cut, power)
     typical = worst = math.nan
     if outcome == "margin" and not math.isnan(column.wrong):
@@ -348,19 +306,9 @@ def findings(
         raise InputError("memorization: these scores have no p-values; compute them with infl.memorization")
     if len(pairs.protocols) != 1:
         raise InputError(f"pairs: expected those of one protocol, got {', '.join(pairs.protocols)}")
-    rate = pairs.false_discovery_rate
-    cut = PValueCounts.of([memorization.p]).largest_p(rate)
-    return Findings(
-        q_values(memorization.p),
-        detectable_memorization(
-            outcomes, outcome=memorization.outcome, p_cut=cut, power=power, false_discovery_rate=rate
-        ),
-        detectable_influence(
-            outcomes,
-            protocol=pairs.protocols[0],
-            outcome=pairs.outcome,
-            p_cut=pairs.largest_p,
-            power=power,
-            false_discovery_rate=rate,
-        ),
-    )
+    rate, kind = pairs.false_discovery_rate, memorization.outcome
+    p_cut = PValueCounts.of([memorization.p]).largest_p(rate)
+    own = detectable(outcomes, protocol="own", outcome=kind, p_cut=p_cut, power=power, false_discovery_rate=rate)
+    (protocol,), kind, p_cut = pairs.protocols, pairs.outcome, pairs.largest_p
+    others = detectable(outcomes, protocol=protocol, outcome=kind, p_cut=p_cut, power=power, false_discovery_rate=rate)
+    return Findings(q_values(memorization.p), own, others)

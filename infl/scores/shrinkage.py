@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
-from infl.records import Array, Estimate, InputError
+from infl.records import Array, Estimate, InputError, check_fraction
 
 TAILS = (
     0.0002,
@@ -98,17 +98,6 @@ def fit_prior(
         covariate: Of the same shape, any unit, known before the estimates; None for one stratum.
         centred: Let the components sit at slope x covariate, instead of zero.
         seed: Of the pairs selected where a stratum has more than 20,000.
-
-    Raises:
-        InputError: where shapes differ or no pair has an estimate with an error.
-
-    Examples:
-        >>> import numpy as np
-        >>> rng = np.random.RandomState(0)
-        >>> truth = np.where(rng.rand(20_000) < 0.9, 0, 0.1 * rng.randn(20_000))
-        >>> prior = fit_prior(truth + 0.02 * rng.randn(20_000), np.full(20_000, 0.02))
-        >>> bool(0.87 < prior.null_weights[0] < 0.92)
-        True
     """
     x = np.zeros_like(value) if covariate is None else np.broadcast_to(covariate, value.shape)
     if value.shape != se.shape:
@@ -158,21 +147,8 @@ def shrink(estimate: Estimate, prior: Prior, covariate: Array | None = None, *, 
     Args:
         covariate: Broadcastable to the scores, as the prior was fitted with; None where it was fitted without.
         level: Of the interval, in (0, 1).
-
-    Raises:
-        InputError: for a level outside (0, 1), or where the prior has strata and no covariate is given.
-
-    Examples:
-        >>> import numpy as np
-        >>> from infl.records import Estimate
-        >>> prior = Prior(np.array([0.0, 0.1]), np.array([[0.9, 0.1]]), 0.0, np.array([]))
-        >>> estimate = Estimate(np.array([0.02, 0.3]), np.array([0.05, 0.05]), np.ones(2), np.ones(2), "own", "correct")
-        >>> shrunk = shrink(estimate, prior)
-        >>> shrunk.value.round(3), shrunk.sign_rate.round(3)
-        (array([0.001, 0.24 ]), array([0.968, 0.   ]))
     """
-    if not 0 < level < 1:
-        raise InputError(f"level: expected a number above 0 and below 1, got {level}")
+    check_fraction("level", level)
     if covariate is None and (len(prior.edges) or prior.slope):
         raise InputError("shrink: this prior was fitted with a covariate; give that of these pairs")
     shape = estimate.value.shape

@@ -18,7 +18,7 @@ from infl.records import Array, Estimate, OutcomeKind, OutcomesOrRun, OutcomeSou
 from infl.scores.adjustment import N_FOLDS, adjusted_influence
 from infl.scores.contrasts import join_columns
 from infl.scores.influence import influence, influence_blocks
-from infl.scores.shrinkage import Prior, Shrunk, fit_prior, shrink
+from infl.scores.shrinkage import Shrunk, fit_prior, shrink
 from infl.scores.sufficient_statistics import as_slice, no_models, protocol_columns
 from infl.scores.surrogate import Surrogate, leave_one_out_influence
 
@@ -32,8 +32,6 @@ def shrunk_influence(
     protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     surrogate: Surrogate | None = None,
-    level: float = 0.95,
-    seed: int = 0,
 ) -> tuple[Estimate, Shrunk]:
     """Cross-influence of every source on every column, as estimated and shrunk, both [n, m] or [n, n]; see `influence`.
 
@@ -42,8 +40,6 @@ def shrunk_influence(
     Args:
         surrogate: Of the same data (`fit_surrogate`); without it the prior knows of a pair only how much the models
             disagree on its column. Where margins were recorded it is refitted to the subset of every model.
-        level: Of the intervals, in (0, 1).
-        seed: Of the columns that the prior is fitted to, and of the surrogate's subsets.
 
     Raises:
         InputError: where there are no models, none estimates an error, or the outcome was not recorded.
@@ -60,9 +56,7 @@ def shrunk_influence(
         >>> bool(shrunk.value[3, -1] > 0.9)
         True
     """
-    blocks = shrunk_influence_blocks(
-        outcomes, protocol=protocol, outcome=outcome, surrogate=surrogate, level=level, seed=seed
-    )
+    blocks = shrunk_influence_blocks(outcomes, protocol=protocol, outcome=outcome, surrogate=surrogate)
     estimates, shrunk = zip(*blocks, strict=True)
     whole = [np.concatenate([getattr(block, field.name) for block in shrunk], axis=1) for field in fields(Shrunk)]
     return join_columns(estimates), Shrunk(*whole)
@@ -74,34 +68,36 @@ def shrunk_influence_blocks(
     protocol: ProtocolName = "held-out",
     outcome: OutcomeKind = "correct",
     surrogate: Surrogate | None = None,
-    level: float = 0.95,
-    seed: int = 0,
     n_columns: int | None = None,
-    n_pairs: int = N_PAIRS,
 ) -> Iterator[tuple[Estimate, Shrunk]]:
     """Yield (estimate, shrunk) from the first column to the last, as `influence_blocks`; see `shrunk_influence`.
 
     Args:
         n_columns: Bounds the memory, to some two dozen float64 arrays of [n, n_columns]. Does not affect results beyond
             rounding.
-        n_pairs: The prior is fitted to all sources and as many random columns as make so many pairs.
     """
     outcomes = as_outcomes(outcomes)
-    knowledge = None if surrogate is None else _SurrogateKnowledge(outcomes, surrogate, protocol, seed)
-    prior = _fit(outcomes, protocol, outcome, knowledge, n_pairs, seed)
+    knowledge = None if surrogate is None else _SurrogateKnowledge(outcomes, surrogate, protocol)
+    whole = protocol_columns(outcomes, protocol)
+    # The prior is fitted to all sources and as many random columns as make a million pairs.
+    random = np.random.RandomState(0).permutation(np.arange(whole.start, whole.stop))
+    columns = np.sort(random[: max(1, N_PAIRS // outcomes.n_train)])
+    estimate = influence(outcomes, protocol=protocol, outcome=outcome, columns=columns)
+    sharpened, covariate = _sharpened(outcomes, estimate, knowledge), _covariate(estimate, knowledge)
+    prior = fit_prior(sharpened.value, sharpened.se, covariate, centred=knowledge is not None)
     for estimate in influence_blocks(outcomes, protocol=protocol, outcome=outcome, n_columns=n_columns):
-        sharpened = _sharpened(outcomes, estimate, knowledge)
-        yield estimate, shrink(sharpened, prior, _covariate(estimate, knowledge), level=level)
+        sharpened, covariate = _sharpened(outcomes, estimate, knowledge), _covariate(estimate, knowledge)
+        yield estimate, shrink(sharpened, prior, covariate)
 
 
 class _SurrogateKnowledge:
     """What the surrogate says: of the influence of each example on a column, and of the subset of every model."""
 
-    def __init__(self, outcomes: OutcomeSource, surrogate: Surrogate, protocol: ProtocolName, seed: int) -> None:
-        block = next(iter(outcomes.blocks(slice(0, 1))), None)
+    def __init__(self, outcomes: OutcomeSource, surrogate: Surrogate, protocol: ProtocolName) -> None:
+        block = next(iter(outcomes.blocks(kinds=())), None)
         if block is None or not outcomes.n_models:
             raise no_models()
-        self.outcomes, self.surrogate, self.seed = outcomes, surrogate, seed
+        self.outcomes, self.surrogate = outcomes, surrogate
         self.fraction = float(block.masks.mean())
         self.whole = protocol_columns(outcomes, protocol)
 
@@ -116,8 +112,7 @@ class _SurrogateKnowledge:
         return self._influence(self.whole)
 
     def _influence(self, columns: Array | slice) -> Array:
-        found = leave_one_out_influence(self.surrogate, fraction=self.fraction, columns=columns, seed=self.seed)
-        return np.nan_to_num(found)
+        return np.nan_to_num(leave_one_out_influence(self.surrogate, fraction=self.fraction, columns=columns))
 
     def margins(self, columns: Array) -> Array:
         """Margins that the surrogate gives after each model's subset, [T, columns]."""
@@ -129,26 +124,10 @@ class _SurrogateKnowledge:
         shape = self.outcomes.n_models, self.outcomes.n_columns
         with TemporaryFile() as file:
             margins = np.memmap(file, np.float32, "w+", shape=shape)
-        masks = (mask for block in self.outcomes.blocks(slice(0, 1)) for mask in block.masks)
+        masks = (mask for block in self.outcomes.blocks(kinds=()) for mask in block.masks)
         for t, mask in enumerate(masks):
             margins[t] = self.surrogate.margins(np.flatnonzero(~mask))
         return margins
-
-
-def _fit(
-    outcomes: OutcomeSource,
-    protocol: ProtocolName,
-    outcome: OutcomeKind,
-    knowledge: _SurrogateKnowledge | None,
-    n_pairs: int,
-    seed: int,
-) -> Prior:
-    whole = protocol_columns(outcomes, protocol)
-    random = np.random.RandomState(seed).permutation(np.arange(whole.start, whole.stop))
-    columns = np.sort(random[: max(1, n_pairs // outcomes.n_train)])
-    estimate = influence(outcomes, protocol=protocol, outcome=outcome, columns=columns)
-    sharpened, covariate = _sharpened(outcomes, estimate, knowledge), _covariate(estimate, knowledge)
-    return fit_prior(sharpened.value, sharpened.se, covariate, centred=knowledge is not None, seed=seed)
 
 
 def _sharpened(outcomes: OutcomeSource, estimate: Estimate, knowledge: _SurrogateKnowledge | None) -> Estimate:

@@ -32,13 +32,9 @@ class SufficientStatistics:
 
 
 def own_statistics(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 128) -> SufficientStatistics:
-    """Of every training example and its own outcome, over all models, [n].
-
-    Raises:
-        InputError: where there are no models, or the outcome was not recorded.
-    """
+    """Of every training example and its own outcome, over all models, [n]."""
     total: SufficientStatistics | None = None
-    for block in source.blocks(slice(0, source.n_train), n_rows=n_rows):
+    for block in source.blocks(slice(0, source.n_train), n_rows=n_rows, kinds=(outcome,)):
         y, masks = block.of(outcome).astype(np.float64), block.masks.astype(np.float64)
         in_weights, out_weights = size_weights(block.masks, "held-out")
         weights = np.stack([np.ones(len(y)), in_weights, in_weights**2, out_weights, out_weights**2])
@@ -67,9 +63,6 @@ def pair_statistics(
 
     Args:
         blocks: Of models, with these columns alone.
-
-    Raises:
-        InputError: where there are no models, or the outcome was not recorded.
     """
     total: PairStatistics | None = None
     for block in blocks:
@@ -86,11 +79,7 @@ def no_models() -> InputError:
 
 
 def protocol_columns(source: OutcomeSource, protocol: ProtocolName) -> slice:
-    """The columns that a protocol is about: those of H, or those of D.
-
-    Raises:
-        InputError: where there are none.
-    """
+    """The columns that a protocol is about: those of H, or those of D."""
     columns = slice(source.n_train, source.n_columns) if protocol == "held-out" else slice(0, source.n_train)
     if columns.start >= columns.stop:
         raise InputError(f"protocol {protocol}: these outcomes have no such columns")

@@ -115,9 +115,6 @@ def fit_surrogate(
         max_exact: More training examples than this are replaced by features on `n_landmarks` of them, drawn with
             `seed`.
 
-    Raises:
-        InputError: for a ridge that is not above zero.
-
     Examples:
         >>> import infl, numpy as np
         >>> data = infl.load("digits")
@@ -173,9 +170,6 @@ def leave_one_out_influence(
         fraction: Of D that a subset holds, in (0, 1]: that of the models to be compared with.
         columns: Of the n+m; take some at a time where the matrix is larger than memory. Others do not change by it.
         n_subsets: Drawn with `seed`; half their number is enough to tell which pairs matter.
-
-    Raises:
-        InputError: for a fraction outside (0, 1] or that leaves no example, or fewer than one subset.
 
     Examples:
         >>> import infl

@@ -26,7 +26,6 @@ from infl.store.blocks import bytes_per_model as bytes_per_model
 from infl.store.checkpoints import Checkpoint as Checkpoint
 from infl.store.checkpoints import Checkpoints as Checkpoints
 from infl.store.checkpoints import Job as Job
-from infl.store.checkpoints import Reached as Reached
 from infl.store.collections import Collection as Collection
 from infl.store.collections import name_of_cover as name_of_cover
 from infl.store.collections import name_of_leave_out as name_of_leave_out

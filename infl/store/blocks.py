@@ -32,7 +32,17 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Columns, DiskError, OutcomeKind, Outcomes, first_line, rows_of_blocks
+from infl.records import (
+    OUTCOME_KINDS,
+    Array,
+    Columns,
+    DiskError,
+    OutcomeKind,
+    Outcomes,
+    first_line,
+    join_blocks,
+    rows_of_blocks,
+)
 from infl.store.storage import Storage
 
 TILE_COLUMNS = 2048
@@ -45,7 +55,6 @@ MAX_ENTRIES = 1 << 24  # of the masks of some rows in memory
 CACHED_BYTES = 1 << 26
 THREADS = 8
 DTYPES = {"masks": np.uint8, "correct": np.uint8, "margin": np.float16}
-KINDS: tuple[OutcomeKind, ...] = ("correct", "margin")
 _NAME = re.compile(r"(\d{7,10})-(\d{7,10})\.npz")
 
 
@@ -59,7 +68,7 @@ class Layout:
 
     n_train: int
     n_columns: int
-    kinds: tuple[OutcomeKind, ...] = KINDS
+    kinds: tuple[OutcomeKind, ...] = OUTCOME_KINDS
 
     @property
     def n_tiles(self) -> int:
@@ -158,9 +167,6 @@ def read_block(storage: Storage, name: str, size: int, layout: Layout, *, run: s
     Args:
         size: Bytes of the file.
         run: SHA-256 of what the models of its run follow from.
-
-    Raises:
-        DiskError: Where it is damaged, is of another run or collection, or says what infl does not.
     """
     with damage_named(storage, name):
         about = _read_about(storage, name, size)
@@ -234,22 +240,18 @@ class TileCache:
     """The tiles that were read last, up to `CACHED_BYTES`: narrow columns meet the same ones again and again."""
 
     def __init__(self) -> None:
-        self._tiles: OrderedDict[tuple[str, str, int], bytes] = OrderedDict()
+        self._tiles: OrderedDict[tuple[str, str, int], Any] = OrderedDict()
         self._size, self._lock = 0, threading.Lock()
 
     def get(self, key: tuple[str, str, int]) -> Any:
         """A tile, by block, array and number; None where it is not there."""
-        with self._lock:
-            if key in self._tiles:
-                self._tiles.move_to_end(key)
-            return self._tiles.get(key)
+        return self._tiles.get(key)
 
     def put(self, key: tuple[str, str, int], tile: Any) -> None:
-        """Keep a tile, and as many of the others as there is room for."""
+        """Keep a tile, and as many of those read before as there is room for."""
         with self._lock:
-            if key not in self._tiles:
-                self._tiles[key] = tile
-                self._size += len(tile)
+            self._size += len(tile) if key not in self._tiles else 0
+            self._tiles[key] = tile
             while self._size > CACHED_BYTES:
                 self._size -= len(self._tiles.popitem(last=False)[1])
 
@@ -257,11 +259,7 @@ class TileCache:
 def read_tiles(
     storage: Storage, block: Block, layout: Layout, wanted: Sequence[tuple[str, int]], cache: TileCache
 ) -> list[Array]:
-    """Tiles of a block, by array and number, each [B, bytes or columns], compared with their checksums.
-
-    Raises:
-        DiskError: Where one is damaged.
-    """
+    """Tiles of a block, by array and number, each [B, bytes or columns], compared with their checksums."""
     n_models = len(block.models)
     found = {key: cache.get((block.name, *key)) for key in wanted}
     missing = [key for key in wanted if found[key] is None]
@@ -286,23 +284,20 @@ def check_block(storage: Storage, name: str, layout: Layout, *, run: str, collec
         DiskError: Where object storage cannot be reached, which is no damage.
     """
     try:
-        content = storage.read(name, MAX_BLOCK_BYTES)
-        if content is None:
-            return "it is gone"
-        block = read_block(storage, name, len(content), layout, run=run, collection=collection)
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if (member := archive.testzip()) is not None:
-                return f"the checksum of {member} does not fit"
-        for array, crc32 in block.crc32.items():
-            read_tiles(storage, block, layout, [(array, tile) for tile in range(len(crc32))], TileCache())
-    except DamagedError as error:
-        return first_line(error.__cause__ or error)
+        with damage_named(storage, name):
+            content = storage.read(name, MAX_BLOCK_BYTES)
+            if content is None:
+                return "it is gone"
+            block = read_block(storage, name, len(content), layout, run=run, collection=collection)
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if (member := archive.testzip()) is not None:
+                    return f"the checksum of {member} does not fit"
+            for array, crc32 in block.crc32.items():
+                read_tiles(storage, block, layout, [(array, tile) for tile in range(len(crc32))], TileCache())
     except DiskError as error:
-        if not storage.is_local:
+        if not isinstance(error, DamagedError) and not storage.is_local:
             raise
-        return first_line(error)
-    except Exception as error:  # zipfile fails with more kinds of exception than it documents
-        return first_line(error)
+        return first_line(error.__cause__ or error) if isinstance(error, DamagedError) else first_line(error)
     return None
 
 
@@ -338,7 +333,9 @@ class StoredOutcomes:
         """Examples of D and H."""
         return self.layout.n_columns
 
-    def blocks(self, columns: Columns = slice(None), *, n_rows: int = 512) -> Iterator[Outcomes]:
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
+    ) -> Iterator[Outcomes]:
         """See `OutcomeSource.blocks`."""
         strata = None if self.period == 1 else np.asarray(self.models, np.int64) // self.period
         wanted = self._wanted_tiles(np.arange(self.n_columns)[columns])
@@ -348,7 +345,7 @@ class StoredOutcomes:
             for some in rows_of_blocks(self.n_models, n_rows, strata):
                 n_models = some.stop - some.start
                 arrays: dict[str, Array] = {"masks": np.empty((n_models, self.n_train), bool)}
-                for kind in self.layout.kinds:
+                for kind in (kind for kind in self.layout.kinds if kind in kinds):
                     arrays[kind] = np.empty((n_models, n_wanted), bool if kind == "correct" else np.float16)
                 blocks, rows, places = zip(*self._parts(some), strict=True)
                 list(pool.map(partial(self._read, wanted=wanted, arrays=arrays), blocks, rows, places))
@@ -398,9 +395,7 @@ class StoredOutcomes:
             empty = np.zeros((0, self.n_columns))
             kinds = {"correct": empty.astype(bool), "margin": empty.astype(np.float16)}
             return Outcomes(np.zeros((0, self.n_train), bool), **{kind: kinds[kind] for kind in self.layout.kinds})
-        fields = ("masks", "correct", "margin", "init_seeds", "strata")
-        arrays = {field: [getattr(block, field) for block in blocks] for field in fields}
-        return Outcomes(**{field: np.concatenate(of) for field, of in arrays.items() if of[0] is not None})
+        return join_blocks(blocks)
 
 
 def _as_slice(numbers: Array) -> Columns:

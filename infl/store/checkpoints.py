@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from infl.records import DiskError, first_line
-from infl.records.files import checksum, make_folder, read_json, sync_folder
+from infl.records.files import checksum, read_json, sync_folder
 from infl.store.collections import COLLECTION
 from infl.store.run import Run
 
@@ -31,32 +31,22 @@ MAX_ABOUT_BYTES = 1 << 24
 _NAME = re.compile(rf"{COLLECTION.pattern}-\d+-[0-9a-f]{{16}}")
 
 
-class Reached(NamedTuple):
-    """What a checkpoint holds: epochs done, seconds that they took, and the folder of the states."""
-
-    epochs: int
-    seconds: float
-    states: Path
-
-
 class Checkpoints:
     """Those of a run.
 
     Args:
-        say: Told in a line which block goes on, and what was wrong with one that does not.
+        note: Gets a line on which block goes on, and on what was wrong with one that does not.
     """
 
-    def __init__(self, run: Run, say: Callable[[str], None]) -> None:
-        self.run, self.say = run, say
-        self.folder = run.folder / "checkpoints"
-        binding = {name: run.manifest.get(name) for name in ("dataset", "algorithm", "seed")}
-        self.made_for = checksum(binding)
+    def __init__(self, run: Run, note: Callable[[str], None]) -> None:
+        self.run, self.note, self.folder = run, note, run.folder / "checkpoints"
+        self.made_for = checksum({name: run.manifest.get(name) for name in ("dataset", "algorithm", "seed")})
 
     def of(self, jobs: Sequence[Job]) -> Checkpoint:
         """That of a block of these models, in this order, whether there is one or not."""
         return Checkpoint(self, tuple(jobs))
 
-    def begun(self) -> list[list[Job]]:
+    def resumable(self) -> list[list[Job]]:
         """The models of each block that has a checkpoint; damaged ones are deleted."""
         found = []
         for folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
@@ -68,15 +58,15 @@ class Checkpoints:
                 found.append(jobs)
                 continue
             if any((place / "about.json").exists() for place in _places(folder)):
-                self.say(f"checkpoint {folder} is damaged, and not used")
+                self.note(f"checkpoint {folder} is damaged, and not used")
             _delete(folder)
         return found
 
-    def drop_trained(self) -> None:
+    def prune(self) -> None:
         """Delete those of blocks of which a model is complete: a kill left them."""
-        for jobs in self.begun():
+        for jobs in self.resumable():
             if any(model in self.run.complete(name) for name, model in jobs):
-                self.of(jobs).drop()
+                self.of(jobs).delete()
 
 
 @dataclass(frozen=True)
@@ -93,8 +83,10 @@ class Checkpoint:
         sha = hashlib.sha256(json.dumps(self.jobs).encode()).hexdigest()
         return self.checkpoints.folder / f"{collection}-{first}-{sha[:16]}"
 
-    def read(self, fits: dict[str, Any]) -> Reached | None:
-        """The last one, if it is whole and was written with the same `fits`; others are deleted. None where none is left.
+    def read(self, fits: dict[str, Any]) -> tuple[int, float, Path] | None:
+        """Epochs done, seconds that they took and the folder of the states, where these are whole and of the same `fits`.
+
+        Others are deleted. None where none is left.
 
         Args:
             fits: JSON that says what the states are states of.
@@ -111,18 +103,18 @@ class Checkpoint:
             elif _digests(place) != about["files"]:
                 reason = "it is damaged"
             else:
-                self.checkpoints.say(f"{len(self.jobs)} models go on after epoch {about['epochs']}")
-                return Reached(about["epochs"], about["seconds"], place / "states")
+                self.checkpoints.note(f"{len(self.jobs)} models go on after epoch {about['epochs']}")
+                return about["epochs"], about["seconds"], place / "states"
         if reason:
-            self.refuse(reason)
+            self.discard(reason)
         return None
 
-    def refuse(self, reason: str) -> None:
-        """Delete it and say why: its block is trained from the beginning."""
-        self.checkpoints.say(
+    def discard(self, reason: str) -> None:
+        """Delete it and note why: its block is trained from the beginning."""
+        self.checkpoints.note(
             f"checkpoint {self.folder} is not used, since {reason}: {len(self.jobs)} models begin again"
         )
-        self.drop()
+        self.delete()
 
     @contextmanager
     def writing(self, *, epochs: int, seconds: float, fits: dict[str, Any]) -> Iterator[Path]:
@@ -138,7 +130,7 @@ class Checkpoint:
         about = {"jobs": self.jobs, "made_for": self.checkpoints.made_for, "fits": fits, "epochs": epochs}
         try:
             shutil.rmtree(partial, ignore_errors=True)
-            make_folder(partial)
+            partial.mkdir(parents=True)
             yield partial / "states"
             content = json.loads(json.dumps(about | {"seconds": seconds, "files": _digests(partial)}))
             (partial / "about.json").write_text(json.dumps(content | {"checksum": checksum(content)}))
@@ -148,13 +140,13 @@ class Checkpoint:
             sync_folder(self.folder)
         except (OSError, ValueError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            reason = first_line(error)
-            raise DiskError(f"run folder {self.checkpoints.run.folder}: cannot write a checkpoint: {reason}") from error
+            folder = self.checkpoints.run.folder
+            raise DiskError(f"run folder {folder}: cannot write a checkpoint: {first_line(error)}") from error
         for other in _places(self.folder):
             if other != place:
                 _delete(other)
 
-    def drop(self) -> None:
+    def delete(self) -> None:
         """Delete it."""
         _delete(self.folder)
         with suppress(OSError):

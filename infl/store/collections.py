@@ -89,11 +89,7 @@ def put_collection(storage: Storage, collection: Collection) -> None:
 
 
 def read_collection(storage: Storage, name: str, *, n_train: int) -> Collection:
-    """The record of a collection.
-
-    Raises:
-        InputError: Where it is missing or damaged, or its groups are.
-    """
+    """The record of a collection."""
     place = f"{storage.place}/{record_name(name)}"
     record = read_record(storage, record_name(name), ADVICE) if COLLECTION.fullmatch(name) else None
     if record is None:

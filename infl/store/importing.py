@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from infl.records import Array, Dataset, InputError, OutcomeKind, Outcomes
+from infl.records import OUTCOME_KINDS, Array, Dataset, InputError, OutcomeKind, Outcomes
 from infl.records.files import Archive, Member, open_archive
-from infl.store.blocks import KINDS
+from infl.records.outcomes import refuse_entries
 from infl.store.collections import Collection
 from infl.store.opening import new_run
 from infl.store.run import Run
@@ -21,6 +21,15 @@ REMEDY = "write it with np.savez(path, masks=..., correct=..., labels=...)"
 MAX_CLASSES = 1 << 16
 BYTES_AT_ONCE = 1 << 26
 _COLLECTIONS = (("design", ""), ("full", "reference_"))
+_ARRAYS = {  # kinds of dtype, and axes
+    "masks": ("biuf", ("models", "n")),
+    "labels": ("iu", ("n+m",)),
+    "class_names": ("U", ("classes",)),
+    "correct": ("biuf", ("models", "n+m")),
+    "margin": ("biuf", ("models", "n+m")),
+    "reference_correct": ("biuf", ("references", "n+m")),
+    "reference_margin": ("biuf", ("references", "n+m")),
+}
 
 
 def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]) -> Run:
@@ -82,7 +91,7 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
 def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
     """Kinds of outcomes in the file, n and n+m; everything that headers can tell is right after this."""
     there, path = set(archive.names), archive.path
-    kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in KINDS if kind in there)
+    kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in OUTCOME_KINDS if kind in there)
     missing = [name for name in ("masks", "labels") if name not in there]
     missing += [] if kinds else ["correct or margin"]
     if missing:
@@ -90,56 +99,43 @@ def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
             f"{path}: expected the arrays masks, labels, and correct or margin; missing {', '.join(missing)}, "
             f"found {', '.join(map(repr, archive.names[:20])) or 'none'}; {REMEDY}"
         )
-    masks = _member(archive, "masks", "biuf", "[models, n]")
-    n_models, n_train = masks.shape
-    labels = _member(archive, "labels", "iu", "[n+m]")
-    n_columns = labels.shape[0]
+    lengths: dict[str, tuple[str, int]] = {}  # of each axis, and the array that says so
+    for name in (name for name in _ARRAYS if name in there):
+        member, axes = _check_member(archive, name), _ARRAYS[name][1]
+        for axis, length in zip(axes, member.shape, strict=True):
+            first, known = lengths.setdefault(axis, (name, length))
+            if length != known:
+                raise InputError(
+                    f"{path}: {first} is of {known:,} {axis}, {name} of {length:,}; row t of all belongs to model t, and "
+                    "columns and labels are of the training examples and then of the held-out ones"
+                )
+    (_, n_models), (_, n_train), (_, n_columns) = (lengths[axis] for axis in ("models", "n", "n+m"))
     if not n_models or not n_train or n_columns <= n_train:
         raise InputError(
-            f"{path}: expected at least one model, one training example and one held-out example, got masks {masks.shape} "
-            f"and {n_columns:,} labels; labels are those of the training examples and then of the held-out ones"
+            f"{path}: expected at least one model, one training example and one held-out example, got masks "
+            f"{(n_models, n_train)} and {n_columns:,} labels, which are of the training examples and then of the held-out ones"
         )
-    for kind in kinds:
-        outcomes = _member(archive, kind, "biuf", "[models, n+m]")
-        if outcomes.shape[0] != n_models:
-            raise InputError(
-                f"{path}: masks are of {n_models:,} models, {kind} of {outcomes.shape[0]:,}; row t of both belongs to model t"
-            )
-        _check_width(archive, outcomes, n_columns)
-    references = [f"reference_{kind}" for kind in KINDS if f"reference_{kind}" in there]
-    if references and references != [f"reference_{kind}" for kind in kinds]:
+    references = [kind for kind in OUTCOME_KINDS if f"reference_{kind}" in there]
+    if references and references != list(kinds):
         raise InputError(
             f"{path}: the models' outcomes are {' and '.join(kinds)}, the references' {' and '.join(references)}; "
             "give both the same kinds, or leave the references out"
         )
-    sizes = [_member(archive, name, "biuf", "[models, n+m]") for name in references]
-    for member in sizes:
-        _check_width(archive, member, n_columns)
-    if len({member.shape[0] for member in sizes}) > 1:
-        raise InputError(
-            f"{path}: {' and '.join(references)} have different numbers of models; row t of both is model t"
-        )
     return kinds, n_train, n_columns
 
 
-def _member(archive: Archive, name: str, dtypes: str, shape: str) -> Member:
-    member, n_axes = archive.member(name), shape.count(",") + 1
-    if len(member.shape) != n_axes:
-        raise InputError(f"{archive.path}: {name}: expected an array {shape}, got one of shape {member.shape}")
+def _check_member(archive: Archive, name: str) -> Member:
+    member, (dtypes, axes) = archive.member(name), _ARRAYS[name]
+    if len(member.shape) != len(axes):
+        raise InputError(
+            f"{archive.path}: {name}: expected an array [{', '.join(axes)}], got one of shape {member.shape}"
+        )
     if member.dtype.kind not in dtypes:
-        wanted = "integers, classes counted from 0" if dtypes == "iu" else "numbers"
+        wanted = {"iu": "integers, classes counted from 0", "U": "words"}.get(dtypes, "numbers")
         raise InputError(
             f"{archive.path}: {name}: expected {wanted}, got dtype {member.dtype}; convert and save it again"
         )
     return member
-
-
-def _check_width(archive: Archive, outcomes: Member, n_columns: int) -> None:
-    if outcomes.shape[1] != n_columns:
-        raise InputError(
-            f"{archive.path}: {outcomes.name} has {outcomes.shape[1]:,} columns and there are {n_columns:,} labels; expected "
-            "one of each for every training example and then every held-out one"
-        )
 
 
 def _examples(archive: Archive, n_train: int, n_columns: int) -> Dataset:
@@ -151,12 +147,10 @@ def _examples(archive: Archive, n_train: int, n_columns: int) -> Dataset:
         )
     names = tuple(map(str, range(high + 1)))
     if "class_names" in archive.names:
-        member = _member(archive, "class_names", "U", "[classes]")
-        if not high < member.shape[0] <= MAX_CLASSES:
-            raise InputError(
-                f"{path}: class_names: labels go to {high}, expected {high + 1} names, got {member.shape[0]:,}"
-            )
-        names = tuple(map(str, next(archive.blocks("class_names", n_rows=member.shape[0]))))
+        (n_names,) = archive.member("class_names").shape
+        if not high < n_names <= MAX_CLASSES:
+            raise InputError(f"{path}: class_names: labels go to {high}, expected {high + 1} names, got {n_names:,}")
+        names = tuple(map(str, next(archive.blocks("class_names", n_rows=n_names))))
     n_held_out = n_columns - n_train
     return Dataset(
         name=path.stem,
@@ -180,38 +174,20 @@ def _blocks(
         return
     n_rows = max(1, BYTES_AT_ONCE // (8 * n_columns))
     first = 0
-    with ExitStack() as open_members:
+    with ExitStack() as stack:
         wanted = names if prefix else ["masks", *names]
-        streams = [open_members.enter_context(closing(archive.blocks(name, n_rows=n_rows))) for name in wanted]
+        streams = [stack.enter_context(closing(archive.blocks(name, n_rows=n_rows))) for name in wanted]
         for blocks in zip(*streams, strict=True):
-            arrays = dict(zip(wanted, blocks, strict=True))
-            n_models = len(blocks[0])
-            masks = np.ones((n_models, n_train), bool) if prefix else _bools(archive, "masks", arrays["masks"], first)
-            correct, margin = (arrays.get(f"{prefix}{kind}") for kind in KINDS)
-            yield Outcomes(
-                masks,
-                None if correct is None else _bools(archive, f"{prefix}correct", correct, first),
-                None if margin is None else _finite(archive, f"{prefix}margin", margin, first),
-            )
-            first += n_models
+            arrays = {name: _checked(archive, name, array, first) for name, array in zip(wanted, blocks, strict=True)}
+            masks = np.ones((len(blocks[0]), n_train), bool) if prefix else arrays["masks"]
+            yield Outcomes(masks, *(arrays.get(f"{prefix}{kind}") for kind in OUTCOME_KINDS))
+            first += len(masks)
 
 
-def _bools(archive: Archive, name: str, array: Array, first: int) -> Array:
-    if array.dtype == np.bool_:
+def _checked(archive: Archive, name: str, array: Array, first: int) -> Array:
+    """Margins, which are finite, or masks and `correct` as bool; `first` is the model of the first row."""
+    if name.endswith("margin"):
+        refuse_entries(f"{archive.path}: {name}", array, ~np.isfinite(array), first, "finite numbers; clip them")
         return array
-    _refuse(archive, name, array, (array != 0) & (array != 1), first, "0 or 1")
-    return array.astype(bool)
-
-
-def _finite(archive: Archive, name: str, array: Array, first: int) -> Array:
-    _refuse(archive, name, array, ~np.isfinite(array), first, "finite numbers; clip them")
-    return array
-
-
-def _refuse(archive: Archive, name: str, array: Array, wrong: Array, first: int, expected: str) -> None:
-    if wrong.any():
-        model, column = map(int, np.argwhere(wrong)[0])
-        came = array[model, column].item()
-        raise InputError(
-            f"{archive.path}: {name}: expected {expected}, got {came} for model {first + model}, column {column}"
-        )
+    refuse_entries(f"{archive.path}: {name}", array, (array != 0) & (array != 1), first, "0 or 1")
+    return array.astype(bool, copy=False)

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import Array, Dataset, DiskError, Groups, InputError, first_line
+from infl.records import OUTCOME_KINDS, Array, Dataset, DiskError, Groups, InputError, first_line
 from infl.records.files import checksum, max_array_bytes, open_archive, parse_json
-from infl.store.blocks import KINDS
 from infl.store.storage import Storage
 
 FORMAT = 3
@@ -52,11 +51,7 @@ def with_checksum(content: Mapping[str, Any]) -> bytes:
 
 
 def read_record(storage: Storage, name: str, advice: str = "restore it") -> dict[str, Any] | None:
-    """JSON that `with_checksum` made; None where there is no such object.
-
-    Raises:
-        DiskError: Where it is damaged.
-    """
+    """JSON that `with_checksum` made; None where there is no such object."""
     content = storage.read(name, MAX_JSON_BYTES)
     if content is None:
         return None
@@ -70,11 +65,7 @@ def read_record(storage: Storage, name: str, advice: str = "restore it") -> dict
 
 
 def read_manifest(storage: Storage) -> dict[str, Any] | None:
-    """The manifest of a run; None where there is none.
-
-    Raises:
-        InputError: Where it is damaged, of an older or a newer format, or says what no run is.
-    """
+    """The manifest of a run; None where there is none."""
     manifest = read_record(storage, "run.json")
     if manifest is None:
         return None
@@ -138,11 +129,7 @@ def put_dataset(storage: Storage, dataset: Dataset, manifest: dict[str, Any]) ->
 
 
 def read_dataset(storage: Storage, manifest: dict[str, Any]) -> Dataset:
-    """The data set that a manifest describes.
-
-    Raises:
-        InputError: Where the file is missing or damaged, or holds other data.
-    """
+    """The data set that a manifest describes."""
     name, description = data_name(manifest), manifest["dataset"]
     try:
         fields = _read_arrays(storage, name)
@@ -163,11 +150,7 @@ def put_groups(storage: Storage, groups: Groups) -> None:
 
 
 def read_groups(storage: Storage, fingerprint: str) -> Groups:
-    """The groups of this fingerprint.
-
-    Raises:
-        InputError: Where the file is missing or damaged, or holds others.
-    """
+    """The groups of this fingerprint."""
     name = f"groups/{fingerprint[:16]}.npz"
     try:
         fields = _read_arrays(storage, name)
@@ -216,6 +199,6 @@ def _wrong_entry(manifest: dict[str, Any]) -> str | None:
         return "algorithm or design"
     if not isinstance(manifest.get("seed"), int | None) or isinstance(manifest.get("seed"), bool):
         return "seed"
-    if manifest.get("outcomes", list(KINDS)) not in (list(KINDS), ["correct"], ["margin"]):
+    if manifest.get("outcomes", list(OUTCOME_KINDS)) not in (list(OUTCOME_KINDS), ["correct"], ["margin"]):
         return "outcomes"
     return "imported" if not isinstance(manifest.get("imported", ""), str) else None

@@ -53,11 +53,7 @@ def create_run(place: str | Path, dataset: Dataset, settings: dict[str, Any], gr
 
 @contextmanager
 def new_run(place: str | Path, dataset: Dataset, settings: dict[str, Any]) -> Iterator[Run]:
-    """A run to write to in a `with` block, which is a run only once the block ends; a block that fails leaves nothing behind.
-
-    Raises:
-        InputError: Where the place holds something, a run too, or cannot be written.
-    """
+    """A run to write to in a `with` block, and a run only once the block ends; one that fails leaves nothing behind."""
     manifest, storage = manifests.make_manifest(dataset, settings), Storage(place)
     if manifests.read_manifest(storage) is not None:
         raise InputError(f"{place} is a run already, and nothing is added to it here; choose a new or an empty folder")
@@ -78,11 +74,7 @@ def new_run(place: str | Path, dataset: Dataset, settings: dict[str, Any]) -> It
 
 
 def is_run(place: str | Path) -> bool:
-    """Whether there is a run in a folder, or at a URL on object storage.
-
-    Raises:
-        InputError: Where the storage cannot be reached or refuses.
-    """
+    """Whether there is a run in a folder, or at a URL on object storage."""
     return Storage(place).read("run.json", manifests.MAX_JSON_BYTES) is not None
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import filelock
 import numpy as np
 
-from infl.records import Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
+from infl.records import OUTCOME_KINDS, Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
 from infl.store import manifest as manifests
 from infl.store.blocks import (
-    KINDS,
     MAX_BLOCK_MODELS,
     THREADS,
     Block,
@@ -54,7 +53,8 @@ class DamagedBlock:
 class Run:
     """A run that is open; see `infl.store.opening` for how one is made.
 
-    What is there was listed when it was opened, see `refresh`; what this process writes is known.
+    What is there was listed when it was opened, see `refresh`; what this process writes is known. `DiskError`, an `InputError`,
+    is raised where an object is missing or damaged, or the storage refuses.
 
     Attributes:
         place: The run folder, or its URL on object storage.
@@ -78,7 +78,7 @@ class Run:
         if not counts.get("full") or "correct" not in self.outcome_kinds or data["n_columns"] == data["n_train"]:
             return f"{said})"
         some = self.outcomes("full", self.complete("full")[:16])
-        right = next(some.blocks(slice(data["n_train"], None))).of("correct")
+        right = next(some.blocks(slice(data["n_train"], None), kinds=("correct",))).of("correct")
         return f"{said}; accuracy {right.mean():.2f} on held-out examples)"
 
     def refresh(self) -> None:
@@ -98,7 +98,7 @@ class Run:
     @property
     def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
         """What is known of its models: both kinds, unless they were made elsewhere and came with one."""
-        return tuple(self.manifest.get("outcomes", KINDS))
+        return tuple(self.manifest.get("outcomes", OUTCOME_KINDS))
 
     def check_trainable(self) -> None:
         """Check that models can be added to this run.
@@ -113,11 +113,7 @@ class Run:
             )
 
     def dataset(self) -> Dataset:
-        """The examples of the run; without pixels, [n, 0], where it was imported.
-
-        Raises:
-            InputError: Where the file is missing or damaged.
-        """
+        """The examples of the run; without pixels, [n, 0], where it was imported."""
         return manifests.read_dataset(self.storage, self.manifest)
 
     def collections(self) -> list[str]:
@@ -125,11 +121,7 @@ class Run:
         return sorted(self._owners)
 
     def collection(self, name: str) -> Collection:
-        """The record of a collection.
-
-        Raises:
-            InputError: Where it is missing or damaged, or its groups are.
-        """
+        """The record of a collection."""
         if name not in self._collections:
             self._collections[name] = read_collection(self.storage, name, n_train=self._layout.n_train)
         return self._collections[name]
@@ -138,9 +130,6 @@ class Run:
         """Say what the models of a collection are, before the first of them; where there is a record, it must say the same.
 
         Of a forget set the first name and concept stay.
-
-        Raises:
-            InputError: Where the record says otherwise, or the storage refuses.
         """
         if collection.name not in self._records:
             put_collection(self.storage, collection)
@@ -153,20 +142,12 @@ class Run:
             )
 
     def design_groups(self) -> Groups | None:
-        """Those that its design names by their fingerprint.
-
-        Raises:
-            InputError: Where the file is missing or damaged.
-        """
+        """Those that its design names by their fingerprint."""
         named = self.manifest.get("design", {}).get("groups")
         return manifests.read_groups(self.storage, named["sha256"]) if named else None
 
     def forget_sets(self) -> list[ForgetSet]:
-        """The sets without which it holds models, in the order in which these came.
-
-        Raises:
-            InputError: Where the record of one is damaged.
-        """
+        """The sets without which it holds models, in the order in which these came."""
         found = [self.collection(name) for name in self.collections() if name.startswith("without-")]
         found = [one for one in found if self.outcomes(one.name).n_models]
         return [one.forget_set for one in sorted(found, key=lambda one: (one.added, one.name)) if one.forget_set]
@@ -182,11 +163,7 @@ class Run:
         return sorted(model for block in blocks for model in block.diverged if owners.get(model) == block.name)
 
     def outcomes(self, name: str, models: Sequence[int] | None = None) -> StoredOutcomes:
-        """Outcomes of the complete models of a collection, or of those given, without the diverged ones.
-
-        Raises:
-            DiskError: Where a block is damaged.
-        """
+        """Outcomes of the complete models of a collection, or of those given, without the diverged ones."""
         self._read_blocks(name)
         owners, diverged = self._owners.get(name, {}), set(self.diverged(name))
         wanted = self.complete(name) if models is None else models
@@ -219,9 +196,6 @@ class Run:
             finite: [B] whether the training of each stayed finite.
             seconds: That their training took.
             session: JSON: where and with what.
-
-        Raises:
-            InputError: Where the storage refuses.
         """
         rows = np.argsort(np.asarray(models), kind="stable")
         numbers = np.asarray(models, np.int64)[rows]
@@ -236,11 +210,7 @@ class Run:
             self._put_block(name, f"collections/{name}/blocks/{block_name(first, last)}", content)
 
     def copy_blocks(self, shard: Run, name: str) -> None:
-        """Add the blocks of a collection of a shard that hold models which this run lacks.
-
-        Raises:
-            InputError: Where a block is damaged, or a model of both trained on other examples there.
-        """
+        """Add the blocks of a collection of a shard that hold models which this run lacks."""
         for block in shard._read_blocks(name):
             reason = check_block(shard.storage, block.name, self._layout, run=self._id, collection=name)
             if reason is not None:

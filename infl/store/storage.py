@@ -35,9 +35,6 @@ class Storage:
         place: The folder or URL.
         folder: Where this machine keeps what belongs to the run and is no part of it (pages, figures, checkpoints, weights):
             the run folder itself, or one in the user's cache where the run is on object storage.
-
-    Raises:
-        InputError: For a place that is neither.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -72,11 +69,7 @@ class Storage:
                 return False
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
-        """Content of an object; None where there is none.
-
-        Raises:
-            DiskError: Where it is larger than `max_bytes`, or cannot be read.
-        """
+        """Content of an object; None where there is none."""
         with self._named("read"), suppress(FileNotFoundError):
             found = obstore.get(self._opened(), name)
             if found.meta["size"] > max_bytes:
@@ -164,15 +157,7 @@ class Storage:
 
 
 def is_url(place: Any) -> bool:
-    """Whether a run lies on object storage, and not in a folder.
-
-    Raises:
-        InputError: Where it looks like a URL and is none that infl reads.
-
-    Examples:
-        >>> is_url("s3://bucket/runs/mine"), is_url("runs/mine")
-        (True, False)
-    """
+    """Whether a run lies on object storage, and not in a folder."""
     text = str(place)
     if isinstance(place, Path):
         if re.match(r"[a-z][a-z0-9+.-]+:/(?=[^/])", text):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,9 +39,6 @@ class TileWriter:
         """Write the columns of some arrays, [rows, columns] each, and wait until the disk has them.
 
         n_columns: of the whole arrays.
-
-        Raises:
-            OSError, ValueError: where the disk refuses.
         """
         for name, array in tile.items():
             if name not in self._arrays:
@@ -82,27 +79,23 @@ def new_tiles(folder: Path, *, width: int) -> Iterator[TileWriter]:
     """Make a folder of tiles; on an error nothing is left of it.
 
     width: columns of a chunk.
-
-    Raises:
-        InputError: where the folder is there already, or cannot be written.
     """
     if folder.exists():
         raise InputError(f"{folder} exists already; choose another name, nothing is overwritten")
     partial: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-", dir=folder.parent))
+        partial = folder.with_name(f"{PARTIAL}{folder.name}-{uuid.uuid4().hex[:8]}")
+        partial.mkdir()
         writer = TileWriter(partial, width)
         yield writer
         _write_group(partial, writer.attributes)
-        partial.chmod(0o777 & ~_umask())
         partial.rename(folder)
         sync_folder(folder.parent)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = first_line(error)
-        raise DiskError(f"{folder}: cannot be written: {reason}") from error
+        raise DiskError(f"{folder}: cannot be written: {first_line(error)}") from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
@@ -122,9 +115,3 @@ def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
         json.dump(group, file)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

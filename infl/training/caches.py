@@ -44,21 +44,15 @@ def cache_compiled_programs() -> None:
     `jax_compilation_cache_dir`. Without effect where the user set that, or where the folder cannot be written. Each version
     of JAX and kind of processor has a folder of its own, since a program compiled for one may not run on another.
     """
-    if _programs_are_kept():
-        return
     import jax
 
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return
     folder = cache_folder() / "programs" / f"{jax.__version__}-{_processor()}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        _drop_oldest(cache_folder() / "programs")
         jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def _programs_are_kept() -> bool:
-    import jax
-
-    return jax.config.jax_compilation_cache_dir is not None  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_max_size", MAX_PROGRAM_BYTES)  # the least recently used go first
 
 
 def _read_layouts() -> dict[str, Any]:
@@ -75,14 +69,3 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         described += "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
     return hashlib.sha256(described.encode()).hexdigest()[:12]
-
-
-def _drop_oldest(folder: Path) -> None:
-    """Make the files in a folder fit into the bytes allowed."""
-    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
-    excess = sum(path.stat().st_size for path in files) - MAX_PROGRAM_BYTES
-    for path in files:
-        if excess <= 0:
-            return
-        excess -= path.stat().st_size
-        path.unlink()

@@ -23,11 +23,11 @@ import numpy as np
 from infl.records import Array, Dataset, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_compiled_programs
-from infl.training.ensemble import BatchOutcomes, Ensemble, Started, epochs_in_turn, is_out_of_memory
+from infl.training.ensemble import BatchOutcomes, Ensemble, Started, epochs_in_turn
 from infl.training.layout import Layout
 from infl.training.ray import Ray, Workers
-from infl.training.tuning import Choice, choose_layout
-from infl.training.weights import read_states, write_states
+from infl.training.tuning import Choice, choose_layout, out_of_memory_suppressed
+from infl.training.weights import read_states, write_weights
 
 
 class Checkpoint(Protocol):
@@ -41,7 +41,7 @@ class Checkpoint(Protocol):
         """Keep those that a `with` block writes into a folder instead of those before."""
         ...
 
-    def drop(self) -> None:
+    def delete(self) -> None:
         """Delete them."""
         ...
 
@@ -159,29 +159,23 @@ class LocalExecutor:
 
     def _start(self, batch: Batch) -> Started | None:
         """None where it is too large for the memory."""
-        if len(batch.masks) > self.models_per_batch:
-            return None
-        try:
-            return self.ensemble.start(batch.keys, batch.masks)
-        except jax.errors.JaxRuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        if len(batch.masks) <= self.models_per_batch:
+            with out_of_memory_suppressed():
+                return self.ensemble.start(batch.keys, batch.masks)
+        return None
 
     def _finish(self, batch: Batch, started: Started | None) -> BatchOutcomes:
-        try:
-            if started is not None:
+        if started is not None:
+            with out_of_memory_suppressed():
                 return self.ensemble.finish(started)
-        except jax.errors.JaxRuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
         return self.ensemble.train(batch.keys, batch.masks)
 
     def _train_resumably(self, batch: Batch, seconds_between: float) -> tuple[BatchOutcomes, float]:
         """Outcomes, and the seconds spent on them, those before the checkpoint that training went on from too."""
         ensemble, checkpoint, start, done, before = self.ensemble, batch.checkpoint, time.perf_counter(), 0, 0.0
         assert checkpoint is not None
-        try:
+        outcomes = None
+        with out_of_memory_suppressed():
             placed, fits = ensemble.place(batch.keys, batch.masks), self._fits(batch)
             states = ensemble.init_states(placed)
             if found := checkpoint.read(fits):
@@ -192,11 +186,9 @@ class LocalExecutor:
                 if done < ensemble.algorithm.epochs:
                     seconds = before + time.perf_counter() - start
                     with checkpoint.writing(epochs=done, seconds=seconds, fits=fits) as folder:
-                        write_states(folder, states)
+                        write_weights(folder, states)
             outcomes = ensemble.finish(ensemble.evaluate(placed, states))
-        except jax.errors.JaxRuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
+        if outcomes is None:
             outcomes = ensemble.train(batch.keys, batch.masks)
         return outcomes, before + time.perf_counter() - start
 
@@ -295,4 +287,4 @@ class RayWorker:
 
 
 def _with_choice(described: dict[str, Any], choice: Choice | None) -> dict[str, Any]:
-    return described if choice is None else described | {"layout": described["layout"] | choice.how()}
+    return described if choice is None else described | {"layout": choice.to_dict() | described["layout"]}

@@ -48,9 +48,6 @@ def make_groups(
     Args:
         support: [n] how well the rest of D supports the label of each example, any monotone scale; None for no such
             groups.
-
-    Raises:
-        InputError: where the known groups are those of another number of examples, or the network does not fit the data.
     """
     if known is not None and known.tables.shape[1] != dataset.n_train:
         raise InputError(

@@ -78,9 +78,6 @@ class Workers:
 
     Args:
         make: Called once on each worker, for what has the methods that are called.
-
-    Raises:
-        InputError: Where no cluster answers, or none of its nodes holds a worker.
     """
 
     def __init__(self, settings: Ray, make: Callable[[], Any]) -> None:
@@ -116,9 +113,6 @@ class Workers:
         Args:
             method: What is called on a worker.
             batches: Its arguments, taken when they are to be sent and not long before.
-
-        Raises:
-            InputError: Where a batch is lost with its worker time and again, or no worker starts.
         """
         source, waiting = enumerate(batches), deque[tuple[int, tuple[Any, ...]]]()
         tries: Counter[int] = Counter()

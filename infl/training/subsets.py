@@ -146,11 +146,7 @@ class Design:
 
 
 def parse_fraction(text: str) -> float | tuple[float, float]:
-    """Read `0.7` or `0.7:0.97`.
-
-    Raises:
-        InputError: where it is neither.
-    """
+    """Read `0.7` or `0.7:0.97`."""
     try:
         fractions = [float(part) for part in text.split(":")]
     except ValueError:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ import jax
 import numpy as np
 
 from infl.records import Dataset, InputError
+from infl.records.files import host_memory
 from infl.training.algorithm import Algorithm
 from infl.training.caches import cache_layout, cached_layout
 from infl.training.ensemble import Ensemble, is_out_of_memory, model_keys
@@ -29,20 +32,14 @@ from infl.training.kernels.convolution import BACKENDS
 from infl.training.layout import Layout, Mode, lower_apply, usual_width
 
 MIN_SECONDS = 20.0
-SHARE_OF_TRAINING = 0.1
-GAIN = 0.05
-MEMORY_SHARE = 0.6
+MAX_TRAINING_FRACTION = 0.1
+MIN_GAIN = 0.05
+MAX_MEMORY_FRACTION = 0.6
 MAX_WIDTH = 4096
 FIRST_WIDTH = 4
-
-STEPS, MIN_SECONDS_OF_A_TRIAL, REPEATS = 4, 0.2, 3
+STEPS, MIN_TRIAL_SECONDS, REPEATS = 4, 0.2, 3
 
 Source = Literal["default", "measured", "this machine", "this run"]
-Measure = Callable[[Layout], float]
-
-
-class TooLarge(Exception):
-    """A layout needs more memory than it may have."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +58,20 @@ class Choice:
     tried: tuple[tuple[Layout, float], ...] = ()
     key: str | None = None
 
-    def how(self) -> dict[str, Any]:
-        """How it was chosen, as JSON."""
-        return {"models_per_second": self.models_per_second, "source": self.source, "key": self.key}
+    def to_dict(self) -> dict[str, Any]:
+        """The layout and how it was chosen, as JSON."""
+        chosen = {"models_per_second": self.models_per_second, "source": self.source, "key": self.key}
+        return self.layout.to_dict() | chosen
 
     def describe(self) -> str:
         """`models one after another on 2 devices, 16 each in a batch: 79.1 models/s (measured)`."""
         layout = self.layout
-        said = self.source if self.source in ("default", "measured") else f"cached by {self.source}"
+        source = self.source if self.source in ("default", "measured") else f"cached by {self.source}"
         order = "one after another" if layout.mode == "map" else "side by side"
         convolution = f", convolution {layout.convolution}" if layout.convolution else ""
         speed = f": {self.models_per_second:.3g} models/s" if self.models_per_second else ""
         devices = f"{layout.n_devices} device" + ("s" if layout.n_devices != 1 else "")
-        return f"models {order} on {devices}, {layout.models_per_device} each in a batch{convolution}{speed} ({said})"
+        return f"models {order} on {devices}, {layout.models_per_device} each in a batch{convolution}{speed} ({source})"
 
 
 def choose_layout(
@@ -83,119 +81,109 @@ def choose_layout(
 
     Args:
         fraction: Mean |subset| / n of the models, for the models per second.
-        recorded: The layout that the run was trained in before and how it was chosen; None for a new run.
-
-    Raises:
-        InputError: where the memory does not hold the training of a single model.
+        recorded: `Choice.to_dict` of the layout that the run was trained in before; None for a new run.
     """
-    default, wanted, devices = Choice(ensemble.layout), ensemble.wanted, ensemble.devices
+    wanted, n_devices = ensemble.wanted, len(ensemble.devices)
     if None not in (wanted.models_per_device, wanted.mode, wanted.convolution):
-        return default
-    seconds = ensemble.estimated_seconds * fraction / len(devices)
-    long = n_models * seconds >= MIN_SECONDS
-    if not long and not recorded:
-        return default
+        return Choice(ensemble.layout)
+    takes_long = n_models * ensemble.estimated_seconds * fraction / n_devices >= MIN_SECONDS
+    if not takes_long and not recorded:
+        return Choice(ensemble.layout)
     key = key_of(ensemble)
-    if cached := _read(recorded, key, "this run"):
-        return cached
-    if long and (cached := _read(cached_layout(key), key, "this machine")):
-        return cached
-    if not long:
-        return default
+    cached = _read(recorded, key, "this run")
+    if cached is None and takes_long:
+        cached = _read(cached_layout(key), key, "this machine")
+    if cached or not takes_long:
+        return cached or Choice(ensemble.layout)
     trials = Trials(ensemble.algorithm, ensemble.dataset, fraction=fraction)
     choice = choose(
-        ensemble.layout,
-        candidates(ensemble),
+        [ensemble.layout, *candidates(ensemble)],
         trials.seconds_per_model,
         n_models=n_models,
-        grows=wanted.models_per_device is None,
-        most_width=min(MAX_WIDTH, -(-n_models // len(devices))),
+        max_width=0 if wanted.models_per_device else min(MAX_WIDTH, -(-n_models // n_devices)),
     )
     layout = choice.layout
     if layout.mode == "map" and wanted.models_per_device is None and choice.models_per_second:
-        layout = replace(layout, models_per_device=usual_width("map", len(devices) / choice.models_per_second))
+        layout = replace(layout, models_per_device=usual_width("map", n_devices / choice.models_per_second))
     choice = replace(choice, layout=layout, key=key)
     if choice.source == "measured":
-        cache_layout(key, layout.to_dict() | choice.how())
+        cache_layout(key, choice.to_dict())
     return choice
 
 
 def choose(
-    default: Layout,
-    families: list[Layout],
-    measure: Measure,
+    layouts: list[Layout],
+    measure: Callable[[Layout], float],
     *,
     n_models: int,
-    grows: bool = True,
-    most_width: int = MAX_WIDTH,
+    max_width: int = MAX_WIDTH,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Choice:
     """The decisions of `choose_layout`.
 
     Args:
-        families: Other layouts to look at; one with mode `vmap` stands for all widths from its own.
-        measure: wall-clock seconds per model of a layout; raises `TooLarge`, or XLA's error, where memory does not hold
-            it.
-        grows: Whether widths are free; otherwise each family is measured as it is.
+        layouts: The default first; one with mode `vmap` stands for all widths from its own.
+        measure: Wall-clock seconds per model of a layout; infinite, or XLA's error, where memory does not hold it.
+        max_width: 0 where each layout is measured in its own width alone.
     """
     tried: list[tuple[Layout, float]] = []
-    start, last = clock(), 0.0
+    start = clock()
 
-    def attempt(layout: Layout) -> float | None:
-        """Models per second; None where the memory does not hold it."""
-        nonlocal last
-        before = clock()
-        try:
-            rate = 1 / measure(layout)
-        except (TooLarge, jax.errors.JaxRuntimeError) as error:
-            if not isinstance(error, TooLarge) and not is_out_of_memory(error):
-                raise
-            rate = None
-        last = clock() - before
-        tried.append((layout, rate or 0.0))
-        return rate
+    def speed_of(layout: Layout) -> float:
+        """Models per second; 0 where the memory does not hold it."""
+        speed = 0.0
+        with out_of_memory_suppressed():
+            speed = 1 / measure(layout)
+        tried.append((layout, speed))
+        return speed
 
-    def affordable(rate: float) -> bool:
-        return clock() - start + last <= SHARE_OF_TRAINING * n_models / rate
+    def affordable(speed: float) -> bool:
+        """Whether training is long, and one more trial like those so far leaves tuning below a tenth of it."""
+        training, tuning = n_models / speed, clock() - start
+        return training >= MIN_SECONDS and tuning * (1 + 1 / len(tried)) <= MAX_TRAINING_FRACTION * training
 
-    def grown(layout: Layout, rate: float) -> tuple[Layout, float]:
-        while grows and layout.mode == "vmap" and affordable(rate):
-            wider = replace(layout, models_per_device=2 * (layout.models_per_device or 1))
-            if (wider.models_per_device or 1) > most_width or (faster := attempt(wider)) is None:
+    def best_width(layout: Layout) -> tuple[Layout, float]:
+        """Half as wide until the memory holds it, then twice as wide as long as that pays."""
+        width, speed = layout.models_per_device or 1, speed_of(layout)
+        if layout.mode == "map" or not max_width:
+            return layout, speed
+        while not speed and width > 1:
+            width //= 2
+            speed = speed_of(replace(layout, models_per_device=width))
+        while speed and 2 * width <= max_width and affordable(speed):
+            faster = speed_of(replace(layout, models_per_device=2 * width))
+            if faster < (1 + MIN_GAIN) * speed:
                 break
-            if faster < (1 + GAIN) * rate:
-                break
-            layout, rate = wider, faster
-        return layout, rate
+            width, speed = 2 * width, faster
+        return replace(layout, models_per_device=width), speed
 
-    def fitting(layout: Layout) -> tuple[Layout, float] | None:
-        while (rate := attempt(layout)) is None:
-            if not grows or (layout.models_per_device or 1) == 1 or layout.mode == "map":
-                return None
-            layout = replace(layout, models_per_device=(layout.models_per_device or 1) // 2)
-        return layout, rate
-
-    plain = fitting(default)
-    if plain is not None and n_models / plain[1] < MIN_SECONDS:
-        return Choice(plain[0], plain[1], "default", tuple(tried))
-    best = None if plain is None else grown(*plain)
-    for family in families:
-        if best is not None and not affordable(best[1]):
+    best, speed = best_width(layouts[0])
+    source: Source = "default" if speed and n_models / speed < MIN_SECONDS else "measured"
+    for layout in layouts[1:]:
+        if speed and not affordable(speed):
             break
-        if (first := fitting(family)) is None:
-            continue
-        other = grown(*first)
-        if best is None or other[1] >= (1 + GAIN) * best[1]:
-            best = other
-    if best is None:
+        other, faster = best_width(layout)
+        if faster and faster >= (1 + MIN_GAIN) * speed:
+            best, speed = other, faster
+    if not speed:
         raise InputError(
             "the memory of the device does not hold the training of a single model: take a smaller batch_size or network"
         )
-    if plain is not None and best[0] != plain[0]:
-        again, other = attempt(plain[0]), attempt(best[0])
-        if again is not None and (other is None or other < (1 + GAIN) * again):
-            best = plain[0], again
-    return Choice(best[0], best[1], "measured", tuple(tried))
+    if best != layouts[0] and tried[0][1]:  # again, since the machine may have been busy while one was measured
+        default_speed, again = speed_of(layouts[0]), speed_of(best)
+        if again < (1 + MIN_GAIN) * default_speed:
+            best, speed = layouts[0], default_speed
+    return Choice(best, speed, source, tuple(tried))
+
+
+@contextmanager
+def out_of_memory_suppressed() -> Iterator[None]:
+    """Go on after a `with` block that the memory of a device did not hold."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
 
 
 def candidates(ensemble: Ensemble) -> list[Layout]:
@@ -204,14 +192,9 @@ def candidates(ensemble: Ensemble) -> list[Layout]:
     usual_mode: Mode = usual.mode or "map"
     others = () if wanted.convolution else convolutions(ensemble.algorithm, ensemble.dataset)
     modes: list[Mode] = [usual_mode] if wanted.mode else [usual_mode, "vmap" if usual_mode == "map" else "map"]
-    widths = {usual_mode: usual.models_per_device}
+    width = dict.fromkeys(modes, wanted.models_per_device or FIRST_WIDTH) | {usual_mode: usual.models_per_device}
     return [
-        replace(
-            usual,
-            mode=mode,
-            convolution=name,
-            models_per_device=wanted.models_per_device or widths.get(mode, FIRST_WIDTH),
-        )
+        replace(usual, mode=mode, convolution=name, models_per_device=width[mode])
         for mode in modes
         for name in (usual.convolution, *others)
         if (mode, name) != (usual.mode, usual.convolution)
@@ -220,13 +203,10 @@ def candidates(ensemble: Ensemble) -> list[Layout]:
 
 def convolutions(algorithm: Algorithm, dataset: Dataset) -> tuple[str, ...]:
     """Names of the back ends that compute this network in a way of their own; none where it does not convolve."""
-    seen, different = {lower_apply(algorithm, dataset, gradient=True).as_text()}, []
+    programs = {lower_apply(algorithm, dataset, gradient=True).as_text(): ""}
     for name in BACKENDS:
-        text = lower_apply(algorithm, dataset, name, gradient=True).as_text()
-        if text not in seen:
-            seen.add(text)
-            different.append(name)
-    return tuple(different)
+        programs.setdefault(lower_apply(algorithm, dataset, name, gradient=True).as_text(), name)
+    return tuple(name for name in programs.values() if name)
 
 
 def key_of(ensemble: Ensemble) -> str:
@@ -271,24 +251,20 @@ class Trials:
         n_members = min(n_train, STEPS * algorithm.batch_size)
         self._members = np.arange(n_train) < n_members
         whole = algorithm.n_steps(max(1, round(fraction * dataset.n_train)), algorithm.epochs)
-        self._epochs_of_a_model = whole / algorithm.n_steps(n_members, 1)
-        self._evaluated_of_a_model = dataset.n_columns / self._examples.n_columns
+        self._epochs = whole / algorithm.n_steps(n_members, 1)
+        self._evaluations = dataset.n_columns / self._examples.n_columns
         self._more_bytes = dataset.images.nbytes - self._examples.images.nbytes
         self._ensembles: dict[Layout, Ensemble] = {}
 
     def seconds_per_model(self, layout: Layout) -> float:
-        """Seconds that a model will take: its steps, and evaluation, each from medians of short trainings.
-
-        Raises:
-            TooLarge: where its program needs more than 60% of the memory.
-        """
+        """Seconds that a model will take, from medians of short trainings; infinite above 60% of the memory."""
         # One after another, more models in a batch take as much longer.
         layout = replace(layout, models_per_device=1) if layout.mode == "map" else layout
         if layout not in self._ensembles:
             self._ensembles[layout] = Ensemble(self._algorithm, self._examples, layout, check=False)
         ensemble = self._ensembles[layout]
-        if share_of_memory(ensemble, self._more_bytes) > MEMORY_SHARE:
-            raise TooLarge
+        if memory_fraction(ensemble, self._more_bytes) > MAX_MEMORY_FRACTION:
+            return math.inf
         keys = model_keys(0, "design", np.arange(ensemble.models_per_batch))
         masks = np.tile(self._members, (ensemble.models_per_batch, 1))
 
@@ -299,34 +275,26 @@ class Trials:
 
         seconds(0)
         once = max(seconds(1) - seconds(0), 1e-4)
-        n_epochs = max(1, min(round(MIN_SECONDS_OF_A_TRIAL / once), round(self._epochs_of_a_model)))
+        n_epochs = max(1, min(round(MIN_TRIAL_SECONDS / once), round(self._epochs)))
         trials = np.array([[seconds(0), seconds(n_epochs)] for _ in range(REPEATS)])
         evaluation, whole = np.median(trials[:, 0]), np.median(trials[:, 1])
         training = max(whole - evaluation, 1e-9) / n_epochs
-        batch = training * self._epochs_of_a_model + evaluation * self._evaluated_of_a_model
+        batch = training * self._epochs + evaluation * self._evaluations
         return float(batch / ensemble.models_per_batch)
 
 
-def share_of_memory(ensemble: Ensemble, more_bytes: int = 0) -> float:
-    """Share of the memory that training a batch takes, with what is held there already; 0 where the platform does not say.
+def memory_fraction(ensemble: Ensemble, more_bytes: int = 0) -> float:
+    """Of the memory, what training a batch takes with what is held there already; 0 where the platform does not say.
 
     Args:
         more_bytes: On each device, beside the program's own.
     """
     needed, devices = ensemble.bytes_per_device() + more_bytes, ensemble.devices
     if devices[0].platform == "cpu":  # whose devices share one memory
-        memory = _host_bytes()
-        return len(devices) * needed / memory if memory else 0.0
+        return len(devices) * needed / host_memory()
     stats: dict[str, int] = devices[0].memory_stats() or {}
     limit = stats.get("bytes_limit", 0)
     return (needed + stats.get("bytes_in_use", 0)) / limit if limit else 0.0
-
-
-def _host_bytes() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 0
 
 
 def _read(cached: dict[str, Any] | None, key: str, source: Source) -> Choice | None:

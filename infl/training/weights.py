@@ -20,61 +20,45 @@ from infl.training.networks import Network
 
 
 def write_weights(folder: Path, params: Any) -> None:
-    """Write them under their names in the tree, `['dense']['kernel']` and the like; a folder is whole or not there."""
-    _write(folder, _by_name(params))
-
-
-def read_weights(folder: Path, network: Network, pixels_shape: tuple[int, ...]) -> Any:
-    """Read the parameters of a network for examples of this shape, as NumPy arrays in the tree that its `init` gives.
-
-    Raises:
-        InputError: where the folder holds no weights, or those of another network.
-    """
-    like = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *pixels_shape), np.float32))
-    wanted = _by_name(like)
-    found = _read(folder, wanted, "weights of this network")
-    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
-
-
-def write_states(folder: Path, states: Any) -> None:
-    """Write the states of a batch, a tree of arrays, under their numbers; a folder is whole or not there.
-
-    Raises:
-        OSError, ValueError: Where the disk refuses.
-    """
-    leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(states)]
-    _write(folder, {str(number): np.asarray(leaf) for number, leaf in enumerate(leaves)})
-
-
-def read_states(folder: Path, like: Any) -> Any:
-    """Read states that have the shapes, types and devices of these.
-
-    Raises:
-        InputError: Where the folder holds none, or others.
-    """
-    leaves, structure = jax.tree.flatten(like)
-    plain = {str(i): jax.random.key_data(leaf) if _is_key(leaf) else leaf for i, leaf in enumerate(leaves)}
-    found = _read(folder, plain, "states of these models")
-    states = [
-        jax.random.wrap_key_data(jnp.asarray(found[str(i)]), impl=jax.random.key_impl(leaf))
-        if _is_key(leaf)
-        else found[str(i)]
-        for i, leaf in enumerate(leaves)
-    ]
-    return jax.device_put(jax.tree.unflatten(structure, states), jax.tree.map(lambda leaf: leaf.sharding, like))
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _write(folder: Path, arrays: dict[str, Array]) -> None:
+    """Write a tree of arrays under their names in it, `['dense']['kernel']` and the like; a folder is whole or not there."""
+    arrays = {name: np.asarray(_plain(leaf)) for name, leaf in _by_name(params).items()}
     needed = sum(array.nbytes for array in arrays.values())
     free = shutil.disk_usage(next(parent for parent in folder.resolve().parents if parent.exists())).free
     if needed > free:  # which orbax would find out half way, and with many words
         raise OSError(errno.ENOSPC, f"No space left on device: {needed:,} bytes are needed and {free:,} are free")
     with _unlogged(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.resolve(), arrays, force=True)
+
+
+def read_weights(folder: Path, network: Network, pixels_shape: tuple[int, ...]) -> Any:
+    """Read the parameters of a network for examples of this shape, as NumPy arrays in the tree that its `init` gives."""
+    like = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *pixels_shape), np.float32))
+    found = _read(folder, _by_name(like), "weights of this network")
+    return jax.tree.unflatten(jax.tree.structure(like), found.values())
+
+
+def read_states(folder: Path, like: Any) -> Any:
+    """Read the states of a batch, as `write_weights` wrote them, of the shapes, types and devices of these."""
+    leaves = _by_name(like)
+    found = _read(folder, {name: _plain(leaf) for name, leaf in leaves.items()}, "states of these models")
+
+    def as_it_was(leaf: Any, array: Array) -> Any:
+        if not _is_key(leaf):
+            return array
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+
+    states = [as_it_was(leaf, found[name]) for name, leaf in leaves.items()]
+    return jax.device_put(
+        jax.tree.unflatten(jax.tree.structure(like), states), jax.tree.map(lambda leaf: leaf.sharding, like)
+    )
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 @contextmanager
@@ -97,10 +81,11 @@ def _read(folder: Path, like: dict[str, Any], what: str) -> dict[str, Array]:
             shapes = {name: tuple(leaf.shape) for name, leaf in kept.tree.items()}
             if shapes != {name: leaf.shape for name, leaf in wanted.items()}:
                 raise ValueError(f"its arrays have the shapes {shapes}")
-            return checkpointer.restore(folder.resolve(), wanted)
+            restored = checkpointer.restore(folder.resolve(), wanted)
+            return {name: restored[name] for name in wanted}
     except (ValueError, KeyError, OSError, AttributeError) as error:
         raise InputError(f"{folder} does not hold {what}: {first_line(error)}") from error
 
 
-def _by_name(tree: Any) -> dict[str, Array]:
+def _by_name(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

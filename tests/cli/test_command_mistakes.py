@@ -74,7 +74,7 @@ MISTAKES = [
     ("train --n-train 60 --run new", "--n-train and --n-held-out draw from a data set: name it"),
     ("train half.npz --run new", "missing x_test, y_test"),
     ("train objects.npz --run new", "x_train holds Python objects"),
-    ("import counts.npz --run new", "masks are of 59 models, correct of 60"),
+    ("import counts.npz --run new", "masks is of 59 models, correct of 60"),
     ("import unlabelled.npz --run new", "missing labels"),
     ("import values.npz --run new", "correct: expected 0 or 1, got nan"),
     ("import margins.npz --run new", "margin: expected finite numbers"),
@@ -241,7 +241,12 @@ def edit(path: Path) -> None:
 DAMAGE: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("scores --run run", "run.json", cut, "run.json is damaged"),
     ("predict --run run --forget sets.json", "run.json", edit, "run.json is damaged or was edited"),
-    ("scores --run run", "collections/design/blocks/*.npz", flip, "the checksum of its margin does not fit; infl insp"),
+    (
+        "predict --run run --forget sets.json",
+        "collections/design/blocks/*.npz",
+        flip,
+        "the checksum of its margin does not fit; infl insp",
+    ),
     (
         "predict --run run --forget sets.json",
         "collections/design/blocks/*.npz",

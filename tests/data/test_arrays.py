@@ -83,10 +83,7 @@ FLOATS = {"x_held_out": np.zeros((M, 4, 5))}
 BAD = {
     "ragged list": ({"x_train": [[1, 2], [3]]}, "x_train: expected an array"),
     "shapes in objects": ({"x_train": ragged()}, r"x_train: expected one shape .* got \(2,\), \(3,\)"),
-    "missing value": (
-        {"x_train": np.array([[1, None]] * N, object)},
-        "x_train: .* got none .NA, None. in 60 of 60 examples",
-    ),
+    "missing value": ({"x_train": np.array([[1, None]] * N, object)}, "x_train: .* got none .* in 60 of 60 examples"),
     "masked pixels": ({"x_train": np.ma.masked_equal(np.eye(N), 1)}, "x_train: .* got 60 masked entries"),
     "a path": ({"x_train": "x.npy"}, "x_train: expected an array, got str; load"),
     "high strips": (
@@ -95,10 +92,7 @@ BAD = {
     ),
     "13 bands": ({"x_train": np.zeros((N, 13, 8, 8), np.uint8)}, r"looks like \[n, channels, h, w\]"),
     "complex pixels": ({"x_train": np.zeros((N, 4, 5), complex)}, "x_train: expected numbers .* got dtype complex128"),
-    "text pixels": (
-        {"x_held_out": np.full((M, 4, 5), "a")},
-        r"x_held_out: expected numbers, got columns that hold none \(0, 1",
-    ),
+    "text pixels": ({"x_held_out": np.full((M, 4, 5), "a")}, r"x_held_out: .* got columns that hold none \(0, 1"),
     "no pixel axis": ({"x_train": np.zeros(N)}, r"x_train: .* got shape \(60,\); .*\[:, None\]"),
     "no training examples": ({"x_train": np.zeros((0, 4, 5)), "y_train": np.zeros(0, int)}, "x_train: .*at least one"),
     "no objects": ({"x_train": np.zeros((0, 4), object), "y_train": []}, "x_train: .*at least one"),
@@ -107,54 +101,36 @@ BAD = {
     "too large for float32": ({"x_train": with_value(1e300), **FLOATS}, "x_train: .*the first at 17"),
     "shapes differ": ({"x_held_out": np.zeros((M, 5, 4), np.uint8)}, r"same shape .* \(4, 5\) and \(5, 4\)"),
     "dtypes differ": (FLOATS, "one dtype .* uint8 and float64: .*`x_train = .*astype.np.float32. / 255`"),
-    "bytes as floats": (
-        {"x_train": with_value(255.0)},
-        "one dtype .* float64 and uint8: .*`x_train = .*astype.np.uint8.`",
-    ),
+    "bytes as floats": ({"x_train": with_value(255.0)}, "one dtype .*: .*`x_train = .*astype.np.uint8.`"),
     "unlabelled": (
         {"y_train": np.where(np.arange(N) == 7, np.nan, 1)},
         "y_train: .* got none .* for 1 of 60 .* at 7; leave",
     ),
     "amounts": (
         {"y_train": np.linspace(0, 9, N)},
-        "got 60 numbers from 0.0 to 9.0; .*regression is not supported.*return_inverse",
+        "got 60 numbers from 0.0 to 9.0; .*regression is not .*return_inverse",
     ),
-    "whole amounts": (
-        {"y_train": np.arange(N) * 5.0},
-        "got 60 numbers from 0.0 to 295.0; .*regression is not supported",
-    ),
+    "whole amounts": ({"y_train": np.arange(N) * 5.0}, "60 numbers from 0.0 to 295.0; .*regression is not supported"),
     "infinite": ({"y_held_out": np.where(np.arange(M) < 5, np.inf, 1)}, "y_held_out: .* got 2 numbers from 1.0 to inf"),
     "two types": ({"y_train": np.array([0, "cat"] * (N // 2), object)}, "several types .'int', 'str'."),
-    "multi-hot": (
-        {"y_train": np.eye(3)[np.arange(N) % 3] * (np.arange(N)[:, None] > 0)},
-        "rows with 0 to 1 .* not supported",
-    ),
+    "multi-hot": ({"y_train": np.eye(3)[np.arange(N) % 3] * np.c_[:N].clip(0, 1)}, "rows with 0 to 1 .* not supported"),
     "probabilities": ({"y_train": np.full((N, 2), 0.5)}, "rows of probabilities; these are not supported"),
     "label maps": ({"y_train": np.zeros((N, 4, 5), int)}, "labels of parts of an example are not supported"),
     "two labels": ({"y_train": np.arange(2 * N).reshape(N, 2)}, "several targets for one example are not supported"),
-    "too few labels": (
-        {"y_train": np.arange(N - 1) % 3},
-        "y_train: expected 60 labels, as many as x_train, got shape \\(59,\\)",
-    ),
-    "minus one": (
-        {"y_train": np.arange(N) % 3 - 1},
-        r"got -1 \(20 of 60 .*if -1 is a class, .*return_inverse.*no label, leave",
-    ),
+    "too few labels": ({"y_train": np.arange(N - 1) % 3}, r"y_train: expected 60 labels, .* got shape \(59,\)"),
+    "minus one": ({"y_train": np.arange(N) % 3 - 1}, r"got -1 \(20 of 60 .*if -1 is a class, .*no label, leave"),
     "gap": (
         {"y_train": np.arange(N) % 3 * 2, "y_held_out": np.zeros(M, int)},
-        "labels leave classes empty: .* got none of 1, 3;",
+        "leave classes empty: .* got none of 1, 3;",
     ),
     "stray label": ({"y_train": np.r_[np.arange(N - 1) % 3, 2**31]}, r"leave classes empty: .* 3, 4, 5, 6, 7, \.\.\.;"),
     "one class": ({"y_train": np.zeros(N, int), "y_held_out": np.zeros(M, int)}, "at least 2 classes, got 1"),
     "unseen class": ({"y_held_out": np.arange(M) % 4}, r"y_held_out: expected labels that y_train .* got 3 \(7 of 30"),
-    "unseen class below": (
-        {"y_train": np.arange(N) % 3 + 1},
-        r"y_held_out: expected labels that y_train .* got 0 \(10 of 30",
-    ),
+    "unseen class below": ({"y_train": np.arange(N) % 3 + 1}, r"y_held_out: expected labels that .* got 0 \(10 of 30"),
     "class without name": ({"class_names": ["a", "b"]}, "class_names: expected at least 3 names, .* got 2"),
-    "uint8 label without name": (
+    "uint8 label": (
         {"y_train": np.full(N, 255, np.uint8), "class_names": ["a", "b"]},
-        "class_names: expected at least 256 names, since y_train holds the label 255, got 2",
+        "expected at least 256 names, .* 255",
     ),
     "one string of names": ({"class_names": "abc"}, "class_names: expected a sequence of strings"),
     "same name twice": ({"class_names": ["a", "b", "a"]}, "class_names: expected distinct names"),

@@ -111,7 +111,7 @@ def test_a_killed_block_goes_on_where_it_was(
     # in the third epoch of the second block.
     moments = {
         "000003 partial": (Path, "rename", lambda path, to: to.name == "000004"),
-        "000004": (Checkpoint, "drop", lambda checkpoint: len(checkpoint.jobs) == 4),
+        "000004": (Checkpoint, "delete", lambda checkpoint: len(checkpoint.jobs) == 4),
         "000002": (Ensemble, "train_epochs", lambda *arguments: arguments[3] == 2 and len(arguments[1].slots) == 1),
     }
     for left, moment in moments.items():

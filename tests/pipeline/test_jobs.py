@@ -92,7 +92,7 @@ def test_a_run_goes_on_in_the_layout_it_was_begun_in(
         slow.setenv("INFL_CACHE_DIR", str(tmp_path / "cache"))
         slow.setattr(tuning, "Trials", Played)
         slow.setattr(tuning, "MIN_SECONDS", 0.0)
-        slow.setattr(tuning, "SHARE_OF_TRAINING", 1e9)
+        slow.setattr(tuning, "MAX_TRAINING_FRACTION", 1e9)
         first = train(small_digits, tmp_path / "run", quiet=False)
     n_devices = len(jax.local_devices())
     said = f"layout: models side by side on {n_devices} devices, 4 each in a batch: 1 models/s (measured)"

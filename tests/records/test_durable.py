@@ -1,4 +1,4 @@
-"""A write leaves the old content or the new, whole; and a file system that syncs no folders is no reason not to write.
+"""A file system that syncs no folders is no reason not to write.
 
 Some network and user-space file systems answer that they cannot sync a folder. Theirs is then the word on what a power cut
 takes; a disk that fails to sync, though, must be heard.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infl.records.files import make_folder, write_durably
+from infl.records.files import sync_folder
 
 
 def refuse_folders(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -32,25 +32,11 @@ def test_folders_that_cannot_be_synced_are_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     refuse_folders(monkeypatch, number)
-    make_folder(tmp_path / "a" / "b")
-    write_durably(tmp_path / "a" / "b" / "file", b"new")
-    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"new"
+    sync_folder(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_a_folder_that_fails_to_sync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     refuse_folders(monkeypatch, number)
     with pytest.raises(OSError, match=os.strerror(number)):
-        write_durably(tmp_path / "file", b"new")
-
-
-def test_content_that_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"old")
-
-    def failing(file) -> None:
-        file.write(b"half of the n")
-        raise OSError(errno.ENOSPC, "full")
-
-    with pytest.raises(OSError, match="full"):
-        write_durably(tmp_path / "file", failing)
-    assert (tmp_path / "file").read_bytes() == b"old"
+        sync_folder(tmp_path)

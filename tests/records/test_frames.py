@@ -1,8 +1,7 @@
-"""A score in a DataFrame or an xarray Dataset stands beside the right ids, labels, error and counts.
+"""A score in a DataFrame stands beside the right ids, labels, error and counts.
 
 From here scores are joined with other tables by id, far from infl, and a row that slipped by one would never be found. So each
-row is looked up again in the arrays of the estimate, by nothing but its ids. pandas and xarray are an extra, and who lacks
-them is told what to install.
+row is looked up again in the arrays of the estimate, by nothing but its ids.
 """
 
 from __future__ import annotations
@@ -44,32 +43,25 @@ def test_memorization_has_a_row_an_example(outcomes: Outcomes, dataset: Dataset)
     np.testing.assert_array_equal(frame["n_out"], (~outcomes.masks).sum(axis=0))
     assert frame["n_in"].dtype == np.int64
     assert "label" not in estimate.to_dataframe()
-    assert dict(estimate.to_xarray().sizes) == {"example": N}
 
 
 @pytest.mark.parametrize("protocol", ["held-out", "left-out"])
 def test_influence_is_long_and_every_row_is_the_pair_it_names(
     outcomes: Outcomes, dataset: Dataset, protocol: ProtocolName
 ) -> None:
-    """Long in pandas; wide in xarray, and selected by id."""
     estimate, first = infl.influence(outcomes, protocol=protocol), N if protocol == "held-out" else 0
-    frame, wide = estimate.to_dataframe(dataset), estimate.to_xarray(dataset)
+    frame = estimate.to_dataframe(dataset)
     assert len(frame) == estimate.value.size == len(set(zip(frame["source"], frame["target"], strict=True)))
-    assert dict(wide.sizes) == {"source": N, "target": M if protocol == "held-out" else N}
-    assert wide.attrs == {"protocol": protocol, "outcome": "correct"}
     expected = {
         name: np.broadcast_to(getattr(estimate, name), estimate.value.shape)
         for name in ("value", "se", "n_in", "n_out")
     }
     for row in frame.sample(frac=1, random_state=0).to_dict("records"):
         at = row["source"], row["target"] - first
-        one = wide.sel(source=row["source"], target=row["target"])
         for name, array in expected.items():
             np.testing.assert_array_equal(row[name], array[at])
-            np.testing.assert_array_equal(one[name], array[at])
         names = tuple(name_of(dataset, row[x]) for x in ("source", "target"))
         assert (row["source_label"], row["target_label"]) == names
-        assert (str(one.source_label.values), str(one.target_label.values)) == names
     own = frame["source"].to_numpy() == frame["target"].to_numpy()  # has no estimate, and is there as NaN
     np.testing.assert_array_equal(np.isnan(frame["value"].to_numpy())[own], True)
     assert own.sum() == (N if protocol == "left-out" else 0)

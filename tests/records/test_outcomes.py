@@ -18,7 +18,7 @@ import infl
 from infl.records import InputError, Outcomes
 from infl.scores.adjustment import adjusted_influence
 from infl.scores.influence import cross_influence_totals
-from infl.scores.power import detectable_influence
+from infl.scores.power import detectable
 from infl.scores.shrunk_influence import shrunk_influence
 
 T, N, M = 700, 6, 4  # more models than are checked at a time
@@ -33,7 +33,7 @@ READERS: dict[str, Callable[[Outcomes], Any]] = {
     "strongest": lambda outcomes: infl.strongest_influences(outcomes, n_per_column=2, outcome="margin"),
     "adjusted": lambda outcomes: adjusted_influence(outcomes, columns=np.array([2, 9])),
     "shrunk": lambda outcomes: shrunk_influence(outcomes, protocol="left-out", outcome="margin"),
-    "detectable": lambda outcomes: detectable_influence(outcomes, outcome="margin"),
+    "detectable": lambda outcomes: detectable(outcomes, protocol="held-out", outcome="margin"),
 }
 
 

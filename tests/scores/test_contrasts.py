@@ -148,6 +148,24 @@ def test_planted_effects_are_recovered_exactly():
             assert left_out[i, j] == pytest.approx(effect[i, j] - effect[others, j].mean(), abs=1e-5)
 
 
+def spread_and_errors(design, outcomes_of, *, n_runs, n_models, n, score=infl.influence):
+    """Scores of repeated runs: their means, and their root mean square spread over that of the errors they state."""
+    runs = []
+    for run in range(n_runs):
+        masks = draw_masks(design, range(n_models), n_train=n, seed=run)
+        strata = None if design.period == 1 else np.arange(n_models) // design.period
+        outcome, array = outcomes_of(masks)
+        runs.append(score(Outcomes(masks, **{outcome: array}, strata=strata), outcome=outcome))
+    values, errors = (np.stack([getattr(run, name) for run in runs]) for name in ("value", "se"))
+    return values.mean(axis=0), np.sqrt(np.mean(values.var(axis=0, ddof=1)) / np.mean(np.square(errors)))
+
+
+def composition(masks, effect, twos):
+    """Margins that follow from the subset: effects of single examples, and interactions of two."""
+    signs = 2.0 * masks - 1
+    return masks @ effect + np.einsum("ti,tk,ikj->tj", signs, signs, twos, optimize=True)
+
+
 DESIGNS = [
     ("uniform", 0.7),
     *(
@@ -167,32 +185,21 @@ def test_standard_errors_equal_the_spread_over_repeated_runs(kind, fraction, wor
     weigh most. Complementary halves cancel them, so without strata the errors of `paired` would be far too large there, and
     those of `balanced` 4% too small.
     """
-    n_runs, n_models, n, m = 200, 200, 30, 20
-    rng = np.random.RandomState(2)
+    n, m, rng = 30, 20, np.random.RandomState(2)
     base, effect = rng.uniform(0.2, 0.4, m), rng.uniform(0, 0.02, (n, m))
     effect[0] = 0.2
     twos = rng.randn(n, n, m) / n
-    design = Design(kind, fraction)
-    strata = None if design.period == 1 else np.arange(n_models) // design.period
-    outcome = "correct" if world == "noise" else "margin"
-    values, errors = [], []
-    for run in range(n_runs):
-        masks = draw_masks(design, range(n_models), n_train=n, seed=run)
+
+    def outcomes_of(masks):
         if world == "noise":
-            correct = rng.rand(n_models, m) < base + masks @ effect
-            outcomes = Outcomes(masks, np.concatenate([masks, correct], axis=1), strata=strata)
-        else:
-            signs = 2.0 * masks - 1
-            margin = masks @ effect + np.einsum("ti,tk,ikj->tj", signs, signs, twos, optimize=True)
-            outcomes = Outcomes(masks, margin=np.concatenate([masks, margin], axis=1), strata=strata)
-        estimate = infl.influence(outcomes, outcome=outcome)
-        values.append(estimate.value)
-        errors.append(estimate.se)
+            return "correct", np.c_[masks, rng.rand(len(masks), m) < base + masks @ effect]
+        return "margin", np.c_[masks, composition(masks, effect, twos)]
+
+    mean, ratio = spread_and_errors(Design(kind, fraction), outcomes_of, n_runs=200, n_models=200, n=n)
     if world == "noise":
         # Subsets of one size: putting i in takes another out, so the contrast is i's effect less the others' mean effect.
         expected = effect - (effect.sum(axis=0) - effect) / (n - 1)
-        np.testing.assert_allclose(np.mean(values, axis=0), expected, atol=5 * 0.077 / np.sqrt(n_runs))
-    ratio = np.sqrt(np.mean(np.var(values, axis=0, ddof=1)) / np.mean(np.square(errors)))
+        np.testing.assert_allclose(mean, expected, atol=5 * 0.077 / np.sqrt(200))
     assert 0.96 < ratio < 1.04
 
 
@@ -200,21 +207,14 @@ def test_standard_errors_equal_the_spread_over_repeated_runs(kind, fraction, wor
 @pytest.mark.parametrize(("kind", "fraction"), [("balanced", 0.7), ("paired", 0.5)])
 def test_errors_of_memorization_know_the_design(kind, fraction):
     """As above, for each example's own outcome, which its own presence moves far: 300 runs leave an error of 2%."""
-    n_runs, n_models, n = 300, 120, 40
-    rng = np.random.RandomState(5)
+    n, rng = 40, np.random.RandomState(5)
     own, effect, twos = rng.uniform(0, 3, n), rng.randn(n, n) / 8, rng.randn(n, n, n) / n
+
+    def outcomes_of(masks):
+        return "margin", composition(masks, effect, twos) + own * masks
+
     design = Design(kind, fraction)
-    values, errors = [], []
-    for run in range(n_runs):
-        masks = draw_masks(design, range(n_models), n_train=n, seed=run)
-        signs = 2.0 * masks - 1
-        margin = masks @ effect + np.einsum("ti,tk,ikj->tj", signs, signs, twos, optimize=True) + own * masks
-        estimate = infl.memorization(
-            Outcomes(masks, margin=margin, strata=np.arange(n_models) // design.period), outcome="margin"
-        )
-        values.append(estimate.value)
-        errors.append(estimate.se)
-    ratio = np.sqrt(np.mean(np.var(values, axis=0, ddof=1)) / np.mean(np.square(errors)))
+    _, ratio = spread_and_errors(design, outcomes_of, n_runs=300, n_models=120, n=n, score=infl.memorization)
     assert 0.94 < ratio < 1.06
 
 

@@ -1,13 +1,14 @@
 """A part of the matrix is that part of the whole, totals are its sums, and memory is that of a block."""
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import infl
-from infl.records import Columns, Outcomes
+from infl.records import Columns, OutcomeKind, Outcomes
 from infl.scores.influence import cross_influence_totals
 from tests.streaming import peak_bytes
 
@@ -65,7 +66,7 @@ def test_memory_does_not_grow_with_the_number_of_models():
         n_models: int
         n_train, n_columns = 400, 500
 
-        def blocks(self, columns: Columns = slice(None), *, n_rows: int = 256):
+        def blocks(self, columns: Columns = slice(None), *, n_rows: int = 256, kinds: Sequence[OutcomeKind] = ()):
             for _ in range(self.n_models // 256):
                 yield Outcomes(masks, margin=margin[:, columns])
 

@@ -17,8 +17,7 @@ from infl.scores.influence import class_influence, cross_influence_totals
 from infl.scores.planning import ErrorForecast, models_for_standard_error
 from infl.scores.power import (
     EffectiveModels,
-    detectable_influence,
-    detectable_memorization,
+    detectable,
     findings,
     models_for_effect,
     p_value_cut,
@@ -94,15 +93,14 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: leave_one_out_influence(surrogate(), fraction=0.01), "fraction"),
     (lambda: leave_one_out_influence(surrogate(), fraction=0.7, n_subsets=0), "subsets"),
     (lambda: models_for_standard_error(float("nan"), fraction=0.7), "above 0 and below 1"),
-    (lambda: models_for_standard_error(0.05, fraction=0.7, probability=0.0), "above 0 and below 1"),
     (lambda: models_for_standard_error(0.1, fraction=(0.5, 1.2)), "fraction: .* above 0 and below 1, got 1.2"),
     (
         lambda: ErrorForecast.from_outcomes(OUTCOMES).models_for(-0.1),
         "standard_error: expected a number above 0 .* -0.1",
     ),
-    (lambda: detectable_memorization(OUTCOMES, power=1.0), "power: expected a number above 0 and below 1, got 1.0"),
-    (lambda: detectable_memorization(OUTCOMES, false_discovery_rate=0.0), "false discovery rate: expected a number"),
-    (lambda: detectable_influence(ALONE), "no such columns"),
+    (lambda: detectable(OUTCOMES, protocol="own", power=1.0), "power: expected a number above 0 and below 1, got 1.0"),
+    (lambda: detectable(OUTCOMES, protocol="own", false_discovery_rate=0.0), "false discovery rate: expected a number"),
+    (lambda: detectable(ALONE, protocol="held-out"), "no such columns"),
     (lambda: p_value_cut(10, expected_fraction=2), "expected fraction: expected a number from 0 to 1, got 2"),
     (lambda: p_value_cut(0), "tests: expected at least 1"),
     (lambda: models_for_effect(1.5, EffectiveModels.one(0.5), p_cut=0.01), "effect: expected a number above 0 .* 1.5"),

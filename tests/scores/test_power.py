@@ -16,9 +16,8 @@ from infl.records import Outcomes, ProtocolName
 from infl.scores.power import (
     EffectiveModels,
     chance_found,
+    detectable,
     detectable_effect,
-    detectable_influence,
-    detectable_memorization,
     findings,
     models_for_effect,
     p_value_cut,
@@ -115,20 +114,20 @@ def test_what_outcomes_can_find_is_what_their_design_and_noise_say(right: float)
     outcomes = noise(n_models=1200, right=right, fraction=0.9, n=200)
     protocols: list[tuple[ProtocolName, int, bool]] = [("held-out", 200 * 60, False), ("left-out", 200 * 199, True)]
     for protocol, n_tests, left_out in protocols:
-        found = detectable_influence(outcomes, protocol=protocol)
+        found = detectable(outcomes, protocol=protocol)
         assert (found.n_tests, found.p_cut) == (n_tests, pytest.approx(0.05 / n_tests))
         one = EffectiveModels.one(0.9)
         models = (one if right > 0.5 else one.swapped()).times(1200 * 0.1 if left_out else 1200)
         expected = detectable_effect(models, wrong=0.03, p_cut=found.p_cut)
         assert found.typical == pytest.approx(expected, rel=0.06)
         assert not found.worst < found.typical  # NaN where not even half is found
-    own = detectable_memorization(outcomes)
+    own = detectable(outcomes, protocol="own")
     assert own.n_tests == 200
-    assert own.typical < detectable_influence(outcomes).typical
+    assert own.typical < detectable(outcomes, protocol="held-out").typical
 
 
 def test_margins_have_a_normal_reach() -> None:
-    found = detectable_influence(noise(), outcome="margin")
+    found = detectable(noise(), protocol="held-out", outcome="margin")
     reach = stats.norm.isf(found.p_cut / 2) + stats.norm.ppf(0.8)
     assert found.typical == pytest.approx(reach * np.sqrt(1 / (0.21 * 600)), rel=0.06)
     assert np.isnan(found.worst)
@@ -142,11 +141,11 @@ def test_balanced_designs_find_what_their_factor_says() -> None:
     flipped = np.random.RandomState(1).rand(400, 30) < 0.1
     outcomes = Outcomes(masks, moving ^ flipped)
     known = Outcomes(masks, moving ^ flipped, strata=strata)
-    assert detectable_influence(known).typical < 0.75 * detectable_influence(outcomes).typical
+    assert detectable(known, protocol="held-out").typical < 0.75 * detectable(outcomes, protocol="held-out").typical
 
 
 def test_where_there_is_no_error_nothing_is_detectable() -> None:
-    found = detectable_memorization(noise(n_models=1))
+    found = detectable(noise(n_models=1), protocol="own")
     assert np.isnan(found.typical)
     assert np.isnan(found.worst)
 
@@ -183,7 +182,7 @@ def test_influence_is_found_in_the_protocol_and_outcome_of_its_pairs(planted: Ou
     memorization = infl.memorization(planted)
     left_out = infl.strongest_influences(planted, protocols=["left-out"])
     found = findings(planted, memorization, left_out).influence
-    assert found == detectable_influence(planted, protocol="left-out", p_cut=left_out.largest_p)
+    assert found == detectable(planted, protocol="left-out", p_cut=left_out.largest_p)
     assert found.n_tests == 12 * 11
     both = Outcomes(planted.masks, planted.correct, planted.of("correct") + np.linspace(0, 1, 32))
     margins = infl.strongest_influences(both, outcome="margin")

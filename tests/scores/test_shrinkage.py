@@ -56,12 +56,6 @@ def test_the_posterior_is_that_of_numerical_integration():
     np.testing.assert_allclose(got, expected, atol=2e-4)
 
 
-def test_a_value_far_from_all_that_the_prior_holds_is_still_a_number():
-    shrunk = shrink(of([5.0, -300.0], 1e-3), TWO_STRATA, np.zeros(2))
-    assert all(np.isfinite(a).all() for a in vars(shrunk).values())
-    np.testing.assert_allclose(shrunk.sign_rate, 0, atol=1e-12)
-
-
 def simulate(n=200_000, slope=2.0, seed=0):
     """Truth from the model: most pairs beyond the 6% at either end of a covariate are not zero, few others; unequal errors."""
     rng = np.random.RandomState(seed)
@@ -243,10 +237,12 @@ def test_planted_influence_survives(taught):
 
 
 def test_what_is_not_known_stays_so():
-    """NaN in, NaN out, in all fields; an error of zero is certain."""
-    value, se = np.array([np.nan, 0.1, 0.1, 0.3, 0.0]), np.array([0.1, np.nan, 0.1, 0.0, 0.0])
-    shrunk = shrink(of(value, se), TWO_STRATA, np.array([0, 0, np.nan, 0, 0]))
+    """NaN in, NaN out, in all fields; an error of zero is certain, and a value far from all that the prior holds a number."""
+    value, se = np.array([np.nan, 0.1, 0.1, 0.3, 0.0, 5.0, -300.0]), np.array([0.1, np.nan, 0.1, 0.0, 0.0, 1e-3, 1e-3])
+    shrunk = shrink(of(value, se), TWO_STRATA, np.array([0, 0, np.nan, 0, 0, 0, 0]))
     for array in vars(shrunk).values():
         assert np.isnan(array[:3]).all()
+        assert np.isfinite(array[3:]).all()
     assert (shrunk.value[3], shrunk.low[3], shrunk.high[3], shrunk.se[3], shrunk.sign_rate[3]) == (0.3, 0.3, 0.3, 0, 0)
     assert (shrunk.value[4], shrunk.sign_rate[4]) == (0, 1)
+    np.testing.assert_allclose(shrunk.sign_rate[5:], 0, atol=1e-12)

@@ -63,12 +63,12 @@ def test_what_was_kept_is_read(run: Run) -> None:
     epochs, seconds, states = kept.of().read(FITS) or (0, 0, Path())
     assert (epochs, seconds, states) == (3, 2.5, place / "states")
     assert (states / "weights").read_bytes() == b"state"
-    assert Kept(infl.open_run(run.folder)).all.begun() == [JOBS]
+    assert Kept(infl.open_run(run.folder)).all.resumable() == [JOBS]
     assert kept.of(JOBS[:2]).read(FITS) is None
     assert kept.said == ["3 models go on after epoch 3"]
-    kept.of().drop()
+    kept.of().delete()
     assert not kept.all.folder.exists()
-    assert kept.all.begun() == []
+    assert kept.all.resumable() == []
 
 
 def test_the_newer_takes_the_place_of_the_older_unless_it_is_damaged(run: Run) -> None:
@@ -134,11 +134,11 @@ def test_what_fits_something_else_is_named(run: Run, small_digits: infl.Dataset,
 def test_what_a_link_leads_to_is_not_deleted(run: Run) -> None:
     (run.folder / "mine" / "design").mkdir(parents=True)
     (run.folder / "checkpoints").symlink_to("mine")
-    assert Kept(run).all.begun() == []
+    assert Kept(run).all.resumable() == []
     (run.folder / "checkpoints").unlink()
     (run.folder / "checkpoints").mkdir()
     (run.folder / "checkpoints" / "block").symlink_to("../mine")
-    assert Kept(run).all.begun() == []
+    assert Kept(run).all.resumable() == []
     assert (run.folder / "mine" / "design").is_dir()
 
 
@@ -149,14 +149,14 @@ def test_what_a_kill_leaves_is_nothing(run: Run) -> None:
     assert kept.of().read(FITS) is None
     assert kept.write(5).exists()  # written over it
     (kept.of().folder / "000005").rename(kept.of().folder / "partial")
-    assert Kept(run).all.begun() == []
+    assert Kept(run).all.resumable() == []
     assert kept.said == []
 
 
 def test_a_checkpoint_under_the_name_of_another_block_is_none(run: Run) -> None:
     kept = Kept(run)
     kept.write().parent.rename(kept.of(JOBS[:2]).folder)
-    assert kept.all.begun() == []
+    assert kept.all.resumable() == []
     assert len(kept.said) == 1
     for jobs in ([["design", -1]], [["../out", 1]], [["design", 1], ["design", 1]], [[1, "design"]], []):
         place = kept.write()
@@ -164,7 +164,7 @@ def test_a_checkpoint_under_the_name_of_another_block_is_none(run: Run) -> None:
         about["jobs"] = jobs
         (place / "about.json").write_text(json.dumps(about | {"checksum": checksum(about)}))
         kept.said.clear()
-        assert kept.all.begun() == [], jobs
+        assert kept.all.resumable() == [], jobs
         assert len(kept.said) == 1
 
 
@@ -186,5 +186,5 @@ def test_a_checkpoint_is_no_part_of_what_is_merged(small_digits: infl.Dataset, t
     Kept(shard).write()
     both = merge(tmp_path / "both", [shard.folder])
     assert not (both.folder / "checkpoints").exists()
-    assert Kept(shard).all.begun() == [JOBS]
-    assert infl.repair(shard.folder, quiet=True).trained == {}
+    assert Kept(shard).all.resumable() == [JOBS]
+    assert infl.repair(shard.folder, quiet=True) == {}

@@ -147,7 +147,7 @@ def test_memory_is_that_of_a_block_and_not_of_the_file(tmp_path: Path, monkeypat
 # What does not
 
 WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
-    "masks of fewer models": (lambda a: {"masks": a["masks"][:-1]}, "masks are of 149 models, correct of 150; row t"),
+    "masks of fewer models": (lambda a: {"masks": a["masks"][:-1]}, "masks is of 149 models, correct of 150; row t"),
     "labels missing": (lambda a: {"labels": None}, r"missing labels, found 'correct', .* np\.savez\(path, masks="),
     "no outcomes": (lambda a: {"correct": None, "margin": None}, "missing correct or margin, found 'labels', 'masks'"),
     "a name of two lines": (lambda a: {"labels": None, "la\nbels": a["labels"]}, r"missing labels, .*'la\\nbels'"),
@@ -164,11 +164,11 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     ),
     "correct of D alone": (
         lambda a: {"correct": a["correct"][:, :N]},
-        "correct has 21 columns and there are 32 labels",
+        r"labels is of 32 n\+m, correct of 21",
     ),
     "labels of D alone": (
         lambda a: {"labels": a["labels"][:N]},
-        "at least one held-out|one held-out example, got masks",
+        r"labels is of 21 n\+m, correct of 32",
     ),
     "fractions as labels": (lambda a: {"labels": a["labels"] / 2}, "labels: expected integers, .* got dtype float64"),
     "a label of 2 billion": (
@@ -176,9 +176,15 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
         "labels: expected 0 to 65,535, got 2000000000",
     ),
     "too few names": (lambda a: {"class_names": np.array(["a", "b"])}, "labels go to 2, expected 3 names, got 2"),
-    "no models": (lambda a: {"masks": a["masks"][:0]}, r"at least one model, .* got masks \(0, 21\)"),
-    "other kinds": (lambda a: {"reference_margin": None}, "the references' reference_correct; give both the same"),
-    "references of different T": (lambda a: {"reference_margin": a["reference_margin"][:3]}, "have different numbers"),
+    "no models": (
+        lambda a: {name: a[name][:0] for name in ("masks", "correct", "margin")},
+        r"at least one model, .* got masks \(0, 21\)",
+    ),
+    "other kinds": (lambda a: {"reference_margin": None}, "the references' correct; give both the same"),
+    "references of different T": (
+        lambda a: {"reference_margin": a["reference_margin"][:3]},
+        "reference_correct is of 9 references, reference_margin of 3",
+    ),
     "columns one by one": (lambda a: {"correct": np.asfortranarray(a["correct"])}, "is stored column by column"),
 }
 
@@ -219,7 +225,7 @@ def test_what_is_wrong_is_named_wherever_it_stands(
 def test_the_folder_or_run_of_a_user_is_left_as_it_was(tmp_path: Path, place: Path) -> None:
     path = write(tmp_path / "mine.npz", make_arrays())
     place.mkdir(parents=True)
-    with pytest.raises(InputError, match="masks are of"):
+    with pytest.raises(InputError, match="masks is of"):
         infl.import_outcomes(write(tmp_path / "wrong.npz", make_arrays(), masks=np.ones((3, N), bool)), run=place)
     assert list(place.iterdir()) == []
     infl.import_outcomes(path, run=place)

@@ -23,7 +23,7 @@ import pytest
 from infl.data import from_arrays
 from infl.records import Dataset, DiskError, ForgetSet, Groups, InputError, Outcomes
 from infl.records.files import checksum
-from infl.scores.influence import memorization
+from infl.scores.influence import influence, memorization
 from infl.store import Collection, Run, bytes_per_model, create_run, name_of_cover, name_of_leave_out, open_run, storage
 from infl.store import blocks as stored_blocks
 from tests.streaming import peak_bytes
@@ -142,6 +142,28 @@ def test_columns_are_those_that_numpy_would_pick(run: Run, columns: Any) -> None
         blocks = list(run.outcomes("design").blocks(columns, n_rows=n_rows))
         for stored, in_memory in zip(blocks, written.blocks(columns, n_rows=n_rows), strict=True):
             assert_same(stored, in_memory)
+
+
+def test_a_kind_that_is_not_asked_for_is_not_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Margins are nine tenths of the bytes, and scores of `correct` rest on none of them."""
+    written, read, read_tiles = make_outcomes(11), set(), stored_blocks.read_tiles
+
+    def record(storage: Any, block: Any, layout: Any, wanted: Any, cache: Any) -> Any:
+        read.update(array for array, _ in wanted)
+        return read_tiles(storage, block, layout, wanted, cache)
+
+    put(run, written, range(11))
+    monkeypatch.setattr(stored_blocks, "read_tiles", record)
+    for kinds in [(), ("correct",), ("margin",)]:
+        (stored,), (in_memory,) = (one.blocks(slice(3, 5), kinds=kinds) for one in (run.outcomes("design"), written))
+        np.testing.assert_array_equal(stored.masks, in_memory.masks)
+        for kind in ("correct", "margin"):
+            assert (getattr(stored, kind) is None) == (getattr(in_memory, kind) is None) == (kind not in kinds)
+        assert read == {"masks", *kinds}
+        read.clear()
+    memorization(run)
+    influence(run)
+    assert read == {"masks", "correct"}
 
 
 def test_memory_of_scores_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
@@ -490,24 +512,18 @@ def test_a_folder_that_is_not_a_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_refuses_is_an_error_and_marks_nothing_complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(run, make_outcomes(4), [0, 1])
-    blocks = run.folder / "collections" / "design" / "blocks"
-    shutil.move(blocks, run.folder / "away")
-    blocks.write_text("in the way")
-    with pytest.raises(DiskError, match="cannot be written"):
-        put(run, make_outcomes(4), [2, 3])
-    blocks.unlink()
-    shutil.move(run.folder / "away", blocks)
-
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    put(run, make_outcomes(4), [0, 1])
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(DiskError, match="No space left on device"):
-            put(run, make_outcomes(4), [2, 3])
-        with pytest.raises(DiskError, match="No space left on device"):
-            create_run(run.folder.parent / "other", make_dataset(), SETTINGS)
+        for refused in (
+            lambda: put(run, make_outcomes(4), [2, 3]),
+            lambda: create_run(run.folder.parent / "other", make_dataset(), SETTINGS),
+        ):
+            with pytest.raises(DiskError, match="cannot be written.*No space left on device"):
+                refused()
     assert run.complete("design") == [0, 1]
     put(run, make_outcomes(4), [2, 3])
     assert_same(open_run(run.folder).outcomes("design").load(), make_outcomes(4))

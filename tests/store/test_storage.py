@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import obstore
 import pytest
 from moto.server import ThreadedMotoServer
@@ -24,6 +23,7 @@ from infl.__main__ import main
 from infl.records import DiskError, InputError
 from infl.store import is_url, storage
 from infl.store.storage import Storage
+from tests.blocks import assert_same_outcomes
 
 SMALL: dict[str, Any] = {
     "n_models": 6,
@@ -58,14 +58,6 @@ def url(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of a run that is not there yet."""
     monkeypatch.setitem(storage.RETRIES, "max_retries", 0)
     return f"s3://bucket/{uuid.uuid4().hex}/run"
-
-
-def assert_same(one: infl.Run, other: infl.Run) -> None:
-    assert one.collections() == other.collections()
-    for name in one.collections():
-        mine, theirs = one.outcomes(name).load(), other.outcomes(name).load()
-        for array in ("masks", "correct", "margin"):
-            np.testing.assert_array_equal(getattr(mine, array), getattr(theirs, array))
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -113,17 +105,17 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> infl.Run:
 def test_a_run_is_the_same_on_storage_as_on_disk(
     url: str, on_disk: infl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert_same(infl.train(on_disk.dataset(), run=url, **SMALL), on_disk)
+    assert_same_outcomes(infl.train(on_disk.dataset(), run=url, **SMALL), on_disk)
     monkeypatch.setenv("INFL_CACHE_DIR", str(tmp_path / "another machine"))
     folder = Path(shutil.copytree(on_disk.folder, tmp_path / "run"))
     for place in (folder, url):
         infl.verify(place, {"mine": [1, 2]}, n_models=2, stop=None, layout=SMALL["layout"], quiet=True)
     run, copy = infl.open_run(url), infl.open_run(folder)
-    assert_same(run, copy)
+    assert_same_outcomes(run, copy)
     assert run.forget_sets() == copy.forget_sets()
     assert run.dataset().fingerprint() == copy.dataset().fingerprint()
     assert (run.place, copy.place) == (url, str(folder))
-    assert_same(infl.merge(f"{url}-merged", [url, folder]), copy)
+    assert_same_outcomes(infl.merge(f"{url}-merged", [url, folder]), copy)
 
 
 def test_a_block_that_the_storage_changed_is_named_and_trained_again(
@@ -136,8 +128,8 @@ def test_a_block_that_the_storage_changed_is_named_and_trained_again(
     obstore.put(run.storage._opened(), name, bytes(content))
     assert main(["inspect", "--run", url]) == 3
     assert "damaged: design: block of models 0 to 1: " in capsys.readouterr().out
-    assert infl.repair(url, layout=SMALL["layout"], quiet=True).trained == {"design": [0, 1]}
-    assert_same(infl.open_run(url), on_disk)
+    assert infl.repair(url, layout=SMALL["layout"], quiet=True) == {"design": [0, 1]}
+    assert_same_outcomes(infl.open_run(url), on_disk)
 
 
 def test_a_machine_that_is_lost_takes_no_model_with_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,18 +55,6 @@ def same_parts(table: Array, other: Array) -> bool:
     return len(pairs) == len(set(table.tolist())) == len(set(other.tolist()))
 
 
-@pytest.fixture
-def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models stay as they were initialized: for tests to which training does not matter, and compiling it takes long."""
-
-    def initial(key: jax.Array, members: jax.Array, images: jax.Array, labels: jax.Array, **parts: Any) -> Any:
-        del members, labels
-        right = jnp.array(True)
-        return TrainedModel(right, right, right, parts["network"].init(key, images[:1]))
-
-    monkeypatch.setattr(grouping, "train_model", initial)
-
-
 # The groups that infl finds
 
 
@@ -93,26 +81,27 @@ def test_groups_follow_from_the_seed(small_digits: Dataset) -> None:
     assert not same_parts(groups[0].tables[1], groups[1].tables[1])
 
 
-@pytest.mark.usefixtures("untrained")
-def test_clusters_are_those_of_the_features_and_of_the_pixels_where_there_are_none() -> None:
-    """The features see the third pixel only, which on the pixels counts for nothing."""
-    ids = np.arange(40)
-    seeing = replace(LINEAR, features=lambda weights, x: x[:, 2:])
-    for network, expected in ((seeing, ids % 2), (LINEAR, ids < 20)):
-        found = make_groups(blobs(), replace(QUICK, network=network), seed=0)
-        assert same_parts(found.tables[1], expected)
-    assert penultimate_features(blobs(), replace(QUICK, network=LINEAR), seed=0) is None
+THIRD = replace(LINEAR, features=lambda weights, x: x[:, 2:])
 
 
-@pytest.mark.parametrize("fault", ["a model that diverged", "features that overflow"])
-def test_features_that_are_not_finite_are_replaced_by_pixels(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    diverged = fault == "a model that diverged"
-    trained = TrainedModel(jnp.ones(1), jnp.ones(1), jnp.array(not diverged), jnp.ones((3, 2)))
+@pytest.mark.parametrize(
+    ("network", "finite", "expected"),
+    [
+        pytest.param(THIRD, True, np.arange(40) % 2, id="features"),
+        pytest.param(LINEAR, True, np.arange(40) < 20, id="none"),
+        pytest.param(THIRD, False, np.arange(40) < 20, id="a model that diverged"),
+        pytest.param(replace(LINEAR, features=lambda weights, x: x / 0.0), True, np.arange(40) < 20, id="overflow"),
+    ],
+)
+def test_clusters_are_those_of_the_features_and_of_the_pixels_where_there_are_none(
+    network: Network, finite: bool, expected: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The features see the third pixel only, which on the pixels counts for nothing. Training does not matter to that."""
+    trained = TrainedModel(jnp.ones(1), jnp.ones(1), jnp.array(finite), jnp.ones((3, 2)))
     monkeypatch.setattr(grouping, "train_model", lambda key, *_, **__: trained)
-    network = replace(LINEAR, features=lambda weights, x: x[:, 2:] / (1.0 if diverged else 0.0))
     algorithm = replace(QUICK, network=network)
-    assert penultimate_features(blobs(), algorithm, seed=0) is None
-    assert same_parts(make_groups(blobs(), algorithm, seed=0).tables[1], np.arange(40) < 20)
+    assert (penultimate_features(blobs(), algorithm, seed=0) is None) == bool(expected[2])  # the halves
+    assert same_parts(make_groups(blobs(), algorithm, seed=0).tables[1], expected)
 
 
 @pytest.mark.slow
@@ -168,6 +157,7 @@ def test_a_network_or_groups_that_do_not_fit_the_data_are_named(small_digits: Da
         make_groups(small_digits, QUICK, seed=0, known=Groups(("users",), np.zeros((1, 40), int)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="counts the cores this process may use")
 def test_finding_groups_leaves_the_ensemble_a_device_for_each_core() -> None:
     """It is what starts JAX in a new grouped run, and JAX takes the number of devices only before that."""

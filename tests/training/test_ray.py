@@ -24,6 +24,7 @@ import infl
 from infl.__main__ import main
 from infl.records import InputError
 from infl.training.ray import LOOPBACK, MAX_BATCHES_OF_A_WORKER, MAX_TRIES, Ray, Workers
+from tests.blocks import assert_same_outcomes
 
 pytest.importorskip("ray")
 from ray import cloudpickle
@@ -90,30 +91,12 @@ class Square:
     def __init__(self, marks: Path, fatal: int | None = None) -> None:
         self.marks, self.fatal = marks, fatal
 
-    def square(self, number: int) -> tuple[int, int]:
+    def square(self, number: int) -> int:
         (self.marks / f"{number}-{time.time_ns()}").touch()
         if number == self.fatal:
             os._exit(1)
         time.sleep(0.05)
-        return number**2, os.getpid()
-
-    def complain(self) -> None:
-        raise InputError("expected something else")
-
-
-def squares(workers: Workers, n: int) -> list[tuple[int, int, int]]:
-    return [(number, *answer) for number, answer in workers.run("square", ((i,) for i in range(n)))]
-
-
-@pytest.mark.slow
-def test_each_batch_comes_back_once_from_workers_that_stay(cluster: Cluster, tmp_path: Path) -> None:
-    with closing(Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path))) as workers:
-        answers = squares(workers, 30) + squares(workers, 5)
-        assert sorted(answer[:2] for answer in answers[:30]) == [(i, i * i) for i in range(30)]
-        assert len({process for _, _, process in answers}) == 2
-        assert len(list(tmp_path.iterdir())) == 35
-        with pytest.raises(InputError, match="expected something else"):
-            workers.call("complain")
+        return number**2
 
 
 @pytest.mark.slow
@@ -135,21 +118,13 @@ def test_batches_wait_for_whoever_takes_the_outcomes(cluster: Cluster, tmp_path:
 def test_a_batch_that_kills_its_worker_is_given_up_with_its_number(cluster: Cluster, tmp_path: Path) -> None:
     with closing(Workers(Ray(cluster.address, cpus=1), partial(Square, tmp_path, fatal=3))) as workers:
         with pytest.raises(InputError, match=r"batch \d was lost with its worker 4 times"):
-            squares(workers, 6)
+            list(workers.run("square", ((number,) for number in range(6))))
         assert 0 < len(list(tmp_path.glob("3-*"))) <= MAX_TRIES
 
 
 def train(dataset: infl.Dataset, run: Path, **settings: Any) -> infl.Run:
     settings = {"n_models": 24, "n_references": 4, "layout": LAYOUT, "quiet": True} | settings
     return infl.train(dataset, run=run, design=infl.Design("uniform", 0.7), algorithm=ALGORITHM, **settings)
-
-
-def assert_same(one: infl.Run, other: infl.Run, *collections: str) -> None:
-    for collection in collections:
-        assert one.complete(collection) == other.complete(collection)
-        left, right = (run.outcomes(collection).load() for run in (one, other))
-        for name in ("masks", "correct", "margin"):
-            np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
 
 
 @pytest.mark.slow
@@ -171,7 +146,7 @@ def test_a_killed_node_and_a_new_one_change_no_bit(
     run = train(small_digits, tmp_path / "ray", n_models=60, engine=engine)
     monkeypatch.undo()
     assert len(written) == len(set(written)) == 64
-    assert_same(local, run, "design", "full")
+    assert_same_outcomes(local, run, "design", "full")
     assert run.sessions[-1]["engine"] == "ray"
     train(
         small_digits, tmp_path / "ray", n_models=60, engine=Ray("nowhere:1")
@@ -234,7 +209,7 @@ def test_the_command_starts_a_cluster_of_this_machine_and_ends_it(small_digits: 
         assert done.returncode == 0, done.stderr
         runs.append(infl.open_run(tmp_path / name))
     assert [run.sessions[-1].get("engine") for run in runs] == [None, "ray"]
-    assert_same(*runs, "design", "full")
+    assert_same_outcomes(*runs, "design", "full")
 
 
 @pytest.mark.slow
