@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 import infl
 from infl.records import Dataset, ForgetSet, InputError
-from infl.store import Collection, create_run, name_of_leave_out, open_run
+from infl.store import Collection, create_run, leave_out_name, open_run
 from infl.store.manifest import make_manifest, with_checksum
 from infl.untraining.forget_sets import read_forget_sets
 
 N_TRAIN, N_HELD_OUT = 12, 6
 IMAGES = "train-images-idx3-ubyte"
 BLOCK = "collections/design/blocks/0000000-0000002.npz"
-WITHOUT = name_of_leave_out([1, 2])
+WITHOUT = leave_out_name([1, 2])
 RECORD = {"design": {"kind": "leave-out"}, "forget_set": {"name": "mine", "ids": [1, 2], "concept": [1, 2, 3]}}
 
 

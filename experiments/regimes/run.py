@@ -94,14 +94,14 @@ def train_world(world: World, folder: Path, *, small: bool) -> tuple[Run, list[F
 
 def truth(folder: Path) -> list[Effects]:
     """Measured effects of all sets that have been retrained without."""
-    from infl.store import name_of_leave_out
+    from infl.store import leave_out_name
     from infl.untraining.verification import measure_effects
 
     run = infl.open_run(folder)
     sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=run.dataset().n_train)
     measured = []
     for one in sets:
-        collection = name_of_leave_out(one.ids)
+        collection = leave_out_name(one.ids)
         models = range(len(run.complete(collection)))
         if len(models) >= 16:
             full, without = run.outcomes("full", models).load(), run.outcomes(collection, models).load()

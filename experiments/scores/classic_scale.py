@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 import infl
-from infl.records import Array, Columns, OutcomeKind, Outcomes, rows_of_blocks
+from infl.records import Array, Columns, OutcomeKind, Outcomes, block_rows
 from infl.scores.strongest import StrongestInfluences
 from infl.training.subsets import draw_masks
 
@@ -68,7 +68,7 @@ class Simulated:
         first = wanted[0] // 8 if len(wanted) else 0
         last = -(-(wanted[-1] + 1) // 8) if len(wanted) else 0
         strata = np.arange(self.n_models) // 10
-        for rows in rows_of_blocks(self.n_models, n_rows, strata):
+        for rows in block_rows(self.n_models, n_rows, strata):
             bits = np.unpackbits(self._correct[rows, first:last], axis=1).astype(bool)
             yield Outcomes(
                 np.unpackbits(self._masks[rows], axis=1, count=self.n_train).astype(bool),

@@ -168,7 +168,7 @@ def plan(
         design,
         scored_fraction,
     )
-    at_worst = n_models or asked.of_run(models_for_standard_error(standard_error, fraction=design.fraction))  # pyright: ignore[reportArgumentType]
+    at_worst = n_models or asked.run_models(models_for_standard_error(standard_error, fraction=design.fraction))  # pyright: ignore[reportArgumentType]
     ensemble = Ensemble(algorithm, dataset, layout)
     choice = choose_layout(ensemble, n_models=at_worst + n_references, fraction=float(np.mean(design.range)))
     ensemble.set_layout(choice.layout)
@@ -207,7 +207,7 @@ def plan(
             seconds, n_bytes = replace(planned, n_models=models).seconds, (models + n_references) * per_model
             answers.append(Answer(question, basis, value, models, seconds, n_bytes))
     if set_size is not None:
-        scatter = scatter_of_retraining(ensemble, dataset, set_size)
+        scatter = retraining_scatter(ensemble, dataset, set_size)
         for error, models in _verification(scatter, set_error):
             seconds = models / measured.models_per_second
             basis = "error of self or of cross, the larger"
@@ -236,7 +236,7 @@ class _Asked:
     def n_scored(self) -> int | None:
         return None if self.n_models is None else max(1, round(self.scored_fraction * self.n_models))
 
-    def of_run(self, n_scored: int) -> int:
+    def run_models(self, n_scored: int) -> int:
         """Models of subsets of a run of which scores rest on at least so many, in whole periods of the design."""
         whole = -(-n_scored // self.design.period) * self.design.period
         return math.ceil(whole / self.scored_fraction - 1e-9)
@@ -260,7 +260,7 @@ def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterato
         yield "memorization", basis, None, None
     elif asked.n_scored is None:
         needed = ErrorForecast.from_outcomes(pilot).models_for(asked.standard_error)
-        yield "memorization", basis, asked.standard_error, None if needed is None else asked.of_run(needed)
+        yield "memorization", basis, asked.standard_error, None if needed is None else asked.run_models(needed)
     else:
         yield "memorization", basis, ErrorForecast.from_outcomes(pilot).root_mean_square(asked.n_scored), asked.n_models
     error = asked.standard_error if asked.n_models is None else planned.standard_error
@@ -283,7 +283,7 @@ def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
             elif asked.n_scored is None:
                 assert asked.detect is not None
                 needed = models_for_effect(asked.detect, one, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
-                yield "influence", basis, asked.detect, asked.of_run(needed)
+                yield "influence", basis, asked.detect, asked.run_models(needed)
             else:
                 models = one.times(asked.n_scored)
                 found = detectable_effect(models, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
@@ -355,7 +355,7 @@ def measure_blocks(
     return MeasuredBlocks(pilot, size / of_block, max(0.0, first - of_design))
 
 
-def scatter_of_retraining(ensemble: Ensemble, dataset: Dataset, size: int) -> float:
+def retraining_scatter(ensemble: Ensemble, dataset: Dataset, size: int) -> float:
     """Standard deviation of self and of cross over single seeds, the larger one, for random sets of a size.
 
     From 16 models of D and as many without each of two random sets, paired by key as `infl.verify` pairs them; the error of

@@ -19,11 +19,11 @@ from infl.pipeline.score import check_target
 from infl.records import Dataset, ForgetSet, Groups, InputError, check_fraction
 from infl.scores.planning import next_look
 from infl.scores.surrogate import fit_surrogate
-from infl.store import Collection, Run, check_new, create_run, is_run, name_of_cover, open_run
+from infl.store import Collection, Run, check_new, cover_name, create_run, is_run, open_run
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
 from infl.training.executors import Executor, check_checkpoint_minutes, make_executor
-from infl.training.grouping import groups_of_sets, make_groups
+from infl.training.grouping import groups_from_sets, make_groups
 from infl.training.layout import Layout
 from infl.training.ray import Ray
 from infl.training.subsets import Design, covering_design, draw_masks
@@ -272,7 +272,7 @@ def _looks(run: Run, design: Design, n_models: int, standard_error: float | None
 def _covering_groups(run: Run, design: Design, cover: ForgetSets) -> dict[str, Groups]:
     # Sorted as their name is: in which order they are given changes no mask.
     sets = {s.name: s.ids for s in sorted(resolve_forget_sets(run, cover), key=lambda s: s.name)}
-    name, groups = name_of_cover(sets), groups_of_sets(sets, n_train=run.manifest["dataset"]["n_train"])
+    name, groups = cover_name(sets), groups_from_sets(sets, n_train=run.manifest["dataset"]["n_train"])
     run.add_collection(Collection(name, covering_design(design, groups).to_dict(), groups))
     return {name: groups}
 

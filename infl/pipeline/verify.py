@@ -9,7 +9,7 @@ from pathlib import Path
 from infl.pipeline.jobs import missing_jobs, train_jobs
 from infl.pipeline.train import ForgetSets, current_run, open_for_training, resolve_forget_sets
 from infl.records import Effects, ForgetSet, InputError, Thresholds, Verdict
-from infl.store import Collection, Run, name_of_leave_out
+from infl.store import Collection, Run, leave_out_name
 from infl.training.algorithm import Algorithm
 from infl.training.executors import Executor, check_checkpoint_minutes, make_executor
 from infl.training.layout import Layout
@@ -100,7 +100,7 @@ def verify_effects(
     opened = current_run(run)
     sets = resolve_forget_sets(opened, forget_sets)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
-    names = {name_of_leave_out(s.ids): s for s in sets}
+    names = {leave_out_name(s.ids): s for s in sets}
     for name, forget_set in names.items():
         opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=forget_set))
     executor: Executor | None = None
@@ -125,7 +125,7 @@ def verify_effects(
                     seeds[name] = n_seeds
                     undecided.remove(name)
     for forget_set in sets:
-        n_seeds = seeds[name_of_leave_out(forget_set.ids)]
+        n_seeds = seeds[leave_out_name(forget_set.ids)]
         measured = _measured(opened, forget_set, range(n_seeds))
         if measured is None:
             raise InputError(
@@ -146,14 +146,14 @@ def verified_effects(run: Run | str | Path, forget_sets: ForgetSets | None = Non
     """
     opened = current_run(run)
     for forget_set in opened.forget_sets() if forget_sets is None else resolve_forget_sets(opened, forget_sets):
-        measured = _measured(opened, forget_set, opened.complete(name_of_leave_out(forget_set.ids)))
+        measured = _measured(opened, forget_set, opened.complete(leave_out_name(forget_set.ids)))
         if measured is not None:
             yield measured
 
 
 def _measured(run: Run, forget_set: ForgetSet, seeds: Iterable[int]) -> Effects | None:
     """Effects measured with these seeds, whatever else the run holds; None where no pair stayed finite."""
-    collection = name_of_leave_out(forget_set.ids)
+    collection = leave_out_name(forget_set.ids)
     both = [set(run.complete(name)) - set(run.diverged(name)) for name in ("full", collection)]
     pairs = sorted(set(seeds) & both[0] & both[1])
     if not pairs:

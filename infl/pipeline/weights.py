@@ -17,7 +17,7 @@ from infl.pipeline.jobs import collection_keys, collection_masks
 from infl.pipeline.progress import track
 from infl.pipeline.train import current_run, open_for_training
 from infl.records import Dataset, ForgetSet, InputError, Outcomes
-from infl.store import Collection, Run, name_of_leave_out
+from infl.store import Collection, Run, leave_out_name
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble
 from infl.training.layout import Layout
@@ -30,7 +30,6 @@ def keep_weights(
     n_models: int = 1,
     without: Sequence[int] = (),
     algorithm: Algorithm | None = None,
-    layout: Layout | None = None,
     quiet: bool = False,
 ) -> None:
     """Keep the weights of reference models 0 .. n_models - 1 in the run, training again those that it lacks.
@@ -60,7 +59,7 @@ def keep_weights(
     missing = [model for model in range(n_models) if not _folder(opened, collection, model).exists()]
     if not missing:
         return
-    ensemble = Ensemble(algorithm, dataset, layout or _layout_of(opened))
+    ensemble = Ensemble(algorithm, dataset, _recorded_layout(opened))
     if forget_set:
         opened.add_collection(Collection(collection, {"kind": "leave-out"}, forget_set=forget_set))
     with track(len(missing), "training again", quiet=quiet) as progress:
@@ -113,14 +112,14 @@ def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str,
     n_train = opened.manifest["dataset"]["n_train"]
     if not 0 <= ids[0] <= ids[-1] < n_train:
         raise InputError(f"without: expected ids of training examples, 0 to {n_train - 1}; got {ids[0]} to {ids[-1]}")
-    return opened, name_of_leave_out(ids), ForgetSet(f"{len(ids)} examples", ids)
+    return opened, leave_out_name(ids), ForgetSet(f"{len(ids)} examples", ids)
 
 
 def _folder(run: Run, collection: str, model: int) -> Path:
     return run.folder / "weights" / collection / str(model)
 
 
-def _layout_of(run: Run) -> Layout | None:
+def _recorded_layout(run: Run) -> Layout | None:
     """That in which the run was trained last, where this machine has as many devices."""
     kept = [session["layout"] for session in run.sessions if session.get("engine") is None and "layout" in session]
     return Layout.from_dict(kept[-1]) if kept else None

@@ -22,8 +22,8 @@ from infl.records.outcomes import Outcomes as Outcomes
 from infl.records.outcomes import OutcomesOrRun as OutcomesOrRun
 from infl.records.outcomes import OutcomeSource as OutcomeSource
 from infl.records.outcomes import as_outcomes as as_outcomes
+from infl.records.outcomes import block_rows as block_rows
 from infl.records.outcomes import join_blocks as join_blocks
-from infl.records.outcomes import rows_of_blocks as rows_of_blocks
 from infl.records.verdicts import ConceptGap as ConceptGap
 from infl.records.verdicts import Effects as Effects
 from infl.records.verdicts import ForgetSet as ForgetSet

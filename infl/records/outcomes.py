@@ -134,7 +134,7 @@ class Outcomes:
         if not self.__dict__.get("_checked"):
             self._check_entries()
             object.__setattr__(self, "_checked", True)
-        for rows in rows_of_blocks(self.n_models, n_rows, self.strata):
+        for rows in block_rows(self.n_models, n_rows, self.strata):
             yield Outcomes(
                 self.masks[rows],
                 None if self.correct is None or "correct" not in kinds else self.correct[rows, columns],
@@ -153,7 +153,7 @@ class Outcomes:
             )
 
     def _check_entries(self) -> None:
-        for rows in rows_of_blocks(self.n_models, 512, None):
+        for rows in block_rows(self.n_models, 512, None):
             if self.correct is not None and self.correct.dtype != np.bool_:
                 correct = self.correct[rows]
                 refuse_entries("correct", correct, (correct != 0) & (correct != 1), rows.start, "0 or 1")
@@ -177,7 +177,7 @@ def refuse_entries(name: str, array: Array, wrong: Array, first: int, expected: 
         raise InputError(f"{name}: expected {expected}, got {came} for model {first + model}, column {column}")
 
 
-def rows_of_blocks(n_models: int, n_rows: int, strata: Array | None) -> Iterator[slice]:
+def block_rows(n_models: int, n_rows: int, strata: Array | None) -> Iterator[slice]:
     """Runs of at most `n_rows` models that part no stratum, unless it is longer itself."""
     start = 0
     while start < n_models:

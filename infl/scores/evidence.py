@@ -160,15 +160,15 @@ class PValueCounts:
         """q-values of some of the p-values that were counted; NaN stays NaN."""
         q = np.full(np.shape(p), np.nan)
         known = np.isfinite(p)
-        q[known] = self._q_of_bins()[_bins(p[known])]
+        q[known] = self._bin_q_values()[_bins(p[known])]
         return q
 
     def largest_p(self, q: float) -> float:
         """The p-value up to which scores are found at a false discovery rate; 0 where none is."""
-        found = np.flatnonzero((self._q_of_bins() <= q) & (self.counts > 0))
+        found = np.flatnonzero((self._bin_q_values() <= q) & (self.counts > 0))
         return float(_upper_edge(found[0])) if len(found) else 0.0
 
-    def _q_of_bins(self) -> Array:
+    def _bin_q_values(self) -> Array:
         # Bins run from p = 1 down; ranks count from the smallest p up.
         ranks = self.counts[::-1].cumsum()[::-1]
         q = np.where(self.counts > 0, self.total * _upper_edge(np.arange(len(ranks))) / np.maximum(ranks, 1), np.inf)

@@ -144,7 +144,7 @@ class _Gathered:
         assert block.p is not None
         assert block.columns is not None
         self.counts += PValueCounts.of([block.p])
-        of_column = _largest_of_columns(block.value, self.n_per_column)
+        of_column = _largest_in_columns(block.value, self.n_per_column)
         i, j = np.nonzero(of_column | self._among_largest(block.value) | (block.p <= self.max_p))
         pairs = np.zeros(len(i), _PAIR)
         pairs["source"], pairs["target"] = i, block.columns[j]
@@ -181,7 +181,7 @@ class _Gathered:
         self.pairs, self.of_column = [pairs[held]], [of_column[held]]
 
 
-def _largest_of_columns(value: Array, n: int) -> Array:
+def _largest_in_columns(value: Array, n: int) -> Array:
     """Whether each score is among the n of its column with the largest size, [sources, columns]; never one that is NaN."""
     found = np.zeros(value.shape, bool)
     if n:

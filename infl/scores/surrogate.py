@@ -104,7 +104,6 @@ def fit_surrogate(
     ridge: float = RIDGE,
     max_exact: int = MAX_EXACT,
     n_landmarks: int = N_LANDMARKS,
-    seed: int = 0,
 ) -> Surrogate:
     """Fit kernel ridge regression to D, the first `n_train` rows.
 
@@ -112,8 +111,7 @@ def fit_surrogate(
         x: [n+m, ...] pixels or features.
         labels: [n+m] 0..n_classes-1.
         ridge: Added to the diagonal of a kernel whose diagonal is one on average.
-        max_exact: More training examples than this are replaced by features on `n_landmarks` of them, drawn with
-            `seed`.
+        max_exact: More training examples than this are replaced by features on `n_landmarks` random ones.
 
     Examples:
         >>> import infl, numpy as np
@@ -133,7 +131,7 @@ def fit_surrogate(
     if n_train <= max_exact:
         kernel = tangent_kernel(flat, flat[:n_train]) / scale
         return _solve_exact(kernel, targets, np.asarray(labels), ridge)
-    landmarks = np.random.RandomState(seed).permutation(n_train)[:n_landmarks]
+    landmarks = np.random.RandomState(0).permutation(n_train)[:n_landmarks]
     among = tangent_kernel(flat[landmarks], flat[landmarks]).astype(np.float64) / scale
     factor = np.linalg.cholesky(among + 1e-4 * np.eye(len(landmarks)))
     features = np.empty((len(flat), len(landmarks)), np.float32)

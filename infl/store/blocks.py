@@ -39,9 +39,9 @@ from infl.records import (
     DiskError,
     OutcomeKind,
     Outcomes,
+    block_rows,
     first_line,
     join_blocks,
-    rows_of_blocks,
 )
 from infl.store.storage import Storage
 
@@ -342,7 +342,7 @@ class StoredOutcomes:
         n_wanted = sum(len(inner) for _, _, inner in wanted)
         with ThreadPoolExecutor(THREADS) as pool:
             n_rows = min(n_rows, max(8, MAX_ENTRIES // self.n_train))
-            for some in rows_of_blocks(self.n_models, n_rows, strata):
+            for some in block_rows(self.n_models, n_rows, strata):
                 n_models = some.stop - some.start
                 arrays: dict[str, Array] = {"masks": np.empty((n_models, self.n_train), bool)}
                 for kind in (kind for kind in self.layout.kinds if kind in kinds):

@@ -111,13 +111,13 @@ def read_collection(storage: Storage, name: str, *, n_train: int) -> Collection:
     return found
 
 
-def name_of_cover(sets: Mapping[str, Sequence[int]]) -> str:
+def cover_name(sets: Mapping[str, Sequence[int]]) -> str:
     """The collection of the models that leave out these sets or parts of them."""
     text = json.dumps({name: sorted(int(i) for i in ids) for name, ids in sets.items()}, sort_keys=True)
     return f"cover-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def name_of_leave_out(ids: Sequence[int]) -> str:
+def leave_out_name(ids: Sequence[int]) -> str:
     """The collection of the models trained on D without these ids."""
     text = ",".join(str(i) for i in sorted(ids))
     return f"without-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -127,6 +127,6 @@ def _forget_set(given: Any, collection: str, n_train: int) -> ForgetSet:
     ids = tuple(map(int, given["ids"]))
     concept = tuple(map(int, given["concept"])) if "concept" in given else None
     inside = set(ids) <= set(ids if concept is None else concept) <= set(range(n_train))
-    if not ids or not inside or not isinstance(given["name"], str) or collection != name_of_leave_out(ids):
+    if not ids or not inside or not isinstance(given["name"], str) or collection != leave_out_name(ids):
         raise ValueError("its forget set is another one, or not of D")
     return ForgetSet(given["name"], ids, concept)

@@ -70,35 +70,6 @@ class TrainedBatch(NamedTuple):
     seconds: float
 
 
-class Executor(Protocol):
-    """Trains batches of models."""
-
-    @property
-    def models_per_batch(self) -> int:
-        """The largest number of them; less from where a device's memory did not hold as many."""
-        ...
-
-    def choose_layout(self, n_models: int, *, fraction: float, recorded: dict[str, Any] | None) -> Choice:
-        """Choose the layout to train so many models in; see `infl.training.tuning.choose_layout`."""
-        ...
-
-    def train(self, batches: Iterable[Batch], *, checkpoint_minutes: float | None = None) -> Iterator[TrainedBatch]:
-        """Yield outcomes as they are there; a batch is taken when it can be trained and not long before.
-
-        Args:
-            checkpoint_minutes: Least time between two checkpoints of a batch.
-        """
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Where and how it trains, as JSON: devices, models_per_batch, layout and how it was chosen."""
-        ...
-
-    def close(self) -> None:
-        """Give back what it holds of other machines."""
-        ...
-
-
 def make_executor(algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray | None = None) -> Executor:
     """The executor of an engine: None for this process."""
     if engine is None:
@@ -132,11 +103,11 @@ class LocalExecutor:
 
     @property
     def models_per_batch(self) -> int:
-        """On all devices together."""
+        """The largest number of them, on all devices; less from where a device's memory did not hold as many."""
         return self.ensemble.models_per_batch
 
     def choose_layout(self, n_models: int, *, fraction: float, recorded: dict[str, Any] | None) -> Choice:
-        """Choose the layout; a default does not replace what was chosen before."""
+        """Choose the layout to train so many models in, as `tuning`; a default does not replace what was chosen before."""
         choice = choose_layout(self.ensemble, n_models=n_models, fraction=fraction, recorded=recorded)
         if choice.source != "default" or self._choice is None:
             self.ensemble.set_layout(choice.layout)
@@ -144,7 +115,11 @@ class LocalExecutor:
         return choice
 
     def train(self, batches: Iterable[Batch], *, checkpoint_minutes: float | None = None) -> Iterator[TrainedBatch]:
-        """Yield outcomes in order."""
+        """Yield outcomes in order; a batch is taken when it can be trained and not long before.
+
+        Args:
+            checkpoint_minutes: Least time between two checkpoints of a batch.
+        """
         if checkpoint_minutes is not None:
             for batch in batches:
                 yield TrainedBatch(batch, *self._train_resumably(batch, 60 * checkpoint_minutes))
@@ -206,7 +181,7 @@ class LocalExecutor:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Where and how it trains."""
+        """Where and how it trains, as JSON: devices, models_per_batch, layout and how it was chosen."""
         return _with_choice(self.ensemble.to_dict(), self._choice)
 
     def close(self) -> None:
@@ -238,7 +213,6 @@ class RayExecutor:
 
     def train(self, batches: Iterable[Batch], *, checkpoint_minutes: float | None = None) -> Iterator[TrainedBatch]:
         """Yield outcomes as they are finished."""
-        check_checkpoint_minutes(checkpoint_minutes, self._workers.settings)
         assert self._choice is not None
         layout, clock = self._choice.layout, time.perf_counter()
         sent: dict[int, Batch] = {}
@@ -288,3 +262,6 @@ class RayWorker:
 
 def _with_choice(described: dict[str, Any], choice: Choice | None) -> dict[str, Any]:
     return described if choice is None else described | {"layout": choice.to_dict() | described["layout"]}
+
+
+Executor = LocalExecutor | RayExecutor

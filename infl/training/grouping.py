@@ -121,7 +121,7 @@ def read_groups(path: str | Path, *, n_train: int) -> Groups:
     """
     path = Path(path)
     try:
-        pairs = _pairs_of_csv(path) if path.suffix == ".csv" else _pairs_of_json(path)
+        pairs = _read_csv_pairs(path) if path.suffix == ".csv" else _read_json_pairs(path)
     except OSError as error:
         raise InputError(f"groups file {path}: cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -139,7 +139,7 @@ def read_groups(path: str | Path, *, n_train: int) -> Groups:
     return Groups((path.stem,), table[None])
 
 
-def groups_of_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups:
+def groups_from_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups:
     """One resolution for each set, of one group: what models that cover these sets leave out."""
     tables = np.full((len(sets), n_train), -1, np.int32)
     for row, ids in zip(tables, sets.values(), strict=True):
@@ -147,7 +147,7 @@ def groups_of_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups
     return Groups(tuple(sets), tables)
 
 
-def _pairs_of_json(path: Path) -> list[tuple[Any, str]]:
+def _read_json_pairs(path: Path) -> list[tuple[Any, str]]:
     try:
         content = json.loads(path.read_bytes(), object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
@@ -161,7 +161,7 @@ def _pairs_of_json(path: Path) -> list[tuple[Any, str]]:
     return [(example, group) for group, ids in content for example in ids]
 
 
-def _pairs_of_csv(path: Path) -> list[tuple[Any, str]]:
+def _read_csv_pairs(path: Path) -> list[tuple[Any, str]]:
     pairs: list[tuple[Any, str]] = []
     with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte-order mark first
         for number, row in enumerate(csv.reader(file, skipinitialspace=True), start=1):

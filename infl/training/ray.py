@@ -86,7 +86,7 @@ class Workers:
         self._workers: list[_Worker] = []
         self._failures, self._looked = 0, -SECONDS_BETWEEN_LOOKS
         try:
-            self._cpus = _cpus_of_a_worker(self._ray, settings)
+            self._cpus = _worker_cpus(self._ray, settings)
             self._make = self._ray.put(make)
             if settings.n_workers is None and not self._room():
                 nodes = (f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in _nodes(self._ray))
@@ -310,7 +310,7 @@ def _line_of(head: subprocess.Popen[str] | None) -> str:
     raise RuntimeError(head.communicate()[1] or "it did not start")
 
 
-def _cpus_of_a_worker(ray: Any, settings: Ray) -> int:
+def _worker_cpus(ray: Any, settings: Ray) -> int:
     if settings.cpus is not None:
         return settings.cpus
     if settings.gpus:

@@ -49,7 +49,7 @@ class Choice:
     Attributes:
         source: `default`; `measured` just now; cached by `this machine` or `this run`.
         tried: Models per second of each layout measured, in order; 0 for one too large for the memory.
-        key: What it holds for; see `key_of`.
+        key: What it holds for; see `layout_key`.
     """
 
     layout: Layout
@@ -89,7 +89,7 @@ def choose_layout(
     takes_long = n_models * ensemble.estimated_seconds * fraction / n_devices >= MIN_SECONDS
     if not takes_long and not recorded:
         return Choice(ensemble.layout)
-    key = key_of(ensemble)
+    key = layout_key(ensemble)
     cached = _read(recorded, key, "this run")
     if cached is None and takes_long:
         cached = _read(cached_layout(key), key, "this machine")
@@ -209,7 +209,7 @@ def convolutions(algorithm: Algorithm, dataset: Dataset) -> tuple[str, ...]:
     return tuple(name for name in programs.values() if name)
 
 
-def key_of(ensemble: Ensemble) -> str:
+def layout_key(ensemble: Ensemble) -> str:
     """What a measurement holds for: devices, cores, JAX, algorithm, network as it is computed, data shapes, settings given."""
     algorithm, dataset, wanted = ensemble.algorithm, ensemble.dataset, ensemble.wanted
     network = lower_apply(algorithm, dataset, wanted.convolution, gradient=True).as_text()

@@ -28,7 +28,7 @@ from infl.records import REGIMES, ProtocolName
 from infl.scores.power import findings
 from infl.scores.shrunk_influence import shrunk_influence
 from infl.scores.surrogate import fit_surrogate
-from infl.store import bytes_per_model, name_of_leave_out
+from infl.store import bytes_per_model, leave_out_name
 from tests.blocks import stored_blocks
 from tests.commands import call, python
 from tests.pages import ROOT
@@ -137,7 +137,7 @@ def test_settings_of_training_reach_the_run(tmp_path: Path) -> None:
 
 def test_inspect_writes_what_the_run_holds_and_says_what_it_is_for(outputs: Path, capsys: Any) -> None:
     content, cover = read(outputs, "inspect"), covering(outputs / "run")
-    without = {name_of_leave_out(ids): N_VERIFY for ids in IDS.values()}
+    without = {leave_out_name(ids): N_VERIFY for ids in IDS.values()}
     assert complete(content) == {"design": 30, "grouped": 10, "full": 8, cover: 6, **without}
     assert all(collection["missing"] == 0 for collection in content["collections"].values())
     assert len(content["sessions"]) == 2  # train and verify
@@ -256,7 +256,7 @@ def test_effects_are_those_of_the_package_and_of_paired_models(outputs: Path) ->
     with np.load(outputs / "verify.npz") as arrays:
         assert arrays["names"].tolist() == list(IDS)
         for effect, se, ids in zip(arrays["effect"], arrays["se"], IDS.values(), strict=True):
-            difference = full - run.outcomes(name_of_leave_out(ids)).load().of("correct")
+            difference = full - run.outcomes(leave_out_name(ids)).load().of("correct")
             np.testing.assert_allclose(effect, difference.mean(axis=0), atol=1e-6)
             np.testing.assert_allclose(se, difference.std(axis=0, ddof=1) / N_VERIFY**0.5, atol=1e-6)
 

@@ -26,7 +26,7 @@ import pytest
 import infl
 from infl.pipeline.verify import verified_effects
 from infl.records import Array, Dataset, ForgetSet, Groups, InputError, Verdict
-from infl.store import Run, name_of_cover, name_of_leave_out, open_run
+from infl.store import Run, cover_name, leave_out_name, open_run
 from infl.training.ensemble import Ensemble
 from infl.training.grouping import make_groups
 from infl.training.model import train_model
@@ -269,7 +269,7 @@ def covered(once: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_covering_models_leave_out_the_sets_and_parts_of_them(covered: Run) -> None:
-    name = name_of_cover(COVER)
+    name = cover_name(COVER)
     assert_each_trained_once(covered, {"design": N_MODELS, "full": N_REFERENCES, name: 24})
     masks = arrays(covered, name)["masks"]
     sizes = masks.sum(axis=1)
@@ -307,7 +307,7 @@ def test_more_covering_models_are_those_trained_at_once_and_other_sets_stand_bes
 ) -> None:
     run = train(small_digits, tmp_path / "run", 3, n_references=0, cover=COVER, models_per_covered_set=5)
     renamed = {f"other {name}": ids for name, ids in COVER.items()}
-    name, other = name_of_cover(COVER), name_of_cover(renamed)
+    name, other = cover_name(COVER), cover_name(renamed)
     assert_each_trained_once(run, {"design": 3, name: 10})
     train(None, tmp_path / "run", 3, n_references=0, cover=renamed, models_per_covered_set=2)
     run = train(None, tmp_path / "run", 3, n_references=0, cover=COVER, models_per_covered_set=12)
@@ -396,7 +396,7 @@ def test_a_run_tells_which_sets_it_was_verified_for(verified: tuple[Run, list[Ve
     sets = open_run(folder).forget_sets()
     assert sets == [verdict.forget_set for verdict in verified[1]]
     assert [s.concept for s in sets] == [None, None, tuple(range(5, 15))]
-    record = folder / "collections" / name_of_leave_out(SETS["few"]) / "collection.json"
+    record = folder / "collections" / leave_out_name(SETS["few"]) / "collection.json"
     whole = record.read_text()
     record.write_text('{"forget_set": {"ids": [1, 2]}}')
     with pytest.raises(InputError, match="is damaged.* delete it and run the command that made it again"):
@@ -471,8 +471,8 @@ def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Pa
     folder = shutil.copytree(exploding.folder, tmp_path / "run")
     with pytest.raises(InputError, match="set 'few': of 4 pairs of models none stayed finite"):
         verify(folder, {"few": [0, 1]}, 4, algorithm=EXPLODING)
-    assert open_run(folder).diverged(name_of_leave_out([0, 1])) == []
-    assert open_run(folder).complete(name_of_leave_out([0, 1])) == [0, 1, 2, 3]
+    assert open_run(folder).diverged(leave_out_name([0, 1])) == []
+    assert open_run(folder).complete(leave_out_name([0, 1])) == [0, 1, 2, 3]
 
 
 def test_streamed_and_held_outcomes_give_the_same_prediction(once: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import infl
 from infl.records import Dataset, Effects, ForgetSet, InputError, Thresholds, Verdict
-from infl.store import name_of_leave_out, open_run
+from infl.store import leave_out_name, open_run
 from infl.training.ensemble import Ensemble
 from infl.untraining.verification import measure_effects
 from tests.blocks import stored_blocks, stored_models
@@ -91,7 +91,7 @@ def at_each_look(full: Path) -> dict[int, dict[str, Effects]]:
     run = open_run(full)
 
     def measured(name: str, n_models: int) -> Effects:
-        collections = "full", name_of_leave_out(SETS[name])
+        collections = "full", leave_out_name(SETS[name])
         outcomes = [run.outcomes(collection, range(n_models)).load() for collection in collections]
         return measure_effects(ForgetSet(name, tuple(SETS[name])), full=outcomes[0], without=outcomes[1])
 
@@ -134,7 +134,7 @@ def test_only_undecided_sets_get_more_models_and_no_model_is_trained_twice(
     stopped: tuple[Path, dict[str, Effects]],
 ) -> None:
     folder, measured = stopped
-    models = {name_of_leave_out(SETS[name]): list(range(effects.n_models)) for name, effects in measured.items()}
+    models = {leave_out_name(SETS[name]): list(range(effects.n_models)) for name, effects in measured.items()}
     assert trained(folder) == {**models, "full": list(range(16))}
 
 
@@ -180,7 +180,7 @@ def test_without_a_stop_all_models_are_trained_at_once(full: Path) -> None:
     """As before there was stopping: one batch, D first and then the sets in their order, and effects of all seeds."""
     sessions = open_run(full).sessions
     assert len(sessions) == 2  # training and this
-    names = [name_of_leave_out(ids) for ids in SETS.values()]
+    names = [leave_out_name(ids) for ids in SETS.values()]
     assert list(sessions[1]["wanted"].items()) == [("full", 16)] + [(name, 16) for name in names]
     opened = open_run(full)
     references = opened.outcomes("full").load().of("correct")
@@ -219,7 +219,7 @@ def test_asking_for_more_trains_only_what_is_missing(run: Path, expected: dict[s
     fewer = measure(run, n_models=6)
     assert {effects.n_models for effects in fewer.values()} == {4, 6}  # 6 is the last look, though not twice 4
     assert_same(measure(run), expected)
-    models = {name_of_leave_out(SETS[name]): max(fewer[name].n_models, expected[name].n_models) for name in SETS}
+    models = {leave_out_name(SETS[name]): max(fewer[name].n_models, expected[name].n_models) for name in SETS}
     assert trained(run) == {name: list(range(n)) for name, n in {**models, "full": 16}.items()}
 
 

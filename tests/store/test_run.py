@@ -24,7 +24,7 @@ from infl.data import from_arrays
 from infl.records import Dataset, DiskError, ForgetSet, Groups, InputError, Outcomes
 from infl.records.files import checksum
 from infl.scores.influence import influence, memorization
-from infl.store import Collection, Run, bytes_per_model, create_run, name_of_cover, name_of_leave_out, open_run, storage
+from infl.store import Collection, Run, bytes_per_model, cover_name, create_run, leave_out_name, open_run, storage
 from infl.store import blocks as stored_blocks
 from tests.streaming import peak_bytes
 
@@ -212,7 +212,7 @@ def test_the_data_set_comes_back(run: Run) -> None:
 
 
 def test_groups_and_forget_sets_come_back_with_their_collection(grouped_run: Run) -> None:
-    cover, without = name_of_cover({"a": [1, 2]}), name_of_leave_out([3, 4])
+    cover, without = cover_name({"a": [1, 2]}), leave_out_name([3, 4])
     forget_set = ForgetSet("mine, <b>too</b>", (3, 4), (2, 3, 4))
     given = [
         Collection("grouped", {"kind": "grouped", "fraction": [0.7, 0.97]}, make_groups()),
@@ -233,7 +233,7 @@ def test_groups_and_forget_sets_come_back_with_their_collection(grouped_run: Run
 
 
 def test_a_collection_stays_as_it_was_made(run: Run) -> None:
-    name = name_of_cover({"a": [1, 2]})
+    name = cover_name({"a": [1, 2]})
     run.add_collection(Collection(name, {"kind": "grouped"}, make_groups()))
     before = snapshot(run.folder)
     run.add_collection(Collection(name, {"kind": "grouped"}, make_groups()))
@@ -247,15 +247,15 @@ def test_a_collection_stays_as_it_was_made(run: Run) -> None:
 
 
 def test_the_name_of_a_collection_depends_on_its_sets_and_not_on_their_order() -> None:
-    assert name_of_leave_out([5, 2, 11]) == name_of_leave_out((11, 5, 2))
+    assert leave_out_name([5, 2, 11]) == leave_out_name((11, 5, 2))
     ids = [[1, 2], [12], [1], [2], [1, 2, 3], [1, 23]]
-    assert len({name_of_leave_out(one) for one in ids}) == len(ids)
-    assert name_of_cover({"a": [5, 2], "b": (1,)}) == name_of_cover({"b": [1], "a": np.array([2, 5]).tolist()})
+    assert len({leave_out_name(one) for one in ids}) == len(ids)
+    assert cover_name({"a": [5, 2], "b": (1,)}) == cover_name({"b": [1], "a": np.array([2, 5]).tolist()})
     sets: list[dict[str, list[int]]] = [
         *({"a": [1], "b": [2]}, {"a": [2], "b": [1]}, {"c": [1], "b": [2]}),
         *({"a": [1, 2]}, {"a": [12]}, {"a": [1]}, {"a:1;b": [2]}, {'a": [1], "b': [2]}),
     ]
-    assert len({name_of_cover(one) for one in sets}) == len(sets)
+    assert len({cover_name(one) for one in sets}) == len(sets)
 
 
 def test_a_block_is_an_archive_that_numpy_reads(run: Run) -> None:

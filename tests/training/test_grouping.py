@@ -27,7 +27,7 @@ from infl.training import grouping
 from infl.training.algorithm import Algorithm
 from infl.training.architectures import mlp
 from infl.training.ensemble import model_keys
-from infl.training.grouping import cluster, groups_of_sets, make_groups, penultimate_features, read_groups
+from infl.training.grouping import cluster, groups_from_sets, make_groups, penultimate_features, read_groups
 from infl.training.model import TrainedModel, train_model
 from infl.training.networks import Network
 
@@ -270,6 +270,6 @@ def test_a_file_that_holds_no_groups_is_refused(
 
 
 def test_sets_to_cover_are_resolutions_of_one_group() -> None:
-    groups = groups_of_sets({"a": [3, 1], "b": (0, 1, 2, 3)}, n_train=5)
+    groups = groups_from_sets({"a": [3, 1], "b": (0, 1, 2, 3)}, n_train=5)
     assert groups.names == ("a", "b")
     assert groups.tables.tolist() == [[-1, 0, -1, 0, -1], [0, 0, 0, 0, -1]]

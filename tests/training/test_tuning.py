@@ -264,7 +264,7 @@ def test_short_training_and_settings_that_are_all_given_are_not_tuned(long: list
 @pytest.mark.parametrize("content", ["[]", "{", '{"KEY": {"mode": "sideways", "key": "KEY"}}'])
 def test_a_damaged_cache_is_skipped(long: list[Layout], content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And done without where it cannot be written."""
-    key = tuning.key_of(ensemble_of())
+    key = tuning.layout_key(ensemble_of())
     cache_folder().mkdir(parents=True)
     (cache_folder() / "layouts.json").write_text(content.replace("KEY", key))
     assert choose_layout(ensemble_of(), n_models=1000).source == "measured"
