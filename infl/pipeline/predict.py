@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from infl.pipeline.fits import keep_fit, read_fit
 from infl.pipeline.progress import track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.records import Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
 from infl.store import Run, StoredOutcomes
-from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, fit_predictor
+from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, ResponsePredictor, fit_predictor
 from infl.untraining.regimes import judge
 
 MAX_OUTCOMES_HELD = 1 << 26  # 200 MB
@@ -61,9 +62,11 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
     dataset = run.dataset()
     if not dataset.has_pixels:
         _check_predictable_without_pixels(run, name)
+    if found := read_fit(run, name, dataset):
+        return found
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
     with track(FIT_STEPS, "fitting", unit="steps", quiet=quiet) as progress:
-        return fit_predictor(
+        fitted = fit_predictor(
             name,
             sources=[_near(run.outcomes(collection)) for collection in ("design", "grouped", *covers)],
             reference=_near(run.outcomes("full")),
@@ -72,6 +75,9 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
             n_classes=dataset.n_classes,
             advance=lambda: progress.update(),
         )
+    if isinstance(fitted, ResponsePredictor):
+        keep_fit(run, name, fitted)
+    return fitted
 
 
 def _check_predictable_without_pixels(run: Run, name: PredictorName) -> None:

@@ -1,0 +1,56 @@
+"""A predictor that was fitted once is read back for the same models, and predicts the same bits.
+
+Predictions must not depend on which command came first: what is read has to be what a new fit would be, fitted anew where the
+models are others or a byte of the file has changed.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import infl
+from infl.pipeline import predict
+
+SETS = {"some": [3, 14, 15], "more": list(range(30))}
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    shutil.copytree(small_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("predictors"))
+    return infl.open_run(tmp_path / "run")
+
+
+@pytest.fixture
+def n_fits(monkeypatch):
+    """How often a predictor was fitted, as a list that grows."""
+    fits, fit = [], predict.fit_predictor
+
+    def counted(*arguments, **settings):
+        fits.append(arguments)
+        return fit(*arguments, **settings)
+
+    monkeypatch.setattr(predict, "fit_predictor", counted)
+    return fits
+
+
+def effects(run):
+    return [one.effect for one in infl.predict_effects(run, SETS, quiet=True)]
+
+
+def test_a_fit_is_kept_for_its_models_and_predicts_the_same_bits(run, n_fits):
+    first = effects(run)
+    np.testing.assert_array_equal(effects(infl.open_run(run.folder)), first)
+    assert len(n_fits) == 1
+
+    (path,) = (run.folder / "predictors").iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    np.testing.assert_array_equal(effects(run), first)
+    assert len(n_fits) == 2
+
+    infl.train(run=run.folder, n_models=len(run.complete("design")) + len(run.complete("grouped")) + 2, quiet=True)
+    assert np.abs(np.array(effects(infl.open_run(run.folder))) - first).max() > 0
+    assert len(n_fits) == 3
+    assert len(list((run.folder / "predictors").iterdir())) == 1
