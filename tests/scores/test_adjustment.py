@@ -48,22 +48,12 @@ def estimate(seed, **options):
     )
 
 
-@pytest.fixture(scope="module")
-def repeats():
-    return [estimate(seed) for seed in range(60)]
-
-
-def test_it_is_right_on_average_in_a_linear_world(repeats):
-    values = np.stack([r.value for r in repeats])
-    error_of_mean = values.std(axis=0, ddof=1) / np.sqrt(len(values))
-    z = (values.mean(axis=0) - influence_on_probability(planted(0)[3])) / error_of_mean
+def test_it_is_right_on_average_in_a_linear_world_and_its_error_is_the_scatter():
+    truth, repeats = influence_on_probability(planted(0)[3]), [estimate(seed) for seed in range(60)]
+    values, errors = np.stack([r.value for r in repeats]), np.stack([r.se for r in repeats])
+    z = (values.mean(axis=0) - truth) / (values.std(axis=0, ddof=1) / np.sqrt(len(values)))
     assert np.abs(z).max() < 4.5  # 120 of them
     assert 0.7 < z.std() < 1.4
-
-
-def test_its_standard_error_is_the_scatter_over_repeats_and_covers(repeats):
-    truth = influence_on_probability(planted(0)[3])
-    values, errors = np.stack([r.value for r in repeats]), np.stack([r.se for r in repeats])
     assert (errors**2).mean() == pytest.approx(values.var(axis=0, ddof=1).mean(), rel=0.06)
     assert 0.93 < (np.abs(values - truth) < 1.96 * errors).mean() < 0.97
 

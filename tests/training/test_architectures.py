@@ -57,8 +57,10 @@ def test_grey_and_colour_images_pass_the_check_and_features_feed_the_last_layer(
         np.testing.assert_array_equal(network.apply(params, x[..., None]), logits)
 
 
-@each_network
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
 def test_what_a_left_out_example_holds_never_reaches_a_model(name: str) -> None:
+    """In the first tier test_model.py asks it of others, and `check_network` whether these mix the examples of a batch."""
     algorithm = Algorithm(name, epochs=2, batch_size=4, learning_rate=0.01, **SMALL[name])
     images, labels = drawn(12, 8, 8), jnp.arange(12) % CLASSES
     members = jnp.arange(10) != 4

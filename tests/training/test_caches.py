@@ -51,6 +51,7 @@ def test_programs_are_compiled_once_for_all_processes(tmp_path: Path) -> None:
     assert list((tmp_path / "programs").glob(f"{jax.__version__}-*/*"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_users_own_goes_before(tmp_path: Path) -> None:
     hits(tmp_path / "mine", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
     assert list((tmp_path / "own").iterdir())

@@ -187,7 +187,7 @@ def test_epsilon_without_sampling_is_that_of_one_gaussian_mechanism(sigma: float
     assert effect == pytest.approx(2 * stats.norm.cdf(mu / 2) - 1, rel=0.002)
 
 
-@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("group", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_step_on_a_sample_is_an_integral(group: int) -> None:
     """delta = integral of max(0, P - e^epsilon Q) for the mixture P of how many of the group join and Q = N(0, sigma^2)."""
     sigma, rate = 0.8, 0.2

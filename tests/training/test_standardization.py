@@ -59,7 +59,7 @@ def test_moments_are_those_of_the_members(shape: tuple[int, ...], dtype: type) -
     np.testing.assert_allclose(got, by_numpy(x, members), atol=2e-5)
 
 
-@pytest.mark.parametrize("shape", [(8,), (4, 3, 2)])
+@pytest.mark.parametrize("shape", [(8,), pytest.param((4, 3, 2), marks=pytest.mark.slow)])
 def test_training_is_that_on_pixels_standardized_by_the_members(shape: tuple[int, ...]) -> None:
     x = pixels(shape)
     for seed in (1, 2):

@@ -212,17 +212,13 @@ def ensemble_of(**settings: Any) -> Ensemble:
     return Ensemble(ALGORITHM, DATASET, Layout(**settings))
 
 
-def test_a_layout_is_measured_once_on_a_machine(long: list[Layout]) -> None:
+def test_a_layout_is_measured_once_on_a_machine_and_anew_for_another_algorithm_or_setting(long: list[Layout]) -> None:
     first = choose_layout(ensemble_of(), n_models=1000)
     assert (first.source, first.layout.mode) == ("measured", "vmap")
     n = len(long)
     again = choose_layout(ensemble_of(), n_models=1000)
     assert (again.source, again.layout, again.models_per_second) == ("this machine", first.layout, 1.0)
     assert len(long) == n
-
-
-def test_another_algorithm_or_setting_is_measured_anew(long: list[Layout]) -> None:
-    choose_layout(ensemble_of(), n_models=1000)
     for other in (
         Ensemble(replace(ALGORITHM, batch_size=49), DATASET),
         Ensemble(ALGORITHM, toy(399)),
