@@ -93,6 +93,7 @@ MISTAKES = [
     (f"train {DATA} --run new --privacy sigma:1", "expected clip:NORM and noise:MULTIPLIER, got 'sigma:1'"),
     (f"train {DATA} --run new --checkpoint-minutes -1", "checkpoint_minutes: expected a finite number of at least 0"),
     (f"train {DATA} --run new --checkpoint-minutes nan", "checkpoint_minutes: expected a finite number of at least 0"),
+    (f"train {DATA} --run new --checkpoint-minutes 1 --engine ray", "workers of a Ray cluster keep no checkpoints"),
     (f"train {DATA} --run new --standard-error 0", f"standard_error: {ABOVE_0}"),
     (f"train {DATA} --run new --standard-error 0.1 --grouped-share 1", "rest on no grouped models"),
     (f"train {DATA} --run new --grouped-share 0", "grouped_share: expected a fraction above 0 and at most 1, got 0.0"),

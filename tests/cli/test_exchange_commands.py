@@ -7,7 +7,6 @@ by hand. Mistakes are in test_command_mistakes.py.
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -117,20 +116,6 @@ def test_one_example_is_asked_for_who_influences_it_and_whom_it_influences(
     frame = pandas.read_csv(tmp_path / "one.csv")
     assert len(frame) == (3 * N + M - N - 2 if example < N else N)  # all of its pairs, without itself
     assert set(frame.columns) >= {"source", "target", "value", "se", "n_in", "n_out", "p", "q"}
-
-
-def test_a_table_and_a_file_in_the_published_layout_are_written_beside(tmp_path: Path) -> None:
-    run = imported(tmp_path)
-    for files in ("--table {0}/top.csv", "--table {0}/top.parquet", "--feldman-zhang {0}/fz.npz"):
-        call(f"scores --run {run} --n-top 4 {files.format(tmp_path)}")
-    outcomes = infl.open_run(run).outcomes("design")
-    memorization, pairs = infl.memorization(outcomes), infl.strongest_influences(outcomes, n_pairs=4).pairs(4)
-    with open(tmp_path / "top.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [float(line["value"]) for line in lines] == [*memorization.value, *(pair.value for pair in pairs)]
-    assert list(pandas.read_parquet(tmp_path / "top.parquet")["target"]) == [int(line["target"]) for line in lines]
-    with np.load(tmp_path / "fz.npz") as data:
-        np.testing.assert_array_equal(data["tr_mem"], memorization.value.astype(np.float32))
 
 
 @pytest.mark.parametrize("q_over", ["matrix", "column"])

@@ -99,16 +99,14 @@ def assert_refused_at_once(
     assert contents(places["run"].parent) == before
 
 
-NOWHERE = {True: ("file/run", "Not a directory"), False: ("no/where/x.npz", "No such file or directory")}
-
-
 @pytest.mark.parametrize(
     ("command", "option", "place", "said"),
     [
-        *((command, option, *NOWHERE[option == "--run"]) for command, option in OUTPUTS),
+        ("scores", "--json", "no/where/x.json", "No such file or directory"),
         ("scores", "--json", "run", "Is a directory"),
         ("scores", "--json", "file/x.npz", "Not a directory"),
         ("scores", "--json", "x" * 300, "File name too long"),
+        ("train", "--run", "file/run", "Not a directory"),
         ("train", "--run", "file/a/run", "Not a directory"),
         ("train", "--run", "x" * 300, "File name too long"),
     ],

@@ -117,62 +117,9 @@ def test_every_experiment_is_there_with_its_figures(site: Path) -> None:
         assert f'href="{readme.parent.name}/index.html"' in (site / "experiments/index.html").read_text()
 
 
-def test_links_and_images_of_any_form_lead_to_where_the_site_has_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    links = loaded("docs/hooks/links.py")
-    monkeypatch.setattr(links, "ROOT", tmp_path)
-    for name in (
-        "one/README.md",
-        "one/run.py",
-        "one/a.png",
-        "one/sub/b.png",
-        "one/c.png",
-        "two/README.md",
-        "two/t.png",
-    ):
-        (tmp_path / "experiments" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "experiments" / name).touch()
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/d.png").touch()
-    readme = tmp_path / "experiments/one/README.md"
-    readme.write_text(
-        "![a](a.png \"titled\") <img src=\"sub/b.png\" width=9> <img alt='c' src='c.png'> ![gone](gone.png)"
-        "![there](https://example.org/x.png)"
-    )
-    here = tmp_path / "experiments/one"
-    assert links.figures_of(readme) == [here / "a.png", here / "c.png", here / "gone.png", here / "sub/b.png"]
-    for written, on_the_site in {
-        "[p](../two/README.md)": "[p](../two/index.md)",
-        '[p](../two/README.md#x "t")': '[p](../two/index.md#x "t")',
-        "[p](../two)": "[p](../two/index.md)",
-        "[p](../two/)": "[p](../two/index.md)",
-        "[p](run.py)": "p (`experiments/one/run.py`)",
-        "![p](a.png)": "![p](a.png)",
-        "![p](../../docs/d.png)": "![p](../../d.png)",
-        '<img src="../../docs/d.png">': '<img src="../../d.png">',
-        "<img src='../two/t.png'>": "<img src='../two/t.png'>",
-        "[p](https://example.org/two)": "[p](https://example.org/two)",
-        "[p](gone.md)": "[p](gone.md)",
-    }.items():
-        assert links.moved(written, "experiments/one/index.md") == on_the_site
-
-
 def test_formulas_are_shown_without_a_script(site: Path) -> None:
     for name in ("concepts", "methods"):
         page = (site / f"{name}.html").read_text()
         assert page.count("<math") > 5
         assert "arithmatex" not in page
         assert "$$" not in page
-
-
-def test_pictures_take_the_colour_of_the_text(site: Path) -> None:
-    pictures = loaded("docs/pictures.py")
-    everywhere = "".join(page.read_text() for page in pages(site))
-    for name in pictures.PICTURES:
-        drawn = pictures.svg(name)
-        assert "currentColor" in drawn
-        assert "#000000" not in drawn, f"{name}: black ink cannot be seen in the dark"
-        assert f'id="{name}-figure_1"' in everywhere, f"{name} is on no page"
-    for alternative in re.findall(r'<svg role="img" aria-label="([^"]*)"', everywhere):
-        assert len(alternative) > 20

@@ -42,13 +42,6 @@ def test_a_small_step_on_one_example_lowers_the_losses_by_the_dot_products(data,
         np.testing.assert_allclose(fall, dots[i], rtol=0.01, atol=0.002 * np.abs(dots[i]).max())
 
 
-def test_the_dot_product_of_the_last_layer_is_that_of_its_part_of_the_gradients(data, weights):
-    part = jax.tree.map(np.zeros_like, weights) | {"Dense_1": jax.tree.map(np.ones_like, weights["Dense_1"])}
-    kept = attribution.gradients(ALGORITHM, weights, data, "loss") * attribution.ravel_pytree(part)[0]
-    last = attribution.gradient_dot(ALGORITHM, weights, data, layers="last")
-    np.testing.assert_allclose(last, kept[:30] @ kept.T, rtol=1e-3, atol=1e-4)
-
-
 def test_checkpoints_lie_on_one_path_and_tracin_is_their_sum(data):
     path = attribution.train_weights(ALGORITHM, data, seed=3, epochs=[1, 2])
     again = attribution.train_weights(ALGORITHM, data, seed=3, epochs=[2])
@@ -57,13 +50,6 @@ def test_checkpoints_lie_on_one_path_and_tracin_is_their_sum(data):
     each = [attribution.tracin(ALGORITHM, [weights], data) for weights in path]
     np.testing.assert_allclose(total, sum(each), rtol=1e-4, atol=1e-6)
     assert total.shape == (30, 40)
-
-
-def test_log_odds_gradients_are_those_of_the_loss_over_the_chance_of_being_wrong(data, weights):
-    of_loss = attribution.gradients(ALGORITHM, weights, data, "loss")
-    of_log_odds = attribution.gradients(ALGORITHM, weights, data, "log-odds")
-    doubt = 1 - attribution.right_probabilities(ALGORITHM, weights, data)  # d l = -(1 - p) d f
-    np.testing.assert_allclose(of_loss, -doubt[:, None] * of_log_odds, rtol=1e-3, atol=1e-4)
 
 
 def test_trak_without_a_projection_is_the_leverage_of_linear_regression():
@@ -92,9 +78,3 @@ def test_neighbours_get_the_shapley_values_of_all_orders(k):
             for place, i in enumerate(order):
                 values[i] += worth(order[: place + 1]) - worth(order[:place])
         np.testing.assert_allclose(scores[:, j], values / math.factorial(n), atol=1e-6)
-
-
-def test_an_example_is_no_neighbour_of_itself():
-    features = np.arange(12.0).reshape(6, 2)
-    scores = attribution.nearest_neighbours(features, np.array([0, 0, 1, 1, 0, 1]), 6, k=2)
-    assert (np.diag(scores) == 0).all()

@@ -9,7 +9,6 @@ was trained is counted by its epochs.
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,6 @@ import pytest
 import infl
 from infl.store import Checkpoint
 from infl.training.ensemble import Ensemble
-from tests.blocks import stored_blocks
 from tests.commands import call, python
 
 EPOCHS, N_MODELS = 5, 5  # two blocks, of which the second is short
@@ -179,13 +177,6 @@ def killed_in_the_fourth_epoch(
     assert kept(folder) == ["000003"]
 
 
-def assert_close(run: infl.Run, other: infl.Run) -> None:
-    """To rounding: a program of another width is compiled otherwise."""
-    mine, theirs = (one.outcomes("design").load() for one in (run, other))
-    np.testing.assert_array_equal(mine.correct, theirs.correct)
-    np.testing.assert_allclose(np.float32(mine.margin), np.float32(theirs.margin), rtol=2**-9, atol=1e-4)
-
-
 @pytest.mark.parametrize("because", ["it is damaged", "it was made with other jax"])
 def test_what_does_not_fit_is_left_with_a_line(
     because: str,
@@ -213,80 +204,3 @@ def test_what_does_not_fit_is_left_with_a_line(
     assert because in line
     assert not (folder / "checkpoints").exists()
     assert_equal(run, whole)
-
-
-def test_without_the_option_nothing_of_it_is_made(
-    undisturbed: Callable[[str], infl.Run], small_digits: infl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, folder = undisturbed("map"), tmp_path / "run"
-    killed_in_the_fourth_epoch(small_digits, folder, monkeypatch)
-    assert_equal(train(small_digits, folder, "map", checkpoint_minutes=None), whole)  # one set of programs for both
-    assert not (folder / "checkpoints").exists()  # of models that are there now
-
-
-@pytest.mark.slow
-def test_other_models_that_are_asked_for_first_do_not_break_the_block_up(
-    undisturbed: Callable[[str], infl.Run],
-    small_digits: infl.Dataset,
-    tmp_path: Path,
-    trained: list[tuple[int, int]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Blocks formed anew would begin with models of the design, and none would be that of the checkpoint."""
-    shutil.copytree(undisturbed("map").folder, tmp_path / "run")
-    killed_in_the_fourth_epoch(small_digits, tmp_path / "run", monkeypatch, n_references=3)
-    trained.clear()
-    run = train(small_digits, tmp_path / "run", "map", n_models=N_MODELS + 2, n_references=3)
-    assert trained == [(3, 4), (4, 5), *((epoch, epoch + 1) for epoch in range(EPOCHS))]
-    assert {"full/blocks/0000000-0000002.npz", "design/blocks/0000005-0000006.npz"} <= stored_blocks(run.folder).keys()
-
-
-@pytest.mark.slow
-def test_verification_goes_on_too(
-    undisturbed: Callable[[str], infl.Run],
-    small_digits: infl.Dataset,
-    tmp_path: Path,
-    trained: list[tuple[int, int]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shutil.copytree(undisturbed("map").folder, tmp_path / "run")
-    how: dict[str, Any] = {"n_models": 2, "stop": None, "layout": layout("map"), "checkpoint_minutes": 0, "quiet": True}
-    context = dying(monkeypatch, Ensemble, "train_epochs", lambda *arguments: arguments[3] == 3)
-    with pytest.raises(Killed):
-        infl.verify(tmp_path / "run", {"s": [1, 2]}, **how)
-    context.__exit__(None, None, None)
-    trained.clear()
-    (verdict,) = infl.verify(tmp_path / "run", {"s": [1, 2]}, **how)
-    assert trained == [(3, 4), (4, 5)]
-    assert verdict.n_models == 2
-
-
-@pytest.mark.slow
-def test_a_block_that_the_memory_no_longer_holds_begins_again_in_halves(
-    undisturbed: Callable[[str], infl.Run],
-    small_digits: infl.Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    whole, folder, train_epochs = undisturbed("map"), tmp_path / "run", Ensemble.train_epochs
-    killed_in_the_fourth_epoch(small_digits, folder, monkeypatch)
-
-    def full(self: Ensemble, *arguments: Any, **epochs: Any) -> Any:
-        if (self.layout.models_per_device or 0) > 1:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
-        return train_epochs(self, *arguments, **epochs)
-
-    monkeypatch.setattr(Ensemble, "train_epochs", full)
-    run = train(small_digits, folder, "map", quiet=False)
-    assert run.sessions[-1]["models_per_batch"] == 2
-    assert_close(run, whole)
-    assert "out of memory: batches of 2 models from now on" in capsys.readouterr().err
-    assert not (folder / "checkpoints").exists()
-
-
-def test_the_ray_engine_keeps_no_checkpoints(small_digits: infl.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(infl.InputError, match="workers of a Ray cluster keep no checkpoints"):
-        train(small_digits, tmp_path / "run", "map", engine=infl.Ray())
-    with pytest.raises(infl.InputError, match="take shards"):
-        infl.verify(tmp_path / "run", {"s": [1]}, engine=infl.Ray(), checkpoint_minutes=1)

@@ -31,7 +31,7 @@ from infl.training.ensemble import Ensemble
 from infl.training.grouping import make_groups
 from infl.training.model import train_model
 from infl.training.subsets import Design, draw_masks
-from infl.untraining.effects import PredictorName, fit_predictor
+from infl.untraining.effects import fit_predictor
 from tests.blocks import delete_blocks, stored_blocks, stored_models
 from tests.commands import python
 
@@ -100,6 +100,13 @@ def verified(once: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, 
     folder = shutil.copytree(once.folder, tmp_path_factory.mktemp("verified") / "run")
     verdicts = verify(folder)
     return open_run(folder), verdicts
+
+
+@pytest.fixture(scope="module")
+def alone(small_digits: Dataset) -> Callable[..., Any]:
+    """Trains one model of a key and a mask, with no pipeline around it."""
+    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
+    return jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
 
 
 @pytest.fixture
@@ -196,14 +203,12 @@ def test_half_of_the_models_leave_out_groups_and_half_are_uniform(grouped: Run, 
 
 
 def test_a_stored_model_is_the_one_that_its_seed_and_number_name(
-    small_digits: Dataset, grouped: Run, monkeypatch: pytest.MonkeyPatch
+    grouped: Run, alone: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Grouped ones start as models of D do: what a start does on D can be taken off only where it is the same start.
 
     Uniform ones start on their own: scores want independent models.
     """
-    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
-    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
     streams = {"design": 0, "grouped": 1, "full": 1}  # of the reference models
     for name, stream in streams.items():
         stored = arrays(grouped, name)
@@ -268,24 +273,6 @@ def covered(once: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(None, folder, cover=COVER, models_per_covered_set=12)
 
 
-def test_covering_models_leave_out_the_sets_and_parts_of_them(covered: Run) -> None:
-    name = cover_name(COVER)
-    assert_each_trained_once(covered, {"design": N_MODELS, "full": N_REFERENCES, name: 24})
-    masks = arrays(covered, name)["masks"]
-    sizes = masks.sum(axis=1)
-    assert 42 <= sizes.min() <= sizes.max() <= 59
-    # Sets take turns: each is first in twelve models, and wholly left out by about half of these.
-    for ids in COVER.values():
-        left_out = (~masks[:, ids]).sum(axis=1)
-        assert (left_out == len(ids)).sum() >= 4
-        assert ((left_out > 0) & (left_out < len(ids))).any()
-        assert (left_out == 0).any()
-    groups: Any = covered.collection(name).groups
-    assert dict(zip(groups.names, (np.flatnonzero(table == 0).tolist() for table in groups.tables), strict=True)) == {
-        set_name: sorted(ids) for set_name, ids in COVER.items()
-    }
-
-
 def test_covering_leaves_the_other_models_as_they_are_and_again_trains_nothing(
     covered: Run, once: Run, tmp_path: Path
 ) -> None:
@@ -321,58 +308,35 @@ def test_more_covering_models_are_those_trained_at_once_and_other_sets_stand_bes
 # Predict
 
 
-@pytest.mark.parametrize("predictor", [pytest.param("combined", marks=pytest.mark.slow), "additive"])
-def test_predictions_are_those_of_the_same_outcomes_in_memory(once: Run, predictor: PredictorName) -> None:
-    design, full, dataset = once.outcomes("design").load(), once.outcomes("full").load(), once.dataset()
-    fitted = fit_predictor(
-        predictor,
-        sources=[design],
-        reference=full,
-        images=dataset.images,
-        labels=dataset.labels,
-        n_classes=10,
-    )
-    verdicts = infl.predict(once, SETS, predictor=predictor)
-    expected = fitted([verdict.forget_set for verdict in verdicts])
-    for verdict, effects, wanted in zip(
-        verdicts, infl.predict_effects(once, SETS, predictor=predictor), expected, strict=True
-    ):
-        np.testing.assert_array_equal(effects.effect, wanted.effect)
-        np.testing.assert_array_equal(effects.se, wanted.se)
-        whole = None
-        if wanted.forget_set.concept is not None:
-            whole = next(iter(fitted([ForgetSet("whole", wanted.forget_set.concept)])))
-            assert effects.whole is not None
-            np.testing.assert_array_equal(effects.whole.effect, whole.effect)
-        assert repr(verdict) == repr(infl.judge(replace(wanted, whole=whole)))  # NaN equals itself in writing only
-
-
 ADDITIVE = partial(infl.predict, predictor="additive")
 
 
-@pytest.mark.parametrize("call", [ADDITIVE, verify])
-def test_sets_may_be_a_mapping_or_records(verified: tuple[Run, list[Verdict]], call: Callable[..., Any]) -> None:
-    run = verified[0]
-    records = [
-        ForgetSet("few", (5, 44, 50)),
-        ForgetSet("a third", tuple(range(0, 60, 3))),
-        ForgetSet("known", (5, 6, 7, 8, 9, 10), tuple(range(5, 15))),
-    ]
-    verdicts = call(run, records)
-    assert [verdict.forget_set for verdict in verdicts] == records
-    assert repr(verdicts) == repr(call(run.folder, SETS))  # NaN equals itself in writing only
+def test_predictions_are_those_of_the_same_outcomes_in_memory(once: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits is read once and what does not is streamed for each set: the prediction must not tell."""
+    design, full, data = once.outcomes("design").load(), once.outcomes("full").load(), once.dataset()
+    given: Any = {"images": data.images, "labels": data.labels, "n_classes": 10}
+    fitted = fit_predictor("additive", sources=[design], reference=full, **given)
+    verdicts, effects = ADDITIVE(once, SETS), list(infl.predict_effects(once, SETS, predictor="additive"))
+    expected = fitted([verdict.forget_set for verdict in verdicts])
+    for verdict, one, wanted in zip(verdicts, effects, expected, strict=True):
+        np.testing.assert_array_equal(one.effect, wanted.effect)
+        np.testing.assert_array_equal(one.se, wanted.se)
+        concept = wanted.forget_set.concept
+        whole = None if concept is None else next(iter(fitted([ForgetSet("whole", concept)])))
+        assert repr(verdict) == repr(infl.judge(replace(wanted, whole=whole)))  # NaN equals itself in writing only
+    monkeypatch.setattr("infl.pipeline.predict.MAX_OUTCOMES_HELD", 0)
+    for one, other in zip(effects, infl.predict_effects(once, SETS, predictor="additive"), strict=True):
+        np.testing.assert_allclose(one.effect, other.effect, atol=1e-6)
 
 
 # Verify
 
 
 def test_measured_effects_are_mean_differences_of_paired_models(
-    verified: tuple[Run, list[Verdict]], small_digits: Dataset
+    verified: tuple[Run, list[Verdict]], alone: Callable[..., Any]
 ) -> None:
     run, verdicts = verified
     base = jax.random.fold_in(jax.random.key(0), 1)
-    images, labels = jnp.asarray(small_digits.images), jnp.asarray(small_digits.labels)
-    alone = jax.jit(lambda key, mask: train_model(key, mask, images, labels, algorithm=ALGORITHM, network=LINEAR))
     keys = [jax.random.fold_in(base, model) for model in range(6)]
     on_all = np.stack([alone(key, jnp.ones(60, bool)).correct for key in keys])
     measured = infl.verify_effects(run, SETS, n_models=6, algorithm=ALGORITHM, quiet=True)
@@ -473,16 +437,6 @@ def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Pa
         verify(folder, {"few": [0, 1]}, 4, algorithm=EXPLODING)
     assert open_run(folder).diverged(leave_out_name([0, 1])) == []
     assert open_run(folder).complete(leave_out_name([0, 1])) == [0, 1, 2, 3]
-
-
-def test_streamed_and_held_outcomes_give_the_same_prediction(once: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fits is read once and what does not is streamed for each set; the prediction must not tell."""
-    sets = {"a": [1, 2, 3], "b": list(range(20))}
-    held = list(infl.predict_effects(once, sets, predictor="additive"))
-    monkeypatch.setattr("infl.pipeline.predict.MAX_OUTCOMES_HELD", 0)
-    for mine, other in zip(held, infl.predict_effects(once, sets, predictor="additive"), strict=True):
-        np.testing.assert_allclose(mine.effect, other.effect, atol=1e-6)
-        np.testing.assert_allclose(mine.replicates, other.replicates, atol=1e-5)
 
 
 def test_a_mistake_in_a_call_is_named_before_anything_is_trained(

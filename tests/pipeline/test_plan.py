@@ -227,15 +227,6 @@ def test_training_stops_at_the_target_and_a_met_target_trains_nothing(small_digi
     assert not check_target(run, 0.09, models=fewer).met
 
 
-def test_a_run_that_meets_the_target_between_two_looks_trains_nothing(small_digits: Dataset, tmp_path: Path) -> None:
-    run = trained(small_digits, tmp_path / "run", n_models=75)
-    reached = check_target(run, 0.5).reached
-    assert not check_target(run, reached, models=range(64)).met
-    before = stored_blocks(run.folder)
-    trained(None, tmp_path / "run", standard_error=reached)
-    assert stored_blocks(run.folder) == before
-
-
 def test_a_limit_ends_it_and_the_forecast_says_what_would_do(small_digits: Dataset, tmp_path: Path) -> None:
     run = trained(small_digits, tmp_path / "run", n_models=1)
     target = check_target(run, 0.04)  # of one model nothing is known

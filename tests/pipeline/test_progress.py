@@ -46,13 +46,6 @@ def test_a_log_has_a_line_at_most_every_ten_seconds_and_one_at_the_end(run):
     ]
 
 
-def test_the_time_left_goes_by_the_recent_rate_and_the_last_line_by_all_of_it(run):
-    lines = run([(100.0, 10), *[(10.0, 20)] * 20, (10.0, 590)])
-    left = lines[20].split(", ")[-1]
-    assert left in ("04:55 left", "04:56 left")  # 590 at 2 a second; 590 at the mean of all is 7 minutes
-    assert lines[-1] == f"training: 1000/1000 models, {1000 / 310:.2f} models/s, 00:00 left"
-
-
 def test_a_stopped_stage_says_how_far_it_came(run):
     stream = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
@@ -65,9 +58,3 @@ def test_quiet_or_nothing_to_do_or_a_quick_stage_writes_nothing(run, stream):
     assert run([(60.0, 100)], stream=stream(), quiet=True) == []
     assert run([(60.0, 100)], stream=stream(), total=0) == []
     assert run([(1.9, 1000)], stream=stream()) == []
-
-
-def test_a_terminal_shows_a_bar_and_ends_with_the_total_rate(run):
-    written = run([(4.0, 500), (4.0, 500)], stream=Terminal())
-    assert "training: 100%|" in written[-1]
-    assert "1000/1000 [00:08<00:00, 125.00 models/s]" in written[-1]

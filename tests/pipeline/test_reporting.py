@@ -15,7 +15,6 @@ import pytest
 
 import infl
 from infl.pipeline.report import gather
-from infl.pipeline.verify import verified_effects
 from infl.records import Dataset, InputError
 from infl.store import Run, open_run
 from tests.commands import call, contents
@@ -79,22 +78,6 @@ def test_by_default_the_verified_sets_are_shown(verified: Run, tmp_path: Path, c
     infl.verify(folder, {"known": [1, 2]}, n_models=4, quiet=True)  # another set of the same name
     names = [one.best.forget_set.name for one in gather(open_run(folder), quiet=True).sets]
     assert names == ["few <b>", "known", "known (2)"]
-
-
-@pytest.mark.slow
-def test_harmed_examples_have_the_effects_of_both(verified: Run) -> None:
-    sets = {name: SETS[name] for name in ("few <b>", "known")}
-    content = gather(verified, sets, quiet=True)
-    predicted = list(infl.predict_effects(verified, sets, quiet=True))
-    for one, guess, truth in zip(content.sets, predicted, verified_effects(verified, sets), strict=True):
-        assert one.measured is not None
-        assert [each.column for each in one.harmed] == list(one.measured.most_harmed)
-        for each in one.harmed:
-            assert each.predicted is not None
-            assert each.measured is not None
-            assert each.predicted.value == pytest.approx(guess.effect[each.column])
-            assert each.measured.value == pytest.approx(truth.effect[each.column])
-            assert each.measured.se == pytest.approx(truth.se[each.column])
 
 
 def test_intervals_of_pairs_are_those_of_their_influence(verified: Run) -> None:

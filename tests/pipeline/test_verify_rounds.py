@@ -176,21 +176,6 @@ def test_the_looks_judge_by_the_thresholds_of_the_call(full: Path, expected: dic
     assert seeds[on_it] != seeds[by_value] != [effects.n_models for effects in expected.values()]
 
 
-def test_without_a_stop_all_models_are_trained_at_once(full: Path) -> None:
-    """As before there was stopping: one batch, D first and then the sets in their order, and effects of all seeds."""
-    sessions = open_run(full).sessions
-    assert len(sessions) == 2  # training and this
-    names = [leave_out_name(ids) for ids in SETS.values()]
-    assert list(sessions[1]["wanted"].items()) == [("full", 16)] + [(name, 16) for name in names]
-    opened = open_run(full)
-    references = opened.outcomes("full").load().of("correct")
-    for effects, name in zip(measure(full, stop=None).values(), names, strict=True):
-        differences = references - opened.outcomes(name).load().of("correct")
-        np.testing.assert_array_equal(effects.replicates, differences)
-        np.testing.assert_array_equal(effects.effect, differences.mean(axis=0, dtype=np.float64))
-        assert effects.n_models == 16
-
-
 # What the answer depends on
 
 

@@ -76,9 +76,6 @@ def test_what_was_not_kept_is_named(run: infl.Run) -> None:
         infl.keep_weights(run, without=[60, 3], quiet=True)
     with pytest.raises(infl.InputError, match="n_models: expected at least 1"):
         infl.keep_weights(run, n_models=0, quiet=True)
-
-
-def test_weights_of_another_network_are_refused(run: infl.Run) -> None:
     infl.keep_weights(run, quiet=True)
     with pytest.raises(infl.InputError, match="does not hold weights of this network"):
         infl.load_weights(run, algorithm=infl.Algorithm(hidden=(9,), epochs=2, batch_size=20))

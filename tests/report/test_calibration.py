@@ -82,16 +82,6 @@ def test_replicates_that_agree_have_the_error_of_one_outcome():
     np.testing.assert_allclose([y - low, high - y], 1 / (n * R))
 
 
-def test_one_replicate_has_no_bar_and_sets_alone_are_counted():
-    random = np.random.RandomState(0)
-    predicted = predictions(random)
-    measured = measurements(random, [one.effect for one in predicted], n=(1, R))[:1]
-    ax = reliability(predicted, measured)
-    for rows in points(ax).values():
-        np.testing.assert_array_equal(rows[:, 2], rows[:, 3])
-    assert "1 set without a counterpart left out" in [text.get_text() for text in ax.texts]
-
-
 def sure(regime: str, p: float) -> dict[str, float]:
     rest = (1 - p) / 3
     return {name: p if name == regime else rest for name in ("no-op", "local", "spreading", "indirect")}

@@ -57,12 +57,6 @@ def test_groups_have_curves_of_their_own_and_are_named_without_the_fraction(dose
     ax.figure.draw_without_rendering()
 
 
-def test_a_dose_without_an_estimate_is_counted(dose):
-    ax: Any = dose_response([], [dose(2, 0.1, NAN), dose(10, 1.0, 0.9, se=(NAN, NAN))])
-    np.testing.assert_allclose(curves(ax)["_measured:class 4"], [[1, 0.9]])
-    assert "1 verdict without an estimate not drawn" in [text.get_text() for text in ax.texts]
-
-
 def scores(se, outcome: Any = "correct"):
     se = np.asarray(se, float)
     return Estimate(se, se, se, se, "own", outcome)
@@ -82,13 +76,6 @@ def test_errors_are_root_mean_squares_with_their_percentiles():
     np.testing.assert_allclose(line(ax, "planned"), [[100, 0.1], [200, 0.05]])
     assert set(line(ax, "target")[:, 1]) == {0.02}
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "200", "400"]
-
-
-def test_a_mean_square_above_the_percentiles_has_a_bar_downwards_only():
-    se = np.r_[np.full(19, 0.01), 1.0]
-    ax: Any = error_curve({10: scores(se)})
-    bar = ax.containers[0].lines[2][0].get_segments()[0][:, 1]
-    np.testing.assert_allclose(bar, [0.01, np.sqrt((se**2).mean())])
 
 
 def test_errors_that_are_unknown_leave_an_empty_figure():

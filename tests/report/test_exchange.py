@@ -19,7 +19,7 @@ import pytest
 import infl
 from infl.records import Dataset, Estimate, Outcomes
 from infl.report.exchange import write_feldman_zhang, write_table
-from infl.report.tables import influence_frame, memorization_frame, pairs_frame
+from infl.report.tables import memorization_frame, pairs_frame
 
 T = 50
 
@@ -82,17 +82,6 @@ def test_parquet_is_read_by_pandas_and_says_what_the_csv_says(frames: list[panda
         np.testing.assert_array_equal(one[name].to_numpy(float), other[name].to_numpy(float))
     for name in ("kind", "source_label", "target_label", "protocol"):
         assert [str(word) for word in one[name]] == list(other[name])
-
-
-def test_rows_of_an_influence_are_its_pairs_without_the_diagonal(outcomes: Outcomes, dataset: Dataset) -> None:
-    estimate = infl.influence(outcomes, protocol="left-out", sources=[4, 7])
-    frame = influence_frame(estimate, dataset)
-    assert len(frame) == 2 * (dataset.n_train - 1)
-    for row in frame.to_dict("records"):
-        at = [4, 7].index(row["source"]), row["target"]
-        value = estimate.value[at]
-        np.testing.assert_equal(row["value"], value)
-        assert (row["n_in"], row["n_out"]) == (estimate.n_in[at], estimate.n_out[at])
 
 
 def test_parquet_without_pyarrow_is_one_line_and_csv_needs_nothing(

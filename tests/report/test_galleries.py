@@ -83,43 +83,29 @@ def test_the_gallery_shows_the_classes_asked_for_or_the_ten_most_memorized(memor
     assert rows_of(memorized_gallery(scores, each)) == [[i] for i in range(1, 40, 4)]
 
 
-RAMP = np.arange(12, dtype=np.float32)
+def test_examples_are_drawn_by_all_of_their_values():
+    """Grey pixel for pixel in their own range, colours whole whatever their range, and what is no image as a strip."""
 
+    def drawn(example) -> Any:
+        return draw_example(Figure().add_subplot(), example)
 
-@pytest.mark.parametrize(
-    ("example", "span"),
-    [
-        ((RAMP * 20).reshape(3, 4).astype(np.uint8), (0, 255)),
-        ((RAMP / 11).reshape(3, 4), (0, 1)),
-        ((RAMP - 4).reshape(3, 4), (-4, 7)),
-        ((RAMP / 22).reshape(3, 4, 1), (0, 1)),
+    ramp = np.arange(12, dtype=np.float32).reshape(3, 4)
+    greys: list[tuple[Any, tuple[float, float]]] = [
+        ((ramp * 20).astype(np.uint8), (0, 255)),
+        (ramp[..., None] / 22, (0, 1)),
+        (ramp - 4, (-4, 7)),
         (np.full((3, 4), 3.0), (3, 4)),
-    ],
-)
-def test_grey_images_are_shown_pixel_for_pixel_in_their_own_range(example, span):
-    image = draw_example(Figure().add_subplot(), example).images[0]
-    np.testing.assert_array_equal(image.get_array(), example.reshape(3, 4))
-    assert image.get_clim() == span
-
-
-def test_colour_images_are_shown_whole_whatever_their_range():
+    ]
+    for example, span in greys:
+        image = drawn(example).images[0]
+        np.testing.assert_array_equal(image.get_array(), example.reshape(3, 4))
+        assert image.get_clim() == span
     colours = np.linspace(0, 1, 36, dtype=np.float32).reshape(3, 4, 3)
-    for example, expected in [
-        (colours, colours),
-        (colours * 8 - 3, colours),
-        ((colours * 255).astype(np.uint8), (colours * 255).astype(np.uint8)),
-    ]:
-        image = draw_example(Figure().add_subplot(), example).images[0]
-        np.testing.assert_allclose(np.asarray(image.get_array()), expected, atol=1e-6)
-
-
-def test_examples_that_are_not_images_become_strips_of_their_values():
+    for example in (colours, colours * 8 - 3):
+        np.testing.assert_allclose(np.asarray(drawn(example).images[0].get_array()), colours, atol=1e-6)
     few, many = np.array([0.5, -1, 2]), np.linspace(-1, 1, 64).reshape(4, 4, 4)
-    ax = draw_example(Figure().add_subplot(), few)
-    assert [bar.get_height() for bar in ax.containers[0]] == few.tolist()
-    ax = draw_example(Figure().add_subplot(), many)
-    assert not ax.images
-    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), many.reshape(-1))
+    assert [bar.get_height() for bar in drawn(few).containers[0]] == few.tolist()
+    np.testing.assert_array_equal(drawn(many).get_lines()[0].get_ydata(), many.reshape(-1))
 
 
 def test_light_strokes_on_a_dark_ground_are_printed_dark_on_light(dataset):

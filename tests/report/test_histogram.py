@@ -13,7 +13,7 @@ from scipy.stats import norm
 import infl
 from infl.records import Outcomes
 from infl.report import plot
-from infl.report.plot.histogram import expected_counts, null_deviations
+from infl.report.plot.histogram import expected_counts
 from infl.training.subsets import draw_masks
 
 N, T = 400, 300
@@ -56,23 +56,6 @@ def test_the_null_is_what_shuffled_masks_bring(fraction):
     assert likely.sum() > 8
     np.testing.assert_array_less(np.abs(expected - found)[likely], 0.1 * found[likely] + 4 * error[likely] + 0.1)
     np.testing.assert_array_less(np.abs(expected - found)[~likely], 0.5)
-
-
-def test_a_design_that_halves_the_errors_halves_the_null():
-    masks = draw_masks(infl.Design("uniform", 0.7), range(T), n_train=N, seed=0)
-    correct = outcomes_of(masks, np.random.RandomState(0), np.arange(N) < 20)
-    scores = infl.memorization(Outcomes(masks, correct=correct))
-    halved = null_deviations(replace(scores, se=scores.se / 2))
-    np.testing.assert_allclose(halved, null_deviations(scores) / 2)
-
-
-def test_of_a_uniform_design_the_null_is_that_of_one_share_for_in_and_out():
-    masks = draw_masks(infl.Design("uniform", 0.7), range(T), n_train=N, seed=0)
-    correct = outcomes_of(masks, np.random.RandomState(0), np.arange(N) < 20)
-    share, n_in = correct.mean(axis=0), masks.sum(axis=0)
-    by_hand = np.sqrt(share * (1 - share) * (1 / n_in + 1 / (T - n_in)))
-    found = null_deviations(infl.memorization(Outcomes(masks, correct=correct)))
-    np.testing.assert_allclose(found, by_hand, rtol=1e-9)
 
 
 def test_counts_of_models_trained_anew_scatter_no_more_than_the_errors_say():

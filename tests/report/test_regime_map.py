@@ -3,20 +3,16 @@ each marker, bar and line has to stand where its record says, and what cannot be
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from infl.records import REGIMES, Regime, Thresholds
+from infl.records import Regime, Thresholds
 from infl.report.plot import regime_map, save
 from infl.report.style import REGIME_STYLES
 
@@ -82,14 +78,6 @@ def test_thresholds_are_drawn_where_the_verdicts_say(make_verdict):
     assert set(line(ax, "threshold-cross").get_ydata()) == {0.3}
 
 
-def test_quadrants_are_named(make_verdict):
-    ax = regime_map([make_verdict("a", 0.5, 0.2)])
-    places = {str(text.get_text()): text.xy for text in names(ax, REGIMES)}
-    assert set(places) == set(REGIMES)
-    assert places["no-op"][0] == places["indirect"][0] < 0.1 < places["local"][0] == places["spreading"][0]
-    assert places["no-op"][1] == places["local"][1] < 0.1 < places["indirect"][1] == places["spreading"][1]
-
-
 def test_a_line_joins_the_prediction_and_the_measurement_of_one_set(make_verdict):
     ax = regime_map(
         [make_verdict("a", 0.9, 0.03), make_verdict("b", 0.3, 0.4)],
@@ -150,16 +138,6 @@ def test_names_cover_neither_each_other_nor_the_markers_and_stay_inside(make_ver
         assert frame.contains(*box.max)
 
 
-def test_names_without_room_are_left_out_and_counted(make_verdict):
-    verdicts = [make_verdict(f"neighbours of {k}", 0.5, 0.2) for k in range(60)]
-    figure = Figure(figsize=(3, 3))
-    FigureCanvasAgg(figure)
-    ax = regime_map(verdicts, ax=figure.add_subplot())
-    written = len(names(ax, [v.forget_set.name for v in verdicts]))
-    assert 0 < written < 60
-    assert f"{60 - written} names left out for want of room" in texts(ax)
-
-
 def test_a_name_is_written_as_it_is_and_a_long_one_cut_in_the_middle(make_verdict):
     ax = regime_map(
         [make_verdict("costs $x_1$", 0.5, 0.1), make_verdict("a name that would not fit on any map 17", 0.8, 0.1)]
@@ -170,15 +148,6 @@ def test_a_name_is_written_as_it_is_and_a_long_one_cut_in_the_middle(make_verdic
     (cut,) = [text for text in texts(ax) if text.startswith("a name")]
     assert len(cut) <= 28
     assert cut.endswith("map 17")
-
-
-def test_the_package_imports_no_matplotlib_and_figures_no_pyplot():
-    code = (
-        "import sys, infl.report, infl.report.tables, infl.pipeline.progress; assert 'matplotlib' not in sys.modules;"
-        "from infl.report import plot; plot.regime_map([]);"
-        "assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_save_writes_a_png_of_150_dots_per_inch_into_a_new_folder(make_verdict, tmp_path):

@@ -63,16 +63,6 @@ def test_text_and_marks_have_contrast_against_the_paper(theme):
         )  # Okabe and Ito's purple has 2.9 on white, and a marker of its own
 
 
-def test_an_inner_block_keeps_the_theme_around_it_and_the_theme_ends_with_its_block():
-    with house_style("dark"):
-        with house_style() as theme:
-            assert theme is DARK
-        with house_style("light") as theme:
-            assert theme is LIGHT
-    with house_style() as theme:
-        assert theme is LIGHT
-
-
 def corner(ax, path) -> list[float]:
     pixels = imread(infl.report.plot.canvas.save(ax, path))
     return [round(float(channel) * 255) for channel in pixels[0, 0, :3]]

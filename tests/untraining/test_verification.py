@@ -56,25 +56,6 @@ def test_wrong_models_are_refused(pair):
 # When to stop
 
 
-def test_looks_double_up_to_all_models() -> None:
-    for n_models, looks in ((64, [16, 32, 64]), (100, [16, 32, 64, 100]), (16, [16]), (17, [16, 17]), (2, [2])):
-        assert looks_at(n_models, stop=0.95, first=16) == looks
-    assert looks_at(64, stop=0.5, first=5) == [5, 10, 20, 40, 64]
-    assert looks_at(64, stop=None, first=16) == [64]
-
-
-def test_a_set_is_clear_at_the_wanted_probability_and_never_without_errors() -> None:
-    effects = simulated(np.random.default_rng(0), own=0.6, cross=0.05, n_models=16)
-    highest = max(judge(effects).probability.values())
-    assert 0.5 < highest < 0.99
-    by_name = Thresholds(probability=0.5)
-    assert is_clear(effects, by_name, highest)
-    assert not is_clear(effects, by_name, np.nextafter(highest, 1))
-    assert not is_clear(effects, Thresholds(probability=np.nextafter(highest, 1)), 0.5)
-    assert not is_clear(effects, by_name, None)
-    assert not is_clear(simulated(np.random.default_rng(0), own=0.9, cross=0.9, n_models=3), by_name, 0.01)
-
-
 N_SETS, STOP = 2000, 0.95
 N_TRAIN, N_HELD_OUT = 60, 60
 Truth = Callable[[np.random.Generator], tuple[float, float]]
