@@ -15,16 +15,7 @@ import numpy as np
 from infl.pipeline.predict import predict_effects
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.verify import verified_effects
-from infl.records import (
-    Effects,
-    ForgetSet,
-    InputError,
-    OutcomeKind,
-    OutcomeSource,
-    Quantity,
-    ScoredPair,
-    Thresholds,
-)
+from infl.records import Effects, ForgetSet, InputError, OutcomeKind, OutcomeSource, Quantity, ScoredPair, Thresholds
 from infl.report.page import HarmedExample, PageContent, ScoreContent, SetContent, write_page
 from infl.scores.evidence import interval
 from infl.scores.influence import influence, memorization
@@ -122,12 +113,7 @@ def _pair_intervals(
 
 
 def _sets(
-    run: Run,
-    sets: Sequence[ForgetSet],
-    predictor: PredictorName,
-    thresholds: Thresholds,
-    *,
-    quiet: bool,
+    run: Run, sets: Sequence[ForgetSet], predictor: PredictorName, thresholds: Thresholds, *, quiet: bool
 ) -> list[SetContent]:
     """Each set measured where there are models without it, and predicted where there are models to predict from."""
     if not sets:

@@ -80,12 +80,7 @@ def open_for_training(
         )
     if not exists:  # a run is asked by create_run whether all of this is as it was made
         draw_masks(design, [0], n_train=dataset.n_train, seed=seed)
-    settings = {
-        "algorithm": algorithm.to_dict(),
-        "design": design.to_dict(),
-        "seed": seed,
-        **software(),
-    }
+    settings = {"algorithm": algorithm.to_dict(), "design": design.to_dict(), "seed": seed, **software()}
     opened = create_run(run, dataset, settings, design.groups)
     for name, (part, _) in design.parts(2).items():
         opened.add_collection(Collection(name, part.to_dict(), part.groups))

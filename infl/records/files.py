@@ -64,10 +64,7 @@ def max_array_bytes() -> int:
 MAX_BYTES_A_ROW = 1 << 28
 MAX_HEADER_BYTES = 1 << 14
 BYTES_AT_ONCE = 1 << 22
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import (
-    Array,
-    Columns,
-    Estimate,
-    InputError,
-    OutcomesOrRun,
-    ProtocolName,
-    as_outcomes,
-    join_blocks,
-)
+from infl.records import Array, Columns, Estimate, InputError, OutcomesOrRun, ProtocolName, as_outcomes, join_blocks
 from infl.scores.contrasts import contrast_pairs
 from infl.scores.evidence import normal_p_values
 from infl.scores.sufficient_statistics import columns_counted, no_models, pair_statistics

@@ -30,12 +30,7 @@ from infl.records import (
 from infl.scores.evidence import PValueCounts, p_values, q_values
 from infl.scores.planning import fewest_models, fractions
 from infl.scores.strongest import StrongestInfluences
-from infl.scores.sufficient_statistics import (
-    SufficientStatistics,
-    own_statistics,
-    pair_statistics,
-    protocol_columns,
-)
+from infl.scores.sufficient_statistics import SufficientStatistics, own_statistics, pair_statistics, protocol_columns
 
 POWER, FALSE_DISCOVERY_RATE = 0.8, 0.05
 COLUMNS_AT_ONCE = 1 << 13

@@ -24,15 +24,8 @@ from scipy.special import logsumexp, ndtr
 
 from infl.records import Array, Estimate, InputError, check_fraction
 
-TAILS = (
-    0.0002,
-    0.0006,
-    0.002,
-    0.006,
-    0.02,
-    0.06,
-    0.2,
-)  # fractions of pairs beyond the edges of the strata, at both ends
+# Fractions of pairs beyond the edges of the strata, at both ends.
+TAILS = (0.0002, 0.0006, 0.002, 0.006, 0.02, 0.06, 0.2)
 MIN_IN_STRATUM = 100
 MAX_FROM_STRATUM = 20_000
 NULL_COUNT = 10.0  # pseudo-pairs at zero, as Stephens 2017: a scale too small to tell from zero counts as zero

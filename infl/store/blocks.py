@@ -371,12 +371,7 @@ class StoredOutcomes:
         return [(owners[a], models[a:b] - owners[a].models[0], slice(a, b)) for a, b in itertools.pairwise(cuts)]
 
     def _read(
-        self,
-        block: Block,
-        rows: Array,
-        places: slice,
-        wanted: list[tuple[int, Array, Array]],
-        arrays: dict[str, Array],
+        self, block: Block, rows: Array, places: slice, wanted: list[tuple[int, Array, Array]], arrays: dict[str, Array]
     ) -> None:
         """Put outcomes of some rows of a block where they belong in `arrays`."""
         names = [("masks", 0), *((kind, tile) for kind in arrays if kind != "masks" for tile, _, _ in wanted)]

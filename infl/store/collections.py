@@ -23,9 +23,7 @@ from infl.records import DiskError, ForgetSet, Groups, InputError, first_line
 from infl.store.manifest import put_groups, read_groups, read_record, with_checksum
 from infl.store.storage import Storage
 
-N_INIT_SEEDS = (
-    61  # of grouped subsets: fewer than the usual models of D, and prime, so that no period meets the same ones
-)
+N_INIT_SEEDS = 61  # of grouped subsets: fewer than the usual models of D, and prime, so no period meets the same ones
 ADVICE = "delete it and run the command that made it again, its models stay"
 COLLECTION = re.compile("[a-z]+(-[0-9a-f]{16})?")
 
