@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +43,7 @@ def _run(arguments: list[str]) -> int:
         return 2
     from infl.cli.outputs import check_outputs
 
+    warnings.showwarning = _show_warning
     try:
         with _terminated_like_ctrl_c():
             command = parse(name, arguments[1:])
@@ -62,6 +64,12 @@ def _run(arguments: list[str]) -> int:
         print("\nstopped; what is complete is kept: run the same command again to go on", file=sys.stderr)
         return 143 if isinstance(stop, _Terminated) else 130
     return 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """infl's own in a line, as its errors; those of libraries with their category."""
+    named = "" if category is UserWarning else f"{category.__name__}: "
+    print(f"infl: warning: {named}{message}", file=sys.stderr)
 
 
 class _Terminated(KeyboardInterrupt):

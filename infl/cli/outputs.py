@@ -8,9 +8,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
+
+if TYPE_CHECKING:
+    from infl.store import Run
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ def check_outputs(command: Any) -> None:
             raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def accuracy_fields(run: Run) -> dict[str, Any]:
+    """What every JSON about a run says of its models: `{"accuracy": ...}`, nothing where there are none."""
+    found = run.accuracy()
+    return {} if found is None else {"accuracy": found.to_dict()}
 
 
 def _outputs(command: Any) -> Iterator[tuple[str | Path | None, str]]:

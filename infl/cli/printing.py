@@ -38,6 +38,7 @@ def show_scores(
     say(
         f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate{of_pairs}"
     )
+    _say_accuracy(run)
     _name_diverged(run, ["design"])
     figures = {
         "memorization": plot.memorization(memorization),
@@ -77,6 +78,7 @@ def show_influences(
     say(
         f"\nfrom {run.outcomes('design').n_models:,} models; ± is one standard error, q is over the pairs of each table"
     )
+    _say_accuracy(run)
     _name_diverged(run, ["design"])
 
 
@@ -93,6 +95,7 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
                 if note:
                     say(f"  {verdict.forget_set.name}, {word}: {note}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
+    _say_accuracy(run)
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
 
@@ -102,6 +105,7 @@ def show_run(run: Run) -> None:
     from infl.report.tables import run_table
 
     _print_table(run_table(run.to_dict()))
+    _say_accuracy(run)
     _name_diverged(run, run.collections())
 
 
@@ -111,6 +115,14 @@ def show_repair(trained: dict[str, list[int]]) -> None:
         say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
     if not trained:
         say("nothing is damaged")
+
+
+def _say_accuracy(run: Run) -> None:
+    from infl.report.text import accuracy_lines
+
+    found = run.accuracy()
+    for line in accuracy_lines(found) if found else []:
+        say(line)
 
 
 def _name_diverged(run: Run, collections: Sequence[str]) -> None:

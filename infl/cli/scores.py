@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from infl.cli.options import RunToRead, Whole
-from infl.cli.outputs import NewFolder, Output, OutputFile
+from infl.cli.outputs import NewFolder, Output, OutputFile, accuracy_fields
 from infl.cli.printing import show_influences, show_scores
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Scores:
         memorization, pairs, found = score(run, dataset, n_top=self.n_top, q_over=self.q_over)
         numbers = {"n_top": self.n_top, "n_models": outcomes.n_models, "n_train": outcomes.n_train}
         smallest = {"memorization": found.memorization, "influence": found.influence}
-        self.output.write(scores_as_json(memorization, pairs, q=found.q, detectable=smallest, **numbers))
+        content = scores_as_json(memorization, pairs, q=found.q, detectable=smallest, **numbers)
+        self.output.write(content | accuracy_fields(run))
         if self.output.table:
             of_all = memorization_frame(memorization, dataset, q=found.q)
             write_table(self.output.table, of_all, pairs_frame(pairs, "held-out", dataset))
@@ -117,7 +118,8 @@ class Scores:
         memorization = infl.memorization(outcomes, outcome=kind) if example < n_train else None
         show_influences(run, dataset, example, memorization, listed)
         numbers = {"n_models": outcomes.n_models, "n_train": n_train}
-        self.output.write(example_as_json(example, memorization, listed, outcome=kind, **numbers))
+        content = example_as_json(example, memorization, listed, outcome=kind, **numbers)
+        self.output.write(content | accuracy_fields(run))
         if self.output.table:
             q = {name: None if part.p is None else infl.q_values(part.p) for name, part in parts.items()}
             write_table(self.output.table, *(influence_frame(part, dataset, q=q[name]) for name, part in parts.items()))

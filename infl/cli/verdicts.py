@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from infl.cli.options import Engine, File, Predictor, Real, RunToRead, cluster
-from infl.cli.outputs import Output, OutputFile, RunToWrite
+from infl.cli.outputs import Output, OutputFile, RunToWrite, accuracy_fields
 from infl.cli.printing import say, show_verdicts
 from infl.cli.scores import score
 from infl.records import Thresholds
@@ -53,7 +53,7 @@ class Predict:
         effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
         predicted = _judge_all(effects, self.thresholds, self.output.effects)
         show_verdicts(run, predicted)
-        self.output.write(verdicts_as_json(predicted, thresholds=self.thresholds))
+        self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, thresholds=self.thresholds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Verify:
         if run.outcomes("design").n_models:
             predicted = infl.predict(run, sets, thresholds=self.thresholds, quiet=self.quiet)
         show_verdicts(run, predicted, measured)
-        self.output.write(verdicts_as_json(predicted, measured, thresholds=self.thresholds))
+        self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, measured, thresholds=self.thresholds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ class Demo:
         for one, other, truth in zip(predicted, summed, measured, strict=True):
             if (name := one.forget_set.name).startswith(("class", "cluster")):
                 say(f"  {name}: the sum {other.regime}, infl {one.regime}, retraining {truth.regime}")
-        self.output.write(verdicts_as_json(predicted, measured, thresholds=Thresholds()))
+        self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, measured, thresholds=Thresholds()))
 
 
 def _opened(url: str, forget_file: Path) -> tuple[Run, list[ForgetSet]]:
@@ -204,6 +204,8 @@ def _as_json(written: Written, thresholds: Thresholds, n_top: int) -> dict[str, 
     content, scores = written.content, written.content.scores
     sides = ([v for one in content.sets if (v := getattr(one, side))] for side in ("predicted", "measured"))
     fields: dict[str, Any] = {"page": str(written.path), "bytes": written.size}
+    if "accuracy" in content.description:
+        fields["accuracy"] = content.description["accuracy"]
     if scores is not None:
         numbers: dict[str, Any] = {"n_top": n_top, "n_models": scores.n_models, "n_train": content.dataset.n_train}
         fields["scores"] = scores_as_json(scores.memorization, scores.pairs, q=scores.q, **numbers)

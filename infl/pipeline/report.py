@@ -80,7 +80,7 @@ def gather(
     sets = _named_once(run.forget_sets()) if forget_sets is None else resolve_forget_sets(run, forget_sets)
     scores = _scores(run, n_top) if run.outcomes("design").n_models else None
     contents = _sets(run, sets, predictor, thresholds or Thresholds(), quiet=quiet)
-    return PageContent(run.to_dict(), run.dataset(), scores, contents)
+    return PageContent(run.to_dict(), run.dataset(), scores, contents, run.accuracy())
 
 
 def _scores(run: Run, n_top: int) -> ScoreContent:

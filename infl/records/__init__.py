@@ -18,12 +18,15 @@ from infl.records.examples import Dataset as Dataset
 from infl.records.examples import Groups as Groups
 from infl.records.examples import channel_axes as channel_axes
 from infl.records.examples import flat_pixels as flat_pixels
+from infl.records.outcomes import MAX_MARGIN as MAX_MARGIN
+from infl.records.outcomes import Accuracy as Accuracy
 from infl.records.outcomes import Outcomes as Outcomes
 from infl.records.outcomes import OutcomesOrRun as OutcomesOrRun
 from infl.records.outcomes import OutcomeSource as OutcomeSource
 from infl.records.outcomes import as_outcomes as as_outcomes
 from infl.records.outcomes import block_rows as block_rows
 from infl.records.outcomes import join_blocks as join_blocks
+from infl.records.outcomes import measure_accuracy as measure_accuracy
 from infl.records.verdicts import ConceptGap as ConceptGap
 from infl.records.verdicts import Effects as Effects
 from infl.records.verdicts import ForgetSet as ForgetSet

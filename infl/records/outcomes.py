@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from infl.records.verdicts import Quantity
 from infl.records.words import OUTCOME_KINDS, Array, Columns, InputError, OutcomeKind
+
+MAX_MARGIN = 60000.0  # what runs store: float16 ends at 65504
 
 
 class OutcomeSource(Protocol):
@@ -187,3 +191,56 @@ def block_rows(n_models: int, n_rows: int, strata: Array | None) -> Iterator[sli
             stop = first if first > start and strata[stop - 1] == strata[stop] else stop
         yield slice(start, stop)
         start = stop
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often models are right, beside a model that always names the largest class.
+
+    Attributes:
+        trained: On the examples of D that each model was trained on.
+        held_out: On H; NaN where there is none.
+        largest_class: Fractions of D and of H that are of their largest class: what needs no learning.
+        n_models: Models that this was read from.
+        clipped: Fraction of their margins at the bound of what is stored, `MAX_MARGIN`.
+    """
+
+    trained: Quantity
+    held_out: Quantity
+    largest_class: tuple[float, float]
+    n_models: int
+    clipped: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether they are right more often than naming the largest class is, by more than the error, on D or on H."""
+        both = zip((self.trained, self.held_out), self.largest_class, strict=True)
+        return any(one.value - one.se > fraction for one, fraction in both)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; what is not known is None."""
+        sides = {"trained": self.trained, "held_out": self.held_out}
+        fields: dict[str, Any] = {
+            name: None if math.isnan(one.value) else {"value": one.value, "se": one.se} for name, one in sides.items()
+        }
+        largest = dict(zip(sides, (None if math.isnan(p) else p for p in self.largest_class), strict=True))
+        rest = {"largest_class": largest, "n_models": self.n_models, "clipped_margins": self.clipped}
+        return fields | rest | {"learned": self.learned}
+
+
+def measure_accuracy(outcomes: Outcomes, *, largest_class: tuple[float, float]) -> Accuracy:
+    """Mean accuracies, with errors over models and over examples, sqrt(var_t a_t / T + p (1 - p) / examples)."""
+    right = outcomes.of("correct" if outcomes.correct is not None else "margin") > 0
+    n, members = outcomes.n_train, outcomes.masks
+    clipped = 0.0 if outcomes.margin is None else float((np.abs(outcomes.margin) >= MAX_MARGIN).mean())
+    trained = _fraction((right[:, :n] & members).sum(axis=1), members.sum(axis=1))
+    held_out = _fraction(right[:, n:].sum(axis=1), np.full(len(right), right.shape[1] - n))
+    return Accuracy(trained, held_out, largest_class, len(right), clipped)
+
+
+def _fraction(n_right: Array, n_examples: Array) -> Quantity:
+    if not len(n_examples) or not n_examples.min():
+        return Quantity(math.nan, math.nan)
+    each, p = n_right / n_examples, (n_right.mean() + 0.5) / (n_examples.mean() + 1)
+    between = each.var(ddof=1) / len(each) if len(each) > 1 else 0.0
+    return Quantity(float(each.mean()), float(np.sqrt(between + p * (1 - p) / n_examples.mean())))

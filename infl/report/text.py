@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from infl.records import (
+    MAX_MARGIN,
     REGIMES,
+    Accuracy,
     Array,
     ConceptGap,
     Dataset,
@@ -288,6 +290,26 @@ def thresholds_sentence(thresholds: Thresholds) -> str:
         f"{thresholds.cross_influence:g} on. An example counts as harmed or helped from an effect of {thresholds.effect:g} on, "
         f"and a regime is named from a probability of {thresholds.probability:g} on. The thresholds are infl's own choice."
     )
+
+
+def accuracy_lines(found: Accuracy) -> list[str]:
+    """How often models are right beside the largest class; a warning for models that guess or whose margins are clipped."""
+    lines = [
+        f"accuracy of {count(found.n_models, 'model')}: {quantity(found.trained)} on what they trained on, "
+        f"{quantity(found.held_out)} on held-out examples; the largest class is {number(found.largest_class[0])} and "
+        f"{number(found.largest_class[1])} of them"
+    ]
+    if not found.learned:
+        lines.append(
+            "warning: these models guess. Naming the largest class is right as often, so their scores and regimes say nothing "
+            "of models that learn. Standardize the pixels (--standardize), change --learning-rate, or train for more --epochs"
+        )
+    if found.clipped:
+        lines.append(
+            f"warning: {found.clipped:.1%} of their margins lie at the bound of what is stored, {MAX_MARGIN:,.0f}: errors and "
+            "predictions that rest on margins are too small there. Standardize the pixels or lower --learning-rate"
+        )
+    return lines
 
 
 def duration(seconds: float) -> str:

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from infl.records import (
+    MAX_MARGIN,
     OUTCOME_KINDS,
     Array,
     Columns,
@@ -48,7 +49,6 @@ from infl.store.storage import Storage
 TILE_COLUMNS = 2048
 MAX_BLOCK_MODELS = 256
 MAX_BLOCK_BYTES = 1 << 30
-MAX_MARGIN = 60000.0  # float16 ends at 65504
 MAX_ABOUT_BYTES = 1 << 24
 TAIL_BYTES = 1 << 15  # that about.json and the directory of the .npz are read in
 MAX_ENTRIES = 1 << 24  # of the masks of some rows in memory

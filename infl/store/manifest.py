@@ -39,6 +39,9 @@ def make_manifest(dataset: Dataset, settings: dict[str, Any]) -> dict[str, Any]:
         "source": dataset.source,
         "n_train": dataset.n_train,
         "n_columns": dataset.n_columns,
+        "largest_class": [
+            int(np.bincount(labels, minlength=1).max()) for labels in (dataset.y_train, dataset.y_held_out)
+        ],
         "fingerprint": dataset.fingerprint(),
     }
     # As it will be read back: a tuple in the settings would never equal the list that it becomes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,19 @@ from typing import Any
 import filelock
 import numpy as np
 
-from infl.records import OUTCOME_KINDS, Array, Dataset, DiskError, ForgetSet, Groups, InputError, OutcomeKind, Outcomes
+from infl.records import (
+    OUTCOME_KINDS,
+    Accuracy,
+    Array,
+    Dataset,
+    DiskError,
+    ForgetSet,
+    Groups,
+    InputError,
+    OutcomeKind,
+    Outcomes,
+    measure_accuracy,
+)
 from infl.store import manifest as manifests
 from infl.store.blocks import (
     MAX_BLOCK_MODELS,
@@ -33,6 +46,7 @@ from infl.store.collections import COLLECTION, Collection, put_collection, read_
 from infl.store.storage import Storage
 
 USUAL_BLOCK_BYTES = 1 << 26
+N_FOR_ACCURACY = 16
 MAX_MODELS = 1 << 20  # that a session may have been about to train
 
 
@@ -68,6 +82,7 @@ class Run:
         dataset = manifest["dataset"]
         self._layout = Layout(dataset["n_train"], dataset["n_columns"], self.outcome_kinds)
         self._id = manifests.checksum(manifests.binding(manifest))
+        self._accuracies: dict[tuple[str, int], Accuracy | None] = {}
         self._cache, self._blocks, self._collections = TileCache(), dict[str, Block](), dict[str, Collection]()
         self.refresh()
 
@@ -75,11 +90,26 @@ class Run:
         data, counts = self.manifest["dataset"], {name: len(self.complete(name)) for name in self.collections()}
         models = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
         said = f"Run({str(self.place)!r}: {data['name']}, {data['n_train']:,} training examples; models: {models}"
-        if not counts.get("full") or "correct" not in self.outcome_kinds or data["n_columns"] == data["n_train"]:
+        found = self.accuracy()
+        if found is None:
             return f"{said})"
-        some = self.outcomes("full", self.complete("full")[:16])
-        right = next(some.blocks(slice(data["n_train"], None), kinds=("correct",))).of("correct")
-        return f"{said}; accuracy {right.mean():.2f} on held-out examples)"
+        guess = "" if found.learned else ", no more than the largest class: they have learned nothing"
+        return f"{said}; accuracy {found.trained} on training, {found.held_out} on held-out examples{guess})"
+
+    def accuracy(self) -> Accuracy | None:
+        """How often its models are right, by the first 16 of all of D, or of subsets where there are none; None without."""
+        for name in ("full", "design"):
+            if some := self.complete(name)[:N_FOR_ACCURACY]:
+                if (name, len(some)) not in self._accuracies:
+                    self._accuracies[name, len(some)] = self._measured_accuracy(self.outcomes(name, some).load())
+                return self._accuracies[name, len(some)]
+        return None
+
+    def _measured_accuracy(self, outcomes: Outcomes) -> Accuracy | None:
+        counts, n = self.manifest["dataset"]["largest_class"], self._layout.n_train
+        n_held_out = self._layout.n_columns - n
+        largest = counts[0] / n, counts[1] / n_held_out if n_held_out else math.nan
+        return measure_accuracy(outcomes, largest_class=largest) if outcomes.n_models else None
 
     def refresh(self) -> None:
         """List again what is there: other processes may have added to it."""
@@ -279,7 +309,15 @@ class Run:
                 "seconds": round(sum(block.seconds for block in blocks), 3),
             }
         devices = {"devices": sessions[-1]["devices"]} if sessions and "devices" in sessions[-1] else {}
-        return {"folder": self.place, **self.manifest, **devices, "collections": collections, "sessions": sessions}
+        accuracy = {} if (found := self.accuracy()) is None else {"accuracy": found.to_dict()}
+        return {
+            "folder": self.place,
+            **self.manifest,
+            **devices,
+            **accuracy,
+            "collections": collections,
+            "sessions": sessions,
+        }
 
     @contextmanager
     def training(self) -> Iterator[bool]:

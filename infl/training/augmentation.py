@@ -6,10 +6,13 @@ share a key still pair.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from infl.records import InputError, channel_axes
+import numpy as np
+
+from infl.records import Array, InputError, channel_axes
 
 if TYPE_CHECKING:
     import jax
@@ -119,6 +122,7 @@ def _mirrored(places: jax.Array, size: int) -> jax.Array:
     return (size - 1) - abs((size - 1) - abs(places))
 
 
+MIN_SCALE, MAX_SCALE = 0.01, 5.0  # standard deviations over all pixels that are near enough to 1
 MIN_SHARE = 1e-5  # of the mean: a deviation below it is rounding of float32, and the channel constant
 
 
@@ -132,6 +136,19 @@ class Moments(NamedTuple):
 def unit_pixels(images: jax.Array) -> jax.Array:
     """float32 as it is, uint8 divided by 255."""
     return images.astype("float32") / 255 if images.dtype == "uint8" else images
+
+
+def warn_of_scale(x: Array) -> None:
+    """Warn where float pixels or features are far from unit scale: training on them seldom learns."""
+    if x.dtype == np.uint8 or not x.size:
+        return
+    low, high, deviation = float(x.min()), float(x.max()), float(x.std(dtype=np.float64))
+    if not MIN_SCALE <= deviation <= MAX_SCALE:
+        warnings.warn(
+            f"the pixels or features go from {low:g} to {high:g}, with a standard deviation of {deviation:.3g}; networks learn "
+            "near unit scale: standardize them (--standardize, Algorithm(standardize=True)), or scale them yourself",
+            stacklevel=3,
+        )
 
 
 def member_moments(members: jax.Array, images: jax.Array) -> Moments:

@@ -28,6 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from infl.records import Array, Dataset, InputError
 from infl.training import model
 from infl.training.algorithm import Algorithm
+from infl.training.augmentation import warn_of_scale
 from infl.training.layout import Layout, Mode, convolution_backend, estimated_seconds, usual_width
 from infl.training.model import TrainingState
 from infl.training.networks import check_network
@@ -135,6 +136,8 @@ class Ensemble:
         self.network = algorithm.build_network(dataset.n_classes)
         if check:
             check_network(self.network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
+            if not algorithm.standardize:
+                warn_of_scale(dataset.x_train)
         if algorithm.augmentation is not None:
             algorithm.augmentation.check(dataset.x_train.shape[1:])
         self._mesh = Mesh(np.array(self.devices), ("models",))

@@ -106,8 +106,8 @@ def check_network(network: Network, example: jax.Array, n_classes: int) -> None:
     """Try a network on a batch of random pixels.
 
     Raises:
-        InputError: where it fails, its logits are not [batch, n_classes], or the logits of an example depend on the rest
-            of its batch.
+        InputError: where it fails, its logits are not [batch, n_classes] or are probabilities, or the logits of an example
+            depend on the rest of its batch.
     """
     import jax
     import jax.numpy as jnp
@@ -131,6 +131,11 @@ def check_network(network: Network, example: jax.Array, n_classes: int) -> None:
         raise InputError(
             f"network {network.name}: expected logits [batch, {n_classes}] for this data, got {list(logits.shape)} "
             "for a batch of 2"
+        )
+    if (logits >= 0).all() and jnp.allclose(logits.sum(axis=1), 1, atol=1e-3):
+        raise InputError(
+            f"network {network.name}: returned probabilities, rows that sum to one, and logits are expected: leave out its "
+            "last softmax, which the loss applies itself"
         )
     if not jnp.allclose(logits[0], mixed[0], rtol=1e-3, atol=1e-4):
         raise InputError(f"network {network.name}: the logits of an example depend on its batch; {_WHY_NO_STATE}")

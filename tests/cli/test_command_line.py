@@ -15,7 +15,7 @@ import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -214,7 +214,8 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
 @pytest.mark.parametrize("command", ["predict", "verify"])
 def test_verdicts_have_the_layout_that_others_rely_on(outputs: Path, command: str) -> None:
     content = read(outputs, command)
-    assert set(content) == {"thresholds", "sets"}
+    assert set(content) == {"thresholds", "sets", "accuracy"}
+    assert set(content["accuracy"]["held_out"]) == {"value", "se"}
     assert content["thresholds"] == THRESHOLDS
     assert list(content["sets"]) == list(IDS)
     for name, fields in content["sets"].items():
@@ -226,6 +227,7 @@ def test_verdicts_have_the_layout_that_others_rely_on(outputs: Path, command: st
             probabilities = [p for p in verdict["probability"].values() if p is not None]
             assert sum(probabilities) == pytest.approx(1) if probabilities else verdict["regime"] == "undetermined"
             assert all(set(verdict[quantity]) == {"value", "se"} for quantity in QUANTITIES)
+            assert verdict["others"] in get_args(infl.records.verdicts.Others)
 
 
 def test_verdicts_are_those_of_the_package(outputs: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl.records import InputError, Outcomes
+from infl.records import MAX_MARGIN, InputError, Outcomes, measure_accuracy
 from infl.scores.adjustment import adjusted_influence
 from infl.scores.influence import cross_influence_totals
 from infl.scores.power import detectable
@@ -95,3 +95,24 @@ def test_a_block_of_few_columns_or_with_a_diverged_model_is_a_record() -> None:
     block = next(Outcomes(MASKS, CORRECT, MARGIN).blocks(slice(7, 9)))
     assert (block.n_train, block.n_columns) == (N, 2)
     assert Outcomes(MASKS, margin=np.full((T, N + M), np.nan)).n_models == T
+
+
+def test_accuracy_is_a_mean_with_the_scatter_of_models_and_of_examples() -> None:
+    """And models that name the largest class have learned nothing, those that memorize random labels have."""
+    masks = MASKS | (np.arange(N) == 0)  # no model without a member
+    found = measure_accuracy(Outcomes(masks, CORRECT, MARGIN), largest_class=(0.5, 0.5))
+    held_out = CORRECT[:, N:]
+    p = (held_out.sum(axis=1).mean() + 0.5) / (M + 1)
+    assert found.held_out.value == pytest.approx(held_out.mean())
+    assert found.held_out.se == pytest.approx(np.sqrt(held_out.mean(axis=1).var(ddof=1) / T + p * (1 - p) / M))
+    each = [row[:N][mask].mean() for row, mask in zip(CORRECT, masks, strict=True)]
+    assert found.trained.value == pytest.approx(np.mean(each))
+    assert (found.n_models, found.clipped) == (T, 0)
+    assert measure_accuracy(Outcomes(MASKS, margin=np.full((T, N + M), -MAX_MARGIN)), largest_class=(1, 1)).clipped == 1
+
+    labels = np.arange(N + M) % 2
+    guess = Outcomes(MASKS, np.tile(labels == 0, (T, 1)))
+    assert not measure_accuracy(guess, largest_class=(0.5, 0.5)).learned
+    memorizing = Outcomes(np.ones_like(MASKS), np.tile((np.arange(N + M) < N) | (labels == 0), (T, 1)))
+    assert measure_accuracy(memorizing, largest_class=(0.5, 0.5)).learned
+    assert measure_accuracy(Outcomes(MASKS, CORRECT[:, :N]), largest_class=(0.5, np.nan)).to_dict()["held_out"] is None

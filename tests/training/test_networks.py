@@ -189,6 +189,10 @@ def centred_apply(weights: jax.Array, x: jax.Array) -> jax.Array:
         (lambda: from_linen(LinenBatchNorm()), r"\['batch_stats'\].*use group or layer norm"),
         (lambda: from_nnx(NnxBatchNorm), r"\['BatchStat'\].*use group or layer norm"),
         (lambda: Network(plain_init, centred_apply), "depend on its batch"),
+        (
+            lambda: Network(plain_init, lambda weights, x: jax.nn.softmax(plain_apply(weights, x))),
+            "leave out its last softmax",
+        ),
         (lambda: Network(plain_init, lambda w, x: plain_apply(w, x)[:, :2]), r"logits \[batch, 3\] .* got \[2, 2\]"),
         (lambda: Network(plain_init, lambda w, x: plain_apply(w, x).sum(axis=1)), r"\[batch, 3\].*got \[2\]"),
         (lambda: Network(plain_init, lambda w, x: x @ w, name="mine"), r"mine: failed on .* \(2, 3, 2\): dot_general"),

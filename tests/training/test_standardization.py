@@ -6,6 +6,7 @@ every example would reach every model. Those of float32 sums over millions of pi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from infl.training.algorithm import Algorithm
-from infl.training.augmentation import member_moments, standardized
+from infl.training.augmentation import member_moments, standardized, warn_of_scale
 from infl.training.model import TrainedModel, train_model
 
 KEY, N, N_ALL, CLASSES = jax.random.key(3), 20, 30, 3
@@ -88,3 +89,13 @@ def test_sums_over_millions_of_pixels_stay_exact() -> None:
     own = x[members] / 255.0
     assert float(mean) == pytest.approx(own.mean(), rel=2e-6)
     assert float(deviation) == pytest.approx(own.std(), rel=2e-5)
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, False), (254.0, True), (1e-4, True)])
+def test_pixels_far_from_unit_scale_are_warned_of(scale: float, warned: bool) -> None:
+    pixels = np.random.RandomState(0).uniform(size=(20, 8)).astype(np.float32)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        warn_of_scale(scale * pixels)
+        warn_of_scale((255 * pixels).astype(np.uint8))
+    assert [("--standardize" in str(one.message)) for one in seen] == [True] * warned

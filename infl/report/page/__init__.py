@@ -65,6 +65,7 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
         lead=lead,
         regimes=[(views.badge(regime), sentence) for regime, sentence in regimes],
         sure=sure,
+        accuracy=text.accuracy_lines(content.accuracy) if content.accuracy else [],
         thresholds=text.thresholds_sentence(thresholds),
         map=set_map,
         cards=cards,

@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infl.records import Array, Dataset, Detectable, Estimate, InputError, ProtocolName, Quantity, ScoredPair, Verdict
+from infl.records import (
+    Accuracy,
+    Array,
+    Dataset,
+    Detectable,
+    Estimate,
+    InputError,
+    ProtocolName,
+    Quantity,
+    ScoredPair,
+    Verdict,
+)
 from infl.report.text import Row
 
 
@@ -70,9 +81,11 @@ class PageContent:
         description: Of the run, as `Run.describe` gives it.
         scores: None where the run has no models of random subsets.
         sets: Forget sets, each name once.
+        accuracy: Of the models of D.
     """
 
     description: Mapping[str, Any]
     dataset: Dataset
     scores: ScoreContent | None = None
     sets: Sequence[SetContent] = field(default_factory=tuple)
+    accuracy: Accuracy | None = None
