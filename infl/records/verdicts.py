@@ -242,6 +242,6 @@ class Verdict:
         low = [one.value + reach * one.se < threshold for one in (harm, gain)]
         if not all(a or b for a, b in zip(high, low, strict=True)):
             return "unclear"
-        return {(True, True): "balanced", (True, False): "harm only", (False, True): "others gain"}.get(
-            (high[0], high[1]), "unharmed"
-        )
+        if high[1]:
+            return "balanced" if high[0] else "others gain"
+        return "harm only" if high[0] else "unharmed"
