@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -169,7 +169,7 @@ class Outcomes:
 
 def join_blocks(blocks: Sequence[Outcomes]) -> Outcomes:
     """Blocks of models, at least one, as one."""
-    arrays = {name: [getattr(block, name) for block in blocks] for name in vars(blocks[0]) if name != "_checked"}
+    arrays = {field.name: [getattr(block, field.name) for block in blocks] for field in fields(Outcomes)}
     return Outcomes(**{name: np.concatenate(parts) for name, parts in arrays.items() if parts[0] is not None})
 
 
