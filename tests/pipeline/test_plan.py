@@ -208,7 +208,7 @@ def test_retraining_is_planned_by_how_it_scatters(small_digits: Dataset) -> None
 
 def trained(dataset: Dataset | None, run: Path, **settings: Any) -> Run:
     new = {"design": BALANCED, "algorithm": SMALL} if dataset is not None else {}
-    return infl.train(dataset, run=run, n_references=2, layout=LAYOUT, quiet=True, **new, **settings)
+    return infl.train(dataset, run=run, n_references=2, quiet=True, **{"layout": LAYOUT, **new, **settings})
 
 
 def test_training_stops_at_the_target_and_a_met_target_trains_nothing(small_digits: Dataset, tmp_path: Path) -> None:
@@ -245,31 +245,23 @@ def test_a_limit_ends_it_and_the_forecast_says_what_would_do(small_digits: Datas
 def test_where_training_stops_does_not_depend_on_a_kill_or_on_blocks(small_digits: Dataset, tmp_path: Path) -> None:
     whole = trained(small_digits, tmp_path / "whole", n_models=600, standard_error=0.07)
     trained(small_digits, tmp_path / "cut", n_models=75)  # what a kill would have left behind, between two looks
-    cut = infl.train(
-        None,
-        run=tmp_path / "cut",
-        n_models=600,
-        standard_error=0.07,
-        n_references=2,
-        layout=infl.Layout(models_per_device=7),
-        quiet=True,
-    )
+    narrow = infl.Layout(models_per_device=7)
+    cut = trained(None, tmp_path / "cut", n_models=600, standard_error=0.07, layout=narrow)
     assert cut.complete("design") == whole.complete("design")
 
 
 def test_the_grouped_half_comes_along(small_digits: Dataset, tmp_path: Path) -> None:
     grouped = Design("grouped", (0.5, 0.8))
-    settings: dict[str, Any] = {"run": tmp_path / "run", "n_references": 2, "algorithm": SMALL, "layout": LAYOUT}
-    run = infl.train(small_digits, n_models=600, standard_error=0.12, design=grouped, quiet=True, **settings)
+    run = trained(small_digits, tmp_path / "run", n_models=600, standard_error=0.12, design=grouped)
     n_models = len(run.complete("design"))
     assert len(run.complete("grouped")) == n_models
     assert check_target(run, 0.12).n_models == 2 * n_models
     # A kill between the two halves: scores have met their target, and the other half is trained all the same, to the limit.
     delete_blocks(tmp_path / "run", "grouped")
     assert not open_run(tmp_path / "run").complete("grouped")
-    limited = infl.train(None, n_models=21, standard_error=0.12, quiet=True, **settings)
+    limited = trained(None, tmp_path / "run", n_models=21, standard_error=0.12)
     assert len(limited.complete("grouped")) == grouped.parts(21)["grouped"][1]
-    again = infl.train(None, standard_error=0.12, quiet=True, **settings)
+    again = trained(None, tmp_path / "run", standard_error=0.12)
     assert (len(again.complete("design")), len(again.complete("grouped"))) == (n_models, n_models)
 
 

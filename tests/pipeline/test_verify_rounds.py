@@ -161,21 +161,6 @@ def test_a_set_never_stops_undetermined(full: Path, at_each_look: dict[int, dict
         assert effects.n_models == next((n for n, verdict in verdicts.items() if verdict.regime != "undetermined"), 16)
 
 
-def test_the_looks_judge_by_the_thresholds_of_the_call(full: Path, expected: dict[str, Effects]) -> None:
-    assert expected["a third"].n_models == 4
-    on_it = Thresholds(self_influence=max(0.0, infl.judge(expected["a third"]).self_influence.value), cross="harm")
-    by_value = Thresholds(cross_influence=10.0)
-    seeds = {}
-    for thresholds in (on_it, by_value):
-        verdicts = {
-            name: infl.judge(effects, thresholds) for name, effects in measure(full, thresholds=thresholds).items()
-        }
-        seeds[thresholds] = [verdict.n_models for verdict in verdicts.values()]
-        given: dict[str, Any] = {"stop": STOP, "first": 4, "algorithm": ALGORITHM, "quiet": True}
-        assert infl.verify(full, SETS, n_models=16, thresholds=thresholds, **given) == list(verdicts.values())
-    assert seeds[on_it] != seeds[by_value] != [effects.n_models for effects in expected.values()]
-
-
 # What the answer depends on
 
 

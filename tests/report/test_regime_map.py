@@ -65,15 +65,12 @@ def test_markers_stand_at_the_values_hollow_as_predicted_and_filled_as_measured(
         assert to_hex(marker.get_markerfacecolor()) == (style.color.lower() if filled else "#ffffff")
 
 
-def test_bars_reach_one_standard_error(make_verdict):
-    ax = regime_map([make_verdict("a", 0.5, 0.2, se=(0.04, 0.07))])
+def test_bars_reach_one_standard_error_and_thresholds_are_where_the_verdicts_say(make_verdict):
+    thresholds = Thresholds(self_influence=0.15, cross_influence=0.3)
+    ax = regime_map([make_verdict("a", 0.5, 0.2, se=(0.04, 0.07), thresholds=thresholds)])
     across, up = (bar.get_segments()[0] for bar in drawn(ax)["_predicted:a"].lines[2])
     np.testing.assert_allclose(across, [[0.46, 0.2], [0.54, 0.2]])
     np.testing.assert_allclose(up, [[0.5, 0.13], [0.5, 0.27]])
-
-
-def test_thresholds_are_drawn_where_the_verdicts_say(make_verdict):
-    ax = regime_map([make_verdict("a", 0.5, 0.2, thresholds=Thresholds(self_influence=0.15, cross_influence=0.3))])
     assert set(line(ax, "threshold-self").get_xdata()) == {0.15}
     assert set(line(ax, "threshold-cross").get_ydata()) == {0.3}
 
