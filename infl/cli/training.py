@@ -9,7 +9,7 @@ import tyro
 
 from infl.cli.options import Data, Engine, File, Real, RunOrNone, Whole, cluster, quoted, with_fields
 from infl.cli.outputs import Output, RunToWrite
-from infl.cli.printing import say, show_run
+from infl.cli.printing import say, show_plan, show_run, show_target
 from infl.training.algorithm import Algorithm
 from infl.training.layout import Layout
 from infl.training.ray import Ray
@@ -111,7 +111,6 @@ class Train(_Continuing):
     def __call__(self) -> None:
         import infl
         from infl.pipeline.score import check_target
-        from infl.report.text import target_line
         from infl.store import is_run
         from infl.training.caches import cache_compiled_programs
         from infl.training.grouping import read_groups
@@ -142,7 +141,7 @@ class Train(_Continuing):
         show_run(run)
         target = None if self.standard_error is None else check_target(run, self.standard_error)
         if target:
-            say(target_line(target))
+            show_target(target)
         self.output.write(run.to_dict() | ({"target": asdict(target)} if target else {}))
         say(f"\nNext: infl scores --run {quoted(self.run)}")
 
@@ -190,7 +189,6 @@ class Plan(_Continuing):
     def __call__(self) -> None:
         import infl
         from infl.records import InputError
-        from infl.report.text import plan_lines
         from infl.training.caches import cache_compiled_programs
 
         cache_compiled_programs()
@@ -200,6 +198,5 @@ class Plan(_Continuing):
         planned = infl.plan(
             dataset, run=self.run, design=self.design, algorithm=self.algorithm, layout=self.layout, **vars(self.wanted)
         )
-        for line in plan_lines(planned, vars(self.wanted)):
-            say(line)
+        show_plan(planned, vars(self.wanted))
         self.output.write({**asdict(planned), "seconds": planned.seconds})

@@ -312,58 +312,6 @@ def accuracy_lines(found: Accuracy) -> list[str]:
     return lines
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def plan_lines(planned: Any, asked: dict[str, Any]) -> list[str]:
-    """The answers of a plan as a table, question by question, and what it rests on."""
-    rate = f"at a false discovery rate of {asked['false_discovery_rate']:g} over"
-    sets = f"regimes of sets of {asked['set_size']}"
-    titles = {
-        "memorization": "standard error of memorization",
-        "influence": f"influence found with power {asked['power']:g} {rate}\n"
-        f"{planned.n_pairs:,} pairs (p-value up to {planned.p_cut:.2g})",
-        "prediction": f"{sets}, predicted",
-        "verification": f"{sets}, verified: models retrained without each; rough, from 32 such models",
-    }
-    lines = [f"{'':48}{'value':>7}{'models':>11}{'time':>9}{'disk':>13}"]
-    for question, title in titles.items():
-        answers = [answer for answer in planned.answers if answer.question == question]
-        lines += [title] if answers else []
-        for a in answers:
-            value = "-" if a.value is None else f"{a.value:.3f}"
-            models = "-" if a.n_models is None else f"{a.n_models:,}"
-            time = "-" if a.seconds is None else duration(a.seconds)
-            disk = "-" if a.n_bytes is None else f"{a.n_bytes / 1e6:,.1f} MB"
-            lines.append(f"  {a.basis:46}{value:>7}{models:>11}{time:>9}{disk:>13}")
-    lines += [
-        f"{planned.models_per_second:.1f} models/s, measured here just now; disk before compression",
-        f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets"
-        + (f", and {duration(planned.prepare_seconds)} to find groups" if planned.prepare_seconds >= 0.5 else ""),
-        f"subsets hold {planned.fraction:.3g} of D on average; noise is that of {planned.n_pilot:,} pilot models",
-    ]
-    if any(answer.question == "prediction" for answer in planned.answers):
-        lines.append(
-            "predictions: sets of 20 and more of n = 1,000 digits and 2,000 Fashion-MNIST images;\n"
-            "at n = 10,000 cross was off by 0.36 with 512 models"
-        )
-    return lines
-
-
-def target_line(target: Any) -> str:
-    """What training to a target came to."""
-    models = f"{target.n_models:,} models"
-    if target.met:
-        return f"reached {target.reached:.4f} with {models}: standard error of memorization, root mean square"
-    reached = "examples without an error yet" if math.isnan(target.reached) else f"{target.reached:.4f}"
-    needed = "" if target.n_needed is None else f"; about {target.n_needed:,} would"
-    return f"not reached {target.wanted:g}: {reached} with {models}{needed}"
-
-
 def run_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the models of a run were made, from `Run.to_dict()`: (term, words) in order. No path is among them."""
     data = about["dataset"]
