@@ -99,10 +99,9 @@ def surroundings(*packages: str) -> dict[str, Any]:
     }
 
 
-def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write results as JSON, every number with six digits."""
-    path.write_text(json.dumps(_plain(results), indent=1) + "\n")
-    print(f"wrote {path}")
+def write_results(path: Path, results: dict[str, Any], *packages: str) -> None:
+    """Write results and the surroundings of this run, with versions of these packages too; every number with six digits."""
+    _write(path, {**results, **surroundings(*packages)})
 
 
 def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str = "parts", small: bool) -> None:
@@ -117,7 +116,12 @@ def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str =
         "uncommitted_changes": any(one["uncommitted_changes"] for one in commits.values()),
         "small": small or results.get("small", False),
     }
-    write_results(path, content)
+    _write(path, content)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(_plain(content), indent=1) + "\n")
+    print(f"wrote {path}")
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ import evaluation
 import jax
 import numpy as np
 import truth
-from record import argument_parser, cached, surroundings, work_folder, write_results
+from record import argument_parser, cached, work_folder, write_results
 
 import infl
 from infl.records import Array, Dataset, Effects, ForgetSet, flat_pixels
@@ -72,7 +72,7 @@ def main() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         world = open_world(work, sizes, small=options.small)
         results = evaluate_all(world, sizes, work / "evaluated")
-    write_results(options.out, {**results, **surroundings("scikit-learn", "scipy")})
+    write_results(options.out, results, "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from planting import COPIES, KINDS, Planted, plant
-from record import (
-    argument_parser,
-    mean_and_error,
-    surroundings,
-    training_seconds,
-    verdict_row,
-    work_folder,
-    write_results,
-)
+from record import argument_parser, mean_and_error, training_seconds, verdict_row, work_folder, write_results
 
 import infl
 
@@ -74,7 +66,7 @@ def main() -> None:
             for name, world in worlds.items()
         }
     summary = {name: summarize(world["sets"]) for name, world in measured.items()}
-    write_results(options.out, {"summary": summary, "worlds": measured, **surroundings("scikit-learn")})
+    write_results(options.out, {"summary": summary, "worlds": measured}, "scikit-learn")
 
 
 def measure(

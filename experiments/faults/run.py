@@ -38,7 +38,7 @@ from fuzz import fuzz
 from kills import COMMANDS, kill_rounds
 from memory import peaks
 from readers import readers
-from record import argument_parser, surroundings, write_results
+from record import argument_parser, write_results
 from storage import storage_rounds
 
 STAGES = ("kills", "storage", "flips", "fuzz", "ray", "memory")
@@ -66,8 +66,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for piece in more(stage, pieces.setdefault(stage, []), Path(folder), options):
                 pieces[stage].append(piece)
-                now = surroundings("obstore", "hypothesis", "ray", "moto")
-                write_results(options.out, {"summary": summarize(pieces), **now, "pieces": pieces})
+                results = {"summary": summarize(pieces), "pieces": pieces}
+                write_results(options.out, results, "obstore", "hypothesis", "ray", "moto")
                 if time.monotonic() > until:
                     break
 

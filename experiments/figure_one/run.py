@@ -23,15 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from instances import WORLDS, Instance, World, make_instances, make_world
-from record import (
-    argument_parser,
-    mean_and_error,
-    surroundings,
-    training_seconds,
-    verdict_row,
-    work_folder,
-    write_results,
-)
+from record import argument_parser, mean_and_error, training_seconds, verdict_row, work_folder, write_results
 
 import infl
 
@@ -55,7 +47,7 @@ def main() -> None:
             if name in (["digits"] if options.small else options.worlds)
         }
     summary = {name: summarize(world["instances"]) for name, world in worlds.items()}
-    write_results(options.out, {"summary": summary, "worlds": worlds, **surroundings("scikit-learn")})
+    write_results(options.out, {"summary": summary, "worlds": worlds}, "scikit-learn")
 
 
 def small_world(world: World) -> World:

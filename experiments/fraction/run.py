@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import alone
 import analysis
 from analysis import jackknife
-from record import argument_parser, surroundings, work_folder, write_results
+from record import argument_parser, work_folder, write_results
 from worlds import USUAL, WORLDS, Trained, World, small, train
 
 import infl
@@ -41,7 +41,7 @@ def main() -> None:
     with work_folder(options) as work:
         measured = {name: measure(world, work / name) for name, world in worlds.items()}
     summary = {name: summarize(of) for name, of in measured.items()}
-    write_results(options.out, {"summary": summary, "worlds": measured, **surroundings("scikit-learn", "scipy")})
+    write_results(options.out, {"summary": summary, "worlds": measured}, "scikit-learn", "scipy")
 
 
 def measure(world: World, folder: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from sklearn.neighbors import NearestNeighbors
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import half_size_fashion
-from record import argument_parser, cached, mean_and_error, surroundings, work_folder, write_results
+from record import argument_parser, cached, mean_and_error, work_folder, write_results
 
 import infl
 from infl.records import Dataset
@@ -65,8 +65,7 @@ def main() -> None:
             worlds[name] = cached(work / f"{name}.json", measure)
             print(name, f"{worlds[name]['seconds']:.0f} s", flush=True)
     if not options.only:
-        results = {"summary": summarize(worlds), "worlds": worlds, **surroundings("scikit-learn")}
-        write_results(options.out, results)
+        write_results(options.out, {"summary": summarize(worlds), "worlds": worlds}, "scikit-learn")
 
 
 def list_worlds(*, small: bool) -> Iterator[tuple[str, str, float, int]]:

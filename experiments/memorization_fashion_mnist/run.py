@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import shares
 import utility
 from fashion import FASHION
-from record import argument_parser, cached, surroundings, training_seconds, work_folder, write_results
+from record import argument_parser, cached, training_seconds, work_folder, write_results
 
 import infl
 
@@ -44,7 +44,7 @@ def main() -> None:
 
             draw_galleries(run, Path(__file__).parent)
     summary = {**found["memorized"], **found["pairs"], "utility": found["utility"]["table"]}
-    write_results(options.out, {"summary": summary, **found, **surroundings("scikit-learn")})
+    write_results(options.out, {"summary": summary, **found}, "scikit-learn")
 
 
 def train(work: Path, n_models: int, *, small: bool) -> infl.Run:

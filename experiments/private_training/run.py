@@ -22,15 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import half_size_fashion
-from record import (
-    argument_parser,
-    mean_and_error,
-    surroundings,
-    training_seconds,
-    verdict_row,
-    work_folder,
-    write_results,
-)
+from record import argument_parser, mean_and_error, training_seconds, verdict_row, work_folder, write_results
 
 import infl
 from infl.records import Dataset, ForgetSet
@@ -62,7 +54,7 @@ def main() -> None:
             if options.arm == name:
                 return
     summary = {name: arm["summary"] for name, arm in arms.items()}
-    write_results(options.out, {"summary": summary, "arms": arms, **surroundings("dp-accounting")})
+    write_results(options.out, {"summary": summary, "arms": arms}, "dp-accounting")
 
 
 def make_dataset(*, small: bool) -> tuple[Dataset, ForgetSet]:

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dose import choose_concepts, measure_dose
-from record import argument_parser, cached, surroundings, training_seconds, work_folder, write_results
+from record import argument_parser, cached, training_seconds, work_folder, write_results
 from scoring import score, seeds_worth, summarize
 from worlds import WORLDS, World, make_dataset, make_sets
 
@@ -61,7 +61,7 @@ def main() -> None:
             files = sorted(folder.glob("predicted/*.json"))
             parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
     if options.stage in (None, "collect"):
-        write_results(options.out, {"summary": summarize(parts), "worlds": parts, **surroundings("scikit-learn")})
+        write_results(options.out, {"summary": summarize(parts), "worlds": parts}, "scikit-learn")
 
 
 def small_world() -> World:

@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import FASHION
-from record import surroundings, write_results
+from record import write_results
 
 import infl
 from infl.records import Array, Outcomes
@@ -59,7 +59,7 @@ def main() -> None:
     marks["predicted"] = mark(start) | {"sets": n_predicted}
     print(marks)
     asked = {"n": options.n, "m": options.m, "models": options.models, "models_of_d": 16}
-    write_results(options.out, {"summary": marks, "asked": asked, **surroundings("scikit-learn")})
+    write_results(options.out, {"summary": marks, "asked": asked}, "scikit-learn")
 
 
 def simulate(masks: Array, labels: Array, random: np.random.RandomState) -> Outcomes:

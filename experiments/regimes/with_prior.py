@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import surroundings, write_results
+from record import write_results
 from run import truth
 from scoring import select_seeds
 
@@ -40,7 +40,7 @@ def main() -> None:
         arm: {key: sum(of[arm][key] for of in worlds.values()) for key in worlds[WORLDS[0]][arm]} for arm in ARMS
     }
     per_set = {arm: row["models"] / row["sets"] for arm, row in summary.items()}
-    results = {"summary": summary, "models_per_set": per_set, "worlds": worlds, **surroundings()}
+    results = {"summary": summary, "models_per_set": per_set, "worlds": worlds}
     write_results(Path(__file__).parent / "with_prior.json", results)
 
 

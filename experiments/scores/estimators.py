@@ -35,7 +35,7 @@ from infl.scores.adjustment import adjusted_influence, remainder
 from infl.scores.surrogate import Surrogate, fit_surrogate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import surroundings, training_seconds, write_results
+from record import training_seconds, write_results
 
 FIRST_OF_REFERENCE = 4096
 RIDGE = 0.1  # of the surrogate: of 1e-4 .. 1 the one that explains most of the digits' margins, 0.40 (0.38 at 0.01)
@@ -269,7 +269,7 @@ def main() -> None:
                 for name, row in table.items():
                     print(f"  {name:26s}" + "".join(f"  {key} {value:.4g}" for key, value in row.items()), flush=True)
     if arguments.json:
-        write_results(arguments.json, {"surroundings": surroundings("scipy"), "runs": tables})
+        write_results(arguments.json, {"runs": tables}, "scipy")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from formats import compare_formats, compare_libraries
-from record import argument_parser, surroundings, work_folder, write_results
+from record import argument_parser, work_folder, write_results
 
 HERE = Path(__file__).parent
 PARTS = ("libraries", "formats", "reads", "large")
@@ -34,8 +34,8 @@ def main() -> None:
     with work_folder(options) as work:
         for part in options.parts:
             results[part] = measure(part, work, small=options.small, before=options.before)
-            now = surroundings("obstore", "fsspec", "tensorstore", "s3fs")
-            write_results(options.out, {**results, "summary": summarize(results), **now})
+            results["summary"] = summarize(results)
+            write_results(options.out, results, "obstore", "fsspec", "tensorstore", "s3fs")
 
 
 def measure(part: str, work: Path, *, small: bool, before: str | None) -> Any:
