@@ -35,12 +35,12 @@ def show_scores(
 
     folder = run.folder / "figures"
     _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
-    title = "strongest cross-influences, protocol: held-out"
+    title = "largest cross-influences, protocol: held-out"
     _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))
+    if found.pairs_without_error:
+        say(f"{found.pairs_without_error:,} pairs not ranked: one model with or without the example, so no error")
     of_pairs = "" if q_over == "matrix" else ", of a pair over those of its target"
-    say(
-        f"from {run.outcomes('design').n_models:,} models; ± is one standard error, q the false discovery rate{of_pairs}"
-    )
+    say(f"from {_scored_models(run)}; ± is one standard error, q the false discovery rate{of_pairs}")
     _say_accuracy(run)
     _name_diverged(run, ["design"])
     figures = {
@@ -78,9 +78,7 @@ def show_influences(
             _print_table(pairs_table(pairs, dataset, title=f"{title}, in {unit}"))
         else:
             say(f"{title}: no pair has an estimate")
-    say(
-        f"\nfrom {run.outcomes('design').n_models:,} models; ± is one standard error, q is over the pairs of each table"
-    )
+    say(f"\nfrom {_scored_models(run)}; ± is one standard error, q is over the pairs of each table")
     _say_accuracy(run)
     _name_diverged(run, ["design"])
 
@@ -161,6 +159,13 @@ def show_repair(trained: dict[str, list[int]]) -> None:
         say(f"trained again: {len(models)} models of {collection}: {_some(models)}")
     if not trained:
         say("nothing is damaged")
+
+
+def _scored_models(run: Run) -> str:
+    """The models that scores rest on, and the others of random subsets, which they do not."""
+    n_models, n_grouped = (run.outcomes(name).n_models for name in ("design", "grouped"))
+    rest = f"; the {n_grouped:,} that leave out groups are for predictions" if n_grouped else ""
+    return f"{n_models:,} models of random subsets{rest}"
 
 
 def _say_accuracy(run: Run) -> None:

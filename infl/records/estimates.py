@@ -53,10 +53,16 @@ class Estimate:
         unit = "probability" if self.outcome == "correct" else "log-odds"
         n_models = int(np.max(self.n_in + self.n_out, initial=0))
         said = f"Estimate({name} {list(self.value.shape)} in {unit}, from {n_models:,} models"
-        if not np.isfinite(self.value).any():
-            return f"{said}; no estimate)"
-        at = np.unravel_index(np.nanargmax(self.value), self.value.shape)
-        return f"{said}; largest {self.value[at]:.2f} ± {self.se[at]:.2f} at {list(map(int, at))})"
+        known = self.rankable
+        if np.isnan(known).all():
+            return f"{said}; no estimate with an error)"
+        at = np.unravel_index(np.nanargmax(known), known.shape)
+        return f"{said}; largest {known[at]:.2f} ± {self.se[at]:.2f} at {list(map(int, at))})"
+
+    @property
+    def rankable(self) -> Array:
+        """The scores that have an error, NaN for the others: one model on a side can give any score."""
+        return np.where(np.isfinite(self.se), self.value, np.nan)
 
     def to_dataframe(self, dataset: Dataset | None = None) -> pandas.DataFrame:
         """One row per score, with its error and counts .

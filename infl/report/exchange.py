@@ -171,7 +171,7 @@ def scores_as_json(
         q: Of memorization, [n].
         detectable: Under `memorization` and `influence`, the smallest that could have been found.
     """
-    order = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")[:n_top]
+    order = np.argsort(-np.nan_to_num(memorization.rankable, nan=-np.inf), kind="stable")[:n_top]
     return {
         "n_models": n_models,
         "n_train": n_train,

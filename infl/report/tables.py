@@ -24,6 +24,7 @@ from infl.report.style import REGIME_STYLES
 
 REQUIRED_COLUMNS = ["kind", "source", "target", "source_label", "target_label", "protocol", "value", "se"]
 COLUMNS = [*REQUIRED_COLUMNS, "n_in", "n_out", "p", "q"]
+CHANCE_Q = 0.5  # false discovery rate from which a listed pair is more likely chance than not
 _NAME_WIDTH = 16
 _MIN_NAME_WIDTH = 8
 # What decides comes first: the last two are the ones that go where there is no room.
@@ -130,8 +131,9 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     Self is the probability that a forgotten example is lost; cross, harm and gain are other examples per example
     forgotten. `p` is the probability of the regime, or of the likeliest where none was decided. Where a set has both,
     the measured line stands below the predicted one, marked `=` where the regimes agree, `x` where they differ, and not
-    at all where one is undetermined. Cross, harm and gain are shown where they fit, else the one that decides; `others` says in
-    a word what they come to (`Verdict.others`).
+    at all where one is undetermined. `others` says in a word what cross, harm and gain come to (`Verdict.others`), `models`
+    how many were retrained without the set or predicted from. Where there is no room, `others` goes, or the two sums that
+    do not decide.
     NaN is printed as `-`.
 
     Args:
@@ -156,10 +158,13 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
         values = zip(frame[f"{name}.value"].astype(float), frame[f"{name}.se"].astype(float), strict=True)
         lines[name] = [text.with_error(value, se) for value, se in values]
     lines["others"] = frame["others"]
-    if width - _width_of(lines.iloc[:, 1:]) < _NAME_WIDTH:
-        lines = lines.drop(columns=list(_CROSS_COLUMNS[thresholds.cross][1:]))
-    if width - _width_of(lines.iloc[:, 1:]) < _MIN_NAME_WIDTH:
-        lines = lines.drop(columns="others")
+    lines["models"] = frame["n_models"].map("{:,}".format)
+    sums = list(_CROSS_COLUMNS[thresholds.cross][1:])
+    for dropped in ([], ["others"], sums, [*sums, "others"], [*sums, "others", "models"]):
+        fitting = lines.drop(columns=dropped)
+        if width - _width_of(fitting.iloc[:, 1:]) >= _NAME_WIDTH:
+            break
+    lines = fitting
     # One row per set with a line per verdict: a long name then folds beside the second line, not above it.
     stacked = lines.groupby(frame["row"]).agg(dict.fromkeys(lines.columns[2:], _stack))
     for place, name in enumerate(("set", "size")):
@@ -180,8 +185,8 @@ def memorization_table(
 ) -> Table:
     """The n most memorized training examples: id, position in the source, label, score ± standard error, q-value, counts.
 
-    Scores are differences of probability, or of log-odds where the estimate rests on margins. Examples whose score is
-    NaN are not listed; the caption counts them, and says the smallest score that could have been found.
+    Scores are differences of probability, or of log-odds where the estimate rests on margins. Examples without an
+    error are not listed; the caption counts them, and says the smallest score that could have been found.
 
     Args:
         q: [n], q-values over all examples; without them there is no such column.
@@ -198,8 +203,7 @@ def memorization_table(
     if q is not None:
         lines["q"] = frame["q"].map(text.p_value)
     lines["trained on it"], lines["not"] = frame["n_in"].map("{:,}".format), frame["n_out"].map("{:,}".format)
-    n_missing = int(np.isnan(memorization.value).sum())
-    caption = [f"{n_missing:,} without an estimate"] if n_missing else []
+    caption = [words] if (words := text.not_ranked(memorization)) else []
     caption += text.detectable_lines(detectable, "memorization", "examples") if detectable is not None else []
     title = f"most memorized of {dataset.n_train:,} training examples"
     return _terminal(lines, title=title, caption="\n".join(caption), left=("label",), folded={"label": 30})
@@ -209,7 +213,7 @@ def pairs_table(
     pairs: Sequence[ScoredPair],
     dataset: Dataset,
     *,
-    title: str = "strongest cross-influences",
+    title: str = "largest cross-influences",
     detectable: Detectable | None = None,
 ) -> Table:
     """Pairs in the order given: the training example, the one it influences, score ± standard error and q-value.
@@ -229,6 +233,8 @@ def pairs_table(
     if not frame["q"].isna().to_numpy().all():
         lines["q"] = frame["q"].map(text.p_value)
     caption = "" if detectable is None else "\n".join(text.detectable_lines(detectable, "influence", "pairs"))
+    if n_chance := int((frame["q"] >= CHANCE_Q).sum()):
+        caption = f"{n_chance:,} of these have q >= {CHANCE_Q:g}: more likely chance than not\n{caption}".rstrip()
     left = ("training on", "label", "changes", "label ")
     return _terminal(lines, title=title, caption=caption, left=left, folded={"label": 22, "label ": 22})
 

@@ -144,7 +144,7 @@ def check_pairs(pairs: Sequence[ScoredPair], dataset: Dataset) -> None:
 
 
 def most_memorized(memorization: Estimate, dataset: Dataset, n_examples: int) -> Array:
-    """Ids of the training examples with the highest scores, highest first; none whose score is NaN.
+    """Ids of the training examples with the highest scores, highest first; none without an error.
 
     Raises:
         InputError: where the scores are not one per training example.
@@ -155,8 +155,14 @@ def most_memorized(memorization: Estimate, dataset: Dataset, n_examples: int) ->
             f"memorization: expected one score per training example, [{n}], got {memorization.value.shape}; "
             f"pass the dataset the models were trained on"
         )
-    order = np.argsort(-memorization.value, kind="stable")  # NaN comes last
-    return order[~np.isnan(memorization.value[order])][:n_examples]
+    order = np.argsort(-memorization.rankable, kind="stable")  # NaN comes last
+    return order[~np.isnan(memorization.rankable[order])][:n_examples]
+
+
+def not_ranked(estimate: Estimate) -> str:
+    """How many scores are in no ranking, and why; empty where all are."""
+    n_missing = int(np.isnan(estimate.rankable).sum())
+    return f"{n_missing:,} not ranked: fewer than two models with or without them, so no error" if n_missing else ""
 
 
 @dataclass(frozen=True)

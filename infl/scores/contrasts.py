@@ -30,6 +30,7 @@ from infl.records import Array, Estimate, OutcomeKind, OutcomeSource, ProtocolNa
 from infl.scores.evidence import normal_p_values, p_values
 from infl.scores.sufficient_statistics import PairStatistics, SufficientStatistics, as_slice, pair_statistics
 
+ROUNDING = 4e-6  # of means that are sums in float32: differences below it are no differences
 PAIRS_PER_PIECE = 1 << 15  # whose arrays stay in a core's caches
 
 
@@ -39,6 +40,7 @@ def contrast(
     """Difference in means with error and p-value; NaN where a side is empty (error and p-value: has fewer than two models)."""
     inside, outside = statistics.inside, statistics.outside
     value = inside.mean - outside.mean
+    value = np.where(np.abs(value) < ROUNDING * np.abs(outside.mean), 0.0, value)
     factor = statistics.spread.design_factor(np.nan_to_num(value) if protocol == "own" else 0.0)
     if outcome == "correct":
         se = np.sqrt(factor * (inside.smoothed_variance_of_mean() + outside.smoothed_variance_of_mean()))

@@ -268,11 +268,13 @@ class Findings:
     Attributes:
         q: Of memorization, over all examples, [n].
         memorization, influence: The smallest that the models find; influence in the protocol of the pairs.
+        pairs_without_error: In no ranking.
     """
 
     q: Array
     memorization: Detectable
     influence: Detectable
+    pairs_without_error: int
 
 
 def findings(
@@ -306,4 +308,4 @@ def findings(
     own = detectable(outcomes, protocol="own", outcome=kind, p_cut=p_cut, power=power, false_discovery_rate=rate)
     (protocol,), kind, p_cut = pairs.protocols, pairs.outcome, pairs.largest_p
     others = detectable(outcomes, protocol=protocol, outcome=kind, p_cut=p_cut, power=power, false_discovery_rate=rate)
-    return Findings(q_values(memorization.p), own, others)
+    return Findings(q_values(memorization.p), own, others, pairs.n_without_error)

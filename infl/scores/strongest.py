@@ -35,6 +35,7 @@ class StrongestInfluences:
         n_tests: Pairs of the matrix that have a p-value.
         largest_p: p-value up to which pairs are found at `false_discovery_rate` over the matrix; 0 where none is.
         complete: Whether all that are found are among the pairs.
+        n_without_error: Pairs with a score but no error, since one model is on a side: in no ranking.
     """
 
     source: Array
@@ -49,6 +50,7 @@ class StrongestInfluences:
     false_discovery_rate: float
     largest_p: float
     complete: bool
+    n_without_error: int
 
     def __len__(self) -> int:
         return len(self.source)
@@ -124,6 +126,7 @@ def strongest_influences(
         false_discovery_rate=false_discovery_rate,
         largest_p=largest_p,
         complete=largest_p <= gathered.max_p,
+        n_without_error=gathered.n_without_error,
     )
 
 
@@ -139,13 +142,15 @@ class _Gathered:
     of_column: list[Array] = field(default_factory=list)
     largest: Array = field(default_factory=lambda: np.zeros(0))
     max_p: float = MAX_P
+    n_without_error: int = 0
 
     def add(self, block: Estimate) -> None:
         assert block.p is not None
         assert block.columns is not None
         self.counts += PValueCounts.of([block.p])
-        of_column = _largest_in_columns(block.value, self.n_per_column)
-        i, j = np.nonzero(of_column | self._among_largest(block.value) | (block.p <= self.max_p))
+        self.n_without_error += int((np.isnan(block.rankable) & ~np.isnan(block.value)).sum())
+        of_column = _largest_in_columns(block.rankable, self.n_per_column)
+        i, j = np.nonzero(of_column | self._among_largest(block.rankable) | (block.p <= self.max_p))
         pairs = np.zeros(len(i), _PAIR)
         pairs["source"], pairs["target"] = i, block.columns[j]
         for name in ("value", "se", "p"):
@@ -193,7 +198,7 @@ def _largest_in_columns(value: Array, n: int) -> Array:
 
 
 def evident_pairs(estimate: Estimate, *, n_pairs: int) -> list[ScoredPair]:
-    """The pairs that chance explains least, helpful or harmful: smallest p-value first; none without an estimate.
+    """The pairs that chance explains least, helpful or harmful: smallest p-value first; none without an error.
 
     Not the largest first, since those are the ones of the fewest models. q-values are over the pairs of the estimate.
     """
@@ -201,7 +206,7 @@ def evident_pairs(estimate: Estimate, *, n_pairs: int) -> list[ScoredPair]:
     sources = np.arange(shape[0]) if estimate.sources is None else estimate.sources
     columns = np.arange(shape[1]) if estimate.columns is None else estimate.columns
     p = np.full(shape, np.nan) if estimate.p is None else estimate.p
-    q, size = q_values(p), np.abs(estimate.value)
+    q, size = q_values(p), np.abs(estimate.rankable)
     order = np.lexsort((-size.ravel(), p.ravel()))  # NaN comes last
     rows, at = np.unravel_index(order[~np.isnan(size.ravel()[order])][:n_pairs], shape)
     scores = [array[rows, at].tolist() for array in (estimate.value, estimate.se, p, q)]

@@ -229,7 +229,7 @@ def memorized_set(
         >>> memorized_set(estimate, 1).ids, memorized_set(estimate, 1, cross=np.arange(4.0), with_cross=True).ids
         ((0,), (2,))
     """
-    scores = np.where(np.isnan(memorization.value), -np.inf if highest else np.inf, memorization.value)
+    scores = np.nan_to_num(memorization.rankable, nan=-np.inf if highest else np.inf)
     check_integer("size", size, 1, len(scores), "the examples of D")
     order = np.argsort(-scores if highest else scores, kind="stable")
     title = f"{'highest' if highest else 'lowest'} memorization {size}"
@@ -290,7 +290,7 @@ def varied_sets(dataset: Dataset, memorization: Estimate, *, seed: int = 0) -> l
     redundant = int(np.bincount(clusters(dataset, n_clusters, seed=seed)).argmax())
     classes = np.random.RandomState(seed).permutation(dataset.n_classes)
     first, second, third = (int(classes[k % dataset.n_classes]) for k in range(3))
-    ordered = np.argsort(-np.nan_to_num(memorization.value, nan=-np.inf), kind="stable")
+    ordered = np.argsort(-np.nan_to_num(memorization.rankable, nan=-np.inf), kind="stable")
     typical, atypical = int(ordered[len(ordered) // 2]), int(ordered[0])
     return [
         *(random_set(dataset, size, seed=seed + k) for k, size in enumerate((few, some, many))),

@@ -28,9 +28,13 @@ def row(lines, start) -> str:
 
 
 def test_a_prediction_alone_shows_all_it_was_decided_by(make_verdict):
-    lines = printed(verdict_table([make_verdict("flipped", 0.93, -0.12), make_verdict("b", 0.4, 9.25, size=1200)]))
-    assert lines[0].split() == ["set", "size", "regime", "p", "self", "cross", "harm", "gain", "others"]
-    assert row(lines, "flipped") == "flipped 3 local 0.91 0.93 ± 0.02 -0.12 ± 0.05 0.30 ± 0.04 0.20 ± 0.03 balanced"
+    verdicts = [make_verdict("flipped", 0.93, -0.12), make_verdict("b", 0.4, 9.25, size=1200)]
+    assert printed(verdict_table(verdicts))[0].split()[-3:] == ["harm", "gain", "models"]
+    lines = printed(verdict_table(verdicts, width=120), 120)
+    assert lines[0].split() == ["set", "size", "regime", "p", "self", "cross", "harm", "gain", "others", "models"]
+    assert (
+        row(lines, "flipped") == "flipped 3 local 0.91 0.93 ± 0.02 -0.12 ± 0.05 0.30 ± 0.04 0.20 ± 0.03 balanced 2,048"
+    )
     assert row(lines, "b ").startswith("b 1,200 local 0.91 0.40 ± 0.02 9.25 ± 0.05")
     assert lines[-1] == "thresholds: self 0.1, cross 0.1 (net), effect 0.1, probability 0.8"
 
@@ -91,7 +95,7 @@ def test_the_memorization_table_lists_the_highest_scores_with_counts(memorizatio
         name = ("label 0", "shirt", "bag [red]")[dataset.y_train[i]]
         score = f"{memorization.value[i]:.2f} ± {memorization.se[i]:.2f}"
         assert text == f"{i} {dataset.train_ids[i]} {name} {score} 1,434 614"
-    assert lines[7] == "3 without an estimate"
+    assert lines[7] == "3 not ranked: fewer than two models with or without them, so no error"
     assert max(map(len, printed(memorization_table(memorization, dataset), 80))) <= 80
 
 

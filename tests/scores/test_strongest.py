@@ -83,7 +83,7 @@ def test_where_more_is_found_than_held_it_says_so_and_the_rest_is_right(monkeypa
 def test_pairs_without_an_estimate_take_no_place_of_those_with_one(n_models, protocol):
     """With few models a side may hold none, and an example has no influence on itself."""
     outcomes = planted(n_models=n_models, n=60, m=5)
-    size = np.abs(infl.influence(outcomes, protocol=protocol).value)
+    size = np.abs(infl.influence(outcomes, protocol=protocol).rankable)
     found = infl.strongest_influences(outcomes, protocols=[protocol], n_pairs=0, n_per_column=5)
     assert np.isfinite(found.value).all()
     columns = found.target - (60 if protocol == "held-out" else 0)
@@ -93,11 +93,24 @@ def test_pairs_without_an_estimate_take_no_place_of_those_with_one(n_models, pro
         np.testing.assert_allclose(got[: len(there)], there, atol=1e-9)
 
 
-def test_pairs_without_an_estimate_are_never_listed():
+def test_pairs_without_an_error_are_counted_and_never_listed():
+    """One model on a side can give any score: 1 and -1 here."""
     masks = np.array([[True, False, False], [False, True, False], [True, False, False]])
     outcomes = Outcomes(masks, correct=np.array([[1, 0, 0, 1], [0, 1, 0, 0], [1, 0, 0, 1]], bool))
-    pairs = infl.strongest_influences(outcomes, n_pairs=10).pairs(10)
-    assert [(p.source, p.target, p.value) for p in pairs] == [(0, 3, 1.0), (1, 3, -1.0)]
+    found = infl.strongest_influences(outcomes, n_pairs=10)
+    assert (len(found), found.n_without_error) == (0, 2)
+    estimate = infl.influence(outcomes)
+    assert np.nanmax(estimate.value) == 1
+    assert evident_pairs(estimate, n_pairs=9) == []
+    assert "no estimate with an error" in repr(estimate)
+
+
+def test_scores_that_are_zero_but_for_rounding_are_zero():
+    """A column that is always right, over a range of sizes: weighted means of ones."""
+    rng = np.random.RandomState(0)
+    masks = np.array([np.isin(np.arange(40), rng.permutation(40)[: rng.randint(10, 36)]) for _ in range(500)])
+    estimate = infl.influence(Outcomes(masks, correct=np.ones((500, 42), bool)))
+    assert (estimate.value == 0).all()
 
 
 def test_the_evident_are_those_that_chance_explains_least_and_never_unknown_ones():

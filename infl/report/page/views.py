@@ -112,9 +112,8 @@ def certainty_facts(scores: ScoreContent) -> list[tuple[str, str]]:
     facts = [("Models that scores rest on", f"{scores.n_models:,}, each trained on a random part of the data")]
     if len(errors):
         facts.append(("Standard error of memorization", f"{np.median(errors):.2g} at the median ({unit})"))
-    n_missing = int(np.isnan(scores.memorization.value).sum())
-    if n_missing:
-        facts.append(("Without an estimate", text.count(n_missing, "training example")))
+    if words := text.not_ranked(scores.memorization):
+        facts.append(("Training examples", words))
     for smallest, what, tested in (
         (scores.smallest_memorization, "memorization", "examples"),
         (scores.smallest_influence, "influence", "pairs"),

@@ -58,7 +58,7 @@ def memorized_gallery(
     order = most_memorized(memorization, dataset, dataset.n_train)
     if n_per_class < 1:
         raise InputError(f"n_per_class: expected at least 1, got {n_per_class}")
-    memorized = np.nan_to_num(memorization.value, nan=-np.inf) >= MEMORIZED_FROM
+    memorized = np.nan_to_num(memorization.rankable, nan=-np.inf) >= MEMORIZED_FROM
     per_class = np.bincount(dataset.y_train[memorized], minlength=dataset.n_classes)
     shown = _classes_shown(labels, per_class)
     with house_style() as theme:
