@@ -19,7 +19,7 @@ from infl.records import OUTCOME_KINDS, Array, Dataset, DiskError, Groups, Input
 from infl.records.files import checksum, max_array_bytes, open_archive, parse_json
 from infl.store.storage import Storage
 
-FORMAT = 3
+FORMAT = 4
 MAX_JSON_BYTES = 1 << 24
 # Entries that say how a run was made and do not bind how it goes on.
 NOT_BINDING = ("dataset.source", "design.period", "infl", "versions")

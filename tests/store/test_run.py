@@ -486,7 +486,7 @@ def test_what_lies_beside_the_blocks_is_an_error_or_the_same_where_it_is_damaged
 def test_a_run_of_another_format_is_refused_in_a_line(run: Run) -> None:
     manifest = {**run.manifest, "format": 2}
     (run.folder / "run.json").write_text(json.dumps({**manifest, "checksum": checksum(manifest)}))
-    with pytest.raises(InputError, match="format 2; this version of infl reads format 3: ") as refused:
+    with pytest.raises(InputError, match="format 2; this version of infl reads format 4: ") as refused:
         open_run(run.folder)
     assert "\n" not in str(refused.value)
 
