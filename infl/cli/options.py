@@ -24,6 +24,7 @@ File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="
 RunToRead = Annotated[str, tyro.conf.arg(metavar="PATH|URL")]
 RunOrNone = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
 Engine = Literal["local", "ray"]
+Ids = Literal["run", "source"]
 Predictor = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
 
 REGISTRY = ConstructorRegistry()

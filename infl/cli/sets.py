@@ -19,9 +19,11 @@ from infl.data import planting
 from infl.records import Dataset, ForgetSet, InputError
 from infl.report.text import count
 from infl.untraining import forget_sets
+from infl.untraining.forget_files import NOT_JSON
 
 # Parameters that come from elsewhere than the options of a kind.
-_GIVEN = ("dataset", "memorization", "members", "avoid", "highest", "cross", "with_cross", "name", "n_held_out")
+_GROUPED = ("members", "groups", "group")
+_GIVEN = ("dataset", "memorization", *_GROUPED, "avoid", "highest", "cross", "with_cross", "name", "n_held_out")
 
 
 class _Kind:
@@ -52,7 +54,7 @@ class Forget(_Kind):
 
     def __call__(self) -> None:
         dataset = self.opened()
-        before, made = _read(self.out, dataset), self.made(dataset)
+        before, made = _before(self.out, dataset), self.made(dataset)
         sets = _checked([*before, made], dataset)
         forget_sets.write_forget_sets(self.out, sets)
         say(f"{made.name}: {len(made)} of {dataset.n_train:,} training examples of {dataset.name}")
@@ -76,6 +78,23 @@ class Forget(_Kind):
 
     def made(self, dataset: Dataset) -> ForgetSet:
         return self.make(dataset, **self.set, name=self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group(Forget):
+    groups: Path
+    """Examples that belong together, as for infl train: .json {"group": [ids], ...} or .csv lines id,group."""
+    group: Name = None
+    """Name of the group (default: what --name says)."""
+
+    def made(self, dataset: Dataset) -> ForgetSet:
+        from infl.training.grouping import read_members
+
+        group = self.name if self.group is None else self.group
+        if group is None:
+            raise InputError(f"group: name one of the groups in {self.groups} by --group")
+        members = read_members(self.groups, n_train=dataset.n_train)
+        return self.make(dataset, members, group, **self.set, name=self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +143,7 @@ class Plant(_Kind):
         dataset = self.data.load()
         if dataset is None:
             raise InputError(f"{self.kind}: name the data set to plant in, e.g. infl plant {self.kind} digits")
-        before = _read(self.forget, dataset)
+        before = _before(self.forget, dataset)
         planted, made = self.planted(dataset, before)
         sets = _checked([*before, made], planted)
         write_npz(self.out, planted)
@@ -182,6 +201,7 @@ def _add_kind(base: type, name: str, make: Any, **more: Any) -> None:
 _add_kind(Forget, "random", forget_sets.random_set)
 _add_kind(Forget, "class", forget_sets.class_set)
 _add_kind(Forget, "cluster", forget_sets.cluster_set)
+_add_kind(_Group, "group", forget_sets.group_set)
 _add_kind(Forget, "neighbours", forget_sets.neighbours_set)
 _add_kind(_Memorized, "most-memorized", forget_sets.memorized_set)
 _add_kind(_Memorized, "least-memorized", forget_sets.memorized_set)
@@ -192,10 +212,15 @@ _CLUSTER = options_of(forget_sets.cluster_set, without=(*_GIVEN, "seed", "fracti
 _add_kind(_Rare, "rare", planting.thin_cluster, cluster=_CLUSTER)
 
 
-def _read(path: Path, dataset: Dataset) -> list[ForgetSet]:
-    return forget_sets.read_forget_sets(path, n_train=dataset.n_train) if path.exists() else []
+def _before(path: Path, dataset: Dataset) -> list[ForgetSet]:
+    """The sets that the forget file holds already."""
+    if path.suffix.lower() in NOT_JSON:
+        raise InputError(
+            f"{path}: sets are written as JSON, and {path.suffix} is read as something else; end it in .json"
+        )
+    return forget_sets.read_forget_sets(path, n_train=dataset.n_train, dataset=lambda: dataset) if path.exists() else []
 
 
 def _checked(sets: list[ForgetSet], dataset: Dataset) -> list[ForgetSet]:
     """The sets as they will be read back, so that no file is written that is then refused."""
-    return forget_sets.make_forget_sets(forget_sets.by_name(sets), n_train=dataset.n_train)
+    return forget_sets.as_forget_sets(sets, n_train=dataset.n_train)

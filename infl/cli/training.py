@@ -119,7 +119,10 @@ class Train(_Continuing):
         engine, dataset = cluster(self.engine, self.ray), self.data.load()
         old = infl.open_run(self.run) if is_run(self.run) else None
         n_train = dataset.n_train if dataset else old.manifest["dataset"]["n_train"] if old else 0
-        read_sets = infl.forget_sets.read_forget_sets
+        cover = None
+        if self.cover and n_train:
+            examples = dataset or infl.open_run(self.run).dataset()
+            cover = infl.forget_sets.read_forget_sets(self.cover, n_train=n_train, dataset=lambda: examples)
         run = infl.train(
             dataset,
             run=self.run,
@@ -128,7 +131,7 @@ class Train(_Continuing):
             n_references=self.n_references,
             # Without data, train asks for them.
             groups=read_groups(self.groups, n_train=n_train) if self.groups and n_train else None,
-            cover=read_sets(self.cover, n_train=n_train) if self.cover and n_train else None,
+            cover=cover,
             models_per_covered_set=self.models_per_covered_set,
             seed=self.seed,
             design=self.design,

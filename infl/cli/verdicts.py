@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from infl.cli.options import Engine, File, Predictor, Real, RunToRead, cluster
+from infl.cli.options import Engine, File, Ids, Predictor, Real, RunToRead, cluster
 from infl.cli.outputs import Output, OutputFile, RunToWrite, accuracy_fields
 from infl.cli.printing import say, show_verdicts
 from infl.cli.scores import score
@@ -37,7 +37,9 @@ class Predict:
     run: RunToRead
     """Folder of the run, or its URL."""
     forget: Path
-    """JSON file `{"name": [training ids], ...}`."""
+    """Forget file, JSON `{"name": [training ids], ...}`; or ids as .npy, .npz, .txt, or .csv with a column id."""
+    ids: Ids = "run"
+    """What its ids are: those of the run, or positions in the source, which differ where a part of it was drawn."""
     predictor: Predictor = "combined"
     """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples."""
     quiet: bool = False
@@ -49,7 +51,7 @@ class Predict:
         import infl
         from infl.report.exchange import verdicts_as_json
 
-        run, sets = _opened(self.run, self.forget)
+        run, sets = _opened(self.run, self.forget, self.ids)
         effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
         predicted = _judge_all(effects, self.thresholds, self.output.effects)
         show_verdicts(run, predicted)
@@ -63,7 +65,9 @@ class Verify:
     run: RunToRead
     """Folder of the run, or its URL."""
     forget: Path
-    """JSON file `{"name": [training ids], ...}`."""
+    """Forget file, JSON `{"name": [training ids], ...}`; or ids as .npy, .npz, .txt, or .csv with a column id."""
+    ids: Ids = "run"
+    """What its ids are: those of the run, or positions in the source, which differ where a part of it was drawn."""
     n_models: int = 64
     """Most models retrained without each set."""
     stop: float = 0.95
@@ -85,7 +89,7 @@ class Verify:
 
         engine = cluster(self.engine, self.ray)
         cache_compiled_programs()
-        run, sets = _opened(self.run, self.forget)
+        run, sets = _opened(self.run, self.forget, self.ids)
         effects = infl.verify_effects(
             run,
             sets,
@@ -111,7 +115,9 @@ class Report:
     run: RunToRead
     """Folder of the run, or its URL."""
     forget: File = None
-    """JSON file `{"name": [training ids], ...}` of sets to show (default: those that the run was verified for)."""
+    """Forget file of sets to show, see infl predict (default: those that the run was verified for)."""
+    ids: Ids = "run"
+    """See infl predict."""
     out: OutputFile = None
     """Page to write, .html (default: report.html in the run folder)."""
     n_top: int = 60
@@ -128,7 +134,7 @@ class Report:
 
         if self.n_top < 1:
             raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
-        run, sets = (infl.open_run(self.run), None) if self.forget is None else _opened(self.run, self.forget)
+        run, sets = (infl.open_run(self.run), None) if self.forget is None else _opened(self.run, self.forget, self.ids)
         written = infl.write_report(
             run, self.out, forget_sets=sets, predictor=self.predictor, thresholds=self.thresholds, n_top=self.n_top
         )
@@ -177,11 +183,20 @@ class Demo:
         self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, measured, thresholds=Thresholds()))
 
 
-def _opened(url: str, forget_file: Path) -> tuple[Run, list[ForgetSet]]:
+def _opened(url: str, forget_file: Path, ids: Ids) -> tuple[Run, list[ForgetSet]]:
     import infl
 
     run = infl.open_run(url)
-    return run, infl.forget_sets.read_forget_sets(forget_file, n_train=run.manifest["dataset"]["n_train"])
+    dataset = run.dataset()
+    sets = infl.forget_sets.read_forget_sets(forget_file, n_train=dataset.n_train, dataset=lambda: dataset, ids=ids)
+    if dataset.train_ids.tolist() != list(range(dataset.n_train)):
+        meant = (
+            "positions in the source (--ids source)"
+            if ids == "source"
+            else "those of the run, not positions in the source"
+        )
+        say(f"ids in {forget_file} are read as {meant}")
+    return run, sets
 
 
 def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -82,6 +83,40 @@ def files(source: str) -> tuple[list[Path], list[Path]]:
     """
     _, paths, _, n_train, _ = _listing(parse_place("folder", source.removeprefix("folder:")))
     return (paths, paths) if n_train is None else (paths[:n_train], paths[n_train:])
+
+
+def ids_of_files(dataset: Dataset, names: Sequence[str]) -> list[int]:
+    """Ids of training examples, by the names of their pictures: as much of the end of its path as tells one apart.
+
+    Raises:
+        InputError: where the dataset is not of `folder:`, a name is that of no training example, or of several, or a picture
+            is not the one that it was.
+    """
+    if not dataset.source.startswith("folder:"):
+        raise InputError(f"expected ids, got {names[0]!r}: examples of a folder: alone have file names")
+    paths = files(dataset.source)[0]
+    known: dict[tuple[str, ...], list[int]] = {}
+    for i, position in enumerate(dataset.train_ids.tolist()):
+        parts = paths[position].parts if position < len(paths) else ()
+        for k in range(len(parts)):
+            known.setdefault(parts[k:], []).append(i)
+    found = []
+    for name in names:
+        ids = known.get(PurePath(os.path.normpath(name.replace("\\", "/"))).parts, [])
+        if len(ids) != 1:
+            raise InputError(
+                f"expected files of training examples, got {name!r}, which is that of {len(ids) or 'none'}"
+            )
+        found += ids
+    pictures = [(str(path), path) for path in (paths[dataset.train_ids[i]] for i in found)]
+    pixels = read_pictures(pictures, dataset.x_train.shape[1:3])
+    if pixels.ndim < dataset.x_train.ndim:
+        pixels = np.repeat(pixels[..., None], 3, axis=3)
+    if not np.array_equal(pixels, dataset.x_train[found]):
+        raise InputError(
+            f"{dataset.source}: its pictures have changed since they were loaded; name examples by their ids"
+        )
+    return found
 
 
 def _listing(place: Place) -> tuple[list[str], list[Path], Array, int | None, Counter[str]]:

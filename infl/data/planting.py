@@ -31,8 +31,8 @@ def flip_labels(
     dataset: Dataset,
     n_examples: int,
     *,
-    to: int | None = None,
-    source_label: int | None = None,
+    to: str | int | None = None,
+    source_label: str | int | None = None,
     avoid: Sequence[int] | Array = (),
     seed: int = 0,
     name: str | None = None,
@@ -43,7 +43,7 @@ def flip_labels(
     systematic confusion; forgetting it gives held-out examples of that class back, a gain, and is local all the same.
 
     Args:
-        to: The class they get; None draws one of the other classes for each.
+        to: The class they get, by its name or number; None draws one of the other classes for each.
         source_label: The class they are taken from; None takes them from any (but `to`).
         avoid: Ids to leave as they are, such as those planted before.
 
@@ -66,12 +66,14 @@ def flip_labels(
     may[_ids("avoid", avoid, dataset.n_train)] = False
     title = f"{n_examples} flipped"
     if source_label is not None:
-        may &= labels == check_integer("source_label", source_label, 0, dataset.n_classes - 1)
+        source_label = dataset.class_number(source_label, "source_label")
+        may &= labels == source_label
         title = f"{n_examples} of class {dataset.class_names[source_label]} flipped"
     if to is not None:
+        to = dataset.class_number(to, "to")
         if to == source_label:
             raise InputError(f"to: expected a class other than source_label, got {to} for both")
-        may &= labels != check_integer("to", to, 0, dataset.n_classes - 1)
+        may &= labels != to
         title = f"{title.removesuffix(' flipped')} labelled {dataset.class_names[to]}"
     candidates = np.flatnonzero(may)
     check_integer("n_examples", n_examples, 1, len(candidates), "the examples that can be flipped")
@@ -189,7 +191,7 @@ def poison_patch(
     dataset: Dataset,
     n_examples: int,
     *,
-    label: int,
+    label: str | int,
     size: int = 3,
     corner: Corner = "bottom-right",
     avoid: Sequence[int] | Array = (),
@@ -205,7 +207,7 @@ def poison_patch(
     Args:
         dataset: Of images [h, w] or [h, w, channels], at most 4 channels.
         n_examples: Training images to poison, 1 to as many as have another label.
-        label: The class they get.
+        label: The class they get, by its name or number.
         size: Side of the square in pixels.
         corner: Where it sits: top-left, top-right, bottom-left or bottom-right.
         avoid: Ids to leave as they are, such as those planted before.
@@ -225,7 +227,7 @@ def poison_patch(
     """
     random = seeded(seed)
     where = _patch(dataset, size, corner)
-    check_integer("label", label, 0, dataset.n_classes - 1)
+    label = dataset.class_number(label, "label")
     may = dataset.y_train != label
     may[_ids("avoid", avoid, dataset.n_train)] = False
     check_integer("n_examples", n_examples, 1, int(may.sum()), "the training examples that can be poisoned")

@@ -29,7 +29,7 @@ def predict(
 
     Args:
         run: Opened, or its folder, or its URL on object storage; so in all functions that take a run.
-        forget_sets: Records, or `{"name": ids}`.
+        forget_sets: Records, `{"name": ids}`, the path of a forget file, or the ids, or mask [n], of one set.
         predictor: See `infl.untraining.effects`.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 
 from infl.pipeline.jobs import missing_jobs, train_jobs
 from infl.pipeline.score import check_target
-from infl.records import Dataset, ForgetSet, Groups, InputError, check_fraction
+from infl.records import Array, Dataset, ForgetSet, Groups, InputError, check_fraction
 from infl.scores.planning import next_look
 from infl.scores.surrogate import fit_surrogate
 from infl.store import Collection, Run, check_new, cover_name, create_run, is_run, open_run
@@ -27,9 +27,10 @@ from infl.training.grouping import groups_from_sets, make_groups
 from infl.training.layout import Layout
 from infl.training.ray import Ray
 from infl.training.subsets import Design, covering_design, draw_masks
-from infl.untraining.forget_sets import by_name, make_forget_sets
+from infl.untraining.forget_sets import as_forget_sets
 
-ForgetSets = Sequence[ForgetSet] | Mapping[str, Any]
+# Records, {"name": ids}, the path of a forget file, or the ids or the mask of one set.
+ForgetSets = Sequence[ForgetSet] | ForgetSet | Mapping[str, Any] | str | Path | Sequence[int] | Array
 
 
 def open_for_training(
@@ -218,7 +219,7 @@ def train(
                 "a standard error is that of scores, which rest on no grouped models: take a smaller grouped share"
             )
     opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
-    covers = _covering_groups(opened, design, cover) if cover else {}
+    covers = _covering_groups(opened, design, cover) if cover is not None else {}
     first = {name: n for name, (_, n) in design.parts(shard.start).items()}
     others = {"full": references} | {
         name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()
@@ -293,5 +294,4 @@ def current_run(run: Run | str | Path) -> Run:
 
 def resolve_forget_sets(run: Run, forget_sets: ForgetSets) -> list[ForgetSet]:
     """Forget sets as records, checked to lie in D."""
-    given = forget_sets if isinstance(forget_sets, Mapping) else by_name(forget_sets)
-    return make_forget_sets(given, n_train=run.manifest["dataset"]["n_train"])
+    return as_forget_sets(forget_sets, n_train=run.manifest["dataset"]["n_train"], dataset=run.dataset)

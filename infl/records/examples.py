@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from infl.records.words import Array, InputError
+from infl.records.words import Array, InputError, check_integer
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,21 @@ class Dataset:
     def labels(self) -> Array:
         """Labels of all columns, [n+m]."""
         return np.concatenate([self.y_train, self.y_held_out])
+
+    def class_number(self, given: str | int, what: str = "class") -> int:
+        """Number of a class, 0..c-1, of its name or its number; a text is a number where no class is called so.
+
+        Raises:
+            InputError: where there is no such class; the message begins with `what`.
+        """
+        if given in self.class_names:
+            return self.class_names.index(str(given))
+        if isinstance(given, str) and not re.fullmatch(r"[+-]?[0-9]+", given):
+            names = ", ".join(self.class_names[:10]) + (", ..." if self.n_classes > 10 else "")
+            raise InputError(f"{what}: expected a class ({names}) or its number, got {given!r}")
+        return check_integer(
+            what, int(given) if isinstance(given, str) else given, 0, self.n_classes - 1, "the classes"
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 of pixels, labels, shapes and dtypes: two datasets with the same one train the same models."""

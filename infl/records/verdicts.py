@@ -36,10 +36,10 @@ class ForgetSet:
         except UnicodeEncodeError as error:
             what = "half a character (a lone surrogate) stands in its name; write it anew"
             raise InputError(f"set {self.name!r}: {what}") from error
-        ids = _sorted_ids(self.ids, f"set {self.name!r}")
+        ids = sorted_ids(self.ids, f"set {self.name!r}")
         object.__setattr__(self, "ids", ids)
         if self.concept is not None:
-            concept = _sorted_ids(self.concept, f"set {self.name!r}, concept")
+            concept = sorted_ids(self.concept, f"set {self.name!r}, concept")
             object.__setattr__(self, "concept", concept)
             if missing := sorted(set(ids) - set(concept)):
                 raise InputError(
@@ -60,7 +60,8 @@ class ForgetSet:
         return mask
 
 
-def _sorted_ids(given: Any, what: str) -> tuple[int, ...]:
+def sorted_ids(given: Any, what: str) -> tuple[int, ...]:
+    """Ids in their order, each there once, none below 0; `what` they are of stands in the message of the error."""
     given = given.tolist() if isinstance(given, np.ndarray) else given
     if not isinstance(given, (list, tuple, range)):
         raise InputError(f"{what}: expected a list of ids, got {type(given).__name__}")

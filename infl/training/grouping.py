@@ -112,31 +112,38 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
 
 
 def read_groups(path: str | Path, *, n_train: int) -> Groups:
-    """Read which examples belong together: `{"group": [ids], ...}` from .json, or lines `id,group` from .csv.
+    """Read which examples belong together; see `read_members`. Examples that the file does not name are in no group."""
+    table = np.full(n_train, -1, np.int32)
+    for number, ids in enumerate(read_members(path, n_train=n_train).values()):
+        table[ids] = number
+    return Groups((Path(path).stem,), table[None])
 
-    Examples that the file does not name are in no group.
+
+def read_members(path: str | Path, *, n_train: int) -> dict[str, list[int]]:
+    """Read the ids of D of each group: `{"group": [ids], ...}` from .json, or lines `id,group` from .csv.
 
     Raises:
         InputError: where the file is missing or none of these, names an id outside D or twice, or holds no group.
     """
     path = Path(path)
     try:
-        pairs = _read_csv_pairs(path) if path.suffix == ".csv" else _read_json_pairs(path)
+        pairs = _read_csv_pairs(path) if path.suffix.lower() == ".csv" else _read_json_pairs(path)
     except OSError as error:
         raise InputError(f"groups file {path}: cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"groups file {path}: not text of lines id,group ({error})") from error
-    table = np.full(n_train, -1, np.int32)
-    numbers: dict[str, int] = {}
+    members: dict[str, list[int]] = {}
+    named: set[int] = set()
     for example, group in pairs:
         if not isinstance(example, int) or isinstance(example, bool) or not 0 <= example < n_train:
             raise InputError(f"groups file {path}: expected ids of D (0..{n_train - 1}), got {example!r}")
-        if table[example] != -1:
+        if example in named:
             raise InputError(f"groups file {path}: example {example} comes twice; give each one group")
-        table[example] = numbers.setdefault(group, len(numbers))
-    if not numbers:
+        named.add(example)
+        members.setdefault(group, []).append(example)
+    if not members:
         raise InputError(f"groups file {path}: holds no group")
-    return Groups((path.stem,), table[None])
+    return members
 
 
 def groups_from_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups:

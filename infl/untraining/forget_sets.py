@@ -1,105 +1,23 @@
-"""Makes forget sets: from a JSON file or ids in memory, or from a wish ("the 50 most memorized"), and writes them back.
+"""Makes forget sets from a wish ("the 50 most memorized"), reads them from a file or from memory, and writes them.
 
 Which wish is meant for which regime says each function; only verification tells.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from infl.records import Array, Dataset, Estimate, ForgetSet, InputError, check_integer, flat_pixels, seeded
-from infl.records.files import read_json
+from infl.untraining.forget_files import as_forget_sets as as_forget_sets
+from infl.untraining.forget_files import make_forget_sets as make_forget_sets
+from infl.untraining.forget_files import read_forget_sets as read_forget_sets
+from infl.untraining.forget_files import write_forget_sets as write_forget_sets
 
 POOL = 3  # extremes of memorization looked through for those of cross-influence, in sizes of the set
-
-
-def read_forget_sets(path: str | Path, *, n_train: int) -> list[ForgetSet]:
-    """Read `{"name": [ids], ...}` or `{"name": {"ids": [ids], "concept": [ids]}, ...}`.
-
-    Raises:
-        InputError: where the file is missing or not such JSON, or a set is empty, repeats an id, names an id outside D
-            (0..n_train-1), or is all of D.
-    """
-    try:
-        content = read_json(path, object_pairs_hook=_without_repeats)
-        if not isinstance(content, dict) or not content:
-            raise InputError('expected an object {"name": [ids], ...} with at least one set')
-        return make_forget_sets(content, n_train=n_train)
-    except OSError as error:
-        raise InputError(f"forget file {path}: cannot be read: {error.strerror or error}") from error
-    except InputError as error:
-        raise InputError(f"forget file {path}: {error}") from error
-    except ValueError as error:
-        raise InputError(f'forget file {path}: not JSON ({error}); expected {{"name": [ids], ...}}') from error
-
-
-def make_forget_sets(sets: Mapping[str, Any], *, n_train: int) -> list[ForgetSet]:
-    """Make records of sets given as in a forget file; ids may be lists or integer arrays.
-
-    Raises:
-        InputError: see `read_forget_sets`.
-    """
-    made = []
-    for name, entry in sets.items():
-        entry = entry if isinstance(entry, Mapping) else {"ids": entry}
-        if "ids" not in entry or set(entry) - {"ids", "concept"}:
-            raise InputError(f"set {name!r}: expected the keys ids and, if known, concept; got {sorted(entry)}")
-        one = ForgetSet(str(name), entry["ids"], entry.get("concept"))
-        for ids, what in ((one.ids, ""), (one.concept or (), ", concept")):
-            if ids and ids[-1] >= n_train:
-                raise InputError(f"set {name!r}{what} names id {ids[-1]}, outside D (0..{n_train - 1})")
-            if len(ids) == n_train:
-                raise InputError(
-                    f"set {name!r}{what} is all of D ({n_train} examples): nothing would be left to train on"
-                )
-        made.append(one)
-    return made
-
-
-def by_name(sets: Sequence[ForgetSet]) -> dict[str, Any]:
-    """The sets as in a forget file.
-
-    Raises:
-        InputError: where two have one name.
-    """
-    return _without_repeats(
-        [(s.name, s.ids if s.concept is None else {"ids": s.ids, "concept": s.concept}) for s in sets]
-    )
-
-
-def write_forget_sets(path: str | Path, sets: Sequence[ForgetSet]) -> None:
-    """Write sets as a forget file; one that is there is replaced whole, or stays as it was.
-
-    Raises:
-        InputError: where two sets have one name, or the file cannot be written.
-    """
-    content = json.dumps(by_name(sets)) + "\n"
-    path = os.path.realpath(path)  # the file, where the path is a link to it
-    partial = Path(f"{path}.partial")
-    try:
-        partial.write_text(content)
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise InputError(f"forget file {path}: cannot be written: {error.strerror or error}") from error
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    for name, entry in pairs:
-        if name in named:
-            raise InputError(f"the name {name!r} comes twice: give each set a name of its own")
-        named[name] = entry
-    return named
 
 
 def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None = None) -> ForgetSet:
@@ -109,14 +27,47 @@ def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None =
 
 
 def class_set(
-    dataset: Dataset, label: int, *, fraction: float = 1.0, seed: int = 0, name: str | None = None
+    dataset: Dataset, label: str | int, *, fraction: float = 1.0, seed: int = 0, name: str | None = None
 ) -> ForgetSet:
     """A class, or a random fraction of it with the class as its concept; see `take_fraction`.
 
     Meant for: spreading when whole, no-op for a small fraction.
+
+    Args:
+        label: The class, by its name or number.
+        fraction: Of the class, above 0 and at most 1.
     """
-    check_integer("class", label, 0, dataset.n_classes - 1)
-    whole = ForgetSet(f"class {dataset.class_names[label]}", tuple(np.flatnonzero(dataset.y_train == label)))
+    number = dataset.class_number(label)
+    members = np.flatnonzero(dataset.y_train == number)
+    whole = ForgetSet(f"class {dataset.class_names[number]}", tuple(members.tolist()))
+    return _whole_or_part(whole, fraction, seed, name)
+
+
+def group_set(
+    dataset: Dataset,
+    groups: Mapping[str, Sequence[int]],
+    group: str,
+    *,
+    fraction: float = 1.0,
+    seed: int = 0,
+    name: str | None = None,
+) -> ForgetSet:
+    """A group that is known - a user, a source - or a random fraction of it with the group as its concept.
+
+    Meant for: no-op to spreading, by what the rest of D teaches of its kind.
+
+    Args:
+        groups: Ids of D of each group, as `infl.training.grouping.read_members` reads them.
+        group: Its name.
+        fraction: Of the group, above 0 and at most 1.
+
+    Raises:
+        InputError: where there is no such group, or it is all of D.
+    """
+    if group not in groups:
+        names = ", ".join(map(repr, list(groups)[:10])) + (", ..." if len(groups) > 10 else "")
+        raise InputError(f"group: expected one of {len(groups):,} groups ({names}), got {group!r}")
+    (whole,) = make_forget_sets({group: list(groups[group])}, n_train=dataset.n_train)
     return _whole_or_part(whole, fraction, seed, name)
 
 

@@ -249,6 +249,20 @@ def test_verdicts_are_those_of_the_package(outputs: Path) -> None:
                     assert fields[name][one] == (None if np.isnan(expected) else pytest.approx(expected))
 
 
+def test_ids_may_be_positions_in_the_source_and_it_is_said(run: Path, tmp_path: Path, capsys: Any) -> None:
+    """The digits' training examples are drawn from all over the source."""
+    np.savetxt(tmp_path / "mine.txt", infl.open_run(run).dataset().train_ids[[5, 9]])
+    asked = f"predict --run {run} --forget {tmp_path}/mine.txt --predictor additive --json {tmp_path}/predict.json"
+    call(f"{asked} --ids source")
+    assert f"ids in {tmp_path}/mine.txt are read as positions in the source" in capsys.readouterr().out
+    (verdict,) = infl.predict(run, [5, 9], predictor="additive")
+    assert read(tmp_path, "predict")["sets"]["mine"]["self"]["value"] == pytest.approx(verdict.self_influence.value)
+    np.save(tmp_path / "mine.npy", [5, 9])
+    call(asked.replace("mine.txt", "mine.npy"))
+    assert "read as those of the run, not positions in the source" in capsys.readouterr().out
+    assert read(tmp_path, "predict")["sets"]["mine"]["self"]["value"] == pytest.approx(verdict.self_influence.value)
+
+
 def test_effects_are_those_of_the_package_and_of_paired_models(outputs: Path) -> None:
     run = infl.open_run(outputs / "run")
     full = run.outcomes("full", range(N_VERIFY)).load().of("correct")

@@ -39,6 +39,8 @@ def next_command(line: str) -> list[str]:
     [
         ("random --size 7 --seed 3", forget_sets.random_set(DIGITS, 7, seed=3)),
         ("class --label 4", forget_sets.class_set(DIGITS, 4)),
+        ("group --groups {users} --name 7", ForgetSet("7", (1, 4))),
+        ("group --groups {users} --group ann --fraction 0.5", ForgetSet("50% of ann", (3,), (2, 3))),
         ("class --label 4 --fraction 0.5 --seed 2", forget_sets.class_set(DIGITS, 4, fraction=0.5, seed=2)),
         ("cluster --n-clusters 6 --cluster 2 --seed 1", forget_sets.cluster_set(DIGITS, 2, n_clusters=6, seed=1)),
         (
@@ -52,13 +54,15 @@ def test_a_set_is_what_its_generator_makes(
     line: str, made: ForgetSet, small_run: infl.Run, forget: Path, capsys: Any
 ) -> None:
     """The data set and a run made from it give the same set."""
-    kind, _, options = line.partition(" ")
+    (forget.parent / "users.csv").write_text("id,user\r\n1,7\r\n2,ann\r\n3,ann\r\n4,7\r\n")
+    kind, _, options = line.format(users=forget.parent / "users.csv").partition(" ")
     call(f"forget {kind} {DATA} {options} --out {forget}")
     assert forget_sets.read_forget_sets(forget, n_train=60) == [made]
     said = capsys.readouterr().out
     assert f"{made.name}: {len(made)} of 60 training examples of digits" in said
     assert any(regime in said.partition("meant for")[2] for regime in REGIMES)
-    call(f"forget {kind} --run {small_run.folder} {options} --name again --out {forget}")
+    named = "--group 7 --name again" if "--name" in options else "--name again"
+    call(f"forget {kind} --run {small_run.folder} {options} {named} --out {forget}")
     again = ForgetSet("again", made.ids, made.concept)
     assert forget_sets.read_forget_sets(forget, n_train=60) == [made, again]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from infl.data import load
-from infl.data.folder import files
+from infl.data.folder import files, ids_of_files
 from infl.records import InputError
 
 CLASSES = ("ant", "bee", "cat")
@@ -233,3 +234,30 @@ def test_a_folder_laid_out_otherwise_is_told_how(tmp_path: Path) -> None:
     save(tmp_path / "one" / "alone" / "0.png", picture(0))
     save(tmp_path / "one" / "alone" / "1.png", picture(0))
     refused("at least 2 classes, got 1", f"folder:{tmp_path}/one:0.5")
+
+
+@pytest.mark.parametrize("size", ["", ":3x2"])
+def test_examples_are_found_by_the_names_of_their_files(tmp_path: Path, size: str) -> None:
+    """By as much of a path as tells one apart; another picture under an old name is no longer that example."""
+    write(tmp_path, 4)
+    save(tmp_path / "ant" / "deep" / "only grey.png", picture(7, (5, 4)))
+    dataset = load(f"folder:{tmp_path}:0.25{size}", n_train=9, seed=1)
+    paths = [files(dataset.source)[0][position] for position in dataset.train_ids]
+    for i, path in enumerate(paths):
+        for name in (str(path), f"./{path.parent.name}/{path.name}", f"{path.parent.name}\\{path.name}"):
+            assert ids_of_files(dataset, [name]) == [i]
+    known = [path.parent.name + "/" + path.name for path in paths]
+    assert ids_of_files(dataset, known[::-1]) == list(range(9))[::-1]
+    held_out = files(dataset.source)[1][dataset.held_out_ids[0]]
+    for name, said in (
+        (str(held_out), "that of none"),
+        ("ant/99.png", "that of none"),
+        (paths[0].name, "that of [2-9]|none"),
+    ):
+        with pytest.raises(InputError, match=f"got '.*{Path(name).name}', which is {said}"):
+            ids_of_files(dataset, [name])
+    save(paths[0], picture(99))
+    with pytest.raises(InputError, match="its pictures have changed since they were loaded"):
+        ids_of_files(dataset, known[:1])
+    with pytest.raises(InputError, match="expected ids, got '0.png': examples of a folder: alone have file names"):
+        ids_of_files(replace(dataset, source=""), ["0.png"])

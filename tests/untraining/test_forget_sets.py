@@ -6,6 +6,8 @@ Every generator is therefore compared with a loop, or with the library it calls,
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ def test_random_class_and_neighbour_sets_are_those_of_a_loop(digits):
     assert set(half.ids) < set(whole.ids)
     assert len(half) == round(0.5 * len(whole))
     assert (whole.concept, half.concept) == (None, whole.ids)
+    named = replace(digits, class_names=tuple("123456789") + ("cat",))  # the class that is called 3 is number 2
+    for label, number in (("3", 2), (3, 3), ("cat", 9), ("0", 0)):
+        one = forget_sets.class_set(named, label)
+        assert set(digits.y_train[list(one.ids)]) == {number}
+        assert one.name == f"class {named.class_names[number]}"
     distances = [float(((digits.x_train[17] - digits.x_train[i]) ** 2).sum()) for i in range(200)]
     nearest = sorted(range(200), key=lambda i: distances[i])[:9]  # 17 itself is one of them
     assert forget_sets.neighbours_set(digits, 17, 9).ids == tuple(sorted(nearest))
@@ -161,7 +168,8 @@ def test_arrays_and_ranges_of_ids_are_accepted_and_sorted(ids):
     ("content", "said"),
     [
         ("{", "not JSON"),
-        ("[1, 2]", "expected an object"),
+        ("3", "expected an object"),
+        ("[1, [2, 3]]", "whole numbers, got \\[2, 3\\]"),
         ("{}", "at least one set"),
         ('{"a": []}', "'a' is empty"),
         ('{"a": [1, 200]}', "id 200, outside D \\(0..199\\)"),
@@ -185,3 +193,113 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str, said: str):
     with pytest.raises(InputError, match=said) as raised:
         forget_sets.read_forget_sets(path, n_train=200)
     assert str(path) in str(raised.value)
+
+
+FORMS: dict[str, tuple[str | bytes, dict[str, list[int]]]] = {
+    "list.json": ("[3, 14.0, 15]", {"list": [3, 14, 15]}),
+    "bom.json": (b"\xef\xbb\xbf" + b'{"a": [3]}', {"a": [3]}),
+    "positions.json": ('{"a": {"source_ids": [103, 114], "concept": [103, 114, 115]}}', {"a": [3, 14]}),
+    "a line.txt": ("3 14\t15", {"a line": [3, 14, 15]}),
+    "commas.txt": ("3, 14, 15,\n", {"commas": [3, 14, 15]}),
+    "windows.txt": (b"\xef\xbb\xbfid\r\n15\r\n3\r\n", {"windows": [3, 15]}),
+    "powershell.txt": ("3\r\n15\r\n".encode("utf-16"), {"powershell": [3, 15]}),
+    "savetxt.txt": ("# np.savetxt\n3.000000000000000000e+00\n1.5e+01\n", {"savetxt": [3, 15]}),
+    "quoted.csv": ('"id"\n"3"\n"15"\n', {"quoted": [3, 15]}),
+    "unknown header.csv": ("forget\n3\n15\n", {"unknown header": [3, 15]}),
+    "a row.csv": ("3,15\n", {"a row": [3, 15]}),
+    "scores.csv": (",id,label,score\n0,3,9,0.5\n1,15,9,0.1\n", {"scores": [3, 15]}),
+    "users.csv": ("3,alice\n15,bob\n14,alice\n", {"alice": [3, 14], "bob": [15]}),
+    "numbers.csv": ("id;user\n3;7\n15;8\n14;7\n", {"7": [3, 14], "8": [15]}),
+    "positions.csv": ("label,in source\n1,103\n1,115\n", {"positions": [3, 15]}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ids_are_read_as_people_have_them(tmp_path: Path, form: str):
+    """One file name a form; position 100 + i of the source is example i."""
+    content, sets = FORMS[form]
+    (tmp_path / form).write_bytes(content if isinstance(content, bytes) else content.encode())
+    whole = infl.from_arrays(np.eye(200), np.arange(200) % 2, [[0.0] * 200], [0], train_ids=np.arange(100, 300))
+    read = forget_sets.read_forget_sets(tmp_path / form, n_train=200, dataset=lambda: whole)
+    assert {one.name: list(one.ids) for one in read} == sets
+
+
+def test_arrays_are_read_and_a_mask_is_one_of_d(tmp_path: Path):
+    mask = np.isin(np.arange(200), [3, 15])
+    for k, ids in enumerate(([15, 3], np.array([3.0, 15.0]), np.array([3, 15], np.uint8), mask)):
+        np.save(tmp_path / f"{k}.npy", ids)
+        (one,) = forget_sets.read_forget_sets(tmp_path / f"{k}.npy", n_train=200)
+        assert (one.name, one.ids) == (str(k), (3, 15))
+    np.savez(tmp_path / "two.npz", a=[3, 15], b=mask)
+    assert forget_sets.read_forget_sets(tmp_path / "two.npz", n_train=200) == [
+        infl.ForgetSet("a", (3, 15)),
+        infl.ForgetSet("b", (3, 15)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", "", "'a' is empty"),
+        ("a.txt", "3\n3", "repeats id 3"),
+        ("a.txt", "3\n-1", "id -1, outside D"),
+        ("a.txt", "3\n200", "id 200, outside D"),
+        ("a.txt", "3\n1.5", "whole numbers, got 1.5"),
+        ("a.txt", "3\nfour", "whole numbers, got 'four'"),
+        ("a.txt", "a/1.png\nb/2.png", "whole numbers, got 'a/1.png'"),
+        ("a.csv", "3,1\n4,1", "two columns of numbers: say in a first line"),
+        ("a.csv", "client,label\n3,1\n4,1", "columns client, label: expected one that is called id"),
+        ("a.csv", "id,user\n3,x\n4", "expected 2 columns as in the first line, got '4'"),
+        ("a.csv", "id,user\n3,x\n,x", "whole numbers, got ''"),
+        ("a.bin", b"\x80\x04\x95", "it is none of these"),
+        ("a.npy", b"\x93NUMPY\x01", "expected an array of ids as np.save writes it"),
+        ("a.npz", b"PK\x03\x04", "of another kind or cut off"),
+    ],
+)
+def test_a_file_of_ids_that_is_none_is_named(tmp_path: Path, name: str, content: str | bytes, said: str):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=said) as raised:
+        forget_sets.read_forget_sets(path, n_train=200)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "given", [[3, 14, 15], {15, 3, 14}, range(3, 16, 6), np.array([14, 3, 15]), np.array([3.0, 14, 15])]
+)
+def test_ids_in_memory_are_one_set(given: Any):
+    ids = (3, 9, 15) if isinstance(given, range) else (3, 14, 15)
+    assert forget_sets.as_forget_sets(given, n_train=20) == [infl.ForgetSet("3 examples", ids)]
+
+
+def test_what_names_one_set_or_several_is_told_apart(tmp_path: Path):
+    sets = [infl.ForgetSet("a", (3,)), infl.ForgetSet("b", (4, 5))]
+    forget_sets.write_forget_sets(tmp_path / "f.json", sets)
+    for given in (sets, tuple(sets), {"a": [3], "b": np.array([4, 5])}, str(tmp_path / "f.json"), tmp_path / "f.json"):
+        assert forget_sets.as_forget_sets(given, n_train=20) == sets
+    assert forget_sets.as_forget_sets(sets[1], n_train=20) == sets[1:]
+    assert forget_sets.as_forget_sets(np.arange(20) == 7, n_train=20) == [infl.ForgetSet("example 7", (7,))]
+    for given, said in (
+        ([3, sets[0]], "whole numbers, got ForgetSet"),
+        ([[3, 4], [5]], "whole numbers, got \\[3, 4\\]"),
+        (np.array([[3], [4]]), r"expected ids along one axis, or a mask of D, \[20\], got int64 \(2, 1\)"),
+        (np.ones(7, bool), r"mask of D, \[20\], got bool \(7,\)"),
+        (np.array([], int), "is empty"),
+        (7, "expected a list of ids, got int"),
+    ):
+        with pytest.raises(InputError, match=said):
+            forget_sets.as_forget_sets(given, n_train=20)
+
+
+def test_positions_in_the_source_are_found_in_a_drawn_part():
+    part = infl.load("digits", n_train=60, seed=3)
+    positions = part.train_ids[[5, 9]]
+    make = partial(forget_sets.make_forget_sets, n_train=60, dataset=lambda: part)
+    assert (
+        make({"a": positions}, ids="source")[0].ids == make({"a": {"source_ids": positions.tolist()}})[0].ids == (5, 9)
+    )
+    with pytest.raises(
+        InputError,
+        match=f"'a' names 1 of 3 positions of the source that are not in D, the first {part.held_out_ids[0]}",
+    ):
+        make({"a": [*positions, part.held_out_ids[0]]}, ids="source")
