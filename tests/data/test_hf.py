@@ -136,6 +136,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, monkeypatch: py
     refused("row 5: .*one size, got 5 x 6", saved("sizes", split(images(image=sizes))))
     broken = [{"bytes": b"no picture", "path": None}, *IMAGES[1:]]
     refused("row 0: expected a picture", saved("broken", split(images(image=broken))))
+    refused("a text for every row", saved("unlabelled", split(images(label=[None, *LABELS[1:].tolist()]))))
     ragged = {"x": datasets.List(datasets.Value("float32")), "label": NAMES}
     rows = [[0.0] * (3 if k else 2) for k in range(N)]
     refused("arrays of one shape", saved("ragged", split(table(ragged, x=rows, label=LABELS.tolist()))))

@@ -59,11 +59,14 @@ class Stock(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, first: int, n: int) -> Any:
         part = "train" if first == 0 else "test"
         for k in range(n):
-            made = {"image": png(self.pixels(first + k)), "coarse_label": 0, "label": k % 2}
+            made = {"image": png(self.pixels(first + k)), "coarse_label": 0, "label": self.label(k)}
             yield f"{part}{k}", {"id": f"{part}_{k:05d}" if self.numbered else "none", **made}
 
     def pixels(self, k: int) -> np.ndarray:
         return picture(k)
+
+    def label(self, k: int) -> Any:
+        return k % 2
 
 
 def prepare(folder: Path, *, file_format: str = "array_record", **changes: Any) -> Path:
@@ -141,8 +144,9 @@ def other_format(place: Path) -> None:
 
 
 SIZES = {"features": {"image": tfds.features.Image(shape=(None, None, 3))}, "pixels": sizes}
-BAD: dict[str, tuple[dict[str, Any], Callable[[Path], None] | None, str, str]] = {
+BAD: dict[str, tuple[dict[str, Any], Callable[[Path], Any] | None, str, str]] = {
     "sizes": (SIZES, None, "", r"images of one size, got \(5, [46], 3\) first and \(5, [46], 3\) at position"),
+    "no label": ({"features": {"label": tfds.features.Text()}, "label": lambda self, k: "a"}, None, "", "one integer"),
     "no held-out": ({"held_out_split": "more"}, None, "", r"split test or validation, found train, more; say what"),
     "tfrecord": (
         {},
@@ -151,6 +155,13 @@ BAD: dict[str, tuple[dict[str, Any], Callable[[Path], None] | None, str, str]] =
         "lies in .* as tfrecord, .* tfds build stock --file_format=array_record --data_",
     ),
     "truncated": ({}, truncated, "", "train in .*stock/1.2.0 cannot be read .*; if files are damaged, delete"),
+    "no description": (
+        {},
+        lambda place: (place / "dataset_info.json").write_text("{"),
+        "",
+        "tfds:stock cannot be opened",
+    ),
+    "overlap": ({}, None, ":train[:30]:train[20:]", "10 examples would be there twice"),
     "unknown split": ({}, None, ":train:dev", "no split 'dev': there are train, test, slices as"),
     "unknown version": ({}, None, ":9.9.9", "version 9.9.9 is not among what is prepared of it: .*/tfds/stock/1.2.0$"),
 }
@@ -158,7 +169,7 @@ BAD: dict[str, tuple[dict[str, Any], Callable[[Path], None] | None, str, str]] =
 
 @pytest.mark.parametrize(("changes", "damage", "splits", "message"), BAD.values(), ids=BAD.keys())
 def test_what_cannot_be_read_is_said_in_one_line(
-    data_dir: Path, changes: dict[str, Any], damage: Callable[[Path], None] | None, splits: str, message: str
+    data_dir: Path, changes: dict[str, Any], damage: Callable[[Path], Any] | None, splits: str, message: str
 ) -> None:
     place = prepare(data_dir, **changes)
     if damage:

@@ -53,6 +53,8 @@ def test_what_is_listed_is_what_the_whole_matrix_shows(kind, outcome: OutcomeKin
     ratio = found.q / q[at]
     assert ratio.min() > 1 - 1e-3
     assert ratio.max() < 1.002
+    of_columns = infl.strongest_influences(outcomes, protocols=BOTH, outcome=outcome, n_pairs=25, q_over="column")
+    np.testing.assert_allclose(of_columns.q, infl.q_values(p, axis=0)[of_columns.source, of_columns.target], rtol=2e-3)
     listed = set(zip(found.source.tolist(), found.target.tolist(), strict=True))
     assert len(listed) == len(found)
     sure = set(map(tuple, np.argwhere(q <= 0.05).tolist()))
