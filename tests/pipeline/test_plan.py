@@ -169,6 +169,16 @@ def test_influence_is_planned_over_all_pairs_by_reading(small_digits: Dataset) -
     assert answers(more, "influence")[1].n_models < worst.n_models
 
 
+@pytest.mark.usefixtures("played")
+def test_a_pilot_too_small_to_tell_says_so(small_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlayedEnsemble, "models_per_batch", 2)
+    planned = infl.plan(small_digits, detect=0.2, design=BALANCED)
+    assert planned.n_pilot == 8
+    said = [(answer.basis, answer.n_models) for answer in planned.answers]
+    assert [n for basis, n in said if "worst" not in basis] == [None] * 3
+    assert all(n for basis, n in said if "worst" in basis)
+
+
 def test_what_predictions_were_worth_is_what_the_experiment_found() -> None:
     path = Path(__file__).parents[2] / "experiments" / "regimes" / "results.json"
     worlds = json.loads(path.read_text())["summary"]["worlds"]

@@ -42,7 +42,7 @@ def test_the_page_of_a_run_says_what_the_other_commands_say(verified: Run, tmp_p
     forget.write_text(json.dumps(SETS))
     before = contents(verified.folder)
     call(f"report --run {verified.folder} --forget {forget} --out {out} --json {tmp_path}/report.json")
-    assert contents(verified.folder) == before
+    assert before.items() <= contents(verified.folder).items()  # the fit of the predictor is new
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["page"] == str(out)
     assert content["bytes"] == out.stat().st_size
@@ -60,7 +60,7 @@ def test_the_page_of_a_run_says_what_the_other_commands_say(verified: Run, tmp_p
         assert [one["id"] for one in fields["most_harmed"]] == list(verdict.most_harmed)
     call(f"scores --run {verified.folder} --n-top 60 --json {tmp_path}/scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())
-    scores.pop("detectable")
+    del scores["detectable"], scores["accuracy"]
     assert content["scores"] == scores
     assert "few &lt;b&gt;" in out.read_text()
 

@@ -37,6 +37,8 @@ def test_each_cell_has_its_value_and_error_in_the_power_of_ten_of_the_scale():
         error = said[f"error:{a},{b}"][1]
         assert error == ("± -" if np.isnan(SE[a, b]) else f"±{1000 * SE[a, b]:.1f}")
     assert "10⁻³" in ax.figure.axes[1].get_ylabel()
+    small_errors: Any = class_influence(estimate(VALUE, SE / 10))
+    assert "10⁻⁴" in small_errors.figure.axes[1].get_ylabel()
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog", "$ox$"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog", "$ox$"]
 

@@ -100,6 +100,8 @@ def test_every_score_is_in_a_bar_and_what_is_missing_is_counted(memorization):
     for lowest in range(20):
         ends = replace(memorization, value=np.where(np.arange(40) < 20, value[lowest], value[39 - lowest]))
         assert sum(bars(plot.memorization(ends))[0]) == 40
+    decades = np.where(np.arange(400) < 5, 0.8, 0.01)
+    assert plot.memorization(replace(memorization, value=decades, se=decades)).get_yscale() == "log"
     unknown = replace(memorization, se=memorization.se * np.nan)
     assert not [patch for patch in plot.memorization(unknown).patches if patch.get_gid() == "null"]
 

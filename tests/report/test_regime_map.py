@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
@@ -133,6 +135,16 @@ def test_names_cover_neither_each_other_nor_the_markers_and_stay_inside(make_ver
         assert not any(box.contains(*marker) for marker in markers)
         assert frame.contains(*box.min)
         assert frame.contains(*box.max)
+
+
+def test_names_without_room_are_left_out_and_counted(make_verdict):
+    verdicts = [make_verdict(f"neighbours of {k}", 0.5, 0.2) for k in range(60)]
+    figure = Figure(figsize=(3, 3))
+    FigureCanvasAgg(figure)
+    ax = regime_map(verdicts, ax=figure.add_subplot())
+    written = len(names(ax, [v.forget_set.name for v in verdicts]))
+    assert 0 < written < 60
+    assert f"{60 - written} names left out for want of room" in texts(ax)
 
 
 def test_a_name_is_written_as_it_is_and_a_long_one_cut_in_the_middle(make_verdict):

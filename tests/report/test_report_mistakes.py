@@ -13,7 +13,7 @@ import pytest
 from infl.records import Dataset, Effects, Estimate, ForgetSet, InputError, ScoredPair, Thresholds
 from infl.report import plot
 from infl.report.exchange import write_feldman_zhang, write_table
-from infl.report.page import SetContent, render_page
+from infl.report.page import SetContent, render_page, write_page
 from infl.report.style import house_style
 from infl.report.tables import pairs_table, verdict_table
 
@@ -74,6 +74,7 @@ def test_what_is_missing_doubled_or_does_not_fit_is_named(
         (lambda: plot.save(plot.regime_map([]), tmp_path / "map.doc"), r"png.*got 'map\.doc'"),
         (lambda: drawn_in("sepia"), "light or dark, got 'sepia'"),
         (lambda: SetContent(None, None), "predicted or a measured verdict"),
+        (lambda: write_page(make_page_content(), nowhere / "page.html"), "cannot be written"),
         (lambda: write_table(nowhere / "top.csv"), "cannot be written: No such file or directory"),
         (lambda: write_table(nowhere / "top.parquet"), "cannot be written: No such file or directory"),
         (lambda: write_feldman_zhang(nowhere / "fz.npz", estimate(40), [], dataset), "cannot be written"),
