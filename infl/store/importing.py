@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from infl.store.storage import is_url
 REMEDY = "write it with np.savez(path, masks=..., correct=..., labels=...)"
 MAX_CLASSES = 1 << 16
 BYTES_AT_ONCE = 1 << 26
+MIN_WRONG = 100  # columns on which no model is wrong everywhere by chance
 _COLLECTIONS = (("design", ""), ("full", "reference_"))
 _ARRAYS = {  # kinds of dtype, and axes
     "masks": ("biuf", ("models", "n")),
@@ -45,6 +47,7 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
         reference_correct, reference_margin   [R, n+m] of models of all n examples; may be left out. With margins they make
                            `infl.predict(..., predictor="additive")` possible
 
+    Rows that no model filled (no training example, zeros or NaN for all outcomes) are left out, and a warning counts them.
     Margins are kept as float16, as those of infl's own models are. Errors of the scores take the models as independent draws.
     The run holds no pixels and no training algorithm: it cannot be trained on or verified. The file is read in blocks of rows,
     never whole. Until all of it is in place there is no run; an import that fails leaves nothing behind, and after one that
@@ -58,7 +61,7 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
     Examples:
         >>> import tempfile, infl
         >>> folder = Path(tempfile.mkdtemp())
-        >>> masks = np.arange(8)[:, None] >> np.arange(2) & 1 == 1
+        >>> masks = np.repeat([1, 2, 3], 2)[:, None] >> np.arange(2) & 1 == 1
         >>> np.savez(folder / "mine.npz", masks=masks, correct=np.c_[masks, masks[:, 0]], labels=[0, 1, 0])
         >>> infl.memorization(infl.import_outcomes(folder / "mine.npz", run=folder / "run").outcomes("design")).value
         array([1., 1.])
@@ -79,12 +82,22 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
                 if prefix and f"{prefix}{kinds[0]}" not in archive.names:
                     continue
                 made.add_collection(Collection(collection, {"kind": "full" if prefix else "imported"}))
-                first = 0
+                n_rows = n_models = 0
                 with closing(_blocks(archive, kinds, prefix, n_train, n_columns)) as blocks:
-                    for outcomes in blocks:
-                        models = range(first, first + outcomes.n_models)
-                        made.write(collection, models, outcomes, np.ones(len(models), bool), seconds=0.0)
-                        first += outcomes.n_models
+                    for filled, outcomes in blocks:
+                        models = range(n_models, n_models + outcomes.n_models)
+                        if models:
+                            made.write(collection, models, outcomes, np.ones(len(models), bool), seconds=0.0)
+                        n_rows, n_models = n_rows + len(filled), models.stop
+                rows = f"rows of {prefix or 'masks and '}outcomes"
+                if not n_models:
+                    raise InputError(f"{path}: none of the {n_rows:,} {rows} was filled")
+                if n_models < n_rows:
+                    warnings.warn(
+                        f"{path}: {n_rows - n_models:,} of {n_rows:,} {rows} are left out: no model filled them, or it diverged "
+                        "(no training example, no outcome, or wrong everywhere)",
+                        stacklevel=2,
+                    )
     return made
 
 
@@ -167,8 +180,8 @@ def _examples(archive: Archive, n_train: int, n_columns: int) -> Dataset:
 
 def _blocks(
     archive: Archive, kinds: tuple[OutcomeKind, ...], prefix: str, n_train: int, n_columns: int
-) -> Generator[Outcomes]:
-    """Outcomes of the models, or of the references, in order; whole chunks of the store at a time where they are small."""
+) -> Generator[tuple[Array, Outcomes]]:
+    """Which rows were filled, and their outcomes, of the models or of the references, in order and whole chunks at a time."""
     names = [f"{prefix}{kind}" for kind in kinds]
     if names[0] not in archive.names:
         return
@@ -178,16 +191,33 @@ def _blocks(
         wanted = names if prefix else ["masks", *names]
         streams = [stack.enter_context(closing(archive.blocks(name, n_rows=n_rows))) for name in wanted]
         for blocks in zip(*streams, strict=True):
-            arrays = {name: _checked(archive, name, array, first) for name, array in zip(wanted, blocks, strict=True)}
-            masks = np.ones((len(blocks[0]), n_train), bool) if prefix else arrays["masks"]
-            yield Outcomes(masks, *(arrays.get(f"{prefix}{kind}") for kind in OUTCOME_KINDS))
-            first += len(masks)
+            filled = np.all([_filled(name, array) for name, array in zip(wanted, blocks, strict=True)], axis=0)
+            arrays = {
+                name: _checked(archive, name, array, filled, first) for name, array in zip(wanted, blocks, strict=True)
+            }
+            masks = np.ones((int(filled.sum()), n_train), bool) if prefix else arrays["masks"]
+            yield filled, Outcomes(masks, *(arrays.get(f"{prefix}{kind}") for kind in OUTCOME_KINDS))
+            first += len(filled)
 
 
-def _checked(archive: Archive, name: str, array: Array, first: int) -> Array:
-    """Margins, which are finite, or masks and `correct` as bool; `first` is the model of the first row."""
+def _filled(name: str, array: Array) -> Array:
+    """Rows that a model filled: those of arrays that were allocated before stay zero or NaN. Few columns may all be wrong."""
+    known = array == array  # not NaN
+    if name.endswith("correct") and array.shape[1] < MIN_WRONG:
+        return known.any(axis=1)
+    return (known & (array != 0)).any(axis=1)
+
+
+def _checked(archive: Archive, name: str, array: Array, filled: Array, first: int) -> Array:
+    """Of filled rows, margins, which are finite, or masks and `correct` as bool; `first` is the model of the first row."""
     if name.endswith("margin"):
-        refuse_entries(f"{archive.path}: {name}", array, ~np.isfinite(array), first, "finite numbers; clip them")
-        return array
-    refuse_entries(f"{archive.path}: {name}", array, (array != 0) & (array != 1), first, "0 or 1")
-    return array.astype(bool, copy=False)
+        wrong, expected = ~np.isfinite(array), "finite numbers; clip infinite ones, and leave out models that diverged"
+    else:
+        wrong, expected = (array != 0) & (array != 1), "0 or 1"
+        if name.endswith("correct") and array.dtype.kind == "f" and ((array > 0) & (array < 1)).any():
+            expected = (
+                "0 or 1; probabilities p of the label are not supported as such: save their log-odds, "
+                "np.log(p) - np.log1p(-p) with p clipped inside 0 and 1, as margin; scores are then in log-odds"
+            )
+    refuse_entries(f"{archive.path}: {name}", array, wrong & filled[:, None], first, expected)
+    return array[filled] if name.endswith("margin") else array[filled].astype(bool, copy=False)

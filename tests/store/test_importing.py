@@ -151,7 +151,18 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "labels missing": (lambda a: {"labels": None}, r"missing labels, found 'correct', .* np\.savez\(path, masks="),
     "no outcomes": (lambda a: {"correct": None, "margin": None}, "missing correct or margin, found 'labels', 'masks'"),
     "a name of two lines": (lambda a: {"labels": None, "la\nbels": a["labels"]}, r"missing labels, .*'la\\nbels'"),
-    "NaN in correct": (lambda a: {"correct": a["correct"] * np.nan}, "correct: expected 0 or 1, got nan for model 0"),
+    "nothing filled": (
+        lambda a: {"masks": a["masks"] & False},
+        "none of the 150 rows of masks and outcomes was filled",
+    ),
+    "a NaN in correct": (
+        lambda a: {"correct": np.where(np.arange(N + M) == 3, np.nan, a["correct"])},
+        "correct: expected 0 or 1, got nan for model 0, column 3",
+    ),
+    "probabilities": (
+        lambda a: {"correct": np.random.default_rng(0).random((T, N + M))},
+        r"0 or 1; probabilities p of the label are not supported as such: save .* np.log\(p\) - np.log1p\(-p\) .* as margin",
+    ),
     "infinite reference": (
         lambda a: {"reference_margin": np.full((R, N + M), -np.inf)},
         "reference_margin: .* got -inf",
@@ -189,6 +200,28 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
 }
 
 
+@pytest.mark.parametrize("fill", [0, np.nan])
+@pytest.mark.parametrize("prefilled", [True, False])
+def test_rows_that_no_model_filled_are_left_out_and_counted(
+    fill: float, prefilled: bool, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays are allocated for all models before the first one is trained; masks may have been drawn for all of them."""
+    monkeypatch.setattr(importing, "BYTES_AT_ONCE", 8 * (N + M) * 16)
+    arrays, rows = make_arrays(), np.r_[:20, 33, 100:T]
+    empty = {name: arrays[name].astype(float) for name in ("masks", "correct", "margin", "reference_margin")}
+    for name in ("correct", "margin", *(() if prefilled else ("masks",))):
+        empty[name][rows] = fill
+    empty["reference_margin"][4:] = fill
+    told = "71 of 150 rows of masks and outcomes are left out|5 of 9 rows of reference_outcomes are left out"
+    with pytest.warns(UserWarning, match=told) as warned:
+        run = infl.import_outcomes(write(tmp_path / "mine.npz", arrays, **empty), run=place)
+    assert len(warned) == 2
+    stored, kept = run.outcomes("design").load(), np.setdiff1d(np.arange(T), rows)
+    for name in ("masks", "correct", "margin"):
+        np.testing.assert_array_equal(getattr(stored, name), arrays[name][kept])
+    np.testing.assert_array_equal(run.outcomes("full").load().margin, arrays["reference_margin"][:4])
+
+
 @pytest.mark.parametrize("mistake", WRONG)
 def test_a_wrong_file_is_named_and_leaves_nothing(mistake: str, tmp_path: Path, place: Path) -> None:
     change, message = WRONG[mistake]
@@ -217,7 +250,7 @@ def test_what_is_wrong_is_named_wherever_it_stands(
         infl.import_outcomes(path, run=place)
     assert not place.exists()
     arrays["margin"][140, 3] = np.nan
-    with pytest.raises(InputError, match="margin: expected finite numbers; clip them, got nan for model 140, column 3"):
+    with pytest.raises(InputError, match="margin: expected finite numbers; .*, got nan for model 140, column 3"):
         infl.import_outcomes(write(path, arrays), run=place)
     assert not place.exists()
 
