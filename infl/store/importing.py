@@ -89,12 +89,12 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
                         if models:
                             made.write(collection, models, outcomes, np.ones(len(models), bool), seconds=0.0)
                         n_rows, n_models = n_rows + len(filled), models.stop
-                rows = f"rows of {prefix or 'masks and '}outcomes"
+                rows = f"{n_rows:,} rows of {prefix or 'masks and '}outcomes"
                 if not n_models:
-                    raise InputError(f"{path}: none of the {n_rows:,} {rows} was filled")
+                    raise InputError(f"{path}: none of the {rows} was filled")
                 if n_models < n_rows:
                     warnings.warn(
-                        f"{path}: {n_rows - n_models:,} of {n_rows:,} {rows} are left out: no model filled them, or it diverged "
+                        f"{path}: {n_rows - n_models:,} of {rows} are left out: no model filled them, or it diverged "
                         "(no training example, no outcome, or wrong everywhere)",
                         stacklevel=2,
                     )

@@ -51,7 +51,6 @@ def folder(small_run: infl.Run, tmp_path_factory: pytest.TempPathFactory) -> Pat
     wrong: dict[str, dict[str, Any]] = {
         "counts": {"masks": masks[1:]},
         "values": {"correct": np.full((60, 32), np.nan)},
-        "margins": {"margin": np.full((60, 32), np.nan)},
     }
     for name, changed in wrong.items():
         np.savez(folder / f"{name}.npz", **outcomes | changed)
@@ -76,8 +75,7 @@ MISTAKES = [
     ("train objects.npz --run new", "x_train holds Python objects"),
     ("import counts.npz --run new", "masks is of 59 models, correct of 60"),
     ("import unlabelled.npz --run new", "missing labels"),
-    ("import values.npz --run new", "correct: expected 0 or 1, got nan"),
-    ("import margins.npz --run new", "margin: expected finite numbers"),
+    ("import values.npz --run new", "none of the 60 rows of masks and outcomes was filled"),
     # Settings of a new run
     (f"train {DATA} --run new --fraction 1.2", "fraction: expected a fraction above 0 and below 1"),
     (f"train {DATA} --run new --fraction abc", "fraction: expected a fraction such as 0.7"),

@@ -154,7 +154,6 @@ ODD: dict[str, Arrays] = {
     "an example always left out": {"masks": make_arrays()["masks"] & ~NEVER_OUT},
     "all outcomes right": {"correct": np.ones((T, N + M), bool)},
     "all models of all of D": {"masks": np.ones((T, N), bool)},
-    "models of nothing": {"masks": np.zeros((T, N), bool)},
 }
 
 
