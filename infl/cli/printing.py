@@ -200,8 +200,8 @@ def _print_table(table: Any) -> None:
 
 
 def _width() -> int:
-    """Columns of the terminal; 100 where the output is none."""
+    """Columns of the terminal; 120 where the output is none."""
     from rich.console import Console
 
     console = Console()
-    return console.width if console.is_terminal else 100
+    return console.width if console.is_terminal else 120
