@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infl.pipeline.plan import Plan
     from infl.pipeline.score import Target
-    from infl.records import Dataset, Estimate, ScoredPair, Verdict
+    from infl.records import Accuracy, Dataset, Estimate, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
 
@@ -41,7 +41,7 @@ def show_scores(
         say(f"{found.pairs_without_error:,} pairs not ranked: one model with or without the example, so no error")
     of_pairs = "" if q_over == "matrix" else ", of a pair over those of its target"
     say(f"from {_scored_models(run)}; ± is one standard error, q the false discovery rate{of_pairs}")
-    _say_accuracy(run)
+    _say_accuracy(run.accuracy())
     _name_diverged(run, ["design"])
     figures = {
         "memorization": plot.memorization(memorization),
@@ -79,7 +79,7 @@ def show_influences(
         else:
             say(f"{title}: no pair has an estimate")
     say(f"\nfrom {_scored_models(run)}; ± is one standard error, q is over the pairs of each table")
-    _say_accuracy(run)
+    _say_accuracy(run.accuracy())
     _name_diverged(run, ["design"])
 
 
@@ -96,7 +96,7 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
                 if note:
                     say(f"  {verdict.forget_set.name}, {word}: {note}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
-    _say_accuracy(run)
+    _say_accuracy(run.accuracy())
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
 
@@ -106,7 +106,7 @@ def show_run(run: Run) -> None:
     from infl.report.tables import run_table
 
     _print_table(run_table(run.to_dict()))
-    _say_accuracy(run)
+    _say_accuracy(run.accuracy())
     _name_diverged(run, run.collections())
 
 
@@ -137,6 +137,7 @@ def show_plan(planned: Plan, asked: Mapping[str, Any]) -> None:
     say(f"{planned.models_per_second:.1f} models/s, measured here just now; disk before compression")
     say(f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets{to_find}")
     say(f"subsets hold {planned.fraction:.3g} of D on average; noise is that of {planned.n_pilot:,} pilot models")
+    _say_accuracy(planned.accuracy)
     if answers["prediction"]:
         say("predictions: sets of 20 and more of n = 1,000 digits and 2,000 Fashion-MNIST images;")
         say("at n = 10,000 cross was off by 0.36 with 512 models")
@@ -168,10 +169,9 @@ def _scored_models(run: Run) -> str:
     return f"{n_models:,} models of random subsets{rest}"
 
 
-def _say_accuracy(run: Run) -> None:
+def _say_accuracy(found: Accuracy | None) -> None:
     from infl.report.text import accuracy_lines
 
-    found = run.accuracy()
     for line in accuracy_lines(found) if found else []:
         say(line)
 

@@ -202,4 +202,5 @@ class Plan(_Continuing):
             dataset, run=self.run, design=self.design, algorithm=self.algorithm, layout=self.layout, **vars(self.wanted)
         )
         show_plan(planned, vars(self.wanted))
-        self.output.write({**asdict(planned), "seconds": planned.seconds})
+        accuracy = planned.accuracy and planned.accuracy.to_dict()
+        self.output.write({**asdict(planned), "accuracy": accuracy, "seconds": planned.seconds})

@@ -17,7 +17,16 @@ from typing import Any, Literal
 import numpy as np
 
 from infl.pipeline.train import current_run, find_groups, open_for_training
-from infl.records import Dataset, InputError, Outcomes, OutcomeSource, ProtocolName, check_fraction
+from infl.records import (
+    Accuracy,
+    Dataset,
+    InputError,
+    Outcomes,
+    OutcomeSource,
+    ProtocolName,
+    check_fraction,
+    measure_accuracy,
+)
 from infl.scores.planning import ErrorForecast, information_per_model, models_for_standard_error
 from infl.scores.power import (
     FALSE_DISCOVERY_RATE,
@@ -44,6 +53,7 @@ PREDICTED_CROSS_ERROR = {128: 0.123, 512: 0.087, 2048: 0.066}
 MIN_PREDICTED_SIZE = 20
 
 Question = Literal["memorization", "influence", "prediction", "verification"]
+ACCURACY_MODELS = 16
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,7 @@ class Plan:
             see `answers`.
         prepare_seconds: Finding the groups of a grouped design, once for a run; 0 where a run has them.
         n_pilot: Models that the forecasts among the answers rest on.
+        accuracy: Of the first of them.
         p_cut, n_pairs: The p-value up to which an influence counts as found, and the pairs of both protocols that the
             false discovery rate is over.
     """
@@ -95,6 +106,7 @@ class Plan:
     p_cut: float = math.nan
     n_pairs: int = 0
     answers: tuple[Answer, ...] = ()
+    accuracy: Accuracy | None = None
 
     @property
     def seconds(self) -> float:
@@ -193,6 +205,7 @@ def plan(
         n_pilot=pilot.n_models,
         p_cut=asked.p_cut,
         n_pairs=n_pairs,
+        accuracy=measure_accuracy(next(pilot.blocks(n_rows=ACCURACY_MODELS)), largest_class=dataset.largest_class),
     )
     lines: list[Any] = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
     if set_size is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 
@@ -89,6 +90,12 @@ class Dataset:
         return check_integer(
             what, int(given) if isinstance(given, str) else given, 0, self.n_classes - 1, "the classes"
         )
+
+    @property
+    def largest_class(self) -> tuple[float, float]:
+        """Fractions of D and of H that are of their largest class: what needs no learning; NaN where H is empty."""
+        counts = [np.bincount(labels, minlength=1).max() for labels in (self.y_train, self.y_held_out)]
+        return counts[0] / len(self.y_train), counts[1] / len(self.y_held_out) if len(self.y_held_out) else math.nan
 
     def fingerprint(self) -> str:
         """SHA-256 of pixels, labels, shapes and dtypes: two datasets with the same one train the same models."""

@@ -106,9 +106,9 @@ class Run:
         return None
 
     def _measured_accuracy(self, outcomes: Outcomes) -> Accuracy | None:
-        counts, n = self.manifest["dataset"]["largest_class"], self._layout.n_train
-        n_held_out = self._layout.n_columns - n
-        largest = counts[0] / n, counts[1] / n_held_out if n_held_out else math.nan
+        largest = tuple(
+            math.nan if fraction is None else fraction for fraction in self.manifest["dataset"]["largest_class"]
+        )
         return measure_accuracy(outcomes, largest_class=largest) if outcomes.n_models else None
 
     def refresh(self) -> None:
