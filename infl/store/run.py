@@ -106,9 +106,8 @@ class Run:
         return None
 
     def _measured_accuracy(self, outcomes: Outcomes) -> Accuracy | None:
-        largest = tuple(
-            math.nan if fraction is None else fraction for fraction in self.manifest["dataset"]["largest_class"]
-        )
+        on_d, on_h = self.manifest["dataset"]["largest_class"]
+        largest = on_d, math.nan if on_h is None else on_h
         return measure_accuracy(outcomes, largest_class=largest) if outcomes.n_models else None
 
     def refresh(self) -> None:
