@@ -4,10 +4,11 @@ BIN := $(VENV)/bin
 
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all docs lint format notebooks clean
+.PHONY: demo test test-all wheel docs lint format notebooks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/infl demo
+	@echo "infl is in $(BIN): . $(BIN)/activate"
 
 test: lint
 	$(PYTEST) -m "not slow"
@@ -15,6 +16,9 @@ test: lint
 test-all: test
 	$(BIN)/pyright
 	$(PYTEST) -m slow --durations 50
+
+wheel: $(VENV)/bin/python
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

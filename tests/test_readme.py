@@ -3,15 +3,22 @@
 Numbers are compared within a little, since the last digits of a trained network differ from machine to machine; words exactly.
 """
 
+import os
 import re
+import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 
 import infl.pipeline.train
 from infl.__main__ import main
+from tests.commands import call
 from tests.pages import ROOT, blocks, commands_in, follow
 
 README = (ROOT / "README.md").read_text()
@@ -75,3 +82,46 @@ def test_every_file_the_readme_points_at_is_there():
     for target in targets:
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_its_page_and_with_commands_that_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    call("demo --n-models 32 --n-references 8")
+    said = capsys.readouterr().out
+    page = Path(re.findall(r"^page: (.+)$", said, re.M)[0])
+    assert all(one in page.read_text() for one in ("highest memorization 10", "class 8"))
+    commands = [line.strip() for line in said.partition("three to try:")[2].splitlines() if line]
+    assert [line.split()[1] for line in commands] == ["scores", "forget", "predict"]
+    for [words] in map(commands_in, commands):
+        call(shlex.join(words))
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_an_empty_environment_without_the_checkout(tmp_path):
+    def run(*command, **settings):
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, **settings)
+
+    pip = (sys.executable, "-m", "pip")
+    if run(*pip, "download", "--no-deps", "--dest", "reached", "hatchling").returncode:
+        pytest.skip("no package index can be reached")
+    run(*pip, "wheel", "--no-deps", "--wheel-dir", "dist", str(ROOT), check=True)
+    (wheel,) = (tmp_path / "dist").glob("infl-*.whl")
+    run(sys.executable, "-m", "venv", "empty", check=True)
+    run("empty/bin/pip", "install", str(wheel), check=True)
+    where = run("empty/bin/python", "-c", "import infl; print(infl.__file__)", check=True)
+    assert where.stdout.startswith(str(tmp_path / "empty"))
+    assert "usage: infl COMMAND" in run("empty/bin/infl", "--help", check=True).stdout
+    tiny = "digits --n-train 60 --n-held-out 30 --n-models 4 --n-references 2 --epochs 1 --run run"
+    trained = run("empty/bin/infl", "train", *tiny.split(), check=True)
+    assert "Next: infl scores --run run" in trained.stdout
+    run("empty/bin/infl", "report", "--run", "run", check=True)  # with the files that are no Python
+    assert (tmp_path / "run/report.html").stat().st_size > 10_000
+
+
+def test_the_citation_names_the_version_and_the_authors_of_the_package():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (infl.__version__, project["license"])
+    assert cited["authors"] == project["authors"]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tyro
 
-from infl.cli.options import Engine, File, Ids, Predictor, Real, RunToRead, cluster
+from infl.cli.options import Engine, File, Ids, Predictor, Real, RunToRead, cluster, quoted
 from infl.cli.outputs import Output, OutputFile, RunToWrite, accuracy_fields
 from infl.cli.printing import say, show_verdicts
 from infl.cli.scores import score
@@ -148,7 +149,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures in the run folder."""
+    """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures and a page of them."""
 
     run: RunToWrite = "runs/demo"
     """Folder of the run, or its URL; continued where it exists."""
@@ -181,6 +182,16 @@ class Demo:
             if (name := one.forget_set.name).startswith(("class", "cluster")):
                 say(f"  {name}: the sum {other.regime}, infl {one.regime}, retraining {truth.regime}")
         self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, measured, thresholds=Thresholds()))
+        say(f"\npage: {infl.write_report(run).path}")
+        named, example = f"--run {quoted(self.run)}", int(np.nanargmax(memorization.rankable))
+        say("\nNext, three to try:")
+        say(
+            f"  infl scores {named} --example {example}    # who influences the most memorized digit, and whom it influences"
+        )
+        say(
+            f"  infl forget neighbours {named} --example {example} --size 20 --out mine.json    # a forget set of your own"
+        )
+        say(f"  infl predict {named} --forget mine.json    # and what forgetting it would do")
 
 
 def _opened(url: str, forget_file: Path, ids: Ids) -> tuple[Run, list[ForgetSet]]:
