@@ -35,7 +35,7 @@ def show_scores(
 
     folder = run.folder / "figures"
     _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
-    title = "largest cross-influences, protocol: held-out"
+    title = f"largest cross-influences, protocol: {dataset.pairs_protocol}"
     _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))
     if found.pairs_without_error:
         say(f"{found.pairs_without_error:,} pairs not ranked: one model with or without the example, so no error")

@@ -20,17 +20,25 @@ if TYPE_CHECKING:
 class Import:
     """Make a run of masks and outcomes of models trained elsewhere: then scores, inspect and forget read it like any other."""
 
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
-    """An .npz with masks [T, n], correct and/or margin [T, n+m], labels [n+m]; and, where they are known, class_names and
-    reference_correct, reference_margin [R, n+m] of models of all n examples. See `infl.import_outcomes`."""
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz|DIR")]
+    """An .npz, or a folder of .npy files, with masks [T, n], correct and/or margin [T, n+m], labels [n+m]; and, where they are
+    known, class_names and reference_correct, reference_margin [R, n+m] of models of all n examples. See
+    `infl.import_outcomes`."""
     run: RunToWrite
     """Folder of the run, or its URL, new or empty."""
+    names: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=ARRAY ...")] = ()
+    """What arrays are called there, as in masks=trainset_mask correct=trainset_correctness
+    correct_held_out=testset_correctness."""
     output: tyro.conf.OmitArgPrefixes[Output] = Output()
 
     def __call__(self) -> None:
         import infl
+        from infl.records import InputError
 
-        _show(infl.import_outcomes(self.file, run=self.run), self.output)
+        if wrong := [word for word in self.names if "=" not in word]:
+            raise InputError(f"--names: expected NAME=ARRAY, as in masks=trainset_mask, got {wrong[0]!r}")
+        names = {name: array for name, _, array in (word.partition("=") for word in self.names)}
+        _show(infl.import_outcomes(self.file, run=self.run, names=names), self.output)
         say(f"\nNext: infl scores --run {quoted(self.run)}")
 
 

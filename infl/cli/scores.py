@@ -81,13 +81,13 @@ class Scores:
         self.output.write(content | accuracy_fields(run))
         if self.output.table:
             of_all = memorization_frame(memorization, dataset, q=found.q)
-            write_table(self.output.table, of_all, pairs_frame(pairs, "held-out", dataset))
+            write_table(self.output.table, of_all, pairs_frame(pairs, dataset.pairs_protocol, dataset))
         if self.output.arrays:
-            left_out = infl.influence(outcomes, protocol="left-out", outcome=kind)
-            held_out = infl.influence(outcomes, protocol="held-out", outcome=kind)
-            q = joint_q_values(left_out, held_out, q_over=self.q_over)
-            shrunk = shrunk_scores(dataset, outcomes, left_out, held_out)
-            write_scores(self.output.arrays, memorization, left_out, held_out, q=(found.q, q), shrunk=shrunk)
+            protocols = ("left-out", "held-out")[: 1 + (dataset.n_held_out > 0)]
+            parts = [infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in protocols]
+            q = found.q, joint_q_values(*parts, q_over=self.q_over)
+            shrunk = shrunk_scores(dataset, outcomes, *parts)
+            write_scores(self.output.arrays, memorization, *parts, q=q, shrunk=shrunk)
         if self.output.matrix:
             write_influence(outcomes, self.output.matrix, outcome=kind, q_over=self.q_over)
         if self.output.feldman_zhang:
@@ -138,7 +138,8 @@ def score(
 
     outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     memorization = infl.memorization(outcomes, outcome=kind)
-    strongest = infl.strongest_influences(outcomes, n_pairs=n_top, outcome=kind, q_over=q_over)
+    protocols = (dataset.pairs_protocol,)
+    strongest = infl.strongest_influences(outcomes, protocols=protocols, n_pairs=n_top, outcome=kind, q_over=q_over)
     pairs, found = strongest.pairs(n_top), findings(outcomes, memorization, strongest)
     show_scores(run, dataset, memorization, pairs, n_top=n_top, found=found, q_over=q_over)
     return memorization, pairs, found

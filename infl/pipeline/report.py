@@ -15,7 +15,17 @@ import numpy as np
 from infl.pipeline.predict import predict_effects
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.verify import verified_effects
-from infl.records import Effects, ForgetSet, InputError, OutcomeKind, OutcomeSource, Quantity, ScoredPair, Thresholds
+from infl.records import (
+    Effects,
+    ForgetSet,
+    InputError,
+    OutcomeKind,
+    OutcomeSource,
+    ProtocolName,
+    Quantity,
+    ScoredPair,
+    Thresholds,
+)
 from infl.report.page import HarmedExample, PageContent, ScoreContent, SetContent, write_page
 from infl.scores.evidence import interval
 from infl.scores.influence import influence, memorization
@@ -78,15 +88,16 @@ def gather(
 ) -> PageContent:
     """What the page of a run shows; see `write_report`."""
     sets = _named_once(run.forget_sets()) if forget_sets is None else resolve_forget_sets(run, forget_sets)
-    scores = _scores(run, n_top) if run.outcomes("design").n_models else None
+    dataset = run.dataset()
+    scores = _scores(run, dataset.pairs_protocol, n_top) if run.outcomes("design").n_models else None
     contents = _sets(run, sets, predictor, thresholds or Thresholds(), quiet=quiet)
-    return PageContent(run.to_dict(), run.dataset(), scores, contents, run.accuracy())
+    return PageContent(run.to_dict(), dataset, scores, contents, run.accuracy())
 
 
-def _scores(run: Run, n_top: int) -> ScoreContent:
+def _scores(run: Run, protocol: ProtocolName, n_top: int) -> ScoreContent:
     outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
     estimate = memorization(outcomes, outcome=kind)
-    strongest = strongest_influences(outcomes, n_pairs=n_top, outcome=kind)
+    strongest = strongest_influences(outcomes, protocols=(protocol,), n_pairs=n_top, outcome=kind)
     pairs, found = strongest.pairs(n_top), findings(outcomes, estimate, strongest)
     return ScoreContent(
         n_models=outcomes.n_models,
@@ -94,21 +105,21 @@ def _scores(run: Run, n_top: int) -> ScoreContent:
         interval=interval(estimate),
         q=found.q,
         pairs=pairs,
-        pair_intervals=_pair_intervals(outcomes, pairs, kind),
-        protocol=strongest.protocols[0],
+        pair_intervals=_pair_intervals(outcomes, pairs, protocol, kind),
+        protocol=protocol,
         smallest_memorization=found.memorization,
         smallest_influence=found.influence,
     )
 
 
 def _pair_intervals(
-    outcomes: OutcomeSource, pairs: Sequence[ScoredPair], kind: OutcomeKind
+    outcomes: OutcomeSource, pairs: Sequence[ScoredPair], protocol: ProtocolName, kind: OutcomeKind
 ) -> list[tuple[float, float]]:
     if not pairs:
         return []
     sources, rows = np.unique([pair.source for pair in pairs], return_inverse=True)
     targets, columns = np.unique([pair.target for pair in pairs], return_inverse=True)
-    low, high = interval(influence(outcomes, sources=sources, columns=targets, outcome=kind))
+    low, high = interval(influence(outcomes, sources=sources, columns=targets, protocol=protocol, outcome=kind))
     return list(zip(low[rows, columns].tolist(), high[rows, columns].tolist(), strict=True))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infl.records.words import Array, InputError, check_integer
+from infl.records.words import Array, InputError, ProtocolName, check_integer
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Dataset:
     @property
     def n_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def pairs_protocol(self) -> ProtocolName:
+        """Of the pairs that are listed: held-out examples, or training ones where there are no others."""
+        return "held-out" if self.n_held_out else "left-out"
 
     @property
     def has_pixels(self) -> bool:

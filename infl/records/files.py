@@ -167,6 +167,47 @@ class Archive:
         return Member(name, tuple(shape), dtype, by_columns)
 
 
+class Arrays:
+    """Arrays in memory or mapped from files of their own, read as those of an archive are.
+
+    Args:
+        path: What messages call them.
+        arrays: By name, of anything that NumPy makes an array of.
+    """
+
+    def __init__(self, path: Path, arrays: Mapping[str, Any]) -> None:
+        self.path, self._arrays = path, {name: np.asanyarray(array) for name, array in arrays.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the arrays."""
+        return sorted(self._arrays)
+
+    def member(self, name: str) -> Member:
+        """Shape and dtype of an array."""
+        return Member(name, self._arrays[name].shape, self._arrays[name].dtype)
+
+    def blocks(self, name: str, *, n_rows: int) -> Generator[Array]:
+        """Yield the rows of an array in order, `n_rows` at a time (the last block may have fewer)."""
+        for start in range(0, len(self._arrays[name]), n_rows):
+            yield np.asarray(self._arrays[name][start : start + n_rows])
+
+
+def map_arrays(folder: Path) -> Arrays:
+    """The .npy files of a folder by their names; nothing is read before it is asked for.
+
+    Raises:
+        InputError: where one is damaged or holds Python objects.
+    """
+    arrays = {}
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:
+            raise InputError(f"{path}: expected an array as np.save writes it ({first_line(error)})") from error
+    return Arrays(folder, arrays)
+
+
 @contextmanager
 def open_archive(path: Path, content: bytes | None = None) -> Iterator[Archive]:
     """Open an .npz file, or its content where that was read already."""

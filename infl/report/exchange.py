@@ -114,9 +114,7 @@ def write_effects(path: str | Path, effects: Sequence[Effects]) -> None:
 def write_scores(
     path: str | Path,
     memorization: Estimate,
-    left_out: Estimate,
-    held_out: Estimate,
-    *,
+    *parts: Estimate,
     q: tuple[Array, Array],
     shrunk: tuple[Array, Array],
 ) -> None:
@@ -125,13 +123,14 @@ def write_scores(
     Columns of D are in the `left-out` protocol, NaN on the diagonal; columns of H follow.
 
     Args:
+        parts: Influence in the protocols `left-out` and, where there are held-out examples, `held-out`.
         q: Written as `memorization_q` [n], over all examples, and `influence_q` [n, n+m], over all pairs of both protocols.
         shrunk: Posterior means and rates of false signs, written as `influence_shrunk` and `influence_sign_rate` [n, n+m].
     """
     scores = {"memorization": memorization.value, "memorization_se": memorization.se}
     pairs = {
-        "influence": np.concatenate([left_out.value, held_out.value], axis=1),
-        "influence_se": np.concatenate([left_out.se, held_out.se], axis=1),
+        "influence": np.concatenate([part.value for part in parts], axis=1),
+        "influence_se": np.concatenate([part.se for part in parts], axis=1),
         "influence_shrunk": shrunk[0],
         "influence_sign_rate": shrunk[1],
     }

@@ -224,7 +224,7 @@ def pairs_table(
     Raises:
         InputError: where a pair names an example that the dataset does not hold.
     """
-    frame = pairs_frame(pairs, "held-out", dataset)
+    frame = pairs_frame(pairs, dataset.pairs_protocol, dataset)
     lines = pd.DataFrame({"training on": [f"#{i}" for i in frame["source"]]})
     lines["label"] = [text.class_of(dataset, i) for i in frame["source"]]
     lines["changes"] = [text.place_of(dataset, j) for j in frame["target"]]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from infl.records import OUTCOME_KINDS, Array, Dataset, InputError, OutcomeKind, Outcomes
-from infl.records.files import Archive, Member, open_archive
+from infl.records.files import Archive, Arrays, Member, map_arrays, open_archive
 from infl.records.outcomes import refuse_entries
 from infl.store.collections import Collection
 from infl.store.opening import new_run
 from infl.store.run import Run
 from infl.store.storage import is_url
 
+APART = "_held_out"  # behind the names of arrays whose columns of H stand apart
 REMEDY = "write it with np.savez(path, masks=..., correct=..., labels=...)"
 MAX_CLASSES = 1 << 16
 BYTES_AT_ONCE = 1 << 26
@@ -34,10 +37,15 @@ _ARRAYS = {  # kinds of dtype, and axes
 }
 
 
-def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]) -> Run:
+def import_outcomes(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    run: str | os.PathLike[str],
+    names: Mapping[str, str] | None = None,
+) -> Run:
     """Make a run of masks and outcomes that another program wrote; scores, queries and exports read it like any other.
 
-    The file, an .npz, holds
+    What comes in, as an .npz, a folder of .npy files, or arrays by name (also mapped from files):
 
         masks              [T, n] bool or 0/1: which of the n training examples each of T models trained on
         correct            [T, n+m] bool or 0/1: whether it predicts the label, training examples first, held-out ones after
@@ -47,16 +55,21 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
         reference_correct, reference_margin   [R, n+m] of models of all n examples; may be left out. With margins they make
                            `infl.predict(..., predictor="additive")` possible
 
+    Columns of held-out examples may stand apart, in `correct_held_out` [T, m], `margin_held_out`, `labels_held_out` and so on,
+    or be left out.
     Rows that no model filled (no training example, zeros or NaN for all outcomes) are left out, and a warning counts them.
     Margins are kept as float16, as those of infl's own models are. Errors of the scores take the models as independent draws.
-    The run holds no pixels and no training algorithm: it cannot be trained on or verified. The file is read in blocks of rows,
+    The run holds no pixels and no training algorithm: it cannot be trained on or verified. Files are read in blocks of rows,
     never whole. Until all of it is in place there is no run; an import that fails leaves nothing behind, and after one that
     was killed the same call begins anew.
 
-    path: of the file; run: the folder to make, or a URL on object storage, which is new or empty.
+    Args:
+        source: The arrays, or the path of the file or folder.
+        run: The folder to make, or a URL on object storage, which is new or empty.
+        names: What arrays are called there, by the names above, as in `{"masks": "trainset_mask"}`.
 
     Raises:
-        InputError: where the file is missing, damaged or does not hold this, or the folder holds something.
+        InputError: where something is missing, damaged or not as above, or the folder of the run holds something.
 
     Examples:
         >>> import tempfile, infl
@@ -66,8 +79,8 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
         >>> infl.memorization(infl.import_outcomes(folder / "mine.npz", run=folder / "run").outcomes("design")).value
         array([1., 1.])
     """
-    path = Path(path).expanduser().absolute()
-    with open_archive(path) as archive:
+    with _opened(source, names or {}) as archive:
+        path = archive.path
         kinds, n_train, n_columns = _check_shapes(archive)
         dataset = _examples(archive, n_train, n_columns)
         settings = {
@@ -101,12 +114,77 @@ def import_outcomes(path: str | os.PathLike[str], *, run: str | os.PathLike[str]
     return made
 
 
-def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
+class _Named:
+    """Arrays by the names that infl gives them, the columns of held-out examples behind those of the training examples."""
+
+    def __init__(self, source: Archive | Arrays, names: Mapping[str, str]) -> None:
+        self.path, self._source = source.path, source
+        self._names = {name: name for name in source.names if name not in names.values()} | dict(names)
+        if missing := sorted({*names.values()} - {*source.names}):
+            raise InputError(
+                f"{self.path}: no array is called {missing[0]!r}; there are {', '.join(source.names) or 'none'}"
+            )
+        if unknown := sorted({*names} - {*_ARRAYS} - {f"{name}{APART}" for name in _ARRAYS}):
+            raise InputError(
+                f"names: expected some of {', '.join(_ARRAYS)}, with {APART} or without, got {unknown[0]!r}"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._names)
+
+    def parts(self, name: str) -> list[str]:
+        """What the array is called in the source: the whole, or the columns of D and of H."""
+        return [self._names[part] for part in (name, f"{name}{APART}") if part in self._names]
+
+    def member(self, name: str) -> Member:
+        first, *rest = (self._source.member(part) for part in self.parts(name))
+        for one in rest:
+            if one.shape[:-1] != first.shape[:-1]:
+                raise InputError(
+                    f"{self.path}: {first.name} is {first.shape}, {one.name} {one.shape}: rows must be the same"
+                )
+            shape = (*first.shape[:-1], first.shape[-1] + one.shape[-1])
+            first = replace(first, shape=shape, dtype=np.result_type(first.dtype, one.dtype))
+        return first
+
+    def width_of_first(self, name: str) -> int:
+        """Columns of training examples where those of held-out ones stand apart."""
+        return self._source.member(self.parts(name)[0]).shape[-1]
+
+    def blocks(self, name: str, *, n_rows: int) -> Generator[Array]:
+        with ExitStack() as stack:
+            parts = [
+                stack.enter_context(closing(self._source.blocks(part, n_rows=n_rows))) for part in self.parts(name)
+            ]
+            for blocks in zip(*parts, strict=True):
+                yield blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | Mapping[str, Any], names: Mapping[str, str]) -> Iterator[_Named]:
+    if isinstance(source, Mapping):
+        yield _Named(Arrays(Path("arrays"), source), names)
+        return
+    path = Path(source).expanduser().absolute()
+    if path.is_dir():
+        yield _Named(map_arrays(path), names)
+        return
+    with open_archive(path) as archive:
+        yield _Named(archive, names)
+
+
+def _check_shapes(archive: _Named) -> tuple[tuple[OutcomeKind, ...], int, int]:
     """Kinds of outcomes in the file, n and n+m; everything that headers can tell is right after this."""
     there, path = set(archive.names), archive.path
     kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in OUTCOME_KINDS if kind in there)
     missing = [name for name in ("masks", "labels") if name not in there]
     missing += [] if kinds else ["correct or margin"]
+    if not kinds and any(f"{kind}{APART}" in there for kind in OUTCOME_KINDS):
+        raise InputError(
+            f"{path}: outcomes on held-out examples alone are not supported, since scores rest on those of training examples "
+            "as well: give correct or margin [models, n] beside them"
+        )
     if missing:
         raise InputError(
             f"{path}: expected the arrays masks, labels, and correct or margin; missing {', '.join(missing)}, "
@@ -123,11 +201,17 @@ def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
                     "columns and labels are of the training examples and then of the held-out ones"
                 )
     (_, n_models), (_, n_train), (_, n_columns) = (lengths[axis] for axis in ("models", "n", "n+m"))
-    if not n_models or not n_train or n_columns <= n_train:
+    if not n_models or not n_train or n_columns < n_train:
         raise InputError(
-            f"{path}: expected at least one model, one training example and one held-out example, got masks "
-            f"{(n_models, n_train)} and {n_columns:,} labels, which are of the training examples and then of the held-out ones"
+            f"{path}: expected at least one model and one training example, got masks {(n_models, n_train)} and {n_columns:,} "
+            "labels, which are of the training examples and then of the held-out ones"
         )
+    for name in (name for name in _ARRAYS if name in there and len(archive.parts(name)) > 1):
+        if archive.width_of_first(name) != n_train:
+            raise InputError(
+                f"{path}: {name}: expected {n_train:,} columns as masks has, since those of held-out examples stand apart, got "
+                f"{archive.width_of_first(name):,}"
+            )
     references = [kind for kind in OUTCOME_KINDS if f"reference_{kind}" in there]
     if references and references != list(kinds):
         raise InputError(
@@ -137,7 +221,7 @@ def _check_shapes(archive: Archive) -> tuple[tuple[OutcomeKind, ...], int, int]:
     return kinds, n_train, n_columns
 
 
-def _check_member(archive: Archive, name: str) -> Member:
+def _check_member(archive: _Named, name: str) -> Member:
     member, (dtypes, axes) = archive.member(name), _ARRAYS[name]
     if len(member.shape) != len(axes):
         raise InputError(
@@ -151,7 +235,7 @@ def _check_member(archive: Archive, name: str) -> Member:
     return member
 
 
-def _examples(archive: Archive, n_train: int, n_columns: int) -> Dataset:
+def _examples(archive: _Named, n_train: int, n_columns: int) -> Dataset:
     path, labels = archive.path, next(archive.blocks("labels", n_rows=n_columns))
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= MAX_CLASSES:
@@ -179,7 +263,7 @@ def _examples(archive: Archive, n_train: int, n_columns: int) -> Dataset:
 
 
 def _blocks(
-    archive: Archive, kinds: tuple[OutcomeKind, ...], prefix: str, n_train: int, n_columns: int
+    archive: _Named, kinds: tuple[OutcomeKind, ...], prefix: str, n_train: int, n_columns: int
 ) -> Generator[tuple[Array, Outcomes]]:
     """Which rows were filled, and their outcomes, of the models or of the references, in order and whole chunks at a time."""
     names = [f"{prefix}{kind}" for kind in kinds]
@@ -208,7 +292,7 @@ def _filled(name: str, array: Array) -> Array:
     return (known & (array != 0)).any(axis=1)
 
 
-def _checked(archive: Archive, name: str, array: Array, filled: Array, first: int) -> Array:
+def _checked(archive: _Named, name: str, array: Array, filled: Array, first: int) -> Array:
     """Of filled rows, margins, which are finite, or masks and `correct` as bool; `first` is the model of the first row."""
     if name.endswith("margin"):
         wrong, expected = ~np.isfinite(array), "finite numbers; clip infinite ones, and leave out models that diverged"

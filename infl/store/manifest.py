@@ -193,8 +193,8 @@ def _wrong_entry(manifest: dict[str, Any]) -> str | None:
     for name in ("name", "source", "fingerprint"):
         if not isinstance(dataset.get(name), str):
             return f"dataset.{name}"
-    for name, least in (("n_train", 0), ("n_columns", dataset.get("n_train"))):
-        if type(dataset.get(name)) is not int or not least < dataset[name] < 1 << 40:
+    for name, least in (("n_train", 1), ("n_columns", dataset.get("n_train"))):
+        if type(dataset.get(name)) is not int or not least <= dataset[name] < 1 << 40:
             return f"dataset.{name}"
     if not all(character in "0123456789abcdef" for character in dataset["fingerprint"]):
         return "dataset.fingerprint"

@@ -217,16 +217,16 @@ def _of_text(text: str, name: str) -> dict[str, Any]:
     rows = [[cell.strip().strip('"') for cell in row] for row in split]
     head, body = rows[:1], rows[1:]
     header = [cell.lower() for row in head for cell in row]
-    if not any(map(_number_of, header)):
+    if not any(map(_are_numbers, header)):
         if {*header} & {*NAMES, *(column for columns in COLUMNS.values() for column in columns)}:
             return _of_columns(header, body, name)
-        if not any(_number_of(row[0].split()[0]) for row in body if row[0]):
+        if not any(_are_numbers(row[0]) for row in body):
             return {name: lines}  # names of pictures
         if len(header) > 1:
             raise InputError(f"columns {', '.join(header)}: expected one that is called id, source_id or file")
         rows = body
     if len(rows) > 1 and all(len(row) == 2 for row in rows):
-        if any(_number_of(group) for _, group in rows):
+        if any(_are_numbers(group) for _, group in rows):
             raise InputError("two columns of numbers: say in a first line what they are, as in id,set")
         return _of_columns(["id", "set"], rows, name)
     return {name: [_id_of(word) for row in rows for cell in row for word in cell.split()]}
@@ -250,13 +250,13 @@ def _of_columns(header: list[str], rows: list[list[str]], name: str) -> dict[str
 
 
 def _id_of(word: str) -> int | float:
-    if not _number_of(word):
+    if not NUMBER.fullmatch(word):
         raise InputError(f"expected whole numbers, got {word!r}; a column of ids is called id, one of files file")
     return int(word) if word.lstrip("+-").isdigit() else float(word)
 
 
-def _number_of(word: str) -> re.Match[str] | None:
-    return NUMBER.fullmatch(word)
+def _are_numbers(cell: str) -> bool:
+    return bool(words := cell.split()) and all(map(NUMBER.fullmatch, words))
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

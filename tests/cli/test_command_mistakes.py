@@ -75,6 +75,10 @@ MISTAKES = [
     ("train objects.npz --run new", "x_train holds Python objects"),
     ("import counts.npz --run new", "masks is of 59 models, correct of 60"),
     ("import unlabelled.npz --run new", "missing labels"),
+    (
+        "import values.npz --run new --names masks",
+        "--names: expected NAME=ARRAY, as in masks=trainset_mask, got 'masks'",
+    ),
     ("import values.npz --run new", "none of the 60 rows of masks and outcomes was filled"),
     # Settings of a new run
     (f"train {DATA} --run new --fraction 1.2", "fraction: expected a fraction above 0 and below 1"),

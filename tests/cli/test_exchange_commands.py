@@ -189,3 +189,28 @@ def test_sums_of_influences_predict_where_reference_models_came_too(tmp_path: Pa
     (tmp_path / "forget.json").write_text('{"three": [1, 2, 3]}')
     line = f"predict --run {imported(tmp_path)} --forget {tmp_path}/forget.json --predictor additive"
     assert "three" in written(line, tmp_path / "predicted.json")["sets"]
+
+
+def test_without_held_out_examples_pairs_are_those_of_training_examples(tmp_path: Path, capsys: Any) -> None:
+    arrays = make_arrays()
+    wide = ("correct", "margin", "reference_correct", "reference_margin")
+    run = imported(tmp_path, labels=arrays["labels"][:N], **{name: arrays[name][:, :N] for name in wide})
+    files = f"--table {tmp_path}/t.csv --arrays {tmp_path}/a.npz --matrix {tmp_path}/m.zarr --feldman-zhang {tmp_path}/f.npz"
+    content = written(f"scores --run {run} --n-top 3 {files}", tmp_path / "scores.json")
+    assert "largest cross-influences, protocol: left-out" in capsys.readouterr().out
+    outcomes = infl.Outcomes(arrays["masks"], arrays["correct"][:, :N])
+    best = [one["memorization"] for one in content["memorization"]]
+    assert best == pytest.approx(sorted(infl.memorization(outcomes).value, reverse=True)[:3], abs=1e-12)
+    left_out = infl.influence(outcomes, protocol="left-out").value
+    np.testing.assert_allclose(np.load(tmp_path / "a.npz")["influence"], left_out, atol=1e-6)
+    np.save(tmp_path / "forget.npy", [1, 2, 3])
+    for line in ("predict", "report"):
+        call(f"{line} --run {run} --forget {tmp_path}/forget.npy --predictor additive")
+
+
+def test_names_of_arrays_are_given_as_options(tmp_path: Path) -> None:
+    masks, correct, labels = (make_arrays()[name] for name in ("masks", "correct", "labels"))
+    np.savez(tmp_path / "z.npz", m=masks, tr=correct[:, :N], te=correct[:, N:], y=labels)
+    call(f"import {tmp_path}/z.npz --run {tmp_path}/run --names masks=m correct=tr correct_held_out=te labels=y")
+    stored = infl.open_run(tmp_path / "run").outcomes("design").load()
+    np.testing.assert_array_equal(stored.correct, correct)

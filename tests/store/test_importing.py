@@ -151,6 +151,21 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "labels missing": (lambda a: {"labels": None}, r"missing labels, found 'correct', .* np\.savez\(path, masks="),
     "no outcomes": (lambda a: {"correct": None, "margin": None}, "missing correct or margin, found 'labels', 'masks'"),
     "a name of two lines": (lambda a: {"labels": None, "la\nbels": a["labels"]}, r"missing labels, .*'la\\nbels'"),
+    "held-out examples alone": (
+        lambda a: {"correct": None, "margin": None, "margin_held_out": a["margin"][:, N:]},
+        "outcomes on held-out examples alone are not supported, since scores rest on those of training examples as well",
+    ),
+    "parts that overlap": (
+        lambda a: (
+            {"correct_held_out": a["correct"][:, N:], "labels": np.zeros(N + 2 * M, int)}
+            | dict.fromkeys(("margin", "reference_correct", "reference_margin"))
+        ),
+        "correct: expected 21 columns as masks has, since those of held-out examples stand apart, got 32",
+    ),
+    "parts of other rows": (
+        lambda a: {"correct_held_out": a["correct"][:9, N:]},
+        r"correct is \(150, 32\), correct_held_out \(9, 11\): rows must be the same",
+    ),
     "nothing filled": (
         lambda a: {"masks": a["masks"] & False},
         "none of the 150 rows of masks and outcomes was filled",
@@ -189,7 +204,7 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "too few names": (lambda a: {"class_names": np.array(["a", "b"])}, "labels go to 2, expected 3 names, got 2"),
     "no models": (
         lambda a: {name: a[name][:0] for name in ("masks", "correct", "margin")},
-        r"at least one model, .* got masks \(0, 21\)",
+        r"at least one model and .* got masks \(0, 21\)",
     ),
     "other kinds": (lambda a: {"reference_margin": None}, "the references' correct; give both the same"),
     "references of different T": (
@@ -198,6 +213,42 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     ),
     "columns one by one": (lambda a: {"correct": np.asfortranarray(a["correct"])}, "is stored column by column"),
 }
+
+
+def test_arrays_come_from_files_of_their_own_under_given_names_and_in_parts(tmp_path: Path) -> None:
+    """Columns of D and of H apart, as Feldman and Zhang published theirs; mapped, stored by columns, or lists."""
+    arrays, folder = make_arrays(), tmp_path / "theirs"
+    folder.mkdir()
+    parts: Arrays = {
+        "trainset_mask": arrays["masks"],
+        "tr": arrays["margin"][:, :N],
+        "te": np.asfortranarray(arrays["margin"][:, N:]),
+    }
+    parts |= {"tr_labels": arrays["labels"][:N], "tt_labels": arrays["labels"][N:], "other": np.zeros(3)}
+    for name, array in parts.items():
+        np.save(folder / f"{name}.npy", array)
+    write(tmp_path / "theirs.npz", parts, te=np.ascontiguousarray(parts["te"]))
+    names = {"masks": "trainset_mask", "margin": "tr", "margin_held_out": "te", "labels": "tr_labels"}
+    names["labels_held_out"] = "tt_labels"
+    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in parts}
+    for k, source in enumerate(
+        (folder, str(tmp_path / "theirs.npz"), mapped | {"trainset_mask": arrays["masks"].tolist()})
+    ):
+        run = infl.import_outcomes(source, run=tmp_path / str(k), names=names)
+        stored = run.outcomes("design").load()
+        np.testing.assert_array_equal(stored.masks, arrays["masks"])
+        np.testing.assert_array_equal(stored.margin, arrays["margin"])
+        np.testing.assert_array_equal(run.dataset().labels, arrays["labels"])
+    for wrong, said in (
+        ({"masks": "mask"}, "theirs: no array is called 'mask'; there are other, te, tr, tr_labels"),
+        ({"mask": "trainset_mask"}, "names: expected some of masks, labels, .* got 'mask'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            infl.import_outcomes(folder, run=tmp_path / "new", names=wrong)
+    (folder / "te.npy").write_bytes(b"cut")
+    with pytest.raises(InputError, match="te.npy: expected an array as np.save writes it"):
+        infl.import_outcomes(folder, run=tmp_path / "new", names=names)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("fill", [0, np.nan])

@@ -200,6 +200,8 @@ FORMS: dict[str, tuple[str | bytes, dict[str, list[int]]]] = {
     "bom.json": (b"\xef\xbb\xbf" + b'{"a": [3]}', {"a": [3]}),
     "positions.json": ('{"a": {"source_ids": [103, 114], "concept": [103, 114, 115]}}', {"a": [3, 14]}),
     "a line.txt": ("3 14\t15", {"a line": [3, 14, 15]}),
+    "spaces.txt": ("3 14 15", {"spaces": [3, 14, 15]}),
+    "wrapped.txt": ("3 14\n15 16 17\n", {"wrapped": [3, 14, 15, 16, 17]}),
     "commas.txt": ("3, 14, 15,\n", {"commas": [3, 14, 15]}),
     "windows.txt": (b"\xef\xbb\xbfid\r\n15\r\n3\r\n", {"windows": [3, 15]}),
     "powershell.txt": ("3\r\n15\r\n".encode("utf-16"), {"powershell": [3, 15]}),
