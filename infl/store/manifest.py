@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -39,9 +40,7 @@ def make_manifest(dataset: Dataset, settings: dict[str, Any]) -> dict[str, Any]:
         "source": dataset.source,
         "n_train": dataset.n_train,
         "n_columns": dataset.n_columns,
-        "largest_class": [
-            int(np.bincount(labels, minlength=1).max()) for labels in (dataset.y_train, dataset.y_held_out)
-        ],
+        "largest_class": [None if math.isnan(fraction) else fraction for fraction in dataset.largest_class],
         "fingerprint": dataset.fingerprint(),
     }
     # As it will be read back: a tuple in the settings would never equal the list that it becomes.

@@ -82,6 +82,9 @@ def test_an_imported_run_holds_the_arrays_and_gives_their_scores(
     np.testing.assert_array_equal(dataset.labels, arrays["labels"])
     assert (dataset.name, dataset.n_train, dataset.n_held_out, dataset.n_classes) == ("mine", N, M, 3)
     assert not dataset.has_pixels
+    found = run.accuracy()
+    assert found is not None
+    assert found.largest_class == dataset.largest_class == (7 / 21, 4 / 11)
     assert dataset.source == str(tmp_path / "mine.npz")
 
 
