@@ -200,13 +200,12 @@ def _opened(url: str, forget_file: Path, ids: Ids) -> tuple[Run, list[ForgetSet]
     run = infl.open_run(url)
     dataset = run.dataset()
     sets = infl.forget_sets.read_forget_sets(forget_file, n_train=dataset.n_train, dataset=lambda: dataset, ids=ids)
+    first = list(sets[0].ids[:3])
     if dataset.train_ids.tolist() != list(range(dataset.n_train)):
-        meant = (
-            "positions in the source (--ids source)"
-            if ids == "source"
-            else "those of the run, not positions in the source"
-        )
-        say(f"ids in {forget_file} are read as {meant}")
+        ends = ", ..." if len(sets[0]) > 3 else ""
+        of_run, of_source = (", ".join(map(str, numbers)) + ends for numbers in (first, dataset.train_ids[first]))
+        hint = "" if ids == "source" else " (--ids source takes these)"
+        say(f"set {sets[0].name!r} is read as ids {of_run} of the run, positions {of_source} in the source{hint}")
     return run, sets
 
 

@@ -251,15 +251,17 @@ def test_verdicts_are_those_of_the_package(outputs: Path) -> None:
 
 def test_ids_may_be_positions_in_the_source_and_it_is_said(run: Path, tmp_path: Path, capsys: Any) -> None:
     """The digits' training examples are drawn from all over the source."""
-    np.savetxt(tmp_path / "mine.txt", infl.open_run(run).dataset().train_ids[[5, 9]])
+    positions = infl.open_run(run).dataset().train_ids[[5, 9]]
+    np.savetxt(tmp_path / "mine.txt", positions)
+    told = f"set 'mine' is read as ids 5, 9 of the run, positions {positions[0]}, {positions[1]} in the source"
     asked = f"predict --run {run} --forget {tmp_path}/mine.txt --predictor additive --json {tmp_path}/predict.json"
     call(f"{asked} --ids source")
-    assert f"ids in {tmp_path}/mine.txt are read as positions in the source" in capsys.readouterr().out
+    assert f"{told}\n" in capsys.readouterr().out
     (verdict,) = infl.predict(run, [5, 9], predictor="additive")
     assert read(tmp_path, "predict")["sets"]["mine"]["self"]["value"] == pytest.approx(verdict.self_influence.value)
     np.save(tmp_path / "mine.npy", [5, 9])
     call(asked.replace("mine.txt", "mine.npy"))
-    assert "read as those of the run, not positions in the source" in capsys.readouterr().out
+    assert f"{told} (--ids source takes these)\n" in capsys.readouterr().out
     assert read(tmp_path, "predict")["sets"]["mine"]["self"]["value"] == pytest.approx(verdict.self_influence.value)
 
 
