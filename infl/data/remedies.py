@@ -100,6 +100,8 @@ def several_labels(name: str, array: Array, n_examples: int) -> str:
         return f"{start}; `{name} = np.asarray({name}).ravel()`"
     if array.dtype.kind not in "buif":
         return f"{start}; several labels for one example are not supported; {column}"
+    if n_missing := int(np.isnan(array).any(axis=1).sum()):
+        return f"{start}, with NaN in {n_missing} rows; leave these examples out of labels and pixels alike"
     values = np.unique(array)
     if len(values) == 2:
         n_labels = (array == values[1]).sum(axis=1)

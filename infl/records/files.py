@@ -152,7 +152,7 @@ class Archive:
         if dtype.hasobject:
             raise InputError(
                 f"{self.path}: {name} holds Python objects, which are not read since that can run code; "
-                "convert it with np.asarray(x, dtype=...) and save again"
+                "save np.asarray(x.tolist()), which is text or numbers where x is"
             )
         if any(length < 0 for length in shape):
             raise ValueError(f"its header says shape {shape}")

@@ -22,6 +22,7 @@ from infl.store.storage import is_url
 
 APART = "_held_out"  # behind the names of arrays whose columns of H stand apart
 REMEDY = "write it with np.savez(path, masks=..., correct=..., labels=...)"
+NUMBER = "save classes, labels = np.unique(labels, return_inverse=True), classes.astype(str) as class_names"
 MAX_CLASSES = 1 << 16
 BYTES_AT_ONCE = 1 << 26
 MIN_WRONG = 100  # columns on which no model is wrong everywhere by chance
@@ -229,9 +230,8 @@ def _check_member(archive: _Named, name: str) -> Member:
         )
     if member.dtype.kind not in dtypes:
         wanted = {"iu": "integers, classes counted from 0", "U": "words"}.get(dtypes, "numbers")
-        raise InputError(
-            f"{archive.path}: {name}: expected {wanted}, got dtype {member.dtype}; convert and save it again"
-        )
+        remedy = NUMBER if dtypes == "iu" else "convert and save it again"
+        raise InputError(f"{archive.path}: {name}: expected {wanted}, got dtype {member.dtype}; {remedy}")
     return member
 
 
@@ -239,9 +239,7 @@ def _examples(archive: _Named, n_train: int, n_columns: int) -> Dataset:
     path, labels = archive.path, next(archive.blocks("labels", n_rows=n_columns))
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= MAX_CLASSES:
-        raise InputError(
-            f"{path}: labels: expected 0 to {MAX_CLASSES - 1:,}, got {low} to {high}; count classes from 0"
-        )
+        raise InputError(f"{path}: labels: expected 0 to {MAX_CLASSES - 1:,}, got {low} to {high}; {NUMBER}")
     names = tuple(map(str, range(high + 1)))
     if "class_names" in archive.names:
         (n_names,) = archive.member("class_names").shape

@@ -114,6 +114,10 @@ BAD = {
     "infinite": ({"y_held_out": np.where(np.arange(M) < 5, np.inf, 1)}, "y_held_out: .* got 2 numbers from 1.0 to inf"),
     "two types": ({"y_train": np.array([0, "cat"] * (N // 2), object)}, "several types .'int', 'str'."),
     "multi-hot": ({"y_train": np.eye(3)[np.arange(N) % 3] * np.c_[:N].clip(0, 1)}, "rows with 0 to 1 .* not supported"),
+    "one-hot but for a row": (
+        {"y_train": np.where(np.arange(N)[:, None] == 7, np.nan, np.eye(3)[np.arange(N) % 3])},
+        "with NaN in 1 rows; leave",
+    ),
     "probabilities": ({"y_train": np.full((N, 2), 0.5)}, "rows of probabilities; these are not supported"),
     "label maps": ({"y_train": np.zeros((N, 4, 5), int)}, "labels of parts of an example are not supported"),
     "two labels": ({"y_train": np.arange(2 * N).reshape(N, 2)}, "several targets for one example are not supported"),
