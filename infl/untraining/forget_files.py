@@ -25,6 +25,7 @@ from infl.records import Dataset, ForgetSet, InputError, sorted_ids
 from infl.records.files import MAX_JSON_BYTES, open_archive, parse_json, read_bytes
 
 NOT_JSON = (".npy", ".npz", ".csv", ".tsv", ".txt")  # files by these endings are read, and never written
+COMMENT = re.compile(r"(^|\s)#.*")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 COLUMNS = {
     "ids": ("id", "ids", "index", "example", "example_id", "train_id"),
@@ -87,6 +88,8 @@ def read_forget_sets(
         raise InputError(f"forget file {path}: cannot be read: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"forget file {path}: {error}") from error
+    except csv.Error as error:
+        raise InputError(f"forget file {path}: expected columns of ids ({error})") from error
     except ValueError as error:
         raise InputError(f'forget file {path}: not JSON ({error}); expected {{"name": [ids], ...}}') from error
 
@@ -211,7 +214,7 @@ def _entries(path: Path) -> dict[str, Any]:
 
 
 def _of_text(text: str, name: str) -> dict[str, Any]:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [line for line in (COMMENT.sub("", line).strip() for line in text.splitlines()) if line]
     separator = next((mark for mark in "\t;," if any(mark in line for line in lines)), None)
     split = csv.reader(lines, delimiter=separator, skipinitialspace=True) if separator else [[line] for line in lines]
     rows = [[cell.strip().strip('"') for cell in row] for row in split]
@@ -224,7 +227,7 @@ def _of_text(text: str, name: str) -> dict[str, Any]:
             return {name: lines}  # names of pictures
         if len(header) > 1:
             raise InputError(f"columns {', '.join(header)}: expected one that is called id, source_id or file")
-        rows = body
+        rows = rows if re.search(r"\d", "".join(header)) else body  # with a digit it is no name of a column, but a slip
     if len(rows) > 1 and all(len(row) == 2 for row in rows):
         if any(_are_numbers(group) for _, group in rows):
             raise InputError("two columns of numbers: say in a first line what they are, as in id,set")
@@ -240,9 +243,13 @@ def _of_columns(header: list[str], rows: list[list[str]], name: str) -> dict[str
     key, column = told[0]
     by = next((header.index(one) for one in NAMES if one in header), None)
     sets: dict[str, list[Any]] = {} if by is not None else {name: []}
+    if not rows:
+        raise InputError(f"columns {', '.join(header)}: expected lines below the names")
     for row in rows:
         if len(row) != len(header):
             raise InputError(f"expected {len(header)} columns as in the first line, got {','.join(row)!r}")
+        if by is not None and not row[by]:
+            raise InputError(f"{','.join(row)!r} names no {header[by]}; leave out examples that are in none")
         sets.setdefault(name if by is None else row[by], []).append(
             row[column] if key == "files" else _id_of(row[column])
         )
