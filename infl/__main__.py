@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import os
 import signal
 import sys
@@ -12,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from infl.cli import COMMANDS, no_command, overview, parse
+from infl.cli import COMMANDS, GOES_ON, no_command, overview, parse
 
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_SPELLED = {"±": "+-", "×": "x", "…": "...", "–": "-", "—": "-", "−": "-", "→": "->", "≥": ">="}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     reads the output, as in `infl scores ... | head -1`; 143 terminated, as batch systems do before they kill. After 3, 130,
     141 and 143 the run is whole, and the same command goes on with it.
     """
+    _print_anything()
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -61,9 +65,25 @@ def _run(arguments: list[str]) -> int:
         print(f"infl {name}: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 3 if getattr(error, "errno", None) in _OF_THE_DISK else 2)
     except KeyboardInterrupt as stop:
-        print("\nstopped; what is complete is kept: run the same command again to go on", file=sys.stderr)
+        goes_on = "what is complete is kept: run the same command again to go on"
+        said = goes_on if name in GOES_ON else "nothing is kept of it: the same command begins anew"
+        print(f"\nstopped; {said}", file=sys.stderr)
         return 143 if isinstance(stop, _Terminated) else 130
     return 0
+
+
+def _print_anything() -> None:
+    """Characters that the terminal's encoding lacks are spelled, or written by their numbers, as Python does on stderr."""
+
+    def spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        one = error.object[error.start]
+        return _SPELLED.get(one) or one.encode("ascii", "backslashreplace").decode(), error.start + 1
+
+    codecs.register_error("infl.spelled", spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="infl.spelled")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

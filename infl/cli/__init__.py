@@ -16,8 +16,10 @@ mistyped command answer at once.
 
 from __future__ import annotations
 
+import re
 import sys
-from contextlib import redirect_stderr
+from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from io import StringIO
@@ -38,6 +40,8 @@ COMMANDS = {
     "merge": ("runs", "join shards of a run"),
     "import": ("runs", "make a run of outcomes of models trained elsewhere"),
 }
+# Those of which a run keeps what is complete when they are stopped.
+GOES_ON = ("demo", "train", "verify", "inspect", "merge")
 QUESTION = (
     "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"
 )
@@ -53,45 +57,97 @@ def overview() -> str:
 
 def no_command(name: str) -> str:
     """What to say where that is no command."""
-    near = get_close_matches(name, COMMANDS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
-    return f"there is no command {name!r}: {hint}" if name else f"name a command: {', '.join(COMMANDS)}"
+    return (
+        f"there is no command {name!r}: {_hint(name, COMMANDS)}" if name else f"name a command: {', '.join(COMMANDS)}"
+    )
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word.lower(), known, 1)
+    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
 
 
 def parse(name: str, options: list[str]) -> Any:
     """The command of that name with those options, to be called.
 
     Raises:
-        InputError: where a setting is out of its range.
+        InputError: where a setting is out of its range, or there is no such option or kind; the nearest one is named.
         SystemExit: where help was asked for, or options cannot be read; what there is to say has been printed.
     """
-    import tyro
-
-    from infl.cli.options import REGISTRY
-
     command: Any
     module = import_module(f"infl.cli.{COMMANDS[name][0]}")
     if kinds := getattr(module, "KINDS", {}).get(name):
-        named = (Annotated[one, tyro.conf.subcommand(kind, prefix_name=False)] for kind, one in kinds.items())
-        command = Union[tuple(named)]  # pyright: ignore  # noqa: UP007
+        name, command, options = _command_of_kind(name, kinds, options)
     else:
         command = getattr(module, name.capitalize())
         command = getattr(command, "continuing", lambda _: command)(options)
     said = StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(
-                command,
-                prog=f"infl {name}",
-                args=options,
-                registry=REGISTRY,
-                config=(tyro.conf.DisallowNone, tyro.conf.HelptextFromCommentsOff),
-            )
+            return _read(command, name, options)
     except SystemExit as stop:
         if stop.code:
             _raise_own(stop)
+            _check_options(command, name, options)
         sys.stderr.write(said.getvalue())
         raise
+
+
+def _read(command: Any, name: str, options: list[str]) -> Any:
+    import tyro
+
+    from infl.cli.options import REGISTRY
+
+    config = (tyro.conf.DisallowNone, tyro.conf.HelptextFromCommentsOff)
+    return tyro.cli(command, prog=f"infl {name}", args=options, registry=REGISTRY, config=config)
+
+
+def _command_of_kind(name: str, kinds: dict[str, Any], options: list[str]) -> tuple[str, Any, list[str]]:
+    """Name, command and options of the kind that comes first; the command of all kinds, for its help, without one."""
+    import tyro
+
+    from infl.records import InputError
+
+    if options and options[0] in kinds:
+        return f"{name} {options[0]}", kinds[options[0]], options[1:]
+    if options and not {"-h", "--help"} & set(options):
+        if options[0].startswith("-"):
+            later = [word for word in options if word in kinds] or list(kinds)
+            raise InputError(f"the kind comes first: infl {name} {later[0]} ...")
+        raise InputError(f"there is no kind {options[0]!r}: {_hint(options[0], kinds)}")
+    named = (Annotated[one, tyro.conf.subcommand(kind, prefix_name=False)] for kind, one in kinds.items())
+    return name, Union[tuple(named)], options  # pyright: ignore  # noqa: UP007
+
+
+def _check_options(command: Any, name: str, options: list[str]) -> None:
+    """Raise where an option is none of those that the command's help names."""
+    from infl.records import InputError
+
+    text = StringIO()
+    with suppress(SystemExit), redirect_stdout(text):
+        _read(command, name, ["--help"])
+    known = re.findall(r"--[a-z][\w.-]*\w", text.getvalue())
+    asked = [word.partition("=")[0] for word in options if re.match("--[A-Za-z]", word)]
+    if unknown := [word for word in asked if word.replace("_", "-") not in known]:
+        near = nearest_option(unknown[0], known)
+        hint = f"did you mean {near}?" if near else f"infl {name} --help lists them"
+        raise InputError(f"there is no option {unknown[0]}: {hint}")
+
+
+def nearest_option(asked: str, known: Iterable[str]) -> str | None:
+    """The option that is meant: the command's own go before those of a group, as `--ray.cpus`, which need not be named.
+
+    Examples:
+        >>> [nearest_option(asked, ["--ray.cpus", "--learning-rate"]) for asked in ("--cpu", "--lr", "--what")]
+        ['--ray.cpus', '--learning-rate', None]
+    """
+    word, names = asked.strip("-").lower().replace("_", "-"), dict[str, str]()
+    for option in sorted(known, key=lambda option: "." not in option):
+        own = option.strip("-")
+        names |= {own: option, own.rpartition(".")[2]: option}
+    initials = {"".join(part[0] for part in re.split("[.-]", own)): option for own, option in names.items()}
+    near = get_close_matches(word, names, 1)
+    return names[near[0]] if near else initials.get(word)
 
 
 def _raise_own(error: BaseException) -> None:

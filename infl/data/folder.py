@@ -70,7 +70,9 @@ def load(place: str) -> Dataset:
         warnings.warn(f"folder:{place}: {told}", stacklevel=4)
     with prefix_errors(f"folder:{place}"):
         pixels = read_pictures([(str(path), path) for path in paths], parsed.size)
-        return parsed.dataset(pixels, labels, n_train, class_names)
+        # Names that the locale cannot decode came as lone surrogates, which no file or terminal takes.
+        readable = [os.fsencode(name).decode(errors="backslashreplace") for name in class_names]
+        return parsed.dataset(pixels, labels, n_train, readable)
 
 
 def files(source: str) -> tuple[list[Path], list[Path]]:

@@ -8,6 +8,7 @@ for them. Mistakes have a file of their own.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -391,6 +392,46 @@ def test_exit_statuses_reach_the_shell(tmp_path: Path) -> None:
     done = python("-m", "infl", "scores", "--run", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("infl scores: ")
+
+
+@pytest.mark.filterwarnings("default:no font on this machine")
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", ("class \\u732b", "+-", "\\U0001f600", "run caf\\xe9")),
+        ("cp1252", ("class \\u732b", "±", "\\U0001f600", "run café")),
+        ("utf-8", ("class 猫", "±", "😀", "run café")),
+    ],
+)
+def test_what_the_terminal_cannot_print_is_spelled(
+    encoding: str, expected: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By every command that prints names: of classes, sets, files."""
+    monkeypatch.chdir(tmp_path)
+    masks = np.random.RandomState(0).rand(60, 20) < 0.7
+    labels, names = np.arange(32) % 3, np.array(["猫", "犬", "đ"])
+    correct = np.c_[masks, masks[:, :12]]
+    outcomes = {"correct": correct, "margin": correct * 2.0 - 1}
+    references = {f"reference_{kind}": array[:8] for kind, array in outcomes.items()}
+    np.savez("outcomes.npz", masks=masks, labels=labels, class_names=names, **outcomes, **references)
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding, "strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    call("import outcomes.npz --run café")
+    call("forget class --run café --label 0 --out sets.json")
+    call("forget random --run café --size 3 --name 😀 --out sets.json")
+    for line in (
+        "scores --n-top 3",
+        "scores --example 1",
+        "inspect",
+        "predict --forget sets.json --predictor additive",
+    ):
+        call(f"{line} --run café")
+    with pytest.raises(AssertionError):
+        call("inspect --run 犬")
+    said = terminal.buffer.getvalue().decode(encoding)  # pyright: ignore[reportAttributeAccessIssue]
+    assert all(one in said for one in expected)
+    assert ("犬" in said) == (encoding == "utf-8")
 
 
 @pytest.mark.parametrize("line", ["--help", "scores --help"])

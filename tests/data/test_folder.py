@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_names_sort_by_code_points_and_what_systems_leave_is_skipped(tmp_path: P
     for stray in ("x/.hidden.png", "x/._9.png", "x/Thumbs.db", "y/desktop.ini", "y/a/.DS_Store", "readme.txt"):
         (tmp_path / stray).write_bytes(b"no picture")
     np.testing.assert_array_equal(everything(tmp_path), [picture(k) for k in (*range(5), *range(10, 15))])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_names_of_classes_can_be_written_whatever_the_bytes_of_their_folders(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 come from other systems, and are distinct names all the same."""
+    for name in ("猫".encode(), b"caf\xe9", b"caf\xe8"):
+        for k in range(2):
+            save(tmp_path / os.fsdecode(name) / f"{k}.png", picture(k))
+    assert load(f"folder:{tmp_path}:0.5").class_names == ("caf\\xe8", "caf\\xe9", "猫")
 
 
 def test_other_files_are_counted_by_their_endings(tmp_path: Path) -> None:

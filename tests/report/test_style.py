@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 import infl
 import infl.report
@@ -81,3 +83,40 @@ def test_no_figure_has_colours_of_its_own():
     for path in FIGURES.rglob("*.py"):
         if path.name not in ("style.py", "classes.py"):  # the ink on a coloured cell is black or white in either theme
             assert not re.findall(r'"(?:#[0-9A-Fa-f]{6}|white|black)"', path.read_text()), path.name
+
+
+# Letters that matplotlib's own font lacks
+
+
+def name_in_figure(name: str, path: Path) -> Any:
+    """The text of that name in a figure that was saved."""
+    scores = np.array([0.9, 0.1, 0.5, 0.3])
+    dataset = infl.from_arrays(
+        np.zeros((4, 2, 2)), [0, 0, 1, 1], np.zeros((2, 2, 2)), [0, 1], class_names=[name, "dog"]
+    )
+    ax = infl.plot.memorized_gallery(infl.Estimate(scores, scores, scores, scores, "own", "correct"), dataset)
+    infl.report.plot.canvas.save(ax, path / "figure.png")
+    (found,) = [text for text in ax.findobj(Text) if isinstance(text, Text) and name in text.get_text()]
+    return found
+
+
+def test_letters_come_from_a_font_that_has_them(tmp_path):
+    """Fraktur letters, which of the fonts that come with matplotlib STIX has."""
+    usual, *more = [
+        set(font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=[family]))).get_charmap())
+        for family in name_in_figure("𝔎𝔞𝔱𝔷𝔢", tmp_path).get_fontfamily()
+    ]
+    letters = set(map(ord, "𝔎𝔞𝔱𝔷𝔢"))
+    assert letters - usual
+    assert letters <= usual.union(*more)
+    assert name_in_figure("Katze", tmp_path).get_fontfamily() == ["sans-serif"]
+
+
+def test_letters_that_no_font_has_are_said_once(tmp_path, monkeypatch):
+    fonts = [one for one in font_manager.fontManager.ttflist if one.name == "DejaVu Sans"]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    monkeypatch.setattr(infl.report.plot.canvas, "_WITHOUT_FONT", set())
+    with pytest.warns(UserWarning, match=r"^no font on this machine has the letters 犬 猫: ") as said:
+        name_in_figure("猫犬", tmp_path)
+    name_in_figure("猫犬", tmp_path)  # where a warning is an error
+    assert len(said) == 1

@@ -45,7 +45,7 @@ class Drawings:
     def map(self, sets: Sequence[SetContent]) -> Markup:
         """`infl.plot.regime_map`, each of its marks a link to the card of its set; sets are numbered from 1."""
         predicted, measured = ([v for one in sets if (v := getattr(one, side))] for side in ("predicted", "measured"))
-        with plot.house_style("light"), _quiet_about_letters():
+        with plot.house_style("light"):
             figure = new_figure(4.5, 4.2)
             ax = plot.regime_map(predicted, measured, ax=figure.add_subplot())
             for number, one in enumerate(sets, start=1):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from textalloc import allocate
 
 from infl.records import Array, InputError
@@ -23,9 +28,70 @@ from infl.report.text import shorten
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches that pyplot knows nothing of."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+class _Figure(Figure):
+    def draw(self, renderer: RendererBase) -> None:
+        with fonts_of_all_letters(self):
+            super().draw(renderer)
+
+
+@contextmanager
+def fonts_of_all_letters(figure: Figure) -> Iterator[None]:
+    """In a `with` block draw letters that the usual font lacks in one of the machine's that has them; warn once of others."""
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and not text.get_text().isascii()]
+    lacking = set[str]().union(*map(_lacking, texts))
+    more = _fonts_with(lacking) if lacking else []
+    for text in texts if more else ():
+        text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *more])))
+    with _quiet_about_letters():
+        yield
+
+
+@contextmanager
+def _quiet_about_letters() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield
+
+
+def _lacking(text: Text) -> set[str]:
+    """Letters of a text that its own font lacks."""
+    letters = {letter for letter in text.get_text() if letter.isprintable() and not letter.isspace()}
+    return letters - _letters_in(font_manager.findfont(text.get_fontproperties()))
+
+
+_WITHOUT_FONT = set[str]()  # of which that was said
+
+
+def _fonts_with(letters: set[str]) -> list[str]:
+    """Names of the fewest fonts that have the letters, as far as there are any."""
+    chosen, missing = list[str](), set(letters)
+    fonts = {
+        one.name: one.fname for one in font_manager.fontManager.ttflist if "Last Resort" not in one.name
+    }  # of boxes
+    while missing:
+        best = max(fonts, key=lambda name: len(missing & _letters_in(fonts[name])))
+        if not missing & _letters_in(fonts[best]):
+            break
+        chosen.append(best)
+        missing -= _letters_in(fonts[best])
+    unsaid = missing - _WITHOUT_FONT
+    if (
+        unsaid and matplotlib.rcParams["svg.fonttype"] != "none"
+    ):  # else they stay letters, for which a browser has fonts
+        _WITHOUT_FONT.update(unsaid)
+        said = f"no font on this machine has the letters {' '.join(sorted(unsaid))}: figures show boxes in their place"
+        warnings.warn(f"{said}; install a font that has them, as Noto Sans CJK", stacklevel=2)
+    return chosen
+
+
+@cache
+def _letters_in(path: str) -> frozenset[str]:
+    return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
 
 
 def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
@@ -84,7 +150,8 @@ def name_points(
         return 0
     theme, points, n_before = current_theme(), np.asarray(points), len(ax.texts)
     marks = points if avoid_points is None else np.concatenate([points, avoid_points])
-    with redirect_stdout(io.StringIO()):  # it prints where no name at all finds room
+    # It prints where no name at all finds room, and warns of letters for which a font is chosen when they are drawn.
+    with redirect_stdout(io.StringIO()), _quiet_about_letters():
         allocate(
             ax,
             points[:, 0],
@@ -125,6 +192,6 @@ def save(figure_or_axes: Figure | Axes, path: str | Path) -> Path:
     if path.suffix[1:].lower() not in formats:
         raise InputError(f"save: expected a path ending in one of {', '.join(sorted(formats))}, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with house_style():
+    with house_style(), fonts_of_all_letters(figure):
         figure.savefig(path, dpi=150, bbox_inches="tight")
     return path
