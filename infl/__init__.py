@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from infl.data import load as load
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
+    from infl.pipeline.compare import compare as compare
     from infl.pipeline.plan import plan as plan
     from infl.pipeline.predict import predict as predict
     from infl.pipeline.predict import predict_effects as predict_effects
@@ -66,6 +67,7 @@ __version__ = "0.1.0"
 # Where each name lives.
 _HOME = {
     "infl.data": "from_arrays load planting write_npz",
+    "infl.pipeline.compare": "compare",
     "infl.pipeline.plan": "plan",
     "infl.pipeline.predict": "predict predict_effects",
     "infl.pipeline.report": "write_report",

@@ -61,7 +61,8 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
     """On fewer models, so that it takes seconds."""
     monkeypatch.chdir(tmp_path)
     Path("forget.json").write_text('{"my set": [3, 14, 159]}')
-    masks = np.arange(64)[:, None] >> np.arange(6) & 1 == 1
+    np.savez("published.npz", tr_mem=np.arange(1000) / 1000)
+    masks = np.arange(1, 64)[:, None] >> np.arange(6) & 1 == 1
     np.savez("outcomes.npz", masks=masks, correct=np.c_[masks, masks], labels=np.arange(12) % 2)
     commands = [words for block in code("bash") for words in commands_in(block)]
     named = "train scores predict verify report inspect plan import merge"

@@ -6,7 +6,7 @@ mistyped command answer at once.
 
 - `training`  train, plan: they take a design and an algorithm;
 - `runs`      import, merge, inspect: they take runs as they are;
-- `scores`    scores, of all examples or of one;
+- `scores`    scores, of all examples or of one, and compare;
 - `sets`      forget, plant: they make forget sets;
 - `verdicts`  predict, verify, report, and demo, which does all;
 - `options`   options that several commands take, and how they are read;
@@ -30,6 +30,7 @@ COMMANDS = {
     "demo": ("verdicts", "all of it on handwritten digits, in a few minutes"),
     "train": ("training", "train models on random subsets of a data set, or go on with a run"),
     "scores": ("scores", "which examples are memorized, and who influences whom"),
+    "compare": ("scores", "do two runs, or a run and a file of scores, agree?"),
     "forget": ("sets", "make a forget set of some kind"),
     "predict": ("verdicts", "predict what untraining forget sets does"),
     "verify": ("verdicts", "measure it by retraining without each set"),

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infl.pipeline.compare import Comparison
     from infl.pipeline.plan import Plan
     from infl.pipeline.score import Target
     from infl.records import Accuracy, Dataset, Estimate, ScoredPair, Verdict
@@ -81,6 +84,31 @@ def show_influences(
     say(f"\nfrom {_scored_models(run)}; ± is one standard error, q is over the pairs of each table")
     _say_accuracy(run.accuracy())
     _name_diverged(run, ["design"])
+
+
+def show_comparison(comparison: Comparison, path: Path | None) -> None:
+    """Table of how far two sets of scores agree, and a figure of it."""
+    from infl.report import plot
+    from infl.report.plot.canvas import new_figure
+    from infl.report.tables import agreement_table
+
+    one, other = comparison.names
+    _print_table(agreement_table(comparison.agreements, title=f"{one} compared with {other}"))
+    say(f"differences: {one} less {other}; ± is one standard error, over examples, of these models")
+    say("explained by errors: fraction of the mean square difference that errors of models trained apart would bring")
+    if comparison.by_source:
+        say("the two hold different parts of one source: examples are matched by their positions in it")
+    if comparison.n_labels_differ:
+        say(
+            f"{comparison.n_labels_differ:,} training examples have other labels in one than in the other: are they the same?"
+        )
+    if path is not None:
+        kinds = list(comparison.agreements)
+        figure = new_figure(4.6 * len(kinds), 4.6)
+        for number, kind in enumerate(kinds):
+            ax = figure.add_subplot(1, len(kinds), number + 1)
+            plot.agreement(comparison.agreements[kind], names=comparison.names, title=kind, ax=ax)
+        say(f"figure: {plot.save(figure, path)}")
 
 
 def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()) -> None:

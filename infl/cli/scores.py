@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from infl.cli.options import RunToRead, Whole
 from infl.cli.outputs import NewFolder, Output, OutputFile, accuracy_fields
-from infl.cli.printing import show_influences, show_scores
+from infl.cli.printing import show_comparison, show_influences, show_scores
 
 if TYPE_CHECKING:
     from infl.records import Dataset, Estimate, ProtocolName, ScoredPair
@@ -143,3 +144,31 @@ def score(
     pairs, found = strongest.pairs(n_top), findings(outcomes, memorization, strongest)
     show_scores(run, dataset, memorization, pairs, n_top=n_top, found=found, q_over=q_over)
     return memorization, pairs, found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """How far the scores of two runs, or of a run and a file, agree in rank and in value, and whether errors explain it."""
+
+    one: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    """A run, its folder or URL; or a file of scores: the .npz of `infl scores --arrays` or `--feldman-zhang` (or theirs), a
+    table as of `--table`, or one with the columns example and value."""
+    other: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    """Likewise."""
+    figure: OutputFile = None
+    """Figure to write, one score against the other (default: compare.png among the figures of the first that is a run)."""
+    output: tyro.conf.OmitArgPrefixes[Output] = Output()
+
+    def __call__(self) -> None:
+        import infl
+
+        comparison = infl.compare(self.one, self.other)
+        show_comparison(comparison, self.figure or _figure_of(self.one) or _figure_of(self.other))
+        self.output.write(comparison.to_dict())
+
+
+def _figure_of(place: str) -> Path | None:
+    import infl
+    from infl.store import is_run
+
+    return infl.open_run(place).folder / "figures" / "compare.png" if is_run(place) else None

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import tyro
 
-from infl.cli.options import Data, Name, RunOrNone, options_of, quoted, with_fields
+from infl.cli.options import Data, File, Name, RunOrNone, options_of, quoted, with_fields
 from infl.cli.outputs import ForgetFile, NewFile
 from infl.cli.printing import say
 from infl.data import planting
@@ -101,13 +101,23 @@ class _Group(Forget):
 class _Memorized(Forget):
     cross: Literal["high", "low"] | None = None
     """Of three times as many, those with the highest or lowest cross-influence."""
+    scores: File = None
+    """Choose by the memorization in this file, not by the models of a run: a file of scores as infl compare takes them."""
 
     def opened(self) -> Dataset:
-        if self.run is None:
-            raise InputError(f"{self.kind}: needs --run, whose models say what is memorized")
+        if self.run is None and self.scores is None:
+            raise InputError(f"{self.kind}: needs --run, whose models say what is memorized, or --scores FILE")
+        if self.scores is not None and self.cross is not None:
+            raise InputError(f"{self.kind}: --cross is read from the models of a run, leave out --cross or --scores")
         return super().opened()
 
     def made(self, dataset: Dataset) -> ForgetSet:
+        highest = self.kind == "most-memorized"
+        if self.scores is not None:
+            from infl.report.score_files import read_scores
+
+            scores = read_scores(self.scores).memorization(dataset)
+            return self.make(scores, **self.set, highest=highest, name=self.name)
         from infl.scores.influence import cross_influence_totals, memorization
         from infl.store import open_run
 
@@ -118,7 +128,7 @@ class _Memorized(Forget):
         return self.make(
             memorization(outcomes, outcome=outcome),
             **self.set,
-            highest=self.kind == "most-memorized",
+            highest=highest,
             cross=cross,
             with_cross=None if self.cross is None else self.cross == "high",
             name=self.name,

@@ -3,6 +3,7 @@
 - `train`    which models does a run lack, new, continued or damaged?
 - `jobs`     how are they trained and stored, batch by batch?
 - `score`    how sure are its scores, and where does the whole influence matrix go?
+- `compare`  do its scores agree with those of another run, or of a file?
 - `predict`  what would untraining a forget set do, by what the run holds?
 - `verify`   what does it do, by retraining without the set?
 - `plan`     what would a run cost, and what could it find?

@@ -11,6 +11,7 @@ Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out e
 - `files`: reading files of any origin up to a size, and writing them whole.
 """
 
+from infl.records.estimates import Agreement as Agreement
 from infl.records.estimates import Detectable as Detectable
 from infl.records.estimates import Estimate as Estimate
 from infl.records.estimates import ScoredPair as ScoredPair

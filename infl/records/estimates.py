@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from infl.records.examples import Dataset
+from infl.records.verdicts import Quantity
 from infl.records.words import Array, InputError, OutcomeKind, ProtocolName
 
 if TYPE_CHECKING:
@@ -150,6 +151,49 @@ class Detectable:
     power: float
     false_discovery_rate: float
     outcome: OutcomeKind
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far two sets of scores of the same k examples, or pairs, agree; made by `infl.scores.agreement.measure_agreement`.
+
+    Attributes:
+        source: [k] ids of the training examples.
+        target: [k] of whom they influence; of memorization, the same ids.
+        a: [k] the scores of one side.
+        b: [k] those of the other.
+        a_se: [k] standard errors; NaN where they are not known.
+        b_se: [k] likewise.
+        spearman: Rank correlation; NaN where k < 3 or one side does not vary, as `pearson`.
+        pearson: Correlation of the values.
+        difference: Mean of a - b.
+        rms: Root mean square of a - b.
+        explained: Fraction of the mean square of a - b that the two errors bring, were they independent; NaN where a side
+            has none.
+    """
+
+    source: Array
+    target: Array
+    a: Array
+    b: Array
+    a_se: Array
+    b_se: Array
+    spearman: Quantity
+    pearson: Quantity
+    difference: Quantity
+    rms: Quantity
+    explained: Quantity
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __repr__(self) -> str:
+        return f"Agreement({len(self):,} scores: Spearman {self.spearman}, Pearson {self.pearson}, rms difference {self.rms})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, without the scores."""
+        names = ("spearman", "pearson", "difference", "rms", "explained")
+        return {"n": len(self), **{name: asdict(getattr(self, name)) for name in names}}
 
 
 def _label_of(axis: str) -> str:

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from infl.records import Array, Dataset, Detectable, Estimate, ProtocolName, ScoredPair, Verdict
+from infl.records import Agreement, Array, Dataset, Detectable, Estimate, ProtocolName, ScoredPair, Verdict
 from infl.report import text
 from infl.report.style import REGIME_STYLES
 
@@ -237,6 +237,18 @@ def pairs_table(
         caption = f"{n_chance:,} of these have q >= {CHANCE_Q:g}: more likely chance than not\n{caption}".rstrip()
     left = ("training on", "label", "changes", "label ")
     return _terminal(lines, title=title, caption=caption, left=left, folded={"label": 22, "label ": 22})
+
+
+def agreement_table(agreements: Mapping[str, Agreement], *, title: str) -> Table:
+    """A line per kind of scores: how many, rank and linear correlation, mean and root mean square difference, and how much
+    of the square of the latter the standard errors of both sides explain. NaN is printed as `-`."""
+    lines = pd.DataFrame({"": list(agreements), "scores": [f"{len(one):,}" for one in agreements.values()]})
+    names = {"spearman": "Spearman", "pearson": "Pearson", "difference": "mean difference", "rms": "rms difference"}
+    for name, words in (names | {"explained": "explained by errors"}).items():
+        lines[words] = [text.quantity(getattr(one, name)) for one in agreements.values()]
+    return _terminal(
+        lines, title=title, left=("",), folded={"mean difference": 14, "rms difference": 14, "explained by errors": 13}
+    )
 
 
 def run_table(description: dict[str, Any]) -> Table:

@@ -12,6 +12,8 @@ Where models are few and margins were recorded, `adjustment` estimates influence
 single pairs matter, `shrinkage` says what a score is, given that most are zero and the largest estimates are the luckiest, and
 `shrunk_influence` does that for a matrix. Both know more with a `surrogate`, training in closed form.
 
+`agreement` compares two sets of scores of the same examples, in rank and in value.
+
 Before training, `planning` says how many models a wanted standard error takes, and `power` how many a wanted effect takes;
 after it, `power` says which is the smallest effect that the models at hand could have found.
 """

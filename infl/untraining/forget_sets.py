@@ -153,7 +153,7 @@ def clusters(dataset: Dataset, n_clusters: int, *, seed: int = 0) -> Array:
 
 
 def memorized_set(
-    memorization: Estimate,
+    memorization: Estimate | Array,
     size: int,
     *,
     highest: bool = True,
@@ -167,7 +167,8 @@ def memorized_set(
     high cross-influence.
 
     Args:
-        memorization: Of all of D, from `infl.memorization`; examples without a score come last.
+        memorization: Of all of D, from `infl.memorization`, or scores made elsewhere, [n]; examples without a score (NaN),
+            or whose estimate has no error, come last.
         cross: [n] cross-influence of each example on all others, as of `infl.scores.influence.cross_influence_totals`.
         with_cross: True takes the highest `cross` among the 3 * size most (or least) memorized, False the lowest.
 
@@ -180,7 +181,8 @@ def memorized_set(
         >>> memorized_set(estimate, 1).ids, memorized_set(estimate, 1, cross=np.arange(4.0), with_cross=True).ids
         ((0,), (2,))
     """
-    scores = np.nan_to_num(memorization.rankable, nan=-np.inf if highest else np.inf)
+    known = memorization.rankable if isinstance(memorization, Estimate) else np.asarray(memorization, np.float64)
+    scores = np.nan_to_num(known, nan=-np.inf if highest else np.inf)
     check_integer("size", size, 1, len(scores), "the examples of D")
     order = np.argsort(-scores if highest else scores, kind="stable")
     title = f"{'highest' if highest else 'lowest'} memorization {size}"

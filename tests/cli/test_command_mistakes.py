@@ -182,6 +182,16 @@ MISTAKES = [
     (f"{FORGET} --run run --size 3", "name a data set or give --run, not both"),
     ("forget random --run run --n-train 9 --size 3 --out new.json", "draw from a data set: name it"),
     (f"forget most-memorized {DATA} --size 3 --out new.json", "most-memorized: needs --run"),
+    (
+        "forget most-memorized --run run --size 3 --scores half.npz --cross low --out new.json",
+        "leave out --cross or --scores",
+    ),
+    (
+        f"forget most-memorized {DATA} --size 3 --scores half.npz --out new.json",
+        "half.npz: expected scores, as tr_mem or",
+    ),
+    ("compare run nowhere.npz", "nowhere.npz: expected a run, or a file of scores, found neither"),
+    ("compare run imported", "expected scores of the same examples: run has 60 training examples, imported 20"),
     (f"{FORGET} --size 61", "size: expected 1 to 60"),
     (f"{FORGET} --size 60", "is all of D"),
     (f"{FORGET} --size 3 --seed -1", "seed: expected 0 to"),

@@ -7,6 +7,7 @@
     memorized_gallery  the most memorized examples of each class, as pictures
     influence_pairs    training examples beside the examples that they help or harm, as pictures
     class_influence    how much the examples of each class help or harm each class
+    agreement          one set of scores against another of the same examples
     error_curve        how errors shrink with the number of models
 
 Each takes `ax=` and gives axes back; the figure is their `.figure`, and `save` writes it. `house_style("dark")` around the
@@ -14,6 +15,7 @@ calls switches the theme. Figures are made without pyplot, so nothing global is 
 never drawn as if it were: it is left out and counted below the plot. Everything drawn has its standard error.
 """
 
+from infl.report.plot.agreement import agreement as agreement
 from infl.report.plot.calibration import reliability as reliability
 from infl.report.plot.canvas import save as save
 from infl.report.plot.classes import class_influence as class_influence
