@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +202,7 @@ def _say_accuracy(found: Accuracy | None) -> None:
     from infl.report.text import accuracy_lines
 
     for line in accuracy_lines(found) if found else []:
-        say(line)
+        say(textwrap.fill(line, min(_width(), 100)))
 
 
 def _name_diverged(run: Run, collections: Sequence[str]) -> None:

@@ -233,7 +233,7 @@ def pairs_table(
     if not frame["q"].isna().to_numpy().all():
         lines["q"] = frame["q"].map(text.p_value)
     caption = "" if detectable is None else "\n".join(text.detectable_lines(detectable, "influence", "pairs"))
-    if n_chance := int((frame["q"] >= CHANCE_Q).sum()):
+    if n_chance := sum(pair.q >= CHANCE_Q for pair in pairs):
         caption = f"{n_chance:,} of these have q >= {CHANCE_Q:g}: more likely chance than not\n{caption}".rstrip()
     left = ("training on", "label", "changes", "label ")
     return _terminal(lines, title=title, caption=caption, left=left, folded={"label": 22, "label ": 22})

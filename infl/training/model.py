@@ -25,7 +25,7 @@ import optax
 from infl.training.algorithm import Algorithm, Schedule
 from infl.training.augmentation import augmented_batch, member_moments, standardized, unit_pixels
 from infl.training.networks import Network
-from infl.training.privacy import poisson_sample, private_gradient
+from infl.training.privacy import Privacy, poisson_sample, private_gradient
 
 EVALUATION_BATCH = {"cpu": 256}  # examples evaluated at once, as measured; others: 1,024
 FEISTEL_ROUNDS = 8
@@ -163,7 +163,7 @@ def train_epochs(
         weights = jnp.full(algorithm.batch_size, 1 / algorithm.batch_size)
         return updated(state, step, *jax.value_and_grad(loss)(state.params, load(*batch), weights))
 
-    def private_step(step: jax.Array, state: TrainingState) -> TrainingState:
+    def private_step(privacy: Privacy, step: jax.Array, state: TrainingState) -> TrainingState:
         rate, _ = algorithm.sampling(len(members))
         value, gradient = private_gradient(
             jax.random.fold_in(keys.noise, step),
@@ -177,7 +177,7 @@ def train_epochs(
         return updated(state, step, value, gradient)
 
     if privacy is not None:
-        return jax.lax.fori_loop(first_step, last_step, private_step, state)
+        return jax.lax.fori_loop(first_step, last_step, partial(private_step, privacy), state)
     return _through_stream(
         plain_step, state, keys.orders, members, first=first_step, last=last_step, batch_size=algorithm.batch_size
     )

@@ -112,7 +112,9 @@ def cluster_set(
         check_integer("example", example, 0, dataset.n_train - 1, "the ids of D")
     labels = clusters(dataset, n_clusters, seed=seed)
     number = int(labels[example]) if cluster is None else check_integer("cluster", cluster, 0, n_clusters - 1)
-    whole = ForgetSet(f"cluster {number} of {n_clusters}, seed {seed}", tuple(np.flatnonzero(labels == number)))
+    whole = ForgetSet(
+        f"cluster {number} of {n_clusters}, seed {seed}", tuple(np.flatnonzero(labels == number).tolist())
+    )
     if len(whole) == dataset.n_train:
         raise InputError(f"cluster {number} of {n_clusters} is all of D: ask for more clusters")
     return _whole_or_part(whole, fraction, seed, name)
