@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import infl
 from infl.records import Dataset, ForgetSet, InputError
+from infl.report.score_files import read_scores
 from infl.store import Collection, create_run, leave_out_name, open_run
 from infl.store.manifest import make_manifest, with_checksum
 from infl.untraining.forget_sets import read_forget_sets
@@ -94,6 +95,18 @@ def readers() -> dict[str, Reader]:
             _write_run,
             _look_at,
         ),
+        "scores.npz": Reader(
+            _mutated([_scores(np.savez), _scores(np.savez_compressed)]),
+            "scores.npz",
+            lambda folder: None,
+            lambda folder: read_scores(folder / "scores.npz"),
+        ),
+        "scores.csv": Reader(
+            _mutated([TABLE]),
+            "scores.csv",
+            lambda folder: None,
+            lambda folder: read_scores(folder / "scores.csv"),
+        ),
         "forget": Reader(
             _mutated([FORGET]) | _json().map(_as_json) | _forget_files().map(_as_json),
             "forget.json",
@@ -103,6 +116,7 @@ def readers() -> dict[str, Reader]:
     }
 
 
+TABLE = b"kind,source,target,protocol,value,se\nmemorization,0,0,own,0.5,0.1\ninfluence,0,13,held-out,-0.25,\n"
 FORGET = b'{"a": [1, 2, 3], "b": {"ids": [4, 5], "concept": [4, 5, 6]}}'
 
 
@@ -163,6 +177,18 @@ def _npz(save: Callable[..., None]) -> bytes:
 def _outcomes(save: Callable[..., None]) -> bytes:
     masks, file = np.arange(64)[:, None] >> np.arange(4) & 1 == 1, io.BytesIO()
     save(file, masks=masks, correct=np.c_[masks, masks], labels=np.arange(8) % 2)
+    return file.getvalue()
+
+
+def _scores(save: Callable[..., None]) -> bytes:
+    file, labels = io.BytesIO(), np.arange(N_TRAIN) % 2
+    rows, columns = np.flatnonzero(labels == 0), np.arange(0, N_HELD_OUT, 2)
+    of_class = {
+        "tr_classidx_0": rows,
+        "tt_classidx_0": columns,
+        "infl_matrix_class0": np.ones((len(rows), len(columns))),
+    }
+    save(file, tr_mem=labels / 2, tr_mem_se=labels / 9, tr_labels=labels, **of_class)
     return file.getvalue()
 
 

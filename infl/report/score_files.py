@@ -29,13 +29,11 @@ class ScoreTable:
             has the target of its source; a held-out target j is n + j.
         n_train: n; None where the file does not say it.
         labels: [n] classes of the training examples, where the file has them.
-        n_skipped: Scores left out since others of the file have an error and they have none.
     """
 
     frame: pd.DataFrame
     n_train: int | None = None
     labels: Array | None = None
-    n_skipped: int = 0
 
     def memorization(self, dataset: Dataset) -> Array:
         """Of each of its training examples, [n], NaN where there is none.
@@ -191,10 +189,10 @@ def _table(frame: pd.DataFrame, path: Path) -> ScoreTable:
 
 def _known(frame: pd.DataFrame, n_train: int | None, labels: Array | None = None) -> ScoreTable:
     """Where there are errors, a score without one is none; see `Estimate.rankable`."""
-    finite, n = np.isfinite(frame["se"].to_numpy()), len(frame)
+    finite = np.isfinite(frame["se"].to_numpy())
     if finite.any():
         frame = frame.loc[finite]
-    return ScoreTable(frame.reset_index(drop=True), n_train, labels, n - len(frame))
+    return ScoreTable(frame.reset_index(drop=True), n_train, labels)
 
 
 def _numbers(archive: Archive, name: str, n_axes: int, kinds: str = "fiu") -> Array:

@@ -11,8 +11,9 @@ import pytest
 from scipy import optimize
 
 from infl.records import Effects, ForgetSet
-from infl.report.plot import reliability
+from infl.report.plot import agreement, reliability
 from infl.report.plot.calibration import BIN_WIDTH, mean_of_bin, wilson_interval
+from infl.scores.agreement import measure_agreement
 
 N, M, R = 20, 30, 12
 SETS = (ForgetSet("a", (0, 1, 2)), ForgetSet("b", (3, 4, 5, 6, 7)))
@@ -110,3 +111,19 @@ def test_the_interval_of_a_share_is_where_it_would_be_one_standard_error_off(sha
     low, high = wilson_interval(share, 7)
     np.testing.assert_allclose(low, root(off, 0, share - 1e-9) if share else 0, atol=1e-9)
     np.testing.assert_allclose(high, root(off, share + 1e-9, 1) if share < 1 else 1, atol=1e-9)
+
+
+def test_scores_are_drawn_against_each_other_with_their_errors_and_those_left_out_are_counted() -> None:
+    ids, one, unknown = np.arange(3000), np.linspace(-1, 1, 3000), np.full(3000, np.nan)
+    scores = measure_agreement(one, one**3, np.full(3000, 0.1), unknown, source=ids, target=ids)
+    ax = agreement(scores, names=("a$_run", "b" * 99))
+    (drawn,) = ax.containers
+    x, y = np.transpose(drawn[0].get_xydata())
+    assert len(x) == 2000
+    np.testing.assert_allclose(y, x**3, atol=1e-12)
+    widths, heights = ([np.ptp(np.asarray(line), axis=0).max() for line in bar.get_segments()] for bar in drawn[2])
+    np.testing.assert_allclose(widths, 0.2)
+    assert not any(heights)  # nothing is known of them
+    assert "2,000 of 3,000 drawn; Spearman 1.000" in ax.texts[-1].get_text()
+    assert (ax.get_xlabel(), len(ax.get_ylabel())) == ("a$_run", 40)
+    ax.figure.canvas.draw()
