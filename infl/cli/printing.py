@@ -183,6 +183,15 @@ def show_target(target: Target) -> None:
         say(f"not reached {target.wanted:g}: {reached} with {models}{needed}")
 
 
+def show_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> None:
+    """The batches in training of which a run keeps a state."""
+    for one in checkpoints:
+        models = " and ".join(f"{len(models)} models of {name}" for name, models in one["models"].items())
+        say(f"checkpoint: {models} after {one['epochs']} epochs, {one['bytes'] / 1e6:,.1f} MB")
+    if checkpoints:
+        say("the command that trains them goes on from there, with --checkpoint-minutes")
+
+
 def show_repair(trained: dict[str, list[int]]) -> None:
     """What was trained again."""
     for collection, models in trained.items():

@@ -10,7 +10,7 @@ import tyro
 
 from infl.cli.options import RunToRead, quoted
 from infl.cli.outputs import Output, RunToWrite
-from infl.cli.printing import say, show_repair, show_run
+from infl.cli.printing import say, show_checkpoints, show_repair, show_run
 
 if TYPE_CHECKING:
     from infl.store import Run
@@ -72,6 +72,7 @@ class Inspect:
     def __call__(self) -> None:
         import infl
         from infl.records import DiskError
+        from infl.store import Checkpoints
 
         if self.repair:
             from infl.training.caches import cache_compiled_programs
@@ -79,8 +80,9 @@ class Inspect:
             cache_compiled_programs()
             show_repair(infl.repair(self.run))
         run = infl.open_run(self.run)
-        damaged = run.damaged_blocks()
-        _show(run, self.output, damage=[block.describe() for block in damaged])
+        damaged, checkpoints = run.damaged_blocks(), Checkpoints(run, say).listed()
+        _show(run, self.output, damage=[block.describe() for block in damaged], checkpoints=checkpoints)
+        show_checkpoints(checkpoints)
         if damaged:
             for block in damaged:
                 say(f"damaged: {block.describe()}")

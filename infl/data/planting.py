@@ -60,7 +60,7 @@ def flip_labels(
         >>> flipped.name, digits.y_train[list(flipped.ids)], planted.y_train[list(flipped.ids)]
         ('5 of class 3 labelled 8', array([3, 3, 3, 3, 3], dtype=int32), array([8, 8, 8, 8, 8], dtype=int32))
     """
-    random = seeded(seed)
+    random = seeded(seed, "flipped")
     labels = dataset.y_train.copy()
     may = np.ones(len(labels), bool)
     may[_ids("avoid", avoid, dataset.n_train)] = False
@@ -119,7 +119,7 @@ def plant_copies(
         >>> planted.n_train, copies.ids
         (1003, (17, 1000, 1001, 1002))
     """
-    random = seeded(seed)
+    random = seeded(seed, "copies")
     n = dataset.n_train
     check_integer("example", example, 0, n - 1, "the ids of D")
     check_integer("n_copies", n_copies, 1, 10**6)
@@ -171,7 +171,7 @@ def thin_cluster(
         >>> thinned.n_train, len(rare), set(thinned.y_train[list(rare.ids)].tolist())
         (911, 5, {4})
     """
-    random = seeded(seed)
+    random = seeded(seed, "rare")
     population = _ids("members", members, dataset.n_train)
     check_integer("n_kept", n_kept, 1, len(population), "the members")
     if len(population) == dataset.n_train:
@@ -225,7 +225,7 @@ def poison_patch(
         >>> planted.n_held_out, planted.x_train[poisoned.ids[0], -2:, -2:].min()
         (897, np.float32(1.0))
     """
-    random = seeded(seed)
+    random = seeded(seed, "patch")
     where = _patch(dataset, size, corner)
     label = dataset.class_number(label, "label")
     may = dataset.y_train != label

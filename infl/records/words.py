@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import zlib
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -63,6 +64,7 @@ def check_fraction(name: str, value: float) -> None:
         raise InputError(f"{name}: expected a number above 0 and below 1, got {value}")
 
 
-def seeded(seed: int) -> np.random.RandomState:
-    """A stream of random numbers that NumPy has promised to keep, as it has not for `default_rng`."""
-    return np.random.RandomState(check_integer("seed", seed, 0, 2**32 - 1))
+def seeded(seed: int, stream: str = "") -> np.random.RandomState:
+    """Random numbers that NumPy has promised to keep, as it has not for `default_rng`; each stream of a seed has its own."""
+    check_integer("seed", seed, 0, 2**32 - 1)
+    return np.random.RandomState([seed, zlib.crc32(stream.encode())] if stream else seed)

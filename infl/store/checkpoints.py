@@ -49,9 +49,7 @@ class Checkpoints:
     def resumable(self) -> list[list[Job]]:
         """The models of each block that has a checkpoint; damaged ones are deleted."""
         found = []
-        for folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if not _NAME.fullmatch(folder.name) or folder.is_symlink():
-                continue  # made by somebody else
+        for folder in self._folders():
             abouts = [_read_about(place) for place in _places(folder)]
             jobs = next((about["jobs"] for about in abouts if about is not None), None)
             if jobs is not None and folder == self.of(jobs).folder:
@@ -61,6 +59,26 @@ class Checkpoints:
                 self.note(f"checkpoint {folder} is damaged, and not used")
             _delete(folder)
         return found
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Models by collection, epochs done and bytes of each block that has one, as JSON; nothing is deleted."""
+        found = []
+        for folder in self._folders():
+            abouts = [about for place in _places(folder) if (about := _read_about(place)) is not None]
+            if not abouts or folder != self.of(abouts[0]["jobs"]).folder:
+                continue
+            models: dict[str, list[int]] = {}
+            for name, model in abouts[0]["jobs"]:
+                models.setdefault(name, []).append(model)
+            with suppress(FileNotFoundError):  # the training that wrote it has ended
+                n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                found.append({"models": models, "epochs": abouts[0]["epochs"], "bytes": n_bytes})
+        return found
+
+    def _folders(self) -> list[Path]:
+        """But for what somebody else has made."""
+        found = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        return [folder for folder in found if _NAME.fullmatch(folder.name) and not folder.is_symlink()]
 
     def prune(self) -> None:
         """Delete those of blocks of which a model is complete: a kill left them."""

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,20 @@ def cache_compiled_programs() -> None:
 
     A setting of the whole process, so it is for the command line; a program of one's own sets JAX's
     `jax_compilation_cache_dir`. Without effect where the user set that, or where the folder cannot be written. Each version
-    of JAX and kind of processor has a folder of its own, since a program compiled for one may not run on another.
+    of JAX and kind of processor has a folder of its own, since a program compiled for one may not run on another. Two commands
+    at once may compile the same program twice; that one finds the folder locked or a program half-written is not warned of.
     """
     import jax
 
     if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
     folder = cache_folder() / "programs" / f"{jax.__version__}-{_processor()}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+        for program in folder.glob("*-cache"):  # a kill left it half-written, and JAX would stumble over it for good
+            if not program.with_name(program.name.removesuffix("cache") + "atime").exists():
+                program.unlink()
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_compilation_cache_max_size", MAX_PROGRAM_BYTES)  # the least recently used go first
 

@@ -9,6 +9,7 @@ what a person would do by hand.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def test_a_planted_set_follows_from_its_seed_alone_and_leaves_the_dataset_before
 
 
 # Flipped labels
+
+
+def test_kinds_of_one_seed_draw_from_streams_of_their_own(digits: Dataset) -> None:
+    """Of a third of D each, two kinds share a third by chance, as two seeds do; they shared all."""
+    size = digits.n_train // 3
+    everything = ForgetSet("all but one", range(1, digits.n_train))
+    kinds = [
+        infl.forget_sets.random_set(digits, size),
+        infl.forget_sets.take_fraction(everything, size / len(everything)),
+        planting.flip_labels(digits, size)[1],
+        planting.poison_patch(digits, size, label=9)[1],
+    ]
+    for one, other in combinations(kinds, 2):
+        assert len({*one.ids} & {*other.ids}) < 0.55 * size, (one, other)
 
 
 def test_flipped_labels_differ_within_the_set_and_nowhere_else(digits: Dataset) -> None:

@@ -18,10 +18,11 @@ import infl
 from infl.records import DiskError
 from infl.records.files import checksum
 from infl.store import Checkpoint, Checkpoints, Run, create_run, merge
+from tests.commands import call
 
 JOBS = [("design", 4), ("design", 5), ("full", 0)]
 FITS = {"layout": {"mode": "map"}, "epochs": 9}
-SETTINGS = {"algorithm": {"network": {"name": "mlp"}}, "design": {"kind": "uniform"}, "seed": 0}
+SETTINGS = {"algorithm": infl.Algorithm().to_dict(), "design": infl.Design("uniform").to_dict(), "seed": 0}
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ class Kept:
         return found is None and not self.all.folder.exists()
 
 
-def test_what_was_kept_is_read(run: Run) -> None:
+def test_what_was_kept_is_read_and_inspect_says_that_it_is_there(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     kept = Kept(run)
     assert kept.of().read(FITS) is None
     place = kept.write()
@@ -64,11 +65,18 @@ def test_what_was_kept_is_read(run: Run) -> None:
     assert (epochs, seconds, states) == (3, 2.5, place / "states")
     assert (states / "weights").read_bytes() == b"state"
     assert Kept(infl.open_run(run.folder)).all.resumable() == [JOBS]
+    n_bytes = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    listed = {"models": {"design": [4, 5], "full": [0]}, "epochs": 3, "bytes": n_bytes}
+    assert kept.all.listed() == [listed]
     assert kept.of(JOBS[:2]).read(FITS) is None
     assert kept.said == ["3 models go on after epoch 3"]
+    call(f"inspect --run {run.folder} --json {run.folder}/inspect.json")
+    said = capsys.readouterr().out
+    assert "checkpoint: 2 models of design and 1 models of full after 3 epochs, 0.0 MB\n" in said
+    assert json.loads((run.folder / "inspect.json").read_text())["checkpoints"] == [listed]
     kept.of().delete()
     assert not kept.all.folder.exists()
-    assert kept.all.resumable() == []
+    assert kept.all.resumable() == kept.all.listed() == []
 
 
 def test_the_newer_takes_the_place_of_the_older_unless_it_is_damaged(run: Run) -> None:

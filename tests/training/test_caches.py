@@ -51,6 +51,16 @@ def test_programs_are_compiled_once_for_all_processes(tmp_path: Path) -> None:
     assert list((tmp_path / "programs").glob(f"{jax.__version__}-*/*"))
 
 
+def test_what_a_kill_left_half_written_is_compiled_again_without_a_word(tmp_path: Path) -> None:
+    hits(tmp_path)
+    programs = list((tmp_path / "programs").glob("*/*-cache"))
+    for program in programs:
+        program.write_bytes(program.read_bytes()[:50])
+        program.with_name(program.name.replace("-cache", "-atime")).unlink()
+    assert hits(tmp_path) == (0, "")
+    assert hits(tmp_path)[0] > 0
+
+
 @pytest.mark.slow
 def test_a_folder_of_the_users_own_goes_before(tmp_path: Path) -> None:
     hits(tmp_path / "mine", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
