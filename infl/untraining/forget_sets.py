@@ -23,7 +23,7 @@ POOL = 3  # extremes of memorization looked through for those of cross-influence
 def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None = None) -> ForgetSet:
     """`size` examples of D, every set equally likely. Meant for: no-op."""
     check_integer("size", size, 1, dataset.n_train, "the examples of D")
-    return ForgetSet(name or f"random {size}", tuple(seeded(seed, "random").permutation(dataset.n_train)[:size]))
+    return ForgetSet(name or f"random {size}", tuple(seeded(seed).permutation(dataset.n_train)[:size]))
 
 
 def class_set(
@@ -231,7 +231,7 @@ def take_fraction(whole: ForgetSet, fraction: float, *, seed: int = 0, name: str
     """
     if not 0 < fraction <= 1:
         raise InputError(f"fraction of {whole.name}: expected above 0 and at most 1, got {fraction}")
-    ids = seeded(seed, "fraction").permutation(np.array(whole.ids))[: max(1, round(fraction * len(whole)))]
+    ids = seeded(seed).permutation(np.array(whole.ids))[: max(1, round(fraction * len(whole)))]
     return ForgetSet(name or f"{fraction:.0%} of {whole.name}", tuple(ids), whole.ids)
 
 

@@ -40,7 +40,7 @@ def next_command(line: str) -> list[str]:
         ("random --size 7 --seed 3", forget_sets.random_set(DIGITS, 7, seed=3)),
         ("class --label 4", forget_sets.class_set(DIGITS, 4)),
         ("group --groups {users} --name 7", ForgetSet("7", (1, 4))),
-        ("group --groups {users} --group ann --fraction 0.5", ForgetSet("50% of ann", (2,), (2, 3))),
+        ("group --groups {users} --group ann --fraction 0.5", ForgetSet("50% of ann", (3,), (2, 3))),
         ("class --label 4 --fraction 0.5 --seed 2", forget_sets.class_set(DIGITS, 4, fraction=0.5, seed=2)),
         ("cluster --n-clusters 6 --cluster 2 --seed 1", forget_sets.cluster_set(DIGITS, 2, n_clusters=6, seed=1)),
         (

@@ -75,10 +75,8 @@ def test_a_planted_set_follows_from_its_seed_alone_and_leaves_the_dataset_before
 def test_kinds_of_one_seed_draw_from_streams_of_their_own(digits: Dataset) -> None:
     """Of a third of D each, two kinds share a third by chance, as two seeds do; they shared all."""
     size = digits.n_train // 3
-    everything = ForgetSet("all but one", range(1, digits.n_train))
     kinds = [
         infl.forget_sets.random_set(digits, size),
-        infl.forget_sets.take_fraction(everything, size / len(everything)),
         planting.flip_labels(digits, size)[1],
         planting.poison_patch(digits, size, label=9)[1],
     ]

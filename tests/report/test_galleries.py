@@ -79,7 +79,7 @@ def test_the_gallery_shows_the_classes_asked_for_or_the_ten_most_memorized(memor
     assert [dataset.y_train[row[0]] for row in rows_of(ax)] == [2, 0]
     assert "2 of 3 classes" in ax.get_title(loc="left")
     each = replace(dataset, y_train=np.arange(40, dtype=np.int32), class_names=tuple(f"class {k}" for k in range(40)))
-    scores = replace(memorization, value=np.where(np.arange(40) % 4 == 1, 0.9, 0.1))
+    scores = replace(memorization, value=np.where(np.arange(40) % 4 == 1, 0.9, 0.1), se=np.full(40, 0.1))
     assert rows_of(memorized_gallery(scores, each)) == [[i] for i in range(1, 40, 4)]
 
 
