@@ -9,6 +9,7 @@ import io
 import json
 import math
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -153,6 +154,10 @@ def put_groups(storage: Storage, groups: Groups) -> None:
 
 def read_groups(storage: Storage, fingerprint: str) -> Groups:
     """The groups of this fingerprint."""
+    if not re.fullmatch("[0-9a-f]{64}", str(fingerprint)):
+        raise DiskError(
+            f"{storage.place}: a record names groups by what is no fingerprint, {str(fingerprint)[:40]!r}; restore it"
+        )
     name = f"groups/{fingerprint[:16]}.npz"
     try:
         fields = _read_arrays(storage, name)

@@ -26,6 +26,7 @@ from infl.records.files import checksum
 from infl.scores.influence import influence, memorization
 from infl.store import Collection, Run, bytes_per_model, cover_name, create_run, leave_out_name, open_run, storage
 from infl.store import blocks as stored_blocks
+from infl.store.manifest import read_groups
 from tests.streaming import peak_bytes
 
 N, M = 13, 8
@@ -481,6 +482,14 @@ def test_what_lies_beside_the_blocks_is_an_error_or_the_same_where_it_is_damaged
         path.write_bytes(other)
         with pytest.raises(InputError, match=f"{path.name} is"):
             RECORDS[pattern](grouped_run)
+
+
+@pytest.mark.parametrize("named", ["../../secret", "a\nb", 7, "0" * 63])
+def test_groups_are_named_by_a_fingerprint_and_nothing_else(run: Run, named: Any) -> None:
+    """A stranger's record names no other file, and its words break no line. Found by 140,000 cases in experiments/faults."""
+    with pytest.raises(DiskError, match="no fingerprint") as refused:
+        read_groups(run.storage, named)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_run_of_another_format_is_refused_in_a_line(run: Run) -> None:
