@@ -93,8 +93,8 @@ class Run:
         found = self.accuracy()
         if found is None:
             return f"{said})"
-        guess = "" if found.learned else ", no more than the largest class: they have learned nothing"
-        return f"{said}; accuracy {found.trained} on training, {found.held_out} on held-out examples{guess})"
+        guess = "" if found.learned else ": no more than the largest class"
+        return f"{said}; accuracy {found.trained} on D, {found.held_out} held out{guess})"
 
     def accuracy(self) -> Accuracy | None:
         """How often its models are right, by the first 16 of all of D, or of subsets where there are none; None without."""

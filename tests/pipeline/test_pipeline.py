@@ -398,7 +398,8 @@ def exploding(small_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -
     x_train[:, 0, 0] = x_held_out[:, 0, 0] = 0
     x_train[0, 0, 0] = 1e30
     data = infl.from_arrays(x_train, small_digits.y_train, x_held_out, small_digits.y_held_out)
-    return train(data, tmp_path_factory.mktemp("exploding") / "run", algorithm=EXPLODING)
+    with pytest.warns(UserWarning, match="--standardize"):
+        return train(data, tmp_path_factory.mktemp("exploding") / "run", algorithm=EXPLODING)
 
 
 EXPLODING = infl.Algorithm(
@@ -429,6 +430,7 @@ def test_diverged_models_are_marked_counted_and_left_out(exploding: Run) -> None
     assert stored_blocks(exploding.folder) == before
 
 
+@pytest.mark.filterwarnings("ignore:the pixels")
 def test_what_diverged_models_leave_unknown_is_said(exploding: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="measured from models of all of D, and this run has none"):
         infl.predict(exploding, {"few": [1, 2]})

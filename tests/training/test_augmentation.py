@@ -66,7 +66,8 @@ def test_each_image_is_one_of_those_that_a_slow_loop_makes(
 ) -> None:
     images = RANDOM.randint(1, 250, (30, *shape)).astype(dtype)
     ids = np.array([29, 3, 3, *range(20)])
-    batch = np.asarray(augmented_batch(augmentation, KEY, np.zeros(len(ids), int), jnp.asarray(images), ids))
+    epochs = jnp.zeros(len(ids), int)
+    batch = np.asarray(augmented_batch(augmentation, KEY, epochs, jnp.asarray(images), jnp.asarray(ids)))
     assert batch.dtype == dtype
     changes = [change_of(images[i], one, augmentation) for i, one in zip(ids, batch, strict=True)]
     assert changes[1] == changes[2] == changes[6]  # one id, one draw
