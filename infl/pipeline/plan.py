@@ -18,6 +18,7 @@ import numpy as np
 
 from infl.pipeline.train import current_run, find_groups, open_for_training
 from infl.records import (
+    ACCURACY_MODELS,
     Accuracy,
     Dataset,
     InputError,
@@ -53,7 +54,6 @@ PREDICTED_CROSS_ERROR = {128: 0.123, 512: 0.087, 2048: 0.066}
 MIN_PREDICTED_SIZE = 20
 
 Question = Literal["memorization", "influence", "prediction", "verification"]
-ACCURACY_MODELS = 16
 
 
 @dataclass(frozen=True)

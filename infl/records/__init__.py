@@ -19,6 +19,7 @@ from infl.records.examples import Dataset as Dataset
 from infl.records.examples import Groups as Groups
 from infl.records.examples import channel_axes as channel_axes
 from infl.records.examples import flat_pixels as flat_pixels
+from infl.records.outcomes import ACCURACY_MODELS as ACCURACY_MODELS
 from infl.records.outcomes import MAX_MARGIN as MAX_MARGIN
 from infl.records.outcomes import Accuracy as Accuracy
 from infl.records.outcomes import Outcomes as Outcomes

@@ -12,6 +12,7 @@ import numpy as np
 from infl.records.verdicts import Quantity
 from infl.records.words import OUTCOME_KINDS, Array, Columns, InputError, OutcomeKind
 
+ACCURACY_MODELS = 16  # that accuracies are read from
 MAX_MARGIN = 60000.0  # what runs store: float16 ends at 65504
 
 

@@ -14,6 +14,7 @@ import filelock
 import numpy as np
 
 from infl.records import (
+    ACCURACY_MODELS,
     OUTCOME_KINDS,
     Accuracy,
     Array,
@@ -46,7 +47,6 @@ from infl.store.collections import COLLECTION, Collection, put_collection, read_
 from infl.store.storage import Storage
 
 USUAL_BLOCK_BYTES = 1 << 26
-N_FOR_ACCURACY = 16
 MAX_MODELS = 1 << 20  # that a session may have been about to train
 
 
@@ -99,7 +99,7 @@ class Run:
     def accuracy(self) -> Accuracy | None:
         """How often its models are right, by the first 16 of all of D, or of subsets where there are none; None without."""
         for name in ("full", "design"):
-            if some := self.complete(name)[:N_FOR_ACCURACY]:
+            if some := self.complete(name)[:ACCURACY_MODELS]:
                 if (name, len(some)) not in self._accuracies:
                     self._accuracies[name, len(some)] = self._measured_accuracy(self.outcomes(name, some).load())
                 return self._accuracies[name, len(some)]

@@ -230,49 +230,43 @@ def test_each_step_is_scaled_by_the_schedule(schedule: Any, factor: Any) -> None
     np.testing.assert_allclose(trained.margin, factor(np.arange(steps) / steps), atol=1e-6)
 
 
-def test_every_member_is_visited_once_an_epoch_however_many_there_are() -> None:
-    """35,000 steps over 70,000 examples: their product does not fit into 32 bits.
+def adding_apply(total: jax.Array, x: jax.Array) -> jax.Array:
+    """The gradient of one weight adds up a number of each example visited, and shows as the margin of the last example."""
+    first = (total - jax.lax.stop_gradient(total)) * x[:, 0] + total * x[:, 1]
+    return jnp.stack([first, jnp.zeros(len(x))], axis=1)
 
-    The gradient of one weight adds up a number of each example visited, and shows as the margin of the last example.
-    """
+
+ADDING = Network(init=lambda key, x: jnp.zeros(()), apply=adding_apply)
+
+
+def to_add(numbers: np.ndarray) -> np.ndarray:
+    """Examples that hold these numbers, and one more that shows their sum."""
+    images = np.zeros((len(numbers) + 1, 2), np.float32)
+    images[:-1, 0], images[-1, 1] = numbers, 1
+    return images
+
+
+def test_every_member_is_visited_once_an_epoch_however_many_there_are() -> None:
+    """35,000 steps over 70,000 examples: their product does not fit into 32 bits."""
     n = 70_000
     numbers = np.random.RandomState(0).randint(0, 100, n)
-    images = np.zeros((n + 1, 2), np.float32)
-    images[:n, 0], images[n, 1] = numbers, 1
-
-    def apply(total: jax.Array, x: jax.Array) -> jax.Array:
-        first = (total - jax.lax.stop_gradient(total)) * x[:, 0] + total * x[:, 1]
-        return jnp.stack([first, jnp.zeros(len(x))], axis=1)
-
-    network = Network(init=lambda key, x: jnp.zeros(()), apply=apply)
-    algorithm = Algorithm(network, batch_size=2, epochs=1, learning_rate=1.0, momentum=0.0)
-    trained = train(algorithm, np.ones(n, bool), images, np.zeros(n + 1, np.int32))
+    algorithm = Algorithm(ADDING, batch_size=2, epochs=1, learning_rate=1.0, momentum=0.0)
+    trained = train(algorithm, np.ones(n, bool), to_add(numbers), np.zeros(n + 1, np.int32))
     assert trained.margin[n] == numbers.sum() / 4  # every step: half of the mean of two, exact in float32
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 13, 20, 50])
 def test_subsets_of_any_size_are_gone_through_epoch_by_epoch(size: int) -> None:
-    """Fewer members than a batch too, and several epochs in one batch: the sum of what each step saw, against the stream.
-
-    A linear model whose margin is the sum of one number of each example visited, the step's own weight included.
-    """
+    """Fewer members than a batch too, and several epochs in one batch: the sum of what each step saw, against the stream."""
     n, batch_size, epochs = 20, 8, 9
     numbers = np.random.RandomState(0).randint(1, 100, n)
-    images = np.zeros((n + 1, 2), np.float32)
-    images[:n, 0], images[n, 1] = numbers, 1
-
-    def apply(total: jax.Array, x: jax.Array) -> jax.Array:
-        first = (total - jax.lax.stop_gradient(total)) * x[:, 0] + total * x[:, 1]
-        return jnp.stack([first, jnp.zeros(len(x))], axis=1)
-
-    network = Network(init=lambda key, x: jnp.zeros(()), apply=apply)
     settings: Any = {"learning_rate": 1.0, "momentum": 0.0, "schedule": "linear"}
-    algorithm = Algorithm(network, batch_size=batch_size, epochs=epochs, **settings)
+    algorithm = Algorithm(ADDING, batch_size=batch_size, epochs=epochs, **settings)
     members = members_of(np.random.RandomState(size).permutation(n)[: min(size, n)], n)
     batches = batches_of(algorithm, members, KEY)
     factors = 1 - np.arange(len(batches)) / len(batches)
     expected = (factors[:, None] * numbers[batches] / 2 / batch_size).sum()
-    trained = train(algorithm, members, images, np.zeros(n + 1, np.int32))
+    trained = train(algorithm, members, to_add(numbers), np.zeros(n + 1, np.int32))
     assert trained.margin[n] == pytest.approx(expected, rel=1e-5)
     visits = np.bincount(batches.ravel(), minlength=n)
     assert np.ptp(visits[members]) <= 1
