@@ -17,7 +17,7 @@ from typing import Any
 
 import infl
 
-SIZES = (500, 2_000, 8_000)
+SIZES = (500, 1_000, 2_000, 4_000, 8_000)
 ENGINES = ("local", "ray")
 DRIVER = """
 import sys

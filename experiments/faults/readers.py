@@ -23,6 +23,7 @@ from infl.records import Dataset, ForgetSet, InputError
 from infl.report.score_files import read_scores
 from infl.store import Collection, create_run, leave_out_name, open_run
 from infl.store.manifest import make_manifest, with_checksum
+from infl.training.grouping import read_groups
 from infl.untraining.forget_sets import read_forget_sets
 
 N_TRAIN, N_HELD_OUT = 12, 6
@@ -114,10 +115,30 @@ def readers() -> dict[str, Reader]:
             lambda folder: None,
             lambda folder: read_forget_sets(folder / "forget.json", n_train=N_TRAIN),
         ),
+        "forget, .npy .npz .csv .txt": Reader(
+            _mutated([SET_TABLE, b"3\n4, 5\n", b"1,a\n2,b\n", _ids(np.save), _ids(np.savez)]),
+            "forget",
+            lambda folder: None,
+            lambda folder: read_forget_sets(folder / "forget", n_train=N_TRAIN, dataset=_dataset),
+        ),
+        "groups.json": Reader(
+            _mutated([GROUPS]) | _json().map(_as_json) | _forget_files().map(_as_json),
+            "groups.json",
+            lambda folder: None,
+            lambda folder: read_groups(folder / "groups.json", n_train=N_TRAIN),
+        ),
+        "groups.csv": Reader(
+            _mutated([b"id,user\n" + b"".join(b"%d,u%d\n" % (i, i % 3) for i in range(N_TRAIN))]),
+            "groups.csv",
+            lambda folder: None,
+            lambda folder: read_groups(folder / "groups.csv", n_train=N_TRAIN),
+        ),
     }
 
 
 TABLE = b"kind,source,target,protocol,value,se\nmemorization,0,0,own,0.5,0.1\ninfluence,0,13,held-out,-0.25,\n"
+SET_TABLE = b"id,set\n1,a\n2,a\n3,b\n"
+GROUPS = b'{"a": [0, 1, 2, 3], "b": [4, 5, 6, 7], "c": [8, 9, 10, 11]}'
 FORGET = b'{"a": [1, 2, 3], "b": {"ids": [4, 5], "concept": [4, 5, 6]}}'
 
 
@@ -178,6 +199,12 @@ def _npz(save: Callable[..., None]) -> bytes:
 def _outcomes(save: Callable[..., None]) -> bytes:
     masks, file = np.arange(64)[:, None] >> np.arange(4) & 1 == 1, io.BytesIO()
     save(file, masks=masks, correct=np.c_[masks, masks], labels=np.arange(8) % 2)
+    return file.getvalue()
+
+
+def _ids(save: Callable[..., None]) -> bytes:
+    file = io.BytesIO()
+    save(file, np.array([1, 4, 5]))
     return file.getvalue()
 
 

@@ -14,7 +14,7 @@
 - fuzz: readers.py, whole files with changed bytes and files whose checksums fit and whose content is anything.
 - ray: on three nodes of a Ray cluster of this machine a node is killed and another joins, or the process that drives
   training, extending and verifying is killed; outcomes are compared bit for bit with those of one process.
-- memory: the most that the driving process and a Ray worker took for 500, 2,000 and 8,000 models.
+- memory: the most that the driving process and a Ray worker took for 500 to 8,000 models.
 
 Each part is made of pieces with seeds 0, 1, 2, ...; a piece is written as soon as it is there, and none is made twice.
 """
