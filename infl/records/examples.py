@@ -14,13 +14,15 @@ from infl.records.words import Array, InputError, ProtocolName, check_integer
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled examples: D to train on, H to judge on.
+    """Labelled examples or documents: D to train on, H to judge on.
 
-    Pixels are float32 and used as they are, or uint8 and divided by 255 on the device. No statistic of D enters the
-    pixels: otherwise an example that a model leaves out would still reach it.
+    Of documents x holds the tokens and y their group (author, source, book). Pixels are float32 and used as they are, or
+    uint8 and divided by 255 on the device. No statistic of D enters them: otherwise an example that a model leaves out
+    would still reach it.
 
     Attributes:
-        x_train: [n, ...] float32 or uint8; [n, 0] where outcomes were imported and pixels did not come with them.
+        x_train: [n, ...] float32 or uint8; [n, 0] where outcomes were imported and pixels did not come with them. Of
+            documents [n, length] int32: tokens from 1, then 0 up to the length; tokens that are not scored are negative.
         y_train: [n] int32, classes 0..c-1.
         x_held_out: [m, ...], same dtype and shape per example.
         y_held_out: [m] int32.
@@ -28,6 +30,8 @@ class Dataset:
         held_out_ids: [m] likewise.
         class_names: One for each class.
         source: What `infl.load` was given, so that a person can tell where the examples came from.
+        vocabulary: The text of each token of documents, "" of padding; () for other data.
+        targets: [n+m, ...] float32, what a task of the user's own is about, instead of the labels; None for no other.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Dataset:
     held_out_ids: Array
     class_names: tuple[str, ...]
     source: str = ""
+    vocabulary: tuple[str, ...] = ()
+    targets: Array | None = None
 
     def __repr__(self) -> str:
         return (
@@ -61,6 +67,15 @@ class Dataset:
     @property
     def n_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def is_documents(self) -> bool:
+        return bool(self.vocabulary)
+
+    @property
+    def task_targets(self) -> Array:
+        """What the task is about, of all columns: `targets` where there are any, else the labels; [n+m, ...]."""
+        return self.labels.astype(np.int32) if self.targets is None else self.targets
 
     @property
     def pairs_protocol(self) -> ProtocolName:
@@ -104,8 +119,9 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of pixels, labels, shapes and dtypes: two datasets with the same one train the same models."""
-        digest = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_held_out, self.y_held_out):
+        digest = hashlib.sha256("\0".join(self.vocabulary).encode())
+        targets = [] if self.targets is None else [self.targets]
+        for array in (self.x_train, self.y_train, self.x_held_out, self.y_held_out, *targets):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
