@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 if TYPE_CHECKING:
-    from infl.store import Run
+    from infl.records import Accuracy
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,8 @@ def check_outputs(command: Any) -> None:
             raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def accuracy_fields(run: Run) -> dict[str, Any]:
+def accuracy_fields(found: Accuracy | None) -> dict[str, Any]:
     """What every JSON about a run says of its models: `{"accuracy": ...}`, nothing where there are none."""
-    found = run.accuracy()
     return {} if found is None else {"accuracy": found.to_dict()}
 
 

@@ -45,7 +45,7 @@ def show_scores(
         say(f"{found.pairs_without_error:,} pairs not ranked: one model with or without the example, so no error")
     of_pairs = "" if q_over == "matrix" else ", of a pair over those of its target"
     say(f"from {_scored_models(run)}; ± is one standard error, q the false discovery rate{of_pairs}")
-    _say_accuracy(run.accuracy())
+    show_accuracy(run.accuracy())
     _name_diverged(run, ["design"])
     figures = {
         "memorization": plot.memorization(memorization),
@@ -83,7 +83,7 @@ def show_influences(
         else:
             say(f"{title}: no pair has an estimate")
     say(f"\nfrom {_scored_models(run)}; ± is one standard error, q is over the pairs of each table")
-    _say_accuracy(run.accuracy())
+    show_accuracy(run.accuracy())
     _name_diverged(run, ["design"])
 
 
@@ -97,6 +97,8 @@ def show_comparison(comparison: Comparison, path: Path | None) -> None:
     _print_table(agreement_table(comparison.agreements, title=f"{one} compared with {other}"))
     say(f"differences: {one} less {other}; ± is one standard error, over examples, of these models")
     say("explained by errors: fraction of the mean square difference that errors of models trained apart would bring")
+    for name, accuracy in zip(comparison.names, comparison.accuracies, strict=True):
+        show_accuracy(accuracy, name)
     if comparison.by_source:
         say("the two hold different parts of one source: examples are matched by their positions in it")
     if comparison.n_labels_differ:
@@ -125,7 +127,7 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
                 if note:
                     say(f"  {verdict.forget_set.name}, {word}: {note}")
     say("cross is read on held-out examples, and on retained ones by models that trained on them")
-    _say_accuracy(run.accuracy())
+    show_accuracy(run.accuracy())
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
 
@@ -135,7 +137,7 @@ def show_run(run: Run) -> None:
     from infl.report.tables import run_table
 
     _print_table(run_table(run.to_dict()))
-    _say_accuracy(run.accuracy())
+    show_accuracy(run.accuracy())
     _name_diverged(run, run.collections())
 
 
@@ -166,7 +168,7 @@ def show_plan(planned: Plan, asked: Mapping[str, Any]) -> None:
     say(f"{planned.models_per_second:.1f} models/s, measured here just now; disk before compression")
     say(f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets{to_find}")
     say(f"subsets hold {planned.fraction:.3g} of D on average; noise is that of {planned.n_pilot:,} pilot models")
-    _say_accuracy(planned.accuracy)
+    show_accuracy(planned.accuracy)
     if answers["prediction"]:
         say("predictions: sets of 20 and more of n = 1,000 digits and 2,000 Fashion-MNIST images;")
         say("at n = 10,000 cross was off by 0.36 with 512 models")
@@ -207,11 +209,12 @@ def _scored_models(run: Run) -> str:
     return f"{n_models:,} models of random subsets{rest}"
 
 
-def _say_accuracy(found: Accuracy | None) -> None:
+def show_accuracy(found: Accuracy | None, name: str = "") -> None:
+    """How often the models of a run are right; nothing where it has none."""
     from infl.report.text import accuracy_lines
 
     for line in accuracy_lines(found) if found else []:
-        say(textwrap.fill(line, min(_width(), 100)))
+        say(textwrap.fill(f"{name}: {line}" if name else line, min(_width(), 100)))
 
 
 def _name_diverged(run: Run, collections: Sequence[str]) -> None:

@@ -79,7 +79,7 @@ class Scores:
         numbers = {"n_top": self.n_top, "n_models": outcomes.n_models, "n_train": outcomes.n_train}
         smallest = {"memorization": found.memorization, "influence": found.influence}
         content = scores_as_json(memorization, pairs, q=found.q, detectable=smallest, **numbers)
-        self.output.write(content | accuracy_fields(run))
+        self.output.write(content | accuracy_fields(run.accuracy()))
         if self.output.table:
             of_all = memorization_frame(memorization, dataset, q=found.q)
             write_table(self.output.table, of_all, pairs_frame(pairs, dataset.pairs_protocol, dataset))
@@ -120,7 +120,7 @@ class Scores:
         show_influences(run, dataset, example, memorization, listed)
         numbers = {"n_models": outcomes.n_models, "n_train": n_train}
         content = example_as_json(example, memorization, listed, outcome=kind, **numbers)
-        self.output.write(content | accuracy_fields(run))
+        self.output.write(content | accuracy_fields(run.accuracy()))
         if self.output.table:
             q = {name: None if part.p is None else infl.q_values(part.p) for name, part in parts.items()}
             write_table(self.output.table, *(influence_frame(part, dataset, q=q[name]) for name, part in parts.items()))

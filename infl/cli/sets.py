@@ -5,7 +5,7 @@ Each kind is a command of its own, whose options are the parameters of the funct
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 import tyro
 
 from infl.cli.options import Data, File, Name, RunOrNone, options_of, quoted, with_fields
-from infl.cli.outputs import ForgetFile, NewFile
-from infl.cli.printing import say
+from infl.cli.outputs import ForgetFile, NewFile, Output, accuracy_fields
+from infl.cli.printing import say, show_accuracy
 from infl.data import planting
 from infl.records import Dataset, ForgetSet, InputError
 from infl.report.text import count
@@ -51,14 +51,19 @@ class Forget(_Kind):
     name: Name = None
     """Name of the set (default: says its kind and size)."""
     data: tyro.conf.OmitArgPrefixes[Data]
+    output: tyro.conf.OmitArgPrefixes[Output] = Output()
 
     def __call__(self) -> None:
-        dataset = self.opened()
+        from infl.store import open_run
+
+        dataset, accuracy = self.opened(), open_run(self.run).accuracy() if self.run else None
         before, made = _before(self.out, dataset), self.made(dataset)
         sets = _checked([*before, made], dataset)
         forget_sets.write_forget_sets(self.out, sets)
         say(f"{made.name}: {len(made)} of {dataset.n_train:,} training examples of {dataset.name}")
         self.say_where(self.out, sets)
+        show_accuracy(accuracy)
+        self.output.write({"forget": str(self.out), **asdict(made), **accuracy_fields(accuracy)})
         folder = self.run or str(Path("runs") / dataset.name)
         trained = self.run is not None or Path(folder, "run.json").exists()
         if not trained:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from infl.cli.options import Data, Engine, File, Real, RunOrNone, Whole, cluster, quoted, with_fields
-from infl.cli.outputs import Output, RunToWrite
+from infl.cli.outputs import Output, RunToWrite, accuracy_fields
 from infl.cli.printing import say, show_plan, show_run, show_target
 from infl.training.algorithm import Algorithm
 from infl.training.layout import Layout
@@ -183,6 +183,8 @@ class Plan(_Continuing):
     run: RunOrNone = None
     """A run that exists: plan for its data and settings, with its models as the pilot."""
     wanted: tyro.conf.OmitArgPrefixes[Wanted]
+    quiet: bool = False
+    """No progress bar."""
     data: tyro.conf.OmitArgPrefixes[Data]
     design: tyro.conf.OmitArgPrefixes[SubsetDesign]
     algorithm: tyro.conf.OmitArgPrefixes[Algorithm]
@@ -190,17 +192,14 @@ class Plan(_Continuing):
     output: tyro.conf.OmitArgPrefixes[Output]
 
     def __call__(self) -> None:
+        from infl.pipeline.progress import note
+
+        note("measuring what models take here; none of them is kept", quiet=self.quiet)  # before JAX is loaded
         import infl
-        from infl.records import InputError
         from infl.training.caches import cache_compiled_programs
 
         cache_compiled_programs()
-        dataset = self.data.load()
-        if dataset is None and self.run is None:
-            raise InputError("plan: name a data set, e.g. infl plan digits, or a run that exists")
-        planned = infl.plan(
-            dataset, run=self.run, design=self.design, algorithm=self.algorithm, layout=self.layout, **vars(self.wanted)
-        )
+        settings = {"design": self.design, "algorithm": self.algorithm, "layout": self.layout}
+        planned = infl.plan(self.data.load(), run=self.run, quiet=self.quiet, **settings, **vars(self.wanted))
         show_plan(planned, vars(self.wanted))
-        accuracy = planned.accuracy and planned.accuracy.to_dict()
-        self.output.write({**asdict(planned), "accuracy": accuracy, "seconds": planned.seconds})
+        self.output.write({**asdict(planned), **accuracy_fields(planned.accuracy), "seconds": planned.seconds})

@@ -12,7 +12,7 @@ import tyro
 
 from infl.cli.options import Engine, File, Ids, Predictor, Real, RunToRead, cluster, quoted
 from infl.cli.outputs import Output, OutputFile, RunToWrite, accuracy_fields
-from infl.cli.printing import say, show_verdicts
+from infl.cli.printing import say, show_accuracy, show_verdicts
 from infl.cli.scores import score
 from infl.records import Thresholds
 from infl.training.ray import Ray
@@ -56,7 +56,7 @@ class Predict:
         effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
         predicted = _judge_all(effects, self.thresholds, self.output.effects)
         show_verdicts(run, predicted)
-        self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, thresholds=self.thresholds))
+        self.output.write(accuracy_fields(run.accuracy()) | verdicts_as_json(predicted, thresholds=self.thresholds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,9 @@ class Verify:
         if run.outcomes("design").n_models:
             predicted = infl.predict(run, sets, thresholds=self.thresholds, quiet=self.quiet)
         show_verdicts(run, predicted, measured)
-        self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, measured, thresholds=self.thresholds))
+        self.output.write(
+            accuracy_fields(run.accuracy()) | verdicts_as_json(predicted, measured, thresholds=self.thresholds)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +142,7 @@ class Report:
             run, self.out, forget_sets=sets, predictor=self.predictor, thresholds=self.thresholds, n_top=self.n_top
         )
         self.output.write(_as_json(written, self.thresholds, self.n_top))
+        show_accuracy(written.content.accuracy)
         n_sets = len(written.content.sets)
         say(f"{count(n_sets, 'forget set')}, {written.size / 1e6:.1f} MB, opens without a network")
         if not n_sets:
@@ -181,7 +184,9 @@ class Demo:
         for one, other, truth in zip(predicted, summed, measured, strict=True):
             if (name := one.forget_set.name).startswith(("class", "cluster")):
                 say(f"  {name}: the sum {other.regime}, infl {one.regime}, retraining {truth.regime}")
-        self.output.write(accuracy_fields(run) | verdicts_as_json(predicted, measured, thresholds=Thresholds()))
+        self.output.write(
+            accuracy_fields(run.accuracy()) | verdicts_as_json(predicted, measured, thresholds=Thresholds())
+        )
         say(f"\npage: {infl.write_report(run).path}")
         named, example = f"--run {quoted(self.run)}", int(np.nanargmax(memorization.rankable))
         say("\nNext, three to try:")
@@ -228,9 +233,7 @@ def _as_json(written: Written, thresholds: Thresholds, n_top: int) -> dict[str, 
 
     content, scores = written.content, written.content.scores
     sides = ([v for one in content.sets if (v := getattr(one, side))] for side in ("predicted", "measured"))
-    fields: dict[str, Any] = {"page": str(written.path), "bytes": written.size}
-    if "accuracy" in content.description:
-        fields["accuracy"] = content.description["accuracy"]
+    fields = {"page": str(written.path), "bytes": written.size, **accuracy_fields(content.accuracy)}
     if scores is not None:
         numbers: dict[str, Any] = {"n_top": n_top, "n_models": scores.n_models, "n_train": content.dataset.n_train}
         fields["scores"] = scores_as_json(scores.memorization, scores.pairs, q=scores.q, **numbers)

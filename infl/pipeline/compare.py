@@ -12,6 +12,7 @@ import pandas as pd
 from infl.pipeline.train import current_run
 from infl.records import (
     OUTCOME_KINDS,
+    Accuracy,
     Agreement,
     Array,
     InputError,
@@ -39,12 +40,14 @@ class Comparison:
         agreements: By `memorization`, `influence, held-out` and `influence, left-out`: those of which both have scores.
         by_source: Whether examples were matched by their positions in the source, since the two hold different parts of it.
         n_labels_differ: Training examples in both whose labels differ; None where one side does not say them.
+        accuracies: Of the models of each side that is a run.
     """
 
     names: tuple[str, str]
     agreements: dict[str, Agreement]
     by_source: bool
     n_labels_differ: int | None
+    accuracies: tuple[Accuracy | None, Accuracy | None]
 
     def __repr__(self) -> str:
         known = (f"{kind} Spearman {one.spearman} of {len(one):,}" for kind, one in self.agreements.items())
@@ -54,7 +57,8 @@ class Comparison:
         """As JSON has it."""
         agreements = {kind: one.to_dict() for kind, one in self.agreements.items()}
         more = {"by_source": self.by_source, "n_labels_differ": self.n_labels_differ}
-        return {"names": list(self.names), **more, "agreements": agreements}
+        accuracies = [None if one is None else one.to_dict() for one in self.accuracies]
+        return {"names": list(self.names), **more, "accuracy": accuracies, "agreements": agreements}
 
 
 def compare(a: OutcomesOrRun | str | Path, b: OutcomesOrRun | str | Path, *, seed: int = 0) -> Comparison:
@@ -106,7 +110,8 @@ def compare(a: OutcomesOrRun | str | Path, b: OutcomesOrRun | str | Path, *, see
         for kind in KINDS
         if len(rows := _of_kind(both, kind))
     }
-    return Comparison((one.name, other.name), agreements, by_source, _labels_differ(one, other, by_source))
+    labels_differ, accuracies = _labels_differ(one, other, by_source), (one.accuracy, other.accuracy)
+    return Comparison((one.name, other.name), agreements, by_source, labels_differ, accuracies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +126,7 @@ class _Side:
     train_ids: Array | None = None
     held_out_ids: Array | None = None
     source: str = ""
+    accuracy: Accuracy | None = None
 
     def positions(self, ids: Array, *, held_out: bool) -> Array:
         """In the source, of ids from 0 on."""
@@ -138,7 +144,7 @@ def _opened(given: OutcomesOrRun | str | Path) -> _Side:
         run = current_run(given)
         data, outcomes = run.dataset(), run.outcomes("design")
         ids = (data.train_ids, data.held_out_ids)
-        return _Side(str(run.place), data.n_train, None, outcomes, data.y_train, *ids, data.source)
+        return _Side(str(run.place), data.n_train, None, outcomes, data.y_train, *ids, data.source, run.accuracy())
     outcomes = as_outcomes(given)
     return _Side(f"{outcomes.n_models:,} models", outcomes.n_train, None, outcomes)
 
@@ -219,9 +225,9 @@ def _frame(
 def _named(side: _Side, rows: pd.DataFrame, n_train: int, by_source: bool) -> pd.DataFrame:
     """With the kind of each row, and a held-out target counted from 0."""
     source, target = (rows[name].to_numpy() for name in ("source", "target"))
-    held_out = target >= n_train
+    held_out = (target >= n_train) | (target < 0)
     kind = np.select([held_out, source != target], KINDS[1:], KINDS[0])
-    target = target - n_train * held_out
+    target = np.where(target < 0, -1 - target, target - n_train * held_out)
     if by_source:
         source = side.positions(source, held_out=False)
         for some in (held_out, ~held_out):

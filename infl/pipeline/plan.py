@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from infl.pipeline.progress import Progress, track
 from infl.pipeline.train import current_run, find_groups, open_for_training
 from infl.records import (
     ACCURACY_MODELS,
@@ -133,6 +134,7 @@ def plan(
     design: Design | None = None,
     algorithm: Algorithm | None = None,
     layout: Layout | None = None,
+    quiet: bool = False,
 ) -> Plan:
     """Models, time and disk for a wanted precision, from a short measured run whose models serve as the pilot.
 
@@ -152,6 +154,7 @@ def plan(
             that size. Rough: other sets scatter more or less, and `infl.verify` stops earlier where a regime is clear.
         n_pilot: Least models of the measured run.
         design, algorithm: None for the run's own, or for the defaults.
+        quiet: No progress bar.
 
     Raises:
         InputError: for a value outside its range, no data, or data or settings other than the run's.
@@ -161,7 +164,7 @@ def plan(
         opened, dataset, algorithm, design = open_for_training(current_run(run).place, dataset, algorithm, design, None)
         outcomes = opened.outcomes("design")
     if dataset is None:
-        raise InputError("plan: name a data set, or a run that exists")
+        raise InputError("plan: name a data set, e.g. infl plan digits, or a run that exists")
     for name, number, least in (("models", n_models, 1), ("references", n_references, 0), ("pilot models", n_pilot, 0)):
         if number is not None and number < least:
             raise InputError(f"{name}: expected at least {least}, got {number}")
@@ -188,7 +191,15 @@ def plan(
     if beside is not None and beside.groups is None:
         beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))
     prepare_seconds = time.perf_counter() - start
-    measured = measure_blocks(ensemble, dataset, design, beside=beside, fraction=scored_fraction, n_pilot=n_pilot)
+    n_blocks = max(MIN_BLOCKS, -(-n_pilot // ensemble.models_per_batch))
+    n_measured = n_blocks * ensemble.models_per_batch * (1 if beside is None else 2)
+    scatter, n_retrained = math.nan, 0 if set_size is None else (1 + N_SETS) * N_SEEDS
+    with track(n_measured + n_retrained, "measuring", quiet=quiet) as progress:
+        measured = measure_blocks(
+            ensemble, dataset, design, progress, beside=beside, fraction=scored_fraction, n_blocks=n_blocks
+        )
+        if set_size is not None:
+            scatter = retraining_scatter(ensemble, dataset, set_size, progress)
     pilot = measured.outcomes if outcomes is None or outcomes.n_models < MIN_PILOT else outcomes
     per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
 
@@ -219,12 +230,10 @@ def plan(
         else:
             seconds, n_bytes = replace(planned, n_models=models).seconds, (models + n_references) * per_model
             answers.append(Answer(question, basis, value, models, seconds, n_bytes))
-    if set_size is not None:
-        scatter = retraining_scatter(ensemble, dataset, set_size)
-        for error, models in _verification(scatter, set_error):
-            seconds = models / measured.models_per_second
-            basis = "error of self or of cross, the larger"
-            answers.append(Answer("verification", basis, error, models, seconds, models * per_model))
+    for error, models in _verification(scatter, set_error):
+        seconds = models / measured.models_per_second
+        basis = "error of self or of cross, the larger"
+        answers.append(Answer("verification", basis, error, models, seconds, models * per_model))
     return replace(planned, answers=tuple(answers))
 
 
@@ -328,14 +337,16 @@ def measure_blocks(
     ensemble: Ensemble,
     dataset: Dataset,
     design: Design,
+    progress: Progress,
     *,
     beside: Design | None = None,
     fraction: float = 1.0,
-    n_pilot: int = 0,
+    n_blocks: int = MIN_BLOCKS,
 ) -> MeasuredBlocks:
-    """Train blocks of models of a design: at least `n_pilot` models, 4 blocks and, up to 64 blocks, 3 seconds.
+    """Train blocks of models of a design: at least `n_blocks` and, up to 64 blocks, 3 seconds.
 
     Args:
+        progress: Told of the models of the first `n_blocks`; the others take 3 seconds at most.
         beside: A design that a fraction 1 - `fraction` of the models of the run is of: as many blocks of it are trained in
             turns, since their subsets may be larger. They count for the time, not for the outcomes; nor do models that
             did not stay finite.
@@ -344,7 +355,7 @@ def measure_blocks(
     size, blocks, seconds = ensemble.models_per_batch, [], {name: list[float]() for name in designs}
 
     def enough() -> bool:
-        if len(blocks) < MIN_BLOCKS or len(blocks) * size < n_pilot:
+        if len(blocks) < n_blocks:
             return False
         return sum(map(sum, seconds.values())) - seconds["design"][0] >= MIN_SECONDS or len(blocks) >= MAX_BLOCKS
 
@@ -356,6 +367,7 @@ def measure_blocks(
             start = time.perf_counter()
             trained = ensemble.train(keys, masks)
             seconds[name].append(time.perf_counter() - start)
+            progress.update(size if len(seconds[name]) <= n_blocks else 0)
             if name == "design":
                 finite = trained.finite
                 blocks.append((masks[finite], trained.correct[finite], models[finite] // design.period))
@@ -368,7 +380,7 @@ def measure_blocks(
     return MeasuredBlocks(pilot, size / of_block, max(0.0, first - of_design))
 
 
-def retraining_scatter(ensemble: Ensemble, dataset: Dataset, size: int) -> float:
+def retraining_scatter(ensemble: Ensemble, dataset: Dataset, size: int, progress: Progress) -> float:
     """Standard deviation of self and of cross over single seeds, the larger one, for random sets of a size.
 
     From 16 models of D and as many without each of two random sets, paired by key as `infl.verify` pairs them; the error of
@@ -379,10 +391,13 @@ def retraining_scatter(ensemble: Ensemble, dataset: Dataset, size: int) -> float
     masks = np.ones((1 + N_SETS, N_SEEDS, n_train), bool)
     for mask, ids in zip(masks[1:], sets, strict=True):
         mask[:, ids] = False
-    trained = ensemble.train(
-        model_keys(0, "reference", np.tile(np.arange(N_SEEDS), 1 + N_SETS)), masks.reshape(-1, n_train)
-    )
-    correct = np.where(trained.finite[:, None], trained.correct, np.nan)
+    keys, masks = model_keys(0, "reference", np.tile(np.arange(N_SEEDS), 1 + N_SETS)), masks.reshape(-1, n_train)
+    parts = []
+    for first in range(0, len(masks), ensemble.models_per_batch):
+        part = slice(first, first + ensemble.models_per_batch)
+        parts.append(ensemble.train(keys[part], masks[part]))
+        progress.update(len(parts[-1].finite))
+    correct = np.concatenate([np.where(one.finite[:, None], one.correct, np.nan) for one in parts])
     full, *without = correct.reshape(1 + N_SETS, N_SEEDS, -1)
     variances = []
     for ids, outcomes in zip(sets, without, strict=True):

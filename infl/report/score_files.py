@@ -26,7 +26,7 @@ class ScoreTable:
 
     Attributes:
         frame: Columns `source`, `target`, `value`, `se` (NaN where it is not known), without NaN among the values. Memorization
-            has the target of its source; a held-out target j is n + j.
+            has the target of its source; a held-out target j is n + j, or -1 - j where the file does not say n.
         n_train: n; None where the file does not say it.
         labels: [n] classes of the training examples, where the file has them.
     """
@@ -38,13 +38,13 @@ class ScoreTable:
     def memorization(self, dataset: Dataset) -> Array:
         """Of each of its training examples, [n], NaN where there is none.
 
-        Rows are matched as `infl.compare` does: by id where the file has n scores, else by the position in the source.
+        Rows are matched as `infl.compare` does: by id where the file has n scores or fewer, else by the position in the source.
 
         Raises:
             InputError: where there is no memorization, or of too few examples.
         """
         own = self.frame.query("source == target")
-        n = self.n_train or int(own["source"].to_numpy().max(initial=-1)) + 1
+        n = self.n_train or max(int(own["source"].to_numpy().max(initial=-1)) + 1, dataset.n_train)
         if own.empty or (n != dataset.n_train and dataset.train_ids.max() >= n):
             raise InputError(
                 f"expected memorization of the {dataset.n_train:,} training examples of {dataset.name}, got that of {n:,}"
@@ -58,7 +58,8 @@ def read_scores(path: str | Path) -> ScoreTable:
     """Read scores from a file.
 
     - `.npz` in the layout of Feldman and Zhang's `cifar100_infl_matrix.npz` (see `infl.report.exchange.write_feldman_zhang`);
-      theirs have no errors. `tr_mem` alone is enough;
+      theirs have no errors. `tr_mem` alone is enough. So are their lists of pairs, `tr_idx`, `tt_idx` and `infl`, perhaps with
+      `mem`, the memorization of each `tr_idx`;
     - `.npz` with `memorization` [n] and/or `influence` [n, n+m], and `_se` of them, as `infl scores --arrays` writes it. Of an
       influence matrix with more than `MAX_PAIRS` pairs on either side of n columns are drawn, of one shape always the same;
     - `.csv` or `.parquet` with columns `source`, `target` and `value`, as of `infl scores --table`; or `example` (or `id`,
@@ -73,6 +74,8 @@ def read_scores(path: str | Path) -> ScoreTable:
         with open_archive(path) as archive:
             if "tr_mem" in archive.names:
                 return _feldman_zhang(archive)
+            if "tr_idx" in archive.names:
+                return _pairs(archive)
             if {"memorization", "influence"} & {*archive.names}:
                 return _arrays(archive)
             raise InputError(
@@ -128,6 +131,20 @@ def _feldman_zhang(archive: Archive) -> ScoreTable:
     if labels is not None and len(labels) != n:
         raise InputError(f"{archive.path}: tr_labels has {len(labels):,} labels, tr_mem {n:,} scores")
     return _known(pd.concat(frames, ignore_index=True), n, labels)
+
+
+def _pairs(archive: Archive) -> ScoreTable:
+    sources, targets = (_numbers(archive, name, 1, "iu").astype(np.int64) for name in ("tr_idx", "tt_idx"))
+    frames = []
+    for name, target in {"infl": -1 - targets, "mem": sources}.items():
+        if name == "mem" and name not in archive.names:
+            continue
+        value = _numbers(archive, name, 1).astype(np.float64)
+        if not len(value) == len(sources) == len(targets) or (sources < 0).any() or (targets < 0).any():
+            raise InputError(f"{archive.path}: {name} {value.shape} does not fit ids in tr_idx and tt_idx")
+        frames.append(pd.DataFrame({"source": sources, "target": target, "value": value, "se": np.nan}))
+    rows = pd.concat(frames, ignore_index=True).dropna(subset="value")
+    return _known(rows.drop_duplicates(["source", "target"]), None)
 
 
 def _arrays(archive: Archive) -> ScoreTable:

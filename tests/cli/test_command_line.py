@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 import infl
+from infl.__main__ import main
 from infl.cli import COMMANDS
 from infl.cli.training import Train, Wanted
 from infl.pipeline.score import check_target
@@ -30,8 +31,9 @@ from infl.scores.power import findings
 from infl.scores.shrunk_influence import shrunk_influence
 from infl.scores.surrogate import fit_surrogate
 from infl.store import bytes_per_model, leave_out_name
+from infl.training.ensemble import Ensemble
 from tests.blocks import stored_blocks
-from tests.commands import call, python
+from tests.commands import call, contents, python
 from tests.pages import ROOT
 
 N_TRAIN, N_HELD_OUT = 60, 30
@@ -316,6 +318,29 @@ def test_plan_answers_every_question_of_a_run_in_a_table(
     for row, answer in zip(rows[1:], content["answers"], strict=True):
         assert ("-" if answer["n_models"] is None else f"{answer['n_models']:,}") in row
     assert max(map(len, said.splitlines())) <= 100
+
+
+def test_a_stopped_plan_says_that_nothing_is_kept_and_keeps_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Its models are of no run; the same command measures anew. The first line comes before JAX is loaded."""
+    before, train, n_batches = contents(run), Ensemble.train, iter(range(2))
+
+    def stopped(*arguments: Any, **settings: Any) -> Any:
+        if next(n_batches, None) is None:
+            raise KeyboardInterrupt
+        return train(*arguments, **settings)
+
+    monkeypatch.setattr(Ensemble, "train", stopped)
+    monkeypatch.setattr("infl.pipeline.progress._QUICK", 0.0)
+    capsys.readouterr()
+    assert main(["plan", "--run", str(run), "--n-models", "100"]) == 130
+    first, *measured, empty, last = capsys.readouterr().err.splitlines()
+    assert (first, empty) == ("measuring what models take here; none of them is kept", "")
+    n_done, n_all = map(int, measured[-1].split()[1].split("/"))
+    assert (4 * n_done, measured[-1].startswith("measuring: ")) == (n_all, True)  # two blocks of each of two designs
+    assert last == "stopped; nothing is kept of it: the same command begins anew"
+    assert contents(run) == before
 
 
 # A run that exists

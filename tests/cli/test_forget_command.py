@@ -7,6 +7,7 @@ compared with the functions that they call. Mistakes are in test_command_mistake
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def test_a_set_is_what_its_generator_makes(
     assert forget_sets.read_forget_sets(forget, n_train=60) == [made, again]
 
 
-def test_memorized_sets_are_read_from_the_models_of_the_run(small_run: infl.Run, forget: Path) -> None:
+def test_memorized_sets_are_read_from_the_models_of_the_run(small_run: infl.Run, forget: Path, capsys: Any) -> None:
+    """Whose accuracy stands beside each set, since what models that guess have memorized says nothing."""
     outcomes = small_run.outcomes("design")
     memorization, cross = infl.memorization(outcomes), cross_influence_totals(outcomes).value
     kinds = {
@@ -78,8 +80,13 @@ def test_memorized_sets_are_read_from_the_models_of_the_run(small_run: infl.Run,
             memorization, 5, highest=False, cross=cross, with_cross=False
         ),
     }
-    for kind in kinds:
-        call(f"forget {kind} --run {small_run.folder} --size 5 --out {forget}")
+    accuracy, json_path = small_run.accuracy(), forget.with_name("set.json")
+    assert accuracy is not None
+    for kind, made in kinds.items():
+        call(f"forget {kind} --run {small_run.folder} --size 5 --out {forget} --json {json_path}")
+        assert "accuracy of " in capsys.readouterr().out
+        written = json.loads(json_path.read_text())
+        assert (written["ids"], written["accuracy"]) == (list(made.ids), accuracy.to_dict())
     assert forget_sets.read_forget_sets(forget, n_train=60) == list(kinds.values())
     assert len({one.ids for one in kinds.values()}) == 4
 

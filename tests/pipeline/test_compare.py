@@ -6,6 +6,7 @@ whose answer is known: a run with itself, with the files written from it, with i
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,37 @@ def test_tables_of_others_are_read(small_run: infl.Run, tmp_path: Path) -> None:
     assert found.n_labels_differ > 30
 
 
+def test_published_files_are_read_by_compare_and_forget(small_run: infl.Run, tmp_path: Path) -> None:
+    """The arrays of cifar100_infl_matrix.npz, of imagenet_index.npz and of their lists of pairs, and no others; no errors."""
+    data, own, influence = small_run.dataset(), infl.memorization(small_run), infl.influence(small_run)
+    mem, value = np.nan_to_num(own.rankable).astype(np.float32), np.nan_to_num(influence.rankable)
+    cifar: dict[str, np.ndarray] = {"tr_labels": data.y_train, "tt_labels": data.y_held_out, "tr_mem": mem}
+    for c in range(data.n_classes):
+        rows, columns = np.flatnonzero(data.y_train == c), np.flatnonzero(data.y_held_out == c)
+        cifar |= {f"tr_classidx_{c}": rows, f"tt_classidx_{c}": columns}
+        cifar[f"infl_matrix_class{c}"] = value[np.ix_(rows, columns)].astype(np.float32)
+    names = np.array([f"n01440764/{k}.JPEG" for k in range(60)])
+    imagenet = {"tr_filenames": names, "tr_labels": data.y_train, "tr_mem": mem, "tt_labels": data.y_held_out}
+    i, j = np.nonzero(value > np.sort(value, axis=None)[-20])
+    pairs = {"tr_idx": i, "tt_idx": j, "infl": value[i, j].astype(np.float32), "mem": mem[i]}
+    held_out = "influence, held-out"
+    for name, arrays, kinds in (
+        ("cifar100_infl_matrix", cifar, {"memorization", held_out}),
+        ("imagenet_index", imagenet, {"memorization"}),
+        ("high_infl_pairs", pairs, {"memorization", held_out}),
+    ):
+        np.savez(tmp_path / name, **arrays)
+        found = infl.compare(small_run, tmp_path / f"{name}.npz").agreements
+        assert set(found) == kinds
+        assert max(one.rms.value for one in found.values()) < 1e-6
+        best = max({*i.tolist()}, key=lambda k: (mem[k], -k)) if name == "high_infl_pairs" else int(mem.argmax())
+        place, forget = f"digits --n-train 60 --n-held-out 30 --scores {tmp_path}/{name}.npz", tmp_path / f"{name}.json"
+        call(f"forget most-memorized {place} --size 1 --name top --out {forget}")
+        assert infl.forget_sets.read_forget_sets(forget, n_train=60) == [infl.ForgetSet("top", (best,))]
+    both = infl.compare(tmp_path / "high_infl_pairs.npz", tmp_path / "cifar100_infl_matrix.npz").agreements
+    assert len(both[held_out]) == (data.y_train[i] == data.y_held_out[j]).sum()
+
+
 def test_differences_are_of_the_first_less_the_second(small_run: infl.Run, tmp_path: Path) -> None:
     infl.memorization(small_run).to_dataframe().eval("value = value + 0.25").to_csv(tmp_path / "more.csv", index=False)
     for pair, difference in (((small_run, tmp_path / "more.csv"), -0.25), ((tmp_path / "more.csv", small_run), 0.25)):
@@ -165,6 +197,7 @@ MISTAKES = {
         },
         "does not fit tr_classidx_0",
     ),
+    "pairs.npz": ({"tr_idx": np.arange(3), "tt_idx": np.arange(2), "infl": np.zeros(3)}, "does not fit ids in tr_idx"),
     "sizes.npz": ({"memorization": np.zeros(3), "influence": np.zeros((2, 5))}, "of 2 and 3|of 3 and 2"),
     "few.npz": ({"tr_mem": np.zeros(7)}, "60 training examples, .*few.npz 7"),
 }
@@ -189,7 +222,10 @@ def test_the_command_prints_draws_and_writes_it(small_run: infl.Run, files: Path
     assert "memorization" in said
     assert "1.00 ± 0.02" in said
     assert (tmp_path / "compare.png").stat().st_size > 10_000
-    assert '"spearman"' in (tmp_path / "compare.json").read_text()
+    written, accuracy = json.loads((tmp_path / "compare.json").read_text()), small_run.accuracy()
+    assert "spearman" in written["agreements"]["memorization"]
+    assert (accuracy is not None, written["accuracy"]) == (True, [accuracy and accuracy.to_dict(), None])
+    assert said.count(": accuracy of ") == 1
 
 
 def test_forget_sets_are_chosen_by_a_file(small_run: infl.Run, files: Path, tmp_path: Path) -> None:
