@@ -6,10 +6,8 @@ machine keeps what belongs to the run. It is arrays alone, with their SHA-256 in
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,26 +16,20 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 import numpy as np
 
 from infl.records import Array, Dataset
-from infl.records.files import checksum
+from infl.records.files import checksum, read_arrays, write_arrays
 from infl.store import Run
 from infl.untraining.effects import PredictorName, ResponsePredictor
 from infl.untraining.support import prepare_support
 
 FORMAT = 1  # one more with every change of what is fitted
 MAX_BYTES = 1 << 29  # larger fits are not kept
-_DIGEST = hashlib.sha256().digest_size
 
 
 def read_fit(run: Run, name: PredictorName, dataset: Dataset) -> ResponsePredictor | None:
     """The fit to all models that the run holds now; None where there is none, or the file is damaged."""
-    try:
-        content = _path(run, name).read_bytes()
-    except OSError:
+    arrays = read_arrays(_path(run, name))
+    if arrays is None:
         return None
-    if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-        return None
-    with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as file:
-        arrays = {path: file[path] for path in file.files}
     support = prepare_support(dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes)
     hints = get_type_hints(ResponsePredictor)
     parts = [one.name for one in fields(ResponsePredictor) if one.name != "support"]
@@ -49,18 +41,12 @@ def keep_fit(run: Run, name: PredictorName, fitted: ResponsePredictor) -> None:
     arrays = _arrays({one.name: getattr(fitted, one.name) for one in fields(fitted) if one.name != "support"})
     if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
         return
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **cast(Any, arrays))
     path = _path(run, name)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(hashlib.sha256(file.getvalue()).digest() + file.getvalue())
-        for older in path.parent.glob(f"{name}-*.fit"):
-            older.unlink()
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    older = set(path.parent.glob(f"{name}-*.fit")) - {path}
+    with suppress(OSError):
+        write_arrays(path, arrays)
+        for one in older:
+            one.unlink(missing_ok=True)
 
 
 def _path(run: Run, name: PredictorName) -> Path:

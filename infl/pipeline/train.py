@@ -190,7 +190,7 @@ def train(
         engine: A Ray cluster to train on; None for this machine's devices. Affects speed only.
         checkpoint_minutes: For batches of models that take longer than one would lose to a kill: between two epochs, and
             not more often than every so many minutes, the states of a batch are written to the run, from which the same
-            call goes on after a kill to the same outcomes, bit for bit. None for never. It costs the writing (2 seconds
+            call goes on after a kill to the same outcomes, bit for bit. None for never. It costs the writing (0.6 seconds
             and 130 MB for 16 models of a million parameters with momentum), and batches train one after the other. Not
             with `engine`.
         quiet: No progress bar.

@@ -264,6 +264,44 @@ def sync_folder(path: Path) -> None:
             raise
 
 
+_DIGEST = hashlib.sha256().digest_size
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays as one file, an .npz after its SHA-256; it has its name once it is on disk, in place of one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "w+b") as file:
+            file.write(bytes(_DIGEST))
+            np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+            file.seek(_DIGEST)
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0)
+            file.write(digest)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except Exception:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def read_arrays(path: Path) -> dict[str, Array] | None:
+    """Arrays that `write_arrays` wrote; None where there is no such file, or a byte of it is another one."""
+    try:
+        with open(path, "rb") as file:
+            digest = file.read(_DIGEST)
+            if hashlib.file_digest(file, "sha256").digest() != digest:
+                return None
+            file.seek(_DIGEST)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+    except Exception:  # with a digest that fits: NumPy and zipfile fail with more kinds than they document
+        return None
+
+
 def checksum(content: Mapping[str, Any]) -> str:
     """SHA-256 of JSON with sorted keys; its own entry, `checksum`, is left out."""
     described = {name: value for name, value in content.items() if name != "checksum"}

@@ -1,41 +1,40 @@
-"""Checkpoints of blocks in training: folders of this machine that are whole or not there, gone once the outcomes are stored.
+"""Checkpoints of batches in training: files of this machine, gone once the outcomes are stored.
 
-    RUN/checkpoints/<collection>-<first model>-<sha>/<epochs done>/about.json  models, what states fit, SHA-256 of each file
-    RUN/checkpoints/<collection>-<first model>-<sha>/<epochs done>/states/     states, as `infl.training.weights` writes them
+    RUN/checkpoints/<collection>-<first model>-<sha>.npz   states, and as JSON their models, epochs done and what they fit
 
-One is written under another name, synced and renamed, and only then the one before it goes. One that is damaged, or does not
-fit what is to be trained, is deleted with a line that says so: a checkpoint saves time and is never needed.
+A file takes the place of the one before it, and every byte of it counts (`infl.records.files.write_arrays`). One that is
+damaged, or does not fit what is to be trained, is deleted, and a line says so: a checkpoint saves time and is never needed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infl.records import DiskError, first_line
-from infl.records.files import checksum, read_json, sync_folder
+import numpy as np
+
+from infl.records import Array, DiskError, first_line
+from infl.records.files import checksum, read_arrays, write_arrays
 from infl.store.collections import COLLECTION
 from infl.store.run import Run
 
 Job = tuple[str, int]  # collection, model id
 
-MAX_ABOUT_BYTES = 1 << 24
-_NAME = re.compile(rf"{COLLECTION.pattern}-\d+-[0-9a-f]{{16}}")
+_ABOUT = "about"  # the name of the JSON among the arrays
+_NAME = re.compile(rf"{COLLECTION.pattern}-\d+-[0-9a-f]{{16}}\.npz(\.\d+\.partial)?")
 
 
 class Checkpoints:
     """Those of a run.
 
     Args:
-        note: Gets a line on which block goes on, and on what was wrong with one that does not.
+        note: Gets a line on which batch goes on, and on what was wrong with one that does not.
     """
 
     def __init__(self, run: Run, note: Callable[[str], None]) -> None:
@@ -43,100 +42,92 @@ class Checkpoints:
         self.made_for = checksum({name: run.manifest.get(name) for name in ("dataset", "algorithm", "seed")})
 
     def of(self, jobs: Sequence[Job]) -> Checkpoint:
-        """That of a block of these models, in this order, whether there is one or not."""
+        """That of a batch of these models, in this order, whether there is one or not."""
         return Checkpoint(self, tuple(jobs))
 
     def resumable(self) -> list[list[Job]]:
-        """The models of each block that has a checkpoint; damaged ones are deleted."""
+        """The models of each batch that has a checkpoint; damaged ones, and what a kill left of one, are deleted."""
         found = []
-        for folder in self._folders():
-            abouts = [_read_about(place) for place in _places(folder)]
-            jobs = next((about["jobs"] for about in abouts if about is not None), None)
-            if jobs is not None and folder == self.of(jobs).folder:
-                found.append(jobs)
+        for path, about in self._there().items():
+            if about is not None:
+                found.append(about["jobs"])
                 continue
-            if any((place / "about.json").exists() for place in _places(folder)):
-                self.note(f"checkpoint {folder} is damaged, and not used")
-            _delete(folder)
+            if path.suffix == ".npz":
+                self.note(f"checkpoint {path} is damaged, and not used")
+            self._delete(path)
         return found
 
     def listed(self) -> list[dict[str, Any]]:
-        """Models by collection, epochs done and bytes of each block that has one, as JSON; nothing is deleted."""
+        """Models by collection, epochs done and bytes of each batch that has one, as JSON; nothing is deleted."""
         found = []
-        for folder in self._folders():
-            abouts = [about for place in _places(folder) if (about := _read_about(place)) is not None]
-            if not abouts or folder != self.of(abouts[0]["jobs"]).folder:
-                continue
-            models: dict[str, list[int]] = {}
-            for name, model in abouts[0]["jobs"]:
-                models.setdefault(name, []).append(model)
-            with suppress(FileNotFoundError):  # the training that wrote it has ended
-                n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                found.append({"models": models, "epochs": abouts[0]["epochs"], "bytes": n_bytes})
+        for path, about in self._there().items():
+            if about is not None:
+                models: dict[str, list[int]] = {}
+                for name, model in about["jobs"]:
+                    models.setdefault(name, []).append(model)
+                with suppress(FileNotFoundError):  # the training that wrote it has ended
+                    found.append({"models": models, "epochs": about["epochs"], "bytes": path.stat().st_size})
         return found
 
-    def _folders(self) -> list[Path]:
-        """But for what somebody else has made."""
-        found = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-        return [folder for folder in found if _NAME.fullmatch(folder.name) and not folder.is_symlink()]
-
     def prune(self) -> None:
-        """Delete those of blocks of which a model is complete: a kill left them."""
+        """Delete those of batches of which a model is complete: a kill left them."""
         for jobs in self.resumable():
             if any(model in self.run.complete(name) for name, model in jobs):
                 self.of(jobs).delete()
 
+    def _there(self) -> dict[Path, dict[str, Any] | None]:
+        """What each file says that is named as a checkpoint is; None where it is none."""
+        paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        paths = [path for path in paths if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()]
+        abouts = {path: _parse(read_arrays(path)) for path in paths}
+        return {
+            path: about if about and self.of(about["jobs"]).path == path else None for path, about in abouts.items()
+        }
+
+    def _delete(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()  # where it was the last
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The states of one block after so many epochs."""
+    """The states of one batch after so many epochs."""
 
     checkpoints: Checkpoints
     jobs: tuple[Job, ...]
 
     @property
-    def folder(self) -> Path:
-        """Of this block."""
+    def path(self) -> Path:
+        """Of its file."""
         collection, first = self.jobs[0]
         sha = hashlib.sha256(json.dumps(self.jobs).encode()).hexdigest()
-        return self.checkpoints.folder / f"{collection}-{first}-{sha[:16]}"
+        return self.checkpoints.folder / f"{collection}-{first}-{sha[:16]}.npz"
 
-    def read(self, fits: dict[str, Any]) -> tuple[int, float, Path] | None:
-        """Epochs done, seconds that they took and the folder of the states, where these are whole and of the same `fits`.
-
-        Others are deleted. None where none is left.
+    def read(self, fits: dict[str, Any]) -> tuple[int, float, dict[str, Array]] | None:
+        """Epochs done, seconds that they took, and states, where these are whole and of the same `fits`; else it is deleted.
 
         Args:
             fits: JSON that says what the states are states of.
         """
-        fits, reason = json.loads(json.dumps(fits)), ""
-        for place in _places(self.folder):
-            about = _read_about(place)
-            if about is None or about["jobs"] != list(self.jobs):
-                reason = "it is damaged"
-            elif wrong := [name for name in sorted(fits | about["fits"]) if about["fits"].get(name) != fits.get(name)]:
-                reason = f"it was made with other {' and '.join(wrong)}"
-            elif about["made_for"] != self.checkpoints.made_for:
-                reason = "it is of another run"
-            elif _digests(place) != about["files"]:
-                reason = "it is damaged"
-            else:
-                self.checkpoints.note(f"{len(self.jobs)} models go on after epoch {about['epochs']}")
-                return about["epochs"], about["seconds"], place / "states"
-        if reason:
-            self.discard(reason)
+        if not self.path.exists():
+            return None
+        arrays = read_arrays(self.path)
+        about, fits = _parse(arrays), json.loads(json.dumps(fits))
+        if arrays is None or about is None or about["jobs"] != list(self.jobs):
+            reason = "it is damaged"
+        elif wrong := [name for name in sorted(fits | about["fits"]) if about["fits"].get(name) != fits.get(name)]:
+            reason = f"it was made with other {' and '.join(wrong)}"
+        elif about["made_for"] != self.checkpoints.made_for:
+            reason = "it is of another run"
+        else:
+            self.checkpoints.note(f"{len(self.jobs)} models go on after epoch {about['epochs']}")
+            return about["epochs"], about["seconds"], {name: arrays[name] for name in arrays if name != _ABOUT}
+        self.discard(reason)
         return None
 
-    def discard(self, reason: str) -> None:
-        """Delete it and note why: its block is trained from the beginning."""
-        self.checkpoints.note(
-            f"checkpoint {self.folder} is not used, since {reason}: {len(self.jobs)} models begin again"
-        )
-        self.delete()
-
-    @contextmanager
-    def writing(self, *, epochs: int, seconds: float, fits: dict[str, Any]) -> Iterator[Path]:
-        """Keep states on disk that a `with` block writes into the folder it is given, and then delete those of fewer epochs.
+    def write(self, states: Mapping[str, Array], *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
+        """Keep states on disk in place of those of fewer epochs.
 
         Args:
             seconds: That the epochs took.
@@ -144,73 +135,31 @@ class Checkpoint:
         Raises:
             DiskError: Where the disk refuses; the checkpoint before is then still there.
         """
-        partial, place = self.folder / "partial", self.folder / f"{epochs:06d}"
         about = {"jobs": self.jobs, "made_for": self.checkpoints.made_for, "fits": fits, "epochs": epochs}
+        text = json.dumps(about | {"seconds": seconds}).encode()
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            yield partial / "states"
-            content = json.loads(json.dumps(about | {"seconds": seconds, "files": _digests(partial)}))
-            (partial / "about.json").write_text(json.dumps(content | {"checksum": checksum(content)}))
-            _sync(partial)
-            _delete(place)  # a damaged one, where an older was taken up
-            partial.rename(place)
-            sync_folder(self.folder)
-        except (OSError, ValueError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            write_arrays(self.path, {**states, _ABOUT: np.frombuffer(text, np.uint8)})
+        except OSError as error:
             folder = self.checkpoints.run.folder
             raise DiskError(f"run folder {folder}: cannot write a checkpoint: {first_line(error)}") from error
-        for other in _places(self.folder):
-            if other != place:
-                _delete(other)
+
+    def discard(self, reason: str) -> None:
+        """Delete it and note why: its batch is trained from the beginning."""
+        self.checkpoints.note(
+            f"checkpoint {self.path} is not used, since {reason}: {len(self.jobs)} models begin again"
+        )
+        self.delete()
 
     def delete(self) -> None:
         """Delete it."""
-        _delete(self.folder)
-        with suppress(OSError):
-            self.checkpoints.folder.rmdir()  # where it was the last
+        self.checkpoints._delete(self.path)
 
 
-def _places(folder: Path) -> list[Path]:
-    """Folders of states, those of most epochs first."""
-    places = [place for place in folder.glob("[0-9]*") if place.name.isascii() and place.name.isdigit()]
-    return sorted(places, key=lambda place: int(place.name), reverse=True)
-
-
-def _read_about(place: Path) -> dict[str, Any] | None:
-    """What about.json says; None where it does not fit its checksum."""
+def _parse(arrays: Mapping[str, Array] | None) -> dict[str, Any] | None:
+    """What a checkpoint says of its states; None where it says nothing of models."""
     try:
-        about = read_json(place / "about.json", max_bytes=MAX_ABOUT_BYTES)
-        if about["checksum"] != checksum(about) or not about["jobs"]:
-            return None
-        return about | {"jobs": [(str(name), int(model)) for name, model in about["jobs"]]}
-    except (OSError, ValueError, TypeError, KeyError):
+        about = json.loads((arrays or {})[_ABOUT].tobytes())
+        jobs = [(str(name), int(model)) for name, model in about["jobs"]]
+    except (KeyError, ValueError, TypeError):
         return None
-
-
-def _digests(place: Path) -> dict[str, str] | None:
-    """SHA-256 of every file but about.json, by its path within; None where there is what is neither file nor folder."""
-    found = {}
-    for path in sorted(place.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            return None
-        if path.is_file() and path != place / "about.json":
-            with open(path, "rb") as file:
-                found[path.relative_to(place).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def _sync(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-
-
-def _delete(folder: Path) -> None:
-    """What says that it is whole goes first."""
-    for about in folder.glob("**/about.json"):
-        about.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    return about | {"jobs": jobs} if jobs else None

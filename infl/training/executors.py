@@ -11,10 +11,8 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -27,18 +25,18 @@ from infl.training.ensemble import BatchOutcomes, Ensemble, Started, epochs_in_t
 from infl.training.layout import Layout
 from infl.training.ray import Ray, Workers
 from infl.training.tuning import Choice, choose_layout, out_of_memory_suppressed
-from infl.training.weights import read_states, write_weights
+from infl.training.weights import states_from_arrays, states_to_arrays
 
 
 class Checkpoint(Protocol):
     """Keeps the states of one batch; see `infl.store.Checkpoint`."""
 
-    def read(self, fits: dict[str, Any]) -> tuple[int, float, Path] | None:
-        """Epochs done, the seconds that they took, and the folder of the states, if they fit."""
+    def read(self, fits: dict[str, Any]) -> tuple[int, float, dict[str, Array]] | None:
+        """Epochs done, the seconds that they took, and the states, if they fit."""
         ...
 
-    def writing(self, *, epochs: int, seconds: float, fits: dict[str, Any]) -> AbstractContextManager[Path]:
-        """Keep those that a `with` block writes into a folder instead of those before."""
+    def write(self, states: Mapping[str, Array], *, epochs: int, seconds: float, fits: dict[str, Any]) -> None:
+        """Keep states instead of those before."""
         ...
 
     def delete(self) -> None:
@@ -154,14 +152,13 @@ class LocalExecutor:
             placed, fits = ensemble.place(batch.keys, batch.masks), self._fits(batch)
             states = ensemble.init_states(placed)
             if found := checkpoint.read(fits):
-                done, before, folder = found
-                states = read_states(folder, states)
+                done, before, arrays = found
+                states = states_from_arrays(arrays, states)
             pieces = epochs_in_turn(ensemble, placed, states, done, seconds_between=seconds_between)
             for done, states in pieces:
                 if done < ensemble.algorithm.epochs:
                     seconds = before + time.perf_counter() - start
-                    with checkpoint.writing(epochs=done, seconds=seconds, fits=fits) as folder:
-                        write_weights(folder, states)
+                    checkpoint.write(states_to_arrays(states), epochs=done, seconds=seconds, fits=fits)
             outcomes = ensemble.finish(ensemble.evaluate(placed, states))
         if outcomes is None:
             outcomes = ensemble.train(batch.keys, batch.masks)

@@ -1,11 +1,11 @@
-"""Writes the parameters of a model, or the states of a batch in training, to disk and reads them, with orbax: JSON and zarr."""
+"""Turns the states of a batch in training into arrays and back, and writes parameters of a model with orbax: JSON and zarr."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from infl.training.networks import Network
 
 def write_weights(folder: Path, params: Any) -> None:
     """Write a tree of arrays under their names in it, `['dense']['kernel']` and the like; a folder is whole or not there."""
-    arrays = {name: np.asarray(_plain(leaf)) for name, leaf in _by_name(params).items()}
+    arrays = states_to_arrays(params)
     needed = sum(array.nbytes for array in arrays.values())
     free = shutil.disk_usage(next(parent for parent in folder.resolve().parents if parent.exists())).free
     if needed > free:  # which orbax would find out half way, and with many words
@@ -33,24 +33,35 @@ def write_weights(folder: Path, params: Any) -> None:
 def read_weights(folder: Path, network: Network, pixels_shape: tuple[int, ...]) -> Any:
     """Read the parameters of a network for examples of this shape, as NumPy arrays in the tree that its `init` gives."""
     like = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *pixels_shape), np.float32))
-    found = _read(folder, _by_name(like), "weights of this network")
-    return jax.tree.unflatten(jax.tree.structure(like), found.values())
+    wanted = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _by_name(like).items()}
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            kept: Any = checkpointer.metadata(folder.resolve()).item_metadata
+            shapes = {name: tuple(leaf.shape) for name, leaf in kept.tree.items()}
+            if shapes != {name: leaf.shape for name, leaf in wanted.items()}:
+                raise ValueError(f"its arrays have the shapes {shapes}")
+            found = checkpointer.restore(folder.resolve(), wanted)
+    except (ValueError, KeyError, OSError, AttributeError) as error:
+        raise InputError(f"{folder} does not hold weights of this network: {first_line(error)}") from error
+    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
 
 
-def read_states(folder: Path, like: Any) -> Any:
-    """Read the states of a batch, as `write_weights` wrote them, of the shapes, types and devices of these."""
-    leaves = _by_name(like)
-    found = _read(folder, {name: _plain(leaf) for name, leaf in leaves.items()}, "states of these models")
+def states_to_arrays(states: Any) -> dict[str, Array]:
+    """The leaves of a tree under their names in it, random keys as their numbers."""
+    return {name: np.asarray(_plain(leaf)) for name, leaf in _by_name(states).items()}
 
-    def as_it_was(leaf: Any, array: Array) -> Any:
-        if not _is_key(leaf):
-            return array
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
 
-    states = [as_it_was(leaf, found[name]) for name, leaf in leaves.items()]
-    return jax.device_put(
-        jax.tree.unflatten(jax.tree.structure(like), states), jax.tree.map(lambda leaf: leaf.sharding, like)
-    )
+def states_from_arrays(arrays: Mapping[str, Array], like: Any) -> Any:
+    """The tree of which `states_to_arrays` made arrays, with the types and devices of this one."""
+
+    def restored(name: str, leaf: Any) -> Any:
+        array = arrays[name].view(_plain(leaf).dtype)  # NumPy names no bfloat16 in a file
+        if _is_key(leaf):
+            array = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+        return jax.device_put(array, leaf.sharding)
+
+    leaves = [restored(name, leaf) for name, leaf in _by_name(like).items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -71,20 +82,6 @@ def _unlogged() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _read(folder: Path, like: dict[str, Any], what: str) -> dict[str, Array]:
-    wanted = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in like.items()}
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            kept: Any = checkpointer.metadata(folder.resolve()).item_metadata
-            shapes = {name: tuple(leaf.shape) for name, leaf in kept.tree.items()}
-            if shapes != {name: leaf.shape for name, leaf in wanted.items()}:
-                raise ValueError(f"its arrays have the shapes {shapes}")
-            restored = checkpointer.restore(folder.resolve(), wanted)
-            return {name: restored[name] for name in wanted}
-    except (ValueError, KeyError, OSError, AttributeError) as error:
-        raise InputError(f"{folder} does not hold {what}: {first_line(error)}") from error
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import infl
-from infl.records import DiskError
-from infl.records.files import checksum
+from infl.records import DiskError, files
+from infl.records.files import read_arrays, write_arrays
 from infl.store import Checkpoint, Checkpoints, Run, create_run, merge
 from tests.commands import call
 
@@ -40,12 +40,9 @@ class Kept:
     def of(self, jobs: list[tuple[str, int]] = JOBS) -> Checkpoint:
         return self.all.of(jobs)
 
-    def write(self, epochs: int = 3, content: bytes = b"state", fits: dict | None = None) -> Path:
-        with self.of().writing(epochs=epochs, seconds=2.5, fits=FITS if fits is None else fits) as folder:
-            (folder / "deep").mkdir(parents=True)
-            (folder / "weights").write_bytes(content)
-            (folder / "deep" / "momentum").write_bytes(content[::-1])
-        return self.of().folder / f"{epochs:06d}"
+    def write(self, epochs: int = 3) -> Path:
+        self.of().write({"weights": np.arange(epochs)}, epochs=epochs, seconds=2.5, fits=FITS)
+        return self.of().path
 
     def is_refused(self, because: str, fits: dict = FITS) -> bool:
         """Whether it is not read, one line says why, and it is gone."""
@@ -60,13 +57,12 @@ class Kept:
 def test_what_was_kept_is_read_and_inspect_says_that_it_is_there(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     kept = Kept(run)
     assert kept.of().read(FITS) is None
-    place = kept.write()
-    epochs, seconds, states = kept.of().read(FITS) or (0, 0, Path())
-    assert (epochs, seconds, states) == (3, 2.5, place / "states")
-    assert (states / "weights").read_bytes() == b"state"
+    path = kept.write()
+    epochs, seconds, states = kept.of().read(FITS) or (0, 0, {})
+    assert (epochs, seconds, list(states)) == (3, 2.5, ["weights"])
+    np.testing.assert_array_equal(states["weights"], [0, 1, 2])
     assert Kept(infl.open_run(run.folder)).all.resumable() == [JOBS]
-    n_bytes = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-    listed = {"models": {"design": [4, 5], "full": [0]}, "epochs": 3, "bytes": n_bytes}
+    listed = {"models": {"design": [4, 5], "full": [0]}, "epochs": 3, "bytes": path.stat().st_size}
     assert kept.all.listed() == [listed]
     assert kept.of(JOBS[:2]).read(FITS) is None
     assert kept.said == ["3 models go on after epoch 3"]
@@ -79,49 +75,19 @@ def test_what_was_kept_is_read_and_inspect_says_that_it_is_there(run: Run, capsy
     assert kept.all.resumable() == kept.all.listed() == []
 
 
-def test_the_newer_takes_the_place_of_the_older_unless_it_is_damaged(run: Run) -> None:
-    """Both are there after a kill between the two."""
+def test_the_newer_takes_the_place_of_the_older(run: Run) -> None:
     kept = Kept(run)
-    older = kept.write(999_999)
-    older.rename(run.folder / "aside")
-    newer = kept.write(1_000_000)
-    (run.folder / "aside").rename(older)
-    assert (kept.of().read(FITS) or [0])[0] == 1_000_000
-    (newer / "states" / "weights").write_bytes(b"other")
-    assert (kept.of().read(FITS) or [0])[0] == 999_999
-    kept.write(1_000_000)
-    assert (kept.of().read(FITS) or [0])[0] == 1_000_000
-    assert [path.name for path in kept.of().folder.iterdir()] == [newer.name]
+    assert kept.write(4) == kept.write(5)
+    assert (kept.of().read(FITS) or [0])[0] == 5
+    assert len(list(kept.all.folder.iterdir())) == 1
 
 
-def test_a_flipped_bit_anywhere_is_found(run: Run, tmp_path: Path) -> None:
-    place = Kept(run).write()
-    shutil.copytree(run.folder / "checkpoints", tmp_path / "whole")
-    files = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
-    assert files == ["about.json", "states/deep/momentum", "states/weights"]
-    for name in files:
-        for byte in range(0, (place / name).stat().st_size, 5 if name == "about.json" else 1):
-            content = bytearray((place / name).read_bytes())
-            content[byte] ^= 1 << byte % 8
-            (place / name).write_bytes(content)
-            assert Kept(run).is_refused("damaged"), (name, byte)
-            shutil.copytree(tmp_path / "whole", run.folder / "checkpoints")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda place: os.truncate(place / "states" / "weights", 3),
-        lambda place: (place / "states" / "weights").unlink(),
-        lambda place: (place / "states" / "out").symlink_to("/etc"),
-        lambda place: (place / "about.json").write_text('["no", "object"]'),
-        lambda place: (place / "about.json").unlink(),
-    ],
-)
-def test_other_damage_is_found(damage, run: Run) -> None:
-    kept = Kept(run)
-    damage(kept.write())
-    assert kept.is_refused("damaged")
+def test_damage_anywhere_is_found(run: Run) -> None:
+    whole = Kept(run).write().read_bytes()
+    flipped = [whole[:k] + bytes([whole[k] ^ 1 << k % 8]) + whole[k + 1 :] for k in range(0, len(whole), 3)]
+    for content in [*flipped, whole[:-1], whole[:20], b"", b'["no", "object"]']:
+        Kept(run).write().write_bytes(content)
+        assert Kept(run).is_refused("damaged")
 
 
 def test_what_fits_something_else_is_named(run: Run, small_digits: infl.Dataset, tmp_path: Path) -> None:
@@ -132,60 +98,47 @@ def test_what_fits_something_else_is_named(run: Run, small_digits: infl.Dataset,
     kept.write()
     assert kept.is_refused("other device", {**FITS, "device": "cpu"})
     # Copied from a run whose models are others.
-    place = Kept(run).write()
+    path = Kept(run).write()
     other = Kept(create_run(tmp_path / "other", small_digits, {**SETTINGS, "seed": 1}))
     other.all.folder.mkdir()
-    place.parent.rename(other.of().folder)
+    path.rename(other.of().path)
     assert other.is_refused("another run")
-
-
-def test_what_a_link_leads_to_is_not_deleted(run: Run) -> None:
-    (run.folder / "mine" / "design").mkdir(parents=True)
-    (run.folder / "checkpoints").symlink_to("mine")
-    assert Kept(run).all.resumable() == []
-    (run.folder / "checkpoints").unlink()
-    (run.folder / "checkpoints").mkdir()
-    (run.folder / "checkpoints" / "block").symlink_to("../mine")
-    assert Kept(run).all.resumable() == []
-    assert (run.folder / "mine" / "design").is_dir()
 
 
 def test_what_a_kill_leaves_is_nothing(run: Run) -> None:
     kept = Kept(run)
-    place = kept.write()
-    place.rename(place.with_name("partial"))
+    path = kept.write()
+    path.rename(path.with_name(f"{path.name}.123.partial"))
+    (kept.all.folder / "mine").write_bytes(b"of somebody else")
     assert kept.of().read(FITS) is None
-    assert kept.write(5).exists()  # written over it
-    (kept.of().folder / "000005").rename(kept.of().folder / "partial")
-    assert Kept(run).all.resumable() == []
+    assert kept.all.resumable() == []
+    assert [path.name for path in kept.all.folder.iterdir()] == ["mine"]
     assert kept.said == []
 
 
-def test_a_checkpoint_under_the_name_of_another_block_is_none(run: Run) -> None:
+def test_a_checkpoint_under_the_name_of_another_batch_is_none(run: Run) -> None:
     kept = Kept(run)
-    kept.write().parent.rename(kept.of(JOBS[:2]).folder)
-    assert kept.all.resumable() == []
-    assert len(kept.said) == 1
-    for jobs in ([["design", -1]], [["../out", 1]], [["design", 1], ["design", 1]], [[1, "design"]], []):
-        place = kept.write()
-        about = json.loads((place / "about.json").read_text())
-        about["jobs"] = jobs
-        (place / "about.json").write_text(json.dumps(about | {"checksum": checksum(about)}))
+    for jobs in ([["design", 4]], [["design", -1]], [["../out", 1]], [[1, "design"]], [], "design", None):
+        path = kept.write()
+        arrays = read_arrays(path) or {}
+        about = json.loads(arrays["about"].tobytes()) | {"jobs": jobs}
+        write_arrays(path, arrays | {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
         kept.said.clear()
         assert kept.all.resumable() == [], jobs
         assert len(kept.said) == 1
 
 
-def test_a_disk_that_refuses_leaves_the_one_before(run: Run) -> None:
+def test_a_disk_that_refuses_leaves_the_one_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Kept(run)
-    place = kept.write(3)
+    path = kept.write(3)
 
-    refused = pytest.raises(DiskError, match=r"cannot write a checkpoint: .*No space left")
-    with refused, kept.of().writing(epochs=4, seconds=3.0, fits=FITS) as folder:
-        folder.mkdir()
-        (folder / "half").write_bytes(b"x")
-        raise OSError(28, "No space left on device")
-    assert [path.name for path in place.parent.iterdir()] == ["000003"]
+    def full(number: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(DiskError, match=r"cannot write a checkpoint: .*No space left"):
+        kept.write(4)
+    assert list(kept.all.folder.iterdir()) == [path]
     assert (kept.of().read(FITS) or [0])[0] == 3
 
 

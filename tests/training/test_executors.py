@@ -22,14 +22,14 @@ import numpy as np
 import optax
 import pytest
 
-from infl.records import Dataset, InputError
+from infl.records import Dataset
 from infl.training.algorithm import Algorithm
 from infl.training.augmentation import Augmentation
 from infl.training.ensemble import Ensemble, epochs_in_turn, model_keys
 from infl.training.executors import Batch, LocalExecutor
 from infl.training.layout import Layout
 from infl.training.privacy import Privacy
-from infl.training.weights import read_states, write_weights
+from infl.training.weights import states_from_arrays, states_to_arrays, write_weights
 
 
 class Devices:
@@ -135,24 +135,23 @@ KINDS: dict[str, tuple[Any, Algorithm]] = {
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=[pytest.mark.slow] if "private" in kind else []) for kind in KINDS]
 )
-def test_the_cuts_change_no_bit(kind: str, small_digits: Dataset, tmp_path: Path) -> None:
+def test_the_cuts_change_no_bit(kind: str, small_digits: Dataset) -> None:
     mode, algorithm = KINDS[kind]
     ensemble = Ensemble(algorithm, small_digits, replace(LAYOUT, mode=mode), check=False)
     batch = ensemble.place(model_keys(0, "design", np.arange(T)), MASKS)
     whole = ensemble.train(model_keys(0, "design", np.arange(T)), MASKS)
     assert whole.finite.all()
 
-    def margins(*pieces: tuple[int, int], through_the_disk: bool = False) -> np.ndarray:
+    def margins(*pieces: tuple[int, int], through_arrays: bool = False) -> np.ndarray:
         states = ensemble.init_states(batch)
         for first, last in pieces:
             states = ensemble.train_epochs(batch, states, first, last)
-            if through_the_disk:
-                write_weights(tmp_path / str(last), states)
-                states = read_states(tmp_path / str(last), states)
+            if through_arrays:
+                states = states_from_arrays(states_to_arrays(states), states)
         return ensemble.finish(ensemble.evaluate(batch, states)).margin
 
     np.testing.assert_array_equal(margins((0, 1), (1, 2), (2, 5)), whole.margin)
-    np.testing.assert_array_equal(margins((0, 1), (1, 5), through_the_disk=True), whole.margin)
+    np.testing.assert_array_equal(margins((0, 1), (1, 5), through_arrays=True), whole.margin)
     # Each epoch counts, and none is another: one of them twice would give other models.
     assert not np.allclose(margins((0, 4), (3, 4)), whole.margin, atol=1e-3)
 
@@ -178,17 +177,15 @@ def test_states_are_of_their_models_layout_and_training(small_digits: Dataset) -
     assert changed(layout=replace(layout, models_per_device=3)) == {"layout"}
 
 
-def test_states_that_the_disk_does_not_hold_are_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    states = [np.zeros((2, 8), np.float32)]
+def test_weights_that_the_disk_does_not_hold_are_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [np.zeros((2, 8), np.float32)]
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63))
     with pytest.raises(OSError, match="64 bytes are needed and 63 are free"):
-        write_weights(tmp_path / "deep" / "states", states)
+        write_weights(tmp_path / "deep" / "weights", weights)
     assert not any(tmp_path.iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64))
-    write_weights(tmp_path / "deep" / "states", states)
-    with pytest.raises(InputError, match="does not hold states of these models: its arrays have the shapes"):
-        read_states(tmp_path / "deep" / "states", [np.zeros((2, 9), np.float32)])
+    write_weights(tmp_path / "deep" / "weights", weights)
 
 
 class Played:
