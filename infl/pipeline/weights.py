@@ -56,10 +56,12 @@ def keep_weights(
         raise InputError(f"n_models: expected at least 1, got {n_models}")
     opened, collection, forget_set = _reference(run, without)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
-    missing = [model for model in range(n_models) if not _folder(opened, collection, model).exists()]
+    missing = [model for model in range(n_models) if not _path(opened, collection, model).exists()]
     if not missing:
         return
-    ensemble = Ensemble(algorithm, dataset, _recorded_layout(opened))
+    # In the layout of the last training on this machine's devices.
+    recorded = [session["layout"] for session in opened.sessions if not session.get("engine") and "layout" in session]
+    ensemble = Ensemble(algorithm, dataset, Layout.from_dict(recorded[-1]) if recorded else None)
     if forget_set:
         opened.add_collection(Collection(collection, {"kind": "leave-out"}, forget_set=forget_set))
     with track(len(missing), "training again", quiet=quiet) as progress:
@@ -69,7 +71,7 @@ def keep_weights(
             trained = ensemble.train(collection_keys(opened, collection, models), masks, keep_params=True)
             for row, model in enumerate(models):
                 params = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), trained.params)
-                write_weights(_folder(opened, collection, model), params)
+                write_weights(_path(opened, collection, model), params)
             rows = [row for row, model in enumerate(models) if model not in opened.complete(collection)]
             if rows:
                 outcomes = Outcomes(masks[rows], trained.correct[rows], trained.margin[rows])
@@ -94,14 +96,14 @@ def load_weights(
         InputError: where these weights were not kept, or belong to another network.
     """
     opened, collection, _ = _reference(run, without)
-    folder = _folder(opened, collection, model)
-    if not folder.exists():
+    path = _path(opened, collection, model)
+    if not path.exists():
         raise InputError(
             f"{opened.place} holds no weights of model {model} of {collection}; infl.keep_weights makes them"
         )
     dataset: Dataset = opened.dataset()
     algorithm = algorithm or Algorithm.from_dict(opened.manifest["algorithm"])
-    return read_weights(folder, algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:])
+    return read_weights(path, algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:])
 
 
 def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str, ForgetSet | None]:
@@ -115,11 +117,5 @@ def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str,
     return opened, leave_out_name(ids), ForgetSet(f"{len(ids)} examples", ids)
 
 
-def _folder(run: Run, collection: str, model: int) -> Path:
-    return run.folder / "weights" / collection / str(model)
-
-
-def _recorded_layout(run: Run) -> Layout | None:
-    """That in which the run was trained last, where this machine has as many devices."""
-    kept = [session["layout"] for session in run.sessions if session.get("engine") is None and "layout" in session]
-    return Layout.from_dict(kept[-1]) if kept else None
+def _path(run: Run, collection: str, model: int) -> Path:
+    return run.folder / "weights" / collection / f"{model}.weights"

@@ -1,6 +1,6 @@
 """Checkpoints of batches in training: files of this machine, gone once the outcomes are stored.
 
-    RUN/checkpoints/<collection>-<first model>-<sha>.npz   states, and as JSON their models, epochs done and what they fit
+    RUN/checkpoints/<collection>-<first model>-<sha>.ckpt  states, and as JSON their models, epochs done and what they fit
 
 A file takes the place of the one before it, and every byte of it counts (`infl.records.files.write_arrays`). One that is
 damaged, or does not fit what is to be trained, is deleted, and a line says so: a checkpoint saves time and is never needed.
@@ -27,7 +27,7 @@ from infl.store.run import Run
 Job = tuple[str, int]  # collection, model id
 
 _ABOUT = "about"  # the name of the JSON among the arrays
-_NAME = re.compile(rf"{COLLECTION.pattern}-\d+-[0-9a-f]{{16}}\.npz(\.\d+\.partial)?")
+_NAME = re.compile(rf"{COLLECTION.pattern}-\d+-[0-9a-f]{{16}}\.ckpt(\.\d+\.partial)?")
 
 
 class Checkpoints:
@@ -52,7 +52,7 @@ class Checkpoints:
             if about is not None:
                 found.append(about["jobs"])
                 continue
-            if path.suffix == ".npz":
+            if path.suffix == ".ckpt":
                 self.note(f"checkpoint {path} is damaged, and not used")
             self._delete(path)
         return found
@@ -102,7 +102,7 @@ class Checkpoint:
         """Of its file."""
         collection, first = self.jobs[0]
         sha = hashlib.sha256(json.dumps(self.jobs).encode()).hexdigest()
-        return self.checkpoints.folder / f"{collection}-{first}-{sha[:16]}.npz"
+        return self.checkpoints.folder / f"{collection}-{first}-{sha[:16]}.ckpt"
 
     def read(self, fits: dict[str, Any]) -> tuple[int, float, dict[str, Array]] | None:
         """Epochs done, seconds that they took, and states, where these are whole and of the same `fits`; else it is deleted.

@@ -11,10 +11,8 @@ is left to a clock, which is played here.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -29,7 +27,7 @@ from infl.training.ensemble import Ensemble, epochs_in_turn, model_keys
 from infl.training.executors import Batch, LocalExecutor
 from infl.training.layout import Layout
 from infl.training.privacy import Privacy
-from infl.training.weights import states_from_arrays, states_to_arrays, write_weights
+from infl.training.weights import states_from_arrays, states_to_arrays
 
 
 class Devices:
@@ -175,17 +173,6 @@ def test_states_are_of_their_models_layout_and_training(small_digits: Dataset) -
     assert changed(algorithm=replace(PLAIN, epochs=EPOCHS + 1)) == {"epochs", "programs"}
     assert changed(algorithm=replace(PLAIN, learning_rate=0.04)) == {"programs"}
     assert changed(layout=replace(layout, models_per_device=3)) == {"layout"}
-
-
-def test_weights_that_the_disk_does_not_hold_are_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = [np.zeros((2, 8), np.float32)]
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63))
-    with pytest.raises(OSError, match="64 bytes are needed and 63 are free"):
-        write_weights(tmp_path / "deep" / "weights", weights)
-    assert not any(tmp_path.iterdir())
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64))
-    write_weights(tmp_path / "deep" / "weights", weights)
 
 
 class Played:
