@@ -66,7 +66,8 @@ def _write_npz(folder: Path, k: int, outcomes: Outcomes) -> None:
         "seconds": 0,
         "session": {},
     }
-    Storage(folder).put(stored.block_name(models[0], models[-1]), stored.block_bytes(stored.pack(outcomes), about))
+    arrays = stored.pack(outcomes, stored.Layout(outcomes.n_train, outcomes.n_columns))
+    Storage(folder).put(stored.block_name(models[0], models[-1]), stored.block_bytes(arrays, about))
 
 
 def _read_npz(folder: Path, k: int, columns: slice, n_columns: int) -> Any:

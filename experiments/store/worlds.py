@@ -85,7 +85,7 @@ def blocks(folder: Path, n: int, m: int, n_models: int, size: int, repeats: int)
         outcomes = Outcomes(*random_block(n, m, models))
         start = time.perf_counter()
         about["models"] = [models[0], models[-1]]
-        storage.put(stored.block_name(models[0], models[-1]), stored.block_bytes(stored.pack(outcomes), about))
+        storage.put(stored.block_name(models[0], models[-1]), stored.block_bytes(stored.pack(outcomes, layout), about))
         seconds += time.perf_counter() - start
     start = time.perf_counter()
     found = [
@@ -117,7 +117,7 @@ def large(folder: Path, n: int, m: int, n_models: int, size: int, n_columns: int
         masks = np.stack([np.random.default_rng(model).permutation(whole) for model in models])
         start = time.perf_counter()
         about["models"] = [models[0], models[-1]]
-        content = stored.block_bytes(stored.pack(Outcomes(masks, correct, margin)), about)
+        content = stored.block_bytes(stored.pack(Outcomes(masks, correct, margin), layout), about)
         storage.put(stored.block_name(models[0], models[-1]), content)
         wrote += time.perf_counter() - start
     found, took = [], {"write": wrote}

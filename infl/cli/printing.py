@@ -63,10 +63,11 @@ def show_influences(
     listed: Mapping[str, tuple[str, Sequence[ScoredPair]]],
 ) -> None:
     """Tables of who influences an example and whom it influences; `listed` as in `infl.report.exchange.example_as_json`."""
+    from infl.records import UNITS
     from infl.report.tables import pairs_table
     from infl.report.text import class_of, place_of, with_error
 
-    unit = "probability" if run.outcome_kinds[0] == "correct" else "log-odds"
+    unit = UNITS[run.outcome_kinds[0]]
     say(f"{place_of(dataset, example)} of {dataset.name}, {class_of(dataset, example)}")
     if memorization is not None:
         say(f"memorization {with_error(float(memorization.value[example]), float(memorization.se[example]))} ({unit})")

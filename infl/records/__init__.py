@@ -36,8 +36,10 @@ from infl.records.verdicts import Quantity as Quantity
 from infl.records.verdicts import Thresholds as Thresholds
 from infl.records.verdicts import Verdict as Verdict
 from infl.records.verdicts import sorted_ids as sorted_ids
+from infl.records.words import LABEL_KINDS as LABEL_KINDS
 from infl.records.words import OUTCOME_KINDS as OUTCOME_KINDS
 from infl.records.words import REGIMES as REGIMES
+from infl.records.words import UNITS as UNITS
 from infl.records.words import Array as Array
 from infl.records.words import Columns as Columns
 from infl.records.words import DiskError as DiskError

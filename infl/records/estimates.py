@@ -11,7 +11,7 @@ import numpy as np
 
 from infl.records.examples import Dataset
 from infl.records.verdicts import Quantity
-from infl.records.words import Array, InputError, OutcomeKind, ProtocolName
+from infl.records.words import UNITS, Array, InputError, OutcomeKind, ProtocolName
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +28,8 @@ class Estimate:
         n_in: Models that trained on the source, broadcastable to that shape.
         n_out: Models that did not.
         protocol: Which models a column is read in: `held-out`, `left-out` or `trained`, and `own` for memorization.
-        outcome: `correct` makes the unit a probability, `margin` makes it log-odds against the best other class.
+        outcome: Whose unit the scores have: a probability (of documents a fraction of tokens), log-odds against the best
+            other class, nats a token.
         mean_out: Mean outcome of the models without the source, of the shape of `value`; with `value` it tells how near
             0 and 1 both sides are, as `infl.interval` has to know. None where scores are no difference of two means of
             outcomes.
@@ -51,9 +52,8 @@ class Estimate:
 
     def __repr__(self) -> str:
         name = "memorization" if self.protocol == "own" else f"{self.protocol} influence"
-        unit = "probability" if self.outcome == "correct" else "log-odds"
         n_models = int(np.max(self.n_in + self.n_out, initial=0))
-        said = f"Estimate({name} {list(self.value.shape)} in {unit}, from {n_models:,} models"
+        said = f"Estimate({name} {list(self.value.shape)} in {UNITS[self.outcome]}, from {n_models:,} models"
         known = self.rankable
         if np.isnan(known).all():
             return f"{said}; no estimate with an error)"

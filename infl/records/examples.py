@@ -117,6 +117,13 @@ class Dataset:
         counts = [np.bincount(labels, minlength=1).max() for labels in (self.y_train, self.y_held_out)]
         return counts[0] / len(self.y_train), counts[1] / len(self.y_held_out) if len(self.y_held_out) else math.nan
 
+    @property
+    def n_tokens(self) -> Array | None:
+        """Tokens that are predicted of each document, [n+m]: all scored ones but the first; None without documents."""
+        if self.x_train.dtype.kind != "i":
+            return None
+        return np.maximum((self.images[:, 1:] > 0).sum(axis=1), 1)
+
     def fingerprint(self) -> str:
         """SHA-256 of pixels, labels, shapes and dtypes: two datasets with the same one train the same models."""
         digest = hashlib.sha256("\0".join(self.vocabulary).encode())

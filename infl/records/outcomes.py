@@ -59,13 +59,19 @@ class Outcomes:
 
     Attributes:
         masks: [T, n] bool, which examples of D each model trained on.
-        correct: [T, n+m] bool, whether the model predicts the label; None where it was not recorded.
+        correct: [T, n+m] bool or 0/1, whether the model predicts the label; or floating-point shares in [0, 1], of the tokens
+            of a document that it predicts, or the probability that it gives the label. None, as all kinds of outcomes,
+            where it was not recorded.
         margin: [T, n+m] float, log p(y) - max over c != y of log p(c), above zero where the model is right (the
-            correct-class margin of Ilyas et al. 2022, section 2); None where it was not recorded.
+            correct-class margin of Ilyas et al. 2022, section 2); of documents the mean over tokens.
+        logprob: [T, n+m] float, at most 0: mean over the tokens of a document of their log-probability.
+        exact: [T, n+m] bool or 0/1, whether all tokens of a document are predicted.
         init_seeds: [T] integers: models of one number had the same initial weights and met the examples that they share
             in the same order, so that their difference says more than that of any two; None where that is not known.
         strata: [T] integers: models of one number hold every example equally often between them (a period of a balanced
             design, a pair of complementary halves); None where models are drawn independently.
+        n_tokens: [n+m] numbers of at least 1: of how many tokens the shares in `correct` are means, which bounds from below
+            how they scatter; None for 1.
 
     Raises:
         InputError: where masks are not bool, or the shapes do not fit each other.
@@ -74,8 +80,11 @@ class Outcomes:
     masks: Array
     correct: Array | None = None
     margin: Array | None = None
+    logprob: Array | None = None
+    exact: Array | None = None
     init_seeds: Array | None = None
     strata: Array | None = None
+    n_tokens: Array | None = None
 
     def __post_init__(self) -> None:
         for name, given in vars(self).items():
@@ -83,16 +92,21 @@ class Outcomes:
                 object.__setattr__(self, name, np.asarray(given))
         if self.masks.ndim != 2 or self.masks.dtype != np.bool_:
             raise InputError(f"masks: expected a bool array [models, n], got {self.masks.dtype} {self.masks.shape}")
-        for name in ("correct", "margin"):
-            array = getattr(self, name)
-            if array is not None and (array.ndim != 2 or len(array) != self.n_models or array.dtype.kind not in "biuf"):
+        for name, array in self.recorded.items():
+            if array.ndim != 2 or len(array) != self.n_models or array.dtype.kind not in "biuf":
                 raise InputError(
                     f"{name}: expected numbers [models, n+m] with {self.n_models} models as in masks, "
                     f"got {array.dtype} {array.shape}"
                 )
-        if self.correct is not None and self.margin is not None and self.correct.shape != self.margin.shape:
+        if len({array.shape for array in self.recorded.values()}) > 1:
             raise InputError(
-                f"correct and margin: expected one shape [models, n+m], got {self.correct.shape} and {self.margin.shape}"
+                f"{' and '.join(self.recorded)}: expected one shape [models, n+m], "
+                f"got {' and '.join(str(array.shape) for array in self.recorded.values())}"
+            )
+        if self.n_tokens is not None and (self.n_tokens.shape != (self.n_columns,) or self.n_tokens.min(initial=1) < 1):
+            raise InputError(
+                f"n_tokens: expected a number of at least 1 for each of {self.n_columns} columns, got {self.n_tokens.shape} "
+                f"from {self.n_tokens.min(initial=1)}"
             )
         for name in ("init_seeds", "strata"):
             array = getattr(self, name)
@@ -100,8 +114,7 @@ class Outcomes:
                 raise InputError(f"{name}: expected one number for each of {self.n_models} models, got {array.shape}")
 
     def __repr__(self) -> str:
-        kinds = {"correct": self.correct, "margin": self.margin}
-        recorded = [f"{name} {list(array.shape)}" for name, array in kinds.items() if array is not None]
+        recorded = [f"{name} {list(array.shape)}" for name, array in self.recorded.items()]
         return f"Outcomes({self.n_models:,} models of subsets of {self.n_train:,} examples: {', '.join(recorded) or 'none'})"
 
     @property
@@ -114,17 +127,30 @@ class Outcomes:
 
     @property
     def n_columns(self) -> int:
-        recorded = self.correct if self.correct is not None else self.margin
-        if recorded is None:
-            raise InputError("outcomes: neither correct nor margin was given")
-        return recorded.shape[1]
+        for array in self.recorded.values():
+            return array.shape[1]
+        raise InputError(f"outcomes: none of {', '.join(OUTCOME_KINDS)} was given")
+
+    @property
+    def recorded(self) -> dict[OutcomeKind, Array]:
+        """Outcomes by their kind."""
+        return {kind: array for kind in OUTCOME_KINDS if (array := getattr(self, kind)) is not None}
 
     def of(self, kind: OutcomeKind) -> Array:
         """The outcomes of one kind as float32, [T, columns]."""
-        array = self.correct if kind == "correct" else self.margin
-        if array is None:
-            raise InputError(f"these outcomes hold no {kind!r}; use the other kind, or record it when training")
-        return array.astype(np.float32)
+        if kind not in self.recorded:
+            there = " and ".join(self.recorded) or "no other"
+            raise InputError(
+                f"these outcomes hold no {kind!r} but {there}; use another kind, or record it when training"
+            )
+        return self.recorded[kind].astype(np.float32)
+
+    def is_binary(self, kind: OutcomeKind) -> bool:
+        """Whether outcomes of a kind are 0/1 by their dtype, so that they are counted; of `correct` floats are shares.
+
+        `blocks` gives shares that are all 0 or 1 as bool.
+        """
+        return kind in ("correct", "exact") and kind in self.recorded and self.recorded[kind].dtype.kind != "f"
 
     def blocks(
         self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
@@ -132,20 +158,22 @@ class Outcomes:
         """See `OutcomeSource.blocks`. All scores are read through here: what cannot be scored is refused, once per record.
 
         Raises:
-            InputError: where columns of training examples are asked for that there are not, an entry of `correct` is not 0
-                or 1, or a margin is not finite; model and column are named.
+            InputError: where columns of training examples are asked for that there are not, or an entry of an outcome is out of
+                its range; model and column are named.
         """
         self._check_columns(columns)
-        if not self.__dict__.get("_checked"):
-            self._check_entries()
-            object.__setattr__(self, "_checked", True)
+        if "_checked" not in self.__dict__:
+            object.__setattr__(self, "_checked", self._check_entries())
         for rows in block_rows(self.n_models, n_rows, self.strata):
+            wanted = {kind: array[rows, columns] for kind, array in self.recorded.items() if kind in kinds}
+            for kind in self.__dict__["_checked"] & wanted.keys():
+                wanted[kind] = wanted[kind].astype(bool, copy=False)
             yield Outcomes(
                 self.masks[rows],
-                None if self.correct is None or "correct" not in kinds else self.correct[rows, columns],
-                None if self.margin is None or "margin" not in kinds else self.margin[rows, columns],
-                None if self.init_seeds is None else self.init_seeds[rows],
-                None if self.strata is None else self.strata[rows],
+                **wanted,
+                init_seeds=None if self.init_seeds is None else self.init_seeds[rows],
+                strata=None if self.strata is None else self.strata[rows],
+                n_tokens=None if self.n_tokens is None or not wanted else self.n_tokens[columns],
             )
 
     def _check_columns(self, columns: Columns) -> None:
@@ -157,21 +185,38 @@ class Outcomes:
                 f"for each held-out example, got {self.n_columns} columns"
             )
 
-    def _check_entries(self) -> None:
-        for rows in block_rows(self.n_models, 512, None):
-            if self.correct is not None and self.correct.dtype != np.bool_:
-                correct = self.correct[rows]
-                refuse_entries("correct", correct, (correct != 0) & (correct != 1), rows.start, "0 or 1")
-            if self.margin is not None:
-                margin = self.margin[rows]
-                wanted = "finite numbers (clip infinite ones, leave out models that diverged)"
-                refuse_entries("margin", margin, ~np.isfinite(margin), rows.start, wanted)
+    def _check_entries(self) -> set[OutcomeKind]:
+        """Check that all entries lie in the range of their kind; the kinds whose entries are all 0 or 1."""
+        binary = set[OutcomeKind]()
+        for kind, array in self.recorded.items():
+            all_binary = kind in ("correct", "exact")
+            for rows in block_rows(self.n_models if array.dtype != np.bool_ else 0, 512, None):
+                wrong, expected = wrong_entries(kind, array[rows])
+                refuse_entries(kind, array[rows], wrong, rows.start, expected)
+                all_binary = all_binary and bool(np.isin(array[rows], (0, 1)).all())
+            binary |= {kind} if all_binary else set()
+        return binary
+
+
+def wrong_entries(kind: OutcomeKind, array: Array) -> tuple[Array, str]:
+    """Which entries of outcomes lie out of the range of their kind, and what is expected of all."""
+    if kind == "correct" and array.dtype.kind == "f":
+        return ~((array >= 0) & (array <= 1)), "0 or 1, or shares from 0 to 1"
+    if kind in ("correct", "exact"):
+        return (array != 0) & (array != 1), "0 or 1"
+    finite = "finite numbers (clip infinite ones, leave out models that diverged)"
+    if kind == "logprob":
+        return ~(np.isfinite(array) & (array <= 0)), f"{finite} of at most 0"
+    return ~np.isfinite(array), finite
 
 
 def join_blocks(blocks: Sequence[Outcomes]) -> Outcomes:
     """Blocks of models, at least one, as one."""
-    arrays = {field.name: [getattr(block, field.name) for block in blocks] for field in fields(Outcomes)}
-    return Outcomes(**{name: np.concatenate(parts) for name, parts in arrays.items() if parts[0] is not None})
+    names = [field.name for field in fields(Outcomes) if field.name != "n_tokens"]
+    arrays = {
+        name: [getattr(block, name) for block in blocks] for name in names if getattr(blocks[0], name) is not None
+    }
+    return Outcomes(**{name: np.concatenate(parts) for name, parts in arrays.items()}, n_tokens=blocks[0].n_tokens)
 
 
 def refuse_entries(name: str, array: Array, wrong: Array, first: int, expected: str) -> None:
@@ -230,11 +275,14 @@ class Accuracy:
 
 
 def measure_accuracy(outcomes: Outcomes, *, largest_class: tuple[float, float]) -> Accuracy:
-    """Mean accuracies, with errors over models and over examples, sqrt(var_t a_t / T + p (1 - p) / examples)."""
-    right = outcomes.of("correct" if outcomes.correct is not None else "margin") > 0
+    """Mean accuracies, with errors over models and over examples, sqrt(var_t a_t / T + p (1 - p) / examples).
+
+    Without `correct` a model is right where its margin is above 0.
+    """
+    right = outcomes.of("correct") if outcomes.correct is not None else outcomes.of("margin") > 0
     n, members = outcomes.n_train, outcomes.masks
     clipped = 0.0 if outcomes.margin is None else float((np.abs(outcomes.margin) >= MAX_MARGIN).mean())
-    trained = _fraction((right[:, :n] & members).sum(axis=1), members.sum(axis=1))
+    trained = _fraction((right[:, :n] * members).sum(axis=1), members.sum(axis=1))
     held_out = _fraction(right[:, n:].sum(axis=1), np.full(len(right), right.shape[1] - n))
     return Accuracy(trained, held_out, largest_class, len(right), clipped)
 

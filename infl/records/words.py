@@ -11,10 +11,12 @@ import numpy as np
 Array = np.ndarray
 Columns = slice | Array  # a run of columns, or their numbers
 ProtocolName = Literal["held-out", "left-out", "trained"]
-OutcomeKind = Literal["correct", "margin"]
+OutcomeKind = Literal["correct", "margin", "logprob", "exact"]
 Regime = Literal["no-op", "local", "spreading", "indirect", "undetermined"]
 
-OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin")
+OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin", "logprob", "exact")
+LABEL_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin")  # of a classifier
+UNITS = {"correct": "probability", "margin": "log-odds", "logprob": "nats a token", "exact": "probability"}
 REGIMES: tuple[Regime, ...] = ("no-op", "local", "spreading", "indirect")
 
 

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from infl.records import Agreement, Array, Dataset, Detectable, Estimate, ProtocolName, ScoredPair, Verdict
+from infl.records import UNITS, Agreement, Array, Dataset, Detectable, Estimate, ProtocolName, ScoredPair, Verdict
 from infl.report import text
 from infl.report.style import REGIME_STYLES
 
@@ -198,7 +198,7 @@ def memorization_table(
     frame = memorization_frame(memorization, dataset, ids, q=q)
     lines = pd.DataFrame({"id": ids, "in source": dataset.train_ids[ids]}).astype(str)
     lines["label"] = [text.class_of(dataset, i) for i in ids]
-    score = f"memorization ({text.UNITS[memorization.outcome]})"
+    score = f"memorization ({UNITS[memorization.outcome]})"
     lines[score] = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
     if q is not None:
         lines["q"] = frame["q"].map(text.p_value)

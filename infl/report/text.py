@@ -30,7 +30,6 @@ from infl.records import (
     Verdict,
 )
 
-UNITS = {"correct": "probability", "margin": "log-odds"}
 MEMORIZED_FROM = 0.25  # Feldman & Zhang (2020)
 _MEANINGS = {
     "no-op": "the set is predicted as before, and others lose less than the threshold{net}",

@@ -5,7 +5,8 @@ complete. Anybody reads it with `numpy.load`:
 
     masks    [B, ceil(n / 8)] uint8, packed bits: which examples each model trained on
     correct  [K, B, W / 8] uint8, packed bits, and margin [K, B, W] float16: the n + m columns in K tiles of W, the last
-             one filled up with zeros
+             one filled up with zeros. Of documents correct is float16 too, shares rounded by at most 2.5e-4, beside logprob,
+             float16, and exact, bits
     about.json  which models of which run, which of them diverged, seconds, where and with what they were trained, and where
              in the file each array begins, with a CRC-32 of every tile
 
@@ -33,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from infl.records import (
+    LABEL_KINDS,
     MAX_MARGIN,
     OUTCOME_KINDS,
     Array,
@@ -54,7 +56,7 @@ TAIL_BYTES = 1 << 15  # that about.json and the directory of the .npz are read i
 MAX_ENTRIES = 1 << 24  # of the masks of some rows in memory
 CACHED_BYTES = 1 << 26
 THREADS = 8
-DTYPES = {"masks": np.uint8, "correct": np.uint8, "margin": np.float16}
+RANGES = {"correct": (0.0, 1.0), "margin": (-MAX_MARGIN, MAX_MARGIN), "logprob": (-MAX_MARGIN, 0.0)}
 _NAME = re.compile(r"(\d{7,10})-(\d{7,10})\.npz")
 
 
@@ -64,11 +66,13 @@ class Layout:
 
     Attributes:
         kinds: Outcomes that there are; models made elsewhere may have come with one.
+        shares: Whether `correct` is a share, and not 0/1.
     """
 
     n_train: int
     n_columns: int
-    kinds: tuple[OutcomeKind, ...] = OUTCOME_KINDS
+    kinds: tuple[OutcomeKind, ...] = LABEL_KINDS
+    shares: bool = False
 
     @property
     def n_tiles(self) -> int:
@@ -80,20 +84,28 @@ class Layout:
         """Columns of a tile, a multiple of 8."""
         return -(-self.n_columns // (8 * self.n_tiles)) * 8
 
+    def is_packed(self, array: str) -> bool:
+        """Whether an array is packed bits, and not float16."""
+        return array in ("masks", "exact") or (array == "correct" and not self.shares)
+
+    def dtype(self, array: str) -> type[np.generic]:
+        """Of an array on disk."""
+        return np.uint8 if self.is_packed(array) else np.float16
+
     def shape(self, array: str, n_models: int) -> tuple[int, int, int]:
         """Shape of an array; masks are one tile."""
         if array == "masks":
             return 1, n_models, -(-self.n_train // 8)
-        return self.n_tiles, n_models, self.width // 8 if array == "correct" else self.width
+        return self.n_tiles, n_models, self.width // 8 if self.is_packed(array) else self.width
 
     def tile_bytes(self, array: str, n_models: int) -> int:
         """Bytes of a tile of an array."""
         _, height, width = self.shape(array, n_models)
-        return height * width * np.dtype(DTYPES[array]).itemsize
+        return height * width * np.dtype(self.dtype(array)).itemsize
 
     def bytes_per_model(self) -> int:
         """Disk that one model takes."""
-        return -(-self.n_train // 8) + self.n_tiles * self.width * 17 // 8
+        return sum(self.n_tiles * self.tile_bytes(kind, 1) for kind in self.kinds) + self.tile_bytes("masks", 1)
 
 
 def bytes_per_model(n_train: int, n_columns: int) -> int:
@@ -115,15 +127,15 @@ def block_range(name: str) -> range | None:
     return range(first, last + 1) if 0 <= last - first < MAX_BLOCK_MODELS else None
 
 
-def pack(outcomes: Outcomes) -> dict[str, Array]:
-    """Arrays of a block, with their columns in tiles."""
-    layout = Layout(outcomes.n_train, outcomes.n_columns)
+def pack(outcomes: Outcomes, layout: Layout) -> dict[str, Array]:
+    """Arrays of a block, with their columns in tiles; outcomes are brought into their range."""
     arrays = {"masks": np.packbits(outcomes.masks, axis=1)}
-    if outcomes.correct is not None:
-        arrays["correct"] = np.packbits(_tiled(outcomes.correct.astype(bool), layout), axis=2)
-    if outcomes.margin is not None:
-        margin = np.clip(np.nan_to_num(outcomes.margin, nan=0.0), -MAX_MARGIN, MAX_MARGIN)
-        arrays["margin"] = _tiled(margin.astype(np.float16), layout)
+    for kind in layout.kinds:
+        array = outcomes.recorded[kind]
+        if layout.is_packed(kind):
+            arrays[kind] = np.packbits(_tiled(array.astype(bool), layout), axis=2)
+        else:
+            arrays[kind] = _tiled(np.clip(np.nan_to_num(array, nan=0.0), *RANGES[kind]).astype(np.float16), layout)
     return arrays
 
 
@@ -274,7 +286,7 @@ def read_tiles(
                     raise ValueError(f"the checksum of its {array} does not fit")
                 found[array, tile] = content
                 cache.put((block.name, array, tile), content)
-    return [np.frombuffer(found[key], DTYPES[key[0]]).reshape(n_models, -1) for key in wanted]
+    return [np.frombuffer(found[key], layout.dtype(key[0])).reshape(n_models, -1) for key in wanted]
 
 
 def check_block(storage: Storage, name: str, layout: Layout, *, run: str, collection: str) -> str | None:
@@ -308,6 +320,8 @@ class StoredOutcomes:
     Attributes:
         models: Their numbers, ascending.
         owners: The block that each is read from.
+        period: Models whose masks balance each other.
+        n_tokens: As of `Outcomes`.
     """
 
     storage: Storage
@@ -315,7 +329,8 @@ class StoredOutcomes:
     models: tuple[int, ...]
     owners: tuple[Block, ...]
     init_seeds: tuple[int, ...] | None = None
-    period: int = 1  # models whose masks balance each other
+    period: int = 1
+    n_tokens: Array | None = None
     cache: TileCache = field(default_factory=TileCache, compare=False, repr=False)
 
     @property
@@ -346,13 +361,14 @@ class StoredOutcomes:
                 n_models = some.stop - some.start
                 arrays: dict[str, Array] = {"masks": np.empty((n_models, self.n_train), bool)}
                 for kind in (kind for kind in self.layout.kinds if kind in kinds):
-                    arrays[kind] = np.empty((n_models, n_wanted), bool if kind == "correct" else np.float16)
+                    arrays[kind] = np.empty((n_models, n_wanted), bool if self.layout.is_packed(kind) else np.float16)
                 blocks, rows, places = zip(*self._parts(some), strict=True)
                 list(pool.map(partial(self._read, wanted=wanted, arrays=arrays), blocks, rows, places))
                 yield Outcomes(
                     **arrays,
                     init_seeds=None if self.init_seeds is None else np.asarray(self.init_seeds[some], np.int64),
                     strata=None if strata is None else strata[some],
+                    n_tokens=None if self.n_tokens is None or len(arrays) == 1 else self.n_tokens[columns],
                 )
 
     def _wanted_tiles(self, numbers: Array) -> list[tuple[int, Array, Array]]:
@@ -380,16 +396,16 @@ class StoredOutcomes:
         for kind in arrays:
             for _, outer, inner in wanted if kind != "masks" else ():
                 tile = next(tiles)[rows]
-                tile = np.unpackbits(tile, axis=1) if kind == "correct" else tile
+                tile = np.unpackbits(tile, axis=1) if self.layout.is_packed(kind) else tile
                 arrays[kind][places, _as_slice(outer)] = tile[:, _as_slice(inner)]
 
     def load(self) -> Outcomes:
         """All of them in memory."""
         blocks = list(self.blocks())
         if not blocks:  # of no models there are blocks of none
-            empty = np.zeros((0, self.n_columns))
-            kinds = {"correct": empty.astype(bool), "margin": empty.astype(np.float16)}
-            return Outcomes(np.zeros((0, self.n_train), bool), **{kind: kinds[kind] for kind in self.layout.kinds})
+            empty = np.zeros((0, self.n_columns), np.float16)
+            kinds = {kind: empty.astype(bool) if self.layout.is_packed(kind) else empty for kind in self.layout.kinds}
+            return Outcomes(np.zeros((0, self.n_train), bool), **kinds, n_tokens=self.n_tokens)
         return join_blocks(blocks)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import OUTCOME_KINDS, Array, Dataset, InputError, OutcomeKind, Outcomes
+from infl.records import LABEL_KINDS, Array, Dataset, InputError, OutcomeKind, Outcomes
 from infl.records.files import Archive, Arrays, Member, map_arrays, open_archive
 from infl.records.outcomes import refuse_entries
 from infl.store.collections import Collection
@@ -178,10 +178,10 @@ def _opened(source: str | os.PathLike[str] | Mapping[str, Any], names: Mapping[s
 def _check_shapes(archive: _Named) -> tuple[tuple[OutcomeKind, ...], int, int]:
     """Kinds of outcomes in the file, n and n+m; everything that headers can tell is right after this."""
     there, path = set(archive.names), archive.path
-    kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in OUTCOME_KINDS if kind in there)
+    kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in LABEL_KINDS if kind in there)
     missing = [name for name in ("masks", "labels") if name not in there]
     missing += [] if kinds else ["correct or margin"]
-    if not kinds and any(f"{kind}{APART}" in there for kind in OUTCOME_KINDS):
+    if not kinds and any(f"{kind}{APART}" in there for kind in LABEL_KINDS):
         raise InputError(
             f"{path}: outcomes on held-out examples alone are not supported, since scores rest on those of training examples "
             "as well: give correct or margin [models, n] beside them"
@@ -213,7 +213,7 @@ def _check_shapes(archive: _Named) -> tuple[tuple[OutcomeKind, ...], int, int]:
                 f"{path}: {name}: expected {n_train:,} columns as masks has, since those of held-out examples stand apart, got "
                 f"{archive.width_of_first(name):,}"
             )
-    references = [kind for kind in OUTCOME_KINDS if f"reference_{kind}" in there]
+    references = [kind for kind in LABEL_KINDS if f"reference_{kind}" in there]
     if references and references != list(kinds):
         raise InputError(
             f"{path}: the models' outcomes are {' and '.join(kinds)}, the references' {' and '.join(references)}; "
@@ -278,7 +278,7 @@ def _blocks(
                 name: _checked(archive, name, array, filled, first) for name, array in zip(wanted, blocks, strict=True)
             }
             masks = np.ones((int(filled.sum()), n_train), bool) if prefix else arrays["masks"]
-            yield filled, Outcomes(masks, *(arrays.get(f"{prefix}{kind}") for kind in OUTCOME_KINDS))
+            yield filled, Outcomes(masks, **{kind: arrays[f"{prefix}{kind}"] for kind in kinds})
             first += len(filled)
 
 

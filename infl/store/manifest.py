@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from infl.records import OUTCOME_KINDS, Array, Dataset, DiskError, Groups, InputError, first_line
+from infl.records import LABEL_KINDS, OUTCOME_KINDS, Array, Dataset, DiskError, Groups, InputError, first_line
 from infl.records.files import checksum, max_array_bytes, open_archive, parse_json
 from infl.store.storage import Storage
 
@@ -206,6 +206,9 @@ def _wrong_entry(manifest: dict[str, Any]) -> str | None:
         return "algorithm or design"
     if not isinstance(manifest.get("seed"), int | None) or isinstance(manifest.get("seed"), bool):
         return "seed"
-    if manifest.get("outcomes", list(OUTCOME_KINDS)) not in (list(OUTCOME_KINDS), ["correct"], ["margin"]):
+    kinds = manifest.get("outcomes", list(LABEL_KINDS))
+    if kinds != [kind for kind in OUTCOME_KINDS if kind in kinds] or not {*kinds} & {*LABEL_KINDS}:
         return "outcomes"
+    if not isinstance(manifest.get("shares", False), bool):
+        return "shares"
     return "imported" if not isinstance(manifest.get("imported", ""), str) else None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import filelock
@@ -15,7 +16,7 @@ import numpy as np
 
 from infl.records import (
     ACCURACY_MODELS,
-    OUTCOME_KINDS,
+    LABEL_KINDS,
     Accuracy,
     Array,
     Dataset,
@@ -80,7 +81,9 @@ class Run:
         self.storage, self.manifest = storage, manifest
         self.place, self.folder = storage.place, storage.folder
         dataset = manifest["dataset"]
-        self._layout = Layout(dataset["n_train"], dataset["n_columns"], self.outcome_kinds)
+        self._layout = Layout(
+            dataset["n_train"], dataset["n_columns"], self.outcome_kinds, bool(manifest.get("shares", False))
+        )
         self._id = manifests.checksum(manifests.binding(manifest))
         self._accuracies: dict[tuple[str, int], Accuracy | None] = {}
         self._cache, self._blocks, self._collections = TileCache(), dict[str, Block](), dict[str, Collection]()
@@ -126,8 +129,13 @@ class Run:
 
     @property
     def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
-        """What is known of its models: both kinds, unless they were made elsewhere and came with one."""
-        return tuple(self.manifest.get("outcomes", OUTCOME_KINDS))
+        """What is known of its models: those of a classifier, unless its manifest names others."""
+        return tuple(self.manifest.get("outcomes", LABEL_KINDS))
+
+    @cached_property
+    def _n_tokens(self) -> Array | None:
+        """Of how many tokens shares are means; 0/1 outcomes have no need of the data."""
+        return self.dataset().n_tokens if self._layout.shares else None
 
     def check_trainable(self) -> None:
         """Check that models can be added to this run.
@@ -205,6 +213,7 @@ class Run:
             tuple(self._blocks[owners[model]] for model in finite),
             collection.init_seeds(finite) if collection else None,
             collection.period if collection else 1,
+            self._n_tokens,
             self._cache,
         )
 
@@ -234,8 +243,8 @@ class Run:
             diverged = [int(m) for m, ok in zip(numbers[part], np.asarray(finite)[some], strict=True) if not ok]
             about = {"run": self._id, "collection": name, "models": [first, last], "diverged": diverged}
             about |= {"seconds": round(seconds * len(some) / len(rows), 4), "session": session or {}}
-            kept = [None if array is None else array[some] for array in (outcomes.correct, outcomes.margin)]
-            content = block_bytes(pack(Outcomes(outcomes.masks[some], *kept)), about)
+            part = Outcomes(outcomes.masks[some], **{kind: array[some] for kind, array in outcomes.recorded.items()})
+            content = block_bytes(pack(part, self._layout), about)
             self._put_block(name, f"collections/{name}/blocks/{block_name(first, last)}", content)
 
     def copy_blocks(self, shard: Run, name: str) -> None:

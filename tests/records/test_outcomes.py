@@ -58,11 +58,31 @@ def test_columns_of_training_examples_may_not_be_missing(reader: str) -> None:
         READERS[reader](short)
 
 
-def test_predicted_classes_are_no_outcomes() -> None:
-    predicted = CORRECT.astype(np.int64)
-    predicted[3, 5] = 7
-    with pytest.raises(InputError, match="correct: expected 0 or 1, got 7 for model 3, column 5"):
-        infl.memorization(Outcomes(MASKS, predicted))
+@pytest.mark.parametrize(
+    ("kind", "entries", "value", "said"),
+    [
+        ("correct", CORRECT.astype(np.int64), 7, "0 or 1"),  # predicted classes are no outcomes
+        ("correct", CORRECT / 3, 1.5, "0 or 1, or shares from 0 to 1"),
+        ("correct", CORRECT / 3, np.nan, "0 or 1, or shares from 0 to 1"),
+        ("exact", CORRECT / 1.0, 0.5, "0 or 1"),
+        ("logprob", -np.abs(MARGIN), 0.5, "finite numbers .* of at most 0"),
+        ("logprob", -np.abs(MARGIN), -np.inf, "finite numbers .* of at most 0"),
+    ],
+)
+def test_an_outcome_out_of_its_range_is_named(kind: Any, entries: Any, value: float, said: str) -> None:
+    entries = entries.copy()
+    entries[603, 5] = value
+    with pytest.raises(InputError, match=rf"{kind}: expected {said}, got {value} for model 603, column 5"):
+        infl.memorization(Outcomes(MASKS, **{kind: entries}), outcome=kind)
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_only_numbers_between_0_and_1_make_shares(shares: bool) -> None:
+    """One among the 7,000 is enough, in whatever block; all 0 or 1 are counted as bool is, of whatever dtype they are."""
+    entries = CORRECT.astype(np.float16)
+    entries[690, 9] = 0.5 if shares else 1.0
+    blocks = Outcomes(MASKS, entries, n_tokens=np.arange(1, 11)).blocks(slice(5, 10))
+    assert [(b.is_binary("correct"), b.n_tokens.tolist()) for b in blocks] == [(not shares, [6, 7, 8, 9, 10])] * 2  # pyright: ignore
 
 
 @pytest.mark.parametrize(
@@ -75,6 +95,14 @@ def test_predicted_classes_are_no_outcomes() -> None:
         ),
         ({"margin": MARGIN.astype(str)}, "margin: expected numbers [models, n+m] with 700 models as in masks, got <U"),
         ({"margin": MARGIN[:, 1:]}, "expected one shape [models, n+m], got (700, 10) and (700, 9)"),
+        (
+            {"exact": CORRECT[:, 1:]},
+            "correct and margin and exact: expected one shape [models, n+m], got (700, 10) and (700",
+        ),
+        (
+            {"n_tokens": np.arange(10)},
+            "n_tokens: expected a number of at least 1 for each of 10 columns, got (10,) from 0",
+        ),
         ({"strata": np.arange(5)}, "strata: expected one number for each of 700 models, got (5,)"),
     ],
 )

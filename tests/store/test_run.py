@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 
 from infl.data import from_arrays
-from infl.records import Dataset, DiskError, ForgetSet, Groups, InputError, Outcomes
+from infl.records import MAX_MARGIN, Dataset, DiskError, ForgetSet, Groups, InputError, Outcomes, join_blocks
 from infl.records.files import checksum
 from infl.scores.influence import influence, memorization
 from infl.store import Collection, Run, bytes_per_model, cover_name, create_run, leave_out_name, open_run, storage
@@ -269,6 +270,35 @@ def test_a_block_is_an_archive_that_numpy_reads(run: Run) -> None:
         assert sum(arrays[name].nbytes for name in ("masks", "correct", "margin")) == 6 * bytes_per_model(N, WIDTH)
     np.testing.assert_array_equal(masks, written.masks)
     np.testing.assert_array_equal(margin, written.of("margin").astype(np.float16))
+
+
+def test_shares_of_documents_are_read_back_by_rows_and_columns(tmp_path: Path, small_blocks: None) -> None:
+    """Rounded by at most 2.5e-4, far below what models differ by; counts stay bits, and what is out of range comes into it."""
+    labelled, random = make_outcomes(11), np.random.default_rng(1)
+    shares, logprob = random.random((11, WIDTH)), -np.abs(random.normal(size=(11, WIDTH)))
+    shares[0, :3], logprob[0, 0] = (0.0, 1.0, 1 / 3), -np.inf
+    documents = random.integers(1, 9, (WIDTH, 6)).astype(np.int32)
+    documents[3, 2:], documents[5, :3] = 0, -2  # padded; begins with a prompt, which is not scored
+    data = replace(make_dataset(), x_train=documents[:N], x_held_out=documents[N:])
+    written = Outcomes(
+        labelled.masks, shares, labelled.margin, logprob, random.random((11, WIDTH)) < 0.5, n_tokens=data.n_tokens
+    )
+    kinds = ["correct", "margin", "logprob", "exact"]
+    run = create_run(tmp_path / "run", data, SETTINGS | {"outcomes": kinds, "shares": True})
+    run.add_collection(Collection("design", {"kind": "uniform"}))
+    run.write("design", range(11), written, np.ones(11, bool), seconds=0.5)
+    source = open_run(run.folder).outcomes("design")
+    stored, columns = source.load(), np.array([3, 12, 20])
+    assert [source.n_columns, list(stored.recorded)] == [WIDTH, kinds]
+    assert [stored.is_binary("correct"), stored.is_binary("exact")] == [False, True]
+    np.testing.assert_allclose(stored.of("correct"), shares, atol=2.5e-4)
+    np.testing.assert_allclose(stored.of("logprob"), np.maximum(logprob, -MAX_MARGIN), rtol=2**-11)
+    np.testing.assert_array_equal(stored.exact, written.exact)
+    np.testing.assert_array_equal(stored.n_tokens, [1 if j == 3 else 3 if j == 5 else 5 for j in range(WIDTH)])
+    part = join_blocks(list(source.blocks(columns, n_rows=5, kinds=("correct", "exact"))))
+    np.testing.assert_array_equal(part.of("correct"), stored.of("correct")[:, columns])
+    assert [list(part.recorded), part.n_tokens.tolist()] == [["correct", "exact"], [1, 5, 5]]  # pyright: ignore
+    assert source.layout.bytes_per_model() == 2 + 3 * (3 * 16 + 1)  # 3 tiles of 8 columns
 
 
 # Margins and divergence

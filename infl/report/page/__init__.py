@@ -24,7 +24,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from infl.records import InputError
+from infl.records import UNITS, InputError
 from infl.report import text
 from infl.report.page import views
 from infl.report.page.content import HarmedExample as HarmedExample
@@ -71,7 +71,7 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
         cards=cards,
         set_table=views.set_table(sets) if sets else "",
         scores=scores,
-        unit="" if scores is None else text.UNITS[scores.memorization.outcome],
+        unit="" if scores is None else UNITS[scores.memorization.outcome],
         certainty=[] if scores is None else views.certainty_facts(scores),
         histogram=histogram,
         gallery=examples[: views.IN_GALLERY],

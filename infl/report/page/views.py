@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from infl.records import REGIMES, Dataset, Quantity, Verdict
+from infl.records import REGIMES, UNITS, Dataset, Quantity, Verdict
 from infl.report import tables, text
 from infl.report.page.content import HarmedExample, ScoreContent, SetContent
 from infl.report.page.pictures import Pictures
@@ -108,7 +108,7 @@ def pairs_table(scores: ScoreContent, dataset: Dataset, pictures: Pictures) -> M
 def certainty_facts(scores: ScoreContent) -> list[tuple[str, str]]:
     """How sure one can be of the scores: (term, words) in order."""
     errors = scores.memorization.se[np.isfinite(scores.memorization.se)]
-    unit = text.UNITS[scores.memorization.outcome]
+    unit = UNITS[scores.memorization.outcome]
     facts = [("Models that scores rest on", f"{scores.n_models:,}, each trained on a random part of the data")]
     if len(errors):
         facts.append(("Standard error of memorization", f"{np.median(errors):.2g} at the median ({unit})"))

@@ -11,10 +11,10 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.patches import Rectangle
 from matplotlib.typing import ColorType
 
-from infl.records import Array, Estimate, InputError
+from infl.records import UNITS, Array, Estimate, InputError
 from infl.report.plot.canvas import axes_or_new
 from infl.report.style import Theme, house_style
-from infl.report.text import UNITS, shorten
+from infl.report.text import shorten
 
 _NUMBERS_UP_TO = 12
 _NAMES_UP_TO = 40

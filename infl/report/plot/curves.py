@@ -12,10 +12,10 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from infl.records import Estimate, ForgetSet, InputError, Verdict
+from infl.records import UNITS, Estimate, ForgetSet, InputError, Verdict
 from infl.report.plot.canvas import axes_or_new, legend_above, note_below
 from infl.report.style import house_style
-from infl.report.text import UNITS, count
+from infl.report.text import count
 
 _MARKERS = ("o", "s", "^", "D", "v")
 

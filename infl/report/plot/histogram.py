@@ -11,10 +11,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 from scipy.special import ndtr
 
-from infl.records import Array, Estimate, InputError
+from infl.records import UNITS, Array, Estimate, InputError
 from infl.report.plot.canvas import axes_or_new, legend_above, note_below
 from infl.report.style import house_style
-from infl.report.text import MEMORIZED_FROM, UNITS
+from infl.report.text import MEMORIZED_FROM
 
 _LOGARITHMIC_ABOVE = 100  # counts on a linear axis up to here
 _BIN = 0.25 / 10.5  # 0 lies in the middle of a bin, 0.25 on an edge
