@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -170,162 +170,133 @@ def plan(
             raise InputError(f"{name}: expected at least {least}, got {number}")
     if set_size is not None and not 1 <= set_size < dataset.n_train:
         raise InputError(f"set size: expected 1 to {dataset.n_train - 1} of the training examples, got {set_size}")
-    check_fraction("set error", set_error)
-    algorithm, whole = algorithm or Algorithm(), design or Design()
-    design, scored_fraction = _scored_part(whole)
+    for name, number in (("set error", set_error), ("power", power), ("detect", detect)):
+        if number is not None:
+            check_fraction(name, number)
+    algorithm, design = algorithm or Algorithm(), design or Design()
+    scored = _Scored.of(design)
     n_pairs = dataset.n_train * (dataset.n_columns - 1)
-    asked = _Asked(
-        standard_error,
-        detect,
-        power,
-        p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_fraction=expected_fraction),
-        n_models,
-        design,
-        scored_fraction,
-    )
-    at_worst = n_models or asked.run_models(models_for_standard_error(standard_error, fraction=design.fraction))  # pyright: ignore[reportArgumentType]
+    p_cut = p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_fraction=expected_fraction)
+    at_worst = n_models or scored.run_models(models_for_standard_error(standard_error, fraction=scored.fraction))
+    fraction = float(np.mean(design.range))
     ensemble = Ensemble(algorithm, dataset, layout)
-    choice = choose_layout(ensemble, n_models=at_worst + n_references, fraction=float(np.mean(design.range)))
-    ensemble.set_layout(choice.layout)
-    start, beside = time.perf_counter(), whole if whole.kind == "grouped" else None
-    if beside is not None and beside.groups is None:
-        beside = replace(beside, groups=find_groups(dataset, algorithm, seed=0))
+    ensemble.set_layout(choose_layout(ensemble, n_models=at_worst + n_references, fraction=fraction).layout)
+    start, designs = time.perf_counter(), {scored.design: scored.part}
+    if design.kind == "grouped":
+        groups = design.groups or find_groups(dataset, algorithm, seed=0)
+        designs[replace(design, groups=groups)] = design.grouped_share
     prepare_seconds = time.perf_counter() - start
     n_blocks = max(MIN_BLOCKS, -(-n_pilot // ensemble.models_per_batch))
-    n_measured = n_blocks * ensemble.models_per_batch * (1 if beside is None else 2)
-    scatter, n_retrained = math.nan, 0 if set_size is None else (1 + N_SETS) * N_SEEDS
+    n_measured = n_blocks * ensemble.models_per_batch * len(designs)
+    n_retrained = 0 if set_size is None else (1 + N_SETS) * N_SEEDS
     with track(n_measured + n_retrained, "measuring", quiet=quiet) as progress:
-        measured = measure_blocks(
-            ensemble, dataset, design, progress, beside=beside, fraction=scored_fraction, n_blocks=n_blocks
-        )
-        if set_size is not None:
-            scatter = retraining_scatter(ensemble, dataset, set_size, progress)
+        measured = _measure_blocks(ensemble, dataset, designs, progress, n_blocks)
+        scatter = math.nan if set_size is None else retraining_scatter(ensemble, dataset, set_size, progress)
     pilot = measured.outcomes if outcomes is None or outcomes.n_models < MIN_PILOT else outcomes
     per_model = bytes_per_model(dataset.n_train, dataset.n_columns)
-
-    per_scored_model = information_per_model(design.fraction)  # pyright: ignore[reportArgumentType]
     planned = Plan(
         n_models=at_worst,
         n_references=n_references,
-        standard_error=0.5 / math.sqrt(per_scored_model * scored_fraction * at_worst),
-        fraction=float(np.mean(design.range)),
+        standard_error=0.5 / math.sqrt(information_per_model(scored.fraction) * scored.part * at_worst),
+        fraction=fraction,
         models_per_second=measured.models_per_second,
         compile_seconds=measured.compile_seconds,
         prepare_seconds=prepare_seconds,
         n_bytes=(at_worst + n_references) * per_model,
         n_pilot=pilot.n_models,
-        p_cut=asked.p_cut,
+        p_cut=p_cut,
         n_pairs=n_pairs,
         accuracy=measure_accuracy(next(pilot.blocks(n_rows=ACCURACY_MODELS)), largest_class=dataset.largest_class),
     )
-    lines: list[Any] = [*_memorization(asked, pilot, planned), *_influence(asked, pilot)]
-    if set_size is not None:
-        known = set_size >= MIN_PREDICTED_SIZE
-        basis = "error of cross, in experiments/regimes"
-        lines += [("prediction", basis, e if known else None, n) for n, e in PREDICTED_CROSS_ERROR.items()]
-    answers = []
-    for question, basis, value, models in lines:
+    answers: list[Answer] = []
+
+    def add(question: Question, basis: str, value: float | None, models: int | None) -> None:
         if models is None or value is None or math.isnan(value):
             answers.append(Answer(question, basis, None, None, None, None))
+        elif question == "verification":
+            answers.append(
+                Answer(question, basis, value, models, models / measured.models_per_second, models * per_model)
+            )
         else:
             seconds, n_bytes = replace(planned, n_models=models).seconds, (models + n_references) * per_model
             answers.append(Answer(question, basis, value, models, seconds, n_bytes))
-    for error, models in _verification(scatter, set_error):
-        seconds = models / measured.models_per_second
-        basis = "error of self or of cross, the larger"
-        answers.append(Answer("verification", basis, error, models, seconds, models * per_model))
+
+    basis = "root mean square over examples"
+    if pilot.n_models < MIN_PILOT:
+        add("memorization", basis, None, None)
+    elif n_models is not None:
+        error = ErrorForecast.from_outcomes(pilot).root_mean_square(scored.n_scored(n_models))
+        add("memorization", basis, error, n_models)
+    else:
+        needed = ErrorForecast.from_outcomes(pilot).models_for(standard_error)
+        add("memorization", basis, standard_error, needed and scored.run_models(needed))
+    error = standard_error if n_models is None else planned.standard_error
+    add("memorization", "at worst: right half of the time", error, at_worst)
+    if detect is not None or n_models is not None:
+        for basis, one, wrong in _columns(pilot, scored):
+            if math.isnan(wrong):
+                add("influence", basis, None, None)
+            elif n_models is not None:
+                models = one.times(scored.n_scored(n_models))
+                effect = detectable_effect(models, wrong=wrong, p_cut=p_cut, power=power)
+                add("influence", basis, effect, n_models)
+            elif detect is not None:
+                needed = models_for_effect(detect, one, wrong=wrong, p_cut=p_cut, power=power)
+                add("influence", basis, detect, scored.run_models(needed))
+    if set_size is not None:
+        for models, error in PREDICTED_CROSS_ERROR.items():
+            known = error if set_size >= MIN_PREDICTED_SIZE else None
+            add("prediction", "error of cross, in experiments/regimes", known, models)
+    if not math.isnan(scatter):
+        enough = max(math.ceil((scatter / set_error) ** 2), RETRAININGS[0])
+        for models in sorted({*RETRAININGS, enough}):
+            add("verification", "error of self or of cross, the larger", scatter / math.sqrt(models), models)
     return replace(planned, answers=tuple(answers))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a plan is for; design: of the models that scores rest on, scored_fraction: theirs of all models of subsets."""
+class _Scored(NamedTuple):
+    """The models of a design that scores rest on, and which part they are of all models of subsets."""
 
-    standard_error: float
-    detect: float | None
-    power: float
-    p_cut: float
-    n_models: int | None
     design: Design
-    scored_fraction: float
+    part: float
 
-    def __post_init__(self) -> None:
-        check_fraction("power", self.power)
-        if self.detect is not None:
-            check_fraction("detect", self.detect)
+    @staticmethod
+    def of(design: Design) -> _Scored:
+        """Of a grouped design the uniform models alone."""
+        if design.kind != "grouped":
+            return _Scored(design, 1.0)
+        if design.grouped_share >= 1:
+            raise InputError("plan: scores rest on uniform models, and with a grouped share of 1 there are none")
+        return _Scored(Design("uniform", design.fraction), 1 - design.grouped_share)
 
     @property
-    def n_scored(self) -> int | None:
-        return None if self.n_models is None else max(1, round(self.scored_fraction * self.n_models))
+    def fraction(self) -> tuple[float, float]:
+        return self.design.range
+
+    def n_scored(self, n_models: int) -> int:
+        return max(1, round(self.part * n_models))
 
     def run_models(self, n_scored: int) -> int:
         """Models of subsets of a run of which scores rest on at least so many, in whole periods of the design."""
         whole = -(-n_scored // self.design.period) * self.design.period
-        return math.ceil(whole / self.scored_fraction - 1e-9)
+        return math.ceil(whole / self.part - 1e-9)
 
 
-Line = tuple[Question, str, float | None, int | None]  # with the value and the models, None where they cannot be said
-
-
-def _scored_part(design: Design) -> tuple[Design, float]:
-    """Of a grouped design the uniform models, which alone scores rest on, and their fraction."""
-    if design.kind != "grouped":
-        return design, 1.0
-    if design.grouped_share >= 1:
-        raise InputError("plan: scores rest on uniform models, and with a grouped share of 1 there are none")
-    return Design("uniform", design.fraction), 1 - design.grouped_share
-
-
-def _memorization(asked: _Asked, pilot: OutcomeSource, planned: Plan) -> Iterator[Line]:
-    basis = "root mean square over examples"
-    if pilot.n_models < MIN_PILOT:
-        yield "memorization", basis, None, None
-    elif asked.n_scored is None:
-        needed = ErrorForecast.from_outcomes(pilot).models_for(asked.standard_error)
-        yield "memorization", basis, asked.standard_error, None if needed is None else asked.run_models(needed)
-    else:
-        yield "memorization", basis, ErrorForecast.from_outcomes(pilot).root_mean_square(asked.n_scored), asked.n_models
-    error = asked.standard_error if asked.n_models is None else planned.standard_error
-    yield "memorization", "at worst: right half of the time", error, planned.n_models
-
-
-def _influence(asked: _Asked, pilot: OutcomeSource) -> Iterator[Line]:
-    if asked.detect is None and asked.n_scored is None:
-        return
+def _columns(pilot: OutcomeSource, scored: _Scored) -> Iterator[tuple[str, EffectiveModels, float]]:
+    """Kinds of columns: in words, what one model counts for there, and how often the rarer outcome occurs."""
     protocols: list[tuple[ProtocolName, str]] = [("held-out", "on held-out"), ("left-out", "on left-out training")]
-    for protocol, words in protocols:
-        if protocol == "held-out" and pilot.n_columns == pilot.n_train:
-            continue
-        one = EffectiveModels.one(asked.design.fraction, left_out=protocol == "left-out")  # pyright: ignore[reportArgumentType]
-        enough = pilot.n_models >= MIN_PILOT
-        median = typical_column(pilot, protocol=protocol).wrong if enough else math.nan
-        for basis, wrong in ((f"{words} examples of median noise", median), (f"{words} examples at worst", 0.5)):
-            if math.isnan(wrong):
-                yield "influence", basis, None, None
-            elif asked.n_scored is None:
-                assert asked.detect is not None
-                needed = models_for_effect(asked.detect, one, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
-                yield "influence", basis, asked.detect, asked.run_models(needed)
-            else:
-                models = one.times(asked.n_scored)
-                found = detectable_effect(models, wrong=wrong, p_cut=asked.p_cut, power=asked.power)
-                yield "influence", basis, found, asked.n_models
-
-
-def _verification(scatter: float, wanted: float) -> Iterator[tuple[float, int]]:
-    if math.isnan(scatter):
-        return
-    enough = max(math.ceil((scatter / wanted) ** 2), RETRAININGS[0])
-    for n_models in sorted({*RETRAININGS, enough}):
-        yield scatter / math.sqrt(n_models), n_models
+    for protocol, words in protocols[pilot.n_columns == pilot.n_train :]:
+        one = EffectiveModels.one(scored.fraction, left_out=protocol == "left-out")
+        median = typical_column(pilot, protocol=protocol).wrong if pilot.n_models >= MIN_PILOT else math.nan
+        yield f"{words} examples of median noise", one, median
+        yield f"{words} examples at worst", one, 0.5
 
 
 MIN_SECONDS, MIN_BLOCKS, MAX_BLOCKS = 3.0, 4, 64
 N_SETS, N_SEEDS = 2, 16
 
 
-@dataclass(frozen=True)
-class MeasuredBlocks:
+class _MeasuredBlocks(NamedTuple):
     """Models of a design and how long they took. compile_seconds: how much longer the first block took than the others."""
 
     outcomes: Outcomes
@@ -333,51 +304,41 @@ class MeasuredBlocks:
     compile_seconds: float
 
 
-def measure_blocks(
-    ensemble: Ensemble,
-    dataset: Dataset,
-    design: Design,
-    progress: Progress,
-    *,
-    beside: Design | None = None,
-    fraction: float = 1.0,
-    n_blocks: int = MIN_BLOCKS,
-) -> MeasuredBlocks:
-    """Train blocks of models of a design: at least `n_blocks` and, up to 64 blocks, 3 seconds.
+def _measure_blocks(
+    ensemble: Ensemble, dataset: Dataset, designs: Mapping[Design, float], progress: Progress, n_blocks: int
+) -> _MeasuredBlocks:
+    """Train blocks of models, of the designs in turns: at least `n_blocks` of each and, up to 64, 3 seconds.
 
     Args:
+        designs: With the fraction of the models of a run that each is of. Outcomes are those of the first, without models
+            that did not stay finite; the others count for the time.
         progress: Told of the models of the first `n_blocks`; the others take 3 seconds at most.
-        beside: A design that a fraction 1 - `fraction` of the models of the run is of: as many blocks of it are trained in
-            turns, since their subsets may be larger. They count for the time, not for the outcomes; nor do models that
-            did not stay finite.
     """
-    designs = {"design": design} | ({} if beside is None else {"beside": beside})
-    size, blocks, seconds = ensemble.models_per_batch, [], {name: list[float]() for name in designs}
+    scored, size = next(iter(designs)), ensemble.models_per_batch
+    blocks, seconds = [], {one: list[float]() for one in designs}
 
     def enough() -> bool:
         if len(blocks) < n_blocks:
             return False
-        return sum(map(sum, seconds.values())) - seconds["design"][0] >= MIN_SECONDS or len(blocks) >= MAX_BLOCKS
+        return sum(map(sum, seconds.values())) - seconds[scored][0] >= MIN_SECONDS or len(blocks) >= MAX_BLOCKS
 
     while not enough():
         models = np.arange(len(blocks) * size, (len(blocks) + 1) * size)
         keys = model_keys(0, "design", models)
-        for name, one in designs.items():
+        for one in designs:
             masks = draw_masks(one, models.tolist(), n_train=dataset.n_train, seed=0)
             start = time.perf_counter()
             trained = ensemble.train(keys, masks)
-            seconds[name].append(time.perf_counter() - start)
-            progress.update(size if len(seconds[name]) <= n_blocks else 0)
-            if name == "design":
+            seconds[one].append(time.perf_counter() - start)
+            progress.update(size if len(seconds[one]) <= n_blocks else 0)
+            if one is scored:
                 finite = trained.finite
-                blocks.append((masks[finite], trained.correct[finite], models[finite] // design.period))
+                blocks.append((masks[finite], trained.correct[finite], models[finite] // scored.period))
     masks, correct, strata = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    pilot = Outcomes(masks, correct, strata=strata if design.period > 1 else None)
-    first, of_design = seconds["design"][0], float(np.median(seconds["design"][1:]))
-    of_block = of_design
-    if beside is not None:
-        of_block = fraction * of_design + (1 - fraction) * float(np.median(seconds["beside"]))
-    return MeasuredBlocks(pilot, size / of_block, max(0.0, first - of_design))
+    pilot = Outcomes(masks, correct, strata=strata if scored.period > 1 else None)
+    medians = {one: float(np.median(some[1:])) for one, some in seconds.items()}
+    of_block = sum(part * medians[one] for one, part in designs.items())
+    return _MeasuredBlocks(pilot, size / of_block, max(0.0, seconds[scored][0] - medians[scored]))
 
 
 def retraining_scatter(ensemble: Ensemble, dataset: Dataset, size: int, progress: Progress) -> float:
