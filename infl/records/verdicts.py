@@ -124,7 +124,12 @@ class Quantity:
     se: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ± {self.se:.2f}"
+        """`0.12 ± 0.03`; a third digit where the error would read 0.00, `<0.001` where that is too few; `-` in place of NaN."""
+        if math.isnan(self.value):
+            return "-"
+        digits = 3 if 0 < self.se < 0.005 else 2
+        error = "-" if math.isnan(self.se) else "<0.001" if 0 < self.se < 0.0005 else f"{self.se:.{digits}f}"
+        return f"{self.value:z.{digits}f} ± {error}"
 
     def interval(self, level: float = 0.95, *, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
         """Normal interval at a confidence level, cut off at the range that the quantity can have; NaN without an error."""

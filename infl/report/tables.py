@@ -245,7 +245,7 @@ def agreement_table(agreements: Mapping[str, Agreement], *, title: str) -> Table
     lines = pd.DataFrame({"": list(agreements), "scores": [f"{len(one):,}" for one in agreements.values()]})
     names = {"spearman": "Spearman", "pearson": "Pearson", "difference": "mean difference", "rms": "rms difference"}
     for name, words in (names | {"explained": "explained by errors"}).items():
-        lines[words] = [text.quantity(getattr(one, name)) for one in agreements.values()]
+        lines[words] = [str(getattr(one, name)) for one in agreements.values()]
     return _terminal(
         lines, title=title, left=("",), folded={"mean difference": 14, "rms difference": 14, "explained by errors": 13}
     )

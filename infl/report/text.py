@@ -48,12 +48,8 @@ OTHERS: dict[str, str] = {
 
 
 def with_error(value: float, se: float) -> str:
-    """`0.12 ± 0.03`; a third digit where the error would read 0.00, `<0.001` where that is too few; `-` in place of NaN."""
-    if math.isnan(value):
-        return "-"
-    digits = 3 if 0 < se < 0.005 else 2
-    error = "-" if math.isnan(se) else "<0.001" if 0 < se < 0.0005 else f"{se:.{digits}f}"
-    return f"{value:z.{digits}f} ± {error}"
+    """As `Quantity` prints itself."""
+    return str(Quantity(value, se))
 
 
 def meaning(regime: str, thresholds: Thresholds) -> str:
@@ -63,14 +59,9 @@ def meaning(regime: str, thresholds: Thresholds) -> str:
 
 def found(verdict: Verdict) -> str:
     """What was found beside the regime, as a sentence: what others lose and gain, with errors."""
-    harm, gain, net = map(quantity, (verdict.harm, verdict.gain, verdict.cross_influence))
+    harm, gain, net = verdict.harm, verdict.gain, verdict.cross_influence
     said = OTHERS[verdict.others]
     return f"{said[0].upper()}{said[1:]}: per example forgotten they lose {harm}, gain {gain}, net {net}"
-
-
-def quantity(one: Quantity) -> str:
-    """A value with its error, as `with_error`."""
-    return with_error(one.value, one.se)
 
 
 def number(value: float) -> str:
@@ -251,7 +242,7 @@ def concept_gap(gap: ConceptGap) -> str:
         return f"unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples"
     return (
         f"takes {gap.part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
-        f"take {gap.whole:.2f}: a gap of {quantity(gap.value)}"
+        f"take {gap.whole:.2f}: a gap of {gap.value}"
     )
 
 
@@ -300,8 +291,8 @@ def thresholds_sentence(thresholds: Thresholds) -> str:
 def accuracy_lines(found: Accuracy) -> list[str]:
     """How often models are right beside the largest class; a warning for models that guess or whose margins are clipped."""
     lines = [
-        f"accuracy of {count(found.n_models, 'model')}: {quantity(found.trained)} on what they trained on, "
-        f"{quantity(found.held_out)} on held-out examples; the largest class is {number(found.largest_class[0])} and "
+        f"accuracy of {count(found.n_models, 'model')}: {found.trained} on what they trained on, "
+        f"{found.held_out} on held-out examples; the largest class is {number(found.largest_class[0])} and "
         f"{number(found.largest_class[1])} of them"
     ]
     if not found.learned:

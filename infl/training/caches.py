@@ -28,7 +28,10 @@ def cached_layout(key: str) -> dict[str, Any] | None:
 
 
 def cache_layout(key: str, layout: dict[str, Any]) -> None:
-    """Keep what was found, the 500 last ones; without effect where the folder cannot be written."""
+    """Keep what was found, the 500 last ones; without effect where the folder cannot be written.
+
+    Of what two commands keep at the same moment one may be lost: it is measured again.
+    """
     layouts = {name: kept for name, kept in _read_layouts().items() if name != key} | {key: layout}
     text = json.dumps(dict(list(layouts.items())[-MAX_LAYOUTS:]), indent=1)
     with contextlib.suppress(OSError):

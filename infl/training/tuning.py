@@ -5,7 +5,9 @@ side, twice and twice as many of them until that gains less than 5% or 60% of th
 another is at least 5% faster, in a second comparison too; on a CPU that is one model after another on each core. Training
 that takes less than 20 seconds is not tuned for, and tuning ends when it has taken a tenth of what training will.
 
-A layout affects speed only. What was chosen is cached in the user's cache folder (`infl.training.caches`) and by the run.
+A layout affects speed only. What was chosen is cached in the user's cache folder (`infl.training.caches`) and by the run. The
+machine may have been busy then: before training of 200 seconds or more, a layout cached by the machine is timed again, and all
+are where it trains 1.5 times as many models per second as recorded, or fewer by as much.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from infl.training.layout import Layout, Mode, lower_apply, usual_width
 MIN_SECONDS = 20.0
 MAX_TRAINING_FRACTION = 0.1
 MIN_GAIN = 0.05
+MIN_CHECKED_SECONDS, MAX_CHANGE = 200.0, 1.5
 MAX_MEMORY_FRACTION = 0.6
 MAX_WIDTH = 4096
 FIRST_WIDTH = 4
@@ -91,11 +94,12 @@ def choose_layout(
         return Choice(ensemble.layout)
     key = layout_key(ensemble)
     cached = _read(recorded, key, "this run")
-    if cached is None and takes_long:
-        cached = _read(cached_layout(key), key, "this machine")
     if cached or not takes_long:
         return cached or Choice(ensemble.layout)
     trials = Trials(ensemble.algorithm, ensemble.dataset, fraction=fraction)
+    cached = _read(cached_layout(key), key, "this machine")
+    if cached and _is_as_fast(cached, trials, n_models):
+        return cached
     choice = choose(
         [ensemble.layout, *candidates(ensemble)],
         trials.seconds_per_model,
@@ -130,12 +134,8 @@ def choose(
     start = clock()
 
     def speed_of(layout: Layout) -> float:
-        """Models per second; 0 where the memory does not hold it."""
-        speed = 0.0
-        with out_of_memory_suppressed():
-            speed = 1 / measure(layout)
-        tried.append((layout, speed))
-        return speed
+        tried.append((layout, _speed(layout, measure)))
+        return tried[-1][1]
 
     def affordable(speed: float) -> bool:
         """Whether training is long, and one more trial like those so far leaves tuning below a tenth of it."""
@@ -174,6 +174,21 @@ def choose(
         if again < (1 + MIN_GAIN) * default_speed:
             best, speed = layouts[0], default_speed
     return Choice(best, speed, source, tuple(tried))
+
+
+def _speed(layout: Layout, measure: Callable[[Layout], float]) -> float:
+    """Models per second; 0 where the memory does not hold it."""
+    with out_of_memory_suppressed():
+        return 1 / measure(layout)
+    return 0.0
+
+
+def _is_as_fast(cached: Choice, trials: Trials, n_models: int) -> bool:
+    """Whether a layout trains as many models per second as recorded, or training is too short to ask."""
+    recorded = cached.models_per_second or math.inf
+    if n_models / recorded < MIN_CHECKED_SECONDS:
+        return True
+    return 1 / MAX_CHANGE < _speed(cached.layout, trials.seconds_per_model) / recorded < MAX_CHANGE
 
 
 @contextmanager

@@ -5,9 +5,11 @@ Whether XLA takes a program from its cache is asked of JAX's own events, in proc
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -51,6 +53,13 @@ def test_programs_are_compiled_once_for_all_processes(tmp_path: Path) -> None:
     assert list((tmp_path / "programs").glob(f"{jax.__version__}-*/*"))
 
 
+def test_two_processes_at_once_may_compile_twice_and_neither_says_so(tmp_path: Path) -> None:
+    """Neither waits for the other, so both may find nothing; the next one finds what either wrote."""
+    with ThreadPoolExecutor(2) as both:
+        assert [said for _, said in both.map(hits, [tmp_path] * 2)] == ["", ""]
+    assert hits(tmp_path)[0] > 0
+
+
 def test_what_a_kill_left_half_written_is_compiled_again_without_a_word(tmp_path: Path) -> None:
     hits(tmp_path)
     programs = list((tmp_path / "programs").glob("*/*-cache"))
@@ -70,6 +79,20 @@ def test_a_folder_of_the_users_own_goes_before(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_done_without() -> None:
     assert hits(Path("/proc/nothing")) == (0, "")
+
+
+def test_of_layouts_written_at_once_one_may_be_lost_and_no_file_is_ever_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFL_CACHE_DIR", str(tmp_path))
+
+    def cached(key: str) -> bool:
+        cache_layout(key, {"mode": key})
+        return isinstance(json.loads((tmp_path / "layouts.json").read_text()), dict)
+
+    with ThreadPoolExecutor(4) as writers:
+        assert all(writers.map(cached, map(str, range(100))))
+    assert any(cached_layout(str(k)) for k in range(100))
 
 
 def test_layouts_are_kept_beside_each_other_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -191,19 +191,26 @@ def test_a_network_that_convolves_can_be_computed_in_each_way() -> None:
 # What was found before
 
 
+class Played:
+    """Stands for `Trials`: two side by side take a second, one after another two; `busy` times as long on a busy machine."""
+
+    asked: ClassVar[list[Layout]] = []
+    busy: ClassVar[dict[str, float]] = {"map": 1.0, "vmap": 1.0}
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def seconds_per_model(self, layout: Layout) -> float:
+        self.asked.append(layout)
+        return self.busy[layout.mode or ""] * (1.0 if layout.mode == "vmap" else 2.0)
+
+
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> list[Layout]:
     """Training that takes long, on a machine where two side by side are fastest; the layouts it was asked for."""
     asked: list[Layout] = []
 
-    class Played:
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-
-        def seconds_per_model(self, layout: Layout) -> float:
-            asked.append(layout)
-            return 1.0 if layout.mode == "vmap" else 2.0
-
     monkeypatch.setattr(tuning, "Trials", Played)
+    monkeypatch.setattr(Played, "asked", asked)
     monkeypatch.setattr(Ensemble, "estimated_seconds", 2.0)
     return asked
 
@@ -216,7 +223,7 @@ def test_a_layout_is_measured_once_on_a_machine_and_anew_for_another_algorithm_o
     first = choose_layout(ensemble_of(), n_models=1000)
     assert (first.source, first.layout.mode) == ("measured", "vmap")
     n = len(long)
-    again = choose_layout(ensemble_of(), n_models=1000)
+    again = choose_layout(ensemble_of(), n_models=199)
     assert (again.source, again.layout, again.models_per_second) == ("this machine", first.layout, 1.0)
     assert len(long) == n
     for other in (
@@ -228,6 +235,31 @@ def test_a_layout_is_measured_once_on_a_machine_and_anew_for_another_algorithm_o
         Ensemble(replace(ALGORITHM, network=custom(2.0)), DATASET),
     ):
         assert choose_layout(other, n_models=1000).source == "measured"
+
+
+@pytest.mark.parametrize("changed", [1 / 1.6, 1 / 1.4, 1.0, 1.4, 1.6])
+def test_a_layout_measured_on_a_busy_machine_is_measured_again_before_long_training(
+    changed: float, long: list[Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While layouts were first measured, side by side took three times as long, so that the other was chosen; at the next call
+    both take `changed` times as long as they should. What is measured then is cached instead."""
+    monkeypatch.setattr(Played, "busy", {"map": 1.0, "vmap": 3.0})
+    first = choose_layout(ensemble_of(), n_models=1000)
+    assert (first.layout.mode, first.models_per_second) == ("map", 0.5)
+    n = len(long)
+    monkeypatch.setattr(Played, "busy", {"map": changed, "vmap": changed})
+    again = choose_layout(ensemble_of(), n_models=200)
+    if 1 / 1.5 < changed < 1.5:
+        assert (again.source, again.layout, again.models_per_second) == ("this machine", first.layout, 0.5)
+        assert len(long) == n + 1
+    else:
+        assert (again.source, again.layout.mode, again.models_per_second) == ("measured", "vmap", 1 / changed)
+        n = len(long)
+        assert choose_layout(ensemble_of(), n_models=200).layout == again.layout
+        assert len(long) <= n + 1
+    n = len(long)
+    assert choose_layout(ensemble_of(), n_models=99).source == "this machine"  # 198 seconds as recorded, or less
+    assert len(long) == n
 
 
 def custom(factor: float) -> Network:

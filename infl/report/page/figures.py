@@ -57,7 +57,7 @@ class Drawings:
 
         def link(found: re.Match[str]) -> str:
             best = sets[int(found[1]) - 1].best
-            said = escape(f"{best.forget_set.name}: {best.regime}, self {text.quantity(best.self_influence)}")
+            said = escape(f"{best.forget_set.name}: {best.regime}, self {best.self_influence}")
             return (
                 f'<a class="hit" href="#set-{found[1]}" data-set="{found[1]}" aria-label="{said}"><title>{said}</title>'
             )

@@ -187,7 +187,7 @@ def _with_interval(quantity: Quantity, lowest: float, highest: float) -> Markup:
 
 def _harmed(each: HarmedExample, dataset: Dataset, pictures: Pictures) -> Example:
     known = {"measured": each.measured, "predicted": each.predicted}
-    lines = [f"{text.minus(text.quantity(one))} {kind}" for kind, one in known.items() if one is not None]
+    lines = [f"{text.minus(str(one))} {kind}" for kind, one in known.items() if one is not None]
     return _example(dataset, each.column, pictures, *lines)
 
 

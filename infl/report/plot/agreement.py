@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from infl.records import Agreement, seeded
 from infl.report.plot.canvas import axes_or_new, note_below
 from infl.report.style import house_style
-from infl.report.text import quantity, shorten
+from infl.report.text import shorten
 
 MAX_POINTS = 2000
 
@@ -51,5 +51,5 @@ def agreement(
         if title:
             ax.set_title(title, loc="left", fontsize=8)
         drawn = f"{len(some):,} of {k:,} drawn" if len(some) < k else f"{k:,} scores"
-        note_below(ax, f"{drawn}; Spearman {quantity(scores.spearman)}; rms difference {quantity(scores.rms)}")
+        note_below(ax, f"{drawn}; Spearman {scores.spearman}; rms difference {scores.rms}")
     return ax
