@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infl.data import from_arrays as from_arrays
+    from infl.data import from_documents as from_documents
     from infl.data import load as load
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
@@ -66,7 +67,7 @@ __version__ = "0.1.0"
 
 # Where each name lives.
 _HOME = {
-    "infl.data": "from_arrays load planting write_npz",
+    "infl.data": "from_arrays from_documents load planting write_npz",
     "infl.pipeline.compare": "compare",
     "infl.pipeline.plan": "plan",
     "infl.pipeline.predict": "predict predict_effects",

@@ -20,10 +20,13 @@ Where examples can come from, and when each is right:
   `save_to_disk` (the extra `huggingface`). Both take a fraction to hold out and a size to scale to: `folder:DIR:0.2:32x32`.
 - a path that ends in `.npz`: your own data, saved once with `np.savez(path, x_train=..., y_train=..., x_test=...,
   y_test=...)`. For the command line, and whenever a run must name its data again later.
-- `from_arrays`: your own data, already in memory. For notebooks; since no string names it, a run made from it can
-  only be continued by passing the same arrays again.
+- `text:FILE`: documents, in plain text, as .jsonl or tokenized as .npz, as bytes or by a tokenizer's JSON file; `hf:` reads
+  columns of texts likewise.
+- `from_arrays`, `from_documents`: your own data, already in memory. For notebooks; since no string names it, a run made from
+  it can only be continued by passing the same arrays again.
 
-All of them end in `from_arrays`, which checks everything once; later stages rely on it and check nothing again.
+All of them end in `from_arrays` or in `from_tokens`, which check everything once; later stages rely on it and check nothing
+again.
 """
 
 from __future__ import annotations
@@ -31,20 +34,21 @@ from __future__ import annotations
 import difflib
 import os
 
-from infl.data import digits, folder, hf, idx, npz, tfds
+from infl.data import digits, folder, hf, idx, npz, text, tfds
 from infl.data.arrays import from_arrays, subset
+from infl.data.documents import from_documents
 from infl.data.npz import write_npz
 from infl.records import Dataset, InputError
 
-__all__ = ["from_arrays", "load", "subset", "write_npz"]
+__all__ = ["from_arrays", "from_documents", "load", "subset", "write_npz"]
 
 FORMS = (
-    "`digits`, `idx:FOLDER` (MNIST-style files), `folder:DIR` (pictures), `tfds:NAME`, `hf:DIR` (Hugging Face), or a path that "
-    "ends in `.npz`"
+    "`digits`, `idx:FOLDER` (MNIST-style files), `folder:DIR` (pictures), `text:FILE` (documents), `tfds:NAME`, `hf:DIR` "
+    "(Hugging Face), or a path that ends in `.npz`"
 )
 
-READERS = {"idx": idx.load, "folder": folder.load, "hf": hf.load, "tfds": tfds.load}
-PLACEHOLDERS = {"idx": "FOLDER", "folder": "DIR", "hf": "DIR", "tfds": "NAME"}
+READERS = {"idx": idx.load, "folder": folder.load, "hf": hf.load, "text": text.load, "tfds": tfds.load}
+PLACEHOLDERS = {"idx": "FOLDER", "folder": "DIR", "hf": "DIR", "text": "FILE", "tfds": "NAME"}
 
 
 def load(
@@ -54,8 +58,9 @@ def load(
 
     Args:
         source: `digits`, `idx:FOLDER`, `folder:DIR[:FRACTION][:HEIGHTxWIDTH]`, `hf:DIR[:FRACTION][:HEIGHTxWIDTH]`,
-            `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in `.npz`; `~` is expanded. What each
-            means says `load` in `infl.data.idx`, `.folder`, `.hf`, `.tfds` and `.npz`.
+            `text:FILE[:FRACTION][:OPTION=VALUE ...]`, `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in
+            `.npz`; `~` is expanded. What each means says `load` in `infl.data.idx`, `.folder`, `.hf`, `.text`, `.tfds` and
+            `.npz`.
         n_train: Training examples to draw, 1 to as many as there are; None takes all.
         n_held_out: Held-out examples to draw, likewise.
         seed: Of the draw, 0 to 2**32 - 1; without effect where all examples are taken.
@@ -92,6 +97,8 @@ def _hint(source: str) -> str:
     if os.path.isdir(source):
         return f"; for a folder of MNIST-style files write 'idx:{source}', for one of pictures 'folder:{source}'"
     if os.path.isfile(source):
+        if source.lower().endswith((".txt", ".jsonl")):
+            return f"; for documents write 'text:{source}'"
         return "; save the arrays of this file with `np.savez` first"
     word, colon, rest = source.partition(":")
     known = ["digits", *PLACEHOLDERS, "fashion-mnist", "mnist", "cifar10", "cifar100"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -31,10 +31,11 @@ MIN_SQUARE = 7
 
 def from_arrays(
     x_train: ArrayLike,
-    y_train: ArrayLike,
+    y_train: ArrayLike | None,
     x_held_out: ArrayLike,
-    y_held_out: ArrayLike,
+    y_held_out: ArrayLike | None,
     *,
+    targets: tuple[ArrayLike, ArrayLike] | None = None,
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
     train_ids: ArrayLike | None = None,
@@ -48,9 +49,12 @@ def from_arrays(
 
     Args:
         x_train: [n, ...] pixels or features of the training examples D, finite.
-        y_train: [n] integer labels 0..c-1, c >= 2, at least one example of every class.
+        y_train: [n] integer labels 0..c-1, c >= 2, at least one example of every class; with `targets` they are groups
+            alone, may leave some of `class_names` empty, and None puts all examples into one.
         x_held_out: [m, ...] likewise of the held-out examples H; shape per example and dtype as in `x_train`.
         y_held_out: [m] integer labels within the classes of `y_train`.
+        targets: What a task of your own predicts (`infl.Task`), of training and of held-out examples: two arrays [n, ...] and
+            [m, ...] of finite numbers, which become float32. None for classification.
         name: What reports call the dataset.
         class_names: A distinct name for each class; None names them "0".."c-1".
         train_ids: [n] positions of the training examples in their source, integers >= 0; None is 0..n-1.
@@ -73,21 +77,29 @@ def from_arrays(
         )
     if pixels.dtype != held_out_pixels.dtype:
         raise InputError(two_dtypes(np.asarray(x_train), np.asarray(x_held_out)))
+    if targets is not None and y_train is None and y_held_out is None:
+        y_train, y_held_out = (np.zeros(len(x), np.int32) for x in (pixels, held_out_pixels))
+        class_names = class_names or ["examples"]
     labels = _labels("y_train", y_train, len(pixels))
     held_out_labels = _labels("y_held_out", y_held_out, len(held_out_pixels))
-    names = None if class_names is None else _names(class_names)
-    n_classes = int(labels.max()) + 1 if names is None else len(names)
-    _check_classes(labels, held_out_labels, n_classes, names is not None)
+    names = None if class_names is None else check_class_names(class_names)
+    top = int(labels.max() if targets is None else max(labels.max(), held_out_labels.max()))
+    n_classes = top + 1 if names is None else len(names)
+    if targets is None:
+        _check_classes(labels, held_out_labels, n_classes, names is not None)
+    elif top >= n_classes:
+        raise InputError(f"class_names: expected at least {top + 1} names, since labels go to {top}, got {n_classes}")
     return Dataset(
         name=name,
         x_train=pixels,
         y_train=labels.astype(np.int32),
         x_held_out=held_out_pixels,
         y_held_out=held_out_labels.astype(np.int32),
-        train_ids=_ids("train_ids", train_ids, len(pixels)),
-        held_out_ids=_ids("held_out_ids", held_out_ids, len(held_out_pixels)),
+        train_ids=check_ids("train_ids", train_ids, len(pixels)),
+        held_out_ids=check_ids("held_out_ids", held_out_ids, len(held_out_pixels)),
         class_names=tuple(map(str, range(n_classes))) if names is None else names,
         source=source,
+        targets=None if targets is None else _targets(targets, len(pixels), len(held_out_pixels)),
     )
 
 
@@ -114,8 +126,12 @@ def subset(dataset: Dataset, n_train: int | None, n_held_out: int | None, seed: 
         order = random.permutation(len(getattr(dataset, f"y_{part}")))
         if n is not None:
             check_integer(f"n_{part}", n, 1, len(order), "the examples there are")
-            names = (f"x_{part}", f"y_{part}", f"{part}_ids")
-            dataset = replace(dataset, **{name: getattr(dataset, name)[np.sort(order[:n])] for name in names})
+            names, rows = (f"x_{part}", f"y_{part}", f"{part}_ids"), np.sort(order[:n])
+            changes = {name: getattr(dataset, name)[rows] for name in names}
+            if dataset.targets is not None:
+                of_d, of_h = np.split(dataset.targets, [dataset.n_train])
+                changes["targets"] = np.concatenate([of_d[rows], of_h] if part == "train" else [of_d, of_h[rows]])
+            dataset = replace(dataset, **changes)
     if lost := empty_classes(dataset):
         raise InputError(
             f"n_train: {n_train} training examples drawn with seed {seed} leave classes empty: {lost}; take more, since every "
@@ -167,7 +183,7 @@ def _has_channels_first(first: int, second: int, third: int) -> bool:
     return min(second, third) > MAX_CHANNELS and (first <= MAX_CHANNELS or first != second == third >= MIN_SQUARE)
 
 
-def _labels(name: str, given: ArrayLike, n_examples: int) -> Array:
+def _labels(name: str, given: ArrayLike | None, n_examples: int) -> Array:
     array = as_array(name, given)
     if not array.ndim or len(array) != n_examples:
         raise InputError(
@@ -182,13 +198,34 @@ def _labels(name: str, given: ArrayLike, n_examples: int) -> Array:
     return array
 
 
-def _names(given: Sequence[str]) -> tuple[str, ...]:
+def check_class_names(given: Iterable[str]) -> tuple[str, ...]:
+    """Distinct names, one per class."""
+    given = given if isinstance(given, str) else tuple(given)
     if isinstance(given, str) or not all(isinstance(name, str) for name in given):
         raise InputError(f"class_names: expected a sequence of strings, one per class, got {given!r}")
     names = tuple(map(str, given))
     if len(set(names)) != len(names):
         raise InputError(f"class_names: expected distinct names, got {listed(names)}; rename the repeated ones")
     return names
+
+
+def _targets(given: tuple[ArrayLike, ArrayLike], n_train: int, n_held_out: int) -> Array:
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise InputError("targets: expected two arrays, those of training and of held-out examples")
+    arrays = [as_array("targets", array) for array in given]
+    for array, n, part in zip(arrays, (n_train, n_held_out), ("training", "held-out"), strict=True):
+        if array.dtype.kind not in "buif" or array.shape[:1] != (n,):
+            raise InputError(
+                f"targets: expected numbers for each of {n} {part} examples, got {array.dtype} of shape {array.shape}"
+            )
+        if n_broken := int((~np.isfinite(array.reshape(n, -1)).all(axis=1)).sum()):
+            raise InputError(f"targets: expected finite numbers, got NaN or inf for {n_broken} of {n} {part} examples")
+    if arrays[0].shape[1:] != arrays[1].shape[1:]:
+        raise InputError(
+            f"targets: expected one shape per example, got {arrays[0].shape[1:]} for training and {arrays[1].shape[1:]} for "
+            "held-out examples"
+        )
+    return np.concatenate(arrays).astype(np.float32)
 
 
 def _check_classes(labels: Array, held_out_labels: Array, n_classes: int, named: bool) -> None:
@@ -222,7 +259,8 @@ def _check_classes(labels: Array, held_out_labels: Array, n_classes: int, named:
         )
 
 
-def _ids(name: str, given: ArrayLike | None, n_examples: int) -> Array:
+def check_ids(name: str, given: ArrayLike | None, n_examples: int) -> Array:
+    """Positions in a source, one per example; those of the rows where none are given."""
     if given is None:
         return np.arange(n_examples)
     array = as_array(name, given)
@@ -235,6 +273,8 @@ def _ids(name: str, given: ArrayLike | None, n_examples: int) -> Array:
 
 
 def empty_classes(dataset: Dataset) -> str:
-    """Names of the first classes without training examples; empty where each has one."""
+    """Names of the first classes without training examples; empty where each has one, or where classes are groups alone."""
+    if dataset.is_documents or dataset.targets is not None:
+        return ""
     counts = np.bincount(dataset.y_train, minlength=dataset.n_classes)
     return listed([dataset.class_names[label] for label in np.flatnonzero(counts == 0)])

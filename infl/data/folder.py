@@ -123,7 +123,7 @@ def ids_of_files(dataset: Dataset, names: Sequence[str]) -> list[int]:
 
 def _listing(place: Place) -> tuple[list[str], list[Path], Array, int | None, Counter[str]]:
     """Classes, all pictures, their labels, how many are training examples (None: to be drawn), endings of other files."""
-    root = Path(place.folder)
+    root = Path(place.path)
     held_out = place.held_out_split(_subfolders(root), EXPECTED)
     class_names = _subfolders(root if held_out is None else root / "train")
     paths: list[Path] = []

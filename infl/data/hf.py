@@ -56,16 +56,16 @@ def _splits(place: Place) -> list[Any]:
     except ImportError as error:
         raise InputError(f"hf: reading Hugging Face's folders takes an extra of infl ({error}): {INSTALL}") from error
     try:
-        found = datasets.load_from_disk(place.folder)
+        found = datasets.load_from_disk(place.path)
     except Exception as error:  # FileNotFoundError of its own, and whatever a damaged description or table raises
         raise InputError(
-            f"{place.folder}: expected a folder written by save_to_disk of Hugging Face's datasets, and it cannot be opened "
+            f"{place.path}: expected a folder written by save_to_disk of Hugging Face's datasets, and it cannot be opened "
             f"({first_line(error)}); check the path, or save it again"
         ) from error
     single = not isinstance(found, datasets.DatasetDict)
     name = place.held_out_split(["one collection"] if single else list(found), EXPECTED)
     if name is None and not single:
-        raise InputError(f"{place.folder}: expected {EXPECTED}, got {', '.join(found)}")
+        raise InputError(f"{place.path}: expected {EXPECTED}, got {', '.join(found)}")
     return [found] if name is None else [found["train"], found[name]]
 
 

@@ -8,21 +8,26 @@ from pathlib import Path
 import numpy as np
 
 from infl.data.arrays import from_arrays, prefix_errors
+from infl.data.documents import from_tokens
 from infl.records import Array, Dataset, InputError
 from infl.records.files import open_archive
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+TOKENS = ("x_train", "x_test")
+TEXTS = ("class_names", "vocabulary")
 REMEDY = "write it with np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
 
 
-def load(path: str) -> Dataset:
+def load(path: str, *, documents: bool = False) -> Dataset:
     """Load `x_train`, `y_train`, `x_test`, `y_test` and, where it is there, `class_names` from a `.npz` file.
 
-    The test arrays become the held-out examples. See `infl.data.from_arrays` for shapes, dtypes and ranges. Python
-    objects in the file are never unpickled, so a file from a stranger runs no code. Other arrays are left unread.
+    The test arrays become the held-out examples. See `infl.data.from_arrays` for shapes, dtypes and ranges; where there is a
+    `vocabulary` as well, rows are documents, see `infl.data.text`. Python objects in the file are never unpickled, so a file
+    from a stranger runs no code. Other arrays are left unread.
 
     Args:
-        path: Of the file; `class_names` in it is a one-axis array of strings.
+        path: Of the file; `class_names` and `vocabulary` in it are one-axis arrays of strings.
+        documents: Whether rows are token ids even where there is no vocabulary.
 
     Raises:
         InputError: where the file is missing or damaged, lacks an array, or holds arrays that are no dataset.
@@ -35,14 +40,21 @@ def load(path: str) -> Dataset:
         'two'
     """
     path = os.path.abspath(os.path.expanduser(path))
-    arrays = _read(path)
+    arrays = _read(path, TOKENS if documents else REQUIRED)
     with prefix_errors(path, " (x_test and y_test are read as x_held_out and y_held_out)"):
-        return from_arrays(
-            *(arrays[name] for name in REQUIRED),
-            name=os.path.splitext(os.path.basename(path))[0],
-            class_names=_class_names(arrays.get("class_names")),
-            source=path,
-        )
+        name, class_names = os.path.splitext(os.path.basename(path))[0], _texts("class_names", arrays)
+        if documents or "vocabulary" in arrays:
+            return from_tokens(
+                arrays["x_train"],
+                arrays["x_test"],
+                _texts("vocabulary", arrays),
+                y_train=arrays.get("y_train"),
+                y_held_out=arrays.get("y_test"),
+                class_names=class_names,
+                name=name,
+                source=f"text:{path}" if documents else path,
+            )
+        return from_arrays(*(arrays[n] for n in REQUIRED), name=name, class_names=class_names, source=path)
 
 
 def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
@@ -61,6 +73,12 @@ def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
         "y_test": dataset.y_held_out,
         "class_names": np.array(dataset.class_names, dtype=np.str_),
     }
+    if dataset.is_documents:
+        arrays["vocabulary"] = np.array(dataset.vocabulary, dtype=np.str_)
+    if dataset.targets is not None:
+        raise InputError(
+            f"{path}: a data set with targets cannot be written, since no .npz with them is read; keep it in memory"
+        )
     try:
         with open(path, "xb") as file:
             try:
@@ -74,23 +92,24 @@ def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _read(path: str) -> dict[str, Array]:
+def _read(path: str, required: tuple[str, ...]) -> dict[str, Array]:
     if os.path.isfile(path):
         with open(path, "rb") as file:
             if file.read(6) == b"\x93NUMPY":
                 raise InputError(f"{path}: expected several named arrays, found a single one (.npy); {REMEDY}")
     with open_archive(Path(path)) as archive:
-        if missing := [name for name in REQUIRED if name not in archive.names]:
+        if missing := [name for name in required if name not in archive.names]:
             raise InputError(
-                f"{path}: expected the arrays {', '.join(REQUIRED)}; missing {', '.join(missing)}, "
+                f"{path}: expected the arrays {', '.join(required)}; missing {', '.join(missing)}, "
                 f"found {', '.join(map(repr, archive.names[:20])) or 'none'}; {REMEDY}"
             )
-        return {name: archive.read(name) for name in (*REQUIRED, "class_names") if name in archive.names}
+        return {name: archive.read(name) for name in (*REQUIRED, *TEXTS) if name in archive.names}
 
 
-def _class_names(array: Array | None) -> list[str] | None:
-    if array is None:
+def _texts(name: str, arrays: dict[str, Array]) -> list[str] | None:
+    if name not in arrays:
         return None
+    array = arrays[name]
     if array.dtype.kind != "U" or array.ndim != 1:
-        raise InputError(f"class_names: expected a one-axis array of strings, got {array.dtype} of shape {array.shape}")
+        raise InputError(f"{name}: expected a one-axis array of strings, got {array.dtype} of shape {array.shape}")
     return array.tolist()

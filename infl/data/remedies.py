@@ -22,10 +22,10 @@ NUMBER = (
 )
 RENUMBER = f"{NUMBER}classes.astype(str)`"
 RENUMBER_NAMED = f"{NUMBER}[class_names[k] for k in classes]`"
-CLASSES_NOT_AMOUNTS = "if they are classes, and not amounts (regression is not supported),"
+CLASSES_NOT_AMOUNTS = "amounts are targets=... of infl.from_arrays and of a task of your own; if these are classes,"
 
 
-def as_array(name: str, given: ArrayLike) -> Array:
+def as_array(name: str, given: ArrayLike | None) -> Array:
     """The array, of any dtype; what NumPy would take apart or read without its mask is refused."""
     if hasattr(given, "toarray"):
         raise InputError(

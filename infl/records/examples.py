@@ -11,6 +11,8 @@ import numpy as np
 
 from infl.records.words import Array, InputError, ProtocolName, check_integer
 
+_BYTES = re.compile(r"(<0x[0-9A-F]{2}>)+").fullmatch
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -30,7 +32,8 @@ class Dataset:
         held_out_ids: [m] likewise.
         class_names: One for each class.
         source: What `infl.load` was given, so that a person can tell where the examples came from.
-        vocabulary: The text of each token of documents, "" of padding; () for other data.
+        vocabulary: The text of each token of documents, "" of padding; bytes that are no whole character are written as
+            `<0xE2>`. () for other data.
         targets: [n+m, ...] float32, what a task of the user's own is about, instead of the labels; None for no other.
     """
 
@@ -47,6 +50,11 @@ class Dataset:
     targets: Array | None = None
 
     def __repr__(self) -> str:
+        if self.is_documents:
+            return (
+                f"Dataset({self.name!r}: {self.n_train:,} training and {self.n_held_out:,} held-out documents in "
+                f"{self.n_classes:,} groups, up to {self.x_train.shape[1]:,} of {len(self.vocabulary):,} tokens)"
+            )
         return (
             f"Dataset({self.name!r}: {self.n_train:,} training and {self.n_held_out:,} held-out examples of "
             f"{self.n_classes} classes, {self.x_train.dtype} {list(self.x_train.shape[1:])})"
@@ -82,6 +90,13 @@ class Dataset:
         """Of the pairs that are listed: held-out examples, or training ones where there are no others."""
         return "held-out" if self.n_held_out else "left-out"
 
+    def text(self, column: int) -> str:
+        """Text of a document with its prompt, as far as its tokens tell; columns are those of D, then of H."""
+        row = self.x_train[column] if column < self.n_train else self.x_held_out[column - self.n_train]
+        tokens = [self.vocabulary[token] for token in np.abs(row[row != 0])]
+        as_bytes = [bytes.fromhex(t.replace("<0x", "").replace(">", "")) if _BYTES(t) else t.encode() for t in tokens]
+        return b"".join(as_bytes).decode(errors="replace")
+
     @property
     def has_pixels(self) -> bool:
         return self.x_train.size > 0
@@ -113,7 +128,12 @@ class Dataset:
 
     @property
     def largest_class(self) -> tuple[float, float]:
-        """Fractions of D and of H that are of their largest class: what needs no learning; NaN where H is empty."""
+        """Fractions of D and of H that are of their largest class: what needs no learning; NaN where H is empty.
+
+        NaN as well where labels are not what is learned: for documents and for targets.
+        """
+        if self.is_documents or self.targets is not None:
+            return math.nan, math.nan
         counts = [np.bincount(labels, minlength=1).max() for labels in (self.y_train, self.y_held_out)]
         return counts[0] / len(self.y_train), counts[1] / len(self.y_held_out) if len(self.y_held_out) else math.nan
 

@@ -246,7 +246,8 @@ class Accuracy:
     Attributes:
         trained: On the examples of D that each model was trained on.
         held_out: On H; NaN where there is none.
-        largest_class: Fractions of D and of H that are of their largest class: what needs no learning.
+        largest_class: Fractions of D and of H that are of their largest class: what needs no learning; NaN where outcomes are
+            not those of classes.
         n_models: Models that this was read from.
         clipped: Fraction of their margins at the bound of what is stored, `MAX_MARGIN`.
     """
@@ -259,7 +260,12 @@ class Accuracy:
 
     @property
     def learned(self) -> bool:
-        """Whether they are right more often than naming the largest class is, by more than the error, on D or on H."""
+        """Whether they are right more often than naming the largest class is, by more than the error, on D or on H.
+
+        True where outcomes are not those of classes.
+        """
+        if math.isnan(self.largest_class[0]):
+            return True
         both = zip((self.trained, self.held_out), self.largest_class, strict=True)
         return any(one.value - one.se > fraction for one, fraction in both)
 

@@ -290,10 +290,11 @@ def thresholds_sentence(thresholds: Thresholds) -> str:
 
 def accuracy_lines(found: Accuracy) -> list[str]:
     """How often models are right beside the largest class; a warning for models that guess or whose margins are clipped."""
+    on_d, on_h = found.largest_class
+    largest = "" if math.isnan(on_d) else f"; the largest class is {number(on_d)} and {number(on_h)} of them"
     lines = [
         f"accuracy of {count(found.n_models, 'model')}: {found.trained} on what they trained on, "
-        f"{found.held_out} on held-out examples; the largest class is {number(found.largest_class[0])} and "
-        f"{number(found.largest_class[1])} of them"
+        f"{found.held_out} on held-out examples{largest}"
     ]
     if not found.learned:
         lines.append(

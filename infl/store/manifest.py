@@ -128,6 +128,10 @@ def put_dataset(storage: Storage, dataset: Dataset, manifest: dict[str, Any]) ->
         "held_out_ids": dataset.held_out_ids,
         "class_names": np.array(dataset.class_names, dtype=np.str_),
     }
+    if dataset.is_documents:
+        arrays["vocabulary"] = np.array(dataset.vocabulary, dtype=np.str_)
+    if dataset.targets is not None:
+        arrays["targets"] = dataset.targets
     _put_arrays(storage, data_name(manifest), arrays)
 
 
@@ -136,8 +140,8 @@ def read_dataset(storage: Storage, manifest: dict[str, Any]) -> Dataset:
     name, description = data_name(manifest), manifest["dataset"]
     try:
         fields = _read_arrays(storage, name)
-        names = tuple(str(one) for one in fields.pop("class_names"))
-        dataset = Dataset(name=description["name"], source=description["source"], class_names=names, **fields)
+        texts = {name: tuple(map(str, fields.pop(name))) for name in ("class_names", "vocabulary") if name in fields}
+        dataset = Dataset(name=description["name"], source=description["source"], **texts, **fields)
         fingerprint = dataset.fingerprint()
     except Exception as error:
         raise _damaged(storage, name, error) from error

@@ -109,9 +109,8 @@ class Run:
         return None
 
     def _measured_accuracy(self, outcomes: Outcomes) -> Accuracy | None:
-        on_d, on_h = self.manifest["dataset"]["largest_class"]
-        largest = on_d, math.nan if on_h is None else on_h
-        return measure_accuracy(outcomes, largest_class=largest) if outcomes.n_models else None
+        on_d, on_h = (math.nan if one is None else one for one in self.manifest["dataset"]["largest_class"])
+        return measure_accuracy(outcomes, largest_class=(on_d, on_h)) if outcomes.n_models else None
 
     def refresh(self) -> None:
         """List again what is there: other processes may have added to it."""

@@ -108,9 +108,9 @@ BAD = {
     ),
     "amounts": (
         {"y_train": np.linspace(0, 9, N)},
-        "got 60 numbers from 0.0 to 9.0; .*regression is not .*return_inverse",
+        "got 60 numbers from 0.0 to 9.0; .*amounts are targets=... of .*return_inverse",
     ),
-    "whole amounts": ({"y_train": np.arange(N) * 5.0}, "60 numbers from 0.0 to 295.0; .*regression is not supported"),
+    "whole amounts": ({"y_train": np.arange(N) * 5.0}, "60 numbers from 0.0 to 295.0; amounts are targets="),
     "infinite": ({"y_held_out": np.where(np.arange(M) < 5, np.inf, 1)}, "y_held_out: .* got 2 numbers from 1.0 to inf"),
     "two types": ({"y_train": np.array([0, "cat"] * (N // 2), object)}, "several types .'int', 'str'."),
     "multi-hot": ({"y_train": np.eye(3)[np.arange(N) % 3] * np.c_[:N].clip(0, 1)}, "rows with 0 to 1 .* not supported"),
