@@ -23,7 +23,7 @@ from infl.records import Dataset, ForgetSet, InputError
 from infl.report.score_files import read_scores
 from infl.store import Collection, create_run, leave_out_name, open_run
 from infl.store.manifest import make_manifest, with_checksum
-from infl.training.grouping import read_groups
+from infl.untraining.forget_files import read_groups
 from infl.untraining.forget_sets import read_forget_sets
 
 N_TRAIN, N_HELD_OUT = 12, 6

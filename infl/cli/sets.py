@@ -93,12 +93,12 @@ class _Group(Forget):
     """Name of the group (default: what --name says)."""
 
     def made(self, dataset: Dataset) -> ForgetSet:
-        from infl.training.grouping import read_members
+        from infl.untraining.forget_files import read_members
 
         group = self.name if self.group is None else self.group
         if group is None:
             raise InputError(f"group: name one of the groups in {self.groups} by --group")
-        members = read_members(self.groups, n_train=dataset.n_train)
+        members = read_members(self.groups, n_train=dataset.n_train, dataset=lambda: dataset)
         return self.make(dataset, members, group, **self.set, name=self.name)
 
 

@@ -86,7 +86,7 @@ class Train(_Continuing):
     begin with model 0)."""
     groups: File = None
     """Examples that belong together (users, documents, sources), left out together by design grouped beside the classes and
-    clusters it finds itself: .json {"group": [ids], ...} or .csv lines id,group."""
+    clusters it finds itself: .json {"group": [ids], ...}, .csv lines id,group, or what infl predict reads as forget files."""
     cover: File = None
     """Forget file: train models, too, that leave out these sets or parts of them, for sets unlike any that the design
     leaves out."""
@@ -113,24 +113,24 @@ class Train(_Continuing):
         from infl.pipeline.score import check_target
         from infl.store import is_run
         from infl.training.caches import cache_compiled_programs
-        from infl.training.grouping import read_groups
+        from infl.untraining.forget_files import read_groups
 
         cache_compiled_programs()
         engine, dataset = cluster(self.engine, self.ray), self.data.load()
         old = infl.open_run(self.run) if is_run(self.run) else None
         n_train = dataset.n_train if dataset else old.manifest["dataset"]["n_train"] if old else 0
-        cover = None
-        if self.cover and n_train:
-            examples = dataset or infl.open_run(self.run).dataset()
-            cover = infl.forget_sets.read_forget_sets(self.cover, n_train=n_train, dataset=lambda: examples)
+        cover = groups = None
+        if (self.cover or self.groups) and n_train:  # without data, train asks for them
+            examples: Any = {"n_train": n_train, "dataset": lambda: dataset or infl.open_run(self.run).dataset()}
+            cover = infl.forget_sets.read_forget_sets(self.cover, **examples) if self.cover else None
+            groups = read_groups(self.groups, **examples) if self.groups else None
         run = infl.train(
             dataset,
             run=self.run,
             n_models=self.n_models,
             standard_error=self.standard_error,
             n_references=self.n_references,
-            # Without data, train asks for them.
-            groups=read_groups(self.groups, n_train=n_train) if self.groups and n_train else None,
+            groups=groups,
             cover=cover,
             models_per_covered_set=self.models_per_covered_set,
             seed=self.seed,

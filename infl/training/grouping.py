@@ -9,14 +9,9 @@ file and join these.
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,8 +28,6 @@ N_RANKS = (20, 80)  # groups of examples alike in support
 MIN_CLUSTER = 6  # examples in the mean cluster of the finest resolution
 N_FEATURE_MODELS = 2
 MAX_FOR_FULL_KMEANS = 10_000
-
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def make_groups(
@@ -111,85 +104,12 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
     return np.concatenate(parts, axis=1)
 
 
-def read_groups(path: str | Path, *, n_train: int) -> Groups:
-    """Read which examples belong together; see `read_members`. Examples that the file does not name are in no group."""
-    table = np.full(n_train, -1, np.int32)
-    for number, ids in enumerate(read_members(path, n_train=n_train).values()):
-        table[ids] = number
-    return Groups((Path(path).stem,), table[None])
-
-
-def read_members(path: str | Path, *, n_train: int) -> dict[str, list[int]]:
-    """Read the ids of D of each group: `{"group": [ids], ...}` from .json, or lines `id,group` from .csv.
-
-    Raises:
-        InputError: where the file is missing or none of these, names an id outside D or twice, or holds no group.
-    """
-    path = Path(path)
-    try:
-        pairs = _read_csv_pairs(path) if path.suffix.lower() == ".csv" else _read_json_pairs(path)
-    except OSError as error:
-        raise InputError(f"groups file {path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"groups file {path}: not text of lines id,group ({error})") from error
-    members: dict[str, list[int]] = {}
-    named: set[int] = set()
-    for example, group in pairs:
-        if not isinstance(example, int) or isinstance(example, bool) or not 0 <= example < n_train:
-            raise InputError(f"groups file {path}: expected ids of D (0..{n_train - 1}), got {example!r}")
-        if example in named:
-            raise InputError(f"groups file {path}: example {example} comes twice; give each one group")
-        named.add(example)
-        members.setdefault(group, []).append(example)
-    if not members:
-        raise InputError(f"groups file {path}: holds no group")
-    return members
-
-
 def groups_from_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups:
     """One resolution for each set, of one group: what models that cover these sets leave out."""
     tables = np.full((len(sets), n_train), -1, np.int32)
     for row, ids in zip(tables, sets.values(), strict=True):
         row[list(ids)] = 0
     return Groups(tuple(sets), tables)
-
-
-def _read_json_pairs(path: Path) -> list[tuple[Any, str]]:
-    try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=tuple)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f'groups file {path}: not JSON ({error}); expected {{"group": [ids], ...}}') from error
-    # The hook makes objects tuples of pairs, so that a name that comes twice is seen: the last would replace the first.
-    if not isinstance(content, tuple) or not all(isinstance(ids, list) for _, ids in content):
-        raise InputError(f'groups file {path}: expected an object {{"group": [ids], ...}}')
-    for group, times in Counter(group for group, _ in content).items():
-        if times > 1:
-            raise InputError(f"groups file {path}: the group {group!r} comes twice; list its ids in one place")
-    return [(example, group) for group, ids in content for example in ids]
-
-
-def _read_csv_pairs(path: Path) -> list[tuple[Any, str]]:
-    pairs: list[tuple[Any, str]] = []
-    with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte-order mark first
-        for number, row in enumerate(csv.reader(file, skipinitialspace=True), start=1):
-            if not row or (number == 1 and len(row) == 2 and not _is_number(row[0])):  # a header
-                continue
-            if len(row) != 2 or not _INTEGER.fullmatch(row[0].strip()):
-                raise InputError(f"groups file {path}: line {number}: expected id,group, got {','.join(row)!r}")
-            if not row[1].strip():
-                raise InputError(
-                    f"groups file {path}: line {number}: names no group; leave out examples that are in none"
-                )
-            pairs.append((int(row[0]), row[1].strip()))
-    return pairs
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _scaled(features: Array) -> Array:

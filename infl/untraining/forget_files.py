@@ -13,7 +13,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +21,14 @@ from typing import Any, Literal
 import numpy as np
 
 from infl.data.folder import ids_of_files
-from infl.records import Dataset, ForgetSet, InputError, sorted_ids
+from infl.records import Dataset, ForgetSet, Groups, InputError, sorted_ids
 from infl.records.files import MAX_JSON_BYTES, open_archive, parse_json, read_bytes
 
 NOT_JSON = (".npy", ".npz", ".csv", ".tsv", ".txt")  # files by these endings are read, and never written
 COMMENT = re.compile(r"(^|\s)#.*")
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 COLUMNS = {
-    "ids": ("id", "ids", "index", "example", "example_id", "train_id"),
+    "ids": ("id", "ids", "index", "example", "example_id", "train_id", ""),  # the last: an index of pandas
     "source_ids": ("source_id", "source_ids", "in source"),
     "files": ("file", "filename", "file_name", "path", "image", "picture"),
 }
@@ -81,17 +81,62 @@ def read_forget_sets(
         InputError: where the file is missing or not such a one, or a set is empty, repeats an id, names an id outside D
             (0..n_train-1), or is all of D.
     """
-    path = Path(path)
+    with _named_in_errors(f"forget file {path}"):
+        return make_forget_sets(_entries(Path(path)), n_train=n_train, dataset=dataset, ids=ids)
+
+
+def read_members(
+    path: str | os.PathLike[str], *, n_train: int, dataset: Callable[[], Dataset] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Read the ids of D of each group, from files as `read_forget_sets` takes them.
+
+    Of two columns the second is the group, whatever it is called. Values of all n examples, in an array or a column, are
+    their groups. Groups of no example are left out.
+
+    Raises:
+        InputError: see `read_forget_sets`.
+    """
+    with _named_in_errors(f"groups file {path}"):
+        entries = _entries(Path(path), grouped=True)
+        values, *others = entries.values()
+        if isinstance(values, list) and all(isinstance(one, (int, str)) for one in values):
+            values = np.array(values)
+        if not others and isinstance(values, np.ndarray) and values.shape == (n_train,) and values.dtype != bool:
+            names, group = np.unique(values, return_inverse=True)
+            members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+            entries = dict(zip(map(str, names), members, strict=True))
+        entries = {name: ids for name, ids in entries.items() if not (isinstance(ids, list) and not ids)}
+        if not entries:
+            raise InputError("holds no group")
+        return {one.name: one.ids for one in make_forget_sets(entries, n_train=n_train, dataset=dataset)}
+
+
+def read_groups(path: str | os.PathLike[str], *, n_train: int, dataset: Callable[[], Dataset] | None = None) -> Groups:
+    """Read which examples belong together, see `read_members`; those that the file does not name are in no group.
+
+    Raises:
+        InputError: see `read_members`, or where an example is in two groups.
+    """
+    table = np.full(n_train, -1, np.int32)
+    for number, ids in enumerate(read_members(path, n_train=n_train, dataset=dataset).values()):
+        if (twice := table[list(ids)] >= 0).any():
+            raise InputError(f"groups file {path}: example {ids[twice.argmax()]} comes twice; give each one group")
+        table[list(ids)] = number
+    return Groups((Path(path).stem,), table[None])
+
+
+@contextlib.contextmanager
+def _named_in_errors(what: str) -> Iterator[None]:
     try:
-        return make_forget_sets(_entries(path), n_train=n_train, dataset=dataset, ids=ids)
+        yield
     except OSError as error:
-        raise InputError(f"forget file {path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{what}: cannot be read: {error.strerror or error}") from error
     except InputError as error:
-        raise InputError(f"forget file {path}: {error}") from error
+        raise InputError(f"{what}: {error}") from error
     except csv.Error as error:
-        raise InputError(f"forget file {path}: expected columns of ids ({error})") from error
+        raise InputError(f"{what}: expected columns of ids ({error})") from error
     except ValueError as error:
-        raise InputError(f'forget file {path}: not JSON ({error}); expected {{"name": [ids], ...}}') from error
+        raise InputError(f'{what}: not JSON ({error}); expected {{"name": [ids], ...}}') from error
 
 
 def make_forget_sets(
@@ -187,8 +232,8 @@ def write_forget_sets(path: str | Path, sets: Sequence[ForgetSet]) -> None:
         raise InputError(f"forget file {path}: cannot be written: {error.strerror or error}") from error
 
 
-def _entries(path: Path) -> dict[str, Any]:
-    """The sets that a file names, as in a forget file but unchecked."""
+def _entries(path: Path, *, grouped: bool = False) -> dict[str, Any]:
+    """The sets that a file names, as in a forget file but unchecked; grouped: by the second of two columns."""
     content = read_bytes(path, MAX_JSON_BYTES)
     if content.startswith(b"PK"):
         with open_archive(path, content) as archive:
@@ -210,19 +255,24 @@ def _entries(path: Path) -> dict[str, Any]:
         if not isinstance(entries, dict) or not entries:
             raise InputError('expected an object {"name": [ids], ...} with at least one set, or a list of ids')
         return entries
-    return _of_text(text, path.stem)
+    return _of_text(text, path.stem, grouped)
 
 
-def _of_text(text: str, name: str) -> dict[str, Any]:
+def _of_text(text: str, name: str, grouped: bool) -> dict[str, Any]:
     lines = [line for line in (COMMENT.sub("", line).strip() for line in text.splitlines()) if line]
     separator = next((mark for mark in "\t;," if any(mark in line for line in lines)), None)
     split = csv.reader(lines, delimiter=separator, skipinitialspace=True) if separator else [[line] for line in lines]
     rows = [[cell.strip().strip('"') for cell in row] for row in split]
     head, body = rows[:1], rows[1:]
     header = [cell.lower() for row in head for cell in row]
+    known = {*header} & {*NAMES, *(column for columns in COLUMNS.values() for column in columns)}
+    if grouped and len(header) == 2 and not known:
+        return _of_columns(["id", "set"], rows if re.search(r"\d", header[0]) else body, name, grouped)
+    if grouped and len(header) == 1 and known & {*NAMES}:
+        return {name: [row[0] for row in body]}
     if not any(map(_are_numbers, header)):
-        if {*header} & {*NAMES, *(column for columns in COLUMNS.values() for column in columns)}:
-            return _of_columns(header, body, name)
+        if known:
+            return _of_columns(header, body, name, grouped)
         if not any(_are_numbers(row[0]) for row in body):
             return {name: lines}  # names of pictures
         if len(header) > 1:
@@ -231,17 +281,21 @@ def _of_text(text: str, name: str) -> dict[str, Any]:
     if len(rows) > 1 and all(len(row) == 2 for row in rows):
         if any(_are_numbers(group) for _, group in rows):
             raise InputError("two columns of numbers: say in a first line what they are, as in id,set")
-        return _of_columns(["id", "set"], rows, name)
+        return _of_columns(["id", "set"], rows, name, grouped)
     return {name: [_id_of(word) for row in rows for cell in row for word in cell.split()]}
 
 
-def _of_columns(header: list[str], rows: list[list[str]], name: str) -> dict[str, Any]:
+def _of_columns(header: list[str], rows: list[list[str]], name: str, grouped: bool) -> dict[str, Any]:
     """Sets of the column that tells examples, by the column that tells sets where there is one."""
     told = [(key, header.index(column)) for key, columns in COLUMNS.items() for column in columns if column in header]
     if not told:
         raise InputError(f"columns {', '.join(header)}: expected one that is called id, source_id or file")
     key, column = told[0]
     by = next((header.index(one) for one in NAMES if one in header), None)
+    if by is None and grouped:
+        if len(header) != 2:
+            raise InputError(f"columns {', '.join(header)}: expected one that is called group")
+        by = 1 - column
     sets: dict[str, list[Any]] = {} if by is not None else {name: []}
     if not rows:
         raise InputError(f"columns {', '.join(header)}: expected lines below the names")

@@ -57,7 +57,7 @@ def group_set(
     Meant for: no-op to spreading, by what the rest of D teaches of its kind.
 
     Args:
-        groups: Ids of D of each group, as `infl.training.grouping.read_members` reads them.
+        groups: Ids of D of each group, as `infl.untraining.forget_files.read_members` reads them.
         group: Its name.
         fraction: Of the group, above 0 and at most 1.
 

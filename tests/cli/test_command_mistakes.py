@@ -29,7 +29,6 @@ FILES: dict[str, Any] = {
     "sets.json": {"a": [1, 2], "b": [3, 4]},
     "kept.json": {"mine": [1, 58]},
     "outside.json": {"ann": [3, 60]},
-    "records.json": {"two": {"ids": [8, 9], "concept": None}},
     "empty.json": {},
 }
 
@@ -101,8 +100,8 @@ MISTAKES = [
     (f"train {DATA} --run new --grouped-share 0", "grouped_share: expected a fraction above 0 and at most 1, got 0.0"),
     (f"train {DATA} --run new --grouped-share 0.4 --design uniform", "grouped_share is a setting of design grouped"),
     (f"train {DATA} --run new --groups sets.json --design uniform", "by design grouped, and the design is uniform"),
-    (f"train {DATA} --run new --groups outside.json", "outside.json: expected ids of D (0..59), got 60"),
-    (f"train {DATA} --run new --groups records.json", 'records.json: expected an object {"group": [ids], ...}'),
+    (f"train {DATA} --run new --groups outside.json", "outside.json: set 'ann' names id 60, outside D (0..59)"),
+    (f"train {DATA} --run new --groups empty.json", 'empty.json: expected an object {"name": [ids], ...}'),
     (f"train {DATA} --run new --groups no/where", "cannot be read: No such file or directory"),
     (f"train {DATA} --run new --cover outside.json", "set 'ann' names id 60, outside D (0..59)"),
     (f"train {DATA} --run new --cover sets.json --models-per-covered-set 0", "covered set: expected at least 1, got 0"),

@@ -27,7 +27,7 @@ from infl.training import grouping
 from infl.training.algorithm import Algorithm
 from infl.training.architectures import mlp
 from infl.training.ensemble import model_keys
-from infl.training.grouping import cluster, groups_from_sets, make_groups, penultimate_features, read_groups
+from infl.training.grouping import cluster, groups_from_sets, make_groups, penultimate_features
 from infl.training.model import TrainedModel, train_model
 from infl.training.networks import Network
 
@@ -204,69 +204,6 @@ def test_groups_are_equal_where_names_and_tables_are() -> None:
     assert len({groups, same}) == 1
     for other in (Groups(("b",), table), Groups(("a",), table[:, ::-1].copy()), Groups(("a",), table[:, :3])):
         assert other != groups
-
-
-# Files
-
-
-def written(folder: Path, content: str | bytes | None, name: str) -> Path:
-    if content is not None:
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder / name
-
-
-USERS = [0, 0, -1, 1, -1, 1, -1, -1]
-FILES = {
-    "json, with an empty group": ("users.json", '{"ann": [0, 1], "nobody": [], "bob": [5, 3]}'),
-    "csv without a last line break": ("users.csv", "0,ann\n1,ann\n3,bob\n5,bob"),
-    "csv with spaces, quotes and empty lines": ("users.csv", '\n 0 , "ann"\n\n1,ann\n"3",bob\n5, bob \n\n'),
-    "csv of Windows, with mark and header": (
-        "users.csv",
-        "\ufeffid,user\r\n0,ann\r\n1,ann\r\n3,bob\r\n5,bob\r\n",
-    ),
-}
-
-
-@pytest.mark.parametrize(("name", "content"), FILES.values(), ids=FILES)
-def test_groups_are_read(tmp_path: Path, name: str, content: str | bytes) -> None:
-    path = written(tmp_path, content, name)
-    groups = read_groups(path, n_train=8)
-    assert groups.names == ("users",)
-    assert same_parts(groups.tables[0], np.array(USERS))
-    np.testing.assert_array_equal(groups.tables[0] == -1, np.array(USERS) == -1)
-    assert read_groups(str(path), n_train=8) == groups
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("users.json", None, "cannot be read: No such file or directory"),
-        ("users.json", '{"a": [1, 2', "not JSON"),
-        ("users.json", "[" * 100_000, "not JSON"),
-        ("users.json", "[[0, 1]]", r'expected an object \{"group": \[ids\], ...\}'),
-        ("users.json", '{"a": []}', "holds no group"),
-        ("users.json", '{"a": [8]}', r"expected ids of D \(0..7\), got 8"),
-        ("users.json", '{"a": [true]}', "got True"),
-        ("users.json", '{"a": [1, 2], "b": [3, 2]}', "example 2 comes twice; give each one group"),
-        ("users.json", '{"a": [1], "b": [2], "a": [3]}', "the group 'a' comes twice; list its ids in one place"),
-        ("users.csv", "id,user\n", "holds no group"),
-        ("users.csv", "-1,ann\n0,bob\n", "got -1"),
-        ("users.csv", "0,ann\n" + "9" * 5000 + ",bob\n", "line 2: expected id,group, got '999"),
-        ("users.csv", "0,ann\n1,bob\n0,ann\n", "example 0 comes twice"),
-        ("users.csv", "0,ann\n\u00b2,bob\n", "line 2: expected id,group, got '\u00b2,bob'"),
-        ("users.csv", "0,ann\n1, \n", "line 2: names no group"),
-        ("users.csv", "0,ann,x\n", "line 1: expected id,group, got '0,ann,x'"),
-        ("users.csv", b"0,ann\n1,\xff\xfe\n", "not text of lines id,group"),
-    ],
-)
-def test_a_file_that_holds_no_groups_is_refused(
-    tmp_path: Path, name: str, content: str | bytes | None, said: str
-) -> None:
-    path = written(tmp_path, content, name)
-    with pytest.raises(InputError, match=said) as caught:
-        read_groups(path, n_train=8)
-    assert str(caught.value).startswith(f"groups file {path}: ")
-    assert "\n" not in str(caught.value)
 
 
 def test_sets_to_cover_are_resolutions_of_one_group() -> None:

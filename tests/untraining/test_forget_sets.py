@@ -18,6 +18,7 @@ from sklearn.cluster import KMeans
 import infl
 from infl import forget_sets
 from infl.records import Estimate, InputError
+from infl.untraining.forget_files import read_groups, read_members
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +270,84 @@ def test_a_file_of_ids_that_is_none_is_named(tmp_path: Path, name: str, content:
     with pytest.raises(InputError, match=said) as raised:
         forget_sets.read_forget_sets(path, n_train=200)
     assert "\n" not in str(raised.value)
+
+
+# Groups
+
+
+MEMBERS = {"ann": (0, 1), "bob": (3, 5)}
+GROUPED: dict[str, str | bytes] = {
+    "with an empty group.json": '{"ann": [0, 1], "nobody": [], "bob": [5, 3]}',
+    "without a last line break.csv": "0,ann\n1,ann\n3,bob\n5,bob",
+    "spaces, quotes and empty lines.csv": '\n 0 , "ann"\n\n1,ann\n"3",bob\n5, bob \n\n',
+    "Windows, with mark and header.csv": "\ufeffid,user\r\n0,ann\r\n1,ann\r\n3,bob\r\n5,bob\r\n",
+    "another header.csv": "image_no;photographer\n0;ann\n1;ann\n3;bob\n5;bob\n",
+    "an id and another header.csv": "annotator,id\nann,0\nann,1\nbob,3\nbob,5\n",
+    "an index of pandas.csv": ",user\n0,ann\n1,ann\n3,bob\n5,bob\n",
+    "tabs.tsv": "0\tann\n1\tann\n3\tbob\n5\tbob\n",
+    "positions.csv": "source_id,user\n100,ann\n101,ann\n103,bob\n105,bob\n",
+}
+
+
+@pytest.mark.parametrize("form", GROUPED)
+def test_groups_are_read_as_people_have_them(tmp_path: Path, form: str):
+    """By the reader of forget files; of two columns the second is the group. Position 100 + i of the source is example i."""
+    content = GROUPED[form]
+    (tmp_path / form).write_bytes(content if isinstance(content, bytes) else content.encode())
+    whole = infl.from_arrays(np.eye(8), np.arange(8) % 2, [[0.0] * 8], [0], train_ids=np.arange(100, 108))
+    given: Any = {"n_train": 8, "dataset": lambda: whole}
+    assert read_members(tmp_path / form, **given) == MEMBERS
+    groups = read_groups(str(tmp_path / form), **given)
+    assert (groups.names, groups.tables.tolist()) == ((Path(form).stem,), [[0, 0, -1, 1, -1, 1, -1, -1]])
+
+
+def test_numbers_are_names_of_groups(tmp_path: Path):
+    (tmp_path / "users.csv").write_text("1,7\n2,8\n4,7\n")
+    assert read_members(tmp_path / "users.csv", n_train=8) == {"7": (1, 4), "8": (2,)}
+
+
+def test_values_of_all_examples_are_their_groups(tmp_path: Path):
+    users = np.array([7, 3, 7, 7, 12])
+    np.save(tmp_path / "users.npy", users)
+    np.save(tmp_path / "names.npy", users.astype(str))
+    (tmp_path / "column.csv").write_text("user\n" + "\n".join(map(str, users)))
+    (tmp_path / "list.json").write_text(json.dumps(users.tolist()))
+    for path in tmp_path.iterdir():
+        assert read_members(path, n_train=5) == {"3": (1,), "7": (0, 2, 3), "12": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("users.json", None, "cannot be read: No such file or directory"),
+        ("users.json", '{"a": [1, 2', "not JSON"),
+        ("users.json", "[" * 100_000, "not JSON"),
+        ("users.json", "[[0, 1]]", r"whole numbers, got \[0, 1\]"),
+        ("users.json", "[[0, 1], [2]]", r"whole numbers, got \[0, 1\]"),
+        ("users.json", '{"a": []}', "holds no group"),
+        ("users.json", '{"a": [8]}', r"names id 8, outside D \(0..7\)"),
+        ("users.json", '{"a": [true]}', "got True"),
+        ("users.json", '{"a": [1, 2], "b": [3, 2]}', "example 2 comes twice; give each one group"),
+        ("users.json", '{"a": [1], "b": [2], "a": [3]}', "the name 'a' comes twice"),
+        ("users.csv", "id,user\n", "expected lines below the names"),
+        ("users.csv", "-1,ann\n0,bob\n", "id -1, outside D"),
+        ("users.csv", "0,ann\n" + "9" * 5000 + ",bob\n", "whole numbers, got '999"),
+        ("users.csv", "0,ann\n1,bob\n0,ann\n", "set 'ann' repeats id 0"),
+        ("users.csv", "0,ann\n\u00b2,bob\n", "whole numbers, got '\u00b2'"),
+        ("users.csv", "1o,ann\n2,bob\n", "whole numbers, got '1o'"),
+        ("users.csv", "0,ann\n1, \n", "'1,' names no set"),
+        ("users.csv", "0,ann,x\n", "whole numbers, got 'ann'"),
+        ("users.csv", "id,label,score\n1,2,0.5\n", "columns id, label, score: expected one that is called group"),
+        ("users.csv", b"0,ann\n1,\xff\xfe\n", "it is none of these"),
+    ],
+)
+def test_a_file_that_holds_no_groups_is_refused(tmp_path: Path, name: str, content: str | bytes | None, said: str):
+    if content is not None:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=said) as caught:
+        read_groups(tmp_path / name, n_train=8)
+    assert str(caught.value).startswith(f"groups file {tmp_path / name}: ")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
