@@ -11,6 +11,7 @@ Where examples can come from, and when each is right:
 
 - `digits`: scikit-learn's 1,797 handwritten digits, 8x8. Nothing to download, a model trains in milliseconds: for
   trying things out, for tests, for checking a claim on a laptop.
+- `verses`: 1,999 verses of the King James Version from 67 chapters, for the same where documents are the question.
 - `idx:FOLDER`: the four files of MNIST and its relatives (Fashion-MNIST, Kuzushiji-MNIST), gzipped or not. For results
   that others can compare with. Debian ships Fashion-MNIST: after `apt-get install dataset-fashion-mnist` it is
   `idx:/usr/share/datasets/fashion-mnist`.
@@ -34,7 +35,7 @@ from __future__ import annotations
 import difflib
 import os
 
-from infl.data import digits, folder, hf, idx, npz, text, tfds
+from infl.data import embedded, folder, hf, idx, npz, text, tfds
 from infl.data.arrays import from_arrays, subset
 from infl.data.documents import from_documents
 from infl.data.npz import write_npz
@@ -43,10 +44,11 @@ from infl.records import Dataset, InputError
 __all__ = ["from_arrays", "from_documents", "load", "subset", "write_npz"]
 
 FORMS = (
-    "`digits`, `idx:FOLDER` (MNIST-style files), `folder:DIR` (pictures), `text:FILE` (documents), `tfds:NAME`, `hf:DIR` "
-    "(Hugging Face), or a path that ends in `.npz`"
+    "`digits`, `verses`, `idx:FOLDER` (MNIST-style files), `folder:DIR` (pictures), `text:FILE` (documents), `tfds:NAME`, "
+    "`hf:DIR` (Hugging Face), or a path that ends in `.npz`"
 )
 
+EMBEDDED = {"digits": embedded.load_digits, "verses": embedded.load_verses}
 READERS = {"idx": idx.load, "folder": folder.load, "hf": hf.load, "text": text.load, "tfds": tfds.load}
 PLACEHOLDERS = {"idx": "FOLDER", "folder": "DIR", "hf": "DIR", "text": "FILE", "tfds": "NAME"}
 
@@ -57,7 +59,7 @@ def load(
     """Load the examples that a source names, all of them or a seeded subset.
 
     Args:
-        source: `digits`, `idx:FOLDER`, `folder:DIR[:FRACTION][:HEIGHTxWIDTH]`, `hf:DIR[:FRACTION][:HEIGHTxWIDTH]`,
+        source: `digits`, `verses`, `idx:FOLDER`, `folder:DIR[:FRACTION][:HEIGHTxWIDTH]`, `hf:DIR[:FRACTION][:HEIGHTxWIDTH]`,
             `text:FILE[:FRACTION][:OPTION=VALUE ...]`, `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in
             `.npz`; `~` is expanded. What each means says `load` in `infl.data.idx`, `.folder`, `.hf`, `.text`, `.tfds` and
             `.npz`.
@@ -83,8 +85,8 @@ def load(
 
 def _load_all(source: str) -> Dataset:
     form, colon, place = source.partition(":")
-    if source == "digits":
-        return digits.load()
+    if source in EMBEDDED:
+        return EMBEDDED[source]()
     if colon and form in READERS:
         return READERS[form](place)
     if source.lower().endswith(".npz"):
@@ -101,10 +103,10 @@ def _hint(source: str) -> str:
             return f"; for documents write 'text:{source}'"
         return "; save the arrays of this file with `np.savez` first"
     word, colon, rest = source.partition(":")
-    known = ["digits", *PLACEHOLDERS, "fashion-mnist", "mnist", "cifar10", "cifar100"]
+    known = [*EMBEDDED, *PLACEHOLDERS, "fashion-mnist", "mnist", "cifar10", "cifar100"]
     match difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.7):
-        case ["digits"]:
-            return "; did you mean 'digits'?"
+        case [name] if name in EMBEDDED:
+            return f"; did you mean '{name}'?"
         case [form] if form in PLACEHOLDERS:
             return f"; did you mean '{form}:{rest if colon and rest else PLACEHOLDERS[form]}'?"
         case [name] if "cifar" in name:

@@ -27,7 +27,10 @@ from infl.records import InputError
         ("IDX:/somewhere", "did you mean 'idx:/somewhere'"),
         ("fashion_mnist", "did you mean 'idx:FOLDER', .* of fashion-mnist"),
         ("cifar-10", "did you mean 'tfds:cifar10'"),
-        ("imagenet", r"unknown source 'imagenet': expected `digits`, `idx:FOLDER` .*, or a path that ends in `\.npz`$"),
+        (
+            "imagenet",
+            r"unknown source 'imagenet': expected `digits`, `verses`, `idx:FOLDER` .*, or a path that ends in `\.npz`$",
+        ),
         ("idx:", "expected a folder after the colon"),
         ("nowhere.npz", "nowhere.npz: expected an .npz file, found nothing"),
     ],

@@ -294,3 +294,21 @@ def test_a_run_keeps_its_documents(tmp_path: Path) -> None:
         back = manifest.read_dataset(place, made)
         assert (back.vocabulary, back.fingerprint()) == (data.vocabulary, data.fingerprint())
         assert made["dataset"]["largest_class"] == [None, None]
+
+
+def test_the_embedded_verses_are_what_they_are_said_to_be() -> None:
+    dataset = load("verses")
+    assert (dataset.n_train, dataset.n_held_out, dataset.n_classes) == (1396, 603, 67)
+    assert (dataset.x_train.shape[1], len(dataset.vocabulary)) == (32, 1024)
+    assert np.bincount(dataset.y_train).min() >= 7
+    assert np.bincount(dataset.y_held_out, minlength=67).min() >= 3
+    ids = np.concatenate([dataset.train_ids, dataset.held_out_ids])
+    assert sorted(ids) == list(range(1999))
+    assert (np.diff(dataset.labels[np.argsort(ids)]) >= 0).all(), "in the order of the books"
+    psalm = [dataset.text(k) for k in np.flatnonzero(dataset.labels == dataset.class_number("Psalm 136"))]
+    assert len(psalm) == 26
+    assert all("for his mercy endureth for ever" in verse for verse in psalm)
+    assert load("verses", n_train=50, n_held_out=20).n_columns == 70
+    assert dataset.fingerprint().startswith("96f7eaf6010e67ee"), (
+        "scores and runs on it compare with others only while it stays"
+    )
