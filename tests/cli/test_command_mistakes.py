@@ -42,7 +42,6 @@ def folder(small_run: infl.Run, tmp_path_factory: pytest.TempPathFactory) -> Pat
         (folder / name).write_text(json.dumps(content))
     x, y = np.zeros((20, 4), np.float32), np.arange(20) % 2
     np.savez(folder / "half.npz", x_train=x, y_train=y)
-    np.savez(folder / "objects.npz", x_train=np.array([{}] * 20, object), y_train=y, x_test=x, y_test=y)
     masks = np.random.default_rng(0).random((60, 20)) < 0.7
     outcomes: dict[str, Any] = {"masks": masks, "correct": np.c_[masks, masks[:, :12]], "labels": np.arange(32) % 3}
     np.savez(folder / "outcomes.npz", **outcomes)
@@ -64,14 +63,10 @@ ABOVE_0 = "expected a number above 0"
 MISTAKES = [
     # The data
     ("train nosuch --run new", "unknown source 'nosuch'"),
-    ("train nosuch.npz --run new", "expected an .npz file, found nothing"),
     ("train tfds:nosuch --run new", "TFDS knows no data set of this name"),
     ("train digits --n-train 100000 --run new", "expected 1 to 1000, the examples there are, got 100000"),
     ("train --run new", "is not a run yet: name the data set to train on"),
-    ("train --run new --groups sets.json", "is not a run yet: name the data set to train on"),
     ("train --n-train 60 --run new", "--n-train and --n-held-out draw from a data set: name it"),
-    ("train half.npz --run new", "missing x_test, y_test"),
-    ("train objects.npz --run new", "x_train holds Python objects"),
     ("import counts.npz --run new", "masks is of 59 models, correct of 60"),
     ("import unlabelled.npz --run new", "missing labels"),
     (
@@ -80,44 +75,23 @@ MISTAKES = [
     ),
     ("import values.npz --run new", "none of the 60 rows of masks and outcomes was filled"),
     # Settings of a new run
-    (f"train {DATA} --run new --fraction 1.2", "fraction: expected a fraction above 0 and below 1"),
     (f"train {DATA} --run new --fraction abc", "fraction: expected a fraction such as 0.7"),
-    (f"train {DATA} --run new --design balanced --fraction 0.5:0.7", "use design uniform"),
     (f"train {DATA} --run new --design paired --fraction 0.7", "fraction must be 0.5"),
     (f"train {DATA} --run new --n-models 0", "expected at least 1 model"),
     (f"train {DATA} --run new --n-models -3", "expected a number of models, or FROM:TO as in 100:200, got -3"),
     (f"train {DATA} --run new --epochs 0", "epochs: expected at least 1, got 0"),
-    (f"train {DATA} --run new --network nosuch", "network: expected one of mlp"),
-    (f"train {DATA} --run new --optimizer nosuch", "optimizer: expected one of sgd, adam, adamw"),
-    (f"train {DATA} --run new --models-per-device 0", "models_per_device: expected at least 1, got 0"),
     (f"train {DATA} --run new --augmentation turn", "expected flip, shift:PIXELS or shift:PIXELS:reflect; got 'turn'"),
-    (f"train {DATA} --run new --privacy sigma:1", "expected clip:NORM and noise:MULTIPLIER, got 'sigma:1'"),
-    (f"train {DATA} --run new --checkpoint-minutes -1", "checkpoint_minutes: expected a finite number of at least 0"),
-    (f"train {DATA} --run new --checkpoint-minutes nan", "checkpoint_minutes: expected a finite number of at least 0"),
     (f"train {DATA} --run new --checkpoint-minutes 1 --engine ray", "workers of a Ray cluster keep no checkpoints"),
-    (f"train {DATA} --run new --standard-error 0", f"standard_error: {ABOVE_0}"),
-    (f"train {DATA} --run new --standard-error 0.1 --grouped-share 1", "rest on no grouped models"),
-    (f"train {DATA} --run new --grouped-share 0", "grouped_share: expected a fraction above 0 and at most 1, got 0.0"),
     (f"train {DATA} --run new --grouped-share 0.4 --design uniform", "grouped_share is a setting of design grouped"),
-    (f"train {DATA} --run new --groups sets.json --design uniform", "by design grouped, and the design is uniform"),
     (f"train {DATA} --run new --groups outside.json", "outside.json: set 'ann' names id 60, outside D (0..59)"),
     (f"train {DATA} --run new --groups empty.json", 'empty.json: expected an object {"name": [ids], ...}'),
-    (f"train {DATA} --run new --groups no/where", "cannot be read: No such file or directory"),
     (f"train {DATA} --run new --cover outside.json", "set 'ann' names id 60, outside D (0..59)"),
     (f"train {DATA} --run new --cover sets.json --models-per-covered-set 0", "covered set: expected at least 1, got 0"),
     (f"train {DATA} --run precious", "exists and is not a run of infl"),
     (f"train {DATA} --run {'x' * 300}", "File name too long"),
     # Other settings than those of a run
-    ("train --run run --epochs 7", "algorithm.epochs is 2 in the run, 7 asked for"),
     ("train --run run --hidden 8 9", "algorithm.network.hidden is [4] in the run, [8, 9] asked for"),
-    ("train --run run --optimizer adam", "algorithm.optimizer is 'sgd' in the run, 'adam' asked for"),
     ("train --run run --fraction 0.5", "design.fraction is [0.7, 0.97] in the run, 0.5 asked for"),
-    ("train --run run --design paired", "design.kind is 'grouped' in the run, 'paired' asked for"),
-    ("train --run run --grouped-share 0.3", "design.grouped_share is 0.5 in the run, 0.3 asked for"),
-    ("train --run run --seed 3", "seed is 0 in the run, 3 asked for"),
-    ("train --run run --groups sets.json", "was made with other groups: continue it without naming any, or choose"),
-    ("train --run run --cover outside.json", "set 'ann' names id 60, outside D (0..59)"),
-    ("train --run run --standard-error 1.5", f"standard_error: {ABOVE_0}"),
     ("train --run run --json no/where", "cannot be written: No such file or directory"),
     ("train digits --run run", "was made with other settings: dataset.fingerprint is"),
     # Plans
@@ -126,11 +100,7 @@ MISTAKES = [
     (f"plan --quiet {DATA} --n-models 0", "models: expected at least 1, got 0"),
     (f"plan --quiet {DATA} --n-references -1", "references: expected at least 0, got -1"),
     (f"plan --quiet {DATA} --n-pilot -1", "pilot models: expected at least 0, got -1"),
-    (f"plan --quiet {DATA} --standard-error -0.1", f"standard_error: {ABOVE_0} and below 1, got -0.1"),
     (f"plan --quiet {DATA} --detect 1.5", f"detect: {ABOVE_0} and below 1, got 1.5"),
-    (f"plan --quiet {DATA} --detect 0.1 --power 1", f"power: {ABOVE_0} and below 1, got 1"),
-    (f"plan --quiet {DATA} --false-discovery-rate 2", f"false discovery rate: {ABOVE_0} and below 1, got 2"),
-    (f"plan --quiet {DATA} --expected-fraction -1", "expected fraction: expected a number from 0 to 1, got -1"),
     (f"plan --quiet {DATA} --set-size 60", "set size: expected 1 to 59"),
     (f"plan --quiet {DATA} --set-size 5 --set-error 0", f"set error: {ABOVE_0}"),
     # Words that are mistyped
@@ -147,11 +117,8 @@ MISTAKES = [
     ("plant nosuch digits", "there is no kind 'nosuch': expected one of flipped, copies, patch, rare"),
     # Questions to a run
     ("scores --run nowhere", "is not a run folder: it has no run.json. Make one with: infl train DATASET --run"),
-    ("scores --run precious", "is not a run folder"),
-    ("scores --run kept.json", "is not a run folder"),
     ("scores --run run --n-top 0", "--n-top: expected at least 1, got 0"),
     ("scores --run run --example -1", "expected a training example 0..59 or a held-out one 60..89, got -1"),
-    ("scores --run run --example 90", "or a held-out one 60..89, got 90"),
     ("scores --run run --example 1 --arrays a.npz", "leave --example out"),
     ("scores --run run --example 1 --feldman-zhang a.npz", "leave --example out"),
     ("scores --run run --example 1 --matrix a.zarr", "leave --example out"),
@@ -164,10 +131,7 @@ MISTAKES = [
     ("predict --run run --forget sets.json --thresholds.probability 2", f"threshold probability: {ABOVE_0}"),
     ("predict --run run --forget sets.json --thresholds.effect inf", "threshold effect: expected a finite"),
     ("verify --run run --forget sets.json --n-models 1", "verification needs at least 2 models a set, got 1"),
-    ("verify --run run --forget sets.json --stop 0", "stop: expected a probability above 0"),
     ("report --run run --n-top 0", "--n-top: expected at least 1, got 0"),
-    ("report --run run --forget outside.json", "names id 60, outside D"),
-    ("report --run run --thresholds.probability 2", "threshold probability"),
     # A run that was made elsewhere, without pixels and algorithm
     ("train --run imported", f"it holds no pixels and no training algorithm, so {SCORED_ONLY}"),
     ("train digits --run imported", f"{SCORED_ONLY}; use a run made by infl train"),
@@ -191,12 +155,8 @@ MISTAKES = [
     ),
     ("compare run nowhere.npz", "nowhere.npz: expected a run, or a file of scores, found neither"),
     ("compare run imported", "expected scores of the same examples: run has 60 training examples, imported 20"),
-    (f"{FORGET} --size 61", "size: expected 1 to 60"),
-    (f"{FORGET} --size 60", "is all of D"),
-    (f"{FORGET} --size 3 --seed -1", "seed: expected 0 to"),
     (f"{FORGET} --size 3 --name mine", "the name 'mine' comes twice"),
     ("forget random digits --n-train 55 --size 3 --out kept.json", "names id 58, outside D (0..54)"),
-    (f"forget class {DATA} --label 10 --out new.json", "class: expected 0 to 9"),
     (
         f"forget class {DATA} --label cat --out new.json",
         "class: expected a class (0, 1, 2, 3, 4, 5, 6, 7, 8, 9) or its",
@@ -209,10 +169,7 @@ MISTAKES = [
     ),
     (f"forget cluster {DATA} --n-clusters 5 --out new.json", "expected either a cluster's number or an example"),
     ("plant flipped --n-examples 3 --out planted.npz --forget kept.json", "name the data set to plant in, e.g. infl"),
-    (f"plant flipped {PLANT} --n-examples 61", "n_examples: expected 1 to 58"),
-    (f"plant patch {PLANT} --n-examples 3 --label 1 --size 9", "size: expected 1 to 8"),
     (f"plant rare {PLANT} --n-kept 3 --n-clusters 5 --cluster 1", "would no longer fit; name a new file"),
-    (f"plant copies {PLANT} --n-copies 3 --example 60", "example: expected 0 to 59"),
     (f"plant copies {PLANT} --n-copies 3 --example 1 --name mine", "the name 'mine' comes twice"),
     (f"plant flipped {DATA} --n-examples 3 --out half.npz --forget kept.json", "half.npz exists already"),
     (f"plant flipped {DATA} --n-examples 3 --out mine.data --forget kept.json", "ends in .npz"),

@@ -458,7 +458,6 @@ def test_a_mistake_in_a_call_is_named_before_anything_is_trained(
         (lambda: new(design=Design("grouped", 0.7, groups=short)), "got 59"),
         (lambda: new(groups=USERS, design=Design("grouped", 0.7, groups=short)), "give them in one place"),
         (lambda: train(None, None), "is not a run yet: name the data set"),
-        (lambda: infl.plan(), "plan: name a data set, or a run that exists"),
         (lambda: train(small_digits, once.folder, seed=5), "seed is 0 in the run, 5 asked for"),
         (lambda: train(None, grouped.folder, groups=short), "was made with other groups"),
         (lambda: train(None, grouped.folder, design=by_groups), "design.groups.sha256 is '.*' in the run"),
