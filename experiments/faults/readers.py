@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import struct
 import tempfile
 import warnings
@@ -35,12 +36,12 @@ RECORD = {"design": {"kind": "leave-out"}, "forget_set": {"name": "mine", "ids":
 
 @dataclass(frozen=True)
 class Reader:
-    """A kind of file: cases of its content, where it lies in a folder, and what reads the folder."""
+    """A kind of file: cases of its content, where it lies in a folder, what reads the folder, and what else lies there."""
 
     cases: st.SearchStrategy[bytes]
     name: str
-    prepare: Callable[[Path], None]
     read: Callable[[Path], Any]
+    prepare: Callable[[Path], None] = lambda folder: None
 
     def survives(self, folder: Path, content: bytes) -> bool:
         """Read one case; whether it was accepted. What is neither read nor refused in one line comes out as it is.
@@ -64,73 +65,47 @@ def readers() -> dict[str, Reader]:
         "npz": Reader(
             _mutated([_npz(np.savez), _npz(np.savez_compressed)]) | _npz_headers(),
             "mine.npz",
-            lambda folder: None,
             lambda folder: infl.load(str(folder / "mine.npz")),
         ),
         "import": Reader(
             _mutated([_outcomes(np.savez), _outcomes(np.savez_compressed)]) | _npz_headers("masks"),
             "theirs.npz",
-            lambda folder: None,
             _import,
         ),
         "idx": Reader(
             _mutated([_idx(), gzip.compress(_idx())]) | _idx_headers(),
             IMAGES,
-            _write_idx,
             lambda folder: infl.load(f"idx:{folder}"),
+            _write_idx,
         ),
-        "run.json": Reader(
-            _mutated([_manifest()]) | _changed_manifests(),
-            "run.json",
-            _write_run,
-            lambda folder: _look_at(folder),
-        ),
-        "block": Reader(
-            _mutated([_block({})]) | st.builds(_block, _abouts()),
-            BLOCK,
-            _write_run,
-            _look_at,
-        ),
+        "run.json": Reader(_mutated([_manifest()]) | _changed_manifests(), "run.json", _look_at, _write_run),
+        "block": Reader(_mutated([_block({})]) | st.builds(_block, _abouts()), BLOCK, _look_at, _write_run),
         "collection.json": Reader(
             _mutated([_record(RECORD)]) | st.builds(_record, _records()),
             f"collections/{WITHOUT}/collection.json",
-            _write_run,
             _look_at,
+            _write_run,
         ),
         "scores.npz": Reader(
             _mutated([_scores(np.savez), _scores(np.savez_compressed)]),
             "scores.npz",
-            lambda folder: None,
             lambda folder: read_scores(folder / "scores.npz"),
         ),
-        "scores.csv": Reader(
-            _mutated([TABLE]),
-            "scores.csv",
-            lambda folder: None,
-            lambda folder: read_scores(folder / "scores.csv"),
-        ),
+        "scores.csv": Reader(_mutated([TABLE]), "scores.csv", lambda folder: read_scores(folder / "scores.csv")),
         "forget": Reader(
-            _mutated([FORGET]) | _json().map(_as_json) | _forget_files().map(_as_json),
-            "forget.json",
-            lambda folder: None,
-            lambda folder: read_forget_sets(folder / "forget.json", n_train=N_TRAIN),
+            _sets(FORGET), "forget.json", lambda folder: read_forget_sets(folder / "forget.json", n_train=N_TRAIN)
         ),
         "forget, .npy .npz .csv .txt": Reader(
             _mutated([SET_TABLE, b"3\n4, 5\n", b"1,a\n2,b\n", _ids(np.save), _ids(np.savez)]),
             "forget",
-            lambda folder: None,
             lambda folder: read_forget_sets(folder / "forget", n_train=N_TRAIN, dataset=_dataset),
         ),
         "groups.json": Reader(
-            _mutated([GROUPS]) | _json().map(_as_json) | _forget_files().map(_as_json),
-            "groups.json",
-            lambda folder: None,
-            lambda folder: read_groups(folder / "groups.json", n_train=N_TRAIN),
+            _sets(GROUPS), "groups.json", lambda folder: read_groups(folder / "groups.json", n_train=N_TRAIN)
         ),
         "groups.csv": Reader(
             _mutated([b"id,user\n" + b"".join(b"%d,u%d\n" % (i, i % 3) for i in range(N_TRAIN))]),
             "groups.csv",
-            lambda folder: None,
             lambda folder: read_groups(folder / "groups.csv", n_train=N_TRAIN),
         ),
     }
@@ -184,6 +159,16 @@ def _as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+def _sets(whole: bytes) -> st.SearchStrategy[bytes]:
+    return _mutated([whole]) | _json().map(_as_json) | _forget_files().map(_as_json)
+
+
+def _saved(save: Callable[..., None], *array: Any, **arrays: Any) -> bytes:
+    file = io.BytesIO()
+    save(file, *array, **arrays)
+    return file.getvalue()
+
+
 def _dataset() -> Dataset:
     random = np.random.RandomState(0)
     labels = np.arange(N_TRAIN) % 3
@@ -191,33 +176,24 @@ def _dataset() -> Dataset:
 
 
 def _npz(save: Callable[..., None]) -> bytes:
-    data, file = _dataset(), io.BytesIO()
-    save(file, x_train=data.x_train, y_train=data.y_train, x_test=data.x_held_out, y_test=data.y_held_out)
-    return file.getvalue()
+    data = _dataset()
+    return _saved(save, x_train=data.x_train, y_train=data.y_train, x_test=data.x_held_out, y_test=data.y_held_out)
 
 
 def _outcomes(save: Callable[..., None]) -> bytes:
-    masks, file = np.arange(64)[:, None] >> np.arange(4) & 1 == 1, io.BytesIO()
-    save(file, masks=masks, correct=np.c_[masks, masks], labels=np.arange(8) % 2)
-    return file.getvalue()
+    masks = np.arange(64)[:, None] >> np.arange(4) & 1 == 1
+    return _saved(save, masks=masks, correct=np.c_[masks, masks], labels=np.arange(8) % 2)
 
 
 def _ids(save: Callable[..., None]) -> bytes:
-    file = io.BytesIO()
-    save(file, np.array([1, 4, 5]))
-    return file.getvalue()
+    return _saved(save, np.array([1, 4, 5]))
 
 
 def _scores(save: Callable[..., None]) -> bytes:
-    file, labels = io.BytesIO(), np.arange(N_TRAIN) % 2
-    rows, columns = np.flatnonzero(labels == 0), np.arange(0, N_HELD_OUT, 2)
-    of_class = {
-        "tr_classidx_0": rows,
-        "tt_classidx_0": columns,
-        "infl_matrix_class0": np.ones((len(rows), len(columns))),
-    }
-    save(file, tr_mem=labels / 2, tr_mem_se=labels / 9, tr_labels=labels, **of_class)
-    return file.getvalue()
+    labels, columns = np.arange(N_TRAIN) % 2, np.arange(0, N_HELD_OUT, 2)
+    rows = np.flatnonzero(labels == 0)
+    ids = {"tr_classidx_0": rows, "tt_classidx_0": columns, "infl_matrix_class0": np.ones((len(rows), len(columns)))}
+    return _saved(save, tr_mem=labels / 2, tr_mem_se=labels / 9, tr_labels=labels, **ids)
 
 
 def _npz_headers(name: str = "x_train") -> st.SearchStrategy[bytes]:
@@ -264,10 +240,9 @@ def _idx_headers() -> st.SearchStrategy[bytes]:
 
 
 def _write_idx(folder: Path) -> None:
+    labels = bytes(i % 3 for i in range(N_TRAIN))
     (folder / IMAGES).write_bytes(_idx())
-    (folder / "train-labels-idx1-ubyte").write_bytes(
-        struct.pack(">2I", 0x0801, N_TRAIN) + bytes(i % 3 for i in range(N_TRAIN))
-    )
+    (folder / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, N_TRAIN) + labels)
     (folder / "t10k-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x0803, 3, 2, 2) + bytes(12))
     (folder / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, 3) + bytes([0, 1, 2]))
 
@@ -300,8 +275,6 @@ def _look_at(folder: Path) -> None:
 
 
 def _import(folder: Path) -> None:
-    import shutil
-
     shutil.rmtree(folder / "run", ignore_errors=True)
     with warnings.catch_warnings(action="ignore"):  # of rows that no model filled
         infl.import_outcomes(folder / "theirs.npz", run=folder / "run")

@@ -187,8 +187,6 @@ def sum_probabilities(outcomes: Any, sets: list[Any]) -> Any:
 
 def cost(folder: Path) -> dict[str, Any]:
     """Models and wall-clock seconds of the run and of the truth, and from how many sets the run is cheaper."""
-    if (folder / "cost.json").exists():  # of the truth that again.py did not measure again
-        return json.loads((folder / "cost.json").read_text())
     run = infl.open_run(folder)
     without = [name for name in run.collections() if name.startswith("without-")]
     retrained = sum(len(run.complete(name)) for name in without)

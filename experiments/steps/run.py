@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import half_size_fashion
-from record import argument_parser, work_folder, write_part
+from record import argument_parser, verdict_row, work_folder, write_part
 
 import infl
 
@@ -74,13 +74,16 @@ def case_of_copies(folder: Path, n_models: int) -> list[dict[str, Any]]:
 
 def _verified(data: Any, algorithm: Any, folder: Path, sets: list[Any], n_models: int) -> list[dict[str, Any]]:
     run = infl.train(data, run=folder, n_models=2, n_references=n_models, algorithm=algorithm)
-    rows = []
-    for verdict in infl.verify(run, sets, n_models=n_models, stop=None):
-        size, cross, own = len(verdict.forget_set), verdict.cross_influence, verdict.self_influence
-        row = {"set": verdict.forget_set.name, "size": size, "regime": verdict.regime}
-        row["probability"] = max(verdict.probability.values())
-        rows.append(row | {"self": [own.value, own.se], "cross": [cross.value, cross.se]})
-    return rows
+    verdicts = infl.verify(run, sets, n_models=n_models, stop=None)
+    return [
+        {
+            "set": verdict.forget_set.name,
+            "size": len(verdict.forget_set),
+            "probability": max(verdict.probability.values()),
+            **verdict_row(verdict),
+        }
+        for verdict in verdicts
+    ]
 
 
 def jump(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
