@@ -38,9 +38,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
         print(overview())
+        return 0
+    if name in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"infl {version('infl')}")
         return 0
     if name not in COMMANDS:
         print(f"infl: {no_command(name)}", file=sys.stderr)

@@ -130,6 +130,10 @@ def _check_options(command: Any, name: str, options: list[str]) -> None:
     known = re.findall(r"--[a-z][\w.-]*\w", text.getvalue())
     asked = [word.partition("=")[0] for word in options if re.match("--[A-Za-z]", word)]
     if unknown := [word for word in asked if word.replace("_", "-") not in known]:
+        if (argument := unknown[0].strip("-").upper()) in re.findall(
+            r"\b[A-Z]+\b", text.getvalue().partition("\n\n")[0]
+        ):
+            raise InputError(f"{argument} is named without an option: infl {name} {argument} ...")
         near = nearest_option(unknown[0], known)
         hint = f"did you mean {near}?" if near else f"infl {name} --help lists them"
         raise InputError(f"there is no option {unknown[0]}: {hint}")

@@ -25,14 +25,16 @@ from infl.records import Dataset, ForgetSet, Groups, InputError, sorted_ids
 from infl.records.files import MAX_JSON_BYTES, open_archive, parse_json, read_bytes
 
 NOT_JSON = (".npy", ".npz", ".csv", ".tsv", ".txt")  # files by these endings are read, and never written
-COMMENT = re.compile(r"(^|\s)#.*")
+COMMENT = re.compile(r"(^|\s)#.*|^sep=.$")  # the second: what Excel writes first
 NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 COLUMNS = {
-    "ids": ("id", "ids", "index", "example", "example_id", "train_id", ""),  # the last: an index of pandas
+    "ids": ("id", "ids", "index", "example", "example_id", "train_id"),
     "source_ids": ("source_id", "source_ids", "in source"),
     "files": ("file", "filename", "file_name", "path", "image", "picture"),
 }
 NAMES = ("set", "forget_set", "group", "user")
+FLAGS = ("forget", "remove", "selected", "mask")  # columns that say of each example whether it is meant
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 FORMS = 'JSON {"name": [ids], ...} or [ids], .npy, .npz, or text or CSV with a column id'
 
 
@@ -183,6 +185,8 @@ def _ids_of_run(
     given: Any, what: str, of_source: bool, n_train: int, dataset: Callable[[], Dataset] | None
 ) -> tuple[int, ...]:
     """Ids of D, each once, of what examples were named by."""
+    if isinstance(given, tuple) and len(given) == 1 and hasattr(given[0], "dtype"):  # of np.where
+        (given,) = given
     shape = np.shape(given) if hasattr(given, "dtype") else None
     if shape is not None and given.dtype == bool and shape == (n_train,):
         return sorted_ids(np.flatnonzero(given), what)
@@ -193,6 +197,8 @@ def _ids_of_run(
         if dataset is not None and values and all(isinstance(one, str) for one in values):
             values, of_source = ids_of_files(dataset(), values), False
         values = [int(one) if isinstance(one, float) and one.is_integer() else one for one in values]
+        if len(values) == n_train > 2 and all(isinstance(one, int) and one in (0, 1) for one in values):  # a mask
+            values, of_source = np.flatnonzero(values), False
     ids = sorted_ids(values, what)
     if not of_source:
         return ids
@@ -265,13 +271,13 @@ def _of_text(text: str, name: str, grouped: bool) -> dict[str, Any]:
     rows = [[cell.strip().strip('"') for cell in row] for row in split]
     head, body = rows[:1], rows[1:]
     header = [cell.lower() for row in head for cell in row]
-    known = {*header} & {*NAMES, *(column for columns in COLUMNS.values() for column in columns)}
-    if grouped and len(header) == 2 and not known:
+    examples = {*header} & {column for columns in COLUMNS.values() for column in columns}
+    if grouped and len(header) == 2 and not examples:
         return _of_columns(["id", "set"], rows if re.search(r"\d", header[0]) else body, name, grouped)
-    if grouped and len(header) == 1 and known & {*NAMES}:
+    if grouped and len(header) == 1 and {*header} & {*NAMES}:
         return {name: [row[0] for row in body]}
     if not any(map(_are_numbers, header)):
-        if known:
+        if examples or {*header} & {*NAMES}:
             return _of_columns(header, body, name, grouped)
         if not any(_are_numbers(row[0]) for row in body):
             return {name: lines}  # names of pictures
@@ -296,6 +302,9 @@ def _of_columns(header: list[str], rows: list[list[str]], name: str, grouped: bo
         if len(header) != 2:
             raise InputError(f"columns {', '.join(header)}: expected one that is called group")
         by = 1 - column
+    flag = next((header.index(one) for one in FLAGS if one in header), None)
+    if flag is not None and all(row[flag].lower() in YES + NO for row in rows if len(row) == len(header)):
+        rows = [row for row in rows if len(row) != len(header) or row[flag].lower() in YES]
     sets: dict[str, list[Any]] = {} if by is not None else {name: []}
     if not rows:
         raise InputError(f"columns {', '.join(header)}: expected lines below the names")

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
@@ -411,6 +412,17 @@ def test_nothing_heavy_is_loaded_for_help_or_a_mistyped_option(line: str) -> Non
     assert done.stdout.splitlines()[-1] == f"{0 if '--help' in line else 2} []"
     if line == "--help":
         assert all(f"  {command} " in done.stdout for command in COMMANDS)
+
+
+def test_help_and_the_version_are_asked_for_as_elsewhere(capsys: Any) -> None:
+    for asked, same in (("help", "--help"), ("help scores", "scores --help")):
+        said = []
+        for line in (asked, same):
+            call(line)
+            said.append(capsys.readouterr().out)
+        assert said[0] == said[1]
+    call("--version")
+    assert capsys.readouterr().out == f"infl {version('infl')}\n"
 
 
 def test_exit_statuses_reach_the_shell(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ MISTAKES = [
     ("forget randm digits --size 3", "infl forget: there is no kind 'randm': did you mean random?"),
     ("forget random digits --sze 3", "there is no option --sze: did you mean --size?"),
     ("forget --out new.json random", "the kind comes first: infl forget random ..."),
+    ("train --dataset digits --run new", "DATASET is named without an option: infl train DATASET"),
+    ("compare --a run --b run", "A is named without an option"),
     ("plant fliped digits", "there is no kind 'fliped': did you mean flipped?"),
     ("plant nosuch digits", "there is no kind 'nosuch': expected one of flipped, copies, patch, rare"),
     # Questions to a run

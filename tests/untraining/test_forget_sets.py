@@ -215,6 +215,14 @@ FORMS: dict[str, tuple[str | bytes, dict[str, list[int]]]] = {
     "users.csv": ("3,alice\n15,bob\n14,alice\n", {"alice": [3, 14], "bob": [15]}),
     "numbers.csv": ("id;user\n3;7\n15;8\n14;7\n", {"7": [3, 14], "8": [15]}),
     "positions.csv": ("label,in source\n1,103\n1,115\n", {"positions": [3, 15]}),
+    "excel.csv": ("sep=;\r\nid;set\r\n3;a\r\n15;b\r\n", {"a": [3], "b": [15]}),
+    "flags.csv": ("id,Forget\n3,True\n4,False\n15,True\n", {"flags": [3, 15]}),
+    "a flag of each.csv": (
+        "\n".join(["remove", *["01"[k in (3, 15)] for k in range(200)]]),
+        {"a flag of each": [3, 15]},
+    ),
+    "mask.txt": ("\n".join("01"[k in (3, 15)] for k in range(200)), {"mask": [3, 15]}),
+    "mask.json": (json.dumps({"a": [k in (3, 15) for k in range(200)]}), {"a": [3, 15]}),
 }
 
 
@@ -230,7 +238,7 @@ def test_ids_are_read_as_people_have_them(tmp_path: Path, form: str):
 
 def test_arrays_are_read_and_a_mask_is_one_of_d(tmp_path: Path):
     mask = np.isin(np.arange(200), [3, 15])
-    for k, ids in enumerate(([15, 3], np.array([3.0, 15.0]), np.array([3, 15], np.uint8), mask)):
+    for k, ids in enumerate(([15, 3], np.array([3.0, 15.0]), np.array([3, 15], np.uint8), mask, mask.astype(int))):
         np.save(tmp_path / f"{k}.npy", ids)
         (one,) = forget_sets.read_forget_sets(tmp_path / f"{k}.npy", n_train=200)
         assert (one.name, one.ids) == (str(k), (3, 15))
@@ -256,6 +264,7 @@ def test_arrays_are_read_and_a_mask_is_one_of_d(tmp_path: Path):
         ("a.txt", "3\nfour", "whole numbers, got 'four'"),
         ("a.txt", "a/1.png\nb/2.png", "whole numbers, got 'a/1.png'"),
         ("a.csv", "3,1\n4,1", "two columns of numbers: say in a first line"),
+        ("r.csv", '"","x"\n"1",3\n"2",15\n', "columns , x: expected one that is called id"),  # rows numbered from 1
         ("a.csv", "client,label\n3,1\n4,1", "columns client, label: expected one that is called id"),
         ("a.csv", "id,user\n3,x\n4", "expected 2 columns as in the first line, got '4'"),
         ("a.csv", "id,user\n3,x\n,x", "whole numbers, got ''"),
@@ -364,7 +373,8 @@ def test_what_names_one_set_or_several_is_told_apart(tmp_path: Path):
     for given in (sets, tuple(sets), {"a": [3], "b": np.array([4, 5])}, str(tmp_path / "f.json"), tmp_path / "f.json"):
         assert forget_sets.as_forget_sets(given, n_train=20) == sets
     assert forget_sets.as_forget_sets(sets[1], n_train=20) == sets[1:]
-    assert forget_sets.as_forget_sets(np.arange(20) == 7, n_train=20) == [infl.ForgetSet("example 7", (7,))]
+    for given in (np.arange(20) == 7, [k == 7 for k in range(20)], np.where(np.arange(20) == 7)):
+        assert forget_sets.as_forget_sets(given, n_train=20) == [infl.ForgetSet("example 7", (7,))]
     for given, said in (
         ([3, sets[0]], "whole numbers, got ForgetSet"),
         ([[3, 4], [5]], "whole numbers, got \\[3, 4\\]"),
