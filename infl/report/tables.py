@@ -166,7 +166,9 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
             break
     lines = fitting
     # One row per set with a line per verdict: a long name then folds beside the second line, not above it.
-    stacked = lines.groupby(frame["row"]).agg(dict.fromkeys(lines.columns[2:], _stack))
+    stacked = lines.groupby(frame["row"]).agg(
+        dict.fromkeys(lines.columns[2:], lambda cells: Text("\n").join(map(Text.assemble, cells)))
+    )
     for place, name in enumerate(("set", "size")):
         stacked.insert(place, name, lines.groupby(frame["row"])[name].first())
     caption = text.thresholds_line(thresholds)
@@ -274,10 +276,6 @@ def run_table(description: dict[str, Any]) -> Table:
     lines = pd.DataFrame(rows, columns=["models", "complete", "missing", "diverged", "models/s"])
     title = f"run {description['folder']}"
     return _terminal(lines, title=title, caption="\n".join(caption), left=("models",), folded={"models": 60})
-
-
-def _stack(cells: pd.Series) -> Text:
-    return Text("\n").join(cell if isinstance(cell, Text) else Text(cell) for cell in cells)
 
 
 def _terminal(

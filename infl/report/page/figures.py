@@ -89,18 +89,13 @@ class Drawings:
         return re.sub(r' style="([^"]*)"', self._as_class, svg)
 
     def _as_class(self, found: re.Match[str]) -> str:
-        style = re.sub(r"font: (?:italic )?[^;]*", _font, found[1])
+        # Of a font the size and the slant, in the letters of the page.
+        style = re.sub(r"font: (italic )?[^;]*?([\d.]+px)[^;]*", r"font-style: \1; font-size: \2", found[1])
+        style = style.replace("font-style: ; ", "")
         for name, color in LIGHT.colors().items():
             style = style.replace(color.lower(), f"var(--{name})")
         number = self._classes.setdefault(style, f"s{len(self._classes)}")
         return f' class="{number}"'
-
-
-def _font(found: re.Match[str]) -> str:
-    """The size and the slant, in the letters of the page."""
-    size = re.search(r"[\d.]+px", found[0])
-    slant = "font-style: italic; " if "italic" in found[0] else ""
-    return f"{slant}font-size: {size[0]}" if size else ""
 
 
 def _quiet_about_letters() -> warnings.catch_warnings:

@@ -72,7 +72,8 @@ def _of_effects(predicted: Sequence[Effects], measured: Sequence[Effects], ax: A
         low, high, points, numbers = 0.0, 0.0, [np.empty((0, 2))], []
         kinds = (("members of the forget set", "s", theme.harms, True), ("held-out examples", "o", theme.helps, False))
         for label, marker, color, members in kinds:
-            bins = [mean_of_bin(pairs, members, number) for number in _bins_used(pairs, members)]
+            used = np.unique(np.concatenate([np.empty(0), *(_bins(one, members)[1] for one, _ in pairs)]))
+            bins = [mean_of_bin(pairs, members, int(number)) for number in used[np.isfinite(used)]]
             if not bins:
                 continue
             x, y, se, counts = map(np.array, zip(*bins, strict=True))
@@ -166,11 +167,6 @@ def _bins(effects: Effects, members: bool, width: float = BIN_WIDTH) -> tuple[Ar
     """Columns of members, or of held-out examples, and the bin of the effect on each; bin 0 has 0 in its middle."""
     columns = np.array(effects.forget_set.ids) if members else np.arange(effects.n_train, len(effects.effect))
     return columns, np.floor(effects.effect[columns] / width + 0.5)
-
-
-def _bins_used(pairs: Sequence[tuple[Effects, Effects]], members: bool) -> list[int]:
-    known = np.concatenate([np.empty(0), *(_bins(one, members)[1] for one, _ in pairs)])
-    return [int(k) for k in np.unique(known[np.isfinite(known)])]
 
 
 def _stated_and_right(pairs: Sequence[tuple[Verdict, ...]]) -> tuple[Array, Array]:

@@ -43,7 +43,10 @@ class _Figure(Figure):
 def fonts_of_all_letters(figure: Figure) -> Iterator[None]:
     """In a `with` block draw letters that the usual font lacks in one of the machine's that has them; warn once of others."""
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and not text.get_text().isascii()]
-    lacking = set[str]().union(*map(_lacking, texts))
+    lacking = set[str]()
+    for text in texts:
+        letters = {letter for letter in text.get_text() if letter.isprintable() and not letter.isspace()}
+        lacking |= letters - _letters_in(font_manager.findfont(text.get_fontproperties()))
     more = _fonts_with(lacking) if lacking else []
     for text in texts if more else ():
         text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *more])))
@@ -58,21 +61,14 @@ def _quiet_about_letters() -> Iterator[None]:
         yield
 
 
-def _lacking(text: Text) -> set[str]:
-    """Letters of a text that its own font lacks."""
-    letters = {letter for letter in text.get_text() if letter.isprintable() and not letter.isspace()}
-    return letters - _letters_in(font_manager.findfont(text.get_fontproperties()))
-
-
 _WITHOUT_FONT = set[str]()  # of which that was said
 
 
 def _fonts_with(letters: set[str]) -> list[str]:
     """Names of the fewest fonts that have the letters, as far as there are any."""
     chosen, missing = list[str](), set(letters)
-    fonts = {
-        one.name: one.fname for one in font_manager.fontManager.ttflist if "Last Resort" not in one.name
-    }  # of boxes
+    # Last Resort is a font of boxes.
+    fonts = {one.name: one.fname for one in font_manager.fontManager.ttflist if "Last Resort" not in one.name}
     while missing:
         best = max(fonts, key=lambda name: len(missing & _letters_in(fonts[name])))
         if not missing & _letters_in(fonts[best]):
@@ -80,9 +76,8 @@ def _fonts_with(letters: set[str]) -> list[str]:
         chosen.append(best)
         missing -= _letters_in(fonts[best])
     unsaid = missing - _WITHOUT_FONT
-    if (
-        unsaid and matplotlib.rcParams["svg.fonttype"] != "none"
-    ):  # else they stay letters, for which a browser has fonts
+    # As text in an SVG they stay letters, for which a browser has fonts.
+    if unsaid and matplotlib.rcParams["svg.fonttype"] != "none":
         _WITHOUT_FONT.update(unsaid)
         said = f"no font on this machine has the letters {' '.join(sorted(unsaid))}: figures show boxes in their place"
         warnings.warn(f"{said}; install a font that has them, as Noto Sans CJK", stacklevel=2)

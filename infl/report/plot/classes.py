@@ -13,7 +13,7 @@ from matplotlib.typing import ColorType
 
 from infl.records import UNITS, Array, Estimate, InputError
 from infl.report.plot.canvas import axes_or_new
-from infl.report.style import Theme, house_style
+from infl.report.style import house_style
 from infl.report.text import shorten
 
 _NUMBERS_UP_TO = 12
@@ -59,7 +59,7 @@ def class_influence(blocks: Estimate, class_names: tuple[str, ...] | None = None
     with house_style() as theme:
         side = max(3.4, min(0.52 * n, 9.0)) if n <= _NUMBERS_UP_TO else max(4.0, min(0.16 * n, 9.0))
         ax = axes_or_new(ax, side + 1.6, side + 0.6)
-        colors = _colors(theme)
+        colors = LinearSegmentedColormap.from_list("influence", [theme.harms, theme.ground, theme.helps])
         norm = Normalize(-most, most)
         # Cells of their own, so that they stay sharp in PDF and a missing one can be hatched.
         for a, b in np.ndindex(n, n):
@@ -103,10 +103,6 @@ def _mark(ax: Axes, cell: tuple[int, int], value: float, se: float, power: int, 
     weight = "bold" if surely else "normal"
     ax.text(b, a - 0.02, scaled, ha="center", va="bottom", size=7, weight=weight, color=ink, gid=f"value:{a},{b}")
     ax.text(b, a + 0.06, error, ha="center", va="top", size=6, color=ink, gid=f"error:{a},{b}")
-
-
-def _colors(theme: Theme) -> LinearSegmentedColormap:
-    return LinearSegmentedColormap.from_list("influence", [theme.harms, theme.ground, theme.helps])
 
 
 def _ink_on(face: ColorType) -> str:

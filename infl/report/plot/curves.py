@@ -12,7 +12,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from infl.records import UNITS, Estimate, ForgetSet, InputError, Verdict
+from infl.records import UNITS, Estimate, InputError, Verdict
 from infl.report.plot.canvas import axes_or_new, legend_above, note_below
 from infl.report.style import house_style
 from infl.report.text import count
@@ -50,7 +50,8 @@ def dose_response(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
                 ("predicted", predicted, ":", theme.ground),
                 ("measured", measured, "-", color),
             ):
-                doses = sorted(_dose(v, group) for v in verdicts if _group_of(v.forget_set) == group)
+                parts = [v for v in verdicts if (v.forget_set.concept or v.forget_set.ids) == group]
+                doses = sorted(_dose(part, group) for part in parts)
                 known = [dose for dose in doses if math.isfinite(dose[1])]
                 n_skipped += len(doses) - len(known)
                 if not known:
@@ -158,10 +159,6 @@ def _groups(verdicts: Sequence[Verdict]) -> dict[tuple[int, ...], str]:
     wholes = {one.ids: one.name for one in sets if one.concept is None}
     parts = {one.concept: one.name for one in reversed(sets) if one.concept is not None}
     return {group: wholes.get(group) or parts[group].rpartition("% of ")[2] for group in groups}
-
-
-def _group_of(forget_set: ForgetSet) -> tuple[int, ...]:
-    return forget_set.ids if forget_set.concept is None else forget_set.concept
 
 
 def _dose(verdict: Verdict, group: tuple[int, ...]) -> tuple[float, float, float]:

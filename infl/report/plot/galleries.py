@@ -60,7 +60,9 @@ def memorized_gallery(
         raise InputError(f"n_per_class: expected at least 1, got {n_per_class}")
     memorized = np.nan_to_num(memorization.rankable, nan=-np.inf) >= MEMORIZED_FROM
     per_class = np.bincount(dataset.y_train[memorized], minlength=dataset.n_classes)
-    shown = _classes_shown(labels, per_class)
+    if wrong := [label for label in labels or () if not 0 <= label < len(per_class)]:
+        raise InputError(f"labels: expected classes 0..{len(per_class) - 1}, got {wrong[0]}")
+    shown = sorted(np.argsort(-per_class, kind="stable")[:_MAX_CLASSES].tolist()) if labels is None else labels
     with house_style() as theme:
         pitch = (_PICTURE + 0.2, _PICTURE + 0.36)
         width, height = 1.15 + pitch[0] * n_per_class, pitch[1] * max(len(shown), 1)
@@ -139,14 +141,6 @@ def influence_pairs(
                 axes[2].set_title("influenced example", fontsize=7.5, color=theme.quiet, loc="center", pad=4)
             _draw_pair(axes, pairs[k], dataset, ink, None if intervals is None else intervals[k])
     return ax
-
-
-def _classes_shown(labels: Sequence[int] | None, per_class: Array) -> list[int]:
-    if labels is None:
-        return sorted(np.argsort(-per_class, kind="stable")[:_MAX_CLASSES].tolist())
-    if wrong := [label for label in labels if not 0 <= label < len(per_class)]:
-        raise InputError(f"labels: expected classes 0..{len(per_class) - 1}, got {wrong[0]}")
-    return [int(label) for label in labels]
 
 
 def _draw_pair(

@@ -79,7 +79,10 @@ def memorization(memorization: Estimate, *, ax: Axes | None = None) -> Axes:
         if memorization.outcome == "correct" and len(scores):
             bound = {"color": theme.quiet, "linewidth": 0.9, "linestyle": (0, (4, 2))}
             ax.axvline(MEMORIZED_FROM, zorder=3, gid="memorized", **bound)
-            handles.append(Line2D([], [], label=_beyond(scores, deviations), **bound))
+            beyond = f"{int((scores >= MEMORIZED_FROM).sum()):,} of {len(scores):,} are ≥ {MEMORIZED_FROM:g}"
+            if np.isfinite(deviations).any():
+                beyond += f" ({ndtr(-MEMORIZED_FROM / deviations[deviations > 0]).sum():.1f} expected)"
+            handles.append(Line2D([], [], label=beyond, **bound))
         unit = UNITS[memorization.outcome]
         ax.set(xlabel=f"memorization: {unit} gained by training on the example", ylabel="training examples")
         if not len(scores):
@@ -127,14 +130,6 @@ def _errors_of_counts(scores: Array, errors: Array, edges: Array) -> Array:
         chance = expected_counts(scores[first : first + _CHUNK], errors[first : first + _CHUNK], edges)
         variance += (chance * (1 - chance)).sum(axis=0)
     return np.sqrt(variance)
-
-
-def _beyond(scores: Array, deviations: Array) -> str:
-    """How many scores are at the bound or beyond it, and how many the null expects there."""
-    said = f"{int((scores >= MEMORIZED_FROM).sum()):,} of {len(scores):,} are ≥ {MEMORIZED_FROM:g}"
-    if not np.isfinite(deviations).any():
-        return said
-    return f"{said} ({ndtr(-MEMORIZED_FROM / deviations[deviations > 0]).sum():.1f} expected)"
 
 
 def _edges(scores: Array, is_probability: bool) -> Array:
