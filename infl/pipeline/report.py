@@ -73,25 +73,12 @@ def write_report(
         raise InputError(f"n_top: expected at least 1, got {n_top}")
     opened = current_run(run)
     path = opened.folder / "report.html" if path is None else Path(path)
-    content = gather(opened, forget_sets, predictor=predictor, thresholds=thresholds, n_top=n_top, quiet=quiet)
+    sets = _named_once(opened.forget_sets()) if forget_sets is None else resolve_forget_sets(opened, forget_sets)
+    dataset = opened.dataset()
+    scores = _scores(opened, dataset.pairs_protocol, n_top) if opened.outcomes("design").n_models else None
+    contents = _sets(opened, sets, predictor, thresholds or Thresholds(), quiet=quiet)
+    content = PageContent(opened.to_dict(), dataset, scores, contents, opened.accuracy())
     return Report(path, write_page(content, path, n_top=n_top), content)
-
-
-def gather(
-    run: Run,
-    forget_sets: ForgetSets | None = None,
-    *,
-    predictor: PredictorName = "combined",
-    thresholds: Thresholds | None = None,
-    n_top: int = N_TOP,
-    quiet: bool = False,
-) -> PageContent:
-    """What the page of a run shows; see `write_report`."""
-    sets = _named_once(run.forget_sets()) if forget_sets is None else resolve_forget_sets(run, forget_sets)
-    dataset = run.dataset()
-    scores = _scores(run, dataset.pairs_protocol, n_top) if run.outcomes("design").n_models else None
-    contents = _sets(run, sets, predictor, thresholds or Thresholds(), quiet=quiet)
-    return PageContent(run.to_dict(), dataset, scores, contents, run.accuracy())
 
 
 def _scores(run: Run, protocol: ProtocolName, n_top: int) -> ScoreContent:

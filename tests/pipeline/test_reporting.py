@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl.pipeline.report import gather
+from infl.pipeline.report import write_report
 from infl.records import Dataset, InputError
 from infl.store import Run, open_run
 from tests.commands import call, contents
@@ -70,18 +70,18 @@ def test_by_default_the_verified_sets_are_shown(verified: Run, tmp_path: Path, c
     folder = shutil.copytree(verified.folder, tmp_path / "run")
     call(f"report --run {folder} --n-top 3")
     assert "2 forget sets" in capsys.readouterr().out
-    content = gather(open_run(folder), quiet=True)
+    content = write_report(folder, quiet=True).content
     assert [one.best.forget_set.name for one in content.sets] == ["few <b>", "known"]
     assert all(one.predicted and one.measured for one in content.sets)
     assert content.sets[1].best.forget_set.concept == tuple(range(5, 15))
     assert (folder / "report.html").exists()
     infl.verify(folder, {"known": [1, 2]}, n_models=4, quiet=True)  # another set of the same name
-    names = [one.best.forget_set.name for one in gather(open_run(folder), quiet=True).sets]
+    names = [one.best.forget_set.name for one in write_report(folder, quiet=True).content.sets]
     assert names == ["few <b>", "known", "known (2)"]
 
 
 def test_intervals_of_pairs_are_those_of_their_influence(verified: Run) -> None:
-    scores = gather(verified, quiet=True).scores
+    scores = write_report(verified, quiet=True).content.scores
     assert scores is not None
     low, high = infl.interval(infl.influence(verified.outcomes("design")))
     for pair, interval in zip(scores.pairs, scores.pair_intervals, strict=True):
