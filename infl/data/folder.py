@@ -29,6 +29,7 @@ LEFT_BEHIND = {
     "$recycle.bin",
     "system volume information",
 }
+SPLITS = {name: name for name in ("train", *HELD_OUT_NAMES)} | {"training": "train", "testing": "test"}  # lower case
 EXPECTED = (
     f"folders train and test (or {', '.join(HELD_OUT_NAMES[1:])}) with one subfolder a class, or one subfolder a class and a "
     "fraction to hold out"
@@ -124,13 +125,16 @@ def ids_of_files(dataset: Dataset, names: Sequence[str]) -> list[int]:
 def _listing(place: Place) -> tuple[list[str], list[Path], Array, int | None, Counter[str]]:
     """Classes, all pictures, their labels, how many are training examples (None: to be drawn), endings of other files."""
     root = Path(place.path)
-    held_out = place.held_out_split(_subfolders(root), EXPECTED)
-    class_names = _subfolders(root if held_out is None else root / "train")
+    names = _subfolders(root)
+    splits = {SPLITS.get(name.lower(), name): name for name in names}
+    held_out = place.held_out_split(splits, EXPECTED)
+    both = [root] if held_out is None else [root / splits["train"], root / splits[held_out]]
+    class_names = _subfolders(both[0])
     paths: list[Path] = []
     labels: list[int] = []
-    others: Counter[str] = Counter()
+    others = Counter(f"folder {name}" for name in names if held_out is not None and root / name not in both)
     n_train = None
-    for folder in [root] if held_out is None else [root / "train", root / held_out]:
+    for folder in both:
         there = _subfolders(folder)
         if unknown := [name for name in there if name not in class_names]:
             raise InputError(f"{folder}: expected no classes besides those to train on, got {', '.join(unknown[:5])}")

@@ -60,6 +60,12 @@ def not_numbers(name: str, given: ArrayLike, array: Array) -> str:
     columns = columns.astype(object)
     to_numeric: Any = pd.to_numeric
     if text := [c for c, values in columns.items() if to_numeric(values.dropna(), errors="coerce").isna().any()]:
+        if unlike := [c for c in text if not _are_categories(columns[c].dropna().tolist())]:
+            return (
+                f"{name}: expected numbers, got columns of neither numbers nor categories ({listed(unlike)}), with values such "
+                f"as {shortened(columns[unlike[0]].dropna().iloc[0])}; make numbers of them, or leave them out (pictures are "
+                "read by folder:DIR)"
+            )
         both = "pandas.concat([x_train, x_held_out])" if framed else "pandas.DataFrame(np.r_[x_train, x_held_out])"
         return (
             f"{name}: expected numbers, got columns that hold none ({listed(text)}); encode those of both parts together: "
@@ -159,6 +165,17 @@ def negative_labels(name: str, array: Array) -> str:
 
 def _x(name: str) -> str:
     return name.replace("y", "x", 1)
+
+
+def _are_categories(values: list[Any]) -> bool:
+    """Words, each of them twice on average."""
+    return all(isinstance(one, (str, bytes)) for one in values) and 2 * len(set(values)) <= len(values)
+
+
+def shortened(value: Any) -> str:
+    """As Python writes it, on one line of at most 40 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def listed(values: Sequence[Any]) -> str:

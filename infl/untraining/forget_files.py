@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -185,8 +185,8 @@ def _ids_of_run(
     given: Any, what: str, of_source: bool, n_train: int, dataset: Callable[[], Dataset] | None
 ) -> tuple[int, ...]:
     """Ids of D, each once, of what examples were named by."""
-    if isinstance(given, tuple) and len(given) == 1 and hasattr(given[0], "dtype"):  # of np.where
-        (given,) = given
+    of_where = isinstance(given, tuple) and len(given) == 1 and hasattr(given[0], "dtype")
+    given = cast(Any, given[0] if of_where else given)
     shape = np.shape(given) if hasattr(given, "dtype") else None
     if shape is not None and given.dtype == bool and shape == (n_train,):
         return sorted_ids(np.flatnonzero(given), what)

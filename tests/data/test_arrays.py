@@ -92,6 +92,12 @@ BAD = {
     ),
     "13 bands": ({"x_train": np.zeros((N, 13, 8, 8), np.uint8)}, r"looks like \[n, channels, h, w\]"),
     "complex pixels": ({"x_train": np.zeros((N, 4, 5), complex)}, "x_train: expected numbers .* got dtype complex128"),
+    "dates": (
+        {"x_train": pd.DataFrame({"a": 1.5, "d": pd.date_range("2020", periods=N)})},
+        r"neither .*\('d'\), .* Timestamp",
+    ),
+    "file names": ({"x_train": np.array([f"{k}.png" for k in range(N)])}, r"neither .* such as '0.png'; .* folder:DIR"),
+    "arrays in a column": ({"x_train": pd.DataFrame({"e": [np.zeros(3)] * N})}, r"such as array\(\[0., 0., 0.\]\);"),
     "text pixels": ({"x_held_out": np.full((M, 4, 5), "a")}, r"x_held_out: .* got columns that hold none \(0, 1"),
     "no pixel axis": ({"x_train": np.zeros(N)}, r"x_train: .* got shape \(60,\); .*\[:, None\]"),
     "no training examples": ({"x_train": np.zeros((0, 4, 5)), "y_train": np.zeros(0, int)}, "x_train: .*at least one"),

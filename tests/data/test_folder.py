@@ -140,9 +140,13 @@ def test_a_fraction_of_each_class_is_drawn_once_and_for_all(tmp_path: Path, frac
 def test_the_held_out_folder_may_have_any_of_its_names(tmp_path: Path) -> None:
     write(tmp_path / "train", 2)
     write(tmp_path / "zz other", 1)
-    for name in ("val", "valid", "validation", "held_out", "test"):  # the later ones come first
+    for name in ("val", "valid", "validation", "held_out", "Testing"):  # the later ones come first
         write(tmp_path / name, 1, first=len(name))
-        np.testing.assert_array_equal(load(f"folder:{tmp_path}").x_held_out[0], picture(len(name)))
+        with pytest.warns(UserWarning, match="not read: .*1 folder zz other"):
+            np.testing.assert_array_equal(load(f"folder:{tmp_path}").x_held_out[0], picture(len(name)))
+    (tmp_path / "train").rename(tmp_path / "TRAINING")
+    with pytest.warns(UserWarning, match="not read: 1 folder held_out, 1 folder val, .*1 folder zz other"):
+        assert len(load(f"folder:{tmp_path}").x_held_out) == 3
 
 
 def test_the_source_loads_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
