@@ -87,10 +87,11 @@ def _check_predictable_without_pixels(run: Run, name: PredictorName) -> None:
             f"run folder {run.place} was imported without pixels, and predictor {name} looks at them; "
             "take --predictor additive, which sums the influences of single examples"
         )
-    if "margin" not in run.outcome_kinds or not run.complete("full"):
+    known = "margin" in run.outcome_kinds or run.manifest.get("shares", False)
+    if not known or not run.complete("full"):
         raise InputError(
             f"run folder {run.place} was imported without what the additive predictor needs: margins of the models, and of "
-            "models of all of D; import a file with margin and reference_margin"
+            "models of all of D, or shares; import a file with margin and reference_margin"
         )
 
 

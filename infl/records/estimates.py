@@ -35,6 +35,8 @@ class Estimate:
             outcomes.
         p: Chance of a score as far from 0, were the masks shuffled against the outcomes; two-sided. See
             `infl.q_values`.
+        df: Satterthwaite's degrees of freedom of `se`, where that is by sample variances and not by counts; None too where
+            they are not known, for infinitely many.
         sources: Of influence, the ids of D that it is of; None for all, in order.
         columns: The columns of n+m that it is of; None for all, in order.
     """
@@ -47,6 +49,7 @@ class Estimate:
     outcome: OutcomeKind
     mean_out: Array | None = None
     p: Array | None = None
+    df: Array | None = None
     sources: Array | None = None
     columns: Array | None = None
 
@@ -59,6 +62,11 @@ class Estimate:
             return f"{said}; no estimate with an error)"
         at = np.unravel_index(np.nanargmax(known), known.shape)
         return f"{said}; largest {known[at]:.2f} ± {self.se[at]:.2f} at {list(map(int, at))})"
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the scores are differences of two fractions of models, so that counts say more than errors."""
+        return self.outcome in ("correct", "exact") and self.mean_out is not None and self.df is None
 
     @property
     def rankable(self) -> Array:
@@ -138,8 +146,8 @@ class Detectable:
 
     Attributes:
         typical: In the column of median noise.
-        worst: Where outcomes are right half of the time (NaN for margins). NaN where there are too few models for any
-            error.
+        worst: Where outcomes are right half of the time; NaN where they are not 0/1. Both are NaN where there are too few
+            models for any error.
         n_tests: Examples, or pairs, that the false discovery rate is over.
         p_cut: The largest p-value that counts as found.
     """

@@ -140,7 +140,7 @@ class Dataset:
     @property
     def n_tokens(self) -> Array | None:
         """Tokens that are predicted of each document, [n+m]: all scored ones but the first; None without documents."""
-        if self.x_train.dtype.kind != "i":
+        if not self.is_documents:
             return None
         return np.maximum((self.images[:, 1:] > 0).sum(axis=1), 1)
 

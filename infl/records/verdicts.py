@@ -94,6 +94,8 @@ class Effects:
         covariance: [2, 2] of (self, cross), from a predictor that knows more of its errors than replicates show. Then
             `effect` and `se` are mean and standard deviation of a posterior, and there are no replicates, [0, n+m].
         covered: Largest fraction of S that a model left out at once, for predictors to which that matters.
+        n_tokens: [n+m] of how many tokens the outcome of each example is a mean, where effects were measured by shares: the
+            least that they can differ by is one over that.
         whole: Effects of untraining all of the concept that S is part of, where S has one and they are known.
     """
 
@@ -106,6 +108,7 @@ class Effects:
     n_models: int
     covariance: Array | None = None
     covered: float = math.nan
+    n_tokens: Array | None = None
     whole: Effects | None = None
 
     def __repr__(self) -> str:

@@ -34,7 +34,7 @@ from scipy.special import ndtr
 
 from infl.records import Array, Columns, Estimate, InputError, OutcomesOrRun, ProtocolName, as_outcomes, join_blocks
 from infl.scores.contrasts import contrast_pairs
-from infl.scores.evidence import normal_p_values
+from infl.scores.evidence import welch_p_values
 from infl.scores.sufficient_statistics import columns_counted, no_models, pair_statistics
 
 WIDTH = 1.0
@@ -137,7 +137,8 @@ def adjusted_influence(
         se=se,
         outcome="correct",
         mean_out=None,
-        p=normal_p_values(value, se),
+        p=welch_p_values(value, se),
+        df=None,
         sources=np.arange(n_train),
         columns=numbers,
     )

@@ -13,8 +13,19 @@ of all weights that balance, the ones of least variance). Among subsets of one s
 contrast is i's effect less the mean effect of the others, an O(1/n) part that matters only when contrasts are summed.
 
 The standard error is Welch's, sqrt(d (v1/n1 + v0/n0)) with Kish's effective numbers (sum w)^2 / sum w^2 for n1 and n0. For
-0/1 outcomes v is p (1 - p) after one success and one failure were added to the side (Agresti & Caffo 2000), for margins the
-sample variance. The design factor d is 1 where models are independent; in strata see `Spread`.
+0/1 outcomes v is p (1 - p) after one success and one failure were added to the side (Agresti & Caffo 2000), for all others the
+sample variance, with Satterthwaite's degrees of freedom
+
+    (v1/n1 + v0/n0)^2 / ((v1/n1)^2 / (n1 - 1) + (v0/n0)^2 / (n0 - 1))
+
+where v/n of shares is at least 1 / (n tokens)^2, what one token of one model makes. (That of tokens which are right by
+chance, p (1 - p) / tokens, is several times what models differ by, as they agree on which tokens are hard: intervals of it
+cover 99%.) The design factor d is 1 where models are independent; in strata see `Spread`.
+
+On a side of few models outcomes may agree by luck, as where another example decides and all of these models hold it: a t of
+35 then means nothing. A p-value is therefore at least the normal one with the error that the contrast has where masks are
+shuffled against outcomes, by the variance of both sides together. Without it a fifth of the pairs found among documents with
+one duplicate are false, with it 1 to 4% (`tests/scores/test_shares.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +38,7 @@ from typing import Literal
 import numpy as np
 
 from infl.records import Array, Estimate, OutcomeKind, OutcomeSource, ProtocolName
-from infl.scores.evidence import normal_p_values, p_values
+from infl.scores.evidence import p_values, welch_p_values
 from infl.scores.sufficient_statistics import PairStatistics, SufficientStatistics, as_slice, pair_statistics
 
 ROUNDING = 4e-6  # of means that are sums in float32: differences below it are no differences
@@ -42,13 +53,26 @@ def contrast(
     value = inside.mean - outside.mean
     value = np.where(np.abs(value) < ROUNDING * np.abs(outside.mean), 0.0, value)
     factor = statistics.spread.design_factor(np.nan_to_num(value) if protocol == "own" else 0.0)
-    if outcome == "correct":
-        se = np.sqrt(factor * (inside.smoothed_variance_of_mean() + outside.smoothed_variance_of_mean()))
+    variances, df = statistics.variances_of_means(), None
+    se = np.sqrt(factor * sum(variances))
+    if statistics.is_binary:
         p = _count_p_values(statistics, factor)
     else:
-        se = np.sqrt(factor * (inside.variance_of_mean() + outside.variance_of_mean()))
-        p = normal_p_values(value, se)
-    return Estimate(value, se, inside.n, outside.n, protocol, outcome, outside.mean, p)
+        sides = zip(variances, (inside, outside), strict=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            df = sum(variances) ** 2 / sum(v**2 / (side.effective - 1) for v, side in sides)
+        df = np.where(se == 0, np.inf, df)
+        p = np.maximum(welch_p_values(value, se, df), welch_p_values(value, _shuffled_error(value, statistics, factor)))
+    return Estimate(value, se, inside.n, outside.n, protocol, outcome, outside.mean, p, df)
+
+
+def _shuffled_error(value: Array, statistics: SufficientStatistics, factor: Array) -> Array:
+    """Standard deviation of the contrast, were masks shuffled against the outcomes: by the variance of both sides together."""
+    n_in, n_out = statistics.inside.effective, statistics.outside.effective
+    var_in, var_out = statistics.variances_of_means()
+    n = n_in + n_out
+    squares = n_in * (n_in - 1) * var_in + n_out * (n_out - 1) * var_out + n_in * n_out / n * value**2
+    return np.sqrt(factor * squares / (n - 1) * (1 / n_in + 1 / n_out))
 
 
 def _count_p_values(statistics: SufficientStatistics, factor: Array) -> Array:
@@ -93,7 +117,7 @@ def contrast_pairs(
 def join_columns(estimates: Sequence[Estimate]) -> Estimate:
     """Estimates of one kind for neighbouring columns as one, [sources, all columns]."""
     first = estimates[0]
-    names = [name for name in ("value", "se", "mean_out", "p") if getattr(first, name) is not None]
+    names = [name for name in ("value", "se", "mean_out", "df", "p") if getattr(first, name) is not None]
     arrays = {name: np.concatenate([getattr(estimate, name) for estimate in estimates], axis=1) for name in names}
     for name in ("n_in", "n_out"):  # one column for all where every model counts for each
         counts = [np.broadcast_to(getattr(e, name), (len(e.value), getattr(e, name).shape[1])) for e in estimates]

@@ -2,7 +2,7 @@
 
 A p-value is the chance of a contrast at least as large, were the masks shuffled against the outcomes. For 0/1 outcomes near 0
 or 1 that distribution is skewed, and a million pairs reach far into its tail, where a normal one is wrong by orders of
-magnitude; so p-values come from counts and not from errors.
+magnitude; so p-values come from counts and not from errors. Those of shares and margins are of Welch's t test.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, ndtri
+from scipy.special import betaincinv, ndtr, stdtr, stdtrit
 
 from infl.records import Array, Estimate, InputError, check_fraction
 
@@ -32,7 +32,8 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     x and n divided by the design effect: the variance se^2 over that of n independent models. So an interval has a width
     where all outcomes agree, is lopsided where a fraction is near 0 or 1, and lies within [-1, 1].
 
-    Everything else is value -+ z se. NaN where there is no estimate.
+    Everything else is value -+ t se, t the quantile of Student's distribution with the estimate's degrees of freedom, and
+    of differences of shares the part of that within [-1, 1]. NaN where there is no estimate.
 
     Raises:
         InputError: for a level outside (0, 1).
@@ -46,9 +47,10 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     """
     check_fraction("level", level)
     value, mean_out = estimate.value, estimate.mean_out
-    if estimate.outcome != "correct" or mean_out is None:
-        reach = ndtri(0.5 + level / 2) * estimate.se
-        return value - reach, value + reach
+    if mean_out is None or not estimate.is_counted:
+        reach = stdtrit(np.inf if estimate.df is None else estimate.df, 0.5 + level / 2) * estimate.se
+        bound = 1.0 if estimate.outcome in ("correct", "exact") and mean_out is not None else np.inf
+        return np.maximum(value - reach, -bound), np.minimum(value + reach, bound)
     sides = (np.clip(value + mean_out, 0, 1), estimate.n_in), (mean_out, estimate.n_out)
     with np.errstate(divide="ignore", invalid="ignore"):
         design_effect = estimate.se**2 / sum(_smoothed_variance(mean, n) for mean, n in sides)
@@ -225,10 +227,14 @@ def p_values(
         return np.where((n_in > 0) & (n_out > 0), p, np.nan)
 
 
-def normal_p_values(value: Array, se: Array) -> Array:
-    """Two-sided p-values 2 Phi(-|value| / se). With an error of 0, 1 for a value of 0 and NaN for others: nothing is known."""
+def welch_p_values(value: Array, se: Array, df: Array | float = np.inf) -> Array:
+    """Two-sided p-values of value / se by Student's distribution, by the normal one where `df` is infinite.
+
+    With an error of 0, 1 for a value of 0 and NaN for others: nothing is known.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((value == 0) & (se == 0), 1.0, np.where(se > 0, 2 * ndtr(-np.abs(value) / se), np.nan))
+        p = np.where(se > 0, 2 * stdtr(df, -np.abs(value) / se), np.nan)
+        return np.where((value == 0) & (se == 0), 1.0, p)
 
 
 def _bins(p: Array) -> Array:

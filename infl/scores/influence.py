@@ -19,7 +19,7 @@ from infl.records import (
     as_outcomes,
 )
 from infl.scores.contrasts import contrast, estimate_pairs, join_columns
-from infl.scores.evidence import normal_p_values
+from infl.scores.evidence import welch_p_values
 from infl.scores.sufficient_statistics import (
     measure_spread,
     no_models,
@@ -42,7 +42,8 @@ def memorization(outcomes: OutcomesOrRun, *, outcome: OutcomeKind = "correct") -
     side has fewer than two models.
 
     Args:
-        outcome: `correct` gives a probability in [-1, 1]; `margin` the same contrast of margins, in log-odds.
+        outcome: `correct` gives a probability in [-1, 1], of documents a fraction of tokens (counterfactual memorization,
+            Zhang et al. 2023); `margin` the same contrast of margins, in log-odds; `logprob` in nats a token.
 
     Raises:
         InputError: where there are no models, or the outcome was not recorded.
@@ -166,7 +167,7 @@ def cross_influence_totals(outcomes: OutcomesOrRun, *, outcome: OutcomeKind = "c
     )
     # Sums of outcomes are no 0/1 outcomes, whatever they are sums of.
     estimate = contrast(statistics.statistics(), protocol="held-out", outcome="margin")
-    arrays = {name: getattr(estimate, name)[:, 0] for name in ("value", "se", "n_in", "n_out", "p")}
+    arrays = {name: getattr(estimate, name)[:, 0] for name in ("value", "se", "n_in", "n_out", "df", "p")}
     return Estimate(**arrays, protocol="held-out", outcome=outcome)
 
 
@@ -258,7 +259,7 @@ def class_influence(outcomes: OutcomesOrRun, dataset: Dataset, *, outcome: Outco
     absent = (members.sum(axis=0) == 0)[:, None] | (targets.sum(axis=0) == 0)
     value, se = np.where(absent, np.nan, value), np.where(absent, np.nan, se)
     in_class = (n_in @ members)[:, None]
-    return Estimate(value, se, in_class, n_models - in_class, "held-out", outcome, p=normal_p_values(value, se))
+    return Estimate(value, se, in_class, n_models - in_class, "held-out", outcome, p=welch_p_values(value, se))
 
 
 def _membership(labels: Array, n_classes: int) -> Array:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infl.records import Array, OutcomesOrRun, as_outcomes, check_fraction
-from infl.scores.sufficient_statistics import Moments, SufficientStatistics, own_statistics
+from infl.scores.sufficient_statistics import SufficientStatistics, own_statistics
 
 FIRST_LOOK = 64  # models
 MAX_GROWTH, MIN_GROWTH = 2.0, 1.1  # from one look to the next
@@ -72,8 +72,9 @@ class ErrorForecast:
         n_models: Of the pilot. inside, outside: effective models of each side for every model trained, on average over
             the examples: in a small pilot some are left out more often than others by chance, which many models even
             out.
-        variance_inside, variance_outside: P (1 - P) of each side, without bias.
+        variance_inside, variance_outside: Of the outcomes of each side, P (1 - P) where they are 0/1, without bias.
         factor: Of the design, see `Spread.design_factor`.
+        is_binary: Whether outcomes are 0/1.
     """
 
     n_models: int
@@ -82,10 +83,11 @@ class ErrorForecast:
     variance_inside: Array
     variance_outside: Array
     factor: Array
+    is_binary: bool = True
 
     @staticmethod
     def from_outcomes(outcomes: OutcomesOrRun) -> ErrorForecast:
-        """From 0/1 outcomes.
+        """From `correct`, 0/1 or shares.
 
         Raises:
             InputError: where there are no models, or `correct` was not recorded.
@@ -103,22 +105,27 @@ class ErrorForecast:
 
     @staticmethod
     def from_statistics(statistics: SufficientStatistics, *, n_models: int) -> ErrorForecast:
-        """From those of the 0/1 outcomes of so many models, of which memorization is made too."""
+        """From those of the outcomes of so many models, of which memorization is made too."""
         inside, outside = statistics.inside, statistics.outside
         return ErrorForecast(
             n_models,
             _mean(inside.effective) / n_models,
             _mean(outside.effective) / n_models,
-            _unbiased_variance(inside),
-            _unbiased_variance(outside),
+            *_unbiased_variances(statistics),
             statistics.spread.design_factor(np.nan_to_num(inside.mean - outside.mean)),
+            statistics.is_binary,
         )
 
     def standard_errors(self, n_models: int) -> Array:
         """Expected error of each example, [n]."""
-        inside = _expected_square(n_models * self.inside, self.variance_inside)
-        outside = _expected_square(n_models * self.outside, self.variance_outside)
-        return np.sqrt(self.factor * (inside + outside))
+        # Fewer than one model is not a number of models; what is asked for then is only that it is too few.
+        sides = (self.inside, self.variance_inside), (self.outside, self.variance_outside)
+        numbers = [(max(n_models * each, 1.0), variance) for each, variance in sides]
+        if self.is_binary:
+            squares = [(n * (n - 1) * variance + n + 1) / (n + 2) ** 3 for n, variance in numbers]
+        else:
+            squares = [variance / n for n, variance in numbers]
+        return np.sqrt(self.factor * sum(squares))
 
     def root_mean_square(self, n_models: int) -> float:
         """Of the errors over the examples that have one; NaN where none has.
@@ -184,12 +191,9 @@ def _mean(numbers: Array) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _unbiased_variance(side: Moments) -> Array:
-    mean, effective = side.mean, side.effective
-    return np.clip(mean * (1 - mean), 0, 1) * effective / (effective - 1)
-
-
-def _expected_square(n: float, variance: Array) -> Array:
-    # Fewer than one model is not a number of models; what is asked for then is only that it is too few.
-    n = max(n, 1.0)
-    return (n * (n - 1) * variance + n + 1) / (n + 2) ** 3
+def _unbiased_variances(statistics: SufficientStatistics) -> list[Array]:
+    sides = statistics.inside, statistics.outside
+    if not statistics.is_binary:  # with the floor that errors have
+        return [v * side.effective for v, side in zip(statistics.variances_of_means(), sides, strict=True)]
+    spread = [np.clip(side.mean * (1 - side.mean), 0, 1) for side in sides]
+    return [v * side.effective / (side.effective - 1) for v, side in zip(spread, sides, strict=True)]

@@ -170,11 +170,12 @@ def _check(p_cut: float, power: float) -> None:
 class TypicalColumn:
     """The column of median noise: the models that count for it, and how often its outcome is the rarer one.
 
-    For margins `wrong` is the variance instead. NaN where no column has an error.
+    Where outcomes are not 0/1 `wrong` is their variance instead. NaN where no column has an error.
     """
 
     models: EffectiveModels
     wrong: float
+    is_binary: bool
 
 
 def typical_column(
@@ -185,23 +186,25 @@ def typical_column(
     if protocol == "own":
         statistics = own_statistics(outcomes, outcome=outcome)
         own = np.nan_to_num(statistics.inside.mean - statistics.outside.mean)
-        return _median_column([_noise(statistics, own, outcome)], outcome)
-    whole, noises = protocol_columns(outcomes, protocol), []
+        return _median_column([_noise(statistics, own)], statistics.is_binary)
+    whole, noises, is_binary = protocol_columns(outcomes, protocol), [], True
     sources = np.unique(np.linspace(0, outcomes.n_train - 1, MAX_SOURCES).astype(int))
     for first in range(whole.start, whole.stop, COLUMNS_AT_ONCE):
         columns = slice(first, min(first + COLUMNS_AT_ONCE, whole.stop))
         blocks = outcomes.blocks(columns, kinds=(outcome,))
         pairs = pair_statistics(blocks, sources=sources, columns=columns, protocol=protocol, outcome=outcome)
-        noises.append(_noise(pairs.statistics(), 0.0, outcome))
-    return _median_column(noises, outcome)
+        statistics = pairs.statistics()
+        noises.append(_noise(statistics, 0.0))
+        is_binary = statistics.is_binary
+    return _median_column(noises, is_binary)
 
 
-def _noise(statistics: SufficientStatistics, own: Array | float, outcome: OutcomeKind) -> tuple[Array, ...]:
-    """Of each column: mean outcome (margins: variance), effective models of both sides, design factor, whether of one size."""
+def _noise(statistics: SufficientStatistics, own: Array | float) -> tuple[Array, ...]:
+    """Of each column: mean outcome (variance where not 0/1), effective models of both sides, design factor, if of one size."""
     spread, inside, outside = statistics.spread, statistics.inside, statistics.outside
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(spread.n > 1, spread.y / spread.n, np.nan)
-        level = mean if outcome == "correct" else spread.yy / spread.n - mean**2
+        level = mean if statistics.is_binary else spread.yy / spread.n - mean**2
     n_in, n_out = inside.effective, outside.effective
     one_size = np.abs((n_in + n_out) / (inside.n + outside.n) - 1) < 1e-6
     if n_in.ndim == 2:
@@ -215,18 +218,18 @@ def _noise(statistics: SufficientStatistics, own: Array | float, outcome: Outcom
     return np.where(np.isnan(n_in + n_out), np.nan, level), n_in, n_out, spread.design_factor(own), one_size
 
 
-def _median_column(noises: list[tuple[Array, ...]], outcome: OutcomeKind) -> TypicalColumn:
+def _median_column(noises: list[tuple[Array, ...]], is_binary: bool) -> TypicalColumn:
     level, inside, outside, factor, one_size = (np.concatenate(parts) for parts in zip(*noises, strict=True))
-    noise = np.minimum(level, 1 - level) if outcome == "correct" else level
+    noise = np.minimum(level, 1 - level) if is_binary else level
     known = np.flatnonzero(~np.isnan(noise))
     if not len(known):
-        return TypicalColumn(EffectiveModels(math.nan, math.nan), math.nan)
+        return TypicalColumn(EffectiveModels(math.nan, math.nan), math.nan, is_binary)
     k = known[np.argsort(noise[known], kind="stable")[len(known) // 2]]
     # The example in question is one of many: not its own counts, which vary by chance, but those of most.
     usual = [float(np.median(n[known])) for n in (inside, outside)]
     models = EffectiveModels(usual[0], usual[1], float(factor[k]), bool(one_size[known].all()))
-    mostly_wrong = outcome == "correct" and level[k] < 0.5
-    return TypicalColumn(models.swapped() if mostly_wrong else models, float(noise[k]))
+    mostly_wrong = is_binary and level[k] < 0.5
+    return TypicalColumn(models.swapped() if mostly_wrong else models, float(noise[k]), is_binary)
 
 
 def detectable(
@@ -250,7 +253,7 @@ def detectable(
     cut = max(p_value_cut(max(n_tests, 1), false_discovery_rate=false_discovery_rate), p_cut)
     _check(cut, power)
     typical = worst = math.nan
-    if outcome == "margin" and not math.isnan(column.wrong):
+    if not column.is_binary and not math.isnan(column.wrong):
         error = math.sqrt(column.models.factor * column.wrong * (1 / column.models.inside + 1 / column.models.outside))
         typical = float(ndtri(power) - ndtri(cut / 2)) * error
     elif not math.isnan(column.wrong):

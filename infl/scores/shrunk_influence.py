@@ -8,11 +8,12 @@ the models disagree on the column; without a surrogate the latter alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from tempfile import TemporaryFile
 
 import numpy as np
+from scipy.special import ndtri
 
 from infl.records import Array, Estimate, OutcomeKind, OutcomesOrRun, OutcomeSource, ProtocolName, as_outcomes
 from infl.scores.adjustment import N_FOLDS, adjusted_influence
@@ -138,8 +139,8 @@ def _sharpened(outcomes: OutcomeSource, estimate: Estimate, knowledge: _Surrogat
     first, columns = next(iter(outcomes.blocks(slice(0, 1), n_rows=1))), estimate.columns
     assert columns is not None
     assert estimate.protocol != "own"
-    if estimate.outcome == "margin" or first.margin is None or estimate.protocol == "own":
-        return estimate
+    if estimate.outcome != "correct" or not first.is_binary("correct") or first.margin is None:
+        return _as_normal(estimate)
     if knowledge is None or outcomes.n_models < N_FOLDS:
         return adjusted_influence(outcomes, columns=as_slice(columns), protocol=estimate.protocol)
     return adjusted_influence(
@@ -149,6 +150,15 @@ def _sharpened(outcomes: OutcomeSource, estimate: Estimate, knowledge: _Surrogat
         covariate_influence=knowledge.influence(columns),
         protocol=estimate.protocol,
     )
+
+
+def _as_normal(estimate: Estimate) -> Estimate:
+    """With the errors with which normal estimates, as a prior takes them to be, would have the same p-values."""
+    if estimate.df is None or estimate.p is None:
+        return estimate
+    z = -ndtri(np.maximum(estimate.p, 1e-300) / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return replace(estimate, se=np.maximum(estimate.se, np.where(z > 0, np.abs(estimate.value) / z, 0.0)))
 
 
 def _covariate(estimate: Estimate, knowledge: _SurrogateKnowledge | None) -> Array:
@@ -163,4 +173,4 @@ def _covariate(estimate: Estimate, knowledge: _SurrogateKnowledge | None) -> Arr
     if knowledge is None:
         return np.broadcast_to(spread, estimate.value.shape)
     assert estimate.columns is not None
-    return knowledge.influence(estimate.columns) * (spread if estimate.outcome == "correct" else 1.0)
+    return knowledge.influence(estimate.columns) * (1.0 if estimate.outcome == "margin" else spread)

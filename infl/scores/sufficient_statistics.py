@@ -21,14 +21,34 @@ Statistics = TypeVar("Statistics", "SufficientStatistics", "Moments", "Spread")
 
 @dataclass(frozen=True)
 class SufficientStatistics:
-    """Models that trained on the source, models that did not, and the spread of the columns. Those of two runs add up."""
+    """Models that trained on the source, models that did not, and the spread of the columns. Those of two runs add up.
+
+    Attributes:
+        is_binary: Whether outcomes are 0/1.
+    """
 
     inside: Moments
     outside: Moments
     spread: Spread
+    is_binary: bool
 
     def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
-        return _added(self, other)
+        sides = self.inside + other.inside, self.outside + other.outside
+        return SufficientStatistics(*sides, self.spread + other.spread, self.is_binary and other.is_binary)
+
+    def variances_of_means(self) -> tuple[Array, Array]:
+        """Of the mean of each side; NaN where it has fewer than two models.
+
+        Of 0/1 outcomes by their mean, of all others by the sample, of shares at least what one token of one model makes.
+        """
+        if self.is_binary:
+            return self.inside.smoothed_variance_of_mean(), self.outside.smoothed_variance_of_mean()
+        inside, outside = self.inside.variance_of_mean(), self.outside.variance_of_mean()
+        if self.spread.tokens.any():
+            tokens = self.spread.tokens / np.maximum(self.spread.n, 1)
+            inside = np.maximum(inside, (tokens * self.inside.effective) ** -2)
+            outside = np.maximum(outside, (tokens * self.outside.effective) ** -2)
+        return inside, outside
 
 
 def own_statistics(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 128) -> SufficientStatistics:
@@ -47,7 +67,8 @@ def own_statistics(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int =
         _, _, _, wyy_all, _ = weights @ (y * y)
         inside = Moments(n, w, ww, wy, wyy)
         outside = Moments(n_all - n, w_all - w_out, ww_all - ww_out, wy_all - wy_out, wyy_all - wyy_out)
-        part = SufficientStatistics(inside, outside, measure_spread(y, strata=block.strata, own=masks))
+        spread = measure_spread(y, strata=block.strata, own=masks, tokens=_tokens(block, outcome))
+        part = SufficientStatistics(inside, outside, spread, block.is_binary(outcome))
         total = part if total is None else total + part
     if total is None:
         raise no_models()
@@ -157,8 +178,8 @@ class PairStatistics:
     Attributes:
         weights: That all models have inside and outside, where subsets have one size; None where sizes differ.
         sums: By name. Where subsets have one size: n_in and y_in over the models with the source, n and y over all, and
-            squares yy_in and yy of margins; int32 where they count. Where sizes differ: what `Moments` hold, as
-            inside_n, inside_w ... outside_y.
+            squares yy_in and yy of outcomes that are not 0/1; int32 where they count. Where sizes differ: what `Moments`
+            hold, as inside_n, inside_w ... outside_y.
         spread: Of the columns.
     """
 
@@ -178,7 +199,8 @@ class PairStatistics:
         sums = {name: array if array.shape[1] == 1 else array[:, columns] for name, array in self.sums.items()}
         spread = Spread(*(getattr(self.spread, field.name)[..., columns] for field in fields(Spread)))
         weighted = PairStatistics(self.weights, sums, spread)._weighted().sums
-        return SufficientStatistics(_moments("inside", weighted), _moments("outside", weighted), spread)
+        sides = _moments("inside", weighted), _moments("outside", weighted)
+        return SufficientStatistics(*sides, spread, is_binary="inside_yy" not in weighted)
 
     def _weighted(self) -> PairStatistics:
         """With the weights of the size of subsets in the sums, so that those of other sizes can be added."""
@@ -208,21 +230,29 @@ def _block_statistics(
 ) -> PairStatistics:
     members = np.ascontiguousarray(block.masks[:, sources].T, dtype=np.float32)
     y, counted = block.of(outcome), columns_counted(block.masks, protocol, columns)
-    spread = measure_spread(y, counted=counted, strata=block.strata)
+    spread = measure_spread(y, counted=counted, strata=block.strata, tokens=_tokens(block, outcome))
+    is_binary = block.is_binary(outcome)
     if counted is None:
         ones = np.ones((len(y), 1), np.float32)
     else:
         ones, y = counted.astype(np.float32), y * counted
-    terms = {"n": ones, "y": y} | ({} if outcome == "correct" else {"yy": y * y})
+    terms = {"n": ones, "y": y} | ({} if is_binary else {"yy": y * y})
     weights, _ = size_weights(block.masks, protocol)
     if np.ptp(weights) > 0:
         return PairStatistics(None, _weighted_sums(members, weights, terms), spread)
     sums: dict[str, Array] = {}
     for name, x in terms.items():
-        dtype = np.int32 if name == "n" or outcome == "correct" else np.float64
+        dtype = np.int32 if name == "n" or is_binary else np.float64
         sums[f"{name}_in"] = (members @ x).astype(dtype)
         sums[name] = x.sum(axis=0, dtype=np.float64)[None].astype(dtype)
     return PairStatistics((float(weights[0]), float(1 - weights[0])), sums, spread)
+
+
+def _tokens(block: Outcomes, outcome: OutcomeKind) -> Array | float:
+    """[columns] tokens that outcomes are means of; 0 where they are no shares."""
+    if outcome != "correct" or block.is_binary(outcome):
+        return 0.0
+    return 1.0 if block.n_tokens is None else block.n_tokens.astype(np.float64)
 
 
 def _weighted_sums(members: Array, weights: Array, terms: dict[str, Array]) -> dict[str, Array]:
@@ -246,6 +276,7 @@ class Spread:
         within: [4, columns] degrees of freedom, y y, y x and x x within strata, where x is whether the column's own
             example is in (0 in contrasts of pairs).
         across: [3, columns] sums of x, y x and x x over all models.
+        tokens: [columns] sum over models of the tokens that an outcome is a mean of; 0 where outcomes are no shares.
     """
 
     n: Array
@@ -253,6 +284,7 @@ class Spread:
     yy: Array
     within: Array
     across: Array
+    tokens: Array
 
     def __add__(self, other: Spread) -> Spread:
         return _added(self, other)
@@ -274,9 +306,14 @@ class Spread:
 
 
 def measure_spread(
-    y: Array, *, counted: Array | None = None, strata: Array | None = None, own: Array | None = None
+    y: Array,
+    *,
+    counted: Array | None = None,
+    strata: Array | None = None,
+    own: Array | None = None,
+    tokens: Array | float = 0.0,
 ) -> Spread:
-    """Of a block: y [models, columns]; counted, own: bool [models, columns]; strata [models]."""
+    """Of a block: y [models, columns]; counted, own: bool [models, columns]; strata [models]; tokens [columns]."""
     columns = y.shape[1]
     y = y.astype(np.float64)
     n = np.full(columns, float(len(y))) if counted is None else counted.sum(axis=0, dtype=np.float64)
@@ -285,7 +322,7 @@ def measure_spread(
     across = np.stack([np.broadcast_to(part.sum(axis=0), columns) for part in (x, y * x, x * x)])
     # A protocol that counts other models for each column takes the strata apart.
     within = np.zeros((4, columns)) if strata is None or counted is not None else _within_strata(y, x, strata)
-    return Spread(n, y.sum(axis=0), (y * y).sum(axis=0), within, across)
+    return Spread(n, y.sum(axis=0), (y * y).sum(axis=0), within, across, tokens * n)
 
 
 def _within_strata(y: Array, x: Array, strata: Array) -> Array:

@@ -26,7 +26,7 @@ from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.scores.sufficient_statistics import PairStatistics, columns_counted, pair_statistics, size_weights
-from infl.untraining.distribution import kernel_width
+from infl.untraining.distribution import ProbitOutcomes, has_shares, kernel_width
 
 MAX_REPLICATES = 64
 
@@ -52,6 +52,8 @@ def predict_additive(
         raise InputError(
             "effects are measured from models of all of D, and this run has none; train with --n-references"
         )
+    if of_shares := has_shares(reference):
+        design, reference = ProbitOutcomes(design), ProbitOutcomes(reference)
     n_train, n_groups = design.n_train, min(MAX_REPLICATES, design.n_models, reference.n_models)
     ids = np.array(forget_set.ids)
     retained, held_out = np.flatnonzero(forget_set.retained(n_train)), np.arange(n_train, design.n_columns)
@@ -64,7 +66,7 @@ def predict_additive(
     replicates = np.empty((n_groups, design.n_columns))
     for columns, protocol in parts:
         margins = np.concatenate([block.of("margin") for block in reference.blocks(columns)]).astype(np.float64)
-        mean, width = margins.mean(axis=0), kernel_width(margins)
+        mean, width = margins.mean(axis=0), kernel_width(margins, of_shares=of_shares)
         drop = _sum_contrasts(design, ids, columns, protocol, mean, n_groups)
         by_reference = _lost_probability(margins, width, drop.value)
         value = by_reference.mean(axis=0)

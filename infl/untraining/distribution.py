@@ -1,17 +1,22 @@
-"""Turns margins, and what they are expected to drop by, into the probability of being predicted correctly."""
+"""Turns margins, and what they are expected to drop by, into the probability of being predicted correctly.
+
+Shares s take the place of probabilities by their probits z = Phi^-1(s), which are treated as margins are: a margin is compared
+with zero by a kernel around those of models of D, Phi(margin / width), a probit gives its share back, Phi(z / 1).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
-from infl.records import Array
+from infl.records import OUTCOME_KINDS, Array, Columns, OutcomeKind, Outcomes, OutcomeSource
 
 N_QUANTILES = 16
 MIN_WIDTH = 0.25  # of the kernel over models: one on which all agree is still no step
+UNKNOWN_TOKENS = 100  # of shares whose number of tokens is not known, for how near to 0 and 1 they are told apart
 # Gauss-Hermite nodes and weights for a standard normal, three points
 NODES, NODE_WEIGHTS = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1, 4, 1]) / 6
 
@@ -23,13 +28,15 @@ class MarginDistribution:
     Attributes:
         quantiles: [q, columns].
         width: [columns] of a normal kernel around each.
+        of_shares: Whether margins are probits of shares.
     """
 
     quantiles: Array
     width: Array
+    of_shares: bool = False
 
     def __getitem__(self, columns: Array | slice) -> MarginDistribution:
-        return MarginDistribution(self.quantiles[:, columns], self.width[columns])
+        return MarginDistribution(self.quantiles[:, columns], self.width[columns], self.of_shares)
 
     def probability(self, drop: Array | float, variance: Array | float = 0.0) -> Array:
         """Probability of being right once the margins have dropped by N(drop, variance), [columns]."""
@@ -47,29 +54,72 @@ class MarginDistribution:
         before = self.probability(0.0)
         return np.clip(nothing - mean, before - 1, before), spread
 
+    def at_level(self, level: Array, variance: Array, noise: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the probability of being right at an uncertain level of the margin, [columns] each.
 
-def margin_distribution(margins: Array) -> MarginDistribution:
+        Args:
+            level: Of the expected margin.
+            variance: Likewise.
+            noise: Variance of a model's margin around it.
+        """
+        width = np.sqrt(1 + noise if self.of_shares else np.maximum(noise, MIN_WIDTH**2))
+        deviation = np.sqrt(variance)
+        return _over_nodes(lambda node: ndtr((level + node * deviation) / width))
+
+    def outcome_variance(self, probability: Array, noise: Array) -> Array:
+        """Of one model's outcome, where it is right with this probability: p (1 - p), less where a share varies less."""
+        return probability * (1 - probability) * (noise / (1 + noise) if self.of_shares else 1.0)
+
+
+def margin_distribution(margins: Array, *, of_shares: bool = False) -> MarginDistribution:
     """The distribution of margins [R, columns] of R models of D."""
     n_quantiles = min(N_QUANTILES, len(margins))
     levels = (np.arange(n_quantiles) + 0.5) / n_quantiles
-    return MarginDistribution(np.quantile(margins, levels, axis=0), kernel_width(margins))
+    width = kernel_width(margins, of_shares=of_shares)
+    return MarginDistribution(np.quantile(margins, levels, axis=0), width, of_shares)
 
 
-def kernel_width(margins: Array) -> Array:
-    """Width of a normal kernel around each margin [R, columns] of R models by Silverman's rule, [columns]."""
+def kernel_width(margins: Array, *, of_shares: bool = False) -> Array:
+    """Width of a normal kernel around each margin [R, columns] of R models by Silverman's rule, [columns]; 1 of probits."""
+    if of_shares:
+        return np.ones(margins.shape[1])
     return np.maximum(0.9 * margins.std(axis=0) * len(margins) ** -0.2, MIN_WIDTH)
 
 
-def level_probability(level: Array, variance: Array, noise: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of the probability of being right at an uncertain level of the margin, [columns] each.
+def has_shares(source: OutcomeSource) -> bool:
+    """Whether `correct` of these models is a share."""
+    first = next(iter(source.blocks(slice(0, 1), n_rows=1)), None)
+    return first is not None and first.correct is not None and not first.is_binary("correct")
 
-    Args:
-        level: Of the expected margin.
-        variance: Likewise.
-        noise: Variance of a model's margin around it.
-    """
-    width, deviation = np.sqrt(np.maximum(noise, MIN_WIDTH**2)), np.sqrt(variance)
-    return _over_nodes(lambda node: ndtr((level + node * deviation) / width))
+
+@dataclass(frozen=True)
+class ProbitOutcomes:
+    """Outcomes with the probits of shares as margins (an `OutcomeSource`), at least half a token away from 0 and 1."""
+
+    source: OutcomeSource
+
+    @property
+    def n_models(self) -> int:
+        """Models that can be read."""
+        return self.source.n_models
+
+    @property
+    def n_train(self) -> int:
+        """Examples of D."""
+        return self.source.n_train
+
+    @property
+    def n_columns(self) -> int:
+        """Examples of D and H."""
+        return self.source.n_columns
+
+    def blocks(
+        self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
+    ) -> Iterator[Outcomes]:
+        """See `OutcomeSource.blocks`."""
+        for block in self.source.blocks(columns, n_rows=n_rows, kinds=("correct",) if kinds else ()):
+            edge = 0.5 / (UNKNOWN_TOKENS if block.n_tokens is None else block.n_tokens)
+            yield replace(block, margin=ndtri(np.clip(block.of("correct"), edge, 1 - edge))) if kinds else block
 
 
 def _over_nodes(probability: Callable[[float], Array]) -> tuple[Array, Array]:

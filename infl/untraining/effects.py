@@ -26,7 +26,7 @@ import numpy as np
 
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.untraining.additive import predict_additive
-from infl.untraining.distribution import MarginDistribution, level_probability, margin_distribution
+from infl.untraining.distribution import MarginDistribution, ProbitOutcomes, has_shares, margin_distribution
 from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors
 from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Expected, Response, fit_response
@@ -82,6 +82,8 @@ def fit_predictor(
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
         return lambda sets: (predict_additive(one, design=sources[0], reference=reference) for one in sets)
+    if of_shares := has_shares(reference):
+        sources, reference = [ProbitOutcomes(source) for source in sources], ProbitOutcomes(reference)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)
     if n_models < MIN_MODELS:
@@ -90,7 +92,7 @@ def fit_predictor(
         )
     references = reference if reference.n_models <= MAX_REFERENCES else next(reference.blocks(n_rows=MAX_REFERENCES))
     correct, margins = (np.concatenate([b.of(kind) for b in references.blocks()]) for kind in ("correct", "margin"))
-    distribution, use = margin_distribution(margins), COVARIATES[name]
+    distribution, use = margin_distribution(margins, of_shares=of_shares), COVARIATES[name]
     n_train, n_columns = reference.n_train, reference.n_columns
     support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes)
     evidence = gather_evidence(support, [*sources, references])
@@ -166,10 +168,11 @@ class ResponsePredictor:
         response = self.responses["left-out"]
         drop = response.level_at_d[ids] - level[ids]
         variance = variance[ids] + unexplained * self.errors.held_out.variance(fraction, drop)
-        right, spread = level_probability(level[ids], variance, response.noise[ids])
+        noise = response.noise[ids]
+        right, spread = self.distribution.at_level(level[ids], variance, noise)
         before = self.distribution.probability(0.0)[ids]
         effect[ids] = before - right
-        se[ids] = np.sqrt(spread**2 + before * (1 - before) / self.n_references)
+        se[ids] = np.sqrt(spread**2 + self.distribution.outcome_variance(before, noise) / self.n_references)
         covering = np.sort(response.similarity.left_out[:, ids].mean(axis=1))
         return Effects(
             forget_set=forget_set,

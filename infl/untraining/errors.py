@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from infl.records import Array, ProtocolName
 from infl.scores.sufficient_statistics import columns_counted
-from infl.untraining.distribution import MarginDistribution, level_probability
+from infl.untraining.distribution import MarginDistribution
 from infl.untraining.response import fit_response
 from infl.untraining.support import Evidence, borderline
 
@@ -152,9 +152,11 @@ def fit_errors(
         weight = np.where(left_out, 0.0, scale)
         totals[t], gross[t] = (lost[t] + same_seed[t] - effect) @ weight, np.abs(effect) @ weight
         if left_out.sum() >= 5:
-            right, deviation = level_probability(held.level[t, left_out], variance[left_out], held.noise[t, left_out])
+            noise = held.noise[t, left_out]
+            right, deviation = distribution.at_level(held.level[t, left_out], variance[left_out], noise)
             error = lost[t, left_out].mean() - (correct[left_out] - right).mean()
-            own.append(error**2 - (right * (1 - right) + deviation**2).sum() / left_out.sum() ** 2)
+            scatter = distribution.outcome_variance(right, noise) + deviation**2
+            own.append(error**2 - scatter.sum() / left_out.sum() ** 2)
     paired = evidence.partners[subsets] >= 0
     nearest = np.flatnonzero(paired if paired.any() else ~paired)
     nearest = nearest[np.argsort((~masks[nearest]).sum(axis=1), kind="stable")[:MAX_TOTALS]]

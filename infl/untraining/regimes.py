@@ -51,8 +51,9 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     weights = cross_weights(inside, effects.n_train) / len(effects.forget_set)
     values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
     if effects.covariance is None:
-        covariance = _replicated_covariance(effects.replicates, inside, weights)
-        harm, gain = (_cross_fitted(sign * effects.replicates, weights, thresholds.effect) for sign in (1, -1))
+        least = np.ones(len(weights)) if effects.n_tokens is None else 1 / effects.n_tokens
+        covariance = _replicated_covariance(effects.replicates, inside, weights, least)
+        harm, gain = (_cross_fitted(sign * effects.replicates, weights, thresholds.effect, least) for sign in (1, -1))
     else:
         covariance = effects.covariance.copy()
         harm, gain = (_posterior_sum(effects, weights, values[1], thresholds.effect, sign=sign) for sign in (1, -1))
@@ -115,8 +116,12 @@ def cross_weights(inside: Array, n_train: int) -> Array:
     return np.where(inside, 0.0, weights)
 
 
-def _replicated_covariance(replicates: Array, inside: Array, weights: Array) -> Array:
-    """Covariance of (self, cross) by the scatter of the replicates, widened as a t distribution is, [2, 2]."""
+def _replicated_covariance(replicates: Array, inside: Array, weights: Array, least: Array) -> Array:
+    """Covariance of (self, cross) by the scatter of the replicates, widened as a t distribution is, [2, 2].
+
+    Args:
+        least: By how much an outcome of each example can change at least, [n+m].
+    """
     n_replicates = len(replicates)
     if n_replicates < 4:
         return np.full((2, 2), np.nan)
@@ -124,12 +129,13 @@ def _replicated_covariance(replicates: Array, inside: Array, weights: Array) -> 
     covariance = np.cov(np.stack([own, replicates @ weights])) / n_replicates * (n_replicates - 1) / (n_replicates - 3)
     # Where all replicates agree their scatter is zero, which so few cannot know: no error is smaller than what one outcome
     # of one example in one replicate makes. Members of S may all be lost together, so self counts as one outcome.
-    minimum = np.array([1.0 if own.std() == 0 else 1.0 / inside.sum(), weights.max()]) / n_replicates
+    own_minimum = least[inside].max() / (1 if own.std() == 0 else inside.sum())
+    minimum = np.array([own_minimum, (weights * least).max()]) / n_replicates
     np.fill_diagonal(covariance, np.maximum(np.diag(covariance), minimum**2))
     return covariance
 
 
-def _cross_fitted(replicates: Array, weights: Array, min_effect: float) -> Quantity:
+def _cross_fitted(replicates: Array, weights: Array, min_effect: float, least: Array) -> Quantity:
     """Weighted sum of the effects of at least `min_effect`, selected by one half of the replicates and summed by the other."""
     halves = replicates[0::2], replicates[1::2]
     if len(halves[1]) < 2 or np.isnan(replicates[:, weights > 0]).any():
@@ -141,7 +147,7 @@ def _cross_fitted(replicates: Array, weights: Array, min_effect: float) -> Quant
         values.append(sums.mean())
         variances.append(sums.var(ddof=1) / len(sums))
     # As of self and cross: where all replicates agree, no error is smaller than what one outcome in one of them makes.
-    minimum = weights.max(initial=0.0) / len(replicates)
+    minimum = (weights * least).max(initial=0.0) / len(replicates)
     return Quantity(float(np.mean(values)), max(float(np.sqrt(np.sum(variances)) / 2), float(minimum)))
 
 

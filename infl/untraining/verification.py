@@ -55,7 +55,8 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
         D_j = mean over keys r of [ correct_j under A(D; r) - correct_j under A(D\\S; r) ]
 
     with the standard deviation of its posterior as the error: a key loses j, gains it or changes nothing, with R + 3/2 for the
-    number of keys R and half a key more of either kind (a Dirichlet prior of 1/2 each, as of Jeffreys). So no error is 0, also
+    number of keys R and half a key more of either kind (a Dirichlet prior of 1/2 each, as of Jeffreys). Of shares the error is
+    by the sample variance of the differences, and at least what one token of one key makes. So no error is 0, also
     where all keys agree. Models trained with one key share weights at the start and
     the order of the examples they have in common, so the difference varies less than that of unpaired models.
 
@@ -71,8 +72,14 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
         raise InputError(f"set {forget_set.name!r}: the models given were not trained on D, and on D without the set")
     replicates = full.correct.astype(np.float32) - without.correct.astype(np.float32)
     n_models = len(replicates)
-    lost, gained = (((sign * replicates > 0).sum(axis=0) + 0.5) / (n_models + 1.5) for sign in (1, -1))
-    se = np.sqrt((lost + gained - (lost - gained) ** 2) / (n_models + 2.5))
+    n_tokens = None
+    if full.is_binary("correct") and without.is_binary("correct"):
+        lost, gained = (((sign * replicates > 0).sum(axis=0) + 0.5) / (n_models + 1.5) for sign in (1, -1))
+        se = np.sqrt((lost + gained - (lost - gained) ** 2) / (n_models + 2.5))
+    else:
+        n_tokens = np.ones(full.n_columns) if full.n_tokens is None else full.n_tokens
+        scatter = replicates.std(axis=0, ddof=1) if n_models > 1 else np.full(full.n_columns, np.nan)
+        se = np.maximum(scatter / np.sqrt(n_models), 1 / (n_models * n_tokens))
     return Effects(
         forget_set=forget_set,
         n_train=full.n_train,
@@ -81,4 +88,5 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
         replicates=replicates,
         source="retrained",
         n_models=n_models,
+        n_tokens=n_tokens,
     )

@@ -19,12 +19,12 @@ from infl.untraining.regimes import judge
 N, M = 40, 60
 
 
-def world(margin_of, n_models, seed, *, full=False, noise=1.0, fraction=0.7):
-    """Models of a world given as masks -> expected margins; two classes, so correct is margin > 0."""
+def world(margin_of, n_models, seed, *, full=False, noise=1.0, fraction=0.7, shares=False):
+    """Models of a world given as masks -> expected margins; two classes, so correct is margin > 0, or shares Phi(margin)."""
     rng = np.random.RandomState(seed + (10_000 if full else 0))
     masks = draw_masks(Design("full") if full else Design("uniform", fraction), range(n_models), n_train=N, seed=seed)
     margin = margin_of(masks.astype(float)) + noise * rng.randn(n_models, N + M)
-    return Outcomes(masks, margin > 0, margin)
+    return Outcomes(masks, ndtr(margin)) if shares else Outcomes(masks, margin > 0, margin)
 
 
 def additive_world(seed=0):
@@ -35,24 +35,31 @@ def additive_world(seed=0):
     return lambda masks: base + masks @ slopes
 
 
-def true_effect(margin_of, ids):
-    """P[base + noise > 0] on D less that on D\\S, for unit normal noise."""
+def true_effect(margin_of, ids, *, shares=False):
+    """P[base + noise > 0] on D less that on D\\S, for unit normal noise; of shares E[Phi(base + noise)]."""
     full, without = np.ones((1, N)), np.ones((1, N))
     without[:, list(ids)] = 0
-    return (ndtr(margin_of(full)) - ndtr(margin_of(without)))[0]
+    scale = np.sqrt(2) if shares else 1.0
+    return (ndtr(margin_of(full) / scale) - ndtr(margin_of(without) / scale))[0]
 
 
-@pytest.mark.parametrize("fraction", [0.7, (0.5, 0.9)])
-@pytest.mark.parametrize("ids", [(3,), tuple(range(15))])
-def test_an_additive_world_is_predicted_within_its_errors(ids, fraction):
+@pytest.mark.parametrize(
+    ("ids", "fraction", "shares"),
+    [
+        *(((3,), fraction, False) for fraction in (0.7, (0.5, 0.9))),
+        *((tuple(range(15)), fraction, False) for fraction in (0.7, (0.5, 0.9))),
+        *(((3,), 0.7, True), (tuple(range(15)), (0.5, 0.9), True)),
+    ],
+)
+def test_an_additive_world_is_predicted_within_its_errors(ids, fraction, shares):
     """z = (predicted - true) / se over all examples and 20 repeats; smoothing the response leaves a small bias."""
     margin_of = additive_world()
-    truth = true_effect(margin_of, ids)
+    truth = true_effect(margin_of, ids, shares=shares)
     predicted = [
         predict_additive(
             ForgetSet("s", ids),
-            design=world(margin_of, 600, seed, fraction=fraction),
-            reference=world(margin_of, 200, seed, full=True),
+            design=world(margin_of, 600, seed, fraction=fraction, shares=shares),
+            reference=world(margin_of, 200, seed, full=True, shares=shares),
         )
         for seed in range(20)
     ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from infl.records import ForgetSet, Groups, InputError, Outcomes
 from infl.training.subsets import Design, draw_masks
@@ -51,6 +52,14 @@ def copies(masks, seed):
     margin[:, :N] = np.where(masks, 4.0, margin[:, :N])
     margin += NOISE * np.random.RandomState(seed).randn(*margin.shape)
     return Outcomes(masks, margin > 0, margin)
+
+
+def shares_of_copies(masks, seed):
+    """The same of documents: 90% of the tokens while another copy is trained on, 20% without, 95% of an example itself."""
+    rng, right = np.random.RandomState(seed), copies(masks, seed).correct
+    level = np.where(right, 1.28, -0.84)
+    level[:, :N] = np.where(masks, 1.64, level[:, :N])
+    return Outcomes(masks, ndtr(level + 0.1 * rng.randn(*level.shape)), n_tokens=np.full(N + M, 40))
 
 
 def nothing(masks, seed):
@@ -104,6 +113,18 @@ def test_copies_left_out_together_are_seen_to_spread(name, combined):
     for some in (half, one):
         assert np.abs(some.effect).max() < 0.1
         assert judge(some).regime == "no-op"
+
+
+def test_shares_are_predicted_by_their_probits():
+    """Without all copies the others lose 90% - 20%, the copies themselves 95% - 20%; errors are those of shares."""
+    all_of_them, one = predict(fit(shares_of_copies), ALL, ONE)
+    assert all_of_them.effect[IN_CLUSTER].mean() == pytest.approx(0.7, abs=0.07)
+    assert all_of_them.effect[list(ALL.ids)].mean() == pytest.approx(0.75, abs=0.07)
+    assert np.abs(all_of_them.effect[ELSEWHERE]).mean() < 0.02
+    assert np.abs(one.effect).max() < 0.1
+    verdicts = judge(all_of_them), judge(one)
+    assert [verdict.regime for verdict in verdicts] == ["spreading", "no-op"]
+    assert verdicts[1].self_influence.se < 0.05
 
 
 def test_cross_is_the_drop_of_population_accuracy(combined):

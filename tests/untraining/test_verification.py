@@ -43,6 +43,24 @@ def test_effects_are_mean_differences_with_the_error_of_a_dirichlet_posterior(pa
     ).all()
 
 
+def test_effects_on_shares_have_the_scatter_of_paired_differences(pair):
+    """At least what one token of one key makes, where all keys agree; and so has the sum over a set of one."""
+    full, without = pair
+    rng, n_tokens = np.random.RandomState(1), np.arange(5, 15)
+    before = np.clip(0.3 + 0.5 * full.correct + 0.1 * rng.rand(40, 10), 0, 1)
+    after = before - 0.2 * rng.rand(40, 10) * without.correct
+    before[:, [1, 4]], after[:, [1, 4]] = 1.0, 0.5
+    one = [Outcomes(masks, y, n_tokens=n_tokens) for masks, y in ((full.masks, before), (without.masks, after))]
+    effects = measure_effects(ForgetSet("s", (1,)), full=one[0], without=one[1])
+    wanted = stats.sem(before - after)
+    wanted[[1, 4]] = 1 / (40 * n_tokens[[1, 4]])
+    np.testing.assert_allclose(effects.se, wanted, rtol=1e-4)
+    verdict = judge(effects)
+    assert verdict.self_influence.value == pytest.approx(0.5)
+    assert verdict.self_influence.se == pytest.approx(1 / (40 * n_tokens[1]))
+    assert verdict.probability["local"] + verdict.probability["spreading"] == pytest.approx(1)
+
+
 def test_wrong_models_are_refused(pair):
     full, without = pair
     with pytest.raises(InputError, match="not trained on D"):

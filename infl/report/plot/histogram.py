@@ -96,7 +96,7 @@ def memorization(memorization: Estimate, *, ax: Axes | None = None) -> Axes:
 
 def null_deviations(memorization: Estimate) -> Array:
     """s_i of `memorization`: standard deviation of each score were it 0, [n]; NaN where no error is known."""
-    if memorization.outcome != "correct" or memorization.mean_out is None:
+    if memorization.mean_out is None or not memorization.is_counted:
         return memorization.se
     n_in, n_out = np.asarray(memorization.n_in, np.float64), np.asarray(memorization.n_out, np.float64)
     fraction_out = memorization.mean_out
