@@ -79,12 +79,12 @@ planted, pair = infl.planting.plant_copies(digits, alone, 1, noise=0.05, seed=0)
 copy = pair.ids[-1]
 again = infl.train(planted, **settings).outcomes("design").load()
 with_copy = infl.memorization(again)
-print(f"memorization of #{alone}: {memorization.value[alone]:.2f}±{memorization.se[alone]:.2f} alone, "
-      f"{with_copy.value[alone]:.2f}±{with_copy.se[alone]:.2f} with a near-copy")  # fmt: skip
+own = [infl.records.Quantity(scores.value[alone], scores.se[alone]) for scores in (memorization, with_copy)]
+print(f"memorization of #{alone}: {own[0]} alone, {own[1]} with a near-copy")
 between = infl.influence(again, sources=pair.ids, columns=pair.ids, protocol="left-out")
 for a, b in ((0, 1), (1, 0)):
     print(f"influence of #{pair.ids[a]} on #{pair.ids[b]}, among models that left #{pair.ids[b]} out: "
-          f"{between.value[a, b]:.2f}±{between.se[a, b]:.2f}")  # fmt: skip
+          f"{infl.records.Quantity(between.value[a, b], between.se[a, b])}")  # fmt: skip
 both_out = ~again.masks[:, list(pair.ids)].any(axis=1)
 print(f"right on #{alone}: {again.correct[both_out, alone].mean():.2f} of the {both_out.sum()} models without either, "
       f"{again.correct[~both_out, alone].mean():.2f} of the others")  # fmt: skip
@@ -94,7 +94,7 @@ drawn = infl.records.ScoredPair(alone, copy, float(between.value[0, 1]), float(b
 infl.plot.influence_pairs([drawn], planted, title="a near-copy, read left-out").figure
 
 # %% [markdown]
-# The memorization of the digit falls to about 0.3, the share of models that leave the copy out: those that keep it are
+# The memorization of the digit falls to about 0.3, the fraction of models that leave the copy out: those that keep it are
 # right either way. Yet the pair as a whole is as memorized as before: without both, no model is right. What the score of
 # one example loses, the influence between the two has. So low memorization does not mean that forgetting is harmless to
 # the forgotten; and influence, read among models that left the target out, is a detector of near-duplicates.
@@ -111,7 +111,7 @@ infl.plot.influence_pairs([drawn], planted, title="a near-copy, read left-out").
 
 # %%
 protocols = {protocol: infl.influence(outcomes, protocol=protocol) for protocol in ("held-out", "left-out", "trained")}
-print("reading     root mean square   largest   pairs of 0.3 and more")
+print("protocol    root mean square   largest   pairs of 0.3 and more")
 for protocol, estimate in protocols.items():
     known = estimate.value[np.isfinite(estimate.value)]
     print(f"{protocol:10s} {np.sqrt(np.mean(known**2)):12.4f} {known.max():15.2f} {(known >= 0.3).sum():12d}")
@@ -123,7 +123,7 @@ print(f"\nmodels are right on {inside:.2%} of the digits they trained on, on {ou
 # `trained` is near zero for *every* pair, and not because nothing influences anything: these networks fit their training
 # set, so they are right on $j$ whatever else is in it. There is nothing left for $i$ to add. What others do for $j$ shows
 # only where $j$ is not itself in training. `infl` therefore reads cross-influence held-out or left-out, and names the
-# reading wherever it prints one.
+# protocol wherever it prints one.
 
 # %% [markdown]
 # ## Influence between classes
