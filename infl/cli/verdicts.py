@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,8 @@ class VerdictOutput(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
-    """Predict the regime of forget sets from the models of a run."""
+class _OfSets:
+    """What predictions and measurements of forget sets take, and how they are shown."""
 
     run: RunToRead
     """Folder of the run, or its URL."""
@@ -41,51 +41,62 @@ class Predict:
     """Forget file, JSON `{"name": [training ids], ...}`; or ids as .npy, .npz, .txt, or .csv with a column id."""
     ids: Ids = "run"
     """What its ids are: those of the run, or positions in the source, which differ where a part of it was drawn."""
-    predictor: Predictor = "combined"
-    """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples."""
     quiet: bool = False
     """No progress bar."""
     thresholds: Thresholds = Thresholds()
     output: tyro.conf.OmitArgPrefixes[VerdictOutput] = VerdictOutput()
 
-    def __call__(self) -> None:
+    def judge_all(self, effects: Iterable[Effects]) -> list[Verdict]:
+        """Their verdicts; the effects themselves are kept only where they are to be written."""
         import infl
+        from infl.report.exchange import write_effects
+
+        kept, verdicts = [], []
+        for one in effects:
+            verdicts.append(infl.judge(one, self.thresholds))
+            kept += [one] if self.output.effects else []
+        if self.output.effects:
+            write_effects(self.output.effects, kept)
+        return verdicts
+
+    def show(self, run: Run, predicted: list[Verdict], measured: Sequence[Verdict] = ()) -> None:
         from infl.report.exchange import verdicts_as_json
 
-        run, sets = _opened(self.run, self.forget, self.ids)
-        effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
-        predicted = _judge_all(effects, self.thresholds, self.output.effects)
-        show_verdicts(run, predicted)
-        self.output.write(accuracy_fields(run.accuracy()) | verdicts_as_json(predicted, thresholds=self.thresholds))
+        show_verdicts(run, predicted, measured)
+        verdicts = verdicts_as_json(predicted, measured, thresholds=self.thresholds)
+        self.output.write(accuracy_fields(run.accuracy()) | verdicts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify:
+class Predict(_OfSets):
+    """Predict the regime of forget sets from the models of a run."""
+
+    predictor: Predictor = "combined"
+    """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples."""
+
+    def __call__(self) -> None:
+        import infl
+
+        run, sets = _opened(self.run, self.forget, self.ids)
+        self.show(run, self.judge_all(infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(_OfSets):
     """Measure the regime of forget sets by retraining without each, beside the prediction."""
 
-    run: RunToRead
-    """Folder of the run, or its URL."""
-    forget: Path
-    """Forget file, JSON `{"name": [training ids], ...}`; or ids as .npy, .npz, .txt, or .csv with a column id."""
-    ids: Ids = "run"
-    """What its ids are: those of the run, or positions in the source, which differ where a part of it was drawn."""
     n_models: int = 64
     """Most models retrained without each set."""
     stop: float = 0.95
     """Looks after 16, 32, 64, ... models, and retrains none without a set whose regime is this probable. 1: all of them."""
-    quiet: bool = False
-    """No progress bar."""
     checkpoint_minutes: Real = None
     """See infl train."""
     engine: Engine = "local"
     """This machine's devices, or the workers of a Ray cluster (extra `ray`). Affects speed only."""
-    thresholds: Thresholds = Thresholds()
     ray: Ray = Ray()
-    output: tyro.conf.OmitArgPrefixes[VerdictOutput] = VerdictOutput()
 
     def __call__(self) -> None:
         import infl
-        from infl.report.exchange import verdicts_as_json
         from infl.training.caches import cache_compiled_programs
 
         engine = cluster(self.engine, self.ray)
@@ -101,14 +112,10 @@ class Verify:
             checkpoint_minutes=self.checkpoint_minutes,
             quiet=self.quiet,
         )
-        measured = _judge_all(effects, self.thresholds, self.output.effects)
-        predicted = []
+        measured, predicted = self.judge_all(effects), []
         if run.outcomes("design").n_models:
             predicted = infl.predict(run, sets, thresholds=self.thresholds, quiet=self.quiet)
-        show_verdicts(run, predicted, measured)
-        self.output.write(
-            accuracy_fields(run.accuracy()) | verdicts_as_json(predicted, measured, thresholds=self.thresholds)
-        )
+        self.show(run, predicted, measured)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,20 +219,6 @@ def _opened(url: str, forget_file: Path, ids: Ids) -> tuple[Run, list[ForgetSet]
         hint = "" if ids == "source" else " (--ids source takes these)"
         say(f"set {sets[0].name!r} is read as ids {of_run} of the run, positions {of_source} in the source{hint}")
     return run, sets
-
-
-def _judge_all(effects: Iterable[Effects], thresholds: Thresholds, path: Path | None) -> list[Verdict]:
-    """Their verdicts; the effects themselves are kept only where they are to be written."""
-    import infl
-    from infl.report.exchange import write_effects
-
-    kept, verdicts = [], []
-    for one in effects:
-        verdicts.append(infl.judge(one, thresholds))
-        kept += [one] if path else []
-    if path:
-        write_effects(path, kept)
-    return verdicts
 
 
 def _as_json(written: Written, thresholds: Thresholds, n_top: int) -> dict[str, Any]:

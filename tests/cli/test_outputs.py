@@ -50,7 +50,7 @@ WRITTEN = {
     "report": "--out --json",
     "plan": "--json",
     "inspect": "--json",
-    "forget": "--out",
+    "forget": "--out --json",
     "plant": "--out --forget",
 }
 READ = {
