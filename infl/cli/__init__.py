@@ -7,7 +7,7 @@ mistyped command answer at once.
 - `training`  train, plan: they take a design and an algorithm;
 - `runs`      import, merge, inspect: they take runs as they are;
 - `scores`    scores, of all examples or of one, and compare;
-- `sets`      forget, plant: they make forget sets;
+- `sets`      forget, plant, tokenize: they make forget sets, and data to train on;
 - `verdicts`  predict, verify, report, and demo, which does all;
 - `options`   options that several commands take, and how they are read;
 - `outputs`   what commands write, checked before they run;
@@ -37,6 +37,7 @@ COMMANDS = {
     "report": ("verdicts", "one HTML page of a run, to send to a colleague"),
     "plan": ("training", "models, time and disk for a wanted precision"),
     "plant": ("sets", "plant wrong labels, copies, patches or rare examples, to be forgotten"),
+    "tokenize": ("sets", "train a tokenizer for documents, on others than those"),
     "inspect": ("runs", "what a run holds, and whether the disk still has it"),
     "merge": ("runs", "join shards of a run"),
     "import": ("runs", "make a run of outcomes of models trained elsewhere"),

@@ -1,6 +1,6 @@
-"""Commands that make forget sets: of a data set as it is, or planted in a copy of it.
+"""Commands that make forget sets, of a data set as it is or planted in a copy of it, and tokenizers.
 
-Each kind is a command of its own, whose options are the parameters of the function that makes it.
+Each kind of set is a command of its own, whose options are the parameters of the function that makes it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from inspect import getdoc
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -23,6 +23,7 @@ from infl.untraining.forget_files import NOT_JSON
 
 # Parameters that come from elsewhere than the options of a kind.
 _GROUPED = ("members", "groups", "group")
+MAX_SAID = 5
 _GIVEN = ("dataset", "memorization", *_GROUPED, "avoid", "highest", "cross", "with_cross", "name", "n_held_out")
 
 
@@ -58,12 +59,18 @@ class Forget(_Kind):
 
         dataset, accuracy = self.opened(), open_run(self.run).accuracy() if self.run else None
         before, made = _before(self.out, dataset), self.made(dataset)
-        sets = _checked([*before, made], dataset)
+        several = isinstance(made, list)
+        new = made if several else [made]
+        sets = _checked([*before, *new], dataset)
         forget_sets.write_forget_sets(self.out, sets)
-        say(f"{made.name}: {len(made)} of {dataset.n_train:,} training examples of {dataset.name}")
+        for one in new[:MAX_SAID]:
+            say(f"{one.name}: {len(one)} of {dataset.n_train:,} training examples of {dataset.name}")
+        if len(new) > MAX_SAID:
+            say(f"... and {count(len(new) - MAX_SAID, 'set')} more")
         self.say_where(self.out, sets)
         show_accuracy(accuracy)
-        self.output.write({"forget": str(self.out), **asdict(made), **accuracy_fields(accuracy)})
+        said = {"sets": [asdict(one) for one in new]} if several else asdict(new[0])
+        self.output.write({"forget": str(self.out), **said, **accuracy_fields(accuracy)})
         folder = self.run or str(Path("runs") / dataset.name)
         trained = self.run is not None or Path(folder, "run.json").exists()
         if not trained:
@@ -81,14 +88,15 @@ class Forget(_Kind):
             raise InputError(f"{self.kind}: name a data set, e.g. infl forget {self.kind} digits, or give --run")
         return dataset or open_run(str(self.run)).dataset()
 
-    def made(self, dataset: Dataset) -> ForgetSet:
+    def made(self, dataset: Dataset) -> ForgetSet | list[ForgetSet]:
         return self.make(dataset, **self.set, name=self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Group(Forget):
-    groups: Path
-    """Examples that belong together, as for infl train: .json {"group": [ids], ...} or .csv lines id,group."""
+    groups: File = None
+    """Examples that belong together, as for infl train: .json {"group": [ids], ...} or .csv lines id,group (default: the groups
+    that documents came with)."""
     group: Name = None
     """Name of the group (default: what --name says)."""
 
@@ -96,8 +104,14 @@ class _Group(Forget):
         from infl.untraining.forget_files import read_members
 
         group = self.name if self.group is None else self.group
+        if self.groups is None and not dataset.is_documents:
+            raise InputError(
+                "group: name the file that says what belongs together by --groups; documents alone have groups"
+            )
         if group is None:
-            raise InputError(f"group: name one of the groups in {self.groups} by --group")
+            raise InputError(f"group: name one of the groups in {self.groups or dataset.name} by --group")
+        if self.groups is None:
+            return forget_sets.class_set(dataset, group, **self.set, name=self.name)
         members = read_members(self.groups, n_train=dataset.n_train, dataset=lambda: dataset)
         return self.make(dataset, members, group, **self.set, name=self.name)
 
@@ -202,6 +216,40 @@ class _Rare(Plant):
         return self.make(dataset, members, **self.set, name=self.name)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tokenize:
+    """Train a tokenizer (byte-pair encoding) on other texts than those that models will train on.
+
+    The tokens that it learns from a text reach every model, also those that leave the text out, and make it easier for them
+    than it is: so it should know none of D. Takes the extra `text`.
+    """
+
+    texts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """Files of other texts: plain text or .jsonl, as in text:FILE."""
+    out: NewFile
+    """Tokenizer to write, as JSON: a file that does not exist yet."""
+    vocabulary: int = 1024
+    """Tokens at most, padding and the 256 bytes among them."""
+
+    def __call__(self) -> None:
+        from infl.data.text import read_texts
+        from infl.data.tokenizers import read_tokenizer, train_tokenizer
+
+        if not self.texts:
+            raise InputError("name a file of texts, others than those to train models on")
+        texts = [text for path in self.texts for text in read_texts(path.expanduser())]
+        out = self.out.expanduser()
+        train_tokenizer(texts, out, vocabulary=self.vocabulary)
+        tokenizer = read_tokenizer(out)
+        n_tokens = sum(map(len, tokenizer.encode(texts)))
+        n_bytes = sum(len(text.encode()) for text in texts)
+        say(f"tokenizer     {self.out}, {len(tokenizer.vocabulary):,} tokens from {count(len(texts), 'document')}")
+        say(f"length        {n_bytes / n_tokens:.1f} bytes a token on them")
+        say(
+            f"\nNext: infl train text:FILE:tokenizer={quoted(self.out)} --run RUN, where FILE holds none of these documents"
+        )
+
+
 KINDS: dict[str, dict[str, Any]] = {"forget": {}, "plant": {}}
 
 
@@ -218,6 +266,7 @@ _add_kind(Forget, "class", forget_sets.class_set)
 _add_kind(Forget, "cluster", forget_sets.cluster_set)
 _add_kind(_Group, "group", forget_sets.group_set)
 _add_kind(Forget, "neighbours", forget_sets.neighbours_set)
+_add_kind(Forget, "near-duplicates", forget_sets.near_duplicate_sets)
 _add_kind(_Memorized, "most-memorized", forget_sets.memorized_set)
 _add_kind(_Memorized, "least-memorized", forget_sets.memorized_set)
 _add_kind(Plant, "flipped", planting.flip_labels)

@@ -11,6 +11,7 @@ import numpy as np
 from infl.data.arrays import prefix_errors
 from infl.data.images import read_pictures
 from infl.data.splits import HELD_OUT_NAMES, Place, parse_place
+from infl.data.text import OPTIONS, Documents
 from infl.records import Array, Dataset, InputError, first_line
 
 INSTALL = "pip install 'infl[huggingface]', or in infl's folder pip install '.[huggingface]'"
@@ -23,7 +24,7 @@ EXPECTED = (
 
 
 def load(place: str) -> Dataset:
-    """Load `FOLDER[:FRACTION][:HEIGHTxWIDTH]`.
+    """Load `FOLDER[:FRACTION][:HEIGHTxWIDTH]`, or of texts `FOLDER[:FRACTION][:OPTION=VALUE ...]`.
 
     Either the folder holds a `DatasetDict` with the split `train` and one of `test`, `held_out`, `validation`, `valid`, `val`
     (the first of these); or it holds a single `Dataset`, and FRACTION says how much of each class to hold out, always the same
@@ -34,13 +35,21 @@ def load(place: str) -> Dataset:
     the column `label`, `labels`, `fine_label` or `y`, or else the only `ClassLabel`: integers, or texts, whose sorted values
     are then the classes. Classes have the names of a `ClassLabel`.
 
+    Rows are documents where there is a column `text` and none of images or arrays, or where `text=COLUMN` names one. Their
+    groups are the column `group`, if it is there, or that which `group=COLUMN` names; a column `prompt` is read before the text
+    and not scored. `context` and `tokenizer` are as in `infl.data.text`.
+
     Raises:
         InputError: where `datasets` is not installed, the folder is not such a one, splits or columns are not found, or a
             picture cannot be read.
     """
-    parsed = parse_place("hf", place)
+    parsed = parse_place("hf", place, OPTIONS)
     splits = _splits(parsed)
     with prefix_errors(f"hf:{place}"):
+        if documents := _documents(splits, parsed.options):
+            if parsed.size:
+                raise InputError("a size scales pictures, and rows are documents: leave the size away")
+            return documents.dataset(parsed, len(splits[0]) if len(splits) == 2 else None)
         pixel_column, label_column = _columns(splits[0].features)
         if any(split.features != splits[0].features for split in splits):
             raise InputError("expected the same columns in both splits")
@@ -67,6 +76,29 @@ def _splits(place: Place) -> list[Any]:
     if name is None and not single:
         raise InputError(f"{place.path}: expected {EXPECTED}, got {', '.join(found)}")
     return [found] if name is None else [found["train"], found[name]]
+
+
+def _documents(splits: list[Any], options: dict[str, str]) -> Documents | None:
+    """Texts, with their groups and prompts; None where rows are no documents."""
+    features = splits[0].features
+    if not options and ("text" not in features or any(type(one).__name__ in ARRAYS for one in features.values())):
+        return None
+    values: dict[str, list[str] | None] = {}
+    for key, column in (("text", options.get("text", "text")), ("group", options.get("group")), ("prompt", None)):
+        name = column or key
+        if name not in features:
+            if column is not None:
+                raise InputError(f"expected a column {name!r} as {key}, got {', '.join(features)}")
+            values[key] = None
+            continue
+        cells = [value for split in splits for value in split.select_columns(name)[:][name]]
+        if None in cells:
+            raise InputError(f"column {name}: expected a value in every row, got none in row {cells.index(None):,}")
+        if key != "group" and not all(isinstance(cell, str) for cell in cells):
+            raise InputError(f"column {name}: expected texts, got {type(features[name]).__name__}")
+        named = getattr(features[name], "int2str", None)
+        values[key] = [named(cell) for cell in cells] if named else list(map(str, cells))
+    return Documents(values["text"] or [], np.arange(len(values["text"] or [])), values["group"], values["prompt"])
 
 
 def _columns(features: Any) -> tuple[str, str]:

@@ -61,6 +61,7 @@ def flip_labels(
         ('5 of class 3 labelled 8', array([3, 3, 3, 3, 3], dtype=int32), array([8, 8, 8, 8, 8], dtype=int32))
     """
     random = seeded(seed, "flipped")
+    _check_labelled(dataset)
     labels = dataset.y_train.copy()
     may = np.ones(len(labels), bool)
     may[_ids("avoid", avoid, dataset.n_train)] = False
@@ -120,6 +121,10 @@ def plant_copies(
         (1003, (17, 1000, 1001, 1002))
     """
     random = seeded(seed, "copies")
+    if flipped:
+        _check_labelled(dataset)
+    if noise and dataset.is_documents:
+        raise InputError("noise: expected 0, since tokens are no amounts; plant copies that are equal")
     n = dataset.n_train
     check_integer("example", example, 0, n - 1, "the ids of D")
     check_integer("n_copies", n_copies, 1, 10**6)
@@ -274,8 +279,19 @@ def _patch(dataset: Dataset, size: int, corner: Corner) -> tuple[slice, slice]:
     return rows, slice(size) if corner.endswith("left") else slice(-size, None)
 
 
+def _check_labelled(dataset: Dataset) -> None:
+    if dataset.is_documents or dataset.targets is not None:
+        raise InputError(
+            f"{dataset.name}: its labels are groups that no model learns, so none can be flipped; plant copies or rare examples"
+        )
+
+
 def _changed(dataset: Dataset, **changes: Any) -> Dataset:
     """The dataset with other arrays. It has no source: what that names is the dataset before."""
+    if dataset.targets is not None:
+        raise InputError(
+            f"{dataset.name}: nothing is planted in data with targets; plant it in the arrays before from_arrays"
+        )
     changed = replace(dataset, **changes, source="")
     if lost := empty_classes(changed):
         raise InputError(f"planting leaves no training example of class {lost}: every class needs one; change fewer")

@@ -111,17 +111,19 @@ class Dataset:
         """Labels of all columns, [n+m]."""
         return np.concatenate([self.y_train, self.y_held_out])
 
-    def class_number(self, given: str | int, what: str = "class") -> int:
+    def class_number(self, given: str | int, what: str | None = None) -> int:
         """Number of a class, 0..c-1, of its name or its number; a text is a number where no class is called so.
 
         Raises:
             InputError: where there is no such class; the message begins with `what`.
         """
+        kind = "group" if self.is_documents else "class"
+        what = what or kind
         if given in self.class_names:
             return self.class_names.index(str(given))
         if isinstance(given, str) and not re.fullmatch(r"[+-]?[0-9]+", given):
             names = ", ".join(self.class_names[:10]) + (", ..." if self.n_classes > 10 else "")
-            raise InputError(f"{what}: expected a class ({names}) or its number, got {given!r}")
+            raise InputError(f"{what}: expected a {kind} ({names}) or its number, got {given!r}")
         return check_integer(
             what, int(given) if isinstance(given, str) else given, 0, self.n_classes - 1, "the classes"
         )

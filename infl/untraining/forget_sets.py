@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from infl.data.near_duplicates import families, token_ngrams
 from infl.records import Array, Dataset, Estimate, ForgetSet, InputError, check_integer, flat_pixels, seeded
 from infl.untraining.forget_files import as_forget_sets as as_forget_sets
 from infl.untraining.forget_files import make_forget_sets as make_forget_sets
@@ -29,7 +30,7 @@ def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None =
 def class_set(
     dataset: Dataset, label: str | int, *, fraction: float = 1.0, seed: int = 0, name: str | None = None
 ) -> ForgetSet:
-    """A class, or a random fraction of it with the class as its concept; see `take_fraction`.
+    """A class, of documents a group, or a random fraction of it with the whole as its concept; see `take_fraction`.
 
     Meant for: spreading when whole, no-op for a small fraction.
 
@@ -39,7 +40,10 @@ def class_set(
     """
     number = dataset.class_number(label)
     members = np.flatnonzero(dataset.y_train == number)
-    whole = ForgetSet(f"class {dataset.class_names[number]}", tuple(members.tolist()))
+    what = "group" if dataset.is_documents else "class"
+    if not len(members):
+        raise InputError(f"{what} {dataset.class_names[number]}: none of its documents is a training one; name another")
+    whole = ForgetSet(f"{what} {dataset.class_names[number]}", tuple(members.tolist()))
     return _whole_or_part(whole, fraction, seed, name)
 
 
@@ -123,6 +127,8 @@ def cluster_set(
 def clusters(dataset: Dataset, n_clusters: int, *, seed: int = 0) -> Array:
     """k-means clusters of D by its pixels: scikit-learn's KMeans, one start with k-means++ from this seed.
 
+    Documents are clustered by their tokens and pairs of tokens, weighted by inverse document frequency, at unit length.
+
     Args:
         n_clusters: 1 to as many as there are distinct examples.
         seed: 0 to 2**32 - 1.
@@ -202,13 +208,60 @@ def memorized_set(
 
 
 def neighbours_set(dataset: Dataset, example: int, size: int, *, name: str | None = None) -> ForgetSet:
-    """A training example and those nearest to it in pixels, `size` in all. Meant for: no-op to spreading, by its size."""
+    """A training example and those nearest to it in pixels, of documents in shared tokens, `size` in all; see `clusters`.
+
+    Meant for: no-op to spreading, by its size.
+    """
     check_integer("example", example, 0, dataset.n_train - 1, "the ids of D")
     check_integer("size", size, 1, dataset.n_train, "the examples of D")
     pixels = _pixels(dataset)
-    distances = ((pixels - pixels[example]) ** 2).sum(axis=1)
+    if dataset.is_documents:
+        distances = 2 - 2 * (pixels @ pixels[[example]].T).toarray().ravel()
+    else:
+        distances = ((pixels - pixels[example]) ** 2).sum(axis=1)
     distances[example] = -1.0
     return ForgetSet(name or f"neighbours of {example}, {size}", tuple(np.argsort(distances, kind="stable")[:size]))
+
+
+def near_duplicate_sets(
+    dataset: Dataset, *, n_tokens: int = 3, min_overlap: float = 0.5, seed: int = 0, name: str | None = None
+) -> list[ForgetSet]:
+    """Each family of training documents that are nearly the same, and a random half of it with the family as its concept.
+
+    Two documents are near-duplicates where the runs of tokens that both have are at least `min_overlap` of those that either
+    has; a family is what they join, see `infl.data.near_duplicates`.
+
+    Meant for: no-op for half of a family, which the other half teaches, local or spreading for all of it.
+
+    Args:
+        n_tokens: Tokens in a run, at least 1.
+        min_overlap: Of the runs of two documents, above 0 and at most 1.
+        seed: Of the halves, 0 to 2**32 - 1.
+        name: Before the first id of each family; "near-duplicates of" by default.
+
+    Returns:
+        Two sets for each family, the largest family first.
+
+    Raises:
+        InputError: where there are no such documents, all are of one family, or D holds no documents.
+    """
+    if not dataset.is_documents:
+        raise InputError(
+            f"{dataset.name}: near-duplicates are told by tokens, and it holds no documents; take neighbours"
+        )
+    seeded(seed)
+    sets = []
+    for family in families(dataset.x_train, n_tokens=n_tokens, min_overlap=min_overlap):
+        if len(family) == dataset.n_train:
+            raise InputError(f"{dataset.name}: all its training documents are one family; raise min_overlap")
+        whole = ForgetSet(f"{name or 'near-duplicates of'} {family[0]}", tuple(family.tolist()))
+        sets += [whole, take_fraction(whole, 0.5, seed=seed)]
+    if not sets:
+        raise InputError(
+            f"{dataset.name}: no two of its {dataset.n_train:,} training documents overlap by {min_overlap:g} in runs of "
+            f"{n_tokens} tokens; lower min_overlap"
+        )
+    return sets
 
 
 def take_fraction(whole: ForgetSet, fraction: float, *, seed: int = 0, name: str | None = None) -> ForgetSet:
@@ -268,10 +321,16 @@ def _whole_or_part(whole: ForgetSet, fraction: float, seed: int, name: str | Non
     return take_fraction(whole, fraction, seed=seed, name=name)
 
 
-def _pixels(dataset: Dataset) -> Array:
+def _pixels(dataset: Dataset) -> Any:
+    """[n, d] what tells which examples are alike: an array, of documents a sparse one with rows of unit length."""
     if not dataset.has_pixels:
         raise InputError(
             f"{dataset.name}: its examples came without pixels, and what is near what cannot be told; take another "
             "kind of set"
         )
-    return flat_pixels(dataset.x_train)
+    if not dataset.is_documents:
+        return flat_pixels(dataset.x_train)
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfTransformer  # here, because it takes a second
+
+    return TfidfTransformer().fit_transform(hstack([token_ngrams(dataset.x_train, n_tokens) for n_tokens in (1, 2)]))

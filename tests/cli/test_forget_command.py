@@ -68,6 +68,47 @@ def test_a_set_is_what_its_generator_makes(
     assert forget_sets.read_forget_sets(forget, n_train=60) == [made, again]
 
 
+def test_sets_of_documents_are_their_groups_and_near_duplicates(forget: Path, capsys: Any) -> None:
+    verses = infl.load("verses")
+    call(f"forget group verses --group Numbers\\ 7 --fraction 0.5 --out {forget}")
+    call(
+        f"forget near-duplicates verses --min-overlap 0.7 --seed 2 --out {forget} --json {forget.with_name('said.json')}"
+    )
+    chapter = forget_sets.class_set(verses, "Numbers 7", fraction=0.5)
+    families = forget_sets.near_duplicate_sets(verses, min_overlap=0.7, seed=2)
+    assert forget_sets.read_forget_sets(forget, n_train=verses.n_train) == [chapter, *families]
+    assert (chapter.name, len(families)) == ("50% of group Numbers 7", 72)
+    said = capsys.readouterr().out
+    assert f"{families[4].name}: {len(families[4])} of 1,396" in said
+    assert "... and 67 sets more" in said
+    assert [one["name"] for one in json.loads(forget.with_name("said.json").read_text())["sets"]] == [
+        s.name for s in families
+    ]
+    assert "expected a group (Genesis 5, Genesis 11" in refusal(
+        f"forget group verses --group Numbers --out {forget}", capsys
+    )
+    assert "by --groups; documents alone have groups" in refusal(
+        f"forget group {DATA} --group 3 --out {forget.with_name('b')}", capsys
+    )
+
+
+def test_a_tokenizer_is_trained_on_other_texts_and_named_in_a_source(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "other.jsonl").write_text('{"text": "the word was the word"}\n{"text": "the end was the end"}\n' * 4)
+    (tmp_path / "mine.txt").write_text("the word\nwas the end\nof the end\n")
+    out = tmp_path / "bpe.json"
+    call(f"tokenize {tmp_path}/other.jsonl --vocabulary 268 --out {out}")
+    assert "268 tokens from 8 documents" in capsys.readouterr().out
+    dataset = infl.load(f"text:{tmp_path}/mine.txt:0.4:tokenizer={out}")
+    assert (len(dataset.vocabulary), " the" in dataset.vocabulary) == (268, True)
+    assert "exists already" in refusal(f"tokenize {tmp_path}/other.jsonl --out {out}", capsys)
+    assert "name a file of texts" in refusal(f"tokenize --out {tmp_path}/new.json", capsys)
+    assert "vocabulary: expected 257 to" in refusal(
+        f"tokenize {tmp_path}/mine.txt --vocabulary 9 --out {tmp_path}/new.json", capsys
+    )
+    (tmp_path / "empty.txt").touch()
+    assert "expected documents, got none" in refusal(f"tokenize {tmp_path}/empty.txt --out {tmp_path}/new.json", capsys)
+
+
 def test_memorized_sets_are_read_from_the_models_of_the_run(small_run: infl.Run, forget: Path, capsys: Any) -> None:
     """Whose accuracy stands beside each set, since what models that guess have memorized says nothing."""
     outcomes = small_run.outcomes("design")

@@ -146,3 +146,41 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, monkeypatch: py
     refused("cannot be opened", both)
     monkeypatch.setitem(sys.modules, "datasets", None)
     refused(r"takes an extra of infl .*pip install 'infl\[huggingface\]'", both)
+
+
+def texts(**columns: Any) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"text": [f"text {k}" for k in range(N)], **columns})
+
+
+def test_texts_are_documents_with_their_groups_and_prompts(tmp_path: Path) -> None:
+    whole = texts(group=[str(k % 3) for k in range(N)], prompt=["Say: "] * N, label=[k % 2 for k in range(N)])
+    split(whole.cast_column("label", NAMES)).save_to_disk(tmp_path / "letters")
+    dataset = load(f"hf:{tmp_path}/letters:context=12")
+    assert (dataset.name, dataset.class_names, dataset.x_train.shape) == ("letters", ("0", "1", "2"), (14, 12))
+    assert [dataset.text(k) for k in range(N)] == [f"Say: text {k}" for k in range(N)]
+    assert (dataset.labels.tolist(), dataset.held_out_ids.tolist()) == ([k % 3 for k in range(N)], list(range(6)))
+    assert load(dataset.source).fingerprint() == dataset.fingerprint()
+    other = load(f"hf:{tmp_path}/letters:text=prompt:group=label")
+    assert (other.text(3), other.class_names) == ("Say: Say: ", ("frog", "ship"))
+
+
+@pytest.mark.parametrize(
+    ("options", "columns", "said"),
+    [
+        (":0.5:text=body", {}, "expected a column 'body' as text, got text"),
+        (":0.5:group=author", {}, "expected a column 'author' as group, got text"),
+        (
+            ":0.5",
+            {"group": ["a"] * (N - 1) + [None]},
+            "column group: expected a value in every row, got none in row 19",
+        ),
+        (":0.5:text=k", {"k": list(range(N))}, "column k: expected texts, got Value"),
+        (":0.5:32x32", {}, "a size scales pictures"),
+    ],
+)
+def test_texts_that_are_no_documents_are_named(
+    options: str, columns: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    texts(**columns).save_to_disk(tmp_path / "letters")
+    with pytest.raises(InputError, match=said):
+        load(f"hf:{tmp_path}/letters{options}")

@@ -251,3 +251,19 @@ WRONG: list[Any] = [1.5, "middle"]
 def test_what_cannot_be_planted_is_refused(call: Callable[[Dataset], Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         call(colours())
+
+
+def test_what_has_no_meaning_for_documents_or_targets_is_refused() -> None:
+    documents = infl.from_documents(["one", "two", "two"], ["six"], groups=["a", "b", "b"], held_out_groups=["a"])
+    planted, copies = planting.plant_copies(documents, 1, 2)
+    assert (planted.text(4), copies.ids, planted.vocabulary) == ("two", (1, 3, 4), documents.vocabulary)
+    x = np.eye(4)
+    targets = infl.from_arrays(x, None, x, None, targets=(x, x))
+    for plant, said in (
+        (lambda: planting.flip_labels(documents, 1), "labels are groups that no model learns"),
+        (lambda: planting.plant_copies(documents, 1, 2, flipped=True), "labels are groups"),
+        (lambda: planting.plant_copies(documents, 1, 2, noise=0.1), "noise: expected 0, since tokens are no amounts"),
+        (lambda: planting.plant_copies(targets, 1, 2), "nothing is planted in data with targets"),
+    ):
+        with pytest.raises(InputError, match=said):
+            plant()

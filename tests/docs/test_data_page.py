@@ -5,6 +5,7 @@ On fewer models, so that it takes seconds, and with a small Fashion-MNIST where 
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -61,9 +62,11 @@ def test_the_page_can_be_followed(
     commands = [commands_in(block) for _, block in blocks(PAGE, "bash")]
     assert all(0 < len(of_source) <= 3 for of_source in commands), "from data to figures in three commands"
     sources = [of_source[0][1].partition(":")[0] for of_source in commands]
-    assert sources == ["mine.npz", "folder", "idx", "hf"]
+    assert sources == ["mine.npz", "folder", "idx", "hf", "elsewhere.txt"]
     printed = follow(PAGE, capsys, adapted=lambda words: shortened(words, tmp_path / "fashion-mnist"), look=False)
     assert f"{tmp_path}/photos/ant/0017.jpg" in printed
+    assert "30 training and 10 held-out documents in 2 groups" in printed
+    assert json.loads(Path("forget.json").read_text()).keys() == {"group Ann"}
     assert infl.open_run("runs/clothes").dataset().class_names[0] == "T-shirt/top"
     assert infl.open_run("runs/photos").dataset().class_names == ("ant", "bee")
     pages = {path.parent.name: path.read_text() for path in Path("runs").glob("*/report.html")}
