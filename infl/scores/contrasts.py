@@ -103,15 +103,17 @@ def estimate_pairs(
 def contrast_pairs(
     statistics: PairStatistics, shape: tuple[int, int], *, protocol: ProtocolName, outcome: OutcomeKind
 ) -> Estimate:
-    """The contrasts of pairs, made in pieces of columns on all cores."""
-    width = max(1, PAIRS_PER_PIECE // max(shape[0], 1))
-    pieces = [slice(start, min(start + width, shape[1])) for start in range(0, shape[1], width)]
+    """The contrasts of pairs, made in pieces of sources on all cores."""
+    height = max(1, PAIRS_PER_PIECE // max(shape[1], 1))
 
-    def make(piece: slice) -> Estimate:
-        return contrast(statistics.statistics(piece), protocol=protocol, outcome=outcome)
+    def make(first: int) -> Estimate:
+        return contrast(statistics.statistics(slice(first, first + height)), protocol=protocol, outcome=outcome)
 
     with ThreadPoolExecutor() as threads:
-        return join_columns(list(threads.map(make, pieces)))
+        pieces = list(threads.map(make, range(0, shape[0], height)))
+    names = ("value", "se", "n_in", "n_out", "mean_out", "p", "df")
+    names = [name for name in names if getattr(pieces[0], name) is not None]
+    return replace(pieces[0], **{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
 
 
 def join_columns(estimates: Sequence[Estimate]) -> Estimate:

@@ -30,6 +30,7 @@ from infl.scores.sufficient_statistics import (
 )
 
 PAIRS_AT_ONCE = 1 << 22
+MIN_COLUMNS_AT_ONCE = 16  # each pass reads all masks, whatever the number of columns
 
 
 def memorization(outcomes: OutcomesOrRun, *, outcome: OutcomeKind = "correct") -> Estimate:
@@ -107,14 +108,14 @@ def influence_blocks(
     """Yield the matrix from the first column to the last, at most `n_columns` at a time; see `influence`.
 
     Args:
-        n_columns: None for as many as make some four million pairs. Bounds the memory: a dozen float64 arrays of
-            [sources, n_columns]. Does not affect results beyond rounding.
+        n_columns: None for as many as make some four million pairs, at least 16. Bounds the memory: a dozen float64
+            arrays of [sources, n_columns]. Does not affect results beyond rounding.
     """
     outcomes = as_outcomes(outcomes)
     whole = protocol_columns(outcomes, protocol)
     rows = _ids("sources", sources, slice(0, outcomes.n_train), protocol)
     wanted = _ids("columns", columns, whole, protocol)
-    width = n_columns or max(1, PAIRS_AT_ONCE // len(rows))
+    width = n_columns or max(MIN_COLUMNS_AT_ONCE, PAIRS_AT_ONCE // len(rows))
     for first in range(0, len(wanted), width):
         some = wanted[first : first + width]
         yield estimate_pairs(outcomes, sources=rows, columns=some, protocol=protocol, outcome=outcome)

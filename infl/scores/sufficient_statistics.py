@@ -7,7 +7,7 @@ scatter within the strata of the design (`Spread`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TypeVar
@@ -17,6 +17,8 @@ import numpy as np
 from infl.records import Array, Columns, InputError, OutcomeKind, Outcomes, OutcomeSource, ProtocolName
 
 Statistics = TypeVar("Statistics", "SufficientStatistics", "Moments", "Spread")
+SOURCES_AT_ONCE = 1 << 16  # whose masks, as float32, and sums of one block are in memory beside the totals
+MAX_OWN_ENTRIES = 1 << 24  # of each of the float64 arrays that `own_statistics` makes of a block
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class SufficientStatistics:
 def own_statistics(source: OutcomeSource, *, outcome: OutcomeKind, n_rows: int = 128) -> SufficientStatistics:
     """Of every training example and its own outcome, over all models, [n]."""
     total: SufficientStatistics | None = None
+    n_rows = min(n_rows, max(8, MAX_OWN_ENTRIES // source.n_train))
     for block in source.blocks(slice(0, source.n_train), n_rows=n_rows, kinds=(outcome,)):
         y, masks = block.of(outcome).astype(np.float64), block.masks.astype(np.float64)
         in_weights, out_weights = size_weights(block.masks, "held-out")
@@ -80,18 +83,19 @@ def pair_statistics(
 ) -> PairStatistics:
     """Of every pair of a source in `sources` (ids of D) and a column in `columns`, over all models.
 
-    Memory: a few arrays [models of a block, columns] and [sources, columns], whatever the number of models.
+    Memory: the masks of a block and a few arrays [sources, columns], whatever the number of models.
 
     Args:
         blocks: Of models, with these columns alone.
     """
-    total: PairStatistics | None = None
+    pieces = np.array_split(sources, max(1, -(-len(sources) // SOURCES_AT_ONCE)))
+    totals: list[PairStatistics] = []
     for block in blocks:
-        part = _block_statistics(block, sources, columns, protocol, outcome)
-        total = part if total is None else total + part
-    if total is None:
+        parts = _block_statistics(block, pieces, columns, protocol, outcome)
+        totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else list(parts)
+    if not totals:
         raise no_models()
-    return total
+    return _stacked(totals)
 
 
 def no_models() -> InputError:
@@ -127,7 +131,7 @@ def size_weights(masks: Array, protocol: ProtocolName) -> tuple[Array, Array]:
     to be out (`left-out`) or in (`trained`).
     """
     others = masks.shape[1] - (protocol != "held-out")
-    members = masks.sum(axis=1, dtype=np.float64) - (protocol == "trained")
+    members = np.count_nonzero(masks, axis=1) - (protocol == "trained")
     fraction = np.clip(members / max(others, 1), 0, 1)
     return 1 - fraction, fraction
 
@@ -194,13 +198,12 @@ class PairStatistics:
         sums = {name: array + theirs.sums[name] for name, array in mine.sums.items()}
         return PairStatistics(mine.weights, sums, mine.spread + theirs.spread)
 
-    def statistics(self, columns: slice = slice(None)) -> SufficientStatistics:
-        """Both sides and the spread; of some of the columns, counted from the first."""
-        sums = {name: array if array.shape[1] == 1 else array[:, columns] for name, array in self.sums.items()}
-        spread = Spread(*(getattr(self.spread, field.name)[..., columns] for field in fields(Spread)))
-        weighted = PairStatistics(self.weights, sums, spread)._weighted().sums
+    def statistics(self, sources: slice = slice(None)) -> SufficientStatistics:
+        """Both sides and the spread; of some of the sources, counted from the first."""
+        sums = {name: array if len(array) == 1 else array[sources] for name, array in self.sums.items()}
+        weighted = PairStatistics(self.weights, sums, self.spread)._weighted().sums
         sides = _moments("inside", weighted), _moments("outside", weighted)
-        return SufficientStatistics(*sides, spread, is_binary="inside_yy" not in weighted)
+        return SufficientStatistics(*sides, self.spread, is_binary="inside_yy" not in weighted)
 
     def _weighted(self) -> PairStatistics:
         """With the weights of the size of subsets in the sums, so that those of other sizes can be added."""
@@ -220,15 +223,29 @@ class PairStatistics:
         return PairStatistics(None, sums, self.spread)
 
 
+def _stacked(parts: list[PairStatistics]) -> PairStatistics:
+    """Statistics of some sources above those of the next, all of the same models and columns."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    sums = {
+        name: np.concatenate([part.sums[name] for part in parts])
+        if first.weights is None or name.endswith("_in")
+        else array
+        for name, array in first.sums.items()
+    }  # where subsets have one size, sums over all models are of no source
+    return PairStatistics(first.weights, sums, first.spread)
+
+
 def _moments(side: str, sums: dict[str, Array]) -> Moments:
     n, w, ww, y = (sums[f"{side}_{name}"] for name in ("n", "w", "ww", "y"))
     return Moments(n, w, ww, y, sums.get(f"{side}_yy", y))  # of 0/1 outcomes the squares are the outcomes
 
 
 def _block_statistics(
-    block: Outcomes, sources: Array, columns: Columns, protocol: ProtocolName, outcome: OutcomeKind
-) -> PairStatistics:
-    members = np.ascontiguousarray(block.masks[:, sources].T, dtype=np.float32)
+    block: Outcomes, pieces: Sequence[Array], columns: Columns, protocol: ProtocolName, outcome: OutcomeKind
+) -> Iterator[PairStatistics]:
+    """Statistics of one block of models, of some sources after the other."""
     y, counted = block.of(outcome), columns_counted(block.masks, protocol, columns)
     spread = measure_spread(y, counted=counted, strata=block.strata, tokens=_tokens(block, outcome))
     is_binary = block.is_binary(outcome)
@@ -238,14 +255,17 @@ def _block_statistics(
         ones, y = counted.astype(np.float32), y * counted
     terms = {"n": ones, "y": y} | ({} if is_binary else {"yy": y * y})
     weights, _ = size_weights(block.masks, protocol)
-    if np.ptp(weights) > 0:
-        return PairStatistics(None, _weighted_sums(members, weights, terms), spread)
-    sums: dict[str, Array] = {}
-    for name, x in terms.items():
-        dtype = np.int32 if name == "n" or is_binary else np.float64
-        sums[f"{name}_in"] = (members @ x).astype(dtype)
-        sums[name] = x.sum(axis=0, dtype=np.float64)[None].astype(dtype)
-    return PairStatistics((float(weights[0]), float(1 - weights[0])), sums, spread)
+    for sources in pieces:
+        members = np.ascontiguousarray(block.masks[:, sources].T, dtype=np.float32)
+        if np.ptp(weights) > 0:
+            yield PairStatistics(None, _weighted_sums(members, weights, terms), spread)
+            continue
+        sums: dict[str, Array] = {}
+        for name, x in terms.items():
+            dtype = np.int32 if name == "n" or is_binary else np.float64
+            sums[f"{name}_in"] = (members @ x).astype(dtype)
+            sums[name] = x.sum(axis=0, dtype=np.float64)[None].astype(dtype)
+        yield PairStatistics((float(weights[0]), float(1 - weights[0])), sums, spread)
 
 
 def _tokens(block: Outcomes, outcome: OutcomeKind) -> Array | float:
@@ -257,13 +277,19 @@ def _tokens(block: Outcomes, outcome: OutcomeKind) -> Array | float:
 
 def _weighted_sums(members: Array, weights: Array, terms: dict[str, Array]) -> dict[str, Array]:
     powers = {"n": ("n", 0), "w": ("n", 1), "ww": ("n", 2), "y": ("y", 1), "yy": ("yy", 1)}
+    weighted = {
+        (side, name): (w[:, None] ** power * terms[term]).astype(np.float32)
+        for name, (term, power) in powers.items()
+        for side, w in (("inside", weights), ("outside", 1 - weights))
+        if term in terms
+    }
+    # One product for all: of few columns each takes as long as reading the masks.
+    products = members @ np.concatenate(list(weighted.values()), axis=1)
+    ends = np.cumsum([part.shape[1] for part in weighted.values()])
     sums: dict[str, Array] = {}
-    for name, (term, power) in powers.items():
-        if term in terms:
-            inside, outside = ((w[:, None] ** power * terms[term]).astype(np.float32) for w in (weights, 1 - weights))
-            sums[f"inside_{name}"] = (members @ inside).astype(np.float64)
-            everyone = outside.sum(axis=0, dtype=np.float64)
-            sums[f"outside_{name}"] = everyone - (members @ outside).astype(np.float64)
+    for (side, name), part in zip(weighted, np.split(products, ends[:-1], axis=1), strict=True):
+        everyone = weighted[side, name].sum(axis=0, dtype=np.float64)
+        sums[f"{side}_{name}"] = part.astype(np.float64) if side == "inside" else everyone - part.astype(np.float64)
     return sums
 
 

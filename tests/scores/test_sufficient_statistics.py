@@ -104,9 +104,18 @@ def test_two_halves_of_the_models_add_up_to_memorization_of_all() -> None:
         np.testing.assert_allclose(getattr(merged, name), getattr(whole, name))
 
 
-def test_columns_are_taken_from_the_first_on() -> None:
-    outcomes = make_outcomes(sizes=(3, 6))
-    whole, part = (measured(outcomes, columns, "held-out") for columns in (slice(N, N + M), slice(N + 1, N + 3)))
-    mine, theirs = whole.statistics(slice(1, 3)), part.statistics()
-    np.testing.assert_allclose(mine.inside.mean, theirs.inside.mean, rtol=1e-6)
-    np.testing.assert_allclose(mine.spread.y, theirs.spread.y)
+@pytest.mark.parametrize("sizes", [(4,), (3, 6)])
+def test_sources_in_pieces_are_the_sources_at_once(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many sources pass in pieces that are put together; some of them, taken out again, are as if asked for alone."""
+    outcomes = make_outcomes(sizes=sizes)
+    columns = slice(N, N + M)
+    whole = measured(outcomes, columns, "held-out")
+    monkeypatch.setattr("infl.scores.sufficient_statistics.SOURCES_AT_ONCE", 3)
+    pieces = measured(outcomes, columns, "held-out", n_rows=7)
+    some = pair_statistics(
+        outcomes.blocks(columns), sources=np.arange(2, 6), columns=columns, protocol="held-out", outcome="correct"
+    )
+    for mine, theirs in ((pieces.statistics(), whole.statistics()), (whole.statistics(slice(2, 6)), some.statistics())):
+        np.testing.assert_allclose(mine.inside.mean, theirs.inside.mean, rtol=1e-5)
+        np.testing.assert_allclose(mine.outside.mean, theirs.outside.mean, rtol=1e-5)
+        np.testing.assert_allclose(mine.spread.y, theirs.spread.y)
