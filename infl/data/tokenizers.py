@@ -123,17 +123,12 @@ def _encode(tokenizer: Any, texts: Sequence[str]) -> list[Array]:
 
 def _texts_of(tokenizer: Any) -> Callable[[str, int], bytes]:
     """What a token, or its id, stands for in the middle of a text."""
-    if json.loads(tokenizer.to_str()).get("decoder", None) or {}:
-        kind = json.loads(tokenizer.to_str())["decoder"]["type"]
-        if kind == "ByteLevel":
-            printable = [
-                *range(33, 127),
-                *range(161, 173),
-                *range(174, 256),
-            ]  # as GPT-2 writes bytes; others follow 255
-            others = [byte for byte in range(N_BYTES) if byte not in printable]
-            byte_of = {chr(b): b for b in printable} | {chr(N_BYTES + k): b for k, b in enumerate(others)}
-            return lambda token, _: bytes(byte_of[c] for c in token) if set(token) <= set(byte_of) else token.encode()
+    decoder = json.loads(tokenizer.to_str())["decoder"]
+    if decoder and decoder["type"] == "ByteLevel":
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # as GPT-2 writes bytes; others follow 255
+        others = [byte for byte in range(N_BYTES) if byte not in printable]
+        byte_of = {chr(b): b for b in printable} | {chr(N_BYTES + k): b for k, b in enumerate(others)}
+        return lambda token, _: bytes(byte_of[c] for c in token) if set(token) <= set(byte_of) else token.encode()
     # Others lose the space before a word that stands alone, so decode it behind another token.
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     first = next(iter(tokenizer.get_vocab().values()))

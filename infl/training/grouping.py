@@ -50,7 +50,7 @@ def make_groups(
     if features is None:
         features = _scaled(dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32))
     names, tables = ["labels"], [_without_gaps(dataset.y_train)]
-    n_clusters = dataset.n_classes
+    n_clusters = max(2, dataset.n_classes)
     while n_clusters <= dataset.n_train // MIN_CLUSTER:
         names.append(f"{n_clusters} clusters")
         tables.append(_without_gaps(cluster(features, n_clusters, seed=seed + n_clusters)))
@@ -62,6 +62,8 @@ def make_groups(
     if known is not None:
         names += known.names
         tables += list(known.tables)
+    if dataset.n_classes == 1 and len(names) > 1:  # all of D is no group to leave out
+        names, tables = names[1:], tables[1:]
     return Groups(tuple(names), np.stack(tables).astype(np.int32))
 
 

@@ -126,6 +126,15 @@ def test_pixels_of_any_size_can_be_clustered(scale: float) -> None:
     assert same_parts(found.tables[1], np.arange(40) < 20)
 
 
+def test_one_class_is_no_group_to_leave_out() -> None:
+    data = blobs()
+    x = data.x_train, data.x_held_out
+    amounts = from_arrays(x[0], None, x[1], None, targets=x)
+    found = make_groups(amounts, replace(QUICK, network=LINEAR), seed=0)
+    assert found.names == ("2 clusters", "4 clusters")
+    assert same_parts(found.tables[0], np.arange(40) < 20)
+
+
 def test_copies_leave_fewer_clusters_and_no_warning() -> None:
     data = blobs()
     copies = replace(data, x_train=np.repeat(data.x_train[[0, 20, 21]], [20, 10, 10], axis=0))
