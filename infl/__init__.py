@@ -51,15 +51,17 @@ if TYPE_CHECKING:
     from infl.store import merge as merge
     from infl.store import open_run as open_run
     from infl.training import accounting as accounting
+    from infl.training.adapters import from_equinox as from_equinox
+    from infl.training.adapters import from_linen as from_linen
+    from infl.training.adapters import from_nnx as from_nnx
     from infl.training.algorithm import Algorithm as Algorithm
     from infl.training.augmentation import Augmentation as Augmentation
     from infl.training.layout import Layout as Layout
     from infl.training.networks import Network as Network
-    from infl.training.networks import from_linen as from_linen
-    from infl.training.networks import from_nnx as from_nnx
     from infl.training.privacy import Privacy as Privacy
     from infl.training.ray import Ray as Ray
     from infl.training.subsets import Design as Design
+    from infl.training.task import Task as Task
     from infl.untraining import forget_sets as forget_sets
     from infl.untraining.regimes import judge as judge
 
@@ -85,7 +87,9 @@ _HOME = {
     "infl.training.algorithm": "Algorithm",
     "infl.training.augmentation": "Augmentation",
     "infl.training.layout": "Layout",
-    "infl.training.networks": "Network from_linen from_nnx",
+    "infl.training.adapters": "from_equinox from_linen from_nnx",
+    "infl.training.networks": "Network",
+    "infl.training.task": "Task",
     "infl.training.privacy": "Privacy",
     "infl.training.ray": "Ray",
     "infl.training.subsets": "Design",

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from infl.pipeline.progress import note, track
-from infl.records import Array, Outcomes
+from infl.records import Array
 from infl.store import Checkpoints, Job, Run
 from infl.store.manifest import software
 from infl.training.ensemble import model_keys
@@ -73,7 +73,7 @@ def train_jobs(
                 first = 0
                 for name, models in _by_collection(batch.jobs).items():
                     rows = slice(first, first := first + len(models))
-                    part = Outcomes(batch.masks[rows], outcomes.correct[rows], outcomes.margin[rows])
+                    part = outcomes.record(batch.masks, rows)
                     took = seconds * len(models) / len(batch.jobs)
                     run.write(name, models, part, outcomes.finite[rows], seconds=took, session=session)
                 if batch.checkpoint is not None:

@@ -16,12 +16,13 @@ import numpy as np
 from infl.pipeline.jobs import collection_keys, collection_masks
 from infl.pipeline.progress import track
 from infl.pipeline.train import current_run, open_for_training
-from infl.records import Dataset, ForgetSet, InputError, Outcomes
+from infl.records import Dataset, ForgetSet, InputError
 from infl.store import Collection, Run, leave_out_name
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble
 from infl.training.layout import Layout
-from infl.training.weights import read_weights, write_weights
+from infl.training.networks import network_dtype
+from infl.training.start import read_start, replace_by_start, write_start
 
 
 def keep_weights(
@@ -71,10 +72,10 @@ def keep_weights(
             trained = ensemble.train(collection_keys(opened, collection, models), masks, keep_params=True)
             for row, model in enumerate(models):
                 params = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), trained.params)
-                write_weights(_path(opened, collection, model), params)
+                write_start(_path(opened, collection, model), params)
             rows = [row for row, model in enumerate(models) if model not in opened.complete(collection)]
             if rows:
-                outcomes = Outcomes(masks[rows], trained.correct[rows], trained.margin[rows])
+                outcomes = trained.record(masks, rows)
                 opened.write(collection, [models[row] for row in rows], outcomes, trained.finite[rows], seconds=0.0)
             progress.update(len(models))
 
@@ -84,8 +85,8 @@ def load_weights(
 ) -> Any:
     """The parameters of a reference model, as NumPy arrays in the tree that the network's `init` gives.
 
-    They go into `apply` of the network: `infl.Algorithm.build_network(n_classes).apply(params, x)`, x as the network gets it
-    in training.
+    They go into `evaluate` of the network: `algorithm.network_for(data).evaluate(weights, x)`, x as the network gets it in
+    training; and a run can begin from them: `infl.Algorithm(start=weights)`.
 
     Args:
         model: Its number.
@@ -103,7 +104,14 @@ def load_weights(
         )
     dataset: Dataset = opened.dataset()
     algorithm = algorithm or Algorithm.from_dict(opened.manifest["algorithm"])
-    return read_weights(path, algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:])
+    network = algorithm.network_for(dataset)
+    zeros = jax.ShapeDtypeStruct((1, *dataset.x_train.shape[1:]), network_dtype(dataset.x_train))
+    try:
+        return replace_by_start(
+            network, jax.eval_shape(network.init, jax.random.key(0), zeros), read_start(path).arrays
+        )
+    except InputError as error:
+        raise InputError(f"{path} does not hold weights of this network: {error}") from error
 
 
 def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str, ForgetSet | None]:
@@ -118,4 +126,4 @@ def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str,
 
 
 def _path(run: Run, collection: str, model: int) -> Path:
-    return run.folder / "weights" / collection / f"{model}.weights"
+    return run.folder / "weights" / collection / f"{model}.safetensors"

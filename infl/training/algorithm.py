@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from infl.records import InputError
+from infl.records import Dataset, InputError
+from infl.training.adapters import as_network
 from infl.training.augmentation import Augmentation
-from infl.training.networks import Network
+from infl.training.networks import Network, Norm
 from infl.training.privacy import Privacy
+from infl.training.start import Start, read_start
+from infl.training.task import TASKS, Task, choose_task
 
 if TYPE_CHECKING:
     from optax import GradientTransformation
@@ -19,7 +22,7 @@ else:
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
-NETWORK_SETTINGS = ("hidden", "widths")
+NETWORK_SETTINGS = ("hidden", "widths", "norm")
 
 
 def build(name: str, n_classes: int, **settings: Any) -> Network:
@@ -34,10 +37,17 @@ class Algorithm:
     """Network, optimizer, batch size, epochs and learning-rate schedule.
 
     Attributes:
-        network: The name of a built-in network, or a `Network`.
+        network: The name of a built-in network, a `Network`, a Flax linen module or the class of an nnx module.
         hidden: Widths of the dense hidden layers of `mlp`, `cnn` and the blocks of `vit`; None for the network's own
             default.
         widths: Channels of the convolutions of `cnn` and `resnet9`, width of the tokens of `vit`; None for the default.
+        norm: Of `resnet9`: `group`, `batch` (statistics of the batch in training, running averages in evaluation) or
+            `none`; None for the default.
+        task: A name, or a `Task` of one's own; None for the one that fits the data.
+        start: Weights to begin from: a safetensors file (`infl.keep_weights` writes one), a folder of orbax, or in Python the
+            tree of weights; None draws them.
+        trainable: Paths of the weights that are trained, `Dense_1` or `Dense_1/kernel`; the others stay at `start`. Empty for
+            all.
         optimizer: A name, or an `optax.GradientTransformation` that brings its own learning rate.
         batch_size: Every step takes exactly this many members, cut from one stream of shuffled epochs: where one epoch
             ends inside a batch, the next fills it up. Members of a subset smaller than a batch come several times in it.
@@ -65,6 +75,10 @@ class Algorithm:
     network: str | Network = "mlp"
     hidden: tuple[int, ...] | None = None
     widths: tuple[int, ...] | None = None
+    norm: Norm | None = None
+    task: str | Task | None = None
+    start: str | Start | None = None
+    trainable: tuple[str, ...] = ()
     optimizer: str | GradientTransformation = "sgd"
     batch_size: int = 50
     epochs: int = 30
@@ -100,6 +114,13 @@ class Algorithm:
                 "privacy: standardize takes mean and deviation of a model's own examples, which clipping and noise do not "
                 "reach; scale pixels by constants instead"
             )
+        if isinstance(self.task, str) and self.task not in TASKS:
+            raise InputError(f"task: expected one of {', '.join(TASKS)}, or an infl.Task; got {self.task!r}")
+        if self.start is not None:
+            object.__setattr__(self, "start", read_start(self.start))
+        elif self.trainable:
+            raise InputError("trainable: freezes the other weights where they start; give start, or train all")
+        object.__setattr__(self, "network", as_network(self.network))
         if isinstance(self.network, str):
             build(self.network, 2, **self._network_settings())
 
@@ -120,6 +141,12 @@ class Algorithm:
             description["precision"] = self.precision
         if self.privacy is not None:
             description["privacy"] = " ".join(self.privacy.words())
+        if self.task is not None:
+            description["task"] = self.task.name if isinstance(self.task, Task) else self.task
+        if isinstance(self.start, Start):
+            description["start"] = {"sha256": self.start.sha256, "source": self.start.source}
+        if self.trainable:
+            description["trainable"] = list(self.trainable)
         return description
 
     @staticmethod
@@ -132,9 +159,12 @@ class Algorithm:
         settings = dict(description)
         network = dict(settings.pop("network"))
         name = network.pop("name")
+        start = settings.get("start", {"source": "file"})
         for part, own in (
             ("network", name == "custom" or not network),
             ("optimizer", settings["optimizer"] == "custom"),
+            ("task", settings.get("task", "classification") not in TASKS),
+            ("start weights", not start["source"]),
         ):
             if own:
                 raise InputError(
@@ -150,15 +180,29 @@ class Algorithm:
             raise InputError(
                 f"this run's network was given in Python, with {rest[0]}; call infl.verify from Python with algorithm=..."
             )
-        return Algorithm(network=name, **{setting: tuple(value) for setting, value in given.items()}, **settings)
+        given = {setting: tuple(value) if isinstance(value, list) else value for setting, value in given.items()}
+        if "start" in settings:
+            settings["start"] = read_start(start["source"])
+            if settings["start"].sha256 != start["sha256"]:
+                raise InputError(f"start: {start['source']} holds other weights than those this run began from")
+        settings["trainable"] = tuple(settings.get("trainable", ()))
+        return Algorithm(network=name, **given, **settings)
 
     def build_network(self, n_classes: int) -> Network:
-        """The network for data with that many classes."""
+        """The network with that many outputs, for classification the number of classes."""
         return (
             self.network
             if isinstance(self.network, Network)
             else build(self.network, n_classes, **self._network_settings())
         )
+
+    def choose_task(self, dataset: Dataset) -> Task:
+        """The task on this data; see `infl.training.task.choose_task`."""
+        return choose_task(self.task, dataset)
+
+    def network_for(self, dataset: Dataset) -> Network:
+        """The network for this data, with as many outputs as the task on it has."""
+        return self.build_network(self.choose_task(dataset).output_shape(dataset)[-1])
 
     def build_optimizer(self) -> GradientTransformation:
         """The optimizer, before the schedule's factor."""

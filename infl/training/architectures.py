@@ -1,6 +1,6 @@
-"""Turns a name and widths into one of infl's own networks: mlp, cnn, resnet9 or vit.
+"""Turns a name and widths into one of infl's own networks: mlp, cnn, resnet9 or vit for images, gpt for documents.
 
-None has batch statistics: they would carry left-out examples into a model. Convolutions go through
+Convolutions go through
 `infl.training.kernels.convolution`, whose back end is chosen while a training is traced; bias and ReLU come after the maximum
 of 2 x 2 pixels, which commutes with both and leaves them a quarter of the numbers.
 """
@@ -10,18 +10,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from infl.records import InputError
+from infl.training.adapters import adapt_linen
 from infl.training.kernels.convolution import convolve
 from infl.training.kernels.pooling import convolve_and_pool, max_pool
-from infl.training.networks import Network, from_linen
-
-Norm = Literal["group", "none"]
+from infl.training.networks import Network, Norm
 
 
 def mlp(n_classes: int, *, hidden: Sequence[int] = (256,)) -> Network:
@@ -54,12 +53,12 @@ def resnet9(n_classes: int, *, widths: Sequence[int] = (64, 128, 256, 512), norm
     """Eight 3 x 3 convolutions, two pairs of them residual, the maximum over all pixels and one dense layer.
 
     After the network of nine layers with which DAWNBench's CIFAR-10 records were set (Coleman et al. 2017; Page 2018, How
-    to train your ResNet), with group norm (Wu & He 2018) over 16 channels each in place of batch norm. Images are [h, w] or
-    [h, w, channels], at least 8 x 8.
+    to train your ResNet), with group norm (Wu & He 2018) over 16 channels each in place of batch norm, or with batch norm
+    as published. Images are [h, w] or [h, w, channels], at least 8 x 8.
 
     Args:
         widths: Channels of the four stages.
-        norm: "group" or "none".
+        norm: "group", "batch" (running averages with momentum 0.9 in evaluation) or "none".
 
     Raises:
         InputError: where there are not four widths, one is below 1, or the norm is unknown.
@@ -67,7 +66,8 @@ def resnet9(n_classes: int, *, widths: Sequence[int] = (64, 128, 256, 512), norm
     if norm not in get_args(Norm):
         raise InputError(f"norm: expected one of {', '.join(get_args(Norm))}; got {norm!r}")
     settings = {"widths": _whole("widths", widths, least=4, most=4), "norm": norm}
-    return _network("resnet9", _ResNet9(n_classes, tuple(settings["widths"]), norm == "group"), settings)
+    module = _ResNet9(n_classes, tuple(settings["widths"]), norm)
+    return _network("resnet9", module, settings, {"train": True} if norm == "batch" else {})
 
 
 def vit(
@@ -88,15 +88,30 @@ def vit(
         "hidden": _whole("hidden", hidden),
         "patch": int(patch),
     }
-    width = settings["widths"][0]
-    if width > _HEAD and width % _HEAD:
-        raise InputError(f"widths: expected a multiple of {_HEAD} or less than that for vit, got {width}")
+    width = _head_width("vit", settings["widths"])
     if patch < 1:
         raise InputError(f"patch: expected at least 1, got {patch}")
     return _network("vit", _Vit(n_classes, width, tuple(settings["hidden"]), settings["patch"]), settings)
 
 
-NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp, "cnn": cnn, "resnet9": resnet9, "vit": vit}
+def gpt(n_tokens: int, *, widths: Sequence[int] = (64,), hidden: Sequence[int] = (256,) * 2) -> Network:
+    """Decoder-only transformer (Radford et al. 2019): layer norm before each part, learned positions, tied embedding.
+
+    Takes tokens [b, length] and gives logits [b, length, n_tokens]; those at a position see what comes before it and itself.
+
+    Args:
+        widths: The width of the tokens, one number; a multiple of 32, the width of a head, or below it.
+        hidden: Widths of the perceptron of each block, so as many blocks.
+
+    Raises:
+        InputError: For widths other than these.
+    """
+    settings = {"widths": _whole("widths", widths, least=1, most=1), "hidden": _whole("hidden", hidden)}
+    width = _head_width("gpt", settings["widths"])
+    return _network("gpt", _Gpt(n_tokens, width, tuple(settings["hidden"])), settings)
+
+
+NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp, "cnn": cnn, "resnet9": resnet9, "vit": vit, "gpt": gpt}
 
 
 def build(name: str, n_classes: int, **settings: Any) -> Network:
@@ -122,11 +137,20 @@ def _whole(name: str, widths: Sequence[int], *, least: int = 0, most: int | None
     return whole
 
 
-def _network(name: str, module: nn.Module, settings: dict[str, Any]) -> Network:
-    plain = from_linen(module)
+def _head_width(name: str, widths: list[int]) -> int:
+    if widths[0] > _HEAD and widths[0] % _HEAD:
+        raise InputError(f"widths: expected a multiple of {_HEAD} or less than that for {name}, got {widths[0]}")
+    return widths[0]
 
-    def features(params: Any, x: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, x, until_readout=True)  # pyright: ignore[reportReturnType]
+
+def _network(
+    name: str, module: nn.Module, settings: dict[str, Any], training: dict[str, bool] | None = None
+) -> Network:
+    plain = adapt_linen(module, training or {})
+
+    def features(variables: Any, x: jax.Array) -> jax.Array:
+        params, state = plain.split(variables)
+        return module.apply({"params": params, **dict(state)}, x, until_readout=True)  # pyright: ignore[reportReturnType]
 
     return Network(plain.init, plain.apply, name, settings, features)
 
@@ -222,15 +246,15 @@ class _Cnn(nn.Module):
 class _ResNet9(nn.Module):
     n_classes: int
     widths: tuple[int, ...]
-    normed: bool
+    norm: Norm
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, until_readout: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, until_readout: bool = False) -> jax.Array:
         def layer(x: jax.Array, width: int, *, pool: bool = False) -> jax.Array:
             x = _Kernel(width)(x)
-            if self.normed:
+            if self.norm == "group":
                 return _GroupNorm()(x, relu=True, pool=pool)
-            x = _Bias()(x)
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x) if self.norm == "batch" else _Bias()(x)
             return nn.relu(max_pool(x) if pool else x)
 
         def residual(x: jax.Array) -> jax.Array:
@@ -260,16 +284,41 @@ class _Vit(nn.Module):
         tokens = nn.Dense(self.width)(squares.reshape(b, -1, self.patch**2 * c))
         positions = self.param("places", nn.initializers.normal(0.02), tokens.shape[1:])
         tokens = tokens + positions.astype(tokens.dtype)
-        for hidden in self.hidden:
-            tokens = tokens + self._attention(nn.LayerNorm()(tokens))
-            inner = nn.gelu(nn.Dense(hidden)(nn.LayerNorm()(tokens)))
-            tokens = tokens + nn.Dense(self.width)(inner)
-        x = nn.LayerNorm()(tokens).mean(axis=1)
+        x = _transformer(tokens, self.hidden, nn.gelu).mean(axis=1)
         return x if until_readout else nn.Dense(self.n_classes)(x)
 
-    def _attention(self, tokens: jax.Array) -> jax.Array:
-        heads = max(self.width // _HEAD, 1)
-        split = partial(jnp.reshape, shape=(*tokens.shape[:2], heads, -1))
-        query, key, value = (split(part) for part in jnp.split(nn.Dense(3 * self.width)(tokens), 3, axis=-1))
-        mixed = jax.nn.dot_product_attention(query, key, value)
-        return nn.Dense(self.width)(mixed.reshape(tokens.shape))
+
+class _Gpt(nn.Module):
+    n_tokens: int
+    width: int
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, until_readout: bool = False) -> jax.Array:
+        if x.ndim != 2 or x.dtype != jnp.int32:
+            raise InputError(
+                f"network gpt: expected documents, tokens [length], got {x.dtype} {x.shape[1:]}; other data: mlp"
+            )
+        draw = nn.initializers.normal(0.02)
+        embedding = self.param("embedding", draw, (self.n_tokens, self.width))
+        positions = self.param("positions", draw, (x.shape[1], self.width))
+        tokens = _transformer(embedding[x] + positions, self.hidden, nn.relu, causal=True)
+        if not until_readout:
+            return tokens @ embedding.T
+        counts = (x > 0)[..., None]
+        return (tokens * counts).sum(axis=1) / jnp.maximum(counts.sum(axis=1), 1)
+
+
+def _transformer(
+    tokens: jax.Array, hidden: tuple[int, ...], activation: Callable[[jax.Array], jax.Array], *, causal: bool = False
+) -> jax.Array:
+    """Blocks of attention and perceptron, one for each hidden width, and the last layer norm; [b, length, width]."""
+    width = tokens.shape[2]
+    split = partial(jnp.reshape, shape=(*tokens.shape[:2], max(width // _HEAD, 1), -1))
+    for inner in hidden:
+        normed = nn.LayerNorm()(tokens)
+        query, key, value = (split(part) for part in jnp.split(nn.Dense(3 * width)(normed), 3, axis=-1))
+        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
+        tokens = tokens + nn.Dense(width)(mixed.reshape(tokens.shape))
+        tokens = tokens + nn.Dense(width)(activation(nn.Dense(inner)(nn.LayerNorm()(tokens))))
+    return nn.LayerNorm()(tokens)

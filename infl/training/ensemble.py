@@ -25,24 +25,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from infl.records import Array, Dataset, InputError
+from infl.records import OUTCOME_KINDS, Array, Dataset, InputError, Outcomes
 from infl.training import model
 from infl.training.algorithm import Algorithm
 from infl.training.augmentation import warn_of_scale
 from infl.training.layout import Layout, Mode, convolution_backend, estimated_seconds, usual_width
-from infl.training.model import TrainingState
-from infl.training.networks import check_network
+from infl.training.model import TrainedModel, TrainingState
+from infl.training.networks import check_network, random_batch
+from infl.training.start import Start, Weights
 
 _STREAMS = {"design": 0, "reference": 1}
 
 
 class BatchOutcomes(NamedTuple):
-    """Outcomes of a batch: margin [B, n+m] float32, correct [B, n+m] bool, finite [B] bool; params [B, ...] if asked for."""
+    """Outcomes of a batch, [B, n+m] each but finite, [B] bool; params [B, ...] if asked for. See `TrainedModel`."""
 
     margin: Array
     correct: Array
     finite: Array
     params: Any = None
+    logprob: Array | None = None
+    exact: Array | None = None
+
+    def record(self, masks: Array, rows: Any) -> Outcomes:
+        """The outcomes of some of the models, whose subsets are `masks` [B, n]."""
+        recorded = {kind: array[rows] for kind in OUTCOME_KINDS if (array := getattr(self, kind)) is not None}
+        return Outcomes(masks[rows], **recorded)
 
 
 class PlacedBatch(NamedTuple):
@@ -64,7 +72,7 @@ class PlacedBatch(NamedTuple):
 class Started(NamedTuple):
     """A batch in training: its outcomes, and the parameters if asked for, to be waited for."""
 
-    trained: tuple[Any, ...]
+    trained: TrainedModel
     slots: Array
 
 
@@ -133,10 +141,11 @@ class Ensemble:
             )
         self.algorithm, self.dataset, self.wanted = algorithm, dataset, wanted
         self.devices = devices[:n_devices]
-        self.network = algorithm.build_network(dataset.n_classes)
+        self.network, self.task = algorithm.network_for(dataset), algorithm.choose_task(dataset)
         if check:
-            check_network(self.network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
-            if not algorithm.standardize:
+            check_network(self.network, random_batch(dataset), self.task.output_shape(dataset))
+            self.task.check(dataset)
+            if not algorithm.standardize and not dataset.is_documents:
                 warn_of_scale(dataset.x_train)
         if algorithm.augmentation is not None:
             algorithm.augmentation.check(dataset.x_train.shape[1:])
@@ -144,7 +153,10 @@ class Ensemble:
         self._by_model = NamedSharding(self._mesh, PartitionSpec("models"))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._images = jax.device_put(dataset.images, everywhere)
-        self._labels = jax.device_put(dataset.labels.astype(np.int32), everywhere)
+        self._example = jax.ShapeDtypeStruct((1, *dataset.x_train.shape[1:]), dataset.x_train.dtype)
+        self._targets = jax.device_put(dataset.task_targets, everywhere)
+        start = algorithm.start.arrays if isinstance(algorithm.start, Start) else None
+        self._start = jax.device_put(start, everywhere)
         self._programs: Programs | None = None
         mode: Mode = wanted.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
         width = wanted.models_per_device or usual_width(mode, self.estimated_seconds)
@@ -198,12 +210,16 @@ class Ensemble:
         batch, epochs = self.place(keys, masks), self.algorithm.epochs if epochs is None else epochs
         states = self.train_epochs(batch, self.init_states(batch), 0, epochs, epochs=epochs)
         started = self.evaluate(batch, states)
-        return started._replace(trained=(*started.trained, states.params)) if keep_params else started
+        if not keep_params:
+            return started
+        frozen = model.frozen_part(self.network, self._example, self.algorithm, self._start)
+        params = jax.vmap(lambda state: self.network.join(model.combine(state.params, frozen), state.network))(states)
+        return started._replace(trained=started.trained._replace(params=params))
 
     def finish(self, started: Started) -> BatchOutcomes:
         """Wait for a batch and bring its outcomes to the host."""
-        trained: Any = jax.tree.map(lambda array: np.asarray(array)[started.slots], started.trained)
-        return BatchOutcomes(*trained)
+        trained = jax.tree.map(lambda array: np.asarray(array)[started.slots], started.trained)
+        return BatchOutcomes(**trained._asdict())
 
     def place(self, keys: jax.Array, masks: Array) -> PlacedBatch:
         """Put keys [B] and masks [B, n] of a batch on the devices, spread evenly over them.
@@ -229,7 +245,7 @@ class Ensemble:
 
     def init_states(self, batch: PlacedBatch) -> TrainingState:
         """The states of the models of a batch before their first epoch, [models_per_batch, ...] each."""
-        return self.compile().init(batch.keys)
+        return self.compile().init(batch.keys, self._start)
 
     def train_epochs(
         self, batch: PlacedBatch, states: TrainingState, first: int, last: int, *, epochs: int | None = None
@@ -237,11 +253,12 @@ class Ensemble:
         """Train from before epoch `first` to before epoch `last`. The states that are given are used up."""
         bounds = (np.int32(number) for number in (first, last, epochs or self.algorithm.epochs))
         arrays = (states, batch.keys, batch.masks, batch.counts)
-        return self.compile().train(*arrays, *bounds, self._images, self._labels)
+        return self.compile().train(*arrays, *bounds, self._images, self._targets, self._start)
 
     def evaluate(self, batch: PlacedBatch, states: TrainingState) -> Started:
         """Begin to evaluate models after their last epoch."""
-        trained = self.compile().evaluate(states, batch.masks, batch.counts, self._images, self._labels)
+        arrays = (states, batch.masks, batch.counts)
+        trained = self.compile().evaluate(*arrays, self._images, self._targets, self._start)
         return Started(trained, batch.slots)
 
     def compile(self) -> Programs:
@@ -254,8 +271,8 @@ class Ensemble:
         """SHA-256 of what the training of a model computes."""
         members = jax.ShapeDtypeStruct((self.dataset.n_train,), np.bool_)
         with convolution_backend(self.layout.convolution):
-            train = jax.jit(partial(model.train_model, **self._settings))
-            lowered = train.lower(jax.random.key(0), members, self._images, self._labels)
+            train = jax.jit(partial(model.train_model, task=self.task, **self._settings))
+            lowered = train.lower(jax.random.key(0), members, self._images, self._targets, start=self._start)
         return hashlib.sha256(lowered.as_text().encode()).hexdigest()
 
     def set_layout(self, layout: Layout) -> None:
@@ -288,8 +305,8 @@ class Ensemble:
     def _settings(self) -> dict[str, Any]:
         return {"algorithm": self.algorithm, "network": self.network}
 
-    def _init_one(self, key: jax.Array) -> TrainingState:
-        return model.init_state(key, self._images.shape[1:], **self._settings)
+    def _init_one(self, key: jax.Array, start: Weights | None) -> TrainingState:
+        return model.init_state(key, self._example, start=start, **self._settings)
 
     def _sharded(self, array: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=self._by_model)
@@ -297,8 +314,9 @@ class Ensemble:
     def _compile(self) -> Programs:
         in_turn = self.layout.mode == "map"
 
-        def init(keys: jax.Array) -> TrainingState:
-            return jax.lax.map(self._init_one, keys) if in_turn else jax.vmap(self._init_one)(keys)
+        def init(keys: jax.Array, start: Weights | None) -> TrainingState:
+            init_one = partial(self._init_one, start=start)
+            return jax.lax.map(init_one, keys) if in_turn else jax.vmap(init_one)(keys)
 
         def train(
             states: TrainingState,
@@ -309,21 +327,29 @@ class Ensemble:
             last: jax.Array,
             epochs: jax.Array,
             images: jax.Array,
-            labels: jax.Array,
+            targets: jax.Array,
+            start: Weights | None,
         ) -> TrainingState:
             def train_one(state: TrainingState, key: jax.Array, members: jax.Array) -> TrainingState:
-                arrays = (key, members, images, labels)
-                return model.train_epochs(state, *arrays, first=first, last=last, epochs=epochs, **self._settings)
+                bounds: Any = {"first": first, "last": last, "epochs": epochs}
+                arrays = (key, members, images, targets)
+                return model.train_epochs(state, *arrays, **bounds, task=self.task, start=start, **self._settings)
 
             if in_turn:  # in the memory of the states: a second copy of them might not fit
                 return _replace_first(train_one, counts[0], states, keys, masks)
             return jax.vmap(train_one)(states, keys, masks)
 
         def evaluate(
-            states: TrainingState, masks: jax.Array, counts: jax.Array, images: jax.Array, labels: jax.Array
-        ) -> tuple[jax.Array, ...]:
-            def evaluate_one(state: TrainingState, members: jax.Array) -> tuple[jax.Array, ...]:
-                return model.evaluate(state, members, images, labels, **self._settings)[:3]
+            states: TrainingState,
+            masks: jax.Array,
+            counts: jax.Array,
+            images: jax.Array,
+            targets: jax.Array,
+            start: Weights | None,
+        ) -> TrainedModel:
+            def evaluate_one(state: TrainingState, members: jax.Array) -> TrainedModel:
+                given: Any = {"task": self.task, "start": start, **self._settings}
+                return model.evaluate(state, members, images, targets, **given)._replace(params=None)
 
             if not in_turn:
                 return jax.vmap(evaluate_one)(states, masks)
@@ -335,10 +361,11 @@ class Ensemble:
         keys = self._sharded(jax.ShapeDtypeStruct((size,), jax.random.key(0).dtype))
         masks = self._sharded(jax.ShapeDtypeStruct((size, self.dataset.n_train), np.bool_))
         counts = self._sharded(jax.ShapeDtypeStruct((len(self.devices),), np.int32))
-        states = jax.tree.map(self._sharded, jax.eval_shape(jax.vmap(self._init_one), keys))
-        bounds, data = (np.int32(1),) * 3, (self._images, self._labels)
+        init_all = jax.vmap(partial(self._init_one, start=self._start))
+        states = jax.tree.map(self._sharded, jax.eval_shape(init_all, keys))
+        bounds, data = (np.int32(1),) * 3, (self._images, self._targets, self._start)
         return Programs(
-            self._compile_one(init, (keys,), ()),
+            self._compile_one(init, (keys,), (self._start,)),
             self._compile_one(train, (states, keys, masks, counts), (*bounds, *data), donate=(0,)),
             self._compile_one(evaluate, (states, masks, counts), data),
         )

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from infl.records import Array, Dataset, InputError
@@ -25,7 +26,6 @@ from infl.training.ensemble import BatchOutcomes, Ensemble, Started, epochs_in_t
 from infl.training.layout import Layout
 from infl.training.ray import Ray, Workers
 from infl.training.tuning import Choice, choose_layout, out_of_memory_suppressed
-from infl.training.weights import states_from_arrays, states_to_arrays
 
 
 class Checkpoint(Protocol):
@@ -255,6 +255,36 @@ class RayWorker:
             self._layout = layout
             self._ensemble.set_layout(layout)
         return self._ensemble.train(jax.random.wrap_key_data(jax.numpy.asarray(key_data)), masks)
+
+
+def states_to_arrays(states: Any) -> dict[str, Array]:
+    """The leaves of a tree under their names in it, `['dense']['kernel']` and the like; random keys as their numbers."""
+    return {name: np.asarray(_plain(leaf)) for name, leaf in _by_name(states).items()}
+
+
+def states_from_arrays(arrays: Mapping[str, Array], like: Any) -> Any:
+    """The tree of which `states_to_arrays` made arrays, with the types and devices of this one."""
+
+    def restored(name: str, leaf: Any) -> Any:
+        array = arrays[name].view(_plain(leaf).dtype)  # NumPy names no bfloat16 in a file
+        if _is_key(leaf):
+            array = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+        return jax.device_put(array, leaf.sharding)
+
+    leaves = [restored(name, leaf) for name, leaf in _by_name(like).items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _with_choice(described: dict[str, Any], choice: Choice | None) -> dict[str, Any]:

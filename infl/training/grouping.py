@@ -21,8 +21,9 @@ import numpy as np
 from infl.records import Array, Dataset, Groups, InputError
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import model_keys, use_all_cores
-from infl.training.model import input_of_network, train_model
-from infl.training.networks import check_network
+from infl.training.model import input_of_network, train_model, unsigned
+from infl.training.networks import check_network, random_batch
+from infl.training.start import Start
 
 N_RANKS = (20, 80)  # groups of examples alike in support
 MIN_CLUSTER = 6  # examples in the mean cluster of the finest resolution
@@ -86,20 +87,21 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
 
     None where the network does not tell them, or a model did not stay finite.
     """
-    network = algorithm.build_network(dataset.n_classes)
+    network, task = algorithm.network_for(dataset), algorithm.choose_task(dataset)
     read = network.features
     if read is None:
         return None
     use_all_cores()  # before JAX starts here: the ensemble comes too late to ask
-    check_network(network, jnp.asarray(dataset.x_train[0]), dataset.n_classes)
-    images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train, jnp.int32)
-    train = jax.jit(partial(train_model, algorithm=algorithm, network=network))
+    check_network(network, random_batch(dataset), task.output_shape(dataset))
+    images, targets = jnp.asarray(dataset.x_train), jnp.asarray(dataset.task_targets[: dataset.n_train])
+    start = algorithm.start.arrays if isinstance(algorithm.start, Start) else None
+    train = jax.jit(partial(train_model, algorithm=algorithm, network=network, task=task))
     members = jnp.ones(dataset.n_train, bool)
     parts = []
     for key in model_keys(seed, "features", np.arange(N_FEATURE_MODELS)):
-        trained = train(key, members, images, labels)
-        pixels = input_of_network(algorithm, members, images)(images)
-        part = np.asarray(jax.jit(read)(trained.params, pixels)).reshape(dataset.n_train, -1)
+        trained = train(key, members, images, targets, start=start)
+        inputs = unsigned(input_of_network(algorithm, members, images)(images))
+        part = np.asarray(jax.jit(read)(trained.params, inputs)).reshape(dataset.n_train, -1)
         if not bool(trained.finite) or not np.isfinite(part).all():
             return None
         parts.append(_scaled(part))

@@ -10,6 +10,7 @@ import numpy as np
 
 from infl.records import Dataset, InputError
 from infl.training.algorithm import Algorithm
+from infl.training.networks import network_dtype
 
 if TYPE_CHECKING:
     import jax
@@ -82,19 +83,20 @@ def lower_apply(
     import jax
     import jax.numpy as jnp
 
-    network, shape = algorithm.build_network(dataset.n_classes), dataset.x_train.shape[1:]
-    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
-    examples = jax.ShapeDtypeStruct((algorithm.batch_size, *shape), jnp.float32)
+    network, shape, dtype = algorithm.network_for(dataset), dataset.x_train.shape[1:], network_dtype(dataset.x_train)
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape), dtype))
+    examples = jax.ShapeDtypeStruct((algorithm.batch_size, *shape), dtype)
 
     # Functions of this call alone: what was traced before, with another back end, must not be taken for them.
-    def forward(params: Any, x: jax.Array) -> jax.Array:
-        return network.apply(params, x)
+    def forward(variables: Any, x: jax.Array) -> jax.Array:
+        return network.evaluate(variables, x)
 
-    def backward(params: Any, x: jax.Array) -> Any:
-        return jax.grad(lambda params: (forward(params, x) ** 2).sum())(params)
+    def backward(variables: Any, x: jax.Array) -> Any:
+        params, state = network.split(variables)
+        return jax.grad(lambda params: (forward(network.join(params, state), x) ** 2).sum())(params)
 
     with convolution_backend(convolution):
-        return jax.jit(backward if gradient else forward).lower(params, examples)
+        return jax.jit(backward if gradient else forward).lower(variables, examples)
 
 
 def convolution_backend(name: str | None) -> AbstractContextManager[None]:

@@ -22,10 +22,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from infl.records import InputError
 from infl.training.algorithm import Algorithm, Schedule
 from infl.training.augmentation import augmented_batch, member_moments, standardized, unit_pixels
-from infl.training.networks import Network
+from infl.training.networks import Network, network_dtype
 from infl.training.privacy import Privacy, poisson_sample, private_gradient
+from infl.training.start import Weights, combine, frozen_part, replace_by_start, trainable_part
+from infl.training.task import Task, classification
 
 EVALUATION_BATCH = {"cpu": 256}  # examples evaluated at once, as measured; others: 1,024
 FEISTEL_ROUNDS = 8
@@ -38,14 +41,23 @@ class ModelKeys(NamedTuple):
     orders: jax.Array
     augmentation: jax.Array
     noise: jax.Array
+    network: jax.Array
 
 
 class TrainingState(NamedTuple):
-    """A model between two epochs: parameters, the optimizer's state, the sum of the losses of all steps so far."""
+    """A model between two epochs.
+
+    Attributes:
+        params: Those that are trained; of all that `Network.init` gives, None stands for frozen ones.
+        optimizer: Its state.
+        total_loss: Sum of the losses of all steps so far.
+        network: The network's state, such as running averages; () where it has none.
+    """
 
     params: Any
     optimizer: Any
     total_loss: jax.Array
+    network: Any = ()
 
 
 class TrainedModel(NamedTuple):
@@ -53,30 +65,19 @@ class TrainedModel(NamedTuple):
 
     Attributes:
         margin: [n+m] float32.
-        correct: [n+m] bool.
+        correct: [n+m] bool, or float32 shares in [0, 1].
         finite: Whether training stayed finite.
-        params: The parameters, as `Network.init` gives them.
+        params: What `Network.init` gives, trained.
+        logprob: [n+m] float32; None where the task has no such outcome.
+        exact: [n+m] bool; None likewise.
     """
 
     margin: jax.Array
     correct: jax.Array
     finite: jax.Array
     params: Any
-
-
-# Classification: the loss and the outcomes of examples
-
-
-def example_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy, [b]."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-
-def example_outcomes(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Margin log p(y) - max over c != y of log p(c), and correctness, [b] each."""
-    own = jnp.arange(logits.shape[1]) == labels[:, None]
-    others = jnp.max(jnp.where(own, -jnp.inf, logits), axis=1)
-    return jnp.sum(jnp.where(own, logits, 0), axis=1) - others, jnp.argmax(logits, axis=1) == labels
+    logprob: jax.Array | None = None
+    exact: jax.Array | None = None
 
 
 def train_model(
@@ -87,6 +88,8 @@ def train_model(
     *,
     algorithm: Algorithm,
     network: Network,
+    task: Task = classification,
+    start: Weights | None = None,
     epochs: jax.Array | int | None = None,
 ) -> TrainedModel:
     """Train one model on the members of a subset of D and evaluate it on every example.
@@ -95,26 +98,43 @@ def train_model(
         key: All randomness.
         members: [n] bool; at least one.
         images: [N, ...] float32 or uint8, N >= n: D first, then what else to evaluate on.
-        labels: [N] int32.
+        labels: [N] int32, or other targets of the task.
+        start: Arrays by name of `algorithm.start`; data, not compiled in.
         epochs: Passes over the subset instead of the algorithm's own; data, not shape.
     """
     epochs = algorithm.epochs if epochs is None else epochs
-    settings: Any = {"algorithm": algorithm, "network": network}
-    state = init_state(key, images.shape[1:], **settings)
+    settings: Any = {"algorithm": algorithm, "network": network, "start": start}
+    state = init_state(key, images[:1], **settings)
+    settings["task"] = task
     state = train_epochs(state, key, members, images, labels, first=0, last=epochs, epochs=epochs, **settings)
     return evaluate(state, members, images, labels, **settings)
 
 
 def init_state(
-    key: jax.Array, pixels_shape: tuple[int, ...], *, algorithm: Algorithm, network: Network
+    key: jax.Array, example: jax.Array, *, algorithm: Algorithm, network: Network, start: Weights | None = None
 ) -> TrainingState:
     """The state of a model before its first epoch.
 
     Args:
-        pixels_shape: Of one example.
+        example: [1, ...], of which shape and dtype alone count.
+
+    Raises:
+        InputError: Where the start weights are of another network, or it has batch statistics and a batch has one example, or
+            training is private.
     """
-    params = network.init(_split(key).weights, jnp.zeros((1, *pixels_shape)))  # zeros: example 0 may be left out
-    return TrainingState(params, algorithm.build_optimizer().init(params), jnp.zeros(()))
+    # Zeros: example 0 may be left out.
+    variables = network.init(_split(key).weights, jnp.zeros(example.shape, network_dtype(example)))
+    if start is not None:
+        variables = replace_by_start(network, variables, start)
+    params, network_state = network.split(variables)
+    if jax.tree.leaves(network_state) and (algorithm.batch_size == 1 or algorithm.privacy is not None):
+        raise InputError(
+            "batch_size: batch statistics of one example say nothing; take batches of at least 2, or group or layer norm"
+            if algorithm.privacy is None
+            else "privacy: batch statistics carry examples past clipping and noise; take group or layer norm"
+        )
+    params = trainable_part(params, algorithm.trainable)
+    return TrainingState(params, algorithm.build_optimizer().init(params), jnp.zeros(()), network_state)
 
 
 def train_epochs(
@@ -129,6 +149,8 @@ def train_epochs(
     epochs: jax.Array | int,
     algorithm: Algorithm,
     network: Network,
+    task: Task = classification,
+    start: Weights | None = None,
 ) -> TrainingState:
     """Train a model from before epoch `first` to before epoch `last`, of `epochs` in all; these numbers are data, not shape.
 
@@ -139,6 +161,7 @@ def train_epochs(
     n_members = members.sum() if privacy is None else len(members)
     first_step, last_step, n_steps = (algorithm.n_steps(n_members, number) for number in (first, last, epochs))
     network_input, augmentation = input_of_network(algorithm, members, images), algorithm.augmentation
+    frozen = frozen_part(network, images[:1], algorithm, start)
 
     def load(ids: jax.Array, visits: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Examples and labels of a batch; `visits`: the epoch of each, or what else tells one visit from the next."""
@@ -146,35 +169,50 @@ def train_epochs(
             return network_input(images[ids]), labels[ids]
         return network_input(augmented_batch(augmentation, keys.augmentation, visits, images, ids)), labels[ids]
 
-    def loss(params: Any, examples: tuple[jax.Array, jax.Array], weights: jax.Array) -> jax.Array:
-        pixels, targets = examples
+    def loss(
+        params: Any, network_state: Any, step: jax.Array, examples: tuple[jax.Array, jax.Array], weights: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        x, targets = examples
+        everything, inputs = combine(params, frozen), unsigned(x)
         if algorithm.precision == "bfloat16":
-            params, pixels = jax.tree.map(_to_bfloat16, (params, pixels))
-        return weights @ example_losses(network.apply(params, pixels).astype(jnp.float32), targets)
+            everything, inputs = jax.tree.map(_to_bfloat16, (everything, inputs))
+        key = jax.random.fold_in(keys.network, step) if network.takes_state else None
+        outputs, new_state = network.forward(everything, network_state, inputs, key)
+        new_state = jax.tree.map(lambda old, new: new.astype(old.dtype), network_state, new_state)
+        return weights @ task.loss(outputs.astype(jnp.float32), x, targets), new_state
 
-    def updated(state: TrainingState, step: jax.Array, value: jax.Array, gradient: Any) -> TrainingState:
+    def updated(
+        state: TrainingState, step: jax.Array, value: jax.Array, gradient: Any, network_state: Any
+    ) -> TrainingState:
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         if algorithm.schedule != "constant":
             factor = _schedule_factor(algorithm.schedule, step / n_steps)
             updates = jax.tree.map(lambda update: factor * update, updates)
-        return TrainingState(optax.apply_updates(state.params, updates), optimizer_state, state.total_loss + value)
+        params = optax.apply_updates(state.params, updates)
+        return TrainingState(params, optimizer_state, state.total_loss + value, network_state)
 
     def plain_step(step: jax.Array, state: TrainingState, batch: tuple[jax.Array, jax.Array]) -> TrainingState:
+        examples = load(*batch)
         weights = jnp.full(algorithm.batch_size, 1 / algorithm.batch_size)
-        return updated(state, step, *jax.value_and_grad(loss)(state.params, load(*batch), weights))
+        if task.weights is not None:
+            weights = task.weights(*examples)
+            weights = weights / weights.sum()
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (value, network_state), of_params = gradient(state.params, state.network, step, examples, weights)
+        return updated(state, step, value, of_params, network_state)
 
     def private_step(privacy: Privacy, step: jax.Array, state: TrainingState) -> TrainingState:
         rate, _ = algorithm.sampling(len(members))
         value, gradient = private_gradient(
             jax.random.fold_in(keys.noise, step),
-            loss,
+            lambda params, examples, weights: loss(params, state.network, step, examples, weights)[0],
             lambda ids: load(ids, jnp.broadcast_to(step, ids.shape)),
             state.params,
             poisson_sample(jax.random.fold_in(keys.orders, step), members, rate),
             privacy=privacy,
             expected_size=rate * len(members),
         )
-        return updated(state, step, value, gradient)
+        return updated(state, step, value, gradient, state.network)
 
     if privacy is not None:
         return jax.lax.fori_loop(first_step, last_step, partial(private_step, privacy), state)
@@ -231,27 +269,33 @@ def evaluate(
     *,
     algorithm: Algorithm,
     network: Network,
+    task: Task = classification,
+    start: Weights | None = None,
 ) -> TrainedModel:
     """Evaluate a model after its last epoch on every example, in batches whose size changes outcomes by rounding at most."""
     network_input = input_of_network(algorithm, members, images)
+    params = combine(state.params, frozen_part(network, images[:1], algorithm, start))
+    variables = network.join(params, state.network)
     n = len(labels)
     n_batches = -(-n // EVALUATION_BATCH.get(jax.default_backend(), 1024))
     size = -(-n // n_batches)
     starts = jnp.minimum(jnp.arange(n_batches) * size, n - size)
 
-    def evaluate_batch(start: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x, y = (jax.lax.dynamic_slice_in_dim(array, start, size) for array in (images, labels))
-        return example_outcomes(network.apply(state.params, network_input(x)), y)
+    def evaluate_batch(first: jax.Array) -> dict[str, jax.Array]:
+        x, y = (jax.lax.dynamic_slice_in_dim(array, first, size) for array in (images, labels))
+        x = network_input(x)
+        return task.outcomes(network.evaluate(variables, unsigned(x)), x, y)
 
     # The last batch starts early enough to be full; what it repeats is cut off.
     repeated = n_batches * size - n
-    margin, correct = (
-        jnp.concatenate([batches[:-1].reshape(-1), batches[-1, repeated:]])
-        for batches in jax.lax.map(evaluate_batch, starts)
-    )
+    outcomes = {
+        name: jnp.concatenate([batches[:-1].reshape(-1), batches[-1, repeated:]])
+        for name, batches in jax.lax.map(evaluate_batch, starts).items()
+    }
     # A maximum on the CPU passes over NaN, so that the loss of a network of NaN can be a number.
-    numbers = [state.total_loss, *jax.tree.leaves(state.params), margin]
-    return TrainedModel(margin, correct, jnp.stack([jnp.isfinite(some).all() for some in numbers]).all(), state.params)
+    numbers = [state.total_loss, *jax.tree.leaves(state.params), outcomes["margin"]]
+    finite = jnp.stack([jnp.isfinite(some).all() for some in numbers]).all()
+    return TrainedModel(finite=finite, params=variables, **outcomes)
 
 
 def input_of_network(algorithm: Algorithm, members: jax.Array, images: jax.Array) -> Callable[[jax.Array], jax.Array]:
@@ -259,6 +303,11 @@ def input_of_network(algorithm: Algorithm, members: jax.Array, images: jax.Array
     if not algorithm.standardize:
         return unit_pixels
     return partial(standardized, moments=member_moments(members, images))
+
+
+def unsigned(x: jax.Array) -> jax.Array:
+    """Tokens of a prompt, which are not scored, are stored with a minus."""
+    return jnp.abs(x) if x.dtype == jnp.int32 else x
 
 
 def _split(key: jax.Array) -> ModelKeys:

@@ -1,31 +1,43 @@
-"""Turns a name, a Flax module or two plain functions into a Network: init(key, x) -> params, apply(params, x) -> logits.
+"""What a network is to infl: two pure functions, with a state and a key where it has batch statistics or dropout.
 
-Networks must treat examples of a batch independently: batch statistics would carry left-out examples into a model.
+`infl.training.adapters` makes one of a Flax or Equinox module, `infl.training.architectures` of a name. In evaluation a
+network treats the examples of a batch independently. In training it may use statistics of its batch, whose members are all
+in the model's subset, so that no left-out example has a part in them.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-from infl.records import InputError
+import numpy as np
+
+from infl.records import Array, Dataset, InputError, first_line
 
 if TYPE_CHECKING:
-    import flax.linen as nn
     import jax
-    from flax import nnx
+
+
+Norm = Literal["group", "batch", "none"]
 
 
 @dataclass(frozen=True)
 class Network:
     """A network as two pure functions. A user's own needs nothing else.
 
+    One with batch statistics, dropout or the like takes two more arguments: `apply(params, x, state, key)`, which returns
+    outputs and the new state, and its `init` returns (params, state). The key is None in evaluation: drop nothing then, use
+    the running averages of the state, and return it as it came.
+
     Attributes:
-        init: (key, x [b, ...]) -> params, any pytree of float arrays.
-        apply: (params, x [b, ...]) -> logits [b, classes].
-        features: (params, x [b, ...]) -> [b, d], the input of the last layer; None where it is not known. Examples are
-            clustered on it, and nothing else uses it.
+        init: (key, x [b, ...]) -> params, any pytree of float arrays; or (params, state), any two.
+        apply: (params, x [b, ...]) -> outputs [b, ...], for classification logits [b, classes]; or
+            (params, x, state, key) -> (outputs, state).
+        features: (what init returns, x [b, ...]) -> [b, d], the input of the last layer in evaluation; None where it is not
+            known. Examples are clustered on it, and nothing else uses it.
         name: Stands in the run's manifest; a resumed run must name the same network.
         settings: What the built-in networks are rebuilt from; JSON.
 
@@ -42,100 +54,113 @@ class Network:
     """
 
     init: Callable[[jax.Array, jax.Array], Any]
-    apply: Callable[[Any, jax.Array], jax.Array]
+    apply: Callable[..., Any]
     name: str = "custom"
     settings: dict[str, Any] = field(default_factory=dict)
     features: Callable[[Any, jax.Array], jax.Array] | None = None
+
+    @cached_property
+    def takes_state(self) -> bool:
+        """Whether `apply` takes a state and a key."""
+        try:
+            parameters = inspect.signature(self.apply).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        return sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters) == 4
+
+    def split(self, variables: Any) -> tuple[Any, Any]:
+        """What `init` returns as params and state, which is () for a network without one."""
+        return variables if self.takes_state else (variables, ())
+
+    def join(self, params: Any, state: Any) -> Any:
+        """Params and state as `init` returns them."""
+        return (params, state) if self.takes_state else params
+
+    def forward(self, params: Any, state: Any, x: jax.Array, key: jax.Array | None) -> tuple[Any, Any]:
+        """Outputs and new state, in training with a key, in evaluation with None."""
+        return self.apply(params, x, state, key) if self.takes_state else (self.apply(params, x), state)
+
+    def evaluate(self, variables: Any, x: jax.Array) -> Any:
+        """Outputs in evaluation, from what `init` returns or `infl.load_weights` gives."""
+        params, state = self.split(variables)
+        return self.forward(params, state, x, None)[0]
 
     def to_dict(self) -> dict[str, Any]:
         """The network as JSON."""
         return {"name": self.name, **self.settings}
 
 
-def from_linen(module: nn.Module, *, name: str | None = None) -> Network:
-    """Adapt a Flax linen module whose only variables are parameters.
+def network_dtype(example: Any) -> Any:
+    """Of what a network gets: tokens are int32, all else is float32."""
+    return np.dtype(np.int32 if example.dtype == np.int32 else np.float32)
+
+
+def random_batch(dataset: Dataset) -> Array:
+    """Three random examples of the kind that a data set has, [3, ...]: pixels in [0, 1), or tokens."""
+    random, shape = np.random.RandomState(0), (3, *dataset.x_train.shape[1:])
+    if dataset.is_documents:
+        return random.randint(1, max(len(dataset.vocabulary), 2), shape).astype(np.int32)
+    return random.uniform(size=shape).astype(np.float32)
+
+
+def check_network(network: Network, batch: Array, expected: tuple[int, ...]) -> None:
+    """Try a network on random examples.
+
+    Args:
+        batch: Three random examples [3, ...], of the kind that it will get.
+        expected: Shape of its outputs for one of them.
 
     Raises:
-        InputError: at initialization, where the module has other variables, such as batch statistics.
-    """
-
-    def init(key: jax.Array, x: jax.Array) -> Any:
-        variables = module.init(key, x)
-        extra = sorted(set(variables) - {"params"})
-        if extra:
-            raise InputError(f"network: expected parameters only, got the collections {extra}; {_WHY_NO_STATE}")
-        return variables["params"]
-
-    def apply(params: Any, x: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, x)  # pyright: ignore[reportReturnType]
-
-    return Network(init, apply, name or type(module).__name__)
-
-
-def from_nnx(build_module: Callable[[nnx.Rngs], nnx.Module], *, name: str | None = None) -> Network:
-    """Adapt a Flax nnx module, given as a function of its random streams, e.g. `lambda rngs: MyNet(64, 10, rngs=rngs)`.
-
-    Raises:
-        InputError: where the module has variables other than parameters (and unused random streams).
-    """
-    from flax import nnx
-
-    abstract = nnx.eval_shape(lambda: build_module(nnx.Rngs(0)))
-    rest: Any = nnx.split(abstract, nnx.Param, ...)[2]
-    others = nnx.to_flat_state(rest)
-    extra = sorted({type(variable).__name__ for _, variable in others if not isinstance(variable, nnx.RngState)})
-    if extra:
-        raise InputError(f"network: expected parameters only, got the nnx variables {extra}; {_WHY_NO_STATE}")
-
-    def init(key: jax.Array, x: jax.Array) -> Any:
-        del x
-        return nnx.to_pure_dict(nnx.split(build_module(nnx.Rngs(key)), nnx.Param, ...)[1])
-
-    def apply(params: Any, x: jax.Array) -> jax.Array:
-        module: Any = nnx.eval_shape(lambda: build_module(nnx.Rngs(0)))
-        nnx.update(module, params)
-        return module(x)
-
-    return Network(init, apply, name or "nnx")
-
-
-_WHY_NO_STATE = "batch statistics would carry left-out examples into a model: use group or layer norm"
-
-
-def check_network(network: Network, example: jax.Array, n_classes: int) -> None:
-    """Try a network on a batch of random pixels.
-
-    Raises:
-        InputError: where it fails, its logits are not [batch, n_classes] or are probabilities, or the logits of an example
+        InputError: Where it fails, its outputs have another shape or are probabilities, or in evaluation those of an example
             depend on the rest of its batch.
     """
     import jax
     import jax.numpy as jnp
 
-    shape = (2, *example.shape)
+    x, two = jnp.asarray(batch), batch[:2].shape
 
     @jax.jit  # as training will be; one by one its operations take five times as long to compile
-    def logits_of_two(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        batch, other = (jax.random.uniform(key, shape) for key in keys[1:])
-        params = network.init(keys[0], jnp.zeros((1, *example.shape)))
-        both = network.apply(params, batch), network.apply(params, batch.at[1].set(other[1]))
+    def outputs_for_two(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        variables = network.init(key, jnp.zeros_like(x[:1]))
+        both = network.evaluate(variables, x[:2]), network.evaluate(variables, x[::2])
+        params, state = network.split(variables)
+        _, after = network.forward(params, state, x[:2], key)  # training, too, must be possible
+        if jax.tree.structure(after) != jax.tree.structure(state):
+            raise InputError(f"network {network.name}: expected a new state of the structure of the old, got another")
         return jnp.asarray(both[0]), jnp.asarray(both[1])
 
     try:
-        logits, mixed = logits_of_two(jax.random.split(jax.random.key(0), 3))
+        outputs, mixed = outputs_for_two(jax.random.key(0))
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"network {network.name}: failed on a batch of shape {shape}: {error}") from error
-    if logits.shape != (2, n_classes):
+        advice = _ADVICE.get(type(error).__name__, "")
         raise InputError(
-            f"network {network.name}: expected logits [batch, {n_classes}] for this data, got {list(logits.shape)} "
-            "for a batch of 2"
+            f"network {network.name}: failed on a batch of shape {two}: {first_line(error)}{advice}"
+        ) from error
+    if outputs.shape != (2, *expected):
+        raise InputError(
+            f"network {network.name}: expected logits [batch, {', '.join(map(str, expected))}] for this data, got "
+            f"{list(outputs.shape)} for a batch of 2"
         )
-    if (logits >= 0).all() and jnp.allclose(logits.sum(axis=1), 1, atol=1e-3):
+    if (
+        len(expected) == 1
+        and expected[0] > 1
+        and (outputs >= 0).all()
+        and jnp.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+    ):
         raise InputError(
             f"network {network.name}: returned probabilities, rows that sum to one, and logits are expected: leave out its "
             "last softmax, which the loss applies itself"
         )
-    if not jnp.allclose(logits[0], mixed[0], rtol=1e-3, atol=1e-4):
-        raise InputError(f"network {network.name}: the logits of an example depend on its batch; {_WHY_NO_STATE}")
+    if not jnp.allclose(outputs[0], mixed[0], rtol=1e-3, atol=1e-4):
+        raise InputError(
+            f"network {network.name}: in evaluation the outputs of an example depend on its batch, so that examples would "
+            "reach each other; use running averages there, and drop nothing"
+        )
+
+
+_ADVICE = {
+    "ModifyScopeVariableError": "; in evaluation take the running averages: use_running_average=not train",
+    "InvalidRngError": "; give `__call__` an argument `train` that turns dropout on, and a key reaches it in training",
+}

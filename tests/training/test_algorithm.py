@@ -12,9 +12,10 @@ import optax
 import pytest
 
 from infl.records import InputError
+from infl.training.adapters import from_linen
 from infl.training.algorithm import Algorithm
-from infl.training.architectures import resnet9
-from infl.training.networks import Network, from_linen
+from infl.training.architectures import vit
+from infl.training.networks import Network
 from infl.training.privacy import Privacy
 
 CLASSES = 3
@@ -41,7 +42,7 @@ def test_an_algorithm_read_from_a_manifest_is_the_same(algorithm: Algorithm) -> 
 @pytest.mark.parametrize(
     ("algorithm", "part"),
     [
-        (Algorithm(resnet9(CLASSES, norm="none")), "network"),
+        (Algorithm(vit(CLASSES, patch=2)), "network"),
         (Algorithm(Network(lambda key, x: (), lambda params, x: jnp.zeros((len(x), CLASSES)))), "network"),
         (Algorithm(from_linen(nn.Dense(CLASSES), name="mine")), "network"),
         (Algorithm(optimizer=optax.sgd(0.1)), "optimizer"),
@@ -63,7 +64,7 @@ def test_what_was_made_in_python_cannot_be_read_back(algorithm: Algorithm, part:
         ({"momentum": 1.0}, "momentum: expected at least 0 and below 1, got 1.0"),
         ({"schedule": "step"}, "schedule: expected one of constant, linear, cosine; got 'step'"),
         ({"optimizer": "lion"}, "optimizer: expected one of sgd, adam, adamw; got 'lion'"),
-        ({"network": "vgg"}, "network: expected one of mlp, cnn, resnet9, vit; got 'vgg'"),
+        ({"network": "vgg"}, "network: expected one of mlp, cnn, resnet9, vit, gpt; got 'vgg'"),
         ({"precision": "float16"}, "precision: expected one of float32, bfloat16; got 'float16'"),
         ({"hidden": (16, 0)}, "hidden: expected widths of at least 1"),
         ({"network": "resnet9", "hidden": (16,)}, "network resnet9 has no setting 'hidden'; it has widths"),

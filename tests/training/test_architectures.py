@@ -46,7 +46,9 @@ def test_grey_and_colour_images_pass_the_check_and_features_feed_the_last_layer(
     name: str, shape: tuple[int, ...]
 ) -> None:
     network, x = small(name), drawn(2, *shape)
-    check_network(network, x[0], CLASSES)  # which compares an example alone with it in a batch
+    check_network(
+        network, np.asarray(drawn(3, *shape)), (CLASSES,)
+    )  # which compares an example alone with it in a batch
     params = network.init(jax.random.key(0), x)
     logits = network.apply(params, x)
     assert network.features is not None
@@ -132,14 +134,14 @@ def test_resnet9_has_eight_convolutions_and_one_dense_layer(norm: str) -> None:
 )
 def test_images_that_do_not_fit_are_named(name: str, shape: tuple[int, ...], telling: str) -> None:
     with pytest.raises(InputError, match=telling):
-        check_network(small(name), jnp.zeros(shape), CLASSES)
+        check_network(small(name), np.zeros((3, *shape), np.float32), (CLASSES,))
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "telling"),
     [
         ("resnet9", {"widths": (8, 8)}, r"widths: expected 4 width\(s\), got \[8, 8\]"),
-        ("resnet9", {"norm": "batch"}, "norm: expected one of group, none; got 'batch'"),
+        ("resnet9", {"norm": "layer"}, "norm: expected one of group, batch, none; got 'layer'"),
         ("vit", {"widths": (48,)}, "widths: expected a multiple of 32"),
         ("vit", {"patch": 0}, "patch: expected at least 1"),
         ("mlp", {"widths": (8,)}, "network mlp has no setting 'widths'; it has hidden"),

@@ -24,10 +24,9 @@ from infl.records import Dataset
 from infl.training.algorithm import Algorithm
 from infl.training.augmentation import Augmentation
 from infl.training.ensemble import Ensemble, epochs_in_turn, model_keys
-from infl.training.executors import Batch, LocalExecutor
+from infl.training.executors import Batch, LocalExecutor, states_from_arrays, states_to_arrays
 from infl.training.layout import Layout
 from infl.training.privacy import Privacy
-from infl.training.weights import states_from_arrays, states_to_arrays
 
 
 class Devices:

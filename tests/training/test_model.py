@@ -24,8 +24,9 @@ from scipy import stats
 
 from infl.training.algorithm import Algorithm
 from infl.training.architectures import mlp
-from infl.training.model import TrainedModel, draw_order, example_outcomes, train_model
+from infl.training.model import TrainedModel, draw_order, train_model
 from infl.training.networks import Network
+from infl.training.task import classification
 
 FEATURES, CLASSES = 8, 3
 KEY = jax.random.key(7)
@@ -437,12 +438,12 @@ def test_another_key_trains_another_model() -> None:
 def test_margin_is_the_log_odds_against_the_best_other_class_and_correct_the_argmax() -> None:
     logits = np.random.RandomState(0).normal(size=(150, 10)).astype(np.float32) * 3
     labels = np.random.RandomState(1).randint(0, 10, 150)
-    margin, correct = example_outcomes(jnp.asarray(logits), jnp.asarray(labels))
-    np.testing.assert_allclose(margin, margins_of(logits, labels), atol=1e-5)
-    np.testing.assert_array_equal(correct, logits.argmax(axis=1) == labels)
+    found = classification.outcomes(logits, jnp.zeros(0), labels)
+    np.testing.assert_allclose(found["margin"], margins_of(logits, labels), atol=1e-5)
+    np.testing.assert_array_equal(found["correct"], logits.argmax(axis=1) == labels)
     # Of certain models: the logarithm of the best other probability would be -inf here, since it rounds to zero.
-    margin, _ = example_outcomes(jnp.array([[200.0, 0.0, 0.0]] * 2), jnp.array([0, 1]))
-    np.testing.assert_allclose(margin, [200.0, -200.0], rtol=1e-6)
+    certain = classification.outcomes(jnp.array([[200.0, 0.0, 0.0]] * 2), jnp.zeros(0), jnp.array([0, 1]))
+    np.testing.assert_allclose(certain["margin"], [200.0, -200.0], rtol=1e-6)
 
 
 def test_outcomes_do_not_depend_on_how_many_are_evaluated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
