@@ -70,8 +70,11 @@ class Estimate:
 
     @property
     def rankable(self) -> Array:
-        """The scores that have an error, NaN for the others: one model on a side can give any score."""
-        return np.where(np.isfinite(self.se), self.value, np.nan)
+        """The scores that have an error, NaN for the others: one model on a side can give any score.
+
+        Nor is an error of 0 one: margins that all are at a bound do not say how they would scatter.
+        """
+        return np.where(np.isfinite(self.se) & (self.se > 0), self.value, np.nan)
 
     def to_dataframe(self, dataset: Dataset | None = None) -> pandas.DataFrame:
         """One row per score, with its error and counts .

@@ -33,7 +33,7 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     where all outcomes agree, is lopsided where a fraction is near 0 or 1, and lies within [-1, 1].
 
     Everything else is value -+ t se, t the quantile of Student's distribution with the estimate's degrees of freedom, and
-    of differences of shares the part of that within [-1, 1]. NaN where there is no estimate.
+    of differences of shares the part of that within [-1, 1]. NaN where there is no estimate, or none of its error.
 
     Raises:
         InputError: for a level outside (0, 1).
@@ -48,7 +48,9 @@ def interval(estimate: Estimate, *, level: float = 0.95) -> tuple[Array, Array]:
     check_fraction("level", level)
     value, mean_out = estimate.value, estimate.mean_out
     if mean_out is None or not estimate.is_counted:
-        reach = stdtrit(np.inf if estimate.df is None else estimate.df, 0.5 + level / 2) * estimate.se
+        reach = stdtrit(np.inf if estimate.df is None else estimate.df, 0.5 + level / 2) * np.where(
+            estimate.se > 0, estimate.se, np.nan
+        )
         bound = 1.0 if estimate.outcome in ("correct", "exact") and mean_out is not None else np.inf
         return np.maximum(value - reach, -bound), np.minimum(value + reach, bound)
     sides = (np.clip(value + mean_out, 0, 1), estimate.n_in), (mean_out, estimate.n_out)

@@ -245,6 +245,7 @@ def test_a_difference_without_an_error_has_no_p_value():
     np.testing.assert_array_equal(estimate.value, [[10, 0], [-10, 0]])
     np.testing.assert_array_equal(estimate.se, 0)
     np.testing.assert_array_equal(estimate.p, [[np.nan, 1], [np.nan, 1]])
+    assert np.isnan([estimate.rankable, *infl.interval(estimate)]).all()
 
 
 def test_one_model_gives_nan_not_a_number(small):

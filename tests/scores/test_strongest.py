@@ -119,11 +119,11 @@ def test_the_evident_are_those_that_chance_explains_least_and_never_unknown_ones
     value = np.array([[0.1, -0.5, np.nan], [0.9, 0.0, 0.4]])
     p = np.array([[0.5, 1e-4, np.nan], [0.2, 0.5, 1e-4]])
     ids = {"sources": np.array([8, 9]), "columns": np.array([20, 30, 40])}
-    estimate = Estimate(value, value / 10, np.ones(1), np.ones(1), "held-out", "correct", p=p, **ids)
+    estimate = Estimate(value, np.abs(value) + 0.1, np.ones(1), np.ones(1), "held-out", "correct", p=p, **ids)
     pairs = evident_pairs(estimate, n_pairs=4)
     expected = [(8, 30, -0.5), (9, 40, 0.4), (9, 20, 0.9), (8, 20, 0.1)]
     assert [(pair.source, pair.target, pair.value) for pair in pairs] == expected
-    assert [pair.se for pair in pairs] == [pair.value / 10 for pair in pairs]
+    assert [pair.se for pair in pairs] == [abs(pair.value) + 0.1 for pair in pairs]
     # Benjamini-Hochberg by hand: five p-values, N p / rank, and never above that of a larger p.
     assert [pair.q for pair in pairs] == pytest.approx([2.5e-4, 2.5e-4, 1 / 3, 0.5])
     assert len(evident_pairs(estimate, n_pairs=99)) == 5
