@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,18 @@ def compare(a: OutcomesOrRun | str | Path, b: OutcomesOrRun | str | Path, *, see
         1.0
     """
     one, other = _opened(a), _opened(b)
-    by_source = _matched_by_source(one, other)
-    n_train = one.n_train or other.n_train or max(_max_source(one), _max_source(other)) + 1
-    outcome = _outcome(one, other)
+    by_source, outcome = _matched_by_source(one, other), _outcome(one, other)
+    if not by_source:
+        one, other = (replace(side, train_ids=None, held_out_ids=None) for side in (one, other))
+    n_train = one.n_train or other.n_train
+    if n_train is None:
+        tables = [side.rows for side in (one, other) if side.rows is not None]
+        n_train = 1 + max(int(rows["source"].to_numpy().max(initial=0)) for rows in tables)
     # Of a file all there is, of a run what the other side has.
     swapped = one.rows is None and other.rows is not None
     first, second = (other, one) if swapped else (one, other)
-    known = _frame(first, n_train, by_source, outcome)
-    both = known.merge(_frame(second, n_train, by_source, outcome, known), on=["kind", "source", "target"])
+    known = _frame(first, n_train, outcome)
+    both = known.merge(_frame(second, n_train, outcome, known), on=["kind", "source", "target"])
     if both.empty:
         raise InputError(
             f"{one.name} and {other.name}: expected scores of the same examples or pairs, they have none in common"
@@ -110,13 +114,13 @@ def compare(a: OutcomesOrRun | str | Path, b: OutcomesOrRun | str | Path, *, see
         for kind in KINDS
         if len(rows := _of_kind(both, kind))
     }
-    labels_differ, accuracies = _labels_differ(one, other, by_source), (one.accuracy, other.accuracy)
+    labels_differ, accuracies = _labels_differ(one, other), (one.accuracy, other.accuracy)
     return Comparison((one.name, other.name), agreements, by_source, labels_differ, accuracies)
 
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """A file, with rows; or outcomes, and of a run what is known of its examples."""
+    """A file, with rows; or outcomes, and of a run what is known of its examples: ids where they are to be translated."""
 
     name: str
     n_train: int | None
@@ -129,7 +133,7 @@ class _Side:
     accuracy: Accuracy | None = None
 
     def positions(self, ids: Array, *, held_out: bool) -> Array:
-        """In the source, of ids from 0 on."""
+        """Of ids from 0 on, in the source where they are translated."""
         known = self.held_out_ids if held_out else self.train_ids
         return ids if known is None else known[ids]
 
@@ -174,10 +178,6 @@ def _reaches(run: _Side, other: _Side) -> bool:
     return other.n_train is not None and int(run.train_ids.max()) < other.n_train
 
 
-def _max_source(side: _Side) -> int:
-    return 0 if side.rows is None else int(side.rows["source"].to_numpy().max(initial=0))
-
-
 def _outcome(*sides: _Side) -> OutcomeKind:
     """The first that all recorded."""
     kinds = set(OUTCOME_KINDS)
@@ -190,49 +190,42 @@ def _outcome(*sides: _Side) -> OutcomeKind:
     return next(kind for kind in OUTCOME_KINDS if kind in kinds)
 
 
-def _frame(
-    side: _Side, n_train: int, by_source: bool, outcome: OutcomeKind, wanted: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def _frame(side: _Side, n_train: int, outcome: OutcomeKind, wanted: pd.DataFrame | None = None) -> pd.DataFrame:
     """Rows of kind, source, target, value and se, with ids that mean the same on both sides; of models, those wanted."""
     if side.rows is not None:
-        rows = _named(side, side.rows, side.n_train or n_train, by_source)
+        rows = _named(side, side.rows, side.n_train or n_train)
         return pd.concat([_thinned(_of_kind(rows, kind)) for kind in KINDS])
     assert side.outcomes is not None
     outcomes, n = side.outcomes, side.outcomes.n_train
     own, ids, n_columns = memorization(outcomes, outcome=outcome), np.arange(n), outcomes.n_columns
-    frames = [_named(side, score_frame(own.rankable, own.se, ids, ids), n, by_source)]
+    frames = [_named(side, score_frame(own.rankable, own.se, ids, ids), n)]
     sides: dict[ProtocolName, range] = {"held-out": range(n, n_columns), "left-out": range(n)}
     for protocol, columns in sides.items():
         pairs = None if wanted is None else _of_kind(wanted, f"influence, {protocol}")
         if pairs is None:
             sources, some = ids, random_columns(n, columns)
         else:
-            named = side.positions(ids, held_out=False) if by_source else ids
-            of_columns = np.arange(len(columns))
-            if by_source:
-                of_columns = side.positions(of_columns, held_out=protocol == "held-out")
-            sources = np.flatnonzero(np.isin(named, pairs["source"]))
-            some = np.flatnonzero(np.isin(of_columns, pairs["target"])) + columns.start
+            targets = side.positions(np.arange(len(columns)), held_out=protocol == "held-out")
+            sources = np.flatnonzero(np.isin(side.positions(ids, held_out=False), pairs["source"]))
+            some = np.flatnonzero(np.isin(targets, pairs["target"])) + columns.start
         if not len(sources) or not len(some):
             continue
         for block in influence_blocks(outcomes, protocol=protocol, outcome=outcome, sources=sources, columns=some):
             axes = np.asarray(block.sources), np.asarray(block.columns)
-            rows = _named(side, score_frame(block.rankable, block.se, *axes), n, by_source)
+            rows = _named(side, score_frame(block.rankable, block.se, *axes), n)
             frames.append(rows if pairs is None else rows.merge(pairs.filter(["kind", "source", "target"])))
     return pd.concat(frames)
 
 
-def _named(side: _Side, rows: pd.DataFrame, n_train: int, by_source: bool) -> pd.DataFrame:
+def _named(side: _Side, rows: pd.DataFrame, n_train: int) -> pd.DataFrame:
     """With the kind of each row, and a held-out target counted from 0."""
     source, target = (rows[name].to_numpy() for name in ("source", "target"))
     held_out = (target >= n_train) | (target < 0)
     kind = np.select([held_out, source != target], KINDS[1:], KINDS[0])
     target = np.where(target < 0, -1 - target, target - n_train * held_out)
-    if by_source:
-        source = side.positions(source, held_out=False)
-        for some in (held_out, ~held_out):
-            target[some] = side.positions(target[some], held_out=bool(some is held_out))
-    return rows.assign(kind=kind, source=source, target=target)
+    target[held_out] = side.positions(target[held_out], held_out=True)
+    target[~held_out] = side.positions(target[~held_out], held_out=False)
+    return rows.assign(kind=kind, source=side.positions(source, held_out=False), target=target)
 
 
 def _of_kind(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -249,10 +242,10 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[np.isin(rows["target"].to_numpy(), some)]
 
 
-def _labels_differ(one: _Side, other: _Side, by_source: bool) -> int | None:
+def _labels_differ(one: _Side, other: _Side) -> int | None:
     if one.labels is None or other.labels is None:
         return None
-    ids = np.arange(len(one.labels)), np.arange(len(other.labels))
-    a, b = (side.positions(i, held_out=False) if by_source else i for side, i in zip((one, other), ids, strict=True))
+    both = (one, one.labels), (other, other.labels)
+    a, b = (side.positions(np.arange(len(labels)), held_out=False) for side, labels in both)
     _, here, there = np.intersect1d(a, b, return_indices=True)
     return int((one.labels[here] != other.labels[there]).sum())
