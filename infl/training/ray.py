@@ -86,7 +86,8 @@ class Workers:
         self._workers: list[_Worker] = []
         self._failures, self._looked = 0, -SECONDS_BETWEEN_LOOKS
         try:
-            self._cpus = _worker_cpus(self._ray, settings)
+            cores = [int(node["CPU"]) for node in _nodes(self._ray) if node.get("CPU", 0) >= 1]
+            self._cpus = settings.cpus or (1 if settings.gpus else min(cores, default=1))
             self._make = self._ray.put(make)
             if settings.n_workers is None and not self._room():
                 nodes = (f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in _nodes(self._ray))
@@ -205,7 +206,11 @@ class Workers:
 
     def _room(self) -> int:
         """Workers that the nodes of the cluster hold."""
-        return sum(_fit(node, self._cpus, self.settings.gpus) for node in _nodes(self._ray))
+        gpus, n_workers = self.settings.gpus, 0
+        for node in _nodes(self._ray):
+            by_cpus = int(node.get("CPU", 0) // self._cpus)
+            n_workers += min(by_cpus, int(node.get("GPU", 0) / gpus + 1e-9)) if gpus else by_cpus
+        return n_workers
 
     def _get(self, reference: Any) -> Any:
         """What a worker returned; what it raised, as itself where it is a user's mistake."""
@@ -267,20 +272,14 @@ def _connect(settings: Ray) -> tuple[Any, Callable[[], None]]:
     ray = _import_ray()
     if ray.is_initialized():
         return ray, lambda: None
-    head = None if address else _start_head()
-    try:
-        ray.init(address=address or _line_of(head), log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if head is not None:
-            head.communicate()
-        raise InputError(f"no Ray cluster answers at {address or 'this machine'}: {_line(error)}") from error
-
-    def disconnect() -> None:
-        ray.shutdown()
-        if head is not None:
-            head.communicate()
-
-    return ray, disconnect
+    with contextlib.ExitStack() as undo:
+        try:
+            head = address or undo.enter_context(_head())
+            ray.init(address=head, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster answers at {address or 'this machine'}: {_line(error)}") from error
+        undo.callback(ray.shutdown)
+        return ray, undo.pop_all().close
 
 
 def _check_answers(address: str) -> None:
@@ -294,38 +293,24 @@ def _check_answers(address: str) -> None:
         raise InputError(f"no Ray cluster answers at {address}: {error}; expected HOST:PORT of its head") from None
 
 
-def _start_head() -> subprocess.Popen[str]:
-    """A process that holds a cluster of this machine; see `infl.training.ray`. Ctrl-C does not reach it."""
-    command = [sys.executable, "-m", "infl.training.ray"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-
-
-def _line_of(head: subprocess.Popen[str] | None) -> str:
-    """The address that a head prints."""
-    assert head is not None
-    assert head.stdout is not None
-    if address := head.stdout.readline().strip():
-        return address
-    raise RuntimeError(head.communicate()[1] or "it did not start")
-
-
-def _worker_cpus(ray: Any, settings: Ray) -> int:
-    if settings.cpus is not None:
-        return settings.cpus
-    if settings.gpus:
-        return 1
-    return max(1, int(min((node.get("CPU", 0) for node in _nodes(ray) if node.get("CPU", 0) >= 1), default=1)))
+@contextlib.contextmanager
+def _head() -> Iterator[str]:
+    """The address of a cluster of this machine, which a process holds that Ctrl-C does not reach; see `main`."""
+    command, pipe = [sys.executable, "-m", "infl.training.ray"], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    try:
+        if not address:
+            raise RuntimeError(process.communicate()[1] or "it did not start")
+        yield address
+    finally:
+        process.communicate()
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:
     """Resources of each node that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:
-    by_cpus = int(node.get("CPU", 0) // cpus)
-    return min(by_cpus, int(node.get("GPU", 0) / gpus + 1e-9)) if gpus else by_cpus
 
 
 def _line(error: Exception) -> str:
