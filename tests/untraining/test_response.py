@@ -22,7 +22,7 @@ def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8, init_seeds=
     masks[np.arange(n_models), random.randint(N, size=n_models)] = False  # none is all of D by chance
     masks[:n_of_d] = True
     margin = (margin_of(masks) + noise * random.randn(n_models, N + M)).astype(np.float32)
-    outcomes = Outcomes(masks, margin > 0, margin, init_seeds)
+    outcomes = Outcomes(masks, margin > 0, margin, init_seeds=init_seeds)
     support = prepare_support(x, labels, n_train=N, n_classes=2)
     return gather_evidence(support, [outcomes])
 
