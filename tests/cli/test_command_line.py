@@ -219,7 +219,6 @@ def test_the_arrays_of_scores_are_those_of_a_slow_loop(outputs: Path) -> None:
 def test_verdicts_have_the_layout_that_others_rely_on(outputs: Path, command: str) -> None:
     content = read(outputs, command)
     assert set(content) == {"thresholds", "sets", "accuracy"}
-    assert set(content["accuracy"]["held_out"]) == {"value", "se"}
     assert content["thresholds"] == THRESHOLDS
     assert list(content["sets"]) == list(IDS)
     for name, fields in content["sets"].items():
@@ -342,6 +341,27 @@ def test_a_stopped_plan_says_that_nothing_is_kept_and_keeps_nothing(
     assert (4 * n_done, measured[-1].startswith("measuring: ")) == (n_all, True)  # two blocks of each of two designs
     assert last == "stopped; nothing is kept of it: the same command begins anew"
     assert contents(run) == before
+
+
+def test_every_command_says_how_often_the_models_are_right(outputs: Path, tmp_path: Path, capsys: Any) -> None:
+    """Scores and regimes of models that guess say nothing, so it stands beside each, printed and as JSON."""
+    run, forget = outputs / "run", outputs / "forget.json"
+    accuracy = infl.open_run(run).accuracy()
+    assert accuracy is not None
+    for name in ("scores", "predict", "verify", "inspect"):
+        assert read(outputs, name)["accuracy"] == accuracy.to_dict()
+    for line in (
+        f"scores --run {run} --example 1",
+        f"compare {run} {run}",
+        f"report --run {run} --forget {forget} --out {tmp_path}/page.html",
+        f"forget random --run {run} --size 3 --out {tmp_path}/sets.json",
+        f"train --run {run} {AMOUNT}",
+        f"merge {tmp_path}/merged {run}",
+    ):
+        call(f"{line} --json {tmp_path}/out.json")
+        written = json.loads((tmp_path / "out.json").read_text())["accuracy"]
+        assert written == ([accuracy.to_dict()] * 2 if line.startswith("compare") else accuracy.to_dict())
+        assert f"accuracy of {accuracy.n_models} models: {accuracy.trained}" in capsys.readouterr().out
 
 
 # A run that exists
