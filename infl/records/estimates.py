@@ -149,8 +149,8 @@ class Detectable:
 
     Attributes:
         typical: In the column of median noise.
-        worst: Where outcomes are right half of the time; NaN where they are not 0/1. Both are NaN where there are too few
-            models for any error.
+        worst: Where outcomes are right half of the time; NaN for what has no range, as margins. Both are NaN where there are
+            too few models for any error.
         n_tests: Examples, or pairs, that the false discovery rate is over.
         p_cut: The largest p-value that counts as found.
     """

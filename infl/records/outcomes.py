@@ -14,6 +14,7 @@ from infl.records.words import OUTCOME_KINDS, Array, Columns, InputError, Outcom
 
 ACCURACY_MODELS = 16  # that accuracies are read from
 MAX_MARGIN = 60000.0  # what runs store: float16 ends at 65504
+SHARE_STEPS = 1024  # shares of unknown numbers of tokens are told apart by one over that; float16 does not everywhere
 
 
 class OutcomeSource(Protocol):
@@ -64,14 +65,14 @@ class Outcomes:
             where it was not recorded.
         margin: [T, n+m] float, log p(y) - max over c != y of log p(c), above zero where the model is right (the
             correct-class margin of Ilyas et al. 2022, section 2); of documents the mean over tokens.
-        logprob: [T, n+m] float, at most 0: mean over the tokens of a document of their log-probability.
-        exact: [T, n+m] bool or 0/1, whether all tokens of a document are predicted.
         init_seeds: [T] integers: models of one number had the same initial weights and met the examples that they share
             in the same order, so that their difference says more than that of any two; None where that is not known.
         strata: [T] integers: models of one number hold every example equally often between them (a period of a balanced
             design, a pair of complementary halves); None where models are drawn independently.
-        n_tokens: [n+m] numbers of at least 1: of how many tokens the shares in `correct` are means, which bounds from below
-            how they scatter; None for 1.
+        logprob: [T, n+m] float, at most 0: mean over the tokens of a document of their log-probability.
+        exact: [T, n+m] bool or 0/1, whether all tokens of a document are predicted.
+        n_tokens: [n+m] numbers of at least 1: of how many tokens the shares in `correct` are means, so that none of their
+            errors is below what one token makes; None for `SHARE_STEPS`.
 
     Raises:
         InputError: where masks are not bool, or the shapes do not fit each other.
@@ -80,10 +81,10 @@ class Outcomes:
     masks: Array
     correct: Array | None = None
     margin: Array | None = None
-    logprob: Array | None = None
-    exact: Array | None = None
     init_seeds: Array | None = None
     strata: Array | None = None
+    logprob: Array | None = None
+    exact: Array | None = None
     n_tokens: Array | None = None
 
     def __post_init__(self) -> None:
@@ -130,6 +131,11 @@ class Outcomes:
         for array in self.recorded.values():
             return array.shape[1]
         raise InputError(f"outcomes: none of {', '.join(OUTCOME_KINDS)} was given")
+
+    @property
+    def tokens(self) -> Array:
+        """Tokens that shares are means of, or as many as they are told apart by, [n+m]."""
+        return np.full(self.n_columns, SHARE_STEPS) if self.n_tokens is None else self.n_tokens
 
     @property
     def recorded(self) -> dict[OutcomeKind, Array]:

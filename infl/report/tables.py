@@ -273,6 +273,8 @@ def run_table(description: dict[str, Any]) -> Table:
     ]
     if "imported" in description:
         caption.append(f"Imported from: {description['imported']}")
+    if description.get("shares"):
+        caption.append("Outcomes: shares from 0 to 1, scored by means and sample variances")
     lines = pd.DataFrame(rows, columns=["models", "complete", "missing", "diverged", "models/s"])
     title = f"run {description['folder']}"
     return _terminal(lines, title=title, caption="\n".join(caption), left=("models",), folded={"models": 60})

@@ -251,7 +251,8 @@ def detectable_lines(smallest: Detectable, what: str, tested: str) -> tuple[str,
     rate = f"false discovery rate {smallest.false_discovery_rate:g} over {smallest.n_tests:,} {tested}"
     size = "none, too few models"
     if not math.isnan(smallest.typical):
-        at_worst = "" if math.isnan(smallest.worst) else f", at worst {smallest.worst:.2f}"
+        worst = "none" if math.isnan(smallest.worst) else f"{smallest.worst:.2f}"
+        at_worst = "" if smallest.outcome in ("margin", "logprob") else f", at worst {worst}"
         size = f"{smallest.typical:.2f} at median noise{at_worst}"
     return f"smallest {what} detectable: {size}", f"(power {smallest.power:g}, {rate})"
 

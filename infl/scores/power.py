@@ -254,8 +254,10 @@ def detectable(
     _check(cut, power)
     typical = worst = math.nan
     if not column.is_binary and not math.isnan(column.wrong):
-        error = math.sqrt(column.models.factor * column.wrong * (1 / column.models.inside + 1 / column.models.outside))
-        typical = float(ndtri(power) - ndtri(cut / 2)) * error
+        per_variance = column.models.factor * (1 / column.models.inside + 1 / column.models.outside)
+        largest = 0.25 if outcome == "correct" else math.nan  # of a share
+        errors = (math.sqrt(per_variance * variance) for variance in (column.wrong, largest))
+        typical, worst = (float(ndtri(power) - ndtri(cut / 2)) * error for error in errors)
     elif not math.isnan(column.wrong):
         typical, worst = (
             detectable_effect(column.models, wrong=wrong, p_cut=cut, power=power) for wrong in (column.wrong, 0.5)

@@ -270,9 +270,7 @@ def _block_statistics(
 
 def _tokens(block: Outcomes, outcome: OutcomeKind) -> Array | float:
     """[columns] tokens that outcomes are means of; 0 where they are no shares."""
-    if outcome != "correct" or block.is_binary(outcome):
-        return 0.0
-    return 1.0 if block.n_tokens is None else block.n_tokens.astype(np.float64)
+    return 0.0 if outcome != "correct" or block.is_binary(outcome) else block.tokens.astype(np.float64)
 
 
 def _weighted_sums(members: Array, weights: Array, terms: dict[str, Array]) -> dict[str, Array]:

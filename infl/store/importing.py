@@ -14,7 +14,7 @@ import numpy as np
 
 from infl.records import LABEL_KINDS, Array, Dataset, InputError, OutcomeKind, Outcomes
 from infl.records.files import Archive, Arrays, Member, map_arrays, open_archive
-from infl.records.outcomes import refuse_entries
+from infl.records.outcomes import refuse_entries, wrong_entries
 from infl.store.collections import Collection
 from infl.store.opening import new_run
 from infl.store.run import Run
@@ -49,7 +49,8 @@ def import_outcomes(
     What comes in, as an .npz, a folder of .npy files, or arrays by name (also mapped from files):
 
         masks              [T, n] bool or 0/1: which of the n training examples each of T models trained on
-        correct            [T, n+m] bool or 0/1: whether it predicts the label, training examples first, held-out ones after
+        correct            [T, n+m] bool or 0/1: whether it predicts the label, training examples first, held-out ones after; or
+                           shares in [0, 1], as the probability that it gives the label (soft memorization)
         margin             [T, n+m] finite numbers: log p(y) - max over c != y of log p(c). Beside `correct` or instead of it
         labels             [n+m] integers from 0 on
         class_names        names of the labels; may be left out
@@ -59,7 +60,7 @@ def import_outcomes(
     Columns of held-out examples may stand apart, in `correct_held_out` [T, m], `margin_held_out`, `labels_held_out` and so on,
     or be left out.
     Rows that no model filled (no training example, zeros or NaN for all outcomes) are left out, and a warning counts them.
-    Margins are kept as float16, as those of infl's own models are. Errors of the scores take the models as independent draws.
+    Margins and shares are kept as float16, as those of infl's own models. Errors of scores take models as independent draws.
     The run holds no pixels and no training algorithm: it cannot be trained on or verified. Files are read in blocks of rows,
     never whole. Until all of it is in place there is no run; an import that fails leaves nothing behind, and after one that
     was killed the same call begins anew.
@@ -89,6 +90,7 @@ def import_outcomes(
             "design": {"kind": "imported"},
             "seed": None,
             "outcomes": list(kinds),
+            **({"shares": True} if _holds_shares(archive, n_columns) else {}),
             "imported": str(path),
         }
         with new_run(str(run) if is_url(run) else Path(run).expanduser(), dataset, settings) as made:
@@ -260,6 +262,16 @@ def _examples(archive: _Named, n_train: int, n_columns: int) -> Dataset:
     )
 
 
+def _holds_shares(archive: _Named, n_columns: int) -> bool:
+    """Whether any number in `correct` is neither 0 nor 1, which what is written of its first models already depends on."""
+    for name in ("correct", "reference_correct"):
+        if name in archive.names and archive.member(name).dtype.kind == "f":
+            with closing(archive.blocks(name, n_rows=max(1, BYTES_AT_ONCE // (8 * n_columns)))) as blocks:
+                if any(((block > 0) & (block < 1)).any() for block in blocks):
+                    return True
+    return False
+
+
 def _blocks(
     archive: _Named, kinds: tuple[OutcomeKind, ...], prefix: str, n_train: int, n_columns: int
 ) -> Generator[tuple[Array, Outcomes]]:
@@ -291,15 +303,10 @@ def _filled(name: str, array: Array) -> Array:
 
 
 def _checked(archive: _Named, name: str, array: Array, filled: Array, first: int) -> Array:
-    """Of filled rows, margins, which are finite, or masks and `correct` as bool; `first` is the model of the first row."""
-    if name.endswith("margin"):
-        wrong, expected = ~np.isfinite(array), "finite numbers; clip infinite ones, and leave out models that diverged"
-    else:
+    """Of filled rows outcomes within their range, or masks as bool; `first` is the model of the first row."""
+    if name == "masks":
         wrong, expected = (array != 0) & (array != 1), "0 or 1"
-        if name.endswith("correct") and array.dtype.kind == "f" and ((array > 0) & (array < 1)).any():
-            expected = (
-                "0 or 1; probabilities p of the label are not supported as such: save their log-odds, "
-                "np.log(p) - np.log1p(-p) with p clipped inside 0 and 1, as margin; scores are then in log-odds"
-            )
+    else:
+        wrong, expected = wrong_entries("margin" if name.endswith("margin") else "correct", array)
     refuse_entries(f"{archive.path}: {name}", array, wrong & filled[:, None], first, expected)
-    return array[filled] if name.endswith("margin") else array[filled].astype(bool, copy=False)
+    return array[filled].astype(bool, copy=False) if name == "masks" else array[filled]

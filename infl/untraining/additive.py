@@ -52,7 +52,7 @@ def predict_additive(
         raise InputError(
             "effects are measured from models of all of D, and this run has none; train with --n-references"
         )
-    if of_shares := has_shares(reference):
+    if of_shares := has_shares(design, reference):
         design, reference = ProbitOutcomes(design), ProbitOutcomes(reference)
     n_train, n_groups = design.n_train, min(MAX_REPLICATES, design.n_models, reference.n_models)
     ids = np.array(forget_set.ids)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -16,7 +17,6 @@ from infl.records import OUTCOME_KINDS, Array, Columns, OutcomeKind, Outcomes, O
 
 N_QUANTILES = 16
 MIN_WIDTH = 0.25  # of the kernel over models: one on which all agree is still no step
-UNKNOWN_TOKENS = 100  # of shares whose number of tokens is not known, for how near to 0 and 1 they are told apart
 # Gauss-Hermite nodes and weights for a standard normal, three points
 NODES, NODE_WEIGHTS = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1, 4, 1]) / 6
 
@@ -86,10 +86,10 @@ def kernel_width(margins: Array, *, of_shares: bool = False) -> Array:
     return np.maximum(0.9 * margins.std(axis=0) * len(margins) ** -0.2, MIN_WIDTH)
 
 
-def has_shares(source: OutcomeSource) -> bool:
-    """Whether `correct` of these models is a share."""
-    first = next(iter(source.blocks(slice(0, 1), n_rows=1)), None)
-    return first is not None and first.correct is not None and not first.is_binary("correct")
+def has_shares(*sources: OutcomeSource) -> bool:
+    """Whether `correct` of any of these models is a share."""
+    firsts = [block for source in sources for block in islice(source.blocks(slice(0, 1), n_rows=1), 1)]
+    return any(first.correct is not None and not first.is_binary("correct") for first in firsts)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ProbitOutcomes:
     ) -> Iterator[Outcomes]:
         """See `OutcomeSource.blocks`."""
         for block in self.source.blocks(columns, n_rows=n_rows, kinds=("correct",) if kinds else ()):
-            edge = 0.5 / (UNKNOWN_TOKENS if block.n_tokens is None else block.n_tokens)
+            edge = 0.5 / block.tokens if kinds else 0.0
             yield replace(block, margin=ndtri(np.clip(block.of("correct"), edge, 1 - edge))) if kinds else block
 
 

@@ -82,7 +82,7 @@ def fit_predictor(
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
         return lambda sets: (predict_additive(one, design=sources[0], reference=reference) for one in sets)
-    if of_shares := has_shares(reference):
+    if of_shares := has_shares(*sources, reference):
         sources, reference = [ProbitOutcomes(source) for source in sources], ProbitOutcomes(reference)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)

@@ -77,7 +77,7 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
         lost, gained = (((sign * replicates > 0).sum(axis=0) + 0.5) / (n_models + 1.5) for sign in (1, -1))
         se = np.sqrt((lost + gained - (lost - gained) ** 2) / (n_models + 2.5))
     else:
-        n_tokens = np.ones(full.n_columns) if full.n_tokens is None else full.n_tokens
+        n_tokens = full.tokens
         scatter = replicates.std(axis=0, ddof=1) if n_models > 1 else np.full(full.n_columns, np.nan)
         se = np.maximum(scatter / np.sqrt(n_models), 1 / (n_models * n_tokens))
     return Effects(

@@ -144,7 +144,7 @@ def test_more_models_are_forecast_and_what_they_find() -> None:
     assert forecast == pytest.approx(np.sqrt(np.mean(infl.memorization(many).se ** 2)), rel=0.1)
     sizes = [detectable(one, protocol="held-out", p_cut=1e-5) for one in (few, many)]
     assert sizes[0].typical / sizes[1].typical == pytest.approx(np.sqrt(10), rel=0.25)
-    assert np.isnan(sizes[0].worst)
+    assert sizes[0].worst > 2 * sizes[0].typical  # of shares that are 0 or 1
 
 
 def test_shrinkage_takes_shares_and_keeps_duplicates() -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import infl
+from infl.__main__ import main
 from infl.records import InputError, OutcomeKind, Outcomes
 from infl.store import importing
 from tests.streaming import peak_bytes
@@ -134,6 +135,26 @@ def test_zeros_and_ones_of_any_dtype_are_bools_and_names_of_classes_are_kept(
     assert run.dataset().class_names == ("cat", "dog", "eel", "fox")
 
 
+def test_probabilities_of_the_label_come_in_as_shares(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where those of the first blocks are 0 or 1, and those of the references all: a run holds one kind of them."""
+    monkeypatch.setattr(importing, "BYTES_AT_ONCE", 8 * (N + M) * 64)  # three blocks
+    arrays, random = make_arrays(), np.random.default_rng(0)
+    probabilities = np.where(np.arange(T)[:, None] < 70, arrays["correct"], random.random((T, N + M)))
+    changed = {"correct": probabilities, "reference_correct": arrays["reference_correct"] * 1.0}
+    path = write(tmp_path / "mine.npz", arrays, **changed, margin=None, reference_margin=None)
+    assert main(["import", str(path), "--run", str(place)]) == 0
+    assert "Outcomes: shares from 0 to 1" in capsys.readouterr().out
+    run = infl.open_run(place)
+    stored = run.outcomes("design").load()
+    np.testing.assert_allclose(stored.of("correct"), probabilities, atol=2.5e-4)
+    assert not run.outcomes("full").load().is_binary("correct")
+    mine = Outcomes(arrays["masks"], stored.correct)
+    assert_same_scores(run.outcomes("design"), mine, "correct", within=ROUNDING)
+    assert np.isfinite(next(infl.predict_effects(run, {"s": [1, 2]}, predictor="additive", quiet=True)).effect).all()
+
+
 def test_memory_is_that_of_a_block_and_not_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "BYTES_AT_ONCE", 1 << 20)
     random = np.random.default_rng(0)
@@ -175,11 +196,11 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     ),
     "a NaN in correct": (
         lambda a: {"correct": np.where(np.arange(N + M) == 3, np.nan, a["correct"])},
-        "correct: expected 0 or 1, got nan for model 0, column 3",
+        "correct: expected 0 or 1, .* got nan for model 0, column 3",
     ),
-    "probabilities": (
-        lambda a: {"correct": np.random.default_rng(0).random((T, N + M))},
-        r"0 or 1; probabilities p of the label are not supported as such: save .* np.log\(p\) - np.log1p\(-p\) .* as margin",
+    "no probabilities": (
+        lambda a: {"correct": np.random.default_rng(0).random((T, N + M)) * 1.5},
+        "correct: expected 0 or 1, or shares from 0 to 1, got 1.",
     ),
     "infinite reference": (
         lambda a: {"reference_margin": np.full((R, N + M), -np.inf)},
@@ -307,7 +328,7 @@ def test_what_is_wrong_is_named_wherever_it_stands(
         infl.import_outcomes(path, run=place)
     assert not place.exists()
     arrays["margin"][140, 3] = np.nan
-    with pytest.raises(InputError, match="margin: expected finite numbers; .*, got nan for model 140, column 3"):
+    with pytest.raises(InputError, match="margin: expected finite numbers .*, got nan for model 140, column 3"):
         infl.import_outcomes(write(path, arrays), run=place)
     assert not place.exists()
 

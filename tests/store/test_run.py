@@ -279,10 +279,10 @@ def test_shares_of_documents_are_read_back_by_rows_and_columns(tmp_path: Path, s
     shares[0, :3], logprob[0, 0] = (0.0, 1.0, 1 / 3), -np.inf
     documents = random.integers(1, 9, (WIDTH, 6)).astype(np.int32)
     documents[3, 2:], documents[5, :3] = 0, -2  # padded; begins with a prompt, which is not scored
-    data = replace(make_dataset(), x_train=documents[:N], x_held_out=documents[N:])
-    written = Outcomes(
-        labelled.masks, shares, labelled.margin, logprob, random.random((11, WIDTH)) < 0.5, n_tokens=data.n_tokens
-    )
+    words = ("", *"abcdefgh")
+    data = replace(make_dataset(), x_train=documents[:N], x_held_out=documents[N:], vocabulary=words)
+    documents_only = {"logprob": logprob, "exact": random.random((11, WIDTH)) < 0.5, "n_tokens": data.n_tokens}
+    written = Outcomes(labelled.masks, shares, labelled.margin, **documents_only)
     kinds = ["correct", "margin", "logprob", "exact"]
     run = create_run(tmp_path / "run", data, SETTINGS | {"outcomes": kinds, "shares": True})
     run.add_collection(Collection("design", {"kind": "uniform"}))
