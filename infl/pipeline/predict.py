@@ -9,7 +9,7 @@ from pathlib import Path
 from infl.pipeline.fits import keep_fit, read_fit
 from infl.pipeline.progress import track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
-from infl.records import Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
+from infl.records import Dataset, Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
 from infl.store import Run, StoredOutcomes
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, ResponsePredictor, fit_predictor
 from infl.untraining.regimes import judge
@@ -60,8 +60,8 @@ def predict_effects(
 
 def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
     dataset = run.dataset()
-    if not dataset.has_pixels:
-        _check_predictable_without_pixels(run, name)
+    if not dataset.is_classified:
+        _check_predictable_without_pixels(run, name, dataset)
     if found := read_fit(run, name, dataset):
         return found
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
@@ -80,12 +80,13 @@ def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
     return fitted
 
 
-def _check_predictable_without_pixels(run: Run, name: PredictorName) -> None:
+def _check_predictable_without_pixels(run: Run, name: PredictorName, dataset: Dataset) -> None:
     """Say what an imported run lacks, by what its file would have to hold."""
     if name != "additive":
+        what = "has documents or targets of its own" if dataset.has_pixels else "was imported without pixels"
         raise InputError(
-            f"run folder {run.place} was imported without pixels, and predictor {name} looks at them; "
-            "take --predictor additive, which sums the influences of single examples"
+            f"run folder {run.place} {what}, and predictor {name} looks at pixels and classes; take --predictor additive, "
+            "which sums the influences of single examples and misses what copies of them hold, or retrain: infl verify"
         )
     known = "margin" in run.outcome_kinds or run.manifest.get("shares", False)
     if not known or not run.complete("full"):

@@ -119,7 +119,7 @@ def shrunk_scores(dataset: Dataset, outcomes: OutcomeSource, *plain: Estimate) -
         surrogate = None
         for k, one in enumerate(plain):
             if one.protocol != "own" and np.isfinite(one.se).any():
-                if surrogate is None and dataset.has_pixels:
+                if surrogate is None and dataset.is_classified:
                     surrogate = fit_surrogate(
                         dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes
                     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from infl.pipeline.jobs import missing_jobs, train_jobs
 from infl.pipeline.score import check_target
-from infl.records import Array, Dataset, ForgetSet, Groups, InputError, check_fraction
+from infl.records import LABEL_KINDS, Array, Dataset, ForgetSet, Groups, InputError, check_fraction
 from infl.scores.planning import next_look
 from infl.scores.surrogate import fit_surrogate
 from infl.store import Collection, Run, check_new, cover_name, create_run, is_run, open_run
@@ -82,6 +82,9 @@ def open_for_training(
     if not exists:  # a run is asked by create_run whether all of this is as it was made
         draw_masks(design, [0], n_train=dataset.n_train, seed=seed)
     settings = {"algorithm": algorithm.to_dict(), "design": design.to_dict(), "seed": seed, **software()}
+    kinds, are_shares = algorithm.choose_task(dataset).outcome_kinds(dataset)
+    if kinds != LABEL_KINDS or are_shares:
+        settings |= {"outcomes": list(kinds), "shares": are_shares}
     opened = create_run(run, dataset, settings, design.groups)
     for name, (part, _) in design.parts(2).items():
         opened.add_collection(Collection(name, part.to_dict(), part.groups))
@@ -91,6 +94,8 @@ def open_for_training(
 
 def find_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
     """What a new run of design grouped leaves out together; see `infl.training.grouping.make_groups`."""
+    if not dataset.is_classified:
+        return make_groups(dataset, algorithm, seed=seed, known=known)
     surrogate = fit_surrogate(dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes)
     # How well the rest of D supports each example: its margin in a closed-form fit without it.
     support = surrogate.margins(np.array([], int))

@@ -102,6 +102,11 @@ class Dataset:
         return self.x_train.size > 0
 
     @property
+    def is_classified(self) -> bool:
+        """Whether these are pixels with a class each, of which closed-form fits predict one from the other."""
+        return self.has_pixels and not self.is_documents and self.targets is None
+
+    @property
     def images(self) -> Array:
         """Pixels of all columns, [n+m, ...]."""
         return np.concatenate([self.x_train, self.x_held_out])

@@ -144,7 +144,7 @@ class Ensemble:
         self.network, self.task = algorithm.network_for(dataset), algorithm.choose_task(dataset)
         if check:
             check_network(self.network, random_batch(dataset), self.task.output_shape(dataset))
-            self.task.check(dataset)
+            self.task.outcome_kinds(dataset)
             if not algorithm.standardize and not dataset.is_documents:
                 warn_of_scale(dataset.x_train)
         if algorithm.augmentation is not None:

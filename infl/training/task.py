@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infl.records import Dataset, InputError
+from infl.records import OUTCOME_KINDS, Dataset, InputError, OutcomeKind
 
 if TYPE_CHECKING:
     import jax
-
-OUTCOMES = ("correct", "margin", "logprob", "exact")
 
 
 @dataclass(frozen=True)
@@ -51,27 +49,28 @@ class Task:
             return (dataset.x_train.shape[1], self.n_outputs or len(dataset.vocabulary))
         return (self.n_outputs or dataset.n_classes,)
 
-    def check(self, dataset: Dataset) -> None:
-        """Check on two examples that loss and outcomes are what they must be.
+    def outcome_kinds(self, dataset: Dataset) -> tuple[tuple[OutcomeKind, ...], bool]:
+        """The outcomes that it has, and whether "correct" is a share, as loss and outcomes of two examples show.
 
         Raises:
-            InputError: Where they are not one number an example, or an outcome is missing or unknown.
+            InputError: Where these are not one number an example, or an outcome is missing or unknown.
         """
         import jax
 
         x, y = dataset.images[:2], dataset.task_targets[:2]
         outputs = jax.ShapeDtypeStruct((len(x), *self.output_shape(dataset)), "float32")
-        found = {"the loss": jax.eval_shape(self.loss, outputs, x, y)} | jax.eval_shape(self.outcomes, outputs, x, y)
-        for name, array in found.items():
+        outcomes = jax.eval_shape(self.outcomes, outputs, x, y)
+        for name, array in {"the loss": jax.eval_shape(self.loss, outputs, x, y), **outcomes}.items():
             if array.shape != (len(x),):
                 raise InputError(
                     f"task {self.name}: expected {name} for each example, [batch], got {list(array.shape)}"
                 )
-        if not {"correct", "margin"} <= set(found) <= {"the loss", *OUTCOMES}:
+        if not {"correct", "margin"} <= set(outcomes) <= set(OUTCOME_KINDS):
             raise InputError(
                 f"task {self.name}: expected the outcomes correct and margin, and perhaps logprob and exact, got "
-                f"{', '.join(list(found)[1:])}"
+                f"{', '.join(outcomes)}"
             )
+        return tuple(kind for kind in OUTCOME_KINDS if kind in outcomes), outcomes["correct"].dtype != bool
 
 
 # Classification
