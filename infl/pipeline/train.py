@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from infl.scores.surrogate import fit_surrogate
 from infl.store import Collection, Run, check_new, cover_name, create_run, is_run, open_run
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
-from infl.training.executors import Executor, check_checkpoint_minutes, make_executor
+from infl.training.executors import check_checkpoint_minutes, make_executor
 from infl.training.grouping import groups_from_sets, make_groups
 from infl.training.layout import Layout
 from infl.training.ray import Ray
@@ -53,7 +54,8 @@ def open_for_training(
         InputError: where the folder is not a run, holds other data, or was made with other settings (they are named).
     """
     if run is None:
-        run = _temporary_folder()
+        run = Path(tempfile.mkdtemp(prefix="infl-"))
+        atexit.register(shutil.rmtree, run, ignore_errors=True)
     exists = is_run(run)
     if exists:
         old = open_run(run)
@@ -110,12 +112,6 @@ def _holds(all_groups: Groups | None, some: Groups) -> bool:
         name in tables and np.array_equal(tables[name], table)
         for name, table in zip(some.names, some.tables, strict=True)
     )
-
-
-def _temporary_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="infl-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def repair(
@@ -229,17 +225,14 @@ def train(
     others = {"full": references} | {
         name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()
     }
-    executor: Executor | None = None
     with ExitStack() as stack:
+        executor = cache(lambda: stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine))))
         for n_wanted in _looks(opened, design, n_models, standard_error):
             wanted = {name: range(first[name], n) for name, (_, n) in design.parts(n_wanted).items()} | others
             jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
-            if not jobs:
-                continue
-            if executor is None:
-                executor = stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
-            minutes = checkpoint_minutes
-            train_jobs(opened, jobs, executor, description="training", checkpoint_minutes=minutes, quiet=quiet)
+            if jobs:
+                minutes = checkpoint_minutes
+                train_jobs(opened, jobs, executor(), description="training", checkpoint_minutes=minutes, quiet=quiet)
     return opened
 
 

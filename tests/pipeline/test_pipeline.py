@@ -161,7 +161,11 @@ def test_the_seed_decides_and_a_temporary_folder_is_gone_at_exit(once: Run, smal
     margins = np.concatenate([arrays(other, "full")["margin"], arrays(once, "full")["margin"][:2]])
     assert len(np.unique(margins, axis=0)) == 4
     assert train(None, other.folder, 10, n_references=2).manifest["seed"] == 5
-    code = "from infl.pipeline.train import _temporary_folder as f; (f() / 'x').touch(); print(f())"
+    code = (
+        "import infl; data = infl.load('digits', n_train=40, n_held_out=20); run = infl.train(data, n_models=1, "
+        "n_references=0, design=infl.Design('uniform'), algorithm=infl.Algorithm(hidden=(2,), epochs=1), quiet=True); "
+        "print(run.folder)"
+    )
     done = python("-W", "error::ResourceWarning", "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
     assert not Path(done.stdout.strip()).exists()
