@@ -107,11 +107,13 @@ class ErrorForecast:
     def from_statistics(statistics: SufficientStatistics, *, n_models: int) -> ErrorForecast:
         """From those of the outcomes of so many models, of which memorization is made too."""
         inside, outside = statistics.inside, statistics.outside
+        inside_variance, outside_variance = _unbiased_variances(statistics)
         return ErrorForecast(
             n_models,
             _mean(inside.effective) / n_models,
             _mean(outside.effective) / n_models,
-            *_unbiased_variances(statistics),
+            inside_variance,
+            outside_variance,
             statistics.spread.design_factor(np.nan_to_num(inside.mean - outside.mean)),
             statistics.is_binary,
         )

@@ -8,6 +8,7 @@ its duplicate, was trained on. Such columns are bimodal, so that on a side of fe
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from infl.scores.power import detectable
 from infl.scores.shrunk_influence import shrunk_influence
 
 N, M, NOISE = 60, 40, 0.25
+WELCH: Any = stats.ttest_ind
+PAIRS: tuple[tuple[infl.ProtocolName, slice], ...] = (("held-out", slice(N, None)), ("left-out", slice(0, N)))
 
 
 def chance(p: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
@@ -62,7 +65,7 @@ def test_a_loop_over_models_and_a_welch_test_say_the_same(protocol: infl.Protoco
         variances = [side.var(ddof=1) / len(side) for side in (inside, outside)]
         wanted = [inside.mean() - outside.mean(), np.sqrt(np.maximum(variances, floors).sum())]
         if np.less(floors, variances).all():
-            welch = stats.ttest_ind(inside, outside, equal_var=False)
+            welch = WELCH(inside, outside, equal_var=False)
             together = np.concatenate([inside, outside]).std(ddof=1) * np.sqrt(1 / len(inside) + 1 / len(outside))
             p = max(welch.pvalue, 2 * stats.norm.sf(abs(wanted[0]) / together))
             wanted += [welch.df, *np.clip(welch.confidence_interval(), -1, 1), p]
@@ -82,7 +85,7 @@ def test_memorization_is_that_of_a_welch_test_and_margins_have_no_floor() -> Non
         (infl.memorization(logs, outcome="logprob"), np.log(y + 1e-9) - 1),
     ):
         for i in range(20):
-            test = stats.ttest_ind(of[outcomes.masks[:, i], i], of[~outcomes.masks[:, i], i], equal_var=False)
+            test = WELCH(of[outcomes.masks[:, i], i], of[~outcomes.masks[:, i], i], equal_var=False)
             assert estimate.value[i] / estimate.se[i] == pytest.approx(test.statistic, rel=1e-3)
 
 
@@ -118,7 +121,7 @@ def test_columns_with_one_duplicate_make_no_false_pairs() -> None:
     found, false = 0, 0
     for seed in range(8):
         outcomes, truth = make_world(seed, 70)
-        for protocol, columns in (("held-out", slice(N, None)), ("left-out", slice(0, N))):
+        for protocol, columns in PAIRS:
             estimate = infl.influence(outcomes, protocol=protocol)
             evident = infl.q_values(np.asarray(estimate.p)) <= 0.05
             found, false = found + int(evident.sum()), false + int((evident & (truth[:, columns] <= 0)).sum())
@@ -152,7 +155,7 @@ def test_shrinkage_takes_shares_and_keeps_duplicates() -> None:
     outcomes, truth = make_world(4, 200)
     with_margins = replace(outcomes, margin=np.random.default_rng(0).normal(size=(200, N + M)))
     shrunk = [shrunk_influence(one)[1].value for one in (outcomes, with_margins)]
-    np.testing.assert_array_equal(*shrunk)
+    np.testing.assert_array_equal(shrunk[0], shrunk[1])
     strong = truth[:, N:] > 0.2
     assert np.abs(shrunk[0] - truth[:, N:])[strong].mean() < 0.05
     assert (
