@@ -36,6 +36,7 @@ CALLS = {
     "merge": {"": "{new} {run}"},
     "import": {"": "{forget}", "--run": "{new}"},
     "forget": {"": f"random {DATA} --size 3", "--out": "{new}.json"},
+    "tokenize": {"": "{forget}", "--out": "{new}.json"},
     "plant": {"": f"flipped {DATA} --n-examples 3", "--out": "{new}.npz", "--forget": "{new}.json"},
 }
 WRITTEN = {
@@ -52,6 +53,7 @@ WRITTEN = {
     "inspect": "--json",
     "forget": "--out --json",
     "plant": "--out --forget",
+    "tokenize": "--out",
 }
 READ = {
     "import": "--file",
@@ -64,6 +66,7 @@ READ = {
     "plan": "--run",
     "inspect": "--run",
     "forget": "--run",
+    "tokenize": "--texts",
 }
 OUTPUTS = [(command, option) for command, options in WRITTEN.items() for option in options.split()]
 
