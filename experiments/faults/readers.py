@@ -20,6 +20,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import infl
+from infl.data.tokenizers import read_tokenizer, train_tokenizer
 from infl.records import Dataset, ForgetSet, InputError
 from infl.report.score_files import read_scores
 from infl.store import Collection, create_run, leave_out_name, open_run
@@ -108,12 +109,36 @@ def readers() -> dict[str, Reader]:
             "groups.csv",
             lambda folder: read_groups(folder / "groups.csv", n_train=N_TRAIN),
         ),
+        "text.txt": Reader(
+            _mutated([b"One line.\nAnother.\n%\nA second.\n%\nA third.\n", b"One.\n\nTwo.\n\nThree.\n"]),
+            "text.txt",
+            _load_text("text.txt"),
+        ),
+        "text.jsonl": Reader(
+            _mutated([DOCUMENTS]) | st.lists(_documents() | _json(), max_size=5).map(_as_lines),
+            "text.jsonl",
+            _load_text("text.jsonl"),
+        ),
+        "tokens.npz": Reader(
+            _mutated([_tokens(np.savez), _tokens(np.savez_compressed)]),
+            "tokens.npz",
+            _load_text("tokens.npz"),
+        ),
+        "tokenizer.json": Reader(
+            _mutated([_tokenizer()])
+            | st.dictionaries(st.text(max_size=3), st.integers(0, 1 << 32), max_size=5).map(_words),
+            "tokenizer.json",
+            lambda folder: read_tokenizer(folder / "tokenizer.json"),
+        ),
     }
 
 
 TABLE = b"kind,source,target,protocol,value,se\nmemorization,0,0,own,0.5,0.1\ninfluence,0,13,held-out,-0.25,\n"
 SET_TABLE = b"id,set\n1,a\n2,a\n3,b\n"
 GROUPS = b'{"a": [0, 1, 2, 3], "b": [4, 5, 6, 7], "c": [8, 9, 10, 11]}'
+DOCUMENTS = b"".join(
+    b'{"text": "Line %d.", "group": "g%d", "prompt": "p", "id": %d}\n' % (i, i % 2, i) for i in range(6)
+)
 FORGET = b'{"a": [1, 2, 3], "b": {"ids": [4, 5], "concept": [4, 5, 6]}}'
 
 
@@ -194,6 +219,41 @@ def _scores(save: Callable[..., None]) -> bytes:
     rows = np.flatnonzero(labels == 0)
     ids = {"tr_classidx_0": rows, "tt_classidx_0": columns, "infl_matrix_class0": np.ones((len(rows), len(columns)))}
     return _saved(save, tr_mem=labels / 2, tr_mem_se=labels / 9, tr_labels=labels, **ids)
+
+
+def _load_text(name: str) -> Callable[[Path], Any]:
+    def load(folder: Path) -> Dataset:
+        with warnings.catch_warnings(action="ignore"):  # of empty documents and of documents that are cut
+            return infl.load(f"text:{folder / name}")
+
+    return load
+
+
+def _documents() -> st.SearchStrategy[dict[str, Any]]:
+    keys = {name: st.text(max_size=8) | _json() for name in ("group", "prompt", "id")}
+    return st.fixed_dictionaries({"text": st.text(max_size=8) | _json()}, optional=keys)
+
+
+def _as_lines(values: list[Any]) -> bytes:
+    return b"\n".join(map(_as_json, values))
+
+
+def _tokens(save: Callable[..., None]) -> bytes:
+    file, tokens = io.BytesIO(), np.arange(24, dtype=np.int32).reshape(6, 4) % 7 + 1
+    groups, vocabulary = np.arange(6) % 2, np.array(["", *"abcdefg"])
+    save(file, x_train=tokens[:4], x_test=tokens[4:], y_train=groups[:4], y_test=groups[4:], vocabulary=vocabulary)
+    return file.getvalue()
+
+
+def _words(vocabulary: dict[str, int]) -> bytes:
+    """A tokenizer of whole words."""
+    return _as_json({"model": {"type": "WordLevel", "vocab": {"[UNK]": 0} | vocabulary, "unk_token": "[UNK]"}})
+
+
+def _tokenizer() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        train_tokenizer(["abc abc", "abd"], Path(folder) / "made.json", vocabulary=260)
+        return (Path(folder) / "made.json").read_bytes()
 
 
 def _npz_headers(name: str = "x_train") -> st.SearchStrategy[bytes]:

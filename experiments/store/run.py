@@ -52,11 +52,10 @@ def measure(part: str, work: Path, *, small: bool, before: str | None) -> Any:
             if before:
                 rounds[-1]["today"] = in_process("today", *sizes, path=before, place=work)
         return rounds
-    n, m, counts, columns = (20_000, 1000, (64,), 8) if small else (1_200_000, 50_000, (250, 1000), 8)
-    sizes = {"n": n, "m": m, "columns": columns, "tiles": 2}
+    n, m, worlds = (20_000, 1000, ((64, 32),)) if small else (1_200_000, 50_000, ((250, 64), (1000, 1000)))
     return [
-        {**sizes, "models": n_models, **in_process("large", n, m, n_models, 8, columns, 2, place=work)}
-        for n_models in counts
+        {"n": n, "m": m, "models": n_models, **in_process("large", n, m, n_models, 8, columns, place=work)}
+        for n_models, columns in worlds
     ]
 
 
@@ -78,9 +77,7 @@ def in_process(name: str, *numbers: int, path: str | None = None, place: Path) -
     with tempfile.TemporaryDirectory(dir=place) as folder:
         environment = dict(os.environ) | ({"PYTHONPATH": path} if path else {})
         command = [sys.executable, str(HERE / "worlds.py"), name, f"{folder}/run", *map(str, numbers)]
-        done = subprocess.run(command, env=environment, cwd=HERE, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        done = subprocess.run(command, env=environment, cwd=HERE, stdout=subprocess.PIPE, text=True, check=True)
         print(done.stdout, flush=True)
         return json.loads(done.stdout)
 

@@ -98,51 +98,41 @@ def blocks(folder: Path, n: int, m: int, n_models: int, size: int, repeats: int)
     return {"write": round(seconds, 3), "open": round(opened, 3), "read": reads(outcomes, n, m, repeats)}
 
 
-def large(folder: Path, n: int, m: int, n_models: int, size: int, n_columns: int, n_tiles: int) -> dict[str, Any]:
-    """Memorization of all, and the influences of all on some tiles of so many held-out columns.
-
-    Subsets have one size, as those of a balanced design.
-    """
+def large(folder: Path, n: int, m: int, n_models: int, size: int, n_columns: int) -> dict[str, Any]:
+    """Memorization of all, and the influences of all on some held-out columns, without margins; each mask is random."""
     import infl
     from infl.records import Outcomes
-    from infl.scores.influence import influence_blocks
     from infl.store import blocks as stored
     from infl.store.storage import Storage
 
-    storage, layout, wrote = Storage(folder), stored.Layout(n, n + m), 0.0
+    storage, layout = Storage(folder), stored.Layout(n, n + m, ("correct",))
     about = {"run": "", "collection": "design", "diverged": [], "seconds": 0.0, "session": {}}
-    whole = np.arange(n) < round(0.7 * n)
     for first in range(0, n_models, size):
-        _, correct, margin = random_block(n, m, models := range(first, min(first + size, n_models)))
-        masks = np.stack([np.random.default_rng(model).permutation(whole) for model in models])
-        start = time.perf_counter()
+        masks, correct, _ = random_block(n, m, models := range(first, min(first + size, n_models)))
         about["models"] = [models[0], models[-1]]
-        content = stored.block_bytes(stored.pack(Outcomes(masks, correct, margin), layout), about)
+        content = stored.block_bytes(stored.pack(Outcomes(masks, correct), layout), about)
         storage.put(stored.block_name(models[0], models[-1]), content)
-        wrote += time.perf_counter() - start
-    found, took = [], {"write": wrote}
-
-    def timed(name: str, work: Callable[[], Any]) -> None:
-        start = time.perf_counter()
-        work()
-        took[name] = time.perf_counter() - start
-        peaks[name] = peak_bytes()
-
-    peaks = {"write": peak_bytes()}
-    listed = storage.list().items()
-    timed(
-        "open",
-        lambda: found.extend(
-            stored.read_block(storage, name, n_bytes, layout, run="", collection="design") for name, n_bytes in listed
-        ),
-    )
-    owners = tuple(block for block in found for _ in block.models)
+    blocks = [
+        stored.read_block(storage, name, n_bytes, layout, run="", collection="design")
+        for name, n_bytes in storage.list().items()
+    ]
+    owners = tuple(block for block in blocks for _ in block.models)
     outcomes = stored.StoredOutcomes(storage, layout, tuple(range(n_models)), owners)
-    timed("memorization", lambda: infl.memorization(outcomes))
-    columns = np.arange(n, n + n_columns * n_tiles)
-    tiles = influence_blocks(outcomes, columns=columns, n_columns=n_columns)
-    timed("influence_tiles", lambda: [float(np.nansum(estimate.value)) for estimate in tiles])
-    return {"seconds": {name: round(seconds, 2) for name, seconds in took.items()}, "peaks": peaks}
+    found: dict[str, Any] = {"peak_bytes_writing": peak_bytes()}
+    wall, processor = time.perf_counter(), time.process_time()
+
+    def measured() -> dict[str, float]:
+        seconds, used = time.perf_counter() - wall, time.process_time() - processor
+        return {"seconds": round(seconds), "processor_seconds": round(used), "peak_bytes": peak_bytes()}
+
+    infl.memorization(outcomes)
+    found["memorization"] = measured()
+    wall, processor = time.perf_counter(), time.process_time()
+    for estimate in infl.influence_blocks(outcomes, columns=np.arange(n, n + n_columns)):
+        done = int(estimate.columns[-1]) + 1 - n
+        found["influence"] = {"columns": done, **measured()}
+        print(json.dumps(found["influence"]), file=sys.stderr, flush=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from infl.records import Array, InputError, check_integer, first_line
 
 INSTALL = "pip install 'infl[text]', or in infl's folder pip install '.[text]'"
 N_BYTES = 256
+MAX_VOCABULARY = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         raise InputError(
             f"{path}: expected a tokenizer with a vocabulary, got an empty one; train it with infl tokenize"
         )
+    if max(ids.values()) >= MAX_VOCABULARY:
+        raise InputError(f"{path}: expected token ids below {MAX_VOCABULARY:,}, got {max(ids.values())}")
     texts = [""] * (max(ids.values()) + 1)
     text_of = _texts_of(tokenizer)
     for token, number in ids.items():

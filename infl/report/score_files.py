@@ -6,6 +6,7 @@ What comes is untrusted: a file is read or refused in one line, and runs no code
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,11 @@ def read_scores(path: str | Path) -> ScoreTable:
         raise InputError(f"{path}: expected a run, or scores in a file that ends in .npz, .csv or .parquet")
     try:
         content = read_bytes(path, max_array_bytes() // 4)
-        frame = (pd.read_csv if path.suffix == ".csv" else pd.read_parquet)(io.BytesIO(content))
+        with warnings.catch_warnings(
+            action="error", category=pd.errors.ParserWarning
+        ):  # of lines longer than the first
+            csv = path.suffix == ".csv"
+            frame = pd.read_csv(io.BytesIO(content), index_col=False) if csv else pd.read_parquet(io.BytesIO(content))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ImportError as error:

@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from infl.data.folder import ids_of_files
-from infl.records import Dataset, ForgetSet, Groups, InputError, sorted_ids
+from infl.records import Dataset, ForgetSet, Groups, InputError, first_line, sorted_ids
 from infl.records.files import MAX_JSON_BYTES, open_archive, parse_json, read_bytes
 
 NOT_JSON = (".npy", ".npz", ".csv", ".tsv", ".txt")  # files by these endings are read, and never written
@@ -248,7 +248,7 @@ def _entries(path: Path, *, grouped: bool = False) -> dict[str, Any]:
         try:
             return {path.stem: np.load(io.BytesIO(content), allow_pickle=False)}
         except Exception as error:
-            raise InputError(f"expected an array of ids as np.save writes it ({error})") from error
+            raise InputError(f"expected an array of ids as np.save writes it ({first_line(error)})") from error
     try:
         utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         text = content.decode("utf-16" if utf_16 else "utf-8-sig")

@@ -274,6 +274,13 @@ def test_bad_tokens_are_named(given: Sequence[Any], said: str) -> None:
         from_tokens(*given)
 
 
+def test_a_tokenizer_of_billions_of_tokens_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "absurd.json"
+    path.write_text('{"model": {"type": "WordLevel", "vocab": {"one": 4000000000}, "unk_token": "one"}}')
+    with pytest.raises(InputError, match="absurd.json: expected token ids below 16,777,216, got 4000000000"):
+        read_tokenizer(path)
+
+
 def test_without_tokenizers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     assert len(byte_tokenizer().vocabulary) == 257

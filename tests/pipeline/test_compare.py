@@ -180,6 +180,7 @@ def test_differences_are_of_the_first_less_the_second(small_run: infl.Run, tmp_p
 MISTAKES = {
     "nothing.csv": ("", "cannot be read"),
     "columns.csv": ("a,b\n1,2\n", "expected columns source, target and value, or example and value; got a, b"),
+    "long.csv": ("id,score\n0,0.5,1\n", "cannot be read .Length of header"),
     "words.csv": ("id,score\n0,high\n", "expected numbers in id, id, score"),
     "ids.csv": ("id,score\n-1,0.5\n", "whole numbers from 0"),
     "twice.csv": ("id,score\n1,0.5\n1,0.7\n", "comes twice"),

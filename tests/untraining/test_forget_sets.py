@@ -270,6 +270,7 @@ def test_arrays_are_read_and_a_mask_is_one_of_d(tmp_path: Path):
         ("a.csv", "id,user\n3,x\n,x", "whole numbers, got ''"),
         ("a.bin", b"\x80\x04\x95", "it is none of these"),
         ("a.npy", b"\x93NUMPY\x01", "expected an array of ids as np.save writes it"),
+        ("a.npy", b"\x93NUMPY\x01\x00\xff\x7f" + bytes(40_000), "as np.save writes it .Header info length"),
         ("a.npz", b"PK\x03\x04", "of another kind or cut off"),
     ],
 )
