@@ -10,16 +10,18 @@ import json
 import math
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from infl.records import LABEL_KINDS, OUTCOME_KINDS, Array, Dataset, DiskError, Groups, InputError, first_line
+from infl.records import LABEL_KINDS, OUTCOME_KINDS, Dataset, DiskError, Groups, InputError, first_line
 from infl.records.files import checksum, max_array_bytes, open_archive, parse_json
 from infl.store.storage import Storage
+
+Made = TypeVar("Made", Dataset, Groups)
 
 FORMAT = 4
 MAX_JSON_BYTES = 1 << 24
@@ -119,41 +121,25 @@ def data_name(manifest: dict[str, Any]) -> str:
 
 def put_dataset(storage: Storage, dataset: Dataset, manifest: dict[str, Any]) -> None:
     """Put all arrays of a data set."""
-    arrays = {
-        "x_train": dataset.x_train,
-        "y_train": dataset.y_train,
-        "x_held_out": dataset.x_held_out,
-        "y_held_out": dataset.y_held_out,
-        "train_ids": dataset.train_ids,
-        "held_out_ids": dataset.held_out_ids,
-        "class_names": np.array(dataset.class_names, dtype=np.str_),
-    }
-    if dataset.is_documents:
-        arrays["vocabulary"] = np.array(dataset.vocabulary, dtype=np.str_)
-    if dataset.targets is not None:
-        arrays["targets"] = dataset.targets
+    arrays = {name: np.asarray(value) for name, value in vars(dataset).items() if value is not None}
+    del arrays["name"], arrays["source"]  # they stand in the manifest
     _put_arrays(storage, data_name(manifest), arrays)
 
 
 def read_dataset(storage: Storage, manifest: dict[str, Any]) -> Dataset:
     """The data set that a manifest describes."""
-    name, description = data_name(manifest), manifest["dataset"]
-    try:
-        fields = _read_arrays(storage, name)
-        texts = {name: tuple(map(str, fields.pop(name))) for name in ("class_names", "vocabulary") if name in fields}
-        dataset = Dataset(name=description["name"], source=description["source"], **texts, **fields)
-        fingerprint = dataset.fingerprint()
-    except Exception as error:
-        raise _damaged(storage, name, error) from error
-    if fingerprint != description["fingerprint"]:
-        raise DiskError(f"{storage.place}/{name} is not the data that this run was made with; restore it")
-    return dataset
+    description = manifest["dataset"]
+
+    def make(fields: dict[str, Any]) -> Dataset:
+        texts = {name: tuple(map(str, fields.pop(name))) for name in ("class_names", "vocabulary")}
+        return Dataset(name=description["name"], source=description["source"], **texts, **fields)
+
+    return _read_arrays(storage, data_name(manifest), make, description["fingerprint"], "the data")
 
 
 def put_groups(storage: Storage, groups: Groups) -> None:
     """Put groups."""
-    arrays = {"names": np.array(groups.names, dtype=np.str_), "tables": groups.tables}
-    _put_arrays(storage, f"groups/{groups.fingerprint()[:16]}.npz", arrays)
+    _put_arrays(storage, f"groups/{groups.fingerprint()[:16]}.npz", {"names": groups.names, "tables": groups.tables})
 
 
 def read_groups(storage: Storage, fingerprint: str) -> Groups:
@@ -162,35 +148,35 @@ def read_groups(storage: Storage, fingerprint: str) -> Groups:
         raise DiskError(
             f"{storage.place}: a record names groups by what is no fingerprint, {str(fingerprint)[:40]!r}; restore it"
         )
-    name = f"groups/{fingerprint[:16]}.npz"
-    try:
-        fields = _read_arrays(storage, name)
-        groups = Groups(tuple(str(one) for one in fields["names"]), fields["tables"])
-        found = groups.fingerprint()
-    except Exception as error:
-        raise _damaged(storage, name, error) from error
-    if found != fingerprint:
-        raise DiskError(f"{storage.place}/{name} is not the groups that this run was made with; restore it")
-    return groups
+
+    def make(fields: dict[str, Any]) -> Groups:
+        return Groups(tuple(map(str, fields["names"])), fields["tables"])
+
+    return _read_arrays(storage, f"groups/{fingerprint[:16]}.npz", make, fingerprint, "the groups")
 
 
-def _put_arrays(storage: Storage, name: str, arrays: dict[str, Array]) -> None:
+def _put_arrays(storage: Storage, name: str, arrays: Mapping[str, Any]) -> None:
     content = io.BytesIO()
-    np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez(content, **arrays)
     storage.put(name, content.getvalue())
 
 
-def _read_arrays(storage: Storage, name: str) -> dict[str, Array]:
-    content = storage.read(name, max_array_bytes())
-    if content is None:
-        raise FileNotFoundError("it is gone")
-    with open_archive(Path(name), content) as archive:
-        return {name: archive.read(name) for name in archive.names}
-
-
-def _damaged(storage: Storage, name: str, error: Exception) -> InputError:
-    # A damaged file fails in zipfile, zlib or numpy, with more kinds of exception than those modules document.
-    return DiskError(f"{storage.place}/{name} is missing or damaged ({first_line(error)}); restore it")
+def _read_arrays(
+    storage: Storage, name: str, make: Callable[[dict[str, Any]], Made], fingerprint: str, what: str
+) -> Made:
+    """What is made of arrays, where it has this fingerprint."""
+    try:
+        content = storage.read(name, max_array_bytes())
+        if content is None:
+            raise FileNotFoundError("it is gone")
+        with open_archive(Path(name), content) as archive:
+            made = make({name: archive.read(name) for name in archive.names})
+        found = made.fingerprint()
+    except Exception as error:  # a damaged file fails with more kinds than zipfile, zlib and numpy document
+        raise DiskError(f"{storage.place}/{name} is missing or damaged ({first_line(error)}); restore it") from error
+    if found != fingerprint:
+        raise DiskError(f"{storage.place}/{name} is not {what} that this run was made with; restore it")
+    return made
 
 
 def _wrong_entry(manifest: dict[str, Any]) -> str | None:
