@@ -68,7 +68,9 @@ def load(folder: str) -> Dataset:
     x, y, x_held_out, y_held_out = (
         _read(path, axes) for path, axes in zip(_paths(folder), FILES.values(), strict=True)
     )
-    class_names = FASHION_MNIST if _is_fashion_mnist(folder) else None
+    # By the folder's name, or the exact name of the one around it, as in FashionMNIST/raw.
+    *_, around, own = ["", *folder.lower().replace("-", "").replace("_", "").split(os.sep)]
+    class_names = FASHION_MNIST if "fashionmnist" in own or around == "fashionmnist" else None
     if y.min() == 1 and y_held_out.min() >= 1:
         y, y_held_out, class_names = y - 1, y_held_out - 1, tuple(map(str, range(1, int(y.max()) + 1)))
     with prefix_errors(folder, " (the t10k or test files are read as x_held_out and y_held_out)"):
@@ -146,9 +148,3 @@ def _at_most(file: BinaryIO | gzip.GzipFile, n_bytes: int) -> bytearray:
     while len(entries) < n_bytes and (chunk := file.read(min(CHUNK, n_bytes - len(entries)))):
         entries += chunk
     return entries
-
-
-def _is_fashion_mnist(folder: str) -> bool:
-    """By the folder's name, or the exact name of the one around it, as in FashionMNIST/raw."""
-    *_, around, own = ["", *folder.lower().replace("-", "").replace("_", "").split(os.sep)]
-    return "fashionmnist" in own or around == "fashionmnist"

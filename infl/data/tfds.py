@@ -55,7 +55,10 @@ def load(name: str) -> Dataset:
             format (with the command that prepares it), where a split is unknown, splits overlap, there is no image or label,
             images have several sizes, or files are damaged.
     """
-    full_name, version, *wanted = _parse(name)
+    full_name, *wanted = COLON_OUTSIDE_BRACKETS.split(name)
+    version = wanted.pop(0) if wanted and VERSION.fullmatch(wanted[0]) else None
+    if not NAME.fullmatch(full_name) or len(wanted) > 2 or not all(wanted):
+        raise InputError(f"tfds:{name}: expected {FORM}, as in tfds:mnist or tfds:cifar10:train[:80%]:test")
     tfds = _import()
     with _quiet():
         builder = _prepared(tfds, full_name, version)
@@ -73,16 +76,6 @@ def load(name: str) -> Dataset:
             held_out_ids=held_out_ids,
             source=f"tfds:{full_name}:{builder.info.version}:{':'.join(splits)}",
         )
-
-
-def _parse(name: str) -> tuple[str, str | None, str | None, str | None]:
-    """Name with its config, version, train split, held-out split."""
-    full_name, *rest = COLON_OUTSIDE_BRACKETS.split(name)
-    version = rest.pop(0) if rest and VERSION.fullmatch(rest[0]) else None
-    if not NAME.fullmatch(full_name) or len(rest) > 2 or not all(rest):
-        raise InputError(f"tfds:{name}: expected {FORM}, as in tfds:mnist or tfds:cifar10:train[:80%]:test")
-    train, held_out = (*rest, None, None)[:2]
-    return full_name, version, train, held_out
 
 
 def _import() -> Any:
@@ -156,9 +149,9 @@ def _command(full_name: str, place: Mapping[str, str]) -> str:
     return f"pip install {packages} && tfds build {shlex.quote(full_name)} --file_format={FORMAT}{folder}"
 
 
-def _splits(builder: Any, train: str | None, held_out: str | None) -> tuple[str, str]:
+def _splits(builder: Any, train: str = "train", held_out: str | None = None) -> tuple[str, str]:
     there = list(builder.info.splits)
-    train, held_out = train or "train", held_out or held_out_name(there)
+    held_out = held_out or held_out_name(there)
     if held_out is None:
         raise InputError(
             f"tfds:{builder.name}: expected a split test or validation, found {', '.join(there)}; say what to hold out, as in "
@@ -189,8 +182,13 @@ def _keys(builder: Any) -> tuple[str, str]:
     """Names of the features to read as pixels and label."""
     features = builder.info.features
     image, label = builder.info.supervised_keys if len(builder.info.supervised_keys or ()) == 2 else ("image", "label")
-    wrong = image not in features or label not in features
-    if wrong or not _is_numeric(features[image]) or features[label].shape != () or not _is_integer(features[label]):
+    known = image in features and label in features
+    if (
+        not known
+        or not _kind(features[image])
+        or features[label].shape != ()
+        or _kind(features[label]) not in ("u", "i")
+    ):
         listed = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
         raise InputError(
             f"tfds:{builder.name}: expected an image, or another array of numbers, and one integer label, got {listed}; "
@@ -199,13 +197,11 @@ def _keys(builder: Any) -> tuple[str, str]:
     return image, label
 
 
-def _is_numeric(feature: Any) -> bool:
+def _kind(feature: Any) -> str:
+    """NumPy's letter of the kind of its numbers; empty where it is no array of numbers."""
     dtype = getattr(feature, "np_dtype", None)
-    return isinstance(getattr(feature, "shape", None), tuple) and dtype is not None and np.dtype(dtype).kind in "buif"
-
-
-def _is_integer(feature: Any) -> bool:
-    return _is_numeric(feature) and np.dtype(feature.np_dtype).kind in "ui"
+    kind = np.dtype(dtype).kind if dtype is not None and isinstance(getattr(feature, "shape", None), tuple) else ""
+    return kind if kind in "buif" else ""
 
 
 def _read(builder: Any, split: str, image: str, label: str) -> tuple[Array, Array, Array]:

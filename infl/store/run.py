@@ -104,13 +104,12 @@ class Run:
         for name in ("full", "design"):
             if some := self.complete(name)[:ACCURACY_MODELS]:
                 if (name, len(some)) not in self._accuracies:
-                    self._accuracies[name, len(some)] = self._measured_accuracy(self.outcomes(name, some).load())
+                    outcomes = self.outcomes(name, some).load()
+                    on_d, on_h = (math.nan if one is None else one for one in self.manifest["dataset"]["largest_class"])
+                    found = measure_accuracy(outcomes, largest_class=(on_d, on_h)) if outcomes.n_models else None
+                    self._accuracies[name, len(some)] = found
                 return self._accuracies[name, len(some)]
         return None
-
-    def _measured_accuracy(self, outcomes: Outcomes) -> Accuracy | None:
-        on_d, on_h = (math.nan if one is None else one for one in self.manifest["dataset"]["largest_class"])
-        return measure_accuracy(outcomes, largest_class=(on_d, on_h)) if outcomes.n_models else None
 
     def refresh(self) -> None:
         """List again what is there: other processes may have added to it."""
