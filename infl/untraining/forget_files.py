@@ -73,8 +73,9 @@ def read_forget_sets(
     """Read a forget file, or ids as other programs write them.
 
     A forget file is JSON, `{"name": [ids], ...}` or `{"name": {"ids": [ids], "concept": [ids]}, ...}`; a bare list is one set,
-    named as the file. So are an `.npy` (also a mask of D), numbers in a text, and a CSV with a column `id`, `source_id` or
-    `file`; its column `set`, `group` or `user` tells sets apart. The arrays of an `.npz` are sets.
+    named as the file. So are an `.npy`, numbers in a text, and a CSV with a column `id`, `source_id` or `file`; its column
+    `set`, `group` or `user` tells sets apart, and one called `forget`, `remove`, `selected` or `mask` the lines that are
+    meant. The arrays of an `.npz` are sets. n values of 0 and 1, or false and true, are a mask of D.
 
     Args:
         ids: Whether they are ids of D, or positions in the source (as always under `source_ids`).
@@ -100,10 +101,11 @@ def read_members(
     """
     with _named_in_errors(f"groups file {path}"):
         entries = _entries(Path(path), grouped=True)
-        values, *others = entries.values()
+        values: Any = next(iter(entries.values()), None)
         if isinstance(values, list) and all(isinstance(one, (int, str)) for one in values):
             values = np.array(values)
-        if not others and isinstance(values, np.ndarray) and values.shape == (n_train,) and values.dtype != bool:
+        of_each = isinstance(values, np.ndarray) and values.shape == (n_train,) and values.dtype != bool
+        if of_each and len(entries) == 1:
             names, group = np.unique(values, return_inverse=True)
             members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
             entries = dict(zip(map(str, names), members, strict=True))
