@@ -10,6 +10,7 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import tyro
 
 from infl.cli.options import Data, File, Name, RunOrNone, options_of, quoted, with_fields
@@ -136,6 +137,10 @@ class _Memorized(Forget):
             from infl.report.score_files import read_scores
 
             scores = read_scores(self.scores).memorization(dataset)
+            if (n_known := int(np.isfinite(scores).sum())) < self.set["size"]:
+                raise InputError(
+                    f"size: expected at most {n_known}, the training examples that {self.scores} has scores of"
+                )
             return self.make(scores, **self.set, highest=highest, name=self.name)
         from infl.scores.influence import cross_influence_totals, memorization
         from infl.store import open_run

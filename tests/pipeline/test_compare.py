@@ -20,7 +20,7 @@ from infl.pipeline.score import influence_within_classes
 from infl.report import score_files
 from infl.report.exchange import write_feldman_zhang, write_scores, write_table
 from infl.report.tables import memorization_frame, pairs_frame
-from tests.commands import call
+from tests.commands import call, refusal
 from tests.conftest import SMALL
 
 KINDS = {"memorization", "influence, held-out", "influence, left-out"}
@@ -140,7 +140,7 @@ def test_tables_of_others_are_read(small_run: infl.Run, tmp_path: Path) -> None:
     assert found.n_labels_differ > 30
 
 
-def test_published_files_are_read_by_compare_and_forget(small_run: infl.Run, tmp_path: Path) -> None:
+def test_published_files_are_read_by_compare_and_forget(small_run: infl.Run, tmp_path: Path, capsys) -> None:
     """The arrays of cifar100_infl_matrix.npz, of imagenet_index.npz and of their lists of pairs, and no others; no errors."""
     data, own, influence = small_run.dataset(), infl.memorization(small_run), infl.influence(small_run)
     mem, value = np.nan_to_num(own.rankable).astype(np.float32), np.nan_to_num(influence.rankable)
@@ -167,6 +167,9 @@ def test_published_files_are_read_by_compare_and_forget(small_run: infl.Run, tmp
         place, forget = f"digits --n-train 60 --n-held-out 30 --scores {tmp_path}/{name}.npz", tmp_path / f"{name}.json"
         call(f"forget most-memorized {place} --size 1 --name top --out {forget}")
         assert infl.forget_sets.read_forget_sets(forget, n_train=60) == [infl.ForgetSet("top", (best,))]
+        if name == "high_infl_pairs":
+            more = f"forget most-memorized {place} --size 21 --out {forget}"
+            assert f"size: expected at most {len({*i.tolist()})}, the training examples" in refusal(more, capsys)
     both = infl.compare(tmp_path / "high_infl_pairs.npz", tmp_path / "cifar100_infl_matrix.npz").agreements
     assert len(both[held_out]) == (data.y_train[i] == data.y_held_out[j]).sum()
 
