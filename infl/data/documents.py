@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,13 +24,13 @@ MAX_LENGTH = 256
 
 
 def from_documents(
-    train_texts: Sequence[str],
-    held_out_texts: Sequence[str],
+    train_texts: Iterable[str],
+    held_out_texts: Iterable[str],
     *,
-    groups: Sequence[str] | None = None,
-    held_out_groups: Sequence[str] | None = None,
-    prompts: Sequence[str] | None = None,
-    held_out_prompts: Sequence[str] | None = None,
+    groups: Iterable[str] | None = None,
+    held_out_groups: Iterable[str] | None = None,
+    prompts: Iterable[str] | None = None,
+    held_out_prompts: Iterable[str] | None = None,
     tokenizer: Tokenizer | str | os.PathLike[str] | None = None,
     context: int | None = None,
     name: str = "documents",
@@ -69,13 +70,12 @@ def from_documents(
         check_integer("context", context, 2, 1 << 20, "tokens")
     rows: list[list[Array]] = []
     ids: list[Array] = []
-    for part, texts, before, positions in (
+    for part, given, given_before, positions in (
         ("train", train_texts, prompts, train_ids),
         ("held_out", held_out_texts, held_out_prompts, held_out_ids),
     ):
-        _check_texts(f"{part}_texts", texts, len(texts))
-        if before is not None:
-            _check_texts(f"prompts of {part}_texts", before, len(texts))
+        texts = _as_texts(f"{part}_texts", given)
+        before = None if given_before is None else _as_texts(f"prompts of {part}_texts", given_before, len(texts))
         ids.append(check_ids(f"{part}_ids", positions, len(texts)))
         rows.append(_rows(texts, before, tokenizer, ids[-1], context or MAX_LENGTH))
     lengths = np.array([len(row) for part in rows for row in part])
@@ -143,10 +143,10 @@ def from_tokens(
         raise InputError(
             f"expected token ids below {len(texts):,}, the size of the vocabulary, got {top:,}: it is of another tokenizer"
         )
-    if texts[0] or any("\0" in text for text in texts):
+    if texts[0] or any(re.search("[\0\ud800-\udfff]", text) for text in texts):
         raise InputError(
-            f"vocabulary: expected the text of each id, empty for 0, which pads, and no character 0, got {texts[0]!r} for 0; "
-            "shift ids by one, and write the character 0 as <0x00>"
+            "vocabulary: expected the text of each id, empty for 0, which pads, no character 0 and no half of a surrogate pair, got "
+            f"{texts[0]!r} for 0; shift ids by one, and write the character 0 as <0x00>"
         )
     if y_train is None and y_held_out is None:
         class_names = class_names or ["documents"]
@@ -178,11 +178,14 @@ def _as_tokenizer(given: Tokenizer | str | os.PathLike[str] | None) -> Tokenizer
     return given if isinstance(given, Tokenizer) else read_tokenizer(given)
 
 
-def _check_texts(name: str, texts: Sequence[str], n: int) -> None:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{name}: expected a sequence of strings, one a document, got {texts!r:.60}")
-    if len(texts) != n or not n:
+def _as_texts(name: str, given: Iterable[str], n: int | None = None) -> list[str]:
+    texts = [given] if isinstance(given, str) else list(given)
+    if isinstance(given, str) or not all(isinstance(text, str) for text in texts):
+        given = given if isinstance(given, str) else texts
+        raise InputError(f"{name}: expected a sequence of strings, one a document, got {given!r:.60}")
+    if not texts or (n is not None and len(texts) != n):
         raise InputError(f"{name}: expected {n or 'at least one'}, one a document, got {len(texts)}")
+    return texts
 
 
 def _rows(
@@ -220,17 +223,17 @@ def _padded(rows: list[Array], length: int) -> Array:
 
 
 def _numbered(
-    groups: Sequence[str] | None, held_out_groups: Sequence[str] | None, sizes: Sequence[int]
+    groups: Iterable[Any] | None, held_out_groups: Iterable[Any] | None, sizes: Sequence[int]
 ) -> tuple[Array | None, Array | None, list[str] | None]:
     """Groups as numbers, in the order in which they appear."""
     if groups is None and held_out_groups is None:
         return None, None, None
+    together: list[str] = []
     for name, given, n in (("groups", groups, sizes[0]), ("held_out_groups", held_out_groups, sizes[1])):
-        if given is None or isinstance(given, str) or len(given) != n:
-            raise InputError(
-                f"{name}: expected {n} names, one a document, got {'none' if given is None else len(given)}"
-            )
-    together = [str(group) for given in (groups, held_out_groups) for group in given or ()]
+        found = [] if given is None or isinstance(given, str) else list(map(str, given))
+        if len(found) != n:
+            raise InputError(f"{name}: expected {n} names, one a document, got {len(found) or 'none'}")
+        together += found
     names = list(dict.fromkeys(together))
     number_of = {name: number for number, name in enumerate(names)}
     numbers = np.array([number_of[group] for group in together])

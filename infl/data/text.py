@@ -141,8 +141,8 @@ def _lines(path: str) -> list[str]:
     """Lines of a file, whatever ends them; JSON may hold other separators of lines than these."""
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError of a path that holds a character 0
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}; check the path") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

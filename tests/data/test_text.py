@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import infl
@@ -95,6 +96,26 @@ def test_groups_are_numbered_as_they_appear_and_may_be_held_out_alone() -> None:
     part = subset(dataset, 1, 1, seed=3)
     assert (part.class_names, part.vocabulary, part.n_columns) == (dataset.class_names, dataset.vocabulary, 2)
     assert infl.forget_sets.class_set(dataset, "b").ids == (0, 2)
+    with pytest.raises(InputError, match="group c: none of its documents is a training one"):
+        infl.forget_sets.class_set(dataset, "c")
+
+
+def test_columns_of_a_table_are_texts_and_groups_and_others_are_named() -> None:
+    table = pd.DataFrame({"text": ["one", "two", "six"], "by": [3, 4, 3]}, index=[7, 8, 9])
+    train, held_out = table[:2], table[2:]
+    dataset = from_documents(train["text"], held_out["text"], groups=train["by"], held_out_groups=held_out["by"])
+    assert (dataset.text(2), dataset.class_names, dataset.labels.tolist()) == ("six", ("3", "4"), [0, 1, 0])
+    given: dict[str, Any]
+    for given, said in (
+        ({"train_texts": "one"}, "train_texts: expected a sequence of strings, one a document, got 'one'"),
+        ({"held_out_texts": [3]}, r"held_out_texts: expected a sequence of strings, one a document, got .3."),
+        ({"train_texts": []}, "train_texts: expected at least one, one a document, got 0"),
+        ({"prompts": ["Q"]}, "prompts of train_texts: expected 2, one a document, got 1"),
+        ({"groups": ["a", "b"]}, "held_out_groups: expected 1 names, one a document, got none"),
+        ({"train_ids": [1]}, "train_ids: expected 2 integers"),
+    ):
+        with pytest.raises(InputError, match=said):
+            from_documents(**{"train_texts": ["one", "two"], "held_out_texts": ["six"], **given})
 
 
 SPLITS = {
@@ -264,6 +285,7 @@ BAD_TOKENS: dict[str, tuple[Sequence[Any], str]] = {
     "prompts alone": (([[-1, -2, -3]], TOKENS), "expected a token to score"),
     "large": (([[1, 1 << 40, 0]], TOKENS), "within int32"),
     "outside": ((TOKENS, TOKENS, ["", "a", "b"]), "expected token ids below 3, the size of the vocabulary, got 3"),
+    "half a pair": ((TOKENS, TOKENS, ["", "a", "b", "\ud800"]), "no half of a surrogate pair"),
     "no padding": ((TOKENS, TOKENS, ["a", "b", "c", "d"]), "vocabulary: expected the text of each id, empty for 0"),
 }
 
@@ -312,7 +334,7 @@ def test_the_embedded_verses_are_what_they_are_said_to_be() -> None:
     ids = np.concatenate([dataset.train_ids, dataset.held_out_ids])
     assert sorted(ids) == list(range(1999))
     assert (np.diff(dataset.labels[np.argsort(ids)]) >= 0).all(), "in the order of the books"
-    psalm = [dataset.text(k) for k in np.flatnonzero(dataset.labels == dataset.class_number("Psalm 136"))]
+    psalm = [dataset.text(int(k)) for k in np.flatnonzero(dataset.labels == dataset.class_number("Psalm 136"))]
     assert len(psalm) == 26
     assert all("for his mercy endureth for ever" in verse for verse in psalm)
     assert load("verses", n_train=50, n_held_out=20).n_columns == 70
