@@ -145,7 +145,7 @@ def from_tokens(
         )
     if texts[0] or any(re.search("[\0\ud800-\udfff]", text) for text in texts):
         raise InputError(
-            "vocabulary: expected the text of each id, empty for 0, which pads, no character 0 and no half of a surrogate pair, got "
+            "vocabulary: expected the text of each id, empty for 0, no character 0 and no half of a surrogate pair, got "
             f"{texts[0]!r} for 0; shift ids by one, and write the character 0 as <0x00>"
         )
     if y_train is None and y_held_out is None:
