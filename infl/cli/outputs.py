@@ -61,15 +61,13 @@ def check_outputs(command: Any) -> None:
     to_make = {os.path.realpath(path) for path, how in outputs if how == "folder" and not os.path.exists(path)}
     for path, how in outputs:
         try:
-            if how == "folder":
-                if _mode(path) is None:  # whether one that is there is a run, and fits, is for the command to say
-                    _check_folder(next(a for a in Path(os.path.realpath(path)).parents if os.path.lexists(a)))
-            else:
-                _check_file(path.expanduser() if how.startswith("new") else path, how, to_make)
-        except FileExistsError as error:
-            raise InputError(f"{path} exists already; choose another name, nothing is overwritten") from error
+            number = _refusal(path.expanduser() if how.startswith("new") else path, how, to_make)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+            number = error.errno
+        if number == errno.EEXIST:
+            raise InputError(f"{path} exists already; choose another name, nothing is overwritten")
+        if number:
+            raise InputError(f"{path}: cannot be written: {os.strerror(number)}")
 
 
 def accuracy_fields(found: Accuracy | None) -> dict[str, Any]:
@@ -86,24 +84,25 @@ def _outputs(command: Any) -> Iterator[tuple[str | Path | None, str]]:
             yield from _outputs(value)
 
 
-def _check_file(path: Path, how: str, to_make: set[str]) -> None:
+def _refusal(path: Path, how: str, to_make: set[str]) -> int | None:
+    """The number of the error with which the system would refuse to write there; 0 where it would not."""
     mode, place = _mode(path), Path(os.path.realpath(path))  # what a link points at is written, not the link
+    if how == "folder":  # whether one that is there is a run, and fits, is for the command to say
+        return 0 if mode is not None else _refusal_in(next(a for a in place.parents if os.path.lexists(a)))
     if (mode is not None and stat.S_ISDIR(mode)) or str(place) in to_make:
-        raise _error(errno.EEXIST if how == "new folder" else errno.EISDIR)
+        return errno.EEXIST if how == "new folder" else errno.EISDIR
     if mode is not None and how.startswith("new"):
-        raise _error(errno.EEXIST)
+        return errno.EEXIST
     if mode is not None and how == "in place":
-        if not os.access(path, os.W_OK):
-            raise _error(errno.EACCES)
-    elif str(place.parent) not in to_make:  # else it will be there, as a run is made before it is written into
-        _check_folder(place.parent)
+        return 0 if os.access(path, os.W_OK) else errno.EACCES
+    # A folder that the command makes will be there, as a run is made before it is written into.
+    return 0 if str(place.parent) in to_make else _refusal_in(place.parent)
 
 
-def _check_folder(path: Path) -> None:
-    if not stat.S_ISDIR(os.stat(path).st_mode):
-        raise _error(errno.ENOTDIR)
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise _error(errno.EACCES)
+def _refusal_in(folder: Path) -> int:
+    if not stat.S_ISDIR(os.stat(folder).st_mode):
+        return errno.ENOTDIR
+    return 0 if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
 
 
 def _mode(path: Path) -> int | None:
@@ -111,7 +110,3 @@ def _mode(path: Path) -> int | None:
         return os.stat(path).st_mode
     except FileNotFoundError:
         return None
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
