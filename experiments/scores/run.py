@@ -6,7 +6,6 @@
 
 Models: 12,288 of balanced subsets of 70%, of 1,000 digits (MLP 64-256-10, 30 epochs) and of 2,000 Fashion-MNIST images (MLP
 784-128-10, 8 epochs). Scores are made from the first 4,096 or parts of them; the other 8,192 say what they should have been.
-`estimators.py` beside it compares designs and estimators, with results of its own.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ Two steps between outcomes and `contrasts`, each of use without the other:
 
 What it costs in bias: none by the second step. By the first, columns that are nearly always right with a long tail of failures
 are understated; a shift that is not small against s is misjudged, so an example's effect on itself, memorization, is not
-to be estimated so. `experiments/scores/estimators.py` measures both, and the candidates that did not win.
+to be estimated so. `experiments/scores` says how both were measured, beside candidates that did not win.
 """
 
 from __future__ import annotations
