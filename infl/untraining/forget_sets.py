@@ -296,8 +296,8 @@ def varied_sets(dataset: Dataset, memorization: Estimate, *, seed: int = 0) -> l
     n = dataset.n_train
     few, some, many, n_clusters = max(1, n // 100), max(2, n // 20), max(3, n // 10), max(2, n // 40)
     redundant = int(np.bincount(clusters(dataset, n_clusters, seed=seed)).argmax())
-    classes = np.random.RandomState(seed).permutation(dataset.n_classes)
-    first, second, third = (int(classes[k % dataset.n_classes]) for k in range(3))
+    classes = np.random.RandomState(seed).permutation(np.unique(dataset.y_train))
+    first, second, third = (int(classes[k % len(classes)]) for k in range(3))
     ordered = np.argsort(-np.nan_to_num(memorization.rankable, nan=-np.inf), kind="stable")
     typical, atypical = int(ordered[len(ordered) // 2]), int(ordered[0])
     return [

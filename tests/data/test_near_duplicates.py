@@ -10,8 +10,8 @@ import pytest
 
 import infl
 from infl.data import from_documents, load, near_duplicates
-from infl.records import InputError
-from infl.untraining.forget_sets import clusters, near_duplicate_sets, neighbours_set
+from infl.records import Estimate, InputError
+from infl.untraining.forget_sets import clusters, near_duplicate_sets, neighbours_set, varied_sets
 
 
 def slow_families(x: np.ndarray, n_tokens: int, min_overlap: float) -> set[tuple[int, ...]]:
@@ -73,6 +73,14 @@ def test_sets_are_each_family_and_half_of_it() -> None:
         near_duplicate_sets(verses, min_overlap=0)
     with pytest.raises(InputError, match="n_tokens: expected 1 to 32"):
         near_duplicate_sets(verses, n_tokens=0)
+
+
+def test_varied_sets_of_documents_name_groups_that_train_some() -> None:
+    few = load("verses", n_train=40)
+    scores = np.random.RandomState(0).random_sample(40)
+    memorization = Estimate(scores, scores, scores, scores, "own", "correct")
+    for seed in range(3):
+        assert len(varied_sets(few, memorization, seed=seed)) == 15
 
 
 def test_what_is_near_is_told_by_the_tokens_of_documents() -> None:
