@@ -16,8 +16,11 @@ from infl.training.task import TASKS, Task, choose_task
 
 if TYPE_CHECKING:
     from optax import GradientTransformation
+
+    GivenNetwork = GivenStart = Any  # a module or a tree becomes a Network or a Start
 else:
     GradientTransformation = Any  # options are made of these settings, without the second that optax takes to import
+    GivenNetwork, GivenStart = str | Network, str | Start | None
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -72,12 +75,12 @@ class Algorithm:
             private statistic.
     """
 
-    network: str | Network = "mlp"
+    network: GivenNetwork = "mlp"
     hidden: tuple[int, ...] | None = None
     widths: tuple[int, ...] | None = None
     norm: Norm | None = None
     task: str | Task | None = None
-    start: str | Start | None = None
+    start: GivenStart = None
     trainable: tuple[str, ...] = ()
     optimizer: str | GradientTransformation = "sgd"
     batch_size: int = 50

@@ -111,12 +111,12 @@ def train_model(
 
 
 def init_state(
-    key: jax.Array, example: jax.Array, *, algorithm: Algorithm, network: Network, start: Weights | None = None
+    key: jax.Array, example: Any, *, algorithm: Algorithm, network: Network, start: Weights | None = None
 ) -> TrainingState:
     """The state of a model before its first epoch.
 
     Args:
-        example: [1, ...], of which shape and dtype alone count.
+        example: An array [1, ...], or its shape and dtype, which alone count.
 
     Raises:
         InputError: Where the start weights are of another network, or it has batch statistics and a batch has one example, or

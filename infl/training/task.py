@@ -38,10 +38,10 @@ class Task:
     """
 
     name: str
-    loss: Callable[[Any, jax.Array, jax.Array], jax.Array]
-    outcomes: Callable[[Any, jax.Array, jax.Array], dict[str, jax.Array]]
+    loss: Callable[[Any, Any, Any], jax.Array]
+    outcomes: Callable[[Any, Any, Any], dict[str, jax.Array]]
     n_outputs: int | None = None
-    weights: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+    weights: Callable[[Any, Any], jax.Array] | None = None
 
     def output_shape(self, dataset: Dataset) -> tuple[int, ...]:
         """Shape of the outputs of a network for one example."""

@@ -32,7 +32,7 @@ from infl.training.networks import Network, check_network
 
 FEATURES, WIDTH, CLASSES, N, N_ALL, EPOCHS, RATE = 6, 5, 3, 12, 20, 4, 0.3
 RANDOM = np.random.RandomState(0)
-X = RANDOM.normal(size=(N_ALL, FEATURES)).astype(np.float32) + np.arange(N_ALL)[:, None] % CLASSES
+X: Any = RANDOM.normal(size=(N_ALL, FEATURES)).astype(np.float32) + np.arange(N_ALL)[:, None] % CLASSES
 Y = (np.arange(N_ALL) % CLASSES).astype(np.int32)
 MEMBERS = np.arange(N) % 3 != 1
 
@@ -91,7 +91,7 @@ def algorithm(network: Network, **settings: Any) -> Algorithm:
     return Algorithm(network=network, **given)
 
 
-def train(network: Network, x: np.ndarray = X, key: int = 0, **settings: Any) -> Any:
+def train(network: Network, x: Any = X, key: int = 0, **settings: Any) -> Any:
     training = algorithm(network, **settings)
     return jax.jit(partial(train_model, algorithm=training, network=network))(jax.random.key(key), MEMBERS, x, Y)
 
@@ -228,7 +228,7 @@ class BatchInEvaluation(nn.Module):
         ),
         (lambda: from_nnx(Nnx(nnx.Rngs(0))), "holds the weights of one model"),  # pyright: ignore[reportArgumentType]
         (
-            lambda: Algorithm(network=eqx.nn.Linear(2, 2, key=jax.random.key(0))),  # pyright: ignore[reportArgumentType]
+            lambda: Algorithm(network=eqx.nn.Linear(2, 2, key=jax.random.key(0))),
             r"infl.from_equinox\(lambda key: Linear\(..., key=key\)\)",
         ),
         (
@@ -250,5 +250,5 @@ def test_what_cannot_be_trained_is_named(attempt: Callable[[], Any], telling: st
 def test_a_flax_module_works_where_a_network_is_wanted() -> None:
     """A linen module as it is, an nnx module as its class."""
     for given in (Linen(), Nnx):
-        network = Algorithm(network=given).build_network(CLASSES)  # pyright: ignore[reportArgumentType]
+        network = Algorithm(network=given).build_network(CLASSES)
         check_network(network, X[:3], (CLASSES,))
