@@ -204,7 +204,9 @@ def _noise(statistics: SufficientStatistics, own: Array | float) -> tuple[Array,
     spread, inside, outside = statistics.spread, statistics.inside, statistics.outside
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(spread.n > 1, spread.y / spread.n, np.nan)
-        level = mean if statistics.is_binary else spread.yy / spread.n - mean**2
+        held = spread.across[0] / spread.n  # fraction of the models that trained on the column's own example
+        within = spread.yy / spread.n - mean**2 - np.square(own) * held * (1 - held)
+        level = mean if statistics.is_binary else within
     n_in, n_out = inside.effective, outside.effective
     one_size = np.abs((n_in + n_out) / (inside.n + outside.n) - 1) < 1e-6
     if n_in.ndim == 2:

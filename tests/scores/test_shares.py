@@ -148,6 +148,9 @@ def test_more_models_are_forecast_and_what_they_find() -> None:
     sizes = [detectable(one, protocol="held-out", p_cut=1e-5) for one in (few, many)]
     assert sizes[0].typical / sizes[1].typical == pytest.approx(np.sqrt(10), rel=0.25)
     assert sizes[0].worst > 2 * sizes[0].typical  # of shares that are 0 or 1
+    own = detectable(many, protocol="own", p_cut=1e-5).typical
+    errors = np.median(infl.memorization(many).se)
+    assert own == pytest.approx((stats.norm.ppf(0.8) - stats.norm.ppf(5e-6)) * errors, rel=0.2)
 
 
 def test_shrinkage_takes_shares_and_keeps_duplicates() -> None:
