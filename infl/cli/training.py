@@ -30,21 +30,25 @@ class SubsetDesign(Design):
 
 
 class _Continuing:
-    """A command whose defaults are the settings of the run that --run names, where there is one."""
+    """A command whose defaults are the settings of the run that --run names, where there is one, or fit documents."""
 
     @classmethod
     def continuing(cls, options: list[str]) -> type:
+        usual = cls
+        if any(option == "verses" or option.startswith("text:") for option in options):
+            default = Algorithm.default(documents=True)
+            usual = with_fields(cls, algorithm=(tyro.conf.OmitArgPrefixes[Algorithm], default))
         named = _value_of("--run", options)
         if named is None:
-            return cls
+            return usual
         from infl.records import DiskError
         from infl.store import is_run, open_run
 
         try:
             if not is_run(named):
-                return cls
+                return usual
         except (OSError, DiskError):  # said when outputs are checked, or when the run is opened
-            return cls
+            return usual
         run = open_run(named)
         run.check_trainable()
         design = Design.from_dict(run.manifest["design"])

@@ -69,7 +69,8 @@ def open_for_training(
         seed = int(old.manifest["seed"]) if seed is None else seed
     if dataset is None:
         raise InputError(f"{run} is not a run yet: name the data set to train on")
-    algorithm, design, seed = algorithm or Algorithm(), design or Design(), operator.index(seed or 0)
+    algorithm = algorithm or Algorithm.default(documents=dataset.is_documents)
+    design, seed = design or Design(), operator.index(seed or 0)
     if groups is not None and design.kind != "grouped":
         raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")
     if not exists and design.kind == "grouped" and design.groups is None:
@@ -182,7 +183,7 @@ def train(
             that takes, and `n_models` at most. Errors are looked at first in what the run holds, then after 64 models and
             so on (`infl.scores.planning.next_look`). `infl.pipeline.score.check_target` says what was reached.
         design: None for the run's own, or for `Design()` where it is new.
-        algorithm: None for the run's own, or for `Algorithm()` where it is new.
+        algorithm: None for the run's own, or for `Algorithm.default` where it is new.
         seed: Everything random follows from it. None for the run's own, or for 0 where it is new.
         groups: Examples that belong together (users, documents, sources), for a grouped design beside those it finds.
         cover: Forget sets that models shall leave out, wholly or in part: for sets unlike all that the design leaves out.

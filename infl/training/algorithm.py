@@ -127,6 +127,17 @@ class Algorithm:
         if isinstance(self.network, str):
             build(self.network, 2, **self._network_settings())
 
+    @staticmethod
+    def default(*, documents: bool) -> Algorithm:
+        """What data are trained with where nothing else is asked for: a perceptron, or for documents a small transformer.
+
+        The settings for documents are those by which models of 400 verses of at most 32 tokens get to know them.
+        """
+        if not documents:
+            return Algorithm()
+        optimizer: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine"}
+        return Algorithm("gpt", batch_size=8, **optimizer)
+
     def to_dict(self) -> dict[str, Any]:
         """The algorithm as JSON: what a resumed run must agree with."""
         description: dict[str, Any] = {"network": self.build_network(2).to_dict(), "optimizer": "custom"}
@@ -204,7 +215,13 @@ class Algorithm:
         return choose_task(self.task, dataset)
 
     def network_for(self, dataset: Dataset) -> Network:
-        """The network for this data, with as many outputs as the task on it has."""
+        """The network for this data, with as many outputs as the task on it has.
+
+        Raises:
+            InputError: Where one for images is asked for documents.
+        """
+        if dataset.is_documents and isinstance(self.network, str) and self.network != "gpt":
+            raise InputError(f"network: {self.network} takes no documents; take gpt, or a network of your own")
         return self.build_network(self.choose_task(dataset).output_shape(dataset)[-1])
 
     def build_optimizer(self) -> GradientTransformation:
