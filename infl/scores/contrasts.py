@@ -18,14 +18,14 @@ sample variance, with Satterthwaite's degrees of freedom
 
     (v1/n1 + v0/n0)^2 / ((v1/n1)^2 / (n1 - 1) + (v0/n0)^2 / (n0 - 1))
 
-where v/n of shares is at least 1 / (n tokens)^2, what one token of one model makes. (That of tokens which are right by
-chance, p (1 - p) / tokens, is several times what models differ by, as they agree on which tokens are hard: intervals of it
-cover 99%.) The design factor d is 1 where models are independent; in strata see `Spread`.
+where v/n of shares is at least 1 / (n tokens)^2, what one token of one model makes. (Were tokens right by chance, v would be
+p (1 - p) / tokens. Models agree on which tokens are hard: on verses v is half of that, and intervals by it are too wide,
+`experiments/shares`.) The design factor d is 1 where models are independent; in strata see `Spread`.
 
 On a side of few models outcomes may agree by luck, as where another example decides and all of these models hold it: a t of
 35 then means nothing. A p-value is therefore at least the normal one with the error that the contrast has where masks are
-shuffled against outcomes, by the variance of both sides together. Without it a fifth of the pairs found among documents with
-one duplicate are false, with it 1 to 4% (`tests/scores/test_shares.py`).
+shuffled against outcomes, by the variance of both sides together. Without it up to a third of the pairs found among documents
+with one duplicate are false (`experiments/shares`).
 """
 
 from __future__ import annotations
@@ -62,17 +62,17 @@ def contrast(
         with np.errstate(divide="ignore", invalid="ignore"):
             df = sum(variances) ** 2 / sum(v**2 / (side.effective - 1) for v, side in sides)
         df = np.where(se == 0, np.inf, df)
-        p = np.maximum(welch_p_values(value, se, df), welch_p_values(value, _shuffled_error(value, statistics, factor)))
+        shuffled = np.sqrt(factor * _shuffled_variance(value, statistics, *variances))
+        p = np.maximum(welch_p_values(value, se, df), welch_p_values(value, shuffled))
     return Estimate(value, se, inside.n, outside.n, protocol, outcome, outside.mean, p, df)
 
 
-def _shuffled_error(value: Array, statistics: SufficientStatistics, factor: Array) -> Array:
-    """Standard deviation of the contrast, were masks shuffled against the outcomes: by the variance of both sides together."""
+def _shuffled_variance(value: Array, statistics: SufficientStatistics, var_in: Array, var_out: Array) -> Array:
+    """Of the contrast, were masks shuffled against the outcomes: by the variance of both sides together."""
     n_in, n_out = statistics.inside.effective, statistics.outside.effective
-    var_in, var_out = statistics.variances_of_means()
     n = n_in + n_out
     squares = n_in * (n_in - 1) * var_in + n_out * (n_out - 1) * var_out + n_in * n_out / n * value**2
-    return np.sqrt(factor * squares / (n - 1) * (1 / n_in + 1 / n_out))
+    return squares / (n - 1) * (1 / n_in + 1 / n_out)
 
 
 def _count_p_values(statistics: SufficientStatistics, factor: Array) -> Array:

@@ -56,8 +56,8 @@ def copies(masks, seed):
 
 def shares_of_copies(masks, seed):
     """The same of documents: 90% of the tokens while another copy is trained on, 20% without, 95% of an example itself."""
-    rng, right = np.random.RandomState(seed), copies(masks, seed).correct
-    level = np.where(right, 1.28, -0.84)
+    rng, right = np.random.RandomState(seed), copies(masks, seed).of("correct")
+    level = np.where(right > 0, 1.28, -0.84)
     level[:, :N] = np.where(masks, 1.64, level[:, :N])
     return Outcomes(masks, ndtr(level + 0.1 * rng.randn(*level.shape)), n_tokens=np.full(N + M, 40))
 
