@@ -139,11 +139,8 @@ class Report:
 
     def __call__(self) -> None:
         import infl
-        from infl.records import InputError
         from infl.report.text import count
 
-        if self.n_top < 1:
-            raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
         run, sets = (infl.open_run(self.run), None) if self.forget is None else _opened(self.run, self.forget, self.ids)
         written = infl.write_report(
             run, self.out, forget_sets=sets, predictor=self.predictor, thresholds=self.thresholds, n_top=self.n_top

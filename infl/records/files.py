@@ -24,13 +24,6 @@ MAX_JSON_BYTES = 1 << 28  # a forget file that names 30 million ids
 USUAL_MEMORY = 1 << 36  # where the system does not say
 
 
-def read_json(
-    path: str | Path, *, max_bytes: int = MAX_JSON_BYTES, object_pairs_hook: Callable[[Any], Any] | None = None
-) -> Any:
-    """What a JSON file holds."""
-    return parse_json(read_bytes(path, max_bytes), object_pairs_hook=object_pairs_hook)
-
-
 def read_bytes(path: str | Path, max_bytes: int) -> bytes:
     """Content of a file."""
     with open(path, "rb") as file:

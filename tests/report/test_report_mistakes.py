@@ -73,7 +73,6 @@ def test_what_is_missing_doubled_or_does_not_fit_is_named(
         (lambda: pairs_table([replace(pair, target=60)], dataset), "3 -> 60"),
         (lambda: plot.save(plot.regime_map([]), tmp_path / "map.doc"), r"png.*got 'map\.doc'"),
         (lambda: drawn_in("sepia"), "light or dark, got 'sepia'"),
-        (lambda: SetContent(None, None), "predicted or a measured verdict"),
         (lambda: write_page(make_page_content(), nowhere / "page.html"), "cannot be written"),
         (lambda: write_table(nowhere / "top.csv"), "cannot be written: No such file or directory"),
         (lambda: write_table(nowhere / "top.parquet"), "cannot be written: No such file or directory"),

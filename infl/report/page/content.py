@@ -12,7 +12,6 @@ from infl.records import (
     Dataset,
     Detectable,
     Estimate,
-    InputError,
     ProtocolName,
     Quantity,
     ScoredPair,
@@ -43,10 +42,6 @@ class ScoreContent:
     smallest_memorization: Detectable | None = None
     smallest_influence: Detectable | None = None
 
-    def __post_init__(self) -> None:
-        if len(self.pairs) != len(self.pair_intervals):
-            raise InputError(f"page: expected an interval for each of {len(self.pairs)} pairs")
-
 
 @dataclass(frozen=True)
 class HarmedExample:
@@ -62,10 +57,6 @@ class SetContent(Row):
     """What is known of one forget set; harmed: examples harmed most, by the measurement where there is one."""
 
     harmed: Sequence[HarmedExample] = ()
-
-    def __post_init__(self) -> None:
-        if not self.verdicts:
-            raise InputError("page: expected a predicted or a measured verdict of each forget set, got neither")
 
     @property
     def best(self) -> Verdict:
