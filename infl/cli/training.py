@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -38,38 +39,31 @@ class _Continuing:
         if any(option == "verses" or option.startswith("text:") for option in options):
             default = Algorithm.default(documents=True)
             usual = with_fields(cls, algorithm=(tyro.conf.OmitArgPrefixes[Algorithm], default))
-        named = _value_of("--run", options)
-        if named is None:
+        words = ArgumentParser(add_help=False, allow_abbrev=False)
+        for option in ("--run", "--design"):
+            words.add_argument(option, nargs="?")
+        given, _ = words.parse_known_args(options)
+        if given.run is None:
             return usual
         from infl.records import DiskError
         from infl.store import is_run, open_run
 
         try:
-            if not is_run(named):
+            if not is_run(given.run):
                 return usual
         except (OSError, DiskError):  # said when outputs are checked, or when the run is opened
             return usual
-        run = open_run(named)
+        run = open_run(given.run)
         run.check_trainable()
         design = Design.from_dict(run.manifest["design"])
         settings: Any = {
             "algorithm": (tyro.conf.OmitArgPrefixes[Algorithm], Algorithm.from_dict(run.manifest["algorithm"]))
         }
         kind: Any = design.kind
-        if _value_of("--design", options) in (None, kind):  # else the fractions are the usual ones of the other
+        if given.design in (None, kind):  # else the fractions are the usual ones of the other
             own = SubsetDesign(kind, design.fraction, grouped_share=design.grouped_share)
             settings["design"] = (tyro.conf.OmitArgPrefixes[SubsetDesign], own)
         return with_fields(cls, **settings)
-
-
-def _value_of(name: str, options: list[str]) -> str | None:
-    """What comes after the last of that option, or after its `=`."""
-    for k in reversed(range(len(options))):
-        if options[k] == name and k + 1 < len(options):
-            return options[k + 1]
-        if options[k].startswith(f"{name}="):
-            return options[k].removeprefix(f"{name}=")
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
