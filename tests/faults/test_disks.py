@@ -78,7 +78,7 @@ def test_a_full_disk(small_disk: Path, capsys: Any) -> None:
     with open(small_disk / "filler", "wb", buffering=0) as filler, suppress(OSError):
         while True:
             filler.write(bytes(512))
-    assert "No space left on device" in refusal(train(folder, 64), capsys, status=3)
+    assert "No space left on device" in refusal(f"{train(folder, 64)} --quiet", capsys, status=3)
     assert_whole(folder, 8)
     (small_disk / "filler").unlink()
     call(train(folder, 16))
@@ -93,7 +93,7 @@ def test_a_disk_that_may_only_be_read(small_disk: Path, capsys: Any) -> None:
     call(train(folder, 8))
     call(f"inspect --run {folder} --repair")  # nothing is damaged
     assert infl.memorization(infl.open_run(folder)).value.shape == (60,)
-    assert "Read-only file system" in refusal(train(folder, 16), capsys, status=3)
+    assert "Read-only file system" in refusal(f"{train(folder, 16)} --quiet", capsys, status=3)
 
 
 @pytest.mark.slow
