@@ -107,14 +107,18 @@ class Train(_Continuing):
     output: tyro.conf.OmitArgPrefixes[Output]
 
     def __call__(self) -> None:
-        import infl
+        from infl.pipeline.progress import announce
+
+        with announce("reading the data", quiet=self.quiet):
+            import infl
+
+            engine, dataset = cluster(self.engine, self.ray), self.data.load()
         from infl.pipeline.score import check_target
         from infl.store import is_run
         from infl.training.caches import cache_compiled_programs
         from infl.untraining.forget_files import read_groups
 
         cache_compiled_programs()
-        engine, dataset = cluster(self.engine, self.ray), self.data.load()
         old = infl.open_run(self.run) if is_run(self.run) else None
         n_train = dataset.n_train if dataset else old.manifest["dataset"]["n_train"] if old else 0
         cover = groups = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from infl.pipeline.progress import note, track
+from infl.pipeline.progress import announce, note, track
 from infl.records import Array
 from infl.store import Checkpoints, Job, Run
 from infl.store.manifest import software
@@ -53,7 +54,7 @@ def train_jobs(
         checkpoint_minutes: Between checkpoints of a batch in training, from which it goes on after a kill; None for
             none.
     """
-    with run.training() as alone:
+    with run.training() as alone, ExitStack() as waiting:
         run.refresh()
         if not alone:
             note("another process trains in this run too: both may train the same models", quiet=quiet)
@@ -62,11 +63,13 @@ def train_jobs(
             return
         checkpoints = Checkpoints(run, partial(note, quiet=quiet))
         checkpoints.prune()
+        waiting.enter_context(announce("compiling, and trying how many models to train at once", quiet=quiet))
         _choose_layout(run, jobs, executor, quiet=quiet)
         size, session = executor.models_per_batch, _session(executor, jobs)
         batches = _batches(run, jobs, executor, None if checkpoint_minutes is None else checkpoints)
         with track(len(jobs), description, quiet=quiet) as progress:
             for batch, outcomes, seconds in executor.train(batches, checkpoint_minutes=checkpoint_minutes):
+                waiting.close()
                 if executor.models_per_batch < size:
                     size, session = executor.models_per_batch, _session(executor, jobs)
                     note(f"out of memory: batches of {size} models from now on", quiet=quiet)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from tqdm import tqdm
 
 _LOG_EVERY = 10.0
 _QUICK = 2.0
+_SILENT = 0.5
 
 
 class Progress(tqdm):
@@ -55,6 +59,18 @@ def note(text: str, *, quiet: bool = False) -> None:
     """Write a line where progress is shown: to stderr."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def announce(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Say what a `with` block does, where that takes longer than half a second, and has nothing to count."""
+    timer = threading.Timer(_SILENT, note, (text,), {"quiet": quiet})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Lines:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from infl.pipeline.jobs import missing_jobs, train_jobs
+from infl.pipeline.progress import announce
 from infl.pipeline.score import check_target
 from infl.records import LABEL_KINDS, Array, Dataset, ForgetSet, Groups, InputError, check_fraction
 from infl.scores.planning import next_look
@@ -23,7 +24,7 @@ from infl.scores.surrogate import fit_surrogate
 from infl.store import Collection, Run, check_new, cover_name, create_run, is_run, open_run
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
-from infl.training.executors import check_checkpoint_minutes, make_executor
+from infl.training.executors import Executor, check_checkpoint_minutes, make_executor
 from infl.training.grouping import groups_from_sets, make_groups
 from infl.training.layout import Layout
 from infl.training.ray import Ray
@@ -41,6 +42,8 @@ def open_for_training(
     design: Design | None,
     seed: int | None,
     groups: Groups | None = None,
+    *,
+    quiet: bool = False,
 ) -> tuple[Run, Dataset, Algorithm, Design]:
     """The run, made where it is not there yet, and the data, algorithm and design that it is to be trained with.
 
@@ -75,7 +78,8 @@ def open_for_training(
         raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")
     if not exists and design.kind == "grouped" and design.groups is None:
         check_new(run)
-        design = replace(design, groups=find_groups(dataset, algorithm, seed=seed, known=groups))
+        with announce("finding groups of examples to leave out together", quiet=quiet):
+            design = replace(design, groups=find_groups(dataset, algorithm, seed=seed, known=groups))
     elif groups is not None and design.groups is not None and not _holds(design.groups, groups):
         raise InputError(
             f"run folder {run} was made with other groups: continue it without naming any, or choose another folder"
@@ -220,14 +224,19 @@ def train(
             raise InputError(
                 "a standard error is that of scores, which rest on no grouped models: take a smaller grouped share"
             )
-    opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups)
+    opened, dataset, algorithm, design = open_for_training(run, dataset, algorithm, design, seed, groups, quiet=quiet)
     covers = _covering_groups(opened, design, cover) if cover is not None else {}
     first = {name: n for name, (_, n) in design.parts(shard.start).items()}
     others = {"full": references} | {
         name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()
     }
     with ExitStack() as stack:
-        executor = cache(lambda: stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine))))
+
+        @cache
+        def executor() -> Executor:
+            with announce("trying the network", quiet=quiet):
+                return stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
+
         for n_wanted in _looks(opened, design, n_models, standard_error):
             wanted = {name: range(first[name], n) for name, (_, n) in design.parts(n_wanted).items()} | others
             jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 
 import pytest
 import tqdm.std
 
-from infl.pipeline.progress import track
+from infl.pipeline.progress import announce, track
 
 
 class Terminal(io.StringIO):
@@ -58,3 +59,20 @@ def test_quiet_or_nothing_to_do_or_a_quick_stage_writes_nothing(run, stream):
     assert run([(60.0, 100)], stream=stream(), quiet=True) == []
     assert run([(60.0, 100)], stream=stream(), total=0) == []
     assert run([(1.9, 1000)], stream=stream()) == []
+
+
+def test_a_long_wait_without_a_count_is_announced_once_and_a_short_one_not(monkeypatch):
+    said, announced = [], threading.Event()
+
+    def note(text, *, quiet):
+        said.append((text, quiet))
+        announced.set()
+
+    monkeypatch.setattr("infl.pipeline.progress.note", note)
+    monkeypatch.setattr("infl.pipeline.progress._SILENT", 3600.0)
+    with announce("quick"):
+        pass
+    monkeypatch.setattr("infl.pipeline.progress._SILENT", 0.0)
+    with announce("compiling", quiet=True):
+        assert announced.wait(60)
+    assert said == [("compiling", True)]
