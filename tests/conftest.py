@@ -29,6 +29,7 @@ import infl  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 SMALL = infl.Algorithm(hidden=(4,), epochs=2)
+PLACES = ("at home", "in town", "by the sea", "with Dan", "all day", "at night", "alone", "at sea")
 left_out = 0
 
 
@@ -43,6 +44,24 @@ def small_run(small_digits: infl.Dataset, tmp_path_factory: pytest.TempPathFacto
     """Forty models of subsets and eight of all small digits. To be read; copy the folder to change it."""
     folder = tmp_path_factory.mktemp("small") / "run"
     return infl.train(small_digits, run=folder, n_models=40, n_references=8, algorithm=SMALL)
+
+
+@pytest.fixture(scope="session")
+def documents_run(tmp_path_factory: pytest.TempPathFactory) -> infl.Run:
+    """Forty models of subsets and eight of all of thirty-two short documents of three groups. To be read, as `small_run`.
+
+    #0 holds markup, controls and more lines than one; #1 and #2 are one text.
+    """
+    lines = [f"{who} {what} {where}" for who in ("Ann", "Ben", "猫") for what in ("sings", "runs") for where in PLACES]
+    train, held_out = [lines[k] for k in range(48) if k % 3], lines[::3]
+    train[0], train[1] = "Ann <b>&\tsings</b>\n\x1b[31m", train[2]
+    groups = [[text.split()[0] for text in texts] for texts in (train, held_out)]
+    dataset = infl.from_documents(train, held_out, groups=groups[0], held_out_groups=groups[1], name="songs")
+    algorithm = infl.Algorithm(
+        "gpt", widths=(16,), hidden=(16,), optimizer="adam", learning_rate=0.02, epochs=6, batch_size=8
+    )
+    folder, design = tmp_path_factory.mktemp("songs") / "run", infl.Design("uniform", 0.7)
+    return infl.train(dataset, run=folder, n_models=40, n_references=8, algorithm=algorithm, design=design)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

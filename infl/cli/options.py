@@ -25,7 +25,7 @@ RunToRead = Annotated[str, tyro.conf.arg(metavar="PATH|URL")]
 RunOrNone = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
 Engine = Literal["local", "ray"]
 Ids = Literal["run", "source"]
-Predictor = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
+Predictor = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"] | None
 
 REGISTRY = ConstructorRegistry()
 

@@ -119,7 +119,7 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
     """Table of the verdicts, what the undetermined ones lack, and the regime map into the run folder."""
     from infl.report import plot
     from infl.report.tables import verdict_table
-    from infl.report.text import concept_gap
+    from infl.report.text import concept_gap, others_sentence
 
     _print_table(verdict_table(predicted, measured, width=_width()))
     for word, verdicts in (("predicted", predicted), ("measured", measured)):
@@ -127,7 +127,9 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
             for note in (verdict.note, verdict.concept_gap and concept_gap(verdict.concept_gap)):
                 if note:
                     say(f"  {verdict.forget_set.name}, {word}: {note}")
-    say("cross is read on held-out examples, and on retained ones by models that trained on them")
+    say(others_sentence([*predicted, *measured]))
+    if any(verdict.source == "additive" for verdict in predicted):
+        say("predicted by sums over single examples (additive), which miss what others that are alike cover")
     show_accuracy(run.accuracy())
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")

@@ -71,8 +71,9 @@ class _OfSets:
 class Predict(_OfSets):
     """Predict the regime of forget sets from the models of a run."""
 
-    predictor: Predictor = "combined"
-    """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples."""
+    predictor: Predictor = None
+    """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples
+    (additive). The default is combined, and additive where there are no pixels with classes, as of documents."""
 
     def __call__(self) -> None:
         import infl
@@ -132,7 +133,7 @@ class Report:
     """Page to write, .html (default: report.html in the run folder)."""
     n_top: int = 60
     """Memorized examples and pairs to list."""
-    predictor: Predictor = "combined"
+    predictor: Predictor = None
     """How sets are predicted, see infl predict."""
     thresholds: Thresholds = Thresholds()
     output: tyro.conf.OmitArgPrefixes[Output] = Output()

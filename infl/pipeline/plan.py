@@ -364,6 +364,7 @@ def retraining_scatter(ensemble: Ensemble, dataset: Dataset, size: int, progress
     for ids, outcomes in zip(sets, without, strict=True):
         drop = full - outcomes
         inside = np.isin(np.arange(dataset.n_columns), ids)
-        scatter = np.stack([drop[:, inside].mean(axis=1), drop @ cross_weights(inside, n_train) / size])
+        weights = cross_weights(inside, n_train, held_out_only=dataset.is_documents)
+        scatter = np.stack([drop[:, inside].mean(axis=1), drop @ weights / size])
         variances.append(scatter.var(axis=1, ddof=1))
     return math.sqrt(np.mean(variances, axis=0).max())

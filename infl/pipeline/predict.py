@@ -21,7 +21,7 @@ def predict(
     run: Run | str | Path,
     forget_sets: ForgetSets,
     *,
-    predictor: PredictorName = "combined",
+    predictor: PredictorName | None = None,
     thresholds: Thresholds | None = None,
     quiet: bool = False,
 ) -> list[Verdict]:
@@ -30,7 +30,8 @@ def predict(
     Args:
         run: Opened, or its folder, or its URL on object storage; so in all functions that take a run.
         forget_sets: Records, `{"name": ids}`, the path of a forget file, or the ids, or mask [n], of one set.
-        predictor: See `infl.untraining.effects`.
+        predictor: See `infl.untraining.effects`; None for `combined`, and for `additive` where there are no pixels with
+            classes.
 
     Raises:
         InputError: where a set is not one of D's, or the run holds too few models of subsets, or none of D.
@@ -40,7 +41,7 @@ def predict(
 
 
 def predict_effects(
-    run: Run | str | Path, forget_sets: ForgetSets, *, predictor: PredictorName = "combined", quiet: bool = False
+    run: Run | str | Path, forget_sets: ForgetSets, *, predictor: PredictorName | None = None, quiet: bool = False
 ) -> Iterator[Effects]:
     """Yield the predicted effects of each set in turn; those of its whole concept with them where it has one."""
     opened = current_run(run)
@@ -54,12 +55,14 @@ def predict_effects(
             progress.update()
         for effects in fitted(sets):
             concept = effects.forget_set.concept
-            yield effects if concept is None else replace(effects, whole=wholes[concept])
+            whole = None if concept is None else wholes[concept]
+            yield replace(effects, whole=whole, held_out_only=opened.has_documents)
             progress.update()
 
 
-def _fitted(run: Run, name: PredictorName, *, quiet: bool) -> Predictor:
+def _fitted(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
     dataset = run.dataset()
+    name = given or ("combined" if dataset.is_classified else "additive")
     if not dataset.is_classified:
         _check_predictable_without_pixels(run, name, dataset)
     if found := read_fit(run, name, dataset):

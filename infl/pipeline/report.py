@@ -52,7 +52,7 @@ def write_report(
     path: str | Path | None = None,
     *,
     forget_sets: ForgetSets | None = None,
-    predictor: PredictorName = "combined",
+    predictor: PredictorName | None = None,
     thresholds: Thresholds | None = None,
     n_top: int = N_TOP,
     quiet: bool = False,
@@ -111,7 +111,7 @@ def _pair_intervals(
 
 
 def _sets(
-    run: Run, sets: Sequence[ForgetSet], predictor: PredictorName, thresholds: Thresholds, *, quiet: bool
+    run: Run, sets: Sequence[ForgetSet], predictor: PredictorName | None, thresholds: Thresholds, *, quiet: bool
 ) -> list[SetContent]:
     """Each set measured where there are models without it, and predicted where there are models to predict from."""
     if not sets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -157,6 +158,6 @@ def _measured(run: Run, forget_set: ForgetSet, seeds: Iterable[int]) -> Effects 
     pairs = sorted(set(seeds) & both[0] & both[1])
     if not pairs:
         return None
-    return measure_effects(
-        forget_set, full=run.outcomes("full", pairs).load(), without=run.outcomes(collection, pairs).load()
-    )
+    full, without = (run.outcomes(name, pairs).load() for name in ("full", collection))
+    measured = measure_effects(forget_set, full=full, without=without)
+    return replace(measured, held_out_only=run.has_documents)

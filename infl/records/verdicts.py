@@ -97,6 +97,7 @@ class Effects:
         n_tokens: [n+m] of how many tokens the outcome of each example is a mean, where effects were measured by shares: the
             least that they can differ by is one over that.
         whole: Effects of untraining all of the concept that S is part of, where S has one and they are known.
+        held_out_only: Whether others are the held-out examples alone, as they are for documents; see `cross_weights`.
     """
 
     forget_set: ForgetSet
@@ -110,6 +111,7 @@ class Effects:
     covered: float = math.nan
     n_tokens: Array | None = None
     whole: Effects | None = None
+    held_out_only: bool = False
 
     def __repr__(self) -> str:
         on_set = self.effect[list(self.forget_set.ids)].mean()
@@ -209,6 +211,7 @@ class Verdict:
         models_needed: Roughly how many models would decide; None when decided, or when none of 4,096 times as many
             would.
         concept_gap: For sets with a concept, where its effects are known.
+        held_out_only: Whether cross, harm and gain are of held-out examples alone, as they are for documents.
     """
 
     forget_set: ForgetSet
@@ -226,6 +229,7 @@ class Verdict:
     models_needed: int | None = None
     note: str = ""
     concept_gap: ConceptGap | None = None
+    held_out_only: bool = False
 
     def __repr__(self) -> str:
         surest = max(self.probability.values(), default=math.nan)

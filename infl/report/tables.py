@@ -113,6 +113,7 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
         "harm": asdict(verdict.harm),
         "gain": asdict(verdict.gain),
         "others": verdict.others,
+        "held_out_only": verdict.held_out_only,
         "source": verdict.source,
         "n_models": verdict.n_models,
         "most_harmed": [{"id": j, "effect": effect} for j, effect in harmed],

@@ -277,11 +277,18 @@ def answer(verdicts: Sequence[Verdict]) -> tuple[str, list[tuple[str, str]], str
     return f"{count(len(verdicts), 'forget set')}, {how}.", regimes, sure
 
 
+def others_sentence(verdicts: Sequence[Verdict]) -> str:
+    """Which examples cross, harm and gain are sums over, without capital and full stop."""
+    if any(verdict.held_out_only for verdict in verdicts):
+        return "cross, harm and gain are read on held-out documents alone; for documents the thresholds are provisional"
+    return "cross is read on held-out examples, and on retained ones by models that trained on them"
+
+
 def thresholds_sentence(thresholds: Thresholds) -> str:
     """What high means, and from when on a regime is named."""
     cross = "harm" if thresholds.cross == "harm" else "cross"
     return (
-        f"Self, the probability that a forgotten example is lost, is high from {thresholds.self_influence:g} on; {cross}, "
+        f"Self, the accuracy on a forgotten example that is lost, is high from {thresholds.self_influence:g} on; {cross}, "
         f"other examples {'harmed' if cross == 'harm' else 'lost, net,'} per example forgotten, from "
         f"{thresholds.cross_influence:g} on. An example counts as harmed or helped from an effect of {thresholds.effect:g} on, "
         f"and a regime is named from a probability of {thresholds.probability:g} on. The thresholds are infl's own choice."

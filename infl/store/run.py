@@ -135,6 +135,11 @@ class Run:
         """Of how many tokens shares are means; 0/1 outcomes have no need of the data."""
         return self.dataset().n_tokens if self._layout.shares else None
 
+    @cached_property
+    def has_documents(self) -> bool:
+        """Whether its examples are documents."""
+        return self.dataset().is_documents
+
     def check_trainable(self) -> None:
         """Check that models can be added to this run.
 

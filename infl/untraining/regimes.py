@@ -7,6 +7,9 @@ With D_j the effect on example j (probability of being predicted correctly that 
     harm(S), gain(S): the same sums over D_k >= e, and over D_k <= -e with the sign turned.
 
 cross is the drop of population accuracy in units of |S|: other examples lost, net, per example forgotten.
+
+Of documents all three are sums over H alone, (n/m) sum of D_k over H: what retained documents lose or gain when others go is no
+matter of what they say, but of the weights and steps that these leave free, and hides what generalization loses.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     thresholds = thresholds or Thresholds()
     inside = np.zeros(len(effects.effect), bool)
     inside[list(effects.forget_set.ids)] = True
-    weights = cross_weights(inside, effects.n_train) / len(effects.forget_set)
+    weights = cross_weights(inside, effects.n_train, held_out_only=effects.held_out_only) / len(effects.forget_set)
     values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
     if effects.covariance is None:
         least = np.ones(len(weights)) if effects.n_tokens is None else 1 / effects.n_tokens
@@ -61,7 +64,7 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     if thresholds.cross == "harm":
         values[1], covariance[1, 1], covariance[0, 1], covariance[1, 0] = harm.value, harm.se**2, 0.0, 0.0
     probability = regime_probabilities(values, covariance, thresholds)
-    others = np.where(inside, -np.inf, np.nan_to_num(effects.effect, nan=-np.inf))
+    others = np.where(weights == 0, -np.inf, np.nan_to_num(effects.effect, nan=-np.inf))
     harmed = [int(j) for j in np.argsort(-others, kind="stable")[:N_MOST_HARMED] if others[j] > 0]
     verdict = Verdict(
         forget_set=effects.forget_set,
@@ -77,6 +80,7 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
         most_harmed=tuple(harmed),
         most_harmed_effects=tuple(float(effects.effect[j]) for j in harmed),
         concept_gap=None if effects.whole is None else _concept_gap(effects, effects.whole, thresholds.effect),
+        held_out_only=effects.held_out_only,
     )
     if verdict.regime != "undetermined":
         return verdict
@@ -108,10 +112,14 @@ def regime_probabilities(values: Array, covariance: Array, thresholds: Threshold
     }
 
 
-def cross_weights(inside: Array, n_train: int) -> Array:
-    """What each effect counts for in |S| cross(S), [n+m]; inside: [n+m] bool, which columns are members of S."""
+def cross_weights(inside: Array, n_train: int, *, held_out_only: bool = False) -> Array:
+    """What each effect counts for in |S| cross(S), [n+m]; inside: [n+m] bool, which columns are members of S.
+
+    Args:
+        held_out_only: Whether retained examples count for nothing.
+    """
     n_held_out = len(inside) - n_train
-    weights = np.ones(len(inside))
+    weights = np.full(len(inside), 0.0 if held_out_only else 1.0)
     weights[n_train:] = n_train / n_held_out if n_held_out else 0.0
     return np.where(inside, 0.0, weights)
 

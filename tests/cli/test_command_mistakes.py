@@ -139,10 +139,10 @@ MISTAKES = [
     ("train digits --run imported", f"{SCORED_ONLY}; use a run made by infl train"),
     ("verify --run imported --forget sets.json", SCORED_ONLY),
     (
-        "predict --run imported --forget sets.json",
-        "predictor combined looks at pixels and classes; take --predictor additive",
+        "predict --run imported --forget sets.json --predictor combined",
+        "at pixels and classes; take --predictor additive",
     ),
-    ("predict --run imported --forget sets.json --predictor additive", "import a file with margin and reference_mar"),
+    ("predict --run imported --forget sets.json", "import a file with margin and reference_mar"),
     ("forget cluster --run imported --n-clusters 2 --cluster 1 --out new.json", "its examples came without pixels"),
     ("forget neighbours --run imported --example 1 --size 3 --out new.json", "its examples came without pixels"),
     # Forget sets

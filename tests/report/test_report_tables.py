@@ -135,7 +135,7 @@ def test_what_cannot_be_detected_is_said(dataset):
         return " ".join(" ".join(printed(pairs_table([], dataset, detectable=one))).split())
 
     assert "smallest influence detectable: none, too few models (power" in said(detectable(typical=NAN, worst=NAN))
-    assert "0.12 at median noise (power" in said(detectable(worst=NAN))
+    assert "0.12 at median noise, at worst none (power" in said(detectable(worst=NAN))
     assert "0.12 at median noise (power" in said(detectable(worst=NAN, outcome="margin"))
 
 

@@ -83,6 +83,23 @@ def test_what_others_do_is_named_beside_the_regime(harm, gain, others):
     assert f"others: {others}" in repr(verdict)
 
 
+def test_of_documents_what_retained_ones_lose_or_gain_is_no_matter():
+    """By the definition on H alone, (n/m) sum of D_k / |S|; the retained effects may be anything."""
+    n, m, ids = 6, 4, (0, 1)
+    replicates = np.random.RandomState(1).uniform(-0.1, 0.5, (32, n + m))
+    verdicts = []
+    for retained in (0.0, 5.0, -5.0):
+        replicates[:, 2:n] += retained
+        verdicts.append(infl.judge(replace(make_effects(replicates, ids, n), held_out_only=True)))
+    assert verdicts[0].cross_influence.value == pytest.approx(n / m * replicates.mean(axis=0)[n:].sum() / len(ids))
+    for one in verdicts[1:]:
+        for name in ("cross_influence", "harm", "gain", "most_harmed", "probability"):
+            assert getattr(one, name) == getattr(verdicts[0], name)
+    assert verdicts[0].most_harmed
+    assert min(verdicts[0].most_harmed) >= n
+    assert verdicts[0].held_out_only
+
+
 @pytest.mark.parametrize("correlation", [-0.7, 0.5])
 def test_probabilities_equal_the_fractions_of_a_large_draw(correlation):
     values, sd = np.array([0.12, 0.05]), np.array([0.05, 0.1])

@@ -67,6 +67,7 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
         sure=sure,
         accuracy=text.accuracy_lines(content.accuracy) if content.accuracy else [],
         thresholds=text.thresholds_sentence(thresholds),
+        others=text.others_sentence([one.best for one in sets]),
         map=set_map,
         cards=cards,
         set_table=views.set_table(sets) if sets else "",
