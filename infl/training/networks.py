@@ -51,6 +51,9 @@ class Network:
         ... )
         >>> linear.apply(linear.init(jax.random.key(0), jnp.ones((2, 8, 8))), jnp.ones((2, 8, 8))).shape
         (2, 10)
+
+    Raises:
+        InputError: Where init or apply is no function.
     """
 
     init: Callable[[jax.Array, jax.Array], Any]
@@ -58,6 +61,13 @@ class Network:
     name: str = "custom"
     settings: dict[str, Any] = field(default_factory=dict)
     features: Callable[[Any, jax.Array], jax.Array] | None = None
+
+    def __post_init__(self) -> None:
+        if not (callable(self.init) and callable(self.apply)):
+            raise InputError(
+                "network: expected infl.Network(init, apply), two functions first, got "
+                f"{type(self.init).__name__} and {type(self.apply).__name__}"
+            )
 
     @cached_property
     def takes_state(self) -> bool:

@@ -167,7 +167,11 @@ def centred_apply(weights: jax.Array, x: jax.Array) -> jax.Array:
 @pytest.mark.parametrize(
     ("make", "telling"),
     [
-        (lambda: Network(plain_init, centred_apply), "depend on its batch"),
+        (lambda: Network(plain_init, centred_apply), "depends? on its batch"),
+        (
+            lambda: Network("mine", plain_init, plain_apply),
+            r"expected infl.Network\(init, apply\).*got str and function",
+        ),  # pyright: ignore
         (
             lambda: Network(plain_init, lambda weights, x: jax.nn.softmax(plain_apply(weights, x))),
             "leave out its last softmax",
