@@ -30,6 +30,7 @@ from infl.training.ensemble import model_keys
 from infl.training.grouping import cluster, groups_from_sets, make_groups, penultimate_features
 from infl.training.model import TrainedModel, train_model
 from infl.training.networks import Network
+from infl.training.task import Task
 
 QUICK = Algorithm(hidden=(8,), epochs=2, batch_size=20)
 LINEAR = Network(
@@ -130,7 +131,13 @@ def test_one_class_is_no_group_to_leave_out() -> None:
     data = blobs()
     x = data.x_train, data.x_held_out
     amounts = from_arrays(x[0], None, x[1], None, targets=x)
-    found = make_groups(amounts, replace(QUICK, network=LINEAR), seed=0)
+    task = Task(
+        "rebuild",
+        lambda outputs, x, y: ((outputs - y) ** 2).sum(axis=1),
+        lambda outputs, x, y: {"correct": outputs[:, 0] > 0, "margin": outputs[:, 0]},
+        n_outputs=3,
+    )
+    found = make_groups(amounts, replace(QUICK, network=LINEAR, task=task), seed=0)
     assert found.names == ("2 clusters", "4 clusters")
     assert same_parts(found.tables[0], np.arange(40) < 20)
 

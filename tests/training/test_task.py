@@ -123,14 +123,15 @@ def test_the_loss_of_a_batch_weighs_tokens_or_documents_alike() -> None:
         trained = jax.jit(train)(jax.random.key(0), members, jnp.asarray(TOKENS), y)
         params = network.init(jax.random.split(jax.random.key(0))[0], jnp.asarray(TOKENS[:1]))
 
-        def loss(params: Any, k: int, task: Task = task) -> Any:
-            tokens = jnp.asarray(TOKENS[k : k + 1])
+        @jax.jit
+        @jax.grad
+        def gradient(params: Any, tokens: Any, task: Task = task) -> Any:
             return task.loss(network.evaluate(params, jnp.abs(tokens)), tokens, y[:1])[0]
 
         expected = params
         for k, weight in enumerate(weights):
-            gradient = jax.grad(loss)(params, k)
-            expected = jax.tree.map(lambda a, g, w=weight: a - 0.5 * w * g, expected, gradient)
+            own = gradient(params, TOKENS[k : k + 1])
+            expected = jax.tree.map(lambda a, g, w=weight: a - 0.5 * w * g, expected, own)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), trained.params, expected)
 
 
