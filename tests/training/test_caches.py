@@ -53,6 +53,7 @@ def test_programs_are_compiled_once_for_all_processes(tmp_path: Path) -> None:
     assert list((tmp_path / "programs").glob(f"{jax.__version__}-*/*"))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_may_compile_twice_and_neither_says_so(tmp_path: Path) -> None:
     """Neither waits for the other, so both may find nothing; the next one finds what either wrote."""
     with ThreadPoolExecutor(2) as both:
