@@ -52,7 +52,7 @@ def documents_run(tmp_path_factory: pytest.TempPathFactory) -> infl.Run:
 
     #0 holds markup, controls and more lines than one; #1 and #2 are one text.
     """
-    lines = [f"{who} {what} {where}" for who in ("Ann", "Ben", "猫") for what in ("sings", "runs") for where in PLACES]
+    lines = [f"{who} {what} {where}" for who in ("Ann", "Bo", "Zoë") for what in ("sings", "runs") for where in PLACES]
     train, held_out = [lines[k] for k in range(48) if k % 3], lines[::3]
     train[0], train[1] = "Ann <b>&\tsings</b>\n\x1b[31m", train[2]
     groups = [[text.split()[0] for text in texts] for texts in (train, held_out)]

@@ -45,7 +45,7 @@ def test_what_is_printed_says_what_it_is_and_dumps_no_array(small_run: infl.Run)
         (data, (f"{data.n_train} training and {data.n_held_out} held-out examples of 10 classes", "[8, 8]")),
         (small_run, (str(small_run.place), "digits", f"{outcomes.n_models} design", "accuracy")),
         (outcomes, (f"{outcomes.n_models} models", "correct", "margin")),
-        (memorization, ("memorization", "probability", f"largest {memorization.value[largest]:.2f} ±", f"[{largest}]")),
+        (memorization, ("memorization", "in accuracy", f"largest {memorization.value[largest]:.2f} ±", f"[{largest}]")),
         (influence, ("held-out influence", f"{list(influence.value.shape)}")),
         (forget_set, (f"'class 3': {len(forget_set)} examples",)),
         (effects, ("'class 3'", "additive", f"{effects.effect.size} examples")),

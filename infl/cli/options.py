@@ -25,7 +25,11 @@ RunToRead = Annotated[str, tyro.conf.arg(metavar="PATH|URL")]
 RunOrNone = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
 Engine = Literal["local", "ray"]
 Ids = Literal["run", "source"]
-Predictor = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"] | None
+Outcome = Annotated[Literal["correct", "margin", "logprob", "exact"] | None, tyro.conf.arg(help_behavior_hint="")]
+Predictor = Annotated[
+    Literal["combined", "support", "surrogate", "additive-shrunk", "additive"] | None,
+    tyro.conf.arg(help_behavior_hint=""),
+]
 
 REGISTRY = ConstructorRegistry()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infl.pipeline.compare import Comparison
     from infl.pipeline.plan import Plan
     from infl.pipeline.score import Target
-    from infl.records import Accuracy, Dataset, Estimate, ScoredPair, Verdict
+    from infl.records import Accuracy, Dataset, Estimate, OutcomeKind, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
 
@@ -36,11 +36,13 @@ def show_scores(
     """Tables of the most memorized examples and the strongest pairs; figures of both into the run folder."""
     from infl.report import plot
     from infl.report.tables import memorization_table, pairs_table
+    from infl.report.text import unit
 
     folder = run.folder / "figures"
-    _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=found.memorization))
-    title = f"largest cross-influences, protocol: {dataset.pairs_protocol}"
-    _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence))
+    smallest, width = found.memorization, _width()
+    _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=smallest, width=width))
+    title = f"largest cross-influences, protocol: {dataset.pairs_protocol}, in {unit(dataset, memorization.outcome)}"
+    _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence, width=width))
     if found.pairs_without_error:
         say(f"{found.pairs_without_error:,} pairs not ranked: one model with or without the example, so no error")
     of_pairs = "" if q_over == "matrix" else ", of a pair over those of its target"
@@ -61,16 +63,23 @@ def show_influences(
     example: int,
     memorization: Estimate | None,
     listed: Mapping[str, tuple[str, Sequence[ScoredPair]]],
+    outcome: OutcomeKind,
 ) -> None:
     """Tables of who influences an example and whom it influences; `listed` as in `infl.report.exchange.example_as_json`."""
-    from infl.records import UNITS
+    from infl.report import text
     from infl.report.tables import pairs_table
-    from infl.report.text import class_of, place_of, with_error
 
-    unit = UNITS[run.outcome_kinds[0]]
-    say(f"{place_of(dataset, example)} of {dataset.name}, {class_of(dataset, example)}")
+    unit = text.unit(dataset, outcome)
+    say(f"{text.place_of(dataset, example)} of {dataset.name}, {text.class_of(dataset, example)}")
+    if dataset.is_documents:
+        say(
+            textwrap.fill(
+                text.excerpt(dataset, example), min(_width(), 100), initial_indent="  ", subsequent_indent="  "
+            )
+        )
     if memorization is not None:
-        say(f"memorization {with_error(float(memorization.value[example]), float(memorization.se[example]))} ({unit})")
+        score = text.with_error(float(memorization.value[example]), float(memorization.se[example]))
+        say(f"memorization {score} ({unit})")
     titles = {
         "influenced_by": "training examples that influence it, surest first",
         "held_out": "held-out examples that it influences, surest first",
@@ -80,7 +89,7 @@ def show_influences(
         title = f"{titles[name]}, protocol: {protocol}"
         say("")
         if pairs:
-            _print_table(pairs_table(pairs, dataset, title=f"{title}, in {unit}"))
+            _print_table(pairs_table(pairs, dataset, title=f"{title}, in {unit}", width=_width()))
         else:
             say(f"{title}: no pair has an estimate")
     say(f"\nfrom {_scored_models(run)}; ± is one standard error, q is over the pairs of each table")

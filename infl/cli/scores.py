@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from infl.cli.options import RunToRead, Whole
+from infl.cli.options import Outcome, RunToRead, Whole
 from infl.cli.outputs import NewFolder, Output, OutputFile, accuracy_fields
 from infl.cli.printing import show_comparison, show_influences, show_scores
 
 if TYPE_CHECKING:
-    from infl.records import Dataset, Estimate, ProtocolName, ScoredPair
+    from infl.records import Dataset, Estimate, OutcomeKind, ProtocolName, ScoredPair
     from infl.scores.power import Findings
     from infl.store import Run
 
@@ -42,6 +42,9 @@ class Scores:
     """Examples and pairs to list."""
     example: Whole = None
     """List instead who influences this example, and whom it influences: a training id, or a held-out one (they go on after)."""
+    outcome: Outcome = None
+    """What models are scored by: accuracy, of documents by tokens (correct), margin, and of documents log-probability a token
+    or whether the second half is all right (exact). (default: correct, or what the run has)"""
     q_over: Literal["matrix", "column"] = "matrix"
     """What false discovery rates of pairs are over: all pairs, or the pairs of each target, as of a question about it alone."""
     output: tyro.conf.OmitArgPrefixes[ScoresOutput] = ScoresOutput()
@@ -61,21 +64,23 @@ class Scores:
             )
         check_table(self.output.table)
         run = infl.open_run(self.run)
+        outcome = self.outcome or run.outcome_kinds[0]
+        if outcome not in run.outcome_kinds:
+            raise InputError(f"--outcome {outcome}: this run has {' and '.join(run.outcome_kinds)}; take one of these")
         if self.example is None:
-            self._score_all(run)
+            self._score_all(run, outcome)
         else:
-            self._score_one(run, self.example)
+            self._score_one(run, outcome, self.example)
 
-    def _score_all(self, run: Run) -> None:
+    def _score_all(self, run: Run, kind: OutcomeKind) -> None:
         import infl
         from infl.pipeline.score import influence_within_classes, shrunk_scores, write_influence
         from infl.report.exchange import scores_as_json, write_feldman_zhang, write_scores, write_table
         from infl.report.tables import memorization_frame, pairs_frame
         from infl.scores.evidence import joint_q_values
 
-        dataset, kind = run.dataset(), run.outcome_kinds[0]
-        outcomes = run.outcomes("design")
-        memorization, pairs, found = score(run, dataset, n_top=self.n_top, q_over=self.q_over)
+        dataset, outcomes = run.dataset(), run.outcomes("design")
+        memorization, pairs, found = score(run, dataset, kind, n_top=self.n_top, q_over=self.q_over)
         numbers = {"n_top": self.n_top, "n_models": outcomes.n_models, "n_train": outcomes.n_train}
         smallest = {"memorization": found.memorization, "influence": found.influence}
         content = scores_as_json(memorization, pairs, q=found.q, detectable=smallest, **numbers)
@@ -95,14 +100,14 @@ class Scores:
             classes = influence_within_classes(outcomes, dataset, kind)
             write_feldman_zhang(self.output.feldman_zhang, memorization, classes, dataset)
 
-    def _score_one(self, run: Run, example: int) -> None:
+    def _score_one(self, run: Run, kind: OutcomeKind, example: int) -> None:
         import infl
         from infl.records import InputError
         from infl.report.exchange import example_as_json, write_table
         from infl.report.tables import influence_frame
         from infl.scores.strongest import evident_pairs
 
-        outcomes, dataset, kind = run.outcomes("design"), run.dataset(), run.outcome_kinds[0]
+        outcomes, dataset = run.outcomes("design"), run.dataset()
         n_train, n_columns = outcomes.n_train, outcomes.n_columns
         if not 0 <= example < n_columns:
             raise InputError(
@@ -117,7 +122,7 @@ class Scores:
             parts["left_out"] = infl.influence(outcomes, sources=[example], protocol="left-out", outcome=kind)
         listed = {name: (part.protocol, evident_pairs(part, n_pairs=self.n_top)) for name, part in parts.items()}
         memorization = infl.memorization(outcomes, outcome=kind) if example < n_train else None
-        show_influences(run, dataset, example, memorization, listed)
+        show_influences(run, dataset, example, memorization, listed, kind)
         numbers = {"n_models": outcomes.n_models, "n_train": n_train}
         content = example_as_json(example, memorization, listed, outcome=kind, **numbers)
         self.output.write(content | accuracy_fields(run.accuracy()))
@@ -129,6 +134,7 @@ class Scores:
 def score(
     run: Run,
     dataset: Dataset,
+    kind: OutcomeKind,
     *,
     n_top: int,
     q_over: Literal["matrix", "column"] = "matrix",
@@ -137,7 +143,7 @@ def score(
     import infl
     from infl.scores.power import findings
 
-    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
+    outcomes = run.outcomes("design")
     memorization = infl.memorization(outcomes, outcome=kind)
     protocols = (dataset.pairs_protocol,)
     strongest = infl.strongest_influences(outcomes, protocols=protocols, n_pairs=n_top, outcome=kind, q_over=q_over)

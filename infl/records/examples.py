@@ -81,6 +81,11 @@ class Dataset:
         return bool(self.vocabulary)
 
     @property
+    def class_words(self) -> tuple[str, str, str]:
+        """What the class of an example is called: of one example, of many, and several."""
+        return ("group", "group", "groups") if self.is_documents else ("label", "class", "classes")
+
+    @property
     def task_targets(self) -> Array:
         """What the task is about, of all columns: `targets` where there are any, else the labels; [n+m, ...]."""
         return self.labels.astype(np.int32) if self.targets is None else self.targets
@@ -122,7 +127,7 @@ class Dataset:
         Raises:
             InputError: where there is no such class; the message begins with `what`.
         """
-        kind = "group" if self.is_documents else "class"
+        kind = self.class_words[1]
         what = what or kind
         if given in self.class_names:
             return self.class_names.index(str(given))
@@ -130,7 +135,7 @@ class Dataset:
             names = ", ".join(self.class_names[:10]) + (", ..." if self.n_classes > 10 else "")
             raise InputError(f"{what}: expected a {kind} ({names}) or its number, got {given!r}")
         return check_integer(
-            what, int(given) if isinstance(given, str) else given, 0, self.n_classes - 1, "the classes"
+            what, int(given) if isinstance(given, str) else given, 0, self.n_classes - 1, f"the {self.class_words[2]}"
         )
 
     @property

@@ -16,7 +16,7 @@ Regime = Literal["no-op", "local", "spreading", "indirect", "undetermined"]
 
 OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin", "logprob", "exact")
 LABEL_KINDS: tuple[OutcomeKind, ...] = ("correct", "margin")  # of a classifier
-UNITS = {"correct": "probability", "margin": "log-odds", "logprob": "nats a token", "exact": "probability"}
+UNITS = {"correct": "accuracy", "margin": "log-odds", "logprob": "nats a token", "exact": "probability"}
 REGIMES: tuple[Regime, ...] = ("no-op", "local", "spreading", "indirect")
 
 

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from infl.records import UNITS, Agreement, Array, Dataset, Detectable, Estimate, ProtocolName, ScoredPair, Verdict
+from infl.records import Agreement, Array, Dataset, Detectable, Estimate, ProtocolName, ScoredPair, Verdict
 from infl.report import text
 from infl.report.style import REGIME_STYLES
 
@@ -30,6 +30,7 @@ _MIN_NAME_WIDTH = 8
 # What decides comes first: the last two are the ones that go where there is no room.
 _CROSS_COLUMNS = {"net": ("cross", "harm", "gain"), "harm": ("harm", "cross", "gain")}
 _GAP = 2
+_EXCERPT_WIDTH = 24  # at least, of a text beside other columns
 
 
 def memorization_frame(
@@ -161,11 +162,10 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     lines["others"] = frame["others"]
     lines["models"] = frame["n_models"].map("{:,}".format)
     sums = list(_CROSS_COLUMNS[thresholds.cross][1:])
-    for dropped in ([], ["others"], sums, [*sums, "others"], [*sums, "others", "models"]):
-        fitting = lines.drop(columns=dropped)
-        if width - _width_of(fitting.iloc[:, 1:]) >= _NAME_WIDTH:
-            break
-    lines = fitting
+    of_names, others = lines[["set"]], lines.drop(columns="set")
+    droppable = ["others"], sums, [*sums, "others"], [*sums, "others", "models"]
+    others, room = _fitting(others, width, _NAME_WIDTH, *droppable)
+    lines = of_names.join(others)
     # One row per set with a line per verdict: a long name then folds beside the second line, not above it.
     stacked = lines.groupby(frame["row"]).agg(
         dict.fromkeys(lines.columns[2:], lambda cells: Text("\n").join(map(Text.assemble, cells)))
@@ -174,7 +174,7 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
         stacked.insert(place, name, lines.groupby(frame["row"])[name].first())
     caption = text.thresholds_line(thresholds)
     caption += "\n= same regime, x another one, unmarked where one is undetermined" if both else ""
-    room = max(_MIN_NAME_WIDTH, width - _width_of(lines.iloc[:, 1:]))
+    room = max(_MIN_NAME_WIDTH, room)
     return _terminal(stacked, caption=caption, left=("set", "", "regime", "others"), folded={"set": room})
 
 
@@ -185,14 +185,17 @@ def memorization_table(
     *,
     q: Array | None = None,
     detectable: Detectable | None = None,
+    width: int = 100,
 ) -> Table:
     """The n most memorized training examples: id, position in the source, label, score ± standard error, q-value, counts.
 
-    Scores are differences of probability, or of log-odds where the estimate rests on margins. Examples without an
-    error are not listed; the caption counts them, and says the smallest score that could have been found.
+    Scores are differences of accuracy, or of log-odds where the estimate rests on margins. Examples without an
+    error are not listed; the caption counts them, and says the smallest score that could have been found. Documents have their
+    group for a label, and the beginning of their text; positions and counts go where there is no room for it.
 
     Args:
         q: [n], q-values over all examples; without them there is no such column.
+        width: Columns of the terminal.
 
     Raises:
         InputError: where the scores are not one per training example.
@@ -200,16 +203,23 @@ def memorization_table(
     ids = text.most_memorized(memorization, dataset, n)
     frame = memorization_frame(memorization, dataset, ids, q=q)
     lines = pd.DataFrame({"id": ids, "in source": dataset.train_ids[ids]}).astype(str)
-    lines["label"] = [text.class_of(dataset, i) for i in ids]
-    score = f"memorization ({UNITS[memorization.outcome]})"
-    lines[score] = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
+    label = dataset.class_words[0]
+    lines[label] = [text.class_of(dataset, i) for i in ids]
+    lines["memorization"] = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
     if q is not None:
         lines["q"] = frame["q"].map(text.p_value)
     lines["trained on it"], lines["not"] = frame["n_in"].map("{:,}".format), frame["n_out"].map("{:,}".format)
     caption = [words] if (words := text.not_ranked(memorization)) else []
     caption += text.detectable_lines(detectable, "memorization", "examples") if detectable is not None else []
-    title = f"most memorized of {dataset.n_train:,} training examples"
-    return _terminal(lines, title=title, caption="\n".join(caption), left=("label",), folded={"label": 30})
+    if dataset.is_documents:
+        lines[label] = [text.shorten(name, _EXCERPT_WIDTH) for name in lines[label]]
+        lines, room = _fitting(
+            lines, width - _GAP, _EXCERPT_WIDTH, ["in source"], ["in source", "trained on it", "not"]
+        )
+        lines["text"] = [_excerpt(dataset, i, room) for i in ids.tolist()]
+    title = f"most memorized of {dataset.n_train:,} training examples, in {text.unit(dataset, memorization.outcome)}"
+    left, folded = (label, "text"), {} if dataset.is_documents else {label: 30}
+    return _terminal(lines, title=title, caption="\n".join(caption), left=left, folded=folded)
 
 
 def pairs_table(
@@ -218,28 +228,44 @@ def pairs_table(
     *,
     title: str = "largest cross-influences",
     detectable: Detectable | None = None,
+    width: int = 100,
 ) -> Table:
     """Pairs in the order given: the training example, the one it influences, score ± standard error and q-value.
 
     Positive means that training on the first helps the second. Numbers are column ids: held-out ones start at n. NaN is
-    printed as `-`; q-values have a column where any is known.
+    printed as `-`; q-values have a column where any is known. Of documents the beginnings of both texts stand side by side.
+
+    Args:
+        width: Columns of the terminal.
 
     Raises:
         InputError: where a pair names an example that the dataset does not hold.
     """
     frame = pairs_frame(pairs, dataset.pairs_protocol, dataset)
-    lines = pd.DataFrame({"training on": [f"#{i}" for i in frame["source"]]})
-    lines["label"] = [text.class_of(dataset, i) for i in frame["source"]]
-    lines["changes"] = [text.place_of(dataset, j) for j in frame["target"]]
-    lines["label "] = [text.class_of(dataset, j) for j in frame["target"]]
+    ends = {
+        "training on": [f"#{i}" for i in frame["source"]],
+        "changes": [text.place_of(dataset, j) for j in frame["target"]],
+    }
+    lines = pd.DataFrame()
+    for (head, places), label, end in zip(ends.items(), ("label", "label "), ("source", "target"), strict=True):
+        lines[head], lines[label] = places, [text.class_of(dataset, column) for column in frame[end]]
     lines["influence"] = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
     if not frame["q"].isna().to_numpy().all():
         lines["q"] = frame["q"].map(text.p_value)
     caption = "" if detectable is None else "\n".join(text.detectable_lines(detectable, "influence", "pairs"))
     if n_chance := sum(pair.q >= CHANCE_Q for pair in pairs):
         caption = f"{n_chance:,} of these have q >= {CHANCE_Q:g}: more likely chance than not\n{caption}".rstrip()
-    left = ("training on", "label", "changes", "label ")
-    return _terminal(lines, title=title, caption=caption, left=left, folded={"label": 22, "label ": 22})
+    folded = {"label": 22, "label ": 22}
+    if dataset.is_documents:
+        room = max(_EXCERPT_WIDTH, (width - _width_of(lines.drop(columns=[*ends, *folded])) - _GAP) // 2)
+        for (head, places), label, end in zip(ends.items(), folded, ("source", "target"), strict=True):
+            names = [text.shorten(f"{place} {name}", room) for place, name in zip(places, lines[label], strict=True)]
+            texts = [_excerpt(dataset, column, room) for column in frame[end].tolist()]
+            lines[head] = [Text(name).append("\n").append(words) for name, words in zip(names, texts, strict=True)]
+        lines = lines.drop(columns=list(folded))
+    return _terminal(
+        lines, title=title, caption=caption, left=("training on", "label", "changes", "label "), folded=folded
+    )
 
 
 def agreement_table(agreements: Mapping[str, Agreement], *, title: str) -> Table:
@@ -309,9 +335,21 @@ def _terminal(
     return table
 
 
+def _fitting(lines: pd.DataFrame, width: int, least: int, *droppable: list[str]) -> tuple[pd.DataFrame, int]:
+    """The columns that leave at least so much room beside them, and the room; of `droppable` the first that suffices goes."""
+    tried = [lines.drop(columns=dropped) for dropped in ([], *droppable)]
+    fitting = next((one for one in tried if width - _width_of(one) >= least), tried[-1])
+    return fitting, width - _width_of(fitting)
+
+
+def _excerpt(dataset: Dataset, column: int, width: int) -> Text:
+    one = Text(text.excerpt(dataset, column))
+    one.truncate(width, overflow="ellipsis")
+    return one
+
+
 def _width_of(lines: pd.DataFrame) -> int:
     """Of these columns with a gap before each."""
     return sum(
-        _GAP + max(cell_len(name), *(cell_len(getattr(cell, "plain", cell)) for cell in lines[name]))
-        for name in lines.columns
+        _GAP + max(cell_len(getattr(cell, "plain", cell)) for cell in (name, *lines[name])) for name in lines.columns
     )

@@ -17,6 +17,7 @@ import numpy as np
 from infl.records import (
     MAX_MARGIN,
     REGIMES,
+    UNITS,
     Accuracy,
     Array,
     ConceptGap,
@@ -24,6 +25,7 @@ from infl.records import (
     Detectable,
     Estimate,
     InputError,
+    OutcomeKind,
     Quantity,
     ScoredPair,
     Thresholds,
@@ -101,9 +103,9 @@ def shorten(name: str, max_length: int) -> str:
 
 
 def class_name(dataset: Dataset, label: int) -> str:
-    """The name of a class; names of one or two characters as `label 5`."""
+    """The name of a class or a group; names of one or two characters as `label 5`."""
     name = dataset.class_names[label]
-    return f"label {name}" if len(name) <= 2 else name
+    return f"{dataset.class_words[0]} {name}" if len(name) <= 2 else name
 
 
 def class_of(dataset: Dataset, column: int) -> str:
@@ -115,6 +117,18 @@ def class_of(dataset: Dataset, column: int) -> str:
 def place_of(dataset: Dataset, column: int) -> str:
     """`training #412` or `held-out #1042`: column ids, so held-out ones start at n."""
     return f"{'training' if column < dataset.n_train else 'held-out'} #{column}"
+
+
+def excerpt(dataset: Dataset, column: int, max_length: int = 1000) -> str:
+    """The beginning of a document in one line that can be printed."""
+    one_line = " ".join(dataset.text(column).split())
+    cut = one_line if len(one_line) <= max_length else one_line[: max_length - 1].rstrip() + "…"
+    return "".join(character if character.isprintable() else "\ufffd" for character in cut)
+
+
+def unit(dataset: Dataset, outcome: OutcomeKind) -> str:
+    """What scores by an outcome are in."""
+    return "accuracy by tokens" if dataset.is_documents and outcome == "correct" else UNITS[outcome]
 
 
 def example_of(dataset: Dataset, column: int) -> Array:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 import infl
 from infl.__main__ import main
+from infl.report.tables import memorization_table, pairs_table
 
 
 def call(line: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -27,15 +31,69 @@ def test_forgetting_a_group_is_judged_on_held_out_documents(
     """Cross is (n/m) sum of D_k over H / |S|, predicted and measured, as effects on all columns say."""
     run = tmp_path / "run"
     shutil.copytree(documents_run.folder, run)
-    call(f"forget group --run {run} --name Ben --out {tmp_path}/ben.json", capsys)
+    call(f"forget group --run {run} --name Bo --out {tmp_path}/bo.json", capsys)
     asked = (
-        f"--run {run} --forget {tmp_path}/ben.json --json {tmp_path}/ben-verdict.json --effects {tmp_path}/effects.npz"
+        f"--run {run} --forget {tmp_path}/bo.json --json {tmp_path}/bo-verdict.json --effects {tmp_path}/effects.npz"
     )
     printed = call(f"verify {asked} --n-models 8 --quiet", capsys)
     assert "cross, harm and gain are read on held-out documents alone" in printed
     assert "predicted by sums over single examples" in printed
-    verdict = json.loads((tmp_path / "ben-verdict.json").read_text())["sets"]["Ben"]
+    verdict = json.loads((tmp_path / "bo-verdict.json").read_text())["sets"]["Bo"]
     effect, (n, columns) = np.load(tmp_path / "effects.npz")["effect"][0], (32, 48)
     assert verdict["measured"]["cross"]["value"] == pytest.approx(n / 16 * effect[n:columns].sum() / verdict["size"])
     assert verdict["held_out_only"]
     assert min(one["id"] for one in verdict["measured"]["most_harmed"]) >= n
+
+
+def test_scores_of_documents_show_their_texts(documents_run: infl.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line each, as wide as there is room, with nothing that a terminal would obey."""
+    printed = call(f"scores --run {documents_run.folder} --n-top 32", capsys)
+    assert "most memorized of 32 training examples, in accuracy by tokens" in printed
+    assert "Ann <b>& sings</b> \ufffd[31m" in printed
+    assert not {"\x1b", "\t"} & set(printed)
+    dataset = documents_run.dataset()
+    for column in range(32):
+        assert f"{dataset.class_names[dataset.labels[column]]}" in printed
+        assert dataset.text(column).split()[-1].replace("\x1b", "\ufffd") in printed
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    pair = next(line for line in lines if line.startswith("#"))
+    source, target = int(pair.split()[0][1:]), int(pair.split("held-out #")[1].split()[0])
+    texts = [" ".join(dataset.text(column).replace("\x1b", "\ufffd").split()) for column in (source, target)]
+    assert lines[lines.index(pair) + 1] == " ".join(texts)
+
+
+def test_one_document_stands_beside_those_it_influences(
+    documents_run: infl.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = call(
+        f"scores --run {documents_run.folder} --example 5 --outcome logprob --json {tmp_path}/5.json", capsys
+    )
+    scores = infl.memorization(documents_run, outcome="logprob")
+    assert f"\n  {documents_run.dataset().text(5)}\n" in printed
+    assert f"memorization {scores.value[5]:.2f} ± {scores.se[5]:.2f} (nats a token)" in printed
+    told = json.loads((tmp_path / "5.json").read_text())
+    assert told["outcome"] == "logprob"
+    assert told["memorization"]["memorization"] == pytest.approx(float(scores.value[5]))
+    first = told["influenced_by"]["pairs"][0]["source"]
+    assert documents_run.dataset().text(first) in printed
+
+
+def test_an_outcome_that_a_run_lacks_is_named(small_run: infl.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(f"scores --run {small_run.folder} --outcome exact".split()) == 2
+    assert "--outcome exact: this run has correct and margin; take one of these" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_of_documents_fill_the_terminal(documents_run: infl.Run, width: int) -> None:
+    dataset = documents_run.dataset()
+    tables = [
+        memorization_table(infl.memorization(documents_run), dataset, width=width),
+        pairs_table(infl.strongest_influences(documents_run).pairs(5), dataset, width=width),
+        pairs_table([], dataset, width=width),
+    ]
+    for table in tables:
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(table)
+        lines = console.export_text().splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert not any(line.startswith(" " * 20) for line in lines)  # nothing is folded below its line

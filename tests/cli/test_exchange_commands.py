@@ -71,7 +71,7 @@ def test_an_imported_run_is_scored_and_inspected_like_any_other(tmp_path: Path, 
 def test_where_margins_alone_came_scores_are_of_margins(tmp_path: Path, capsys: Any) -> None:
     run, arrays = imported(tmp_path, correct=None, reference_correct=None), make_arrays()
     content = written(f"scores --run {run}", tmp_path / "scores.json")
-    assert "memorization (log-odds)" in capsys.readouterr().out
+    assert "training examples, in log-odds" in capsys.readouterr().out
     best = content["memorization"][0]
     inside = arrays["masks"][:, best["id"]]
     own = arrays["margin"][:, best["id"]].astype(np.float16).astype(float)
