@@ -129,7 +129,7 @@ def large(folder: Path, n: int, m: int, n_models: int, size: int, n_columns: int
     found["memorization"] = measured()
     wall, processor = time.perf_counter(), time.process_time()
     for estimate in infl.influence_blocks(outcomes, columns=np.arange(n, n + n_columns)):
-        done = int(estimate.columns[-1]) + 1 - n
+        done = int(np.asarray(estimate.columns)[-1]) + 1 - n
         found["influence"] = {"columns": done, **measured()}
         print(json.dumps(found["influence"]), file=sys.stderr, flush=True)
     return found

@@ -159,7 +159,7 @@ def test_published_files_are_read_by_compare_and_forget(small_run: infl.Run, tmp
         ("imagenet_index", imagenet, {"memorization"}),
         ("high_infl_pairs", pairs, {"memorization", held_out}),
     ):
-        np.savez(tmp_path / name, **arrays)
+        np.savez(tmp_path / name, allow_pickle=False, **arrays)
         found = infl.compare(small_run, tmp_path / f"{name}.npz").agreements
         assert set(found) == kinds
         assert max(one.rms.value for one in found.values()) < 1e-6

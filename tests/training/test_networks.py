@@ -169,9 +169,9 @@ def centred_apply(weights: jax.Array, x: jax.Array) -> jax.Array:
     [
         (lambda: Network(plain_init, centred_apply), "depends? on its batch"),
         (
-            lambda: Network("mine", plain_init, plain_apply),
-            r"expected infl.Network\(init, apply\).*got str and function",
-        ),  # pyright: ignore
+            lambda: Network(NOTHING, plain_apply),
+            r"expected infl.Network\(init, apply\).*got NoneType and function",
+        ),
         (
             lambda: Network(plain_init, lambda weights, x: jax.nn.softmax(plain_apply(weights, x))),
             "leave out its last softmax",
