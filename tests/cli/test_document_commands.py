@@ -15,6 +15,7 @@ from rich.console import Console
 import infl
 from infl.__main__ import main
 from infl.report.tables import memorization_table, pairs_table
+from infl.report.text import excerpt
 
 
 def call(line: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -97,3 +98,29 @@ def test_tables_of_documents_fill_the_terminal(documents_run: infl.Run, width: i
         lines = console.export_text().splitlines()
         assert max(map(cell_len, lines)) <= width
         assert not any(line.startswith(" " * 20) for line in lines)  # nothing is folded below its line
+
+
+def test_the_page_of_documents_shows_texts_escaped(
+    documents_run: infl.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set.json").write_text(json.dumps({"one and its copy": [0, 1, 2]}))
+    asked = f"report --run {documents_run.folder} --forget {tmp_path}/set.json --out {tmp_path}/page.html"
+    call(asked, capsys)
+    page = (tmp_path / "page.html").read_text()
+    assert '<bdi class="text">Ann &lt;b&gt;&amp; sings&lt;/b&gt; \ufffd[31m</bdi>' in page
+    assert not [mark for mark in ("Ann <b>", "\x1b", "data:image/png", "no pixels", "3 classes") if mark in page]
+    assert "3 groups" in page
+    assert "In accuracy by tokens" in page
+
+
+def test_galleries_show_texts_in_the_place_of_pictures(documents_run: infl.Run) -> None:
+    dataset = documents_run.dataset()
+    pair = infl.records.ScoredPair(source=7, target=33, value=0.5, se=0.1)
+    scores = infl.memorization(documents_run)
+    for ax, shown in (
+        (infl.plot.influence_pairs([pair], dataset), (7, 33)),
+        (infl.plot.memorized_gallery(scores, dataset, n_per_class=12), range(32)),
+    ):
+        texts = {" ".join(text.get_text().split()) for one in ax.child_axes for text in one.texts}
+        assert {excerpt(dataset, column) for column in shown} <= texts
+        assert not any(one.images or one.lines for one in ax.child_axes)

@@ -24,7 +24,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from infl.records import UNITS, InputError
+from infl.records import InputError
 from infl.report import text
 from infl.report.page import views
 from infl.report.page.content import HarmedExample as HarmedExample
@@ -48,6 +48,7 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
     sets = sorted(content.sets, key=lambda one: one.predicted is None)  # in the order of the map and of tables
     thresholds = text.common_thresholds([verdict for one in sets for verdict in one.verdicts])
     pictures, drawings = Pictures(dataset), Drawings()
+    unit = "" if scores is None else text.unit(dataset, scores.memorization.outcome)
     examples, memorized_table = [], ""
     if scores is not None:
         examples, memorized_table = views.memorized(scores, dataset, pictures, n_top)
@@ -72,8 +73,8 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
         cards=cards,
         set_table=views.set_table(sets) if sets else "",
         scores=scores,
-        unit="" if scores is None else UNITS[scores.memorization.outcome],
-        certainty=[] if scores is None else views.certainty_facts(scores),
+        unit=unit,
+        certainty=[] if scores is None else views.certainty_facts(scores, unit),
         histogram=histogram,
         gallery=examples[: views.IN_GALLERY],
         n_memorized=len(examples),

@@ -34,12 +34,12 @@ class Pictures:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._uris: dict[int, str] = {}
-        self.available = dataset.has_pixels
+        self.available = dataset.has_pixels and not dataset.is_documents
         self.turned = dataset.has_pixels and ink_for(dataset) == "gray_r"
         self._span = span(dataset.x_train) if dataset.has_pixels else (0.0, 1.0)
 
     def class_of(self, column: int) -> str:
-        """CSS class of the picture of an example; empty where the dataset has no pixels."""
+        """CSS class of the picture of an example; empty where the dataset has no pixels, or documents."""
         if not self.available:
             return ""
         if column not in self._uris:

@@ -15,23 +15,25 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from infl.records import REGIMES, UNITS, Dataset, Quantity, Verdict
+from infl.records import REGIMES, Dataset, Quantity, Verdict
 from infl.report import tables, text
 from infl.report.page.content import HarmedExample, ScoreContent, SetContent
 from infl.report.page.pictures import Pictures
 
 MAX_EXAMPLES_OF_A_SET = 12
 IN_GALLERY = 24
+EXCERPT = 240  # characters of a document
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example of the data: its picture's class, what it is called, and lines below it."""
+    """One example of the data: its picture's class, what it is called, lines below it, and of a document its beginning."""
 
     picture: str
     place: str
     label: str
     lines: tuple[str, ...] = ()
+    text: str = ""
 
 
 def card(one: SetContent, dataset: Dataset, pictures: Pictures, most: int) -> dict[str, Any]:
@@ -77,9 +79,10 @@ def memorized(scores: ScoreContent, dataset: Dataset, pictures: Pictures, n_top:
     frame = tables.memorization_frame(estimate, dataset, ids, q=scores.q)
     said = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
     examples = [_example(dataset, i, pictures, text.minus(words)) for i, words in zip(ids.tolist(), said, strict=True)]
-    cells = pd.DataFrame({"": [picture(one) for one in examples], "id": [_data(i, str(i)) for i in ids]})
+    shown = "text" if dataset.is_documents else ""
+    cells = pd.DataFrame({shown: [picture(one) for one in examples], "id": [_data(i, str(i)) for i in ids]})
     cells["in source"] = [_data(i, str(i)) for i in dataset.train_ids[ids]]
-    cells["label"] = [Markup("<bdi>{}</bdi>").format(one.label) for one in examples]
+    cells[dataset.class_words[0]] = [Markup("<bdi>{}</bdi>").format(one.label) for one in examples]
     cells["memorization"] = _with_errors(frame["value"], frame["se"])
     low, high = (end[ids].tolist() for end in scores.interval)
     cells["95%"] = [text.minus(text.interval(*ends)) for ends in zip(low, high, strict=True)]
@@ -105,10 +108,9 @@ def pairs_table(scores: ScoreContent, dataset: Dataset, pictures: Pictures) -> M
     return html_table(cells, "pairs")
 
 
-def certainty_facts(scores: ScoreContent) -> list[tuple[str, str]]:
+def certainty_facts(scores: ScoreContent, unit: str) -> list[tuple[str, str]]:
     """How sure one can be of the scores: (term, words) in order."""
     errors = scores.memorization.se[np.isfinite(scores.memorization.se)]
-    unit = UNITS[scores.memorization.outcome]
     facts = [("Models that scores rest on", f"{scores.n_models:,}, each trained on a random part of the data")]
     if len(errors):
         facts.append(("Standard error of memorization", f"{np.median(errors):.2g} at the median ({unit})"))
@@ -164,7 +166,7 @@ def _judged(verdict: Verdict, kind: str) -> dict[str, Any]:
 def _quantities(one: SetContent) -> Markup:
     """Self, cross, harm and gain with their intervals of 95%, the prediction beside the measurement."""
     meanings = {
-        "self": ("self_influence", "probability that a forgotten example is lost", (-1.0, 1.0)),
+        "self": ("self_influence", "accuracy on a forgotten example that is lost", (-1.0, 1.0)),
         "cross": ("cross_influence", "other examples lost per example forgotten, net", (-math.inf, math.inf)),
         "harm": ("harm", "the same, of those harmed alone", (0.0, math.inf)),
         "gain": ("gain", "the same, of those helped alone", (0.0, math.inf)),
@@ -192,11 +194,16 @@ def _harmed(each: HarmedExample, dataset: Dataset, pictures: Pictures) -> Exampl
 
 
 def _example(dataset: Dataset, column: int, pictures: Pictures, *lines: str) -> Example:
-    return Example(pictures.class_of(column), text.place_of(dataset, column), text.class_of(dataset, column), lines)
+    words = text.excerpt(dataset, column, EXCERPT) if dataset.is_documents else ""
+    return Example(
+        pictures.class_of(column), text.place_of(dataset, column), text.class_of(dataset, column), lines, words
+    )
 
 
 def picture(one: Example) -> Markup:
-    """The picture of an example, as an element."""
+    """The picture of an example, or the beginning of a document, as an element."""
+    if one.text:
+        return Markup('<bdi class="text">{}</bdi>').format(one.text)
     if not one.picture:
         return Markup('<span class="picture none">no pixels</span>')
     mark = '<span class="picture {}" role="img" aria-label="{}, {}"></span>'

@@ -19,6 +19,7 @@ from infl.report.text import (
     class_of,
     count,
     example_of,
+    excerpt,
     minus,
     most_memorized,
     place_of,
@@ -28,7 +29,8 @@ from infl.report.text import (
 
 _ROWS = 6
 _MAX_CLASSES = 10
-_PICTURE = 0.72  # inches
+_PICTURE, _SIDE = 0.72, 0.95  # inches, of all examples of a class and of a pair
+_TEXT = (18, 8)  # characters in a line and lines of a document in a picture's place
 
 
 def memorized_gallery(
@@ -80,11 +82,12 @@ def memorized_gallery(
             ax.text(0, middle - 0.02 / height, counted, va="top", size=7, color=theme.quiet, linespacing=1.15, **beside)
             for k, i in enumerate(of_class[:n_per_class]):
                 bounds = ((1.15 + k * pitch[0]) / width, bottom, _PICTURE / width, _PICTURE / height)
-                picture = draw_example(ax.inset_axes(bounds), dataset.x_train[i], ink=ink)
+                picture = _draw(ax.inset_axes(bounds), dataset, i, ink, _PICTURE)
                 _caption(picture, f"#{i}\n{minus(with_error(float(memorization.value[i]), float(memorization.se[i])))}")
-        heading = "most memorized training examples of each class"
+        _, one, several = dataset.class_words
+        heading = f"most memorized training examples of each {one}"
         if len(shown) < dataset.n_classes:
-            heading += f", {len(shown)} of {dataset.n_classes:,} classes"
+            heading += f", {len(shown)} of {dataset.n_classes:,} {several}"
         ax.set_title(heading)
     return ax
 
@@ -121,7 +124,7 @@ def influence_pairs(
     rows = max(1, math.ceil(len(shown) / blocks))
     with house_style() as theme:
         # Inches of a block: source, arrow, target, gap; and of a row.
-        side, arrow, gap, pitch, head = 0.95, 1.0, 0.3, 1.3, 0.24
+        side, arrow, gap, pitch, head = _SIDE, 1.0, 0.3, 1.3, 0.24
         width, height = blocks * (2 * side + arrow) + (blocks - 1) * gap, head + rows * pitch
         ax = axes_or_new(ax, width + 0.3, height + 0.3)
         ax.set_axis_off()
@@ -149,7 +152,7 @@ def _draw_pair(
     theme = current_theme()
     source, arrow, target = axes
     for ax, column in ((source, pair.source), (target, pair.target)):
-        draw_example(ax, example_of(dataset, column), ink=ink)
+        _draw(ax, dataset, column, ink, _SIDE)
         _caption(ax, f"{shorten(class_of(dataset, column), 22)}\n{place_of(dataset, column)}")
     word, color = ("helps", theme.helps) if pair.value >= 0 else ("harms", theme.harms)
     arrow.set_axis_off()
@@ -159,6 +162,20 @@ def _draw_pair(
     if interval is not None:
         low, high = (f"{end:z.2f}".replace("-", "−") for end in interval)
         arrow.text(0.5, 0.28, f"[{low}, {high}]", ha="center", va="top", size=6.8, color=theme.quiet)
+
+
+def _draw(ax: Axes, dataset: Dataset, column: int, ink: str, side: float) -> Axes:
+    """One example in a square of so many inches; of a document its beginning."""
+    if not dataset.is_documents:
+        return draw_example(ax, example_of(dataset, column), ink=ink)
+    theme, (width, n_lines) = current_theme(), _TEXT
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=theme.faint, linewidth=0.6)
+    lines = wrap(excerpt(dataset, column), width, max_lines=n_lines, placeholder=" …")
+    font = {"size": 6.2 * side, "color": theme.ink, "linespacing": 1.15, "parse_math": False}
+    ax.text(0.04, 0.96, "\n".join(lines), ha="left", va="top", transform=ax.transAxes, **font)
+    return ax
 
 
 def _caption(ax: Axes, text: str) -> None:
