@@ -26,7 +26,7 @@ def say(text: str) -> None:
 def show_scores(
     run: Run,
     dataset: Dataset,
-    memorization: Estimate,
+    memorization: Estimate | None,
     pairs: Sequence[ScoredPair],
     *,
     n_top: int,
@@ -37,11 +37,15 @@ def show_scores(
     from infl.report import plot
     from infl.report.tables import memorization_table, pairs_table
     from infl.report.text import unit
+    from infl.store.blocks import HELD_OUT_ONLY
 
     folder = run.folder / "figures"
     smallest, width = found.memorization, _width()
-    _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=smallest, width=width))
-    title = f"largest cross-influences, protocol: {dataset.pairs_protocol}, in {unit(dataset, memorization.outcome)}"
+    if memorization is None:
+        say(HELD_OUT_ONLY)
+    else:
+        _print_table(memorization_table(memorization, dataset, n_top, q=found.q, detectable=smallest, width=width))
+    title = f"largest cross-influences, protocol: {dataset.pairs_protocol}, in {unit(dataset, found.influence.outcome)}"
     _print_table(pairs_table(pairs, dataset, title=title, detectable=found.influence, width=width))
     if found.pairs_without_error:
         say(f"{found.pairs_without_error:,} pairs not ranked: one model with or without the example, so no error")
@@ -49,11 +53,11 @@ def show_scores(
     say(f"from {_scored_models(run)}; ± is one standard error, q the false discovery rate{of_pairs}")
     show_accuracy(run.accuracy())
     _name_diverged(run, ["design"])
-    figures = {
-        "memorization": plot.memorization(memorization),
-        "memorized": plot.memorized_gallery(memorization, dataset),
-        "influence": plot.influence_pairs(pairs[:6], dataset),
-    }
+    figures = {}
+    if memorization is not None:
+        figures["memorization"] = plot.memorization(memorization)
+        figures["memorized"] = plot.memorized_gallery(memorization, dataset)
+    figures["influence"] = plot.influence_pairs(pairs[:6], dataset)
     say("figures: " + ", ".join(str(plot.save(axes, folder / f"{name}.png")) for name, axes in figures.items()))
 
 

@@ -53,6 +53,7 @@ class Scores:
         import infl
         from infl.records import InputError
         from infl.report.exchange import check_table
+        from infl.store.blocks import HELD_OUT_ONLY
 
         if self.n_top < 1:
             raise InputError(f"--n-top: expected at least 1, got {self.n_top}")
@@ -67,6 +68,8 @@ class Scores:
         outcome = self.outcome or run.outcome_kinds[0]
         if outcome not in run.outcome_kinds:
             raise InputError(f"--outcome {outcome}: this run has {' and '.join(run.outcome_kinds)}; take one of these")
+        if run.held_out_only and (self.output.arrays or self.output.matrix or self.output.feldman_zhang):
+            raise InputError(f"--arrays, --matrix and --feldman-zhang are of all scores, and {HELD_OUT_ONLY}")
         if self.example is None:
             self._score_all(run, outcome)
         else:
@@ -84,11 +87,11 @@ class Scores:
         numbers = {"n_top": self.n_top, "n_models": outcomes.n_models, "n_train": outcomes.n_train}
         smallest = {"memorization": found.memorization, "influence": found.influence}
         content = scores_as_json(memorization, pairs, q=found.q, detectable=smallest, **numbers)
-        self.output.write(content | accuracy_fields(run.accuracy()))
+        self.output.write(content | {"outcome": kind} | accuracy_fields(run.accuracy()))
         if self.output.table:
-            of_all = memorization_frame(memorization, dataset, q=found.q)
-            write_table(self.output.table, of_all, pairs_frame(pairs, dataset.pairs_protocol, dataset))
-        if self.output.arrays:
+            of_all = [] if memorization is None else [memorization_frame(memorization, dataset, q=found.q)]
+            write_table(self.output.table, *of_all, pairs_frame(pairs, dataset.pairs_protocol, dataset))
+        if memorization is not None and self.output.arrays:
             protocols = ("left-out", "held-out")[: 1 + (dataset.n_held_out > 0)]
             parts = [infl.influence(outcomes, protocol=protocol, outcome=kind) for protocol in protocols]
             q = found.q, joint_q_values(*parts, q_over=self.q_over)
@@ -96,7 +99,7 @@ class Scores:
             write_scores(self.output.arrays, memorization, *parts, q=q, shrunk=shrunk)
         if self.output.matrix:
             write_influence(outcomes, self.output.matrix, outcome=kind, q_over=self.q_over)
-        if self.output.feldman_zhang:
+        if memorization is not None and self.output.feldman_zhang:
             classes = influence_within_classes(outcomes, dataset, kind)
             write_feldman_zhang(self.output.feldman_zhang, memorization, classes, dataset)
 
@@ -115,13 +118,15 @@ class Scores:
                 f"got {example}"
             )
         own_protocol: ProtocolName = "left-out" if example < n_train else "held-out"
-        parts = {"influenced_by": infl.influence(outcomes, columns=[example], protocol=own_protocol, outcome=kind)}
+        on_train, parts = example < n_train and not run.held_out_only, {}
+        if on_train or example >= n_train:
+            parts["influenced_by"] = infl.influence(outcomes, columns=[example], protocol=own_protocol, outcome=kind)
         if example < n_train and n_columns > n_train:
             parts["held_out"] = infl.influence(outcomes, sources=[example], outcome=kind)
-        if example < n_train:
+        if on_train:
             parts["left_out"] = infl.influence(outcomes, sources=[example], protocol="left-out", outcome=kind)
         listed = {name: (part.protocol, evident_pairs(part, n_pairs=self.n_top)) for name, part in parts.items()}
-        memorization = infl.memorization(outcomes, outcome=kind) if example < n_train else None
+        memorization = infl.memorization(outcomes, outcome=kind) if on_train else None
         show_influences(run, dataset, example, memorization, listed, kind)
         numbers = {"n_models": outcomes.n_models, "n_train": n_train}
         content = example_as_json(example, memorization, listed, outcome=kind, **numbers)
@@ -138,13 +143,13 @@ def score(
     *,
     n_top: int,
     q_over: Literal["matrix", "column"] = "matrix",
-) -> tuple[Estimate, list[ScoredPair], Findings]:
-    """Memorization, the strongest pairs and what of both counts as found, printed and drawn."""
+) -> tuple[Estimate | None, list[ScoredPair], Findings]:
+    """Memorization where there are outcomes of D, the strongest pairs and what of both counts as found, printed and drawn."""
     import infl
     from infl.scores.power import findings
 
     outcomes = run.outcomes("design")
-    memorization = infl.memorization(outcomes, outcome=kind)
+    memorization = None if run.held_out_only else infl.memorization(outcomes, outcome=kind)
     protocols = (dataset.pairs_protocol,)
     strongest = infl.strongest_influences(outcomes, protocols=protocols, n_pairs=n_top, outcome=kind, q_over=q_over)
     pairs, found = strongest.pairs(n_top), findings(outcomes, memorization, strongest)

@@ -177,6 +177,7 @@ class Demo:
         dataset = infl.load("digits")
         run = infl.train(dataset, run=self.run, n_models=self.n_models, n_references=self.n_references)
         memorization, *_ = score(run, dataset, "correct", n_top=5)
+        assert memorization is not None
         sets = infl.forget_sets.varied_sets(dataset, memorization)
         infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
         predicted = infl.predict(run, sets)

@@ -250,7 +250,7 @@ class Accuracy:
     """How often models are right, beside a model that always names the largest class.
 
     Attributes:
-        trained: On the examples of D that each model was trained on.
+        trained: On the examples of D that each model was trained on; NaN where outcomes are of H alone.
         held_out: On H; NaN where there is none.
         largest_class: Fractions of D and of H that are of their largest class: what needs no learning; NaN where outcomes are
             not those of classes.
@@ -270,7 +270,7 @@ class Accuracy:
 
         True where outcomes are not those of classes.
         """
-        if math.isnan(self.largest_class[0]):
+        if all(map(math.isnan, self.largest_class)):
             return True
         both = zip((self.trained, self.held_out), self.largest_class, strict=True)
         return any(one.value - one.se > fraction for one, fraction in both)
@@ -286,17 +286,24 @@ class Accuracy:
         return fields | rest | {"learned": self.learned}
 
 
-def measure_accuracy(outcomes: Outcomes, *, largest_class: tuple[float, float]) -> Accuracy:
+def measure_accuracy(
+    outcomes: Outcomes, *, largest_class: tuple[float, float], held_out_only: bool = False
+) -> Accuracy:
     """Mean accuracies, with errors over models and over examples, sqrt(var_t a_t / T + p (1 - p) / examples).
 
     Without `correct` a model is right where its margin is above 0.
+
+    Args:
+        held_out_only: Whether columns are those of H alone.
     """
     right = outcomes.of("correct") if outcomes.correct is not None else outcomes.of("margin") > 0
-    n, members = outcomes.n_train, outcomes.masks
+    n = 0 if held_out_only else outcomes.n_train
+    members = outcomes.masks[:, :n]
     clipped = 0.0 if outcomes.margin is None else float((np.abs(outcomes.margin) >= MAX_MARGIN).mean())
     trained = _fraction((right[:, :n] * members).sum(axis=1), members.sum(axis=1))
     held_out = _fraction(right[:, n:].sum(axis=1), np.full(len(right), right.shape[1] - n))
-    return Accuracy(trained, held_out, largest_class, len(right), clipped)
+    on_d, on_h = largest_class
+    return Accuracy(trained, held_out, (math.nan if held_out_only else on_d, on_h), len(right), clipped)
 
 
 def _fraction(n_right: Array, n_examples: Array) -> Quantity:

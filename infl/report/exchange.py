@@ -155,29 +155,34 @@ def verdicts_as_json(
 
 
 def scores_as_json(
-    memorization: Estimate,
+    memorization: Estimate | None,
     pairs: Sequence[ScoredPair],
     *,
     n_top: int,
     n_models: int,
     n_train: int,
     q: Array,
-    detectable: Mapping[str, Detectable] | None = None,
+    detectable: Mapping[str, Detectable | None] | None = None,
 ) -> dict[str, Any]:
     """The most memorized examples and the strongest pairs; a target of `n_train` or more is held out.
 
     Args:
+        memorization: None where there is none; then there is no `outcome` either.
         q: Of memorization, [n].
         detectable: Under `memorization` and `influence`, the smallest that could have been found.
     """
-    order = np.argsort(-np.nan_to_num(memorization.rankable, nan=-np.inf), kind="stable")[:n_top]
+    own = {}
+    if memorization is not None:
+        order = np.argsort(-np.nan_to_num(memorization.rankable, nan=-np.inf), kind="stable")[:n_top]
+        scores = [{**_memorization_fields(memorization, int(i)), "q": q[i]} for i in order]
+        own = {"outcome": memorization.outcome, "memorization": scores}
+    smallest = {name: asdict(one) for name, one in (detectable or {}).items() if one is not None}
     return {
         "n_models": n_models,
         "n_train": n_train,
-        "outcome": memorization.outcome,
-        "memorization": [{**_memorization_fields(memorization, int(i)), "q": q[i]} for i in order],
+        **own,
         "pairs": [_pair_fields(pair) for pair in pairs],
-        **({"detectable": {name: asdict(one) for name, one in detectable.items()}} if detectable else {}),
+        **({"detectable": smallest} if smallest else {}),
     }
 
 

@@ -302,6 +302,8 @@ def run_table(description: dict[str, Any]) -> Table:
         caption.append(f"Imported from: {description['imported']}")
     if description.get("shares"):
         caption.append("Outcomes: shares from 0 to 1, scored by means and sample variances")
+    if description.get("held_out_only"):
+        caption.append("Outcomes: of held-out examples alone, so no memorization")
     lines = pd.DataFrame(rows, columns=["models", "complete", "missing", "diverged", "models/s"])
     title = f"run {description['folder']}"
     return _terminal(lines, title=title, caption="\n".join(caption), left=("models",), folded={"models": 60})

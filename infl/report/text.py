@@ -313,9 +313,11 @@ def accuracy_lines(found: Accuracy) -> list[str]:
     """How often models are right beside the largest class; a warning for models that guess or whose margins are clipped."""
     on_d, on_h = found.largest_class
     largest = "" if math.isnan(on_d) else f"; the largest class is {number(on_d)} and {number(on_h)} of them"
+    on_trained = f"{found.trained} on what they trained on, "
+    if math.isnan(on_d) and not math.isnan(on_h):  # outcomes of held-out examples alone
+        on_trained, largest = "", f"; the largest class is {number(on_h)} of them"
     lines = [
-        f"accuracy of {count(found.n_models, 'model')}: {found.trained} on what they trained on, "
-        f"{found.held_out} on held-out examples{largest}"
+        f"accuracy of {count(found.n_models, 'model')}: {on_trained}{found.held_out} on held-out examples{largest}"
     ]
     if not found.learned:
         lines.append(

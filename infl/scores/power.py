@@ -273,26 +273,27 @@ class Findings:
     """What a table of scores says beside them.
 
     Attributes:
-        q: Of memorization, over all examples, [n].
+        q: Of memorization, over all examples, [n]; empty, with None below, where there is no memorization.
         memorization, influence: The smallest that the models find; influence in the protocol of the pairs.
         pairs_without_error: In no ranking.
     """
 
     q: Array
-    memorization: Detectable
+    memorization: Detectable | None
     influence: Detectable
     pairs_without_error: int
 
 
 def findings(
-    outcomes: OutcomesOrRun, memorization: Estimate, pairs: StrongestInfluences, *, power: float = POWER
+    outcomes: OutcomesOrRun, memorization: Estimate | None, pairs: StrongestInfluences, *, power: float = POWER
 ) -> Findings:
     """q-values and smallest detectable effects, at the p-values up to which these scores were found.
 
     Where nothing was found, the cut is that of a first discovery.
 
     Args:
-        memorization, pairs: From the same outcomes; pairs of one protocol, at the false discovery rate that is meant.
+        memorization, pairs: From the same outcomes; pairs of one protocol, at the false discovery rate that is meant. None
+            where outcomes are of held-out examples alone.
 
     Raises:
         InputError: where the scores have no p-values, the pairs are of several protocols or of columns that the outcomes
@@ -306,13 +307,15 @@ def findings(
         >>> float(found.q.min()) > 0.05, found.influence.n_tests
         (True, 400)
     """
-    if memorization.p is None:
+    if memorization is not None and memorization.p is None:
         raise InputError("memorization: these scores have no p-values; compute them with infl.memorization")
     if len(pairs.protocols) != 1:
         raise InputError(f"pairs: expected those of one protocol, got {', '.join(pairs.protocols)}")
-    rate, kind = pairs.false_discovery_rate, memorization.outcome
-    p_cut = PValueCounts.of([memorization.p]).largest_p(rate)
-    own = detectable(outcomes, protocol="own", outcome=kind, p_cut=p_cut, power=power, false_discovery_rate=rate)
+    rate, own, q = pairs.false_discovery_rate, None, np.zeros(0)
+    if memorization is not None and memorization.p is not None:
+        kind, p_cut = memorization.outcome, PValueCounts.of([memorization.p]).largest_p(rate)
+        own = detectable(outcomes, protocol="own", outcome=kind, p_cut=p_cut, power=power, false_discovery_rate=rate)
+        q = q_values(memorization.p)
     (protocol,), kind, p_cut = pairs.protocols, pairs.outcome, pairs.largest_p
     others = detectable(outcomes, protocol=protocol, outcome=kind, p_cut=p_cut, power=power, false_discovery_rate=rate)
-    return Findings(q_values(memorization.p), own, others, pairs.n_without_error)
+    return Findings(q, own, others, pairs.n_without_error)

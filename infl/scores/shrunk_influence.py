@@ -136,8 +136,9 @@ def _sharpened(outcomes: OutcomeSource, estimate: Estimate, knowledge: _Surrogat
 
     With a surrogate as their control variate, where there are models to fit slopes to.
     """
-    first, columns = next(iter(outcomes.blocks(slice(0, 1), n_rows=1))), estimate.columns
+    columns = estimate.columns
     assert columns is not None
+    first = next(iter(outcomes.blocks(columns[:1], n_rows=1)))
     assert estimate.protocol != "own"
     if estimate.outcome != "correct" or not first.is_binary("correct") or first.margin is None:
         return _as_normal(estimate)

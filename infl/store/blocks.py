@@ -5,8 +5,8 @@ complete. Anybody reads it with `numpy.load`:
 
     masks    [B, ceil(n / 8)] uint8, packed bits: which examples each model trained on
     correct  [K, B, W / 8] uint8, packed bits, and margin [K, B, W] float16: the n + m columns in K tiles of W, the last
-             one filled up with zeros. Of documents correct is float16 too, shares rounded by at most 2.5e-4, beside logprob,
-             float16, and exact, bits
+             one filled up with zeros; the m of H alone where run.json says held_out_only. Of documents correct is float16
+             too, shares rounded by at most 2.5e-4, beside logprob, float16, and exact, bits
     about.json  which models of which run, which of them diverged, seconds, where and with what they were trained, and where
              in the file each array begins, with a CRC-32 of every tile
 
@@ -40,6 +40,7 @@ from infl.records import (
     Array,
     Columns,
     DiskError,
+    InputError,
     OutcomeKind,
     Outcomes,
     block_rows,
@@ -57,6 +58,9 @@ MAX_ENTRIES = 1 << 26  # of the masks of some rows in memory
 CACHED_BYTES = 1 << 26
 THREADS = 8
 RANGES = {"correct": (0.0, 1.0), "margin": (-MAX_MARGIN, MAX_MARGIN), "logprob": (-MAX_MARGIN, 0.0)}
+HELD_OUT_ONLY = (
+    "this run has outcomes of held-out examples alone: no memorization, and no influence on training examples"
+)
 _NAME = re.compile(r"(\d{7,10})-(\d{7,10})\.npz")
 
 
@@ -67,22 +71,29 @@ class Layout:
     Attributes:
         kinds: Outcomes that there are; models made elsewhere may have come with one.
         shares: Whether `correct` is a share, and not 0/1.
+        held_out_only: Whether there are columns of H alone.
     """
 
     n_train: int
     n_columns: int
     kinds: tuple[OutcomeKind, ...] = LABEL_KINDS
     shares: bool = False
+    held_out_only: bool = False
+
+    @property
+    def first_column(self) -> int:
+        """The first column that there is."""
+        return self.n_train if self.held_out_only else 0
 
     @property
     def n_tiles(self) -> int:
         """Tiles that hold all columns."""
-        return -(-self.n_columns // TILE_COLUMNS)
+        return -(-(self.n_columns - self.first_column) // TILE_COLUMNS)
 
     @property
     def width(self) -> int:
         """Columns of a tile, a multiple of 8."""
-        return -(-self.n_columns // (8 * self.n_tiles)) * 8
+        return -(-(self.n_columns - self.first_column) // (8 * self.n_tiles)) * 8
 
     def is_packed(self, array: str) -> bool:
         """Whether an array is packed bits, and not float16."""
@@ -351,16 +362,20 @@ class StoredOutcomes:
     def blocks(
         self, columns: Columns = slice(None), *, n_rows: int = 512, kinds: Sequence[OutcomeKind] = OUTCOME_KINDS
     ) -> Iterator[Outcomes]:
-        """See `OutcomeSource.blocks`."""
+        """See `OutcomeSource.blocks`; raises `InputError` where columns of D are asked for that there are not."""
+        numbers, first = np.arange(self.n_columns)[columns], self.layout.first_column
+        kinds = [kind for kind in self.layout.kinds if kind in kinds]
+        if kinds and numbers.min(initial=first) < first:
+            raise InputError(HELD_OUT_ONLY)
         strata = None if self.period == 1 else np.asarray(self.models, np.int64) // self.period
-        wanted = self._wanted_tiles(np.arange(self.n_columns)[columns])
+        wanted = self._wanted_tiles(numbers - first)
         n_wanted = sum(len(inner) for _, _, inner in wanted)
         with ThreadPoolExecutor(THREADS) as pool:
             n_rows = min(n_rows, max(8, MAX_ENTRIES // self.n_train))
             for some in block_rows(self.n_models, n_rows, strata):
                 n_models = some.stop - some.start
                 arrays: dict[str, Array] = {"masks": np.empty((n_models, self.n_train), bool)}
-                for kind in (kind for kind in self.layout.kinds if kind in kinds):
+                for kind in kinds:
                     arrays[kind] = np.empty((n_models, n_wanted), bool if self.layout.is_packed(kind) else np.float16)
                 blocks, rows, places = zip(*self._parts(some), strict=True)
                 list(pool.map(partial(self._read, wanted=wanted, arrays=arrays), blocks, rows, places))

@@ -58,7 +58,7 @@ def import_outcomes(
                            `infl.predict(..., predictor="additive")` possible
 
     Columns of held-out examples may stand apart, in `correct_held_out` [T, m], `margin_held_out`, `labels_held_out` and so on,
-    or be left out.
+    or be left out. Without columns of training examples (`labels` may be [m] then) there is influence on held-out ones alone.
     Rows that no model filled (no training example, zeros or NaN for all outcomes) are left out, and a warning counts them.
     Margins and shares are kept as float16, as those of infl's own models. Errors of scores take models as independent draws.
     The run holds no pixels and no training algorithm: it cannot be trained on or verified. Files are read in blocks of rows,
@@ -91,6 +91,7 @@ def import_outcomes(
             "seed": None,
             "outcomes": list(kinds),
             **({"shares": True} if _holds_shares(archive, n_columns) else {}),
+            **({"held_out_only": True} if archive.held_out_only else {}),
             "imported": str(path),
         }
         with new_run(str(run) if is_url(run) else Path(run).expanduser(), dataset, settings) as made:
@@ -131,10 +132,21 @@ class _Named:
             raise InputError(
                 f"names: expected some of {', '.join(_ARRAYS)}, with {APART} or without, got {unknown[0]!r}"
             )
+        apart = [f"{kind}{APART}" for kind in LABEL_KINDS if f"{kind}{APART}" in self._names]
+        self.held_out_only = bool(apart) and not self._names.keys() & {*LABEL_KINDS}
+        if self.held_out_only and "labels" in self._names and f"labels{APART}" not in self._names:
+            shapes = [self._source.member(self._names[name]).shape for name in ("labels", apart[0])]
+            if shapes[0] == shapes[1][1:]:
+                self._names[f"labels{APART}"] = self._names.pop("labels")
 
     @property
     def names(self) -> list[str]:
-        return sorted(self._names)
+        return sorted({*self._names, *filter(self.lacks_train, _ARRAYS)})
+
+    def lacks_train(self, name: str) -> bool:
+        """Whether there are columns of held-out examples alone."""
+        there = f"{name}{APART}" in self._names and name not in self._names
+        return self.held_out_only and there and _ARRAYS[name][1][-1] == "n+m"
 
     def parts(self, name: str) -> list[str]:
         """What the array is called in the source: the whole, or the columns of D and of H."""
@@ -183,11 +195,6 @@ def _check_shapes(archive: _Named) -> tuple[tuple[OutcomeKind, ...], int, int]:
     kinds: tuple[OutcomeKind, ...] = tuple(kind for kind in LABEL_KINDS if kind in there)
     missing = [name for name in ("masks", "labels") if name not in there]
     missing += [] if kinds else ["correct or margin"]
-    if not kinds and any(f"{kind}{APART}" in there for kind in LABEL_KINDS):
-        raise InputError(
-            f"{path}: outcomes on held-out examples alone are not supported, since scores rest on those of training examples "
-            "as well: give correct or margin [models, n] beside them"
-        )
     if missing:
         raise InputError(
             f"{path}: expected the arrays masks, labels, and correct or margin; missing {', '.join(missing)}, "
@@ -196,7 +203,8 @@ def _check_shapes(archive: _Named) -> tuple[tuple[OutcomeKind, ...], int, int]:
     lengths: dict[str, tuple[str, int]] = {}  # of each axis, and the array that says so
     for name in (name for name in _ARRAYS if name in there):
         member, axes = _check_member(archive, name), _ARRAYS[name][1]
-        for axis, length in zip(axes, member.shape, strict=True):
+        shape = (*member.shape[:-1], member.shape[-1] + lengths["n"][1]) if archive.lacks_train(name) else member.shape
+        for axis, length in zip(axes, shape, strict=True):
             first, known = lengths.setdefault(axis, (name, length))
             if length != known:
                 raise InputError(
@@ -248,6 +256,8 @@ def _examples(archive: _Named, n_train: int, n_columns: int) -> Dataset:
         if not high < n_names <= MAX_CLASSES:
             raise InputError(f"{path}: class_names: labels go to {high}, expected {high + 1} names, got {n_names:,}")
         names = tuple(map(str, next(archive.blocks("class_names", n_rows=n_names))))
+    if archive.lacks_train("labels"):
+        labels, names = np.concatenate([np.full(n_train, len(names)), labels]), (*names, "unknown")
     n_held_out = n_columns - n_train
     return Dataset(
         name=path.stem,

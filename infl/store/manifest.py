@@ -199,6 +199,7 @@ def _wrong_entry(manifest: dict[str, Any]) -> str | None:
     kinds = manifest.get("outcomes", list(LABEL_KINDS))
     if kinds != [kind for kind in OUTCOME_KINDS if kind in kinds] or not {*kinds} & {*LABEL_KINDS}:
         return "outcomes"
-    if not isinstance(manifest.get("shares", False), bool):
-        return "shares"
+    for name in ("shares", "held_out_only"):
+        if not isinstance(manifest.get(name, False), bool):
+            return name
     return "imported" if not isinstance(manifest.get("imported", ""), str) else None

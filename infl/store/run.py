@@ -26,6 +26,7 @@ from infl.records import (
     InputError,
     OutcomeKind,
     Outcomes,
+    join_blocks,
     measure_accuracy,
 )
 from infl.store import manifest as manifests
@@ -81,9 +82,8 @@ class Run:
         self.storage, self.manifest = storage, manifest
         self.place, self.folder = storage.place, storage.folder
         dataset = manifest["dataset"]
-        self._layout = Layout(
-            dataset["n_train"], dataset["n_columns"], self.outcome_kinds, bool(manifest.get("shares", False))
-        )
+        flags = {name: bool(manifest.get(name, False)) for name in ("shares", "held_out_only")}
+        self._layout = Layout(dataset["n_train"], dataset["n_columns"], self.outcome_kinds, **flags)
         self._id = manifests.checksum(manifests.binding(manifest))
         self._accuracies: dict[tuple[str, int], Accuracy | None] = {}
         self._cache, self._blocks, self._collections = TileCache(), dict[str, Block](), dict[str, Collection]()
@@ -104,10 +104,12 @@ class Run:
         for name in ("full", "design"):
             if some := self.complete(name)[:ACCURACY_MODELS]:
                 if (name, len(some)) not in self._accuracies:
-                    outcomes = self.outcomes(name, some).load()
+                    blocks = list(self.outcomes(name, some).blocks(slice(self._layout.first_column, None)))
                     on_d, on_h = (math.nan if one is None else one for one in self.manifest["dataset"]["largest_class"])
-                    found = measure_accuracy(outcomes, largest_class=(on_d, on_h)) if outcomes.n_models else None
-                    self._accuracies[name, len(some)] = found
+                    outcomes = join_blocks(blocks) if blocks else None
+                    self._accuracies[name, len(some)] = outcomes and measure_accuracy(
+                        outcomes, largest_class=(on_d, on_h), held_out_only=self.held_out_only
+                    )
                 return self._accuracies[name, len(some)]
         return None
 
@@ -129,6 +131,11 @@ class Run:
     def outcome_kinds(self) -> tuple[OutcomeKind, ...]:
         """What is known of its models: those of a classifier, unless its manifest names others."""
         return tuple(self.manifest.get("outcomes", LABEL_KINDS))
+
+    @property
+    def held_out_only(self) -> bool:
+        """Whether it holds outcomes of held-out examples alone, as models made elsewhere may come."""
+        return self._layout.held_out_only
 
     @cached_property
     def _n_tokens(self) -> Array | None:

@@ -7,6 +7,7 @@ from a run through a file to a run must keep every bit.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import infl
 from infl.__main__ import main
 from infl.records import InputError, OutcomeKind, Outcomes
-from infl.store import importing
+from infl.store import blocks, importing
 from tests.streaming import peak_bytes
 
 N, M, T, R = 21, 11, 150, 9
@@ -175,9 +177,21 @@ WRONG: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "labels missing": (lambda a: {"labels": None}, r"missing labels, found 'correct', .* np\.savez\(path, masks="),
     "no outcomes": (lambda a: {"correct": None, "margin": None}, "missing correct or margin, found 'labels', 'masks'"),
     "a name of two lines": (lambda a: {"labels": None, "la\nbels": a["labels"]}, r"missing labels, .*'la\\nbels'"),
-    "held-out examples alone": (
-        lambda a: {"correct": None, "margin": None, "margin_held_out": a["margin"][:, N:]},
-        "outcomes on held-out examples alone are not supported, since scores rest on those of training examples as well",
+    "held-out examples alone, and references of all": (
+        lambda a: {
+            "correct": None,
+            "reference_correct": None,
+            "margin": None,
+            "margin_held_out": a["margin"][:, N + 1 :],
+        },
+        "labels is of 32 n.m, margin of 31",
+    ),
+    "held-out examples and masks of them": (
+        lambda a: (
+            dict.fromkeys(("masks", "correct", "margin"))
+            | {"masks_held_out": a["masks"], "margin_held_out": a["margin"][:, N:]}
+        ),
+        "missing masks, found",
     ),
     "parts that overlap": (
         lambda a: (
@@ -276,6 +290,66 @@ def test_arrays_come_from_files_of_their_own_under_given_names_and_in_parts(tmp_
     with pytest.raises(InputError, match="te.npy: expected an array as np.save writes it"):
         infl.import_outcomes(folder, run=tmp_path / "new", names=names)
     assert not (tmp_path / "new").exists()
+
+
+def test_outcomes_of_held_out_examples_alone_give_their_influence_and_say_what_they_do_not_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Influence on H is made of columns of H alone, so it is that of the same outcomes imported whole, to the last bit."""
+    monkeypatch.setattr(importing, "BYTES_AT_ONCE", 8 * (N + M) * 64)  # three blocks
+    monkeypatch.setattr(blocks, "TILE_COLUMNS", 8)  # tiles of H alone and of all columns end at different ones
+    arrays = make_arrays()
+    whole = infl.import_outcomes(write(tmp_path / "whole.npz", arrays), run=tmp_path / "whole")
+    assert "held_out_only" not in whole.manifest  # other runs stay as they were
+    kinds = ("correct", "margin", "reference_correct", "reference_margin")
+    parts: Arrays = {"masks": arrays["masks"]} | {f"{kind}_held_out": arrays[kind][:, N:] for kind in kinds}
+    labels = arrays["labels"]
+    for given in ({"labels": labels}, {"labels": labels[N:]}, {"labels_held_out": labels[N:]}):
+        place = tmp_path / f"{len(given)}{next(iter(given))}{len(next(iter(given.values())))}"
+        run = infl.open_run(infl.import_outcomes(parts | given, run=place).place)
+        for kind in ("correct", "margin"):
+            one, other = (infl.influence(r, outcome=kind) for r in (run, whole))
+            np.testing.assert_array_equal(one.to_dataframe().to_numpy(), other.to_dataframe().to_numpy())
+        full, same = (next(iter(r.outcomes("full").blocks(slice(N, None)))) for r in (run, whole))
+        np.testing.assert_array_equal(full.margin, same.margin)
+        found, known = run.accuracy(), whole.accuracy()
+        assert found is not None
+        assert known is not None
+        assert (found.held_out, found.largest_class[1]) == (known.held_out, known.largest_class[1])
+        assert np.isnan([found.trained.value, found.largest_class[0]]).all()
+        unknown = len(next(iter(given.values()))) == M
+        assert (run.dataset().class_names[-1] == "unknown") == unknown
+        np.testing.assert_array_equal(run.dataset().labels, np.r_[[3] * N, labels[N:]] if unknown else labels)
+        for refused in (
+            lambda run=run: infl.memorization(run),
+            lambda run=run: infl.influence(run, protocol="left-out"),
+            lambda run=run: run.outcomes("design").load(),
+            lambda run=run: next(infl.predict_effects(run, {"s": [1]}, predictor="additive", quiet=True)),
+        ):
+            with pytest.raises(InputError, match="^this run has outcomes of held-out examples alone: no memorization"):
+                refused()
+    capsys.readouterr()
+    named = ["--run", str(place)]
+    assert main(["scores", *named, "--json", str(tmp_path / "s.json"), "--table", str(tmp_path / "s.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("this run has outcomes of held-out examples alone: no memorization")
+    assert "most memorized" not in printed
+    assert "on what they trained on" not in printed
+    assert "protocol: held-out" in printed
+    assert "memorization" not in json.loads((tmp_path / "s.json").read_text())
+    assert set(pd.read_csv(tmp_path / "s.csv")["kind"]) == {"influence"}
+    assert main(["scores", *named, "--example", "3"]) == main(["scores", *named, "--example", str(N)]) == 0
+    capsys.readouterr()
+    for command in (
+        ["scores", *named, "--arrays", str(tmp_path / "s.npz")],
+        ["report", *named],
+        ["compare", str(place), str(place)],
+        ["forget", "most-memorized", *named, "--size", "3", "--out", str(tmp_path / "f.json")],
+    ):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "held-out examples alone" in said
+        assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("fill", [0, np.nan])
