@@ -185,7 +185,7 @@ def show_plan(planned: Plan, asked: Mapping[str, Any]) -> None:
     say(f"time and disk hold {planned.n_references:,} models of all of D beside those of subsets{to_find}")
     say(f"subsets hold {planned.fraction:.3g} of D on average; noise is that of {planned.n_pilot:,} pilot models")
     show_accuracy(planned.accuracy)
-    if answers["prediction"]:
+    if any(one.value is not None for one in answers["prediction"]):
         say("predictions: sets of 20 and more of n = 1,000 digits and 2,000 Fashion-MNIST images;")
         say("at n = 10,000 cross was off by 0.36 with 512 models")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
+from zipfile import ZipFile, is_zipfile
 
 import tyro
 
@@ -30,13 +31,20 @@ class SubsetDesign(Design):
     groups: tyro.conf.Suppress[Any] = None
 
 
+def _names_documents(option: str) -> bool:
+    if option.endswith(".npz") and is_zipfile(option):
+        with ZipFile(option) as archive:
+            return "vocabulary.npy" in archive.namelist()
+    return option == "verses" or option.startswith("text:")
+
+
 class _Continuing:
     """A command whose defaults are the settings of the run that --run names, where there is one, or fit documents."""
 
     @classmethod
     def continuing(cls, options: list[str]) -> type:
         usual = cls
-        if any(option == "verses" or option.startswith("text:") for option in options):
+        if any(map(_names_documents, options)):
             default = Algorithm.default(documents=True)
             usual = with_fields(cls, algorithm=(tyro.conf.OmitArgPrefixes[Algorithm], default))
         words = ArgumentParser(add_help=False, allow_abbrev=False)

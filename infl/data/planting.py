@@ -270,7 +270,8 @@ def _patch(dataset: Dataset, size: int, corner: Corner) -> tuple[slice, slice]:
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > MAX_CHANNELS):
         raise InputError(
             f"poison_patch: expected images [h, w] or [h, w, channels] with at most {MAX_CHANNELS} channels, "
-            f"got examples of shape {shape}; reshape them, or plant flipped labels instead"
+            f"got {'documents' if dataset.is_documents else f'examples of shape {shape}'}; "
+            f"{'plant copies' if dataset.is_documents else 'reshape them, or plant flipped labels'} instead"
         )
     if corner not in CORNERS:
         raise InputError(f"corner: expected one of {', '.join(CORNERS)}; got {corner!r}")

@@ -245,7 +245,7 @@ def plan(
                 add("influence", basis, detect, scored.run_models(needed))
     if set_size is not None:
         for models, error in PREDICTED_CROSS_ERROR.items():
-            known = error if set_size >= MIN_PREDICTED_SIZE else None
+            known = error if dataset.is_classified and set_size >= MIN_PREDICTED_SIZE else None
             add("prediction", "error of cross, in experiments/regimes", known, models)
     if not math.isnan(scatter):
         enough = max(math.ceil((scatter / set_error) ** 2), RETRAININGS[0])

@@ -325,9 +325,10 @@ def accuracy_lines(found: Accuracy) -> list[str]:
             "of models that learn. Standardize the pixels (--standardize), change --learning-rate, or train for more --epochs"
         )
     if found.clipped:
+        remedy = "Lower" if math.isnan(on_d) else "Standardize the pixels or lower"
         lines.append(
             f"warning: {found.clipped:.1%} of their margins lie at the bound of what is stored, {MAX_MARGIN:,.0f}: errors and "
-            "predictions that rest on margins are too small there. Standardize the pixels or lower --learning-rate"
+            f"predictions that rest on margins are too small there. {remedy} --learning-rate"
         )
     return lines
 

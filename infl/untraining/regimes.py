@@ -52,7 +52,7 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     inside = np.zeros(len(effects.effect), bool)
     inside[list(effects.forget_set.ids)] = True
     weights = cross_weights(inside, effects.n_train, held_out_only=effects.held_out_only) / len(effects.forget_set)
-    values = np.array([effects.effect[inside].mean(), effects.effect @ weights])
+    values = np.array([effects.effect[inside].mean(), _sum(effects.effect, weights)])
     if effects.covariance is None:
         least = np.ones(len(weights)) if effects.n_tokens is None else 1 / effects.n_tokens
         covariance = _replicated_covariance(effects.replicates, inside, weights, least)
@@ -124,6 +124,12 @@ def cross_weights(inside: Array, n_train: int, *, held_out_only: bool = False) -
     return np.where(inside, 0.0, weights)
 
 
+def _sum(values: Array, weights: Array) -> Array:
+    """Weighted over the columns that count, so that NaN in others reaches no sum."""
+    counted = weights != 0
+    return values[..., counted] @ weights[counted]
+
+
 def _replicated_covariance(replicates: Array, inside: Array, weights: Array, least: Array) -> Array:
     """Covariance of (self, cross) by the scatter of the replicates, widened as a t distribution is, [2, 2].
 
@@ -134,7 +140,9 @@ def _replicated_covariance(replicates: Array, inside: Array, weights: Array, lea
     if n_replicates < 4:
         return np.full((2, 2), np.nan)
     own = replicates[:, inside].mean(axis=1)
-    covariance = np.cov(np.stack([own, replicates @ weights])) / n_replicates * (n_replicates - 1) / (n_replicates - 3)
+    covariance = (
+        np.cov(np.stack([own, _sum(replicates, weights)])) / n_replicates * (n_replicates - 1) / (n_replicates - 3)
+    )
     # Where all replicates agree their scatter is zero, which so few cannot know: no error is smaller than what one outcome
     # of one example in one replicate makes. Members of S may all be lost together, so self counts as one outcome.
     own_minimum = least[inside].max() / (1 if own.std() == 0 else inside.sum())
@@ -167,10 +175,10 @@ def _posterior_sum(effects: Effects, weights: Array, cross: float, min_effect: f
     above, density = stats.norm.cdf(z), stats.norm.pdf(z)
     first = mean * above + deviation * density
     second = (mean**2 + deviation**2) * above + deviation * (mean + min_effect) * density
-    value = float(weights @ first)
-    independent = float(weights**2 @ np.maximum(second - first**2, 0))
+    value = float(_sum(first, weights))
+    independent = float(_sum(np.maximum(second - first**2, 0), weights**2))
     # What moves all effects together moves harm in proportion.
-    shared = max(float(effects.covariance[1, 1]) - float(weights**2 @ deviation**2), 0.0)
+    shared = max(float(effects.covariance[1, 1]) - float(_sum(deviation**2, weights**2)), 0.0)
     fraction = min(1.0, value / max(abs(cross), 1e-9))
     return Quantity(value, float(np.sqrt(independent + shared * fraction**2)))
 

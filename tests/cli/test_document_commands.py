@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from rich.console import Console
 
 import infl
 from infl.__main__ import main
+from infl.cli.training import Train
 from infl.report.tables import memorization_table, pairs_table
-from infl.report.text import excerpt
+from infl.report.text import accuracy_lines, excerpt
 
 
 def call(line: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -124,3 +126,23 @@ def test_galleries_show_texts_in_the_place_of_pictures(documents_run: infl.Run) 
         texts = {" ".join(text.get_text().split()) for one in ax.child_axes for text in one.texts}
         assert {excerpt(dataset, column) for column in shown} <= texts
         assert not any(one.images or one.lines for one in ax.child_axes)
+
+
+def test_documents_in_an_npz_are_trained_as_documents_where_nothing_else_is_asked_for(
+    documents_run: infl.Run, small_digits: infl.Dataset, tmp_path: Path
+) -> None:
+    """As `infl plant` writes them; an .npz of images keeps the defaults of images."""
+    for name, dataset in (("songs", documents_run.dataset()), ("digits", small_digits)):
+        infl.write_npz(tmp_path / f"{name}.npz", dataset)
+    command = Train.continuing([f"{tmp_path}/songs.npz"])
+    assert next(field.default.network for field in fields(command) if field.name == "algorithm") == "gpt"
+    assert Train.continuing([f"{tmp_path}/digits.npz"]) is Train
+
+
+def test_no_line_advises_what_documents_have_not(documents_run: infl.Run) -> None:
+    """Pixels cannot be standardized, where margins lie at the bound of what is stored."""
+    found = documents_run.accuracy()
+    assert found is not None
+    clipped = " ".join(accuracy_lines(replace(found, clipped=0.1)))
+    assert "Lower --learning-rate" in clipped
+    assert "pixels" not in clipped

@@ -88,7 +88,7 @@ def test_of_documents_what_retained_ones_lose_or_gain_is_no_matter():
     n, m, ids = 6, 4, (0, 1)
     replicates = np.random.RandomState(1).uniform(-0.1, 0.5, (32, n + m))
     verdicts = []
-    for retained in (0.0, 5.0, -5.0):
+    for retained in (0.0, 5.0, -10.0, np.nan):
         replicates[:, 2:n] += retained
         verdicts.append(infl.judge(replace(make_effects(replicates, ids, n), held_out_only=True)))
     assert verdicts[0].cross_influence.value == pytest.approx(n / m * replicates.mean(axis=0)[n:].sum() / len(ids))
