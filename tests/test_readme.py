@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -86,16 +87,28 @@ def test_every_file_the_readme_points_at_is_there():
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_its_page_and_with_commands_that_run(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("line", "shown", "second_and_third"),
+    [
+        ("demo --n-models 32 --n-references 8", ("highest memorization 10", "class 8"), ["forget", "predict"]),
+        ("demo text --n-models 6 --n-references 2", ("both of each pair", "Psalm 136"), ["forget", "verify"]),
+    ],
+)
+def test_the_demo_ends_with_its_page_and_with_commands_that_run(
+    line, shown, second_and_third, tmp_path, monkeypatch, capsys
+):
+    """Language models are trained for 2 epochs, so that it takes seconds."""
+    quick = replace(infl.Algorithm.default(documents=True), epochs=2)
+    monkeypatch.setattr(infl.Algorithm, "default", lambda documents: quick if documents else infl.Algorithm())
     monkeypatch.chdir(tmp_path)
-    call("demo --n-models 32 --n-references 8")
+    call(line)
     said = capsys.readouterr().out
     page = Path(re.findall(r"^page: (.+)$", said, re.M)[0])
-    assert all(one in page.read_text() for one in ("highest memorization 10", "class 8"))
+    assert all(one in page.read_text() for one in shown)
     commands = [line.strip() for line in said.partition("three to try:")[2].splitlines() if line]
-    assert [line.split()[1] for line in commands] == ["scores", "forget", "predict"]
+    assert [line.split()[1] for line in commands] == ["scores", *second_and_third]
     for [words] in map(commands_in, commands):
-        call(shlex.join(words))
+        call(shlex.join(words).replace("--n-models 16", "--n-models 2"))
 
 
 @pytest.mark.slow

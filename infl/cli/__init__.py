@@ -8,7 +8,8 @@ mistyped command answer at once.
 - `runs`      import, merge, inspect: they take runs as they are;
 - `scores`    scores, of all examples or of one, and compare;
 - `sets`      forget, plant, tokenize: they make forget sets, and data to train on;
-- `verdicts`  predict, verify, report, and demo, which does all;
+- `verdicts`  predict, verify, report;
+- `demo`      demo, which does all, of digits or of text;
 - `options`   options that several commands take, and how they are read;
 - `outputs`   what commands write, checked before they run;
 - `printing`  tables and lines for people.
@@ -27,7 +28,7 @@ from typing import Annotated, Any, Union
 
 # Name of each command: its module, and what it does.
 COMMANDS = {
-    "demo": ("verdicts", "all of it on handwritten digits, in a few minutes"),
+    "demo": ("demo", "all of it on handwritten digits, or on text, in a few minutes"),
     "train": ("training", "train models on random subsets of a data set, or go on with a run"),
     "scores": ("scores", "which examples are memorized, and who influences whom"),
     "compare": ("scores", "do two runs, or a run and a file of scores, agree?"),

@@ -1,4 +1,4 @@
-"""Commands about forget sets: predict and verify their regimes, write the page of a run, and the demo of it all."""
+"""Commands about forget sets: predict and verify their regimes, write the page of a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tyro
 
-from infl.cli.options import Engine, File, Ids, Predictor, Real, RunToRead, cluster, quoted
-from infl.cli.outputs import Output, OutputFile, RunToWrite, accuracy_fields
+from infl.cli.options import Engine, File, Ids, Predictor, Real, RunToRead, cluster
+from infl.cli.outputs import Output, OutputFile, accuracy_fields
 from infl.cli.printing import say, show_accuracy, show_verdicts
-from infl.cli.scores import score
 from infl.records import Thresholds
 from infl.training.ray import Ray
 
@@ -153,56 +151,6 @@ class Report:
         if not n_sets:
             say("no forget set was verified in this run: name some with --forget, or run infl verify first")
         say(f"page: {written.path}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo:
-    """Digits from end to end: train, score, predict and verify forget sets of many kinds; figures and a page of them."""
-
-    run: RunToWrite = "runs/demo"
-    """Folder of the run, or its URL; continued where it exists."""
-    n_models: int = 1000
-    """Models trained on random subsets."""
-    n_references: int = 64
-    """Models trained on all of D, and retrained without each forget set."""
-    output: tyro.conf.OmitArgPrefixes[Output] = Output()
-
-    def __call__(self) -> None:
-        import infl
-        from infl.report.exchange import verdicts_as_json
-        from infl.training.caches import cache_compiled_programs
-
-        cache_compiled_programs()
-        say("infl demo: what happens if a digits classifier must forget some of its training examples?\n")
-        dataset = infl.load("digits")
-        run = infl.train(dataset, run=self.run, n_models=self.n_models, n_references=self.n_references)
-        memorization, *_ = score(run, dataset, "correct", n_top=5)
-        assert memorization is not None
-        sets = infl.forget_sets.varied_sets(dataset, memorization)
-        infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
-        predicted = infl.predict(run, sets)
-        summed = infl.predict(run, sets, predictor="additive")
-        measured = infl.verify(run, sets, n_models=self.n_references)
-        show_verdicts(run, predicted, measured)
-        say(
-            "\nIn redundant sets every member is covered by the others. Summing the influences of single examples misses that:"
-        )
-        for one, other, truth in zip(predicted, summed, measured, strict=True):
-            if (name := one.forget_set.name).startswith(("class", "cluster")):
-                say(f"  {name}: the sum {other.regime}, infl {one.regime}, retraining {truth.regime}")
-        self.output.write(
-            accuracy_fields(run.accuracy()) | verdicts_as_json(predicted, measured, thresholds=Thresholds())
-        )
-        say(f"\npage: {infl.write_report(run).path}")
-        named, example = f"--run {quoted(self.run)}", int(np.nanargmax(memorization.rankable))
-        say("\nNext, three to try:")
-        say(
-            f"  infl scores {named} --example {example}    # who influences the most memorized digit, and whom it influences"
-        )
-        say(
-            f"  infl forget neighbours {named} --example {example} --size 20 --out mine.json    # a forget set of your own"
-        )
-        say(f"  infl predict {named} --forget mine.json    # and what forgetting it would do")
 
 
 def _opened(url: str, forget_file: Path, ids: Ids) -> tuple[Run, list[ForgetSet]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import numpy as np
@@ -35,7 +36,7 @@ def load_digits() -> Dataset:
     return from_arrays(*arrays, name="digits", train_ids=train, held_out_ids=held_out, source="digits")
 
 
-def load_verses() -> Dataset:
+def load_verses(chapters: Sequence[str] | None = None) -> Dataset:
     """Load 1,999 verses of the King James Version, 1,396 to train on and 603 held out, as documents of at most 32 tokens.
 
     Groups are their 67 chapters, such as "Numbers 7": lists and genealogies on one pattern, passages that stand in two or three
@@ -44,21 +45,32 @@ def load_verses() -> Dataset:
     order of the books, in which training and held-out verses share one numbering. The text is in the public domain; verses.txt
     beside the file says where it comes from, and `experiments/verses.py` how it was made.
 
+    Args:
+        chapters: Those to take alone, whole, as groups in this order; None for all.
+
     Examples:
+        >>> load_verses(["Psalm 136", "Numbers 7"]).class_names
+        ('Psalm 136', 'Numbers 7')
         >>> dataset = load_verses()
         >>> dataset.class_names[-1], dataset.text(dataset.n_train - 1)
         ('1 Corinthians 15', 'But thanks be to God, which giveth us the victory through our Lord Jesus Christ.')
     """
     with (files("infl.data") / "verses.npz").open("rb") as file, np.load(file) as arrays:
+        names = arrays["class_names"].tolist()
+        chosen = names if chapters is None else list(chapters)
+        number_of = np.full(len(names), -1)
+        number_of[[names.index(chapter) for chapter in chosen]] = np.arange(len(chosen))
+        groups = {part: number_of[arrays[f"y_{part}"]] for part in ("train", "test")}
+        train, held_out = (groups[part] >= 0 for part in ("train", "test"))
         return from_tokens(
-            arrays["x_train"],
-            arrays["x_test"],
+            arrays["x_train"][train],
+            arrays["x_test"][held_out],
             arrays["vocabulary"],
-            y_train=arrays["y_train"],
-            y_held_out=arrays["y_test"],
-            class_names=arrays["class_names"].tolist(),
+            y_train=groups["train"][train],
+            y_held_out=groups["test"][held_out],
+            class_names=chosen,
             name="verses",
-            train_ids=arrays["train_ids"],
-            held_out_ids=arrays["held_out_ids"],
+            train_ids=arrays["train_ids"][train],
+            held_out_ids=arrays["held_out_ids"][held_out],
             source="verses",
         )

@@ -20,6 +20,7 @@ import pytest
 import infl
 from infl.data import from_arrays, from_documents, load, subset, write_npz
 from infl.data.documents import from_tokens
+from infl.data.embedded import load_verses
 from infl.data.tokenizers import byte_tokenizer, read_tokenizer, train_tokenizer
 from infl.records import InputError
 
@@ -338,6 +339,12 @@ def test_the_embedded_verses_are_what_they_are_said_to_be() -> None:
     assert len(psalm) == 26
     assert all("for his mercy endureth for ever" in verse for verse in psalm)
     assert load("verses", n_train=50, n_held_out=20).n_columns == 70
+    two = load_verses(["Psalm 136", "Exodus 20"])
+    assert two.class_names == ("Psalm 136", "Exodus 20")
+    assert {two.text(int(k)) for k in np.flatnonzero(two.labels == 0)} == set(psalm)
+    text_of = {int(ids[k]): dataset.text(k) for k in range(1999)}
+    of_two = np.concatenate([two.train_ids, two.held_out_ids])
+    assert [two.text(k) for k in range(two.n_columns)] == [text_of[int(k)] for k in of_two]
     assert dataset.fingerprint().startswith("96f7eaf6010e67ee"), (
         "scores and runs on it compare with others only while it stays"
     )
