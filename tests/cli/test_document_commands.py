@@ -88,7 +88,9 @@ def test_an_outcome_that_a_run_lacks_is_named(small_run: infl.Run, capsys: pytes
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_of_documents_fill_the_terminal(documents_run: infl.Run, width: int) -> None:
-    dataset = documents_run.dataset()
+    short = documents_run.dataset()
+    texts = [f"{k}: {8 * short.text(k)}" for k in range(short.n_columns)]
+    dataset = infl.from_documents(texts[:32], texts[32:], context=512)
     tables = [
         memorization_table(infl.memorization(documents_run), dataset, width=width),
         pairs_table(infl.strongest_influences(documents_run).pairs(5), dataset, width=width),
