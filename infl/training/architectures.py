@@ -320,5 +320,7 @@ def _transformer(
         query, key, value = (split(part) for part in jnp.split(nn.Dense(3 * width)(normed), 3, axis=-1))
         mixed = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
         tokens = tokens + nn.Dense(width)(mixed.reshape(tokens.shape))
-        tokens = tokens + nn.Dense(width)(activation(nn.Dense(inner)(nn.LayerNorm()(tokens))))
+        # In two lines: layers are numbered in the order in which they are made, and drawn by their number.
+        wide = activation(nn.Dense(inner)(nn.LayerNorm()(tokens)))
+        tokens = tokens + nn.Dense(width)(wide)
     return nn.LayerNorm()(tokens)
