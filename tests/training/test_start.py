@@ -7,6 +7,7 @@ compile again; they are read from safetensors, orbax or a tree alike, and what d
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def low_rank(base: Network, rank: int) -> Network:
         params = base.init(key, x)
 
         def adapter(path: Any, leaf: jax.Array) -> Any:
-            own = jax.random.fold_in(key, hash(jax.tree_util.keystr(path)) % 2**31)
+            own = jax.random.fold_in(key, zlib.crc32(jax.tree_util.keystr(path).encode()))
             return jax.random.normal(own, (leaf.shape[0], rank)) / rank**0.5, jnp.zeros((rank, leaf.shape[1]))
 
         matrices = jax.tree.map(lambda leaf: leaf if leaf.ndim == 2 else None, params)
