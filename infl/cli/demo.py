@@ -179,5 +179,5 @@ class TextDemo(Demo):
             "\nVerses that are alike cover for each other. Adding up what each of them teaches alone misses that:"
         )
         for one, truth in zip(predicted, measured, strict=True):
-            sums, truths = (f"{v.regime}, self {v.self_influence}, cross {v.cross_influence}" for v in (one, truth))
-            say(f"  {one.forget_set.name}: the sum {sums}; retraining {truths}")
+            if (name := one.forget_set.name).startswith(("Numbers", "one")):
+                say(f"  {name}: self by the sum {one.self_influence}, by retraining {truth.self_influence}")
