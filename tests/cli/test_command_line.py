@@ -178,6 +178,7 @@ def test_scores_lists_the_top_examples_and_pairs(outputs: Path) -> None:
     found, smallest = findings(outcomes, memorization, scored), content["detectable"]
     assert [entry["q"] for entry in listed] == pytest.approx([found.q[entry["id"]] for entry in listed])
     assert [pair["q"] for pair in pairs] == pytest.approx([pair.q for pair in scored.pairs(4)])
+    assert found.memorization is not None
     assert smallest["memorization"]["typical"] == pytest.approx(found.memorization.typical)
     assert (smallest["memorization"]["n_tests"], smallest["influence"]["n_tests"]) == (N_TRAIN, N_TRAIN * N_HELD_OUT)
     assert (smallest["influence"]["power"], smallest["influence"]["false_discovery_rate"]) == (0.8, 0.05)

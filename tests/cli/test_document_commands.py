@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,8 @@ def test_documents_in_an_npz_are_trained_as_documents_where_nothing_else_is_aske
     for name, dataset in (("songs", documents_run.dataset()), ("digits", small_digits)):
         infl.write_npz(tmp_path / f"{name}.npz", dataset)
     command = Train.continuing([f"{tmp_path}/songs.npz"])
-    assert next(field.default.network for field in fields(command) if field.name == "algorithm") == "gpt"
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(command)}
+    assert defaults["algorithm"].network == "gpt"
     assert Train.continuing([f"{tmp_path}/digits.npz"]) is Train
 
 

@@ -168,6 +168,7 @@ def test_findings_are_at_what_was_found(planted: Outcomes) -> None:
     memorization, strongest = infl.memorization(planted), infl.strongest_influences(planted, n_pairs=3)
     found = findings(planted, memorization, strongest)
     assert memorization.p is not None
+    assert found.memorization is not None
     np.testing.assert_allclose(found.q, stats.false_discovery_control(memorization.p))
     assert (found.q[:5] < 0.05).all()
     assert {(i, 12 + i) for i in range(4)} <= set(zip(strongest.source, strongest.target, strict=True))
