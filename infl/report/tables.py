@@ -130,7 +130,7 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
 def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, width: int = 100) -> Table:
     """Forget sets with their regimes and what these were decided by, ± one standard error.
 
-    Self is the accuracy on forgotten examples that is lost; cross, harm and gain are other examples per example
+    Self is the accuracy lost on forgotten examples; cross, harm and gain are other examples per example
     forgotten. `p` is the probability of the regime, or of the likeliest where none was decided. Where a set has both,
     the measured line stands below the predicted one, marked `=` where the regimes agree, `x` where they differ, and not
     at all where one is undetermined. `others` says in a word what cross, harm and gain come to (`Verdict.others`), `models`

@@ -302,7 +302,7 @@ def thresholds_sentence(thresholds: Thresholds) -> str:
     """What high means, and from when on a regime is named."""
     cross = "harm" if thresholds.cross == "harm" else "cross"
     return (
-        f"Self, the accuracy on a forgotten example that is lost, is high from {thresholds.self_influence:g} on; {cross}, "
+        f"Self, the accuracy lost on a forgotten example, is high from {thresholds.self_influence:g} on; {cross}, "
         f"other examples {'harmed' if cross == 'harm' else 'lost, net,'} per example forgotten, from "
         f"{thresholds.cross_influence:g} on. An example counts as harmed or helped from an effect of {thresholds.effect:g} on, "
         f"and a regime is named from a probability of {thresholds.probability:g} on. The thresholds are infl's own choice."

@@ -166,7 +166,7 @@ def _judged(verdict: Verdict, kind: str) -> dict[str, Any]:
 def _quantities(one: SetContent) -> Markup:
     """Self, cross, harm and gain with their intervals of 95%, the prediction beside the measurement."""
     meanings = {
-        "self": ("self_influence", "accuracy on a forgotten example that is lost", (-1.0, 1.0)),
+        "self": ("self_influence", "accuracy lost on a forgotten example", (-1.0, 1.0)),
         "cross": ("cross_influence", "other examples lost per example forgotten, net", (-math.inf, math.inf)),
         "harm": ("harm", "the same, of those harmed alone", (0.0, math.inf)),
         "gain": ("gain", "the same, of those helped alone", (0.0, math.inf)),

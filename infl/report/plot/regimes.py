@@ -19,7 +19,7 @@ from infl.report.plot.canvas import axes_or_new, legend_above, name_points, note
 from infl.report.style import current_theme, house_style
 from infl.report.text import Row, common_thresholds, count, judged_cross, pair_verdicts
 
-_SELF_LABEL = "self-influence: accuracy on forgotten examples that is lost"
+_SELF_LABEL = "self-influence: accuracy lost on forgotten examples"
 _CROSS_LABELS = {
     "net": "cross-influence: other examples lost per example forgotten",
     "harm": "harm: other examples harmed per example forgotten",
