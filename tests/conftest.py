@@ -87,3 +87,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Name it in the last line."""
     if left_out and config.getoption("markexpr") == "not slow" and not hasattr(config, "workeroutput"):
         print(f"left out: {left_out} slow tests and pyright; `make test-all` runs them")
+
+
+@pytest.fixture(autouse=True)
+def no_announcements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a busy machine makes infl say while it waits is no part of what commands print."""
+    monkeypatch.setattr("infl.pipeline.progress._SILENT", 3600.0)
