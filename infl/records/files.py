@@ -260,18 +260,14 @@ def sync_folder(path: Path) -> None:
 _DIGEST = hashlib.sha256().digest_size
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays as one file, an .npz after its SHA-256; it has its name once it is on disk, in place of one before."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[io.BufferedRandom]:
+    """A file to write in a `with` block; it has its name once it is on disk, in place of one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "w+b") as file:
-            file.write(bytes(_DIGEST))
-            np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
-            file.seek(_DIGEST)
-            digest = hashlib.file_digest(file, "sha256").digest()
-            file.seek(0)
-            file.write(digest)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -279,6 +275,17 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays as one file, an .npz after its SHA-256."""
+    with written_whole(path) as file:
+        file.write(bytes(_DIGEST))
+        np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+        file.seek(_DIGEST)
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0)
+        file.write(digest)
 
 
 def read_arrays(path: Path) -> dict[str, Array] | None:

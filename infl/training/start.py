@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infl.records import Array, InputError, first_line
+from infl.records.files import written_whole
 from infl.training.networks import Network, network_dtype
 
 if TYPE_CHECKING:
@@ -62,16 +63,12 @@ def read_start(given: Any) -> Start:
 
 
 def write_start(path: Path, variables: Any) -> None:
-    """Write what a network's `init` gives, trained or not, as a safetensors file; it has its name once it is whole."""
-    from safetensors.numpy import save_file
+    """Write what a network's `init` gives, trained or not, as a safetensors file."""
+    from safetensors.numpy import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        save_file({name: np.asarray(array) for name, array in _by_name(variables).items()}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = save({name: np.asarray(array) for name, array in _by_name(variables).items()})
+    with written_whole(path) as file:
+        file.write(content)
 
 
 def _read_file(path: Path) -> dict[str, Array]:
