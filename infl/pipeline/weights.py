@@ -21,7 +21,6 @@ from infl.store import Collection, Run, leave_out_name
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble
 from infl.training.layout import Layout
-from infl.training.networks import network_dtype
 from infl.training.start import read_start, replace_by_start, write_start
 
 
@@ -105,11 +104,8 @@ def load_weights(
     dataset: Dataset = opened.dataset()
     algorithm = algorithm or Algorithm.from_dict(opened.manifest["algorithm"])
     network = algorithm.network_for(dataset)
-    zeros = jax.ShapeDtypeStruct((1, *dataset.x_train.shape[1:]), network_dtype(dataset.x_train))
     try:
-        return replace_by_start(
-            network, jax.eval_shape(network.init, jax.random.key(0), zeros), read_start(path).arrays
-        )
+        return replace_by_start(network, network.shapes(dataset.x_train[:1]), read_start(path).arrays)
     except InputError as error:
         raise InputError(f"{path} does not hold weights of this network: {error}") from error
 

@@ -11,7 +11,7 @@ from infl.training.adapters import as_network
 from infl.training.augmentation import Augmentation
 from infl.training.networks import Network, Norm
 from infl.training.privacy import Privacy
-from infl.training.start import Start, read_start
+from infl.training.start import Start, Weights, read_start
 from infl.training.task import TASKS, Task, choose_task
 
 if TYPE_CHECKING:
@@ -223,6 +223,11 @@ class Algorithm:
         if dataset.is_documents and isinstance(self.network, str) and self.network != "gpt":
             raise InputError(f"network: {self.network} takes no documents; take gpt, or a network of your own")
         return self.build_network(self.choose_task(dataset).output_shape(dataset)[-1])
+
+    @property
+    def start_weights(self) -> Weights | None:
+        """The arrays of `start` by name; None where there is none."""
+        return None if self.start is None else self.start.arrays
 
     def build_optimizer(self) -> GradientTransformation:
         """The optimizer, before the schedule's factor."""

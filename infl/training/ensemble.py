@@ -32,7 +32,7 @@ from infl.training.augmentation import warn_of_scale
 from infl.training.layout import Layout, Mode, convolution_backend, estimated_seconds, usual_width
 from infl.training.model import TrainedModel, TrainingState
 from infl.training.networks import check_network, random_batch
-from infl.training.start import Start, Weights
+from infl.training.start import Weights
 
 _STREAMS = {"design": 0, "reference": 1}
 
@@ -155,8 +155,7 @@ class Ensemble:
         self._images = jax.device_put(dataset.images, everywhere)
         self._example = jax.ShapeDtypeStruct((1, *dataset.x_train.shape[1:]), dataset.x_train.dtype)
         self._targets = jax.device_put(dataset.task_targets, everywhere)
-        start = algorithm.start.arrays if isinstance(algorithm.start, Start) else None
-        self._start = jax.device_put(start, everywhere)
+        self._start = jax.device_put(algorithm.start_weights, everywhere)
         self._programs: Programs | None = None
         mode: Mode = wanted.mode or ("map" if self.devices[0].platform == "cpu" else "vmap")
         width = wanted.models_per_device or usual_width(mode, self.estimated_seconds)

@@ -23,7 +23,6 @@ from infl.training.algorithm import Algorithm
 from infl.training.ensemble import model_keys, use_all_cores
 from infl.training.model import input_of_network, train_model, unsigned
 from infl.training.networks import check_network, random_batch
-from infl.training.start import Start
 
 N_RANKS = (20, 80)  # groups of examples alike in support
 MIN_CLUSTER = 6  # examples in the mean cluster of the finest resolution
@@ -94,12 +93,11 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
     use_all_cores()  # before JAX starts here: the ensemble comes too late to ask
     check_network(network, random_batch(dataset), task.output_shape(dataset))
     images, targets = jnp.asarray(dataset.x_train), jnp.asarray(dataset.task_targets[: dataset.n_train])
-    start = algorithm.start.arrays if isinstance(algorithm.start, Start) else None
     train = jax.jit(partial(train_model, algorithm=algorithm, network=network, task=task))
     members = jnp.ones(dataset.n_train, bool)
     parts = []
     for key in model_keys(seed, "features", np.arange(N_FEATURE_MODELS)):
-        trained = train(key, members, images, targets, start=start)
+        trained = train(key, members, images, targets, start=algorithm.start_weights)
         inputs = unsigned(input_of_network(algorithm, members, images)(images))
         part = np.asarray(jax.jit(read)(trained.params, inputs)).reshape(dataset.n_train, -1)
         if not bool(trained.finite) or not np.isfinite(part).all():

@@ -81,11 +81,10 @@ def lower_apply(
 ) -> jax.stages.Lowered:
     """The forward pass of a batch, or its gradient: not compiled, for what it computes and how many operations that takes."""
     import jax
-    import jax.numpy as jnp
 
-    network, shape, dtype = algorithm.network_for(dataset), dataset.x_train.shape[1:], network_dtype(dataset.x_train)
-    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape), dtype))
-    examples = jax.ShapeDtypeStruct((algorithm.batch_size, *shape), dtype)
+    network, x = algorithm.network_for(dataset), dataset.x_train
+    variables = network.shapes(x[:1])
+    examples = jax.ShapeDtypeStruct((algorithm.batch_size, *x.shape[1:]), network_dtype(x))
 
     # Functions of this call alone: what was traced before, with another back end, must not be taken for them.
     def forward(variables: Any, x: jax.Array) -> jax.Array:

@@ -95,6 +95,13 @@ class Network:
         params, state = self.split(variables)
         return self.forward(params, state, x, None)[0]
 
+    def shapes(self, example: Any) -> Any:
+        """Shapes and dtypes of what `init` returns for an array [1, ...] like this, of which shape and dtype alone count."""
+        import jax
+
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return jax.eval_shape(self.init, key, jax.ShapeDtypeStruct(example.shape, network_dtype(example)))
+
     def to_dict(self) -> dict[str, Any]:
         """The network as JSON."""
         return {"name": self.name, **self.settings}

@@ -17,7 +17,7 @@ import numpy as np
 
 from infl.records import Array, InputError, first_line
 from infl.records.files import written_whole
-from infl.training.networks import Network, network_dtype
+from infl.training.networks import Network
 
 if TYPE_CHECKING:
     from infl.training.algorithm import Algorithm
@@ -162,8 +162,7 @@ def frozen_part(network: Network, example: Any, algorithm: Algorithm, start: Wei
     import jax
     import jax.numpy as jnp
 
-    zeros = jax.ShapeDtypeStruct(example.shape, network_dtype(example))
-    params = network.split(jax.eval_shape(network.init, jax.eval_shape(lambda: jax.random.key(0)), zeros))[0]
+    params, _ = network.split(network.shapes(example))
     leaves = {}
     for name, leaf in _by_name(params).items():
         frozen = not any(_is_below(name, path) for path in algorithm.trainable)

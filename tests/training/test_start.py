@@ -27,7 +27,7 @@ from infl.training.ensemble import Ensemble, model_keys
 from infl.training.layout import Layout
 from infl.training.model import train_model
 from infl.training.networks import Network
-from infl.training.start import Start, read_start, write_start
+from infl.training.start import read_start, write_start
 
 FEATURES, CLASSES, N = 5, 3, 12
 RANDOM = np.random.RandomState(0)
@@ -39,9 +39,8 @@ NETWORK = mlp(CLASSES, hidden=(4,))
 
 
 def train(algorithm: Algorithm, network: Network = NETWORK, key: int = 0) -> Any:
-    start = algorithm.start.arrays if isinstance(algorithm.start, Start) else None
     run = jax.jit(partial(train_model, algorithm=algorithm, network=network))
-    return run(jax.random.key(key), EVERYONE, X, Y, start=start)
+    return run(jax.random.key(key), EVERYONE, X, Y, start=algorithm.start_weights)
 
 
 def arrays(tree: Any) -> dict[str, np.ndarray]:
