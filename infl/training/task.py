@@ -57,7 +57,8 @@ class Task:
         """
         import jax
 
-        x, y = dataset.images[:2], dataset.task_targets[:2]
+        x = dataset.x_train[:2]
+        y = dataset.task_targets[: len(x)]
         outputs = jax.ShapeDtypeStruct((len(x), *self.output_shape(dataset)), "float32")
         outcomes = jax.eval_shape(self.outcomes, outputs, x, y)
         for name, array in {"the loss": jax.eval_shape(self.loss, outputs, x, y), **outcomes}.items():
