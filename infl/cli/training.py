@@ -35,6 +35,10 @@ def _names_documents(option: str) -> bool:
     if option.endswith(".npz") and is_zipfile(option):
         with ZipFile(option) as archive:
             return "vocabulary.npy" in archive.namelist()
+    if option.startswith("hf:"):
+        from infl.data.hf import holds_documents
+
+        return holds_documents(option.removeprefix("hf:"))
     return option == "verses" or option.startswith("text:")
 
 

@@ -58,6 +58,16 @@ def load(place: str) -> Dataset:
         return parsed.dataset(pixels, labels, len(splits[0]) if len(splits) == 2 else None, class_names)
 
 
+def holds_documents(place: str) -> bool:
+    """Whether `load` makes documents of the rows."""
+    parsed = parse_place("hf", place, OPTIONS)
+    return _are_documents(_splits(parsed)[0].features, parsed.options)
+
+
+def _are_documents(features: Any, options: dict[str, str]) -> bool:
+    return bool(options) or ("text" in features and not any(type(one).__name__ in ARRAYS for one in features.values()))
+
+
 def _splits(place: Place) -> list[Any]:
     """The training and the held-out split, or the single collection."""
     try:
@@ -81,7 +91,7 @@ def _splits(place: Place) -> list[Any]:
 def _documents(splits: list[Any], options: dict[str, str]) -> Documents | None:
     """Texts, with their groups and prompts; None where rows are no documents."""
     features = splits[0].features
-    if not options and ("text" not in features or any(type(one).__name__ in ARRAYS for one in features.values())):
+    if not _are_documents(features, options):
         return None
     values: dict[str, list[str] | None] = {}
     for key, column in (("text", options.get("text", "text")), ("group", options.get("group")), ("prompt", None)):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -18,11 +18,14 @@ import jax
 import numpy as np
 
 from infl.pipeline.progress import announce, note, track
-from infl.records import Array
+from infl.records import Array, Dataset
 from infl.store import Checkpoints, Job, Run
 from infl.store.manifest import software
+from infl.training.algorithm import Algorithm
 from infl.training.ensemble import model_keys
-from infl.training.executors import Batch, Executor
+from infl.training.executors import Batch, Executor, make_executor
+from infl.training.layout import Layout
+from infl.training.ray import Ray
 from infl.training.subsets import Design, draw_masks
 
 
@@ -32,10 +35,25 @@ def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
     return [(collection, model) for model in models if model not in complete]
 
 
+@contextmanager
+def lazy_executor(
+    algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray | None = None, *, quiet: bool = False
+) -> Iterator[Callable[[], Executor]]:
+    """What gives the executor, made when it is first asked for and ended with the `with` block."""
+    with ExitStack() as stack:
+
+        @cache
+        def executor() -> Executor:
+            with announce("trying the network", quiet=quiet):
+                return stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
+
+        yield executor
+
+
 def train_jobs(
     run: Run,
     jobs: list[Job],
-    executor: Executor,
+    lazily: Callable[[], Executor],
     *,
     description: str,
     checkpoint_minutes: float | None = None,
@@ -50,10 +68,13 @@ def train_jobs(
     time is pointed out, since both may train the same.
 
     Args:
-        executor: What trains them; used again for other jobs, it has compiled its programs.
+        lazily: What gives that which trains them; used again for other jobs, it has compiled its programs.
         checkpoint_minutes: Between checkpoints of a batch in training, from which it goes on after a kill; None for
             none.
     """
+    if not jobs:
+        return
+    executor = lazily()
     with run.training() as alone, ExitStack() as waiting:
         run.refresh()
         if not alone:

@@ -7,15 +7,13 @@ import operator
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.pipeline.jobs import missing_jobs, train_jobs
+from infl.pipeline.jobs import lazy_executor, missing_jobs, train_jobs
 from infl.pipeline.progress import announce
 from infl.pipeline.score import check_target
 from infl.records import LABEL_KINDS, Array, Dataset, ForgetSet, Groups, InputError, check_fraction
@@ -24,7 +22,7 @@ from infl.scores.surrogate import fit_surrogate
 from infl.store import Collection, Run, check_new, cover_name, create_run, is_run, open_run
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
-from infl.training.executors import Executor, check_checkpoint_minutes, make_executor
+from infl.training.executors import check_checkpoint_minutes
 from infl.training.grouping import groups_from_sets, make_groups
 from infl.training.layout import Layout
 from infl.training.ray import Ray
@@ -144,8 +142,7 @@ def repair(
         opened.collection(name)
     trained = opened.remove(damaged)
     jobs = [(name, model) for name, models in trained.items() for model in models]
-    if jobs:
-        executor = make_executor(algorithm, dataset, layout)
+    with lazy_executor(algorithm, dataset, layout, quiet=quiet) as executor:
         train_jobs(opened, jobs, executor, description="training again", quiet=quiet)
     return trained
 
@@ -230,19 +227,12 @@ def train(
     others = {"full": references} | {
         name: range(models_per_covered_set * len(groups.names)) for name, groups in covers.items()
     }
-    with ExitStack() as stack:
-
-        @cache
-        def executor() -> Executor:
-            with announce("trying the network", quiet=quiet):
-                return stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
-
+    with lazy_executor(algorithm, dataset, layout, engine, quiet=quiet) as executor:
         for n_wanted in _looks(opened, design, n_models, standard_error):
             wanted = {name: range(first[name], n) for name, (_, n) in design.parts(n_wanted).items()} | others
             jobs = [job for name, models in wanted.items() for job in missing_jobs(opened, name, models)]
-            if jobs:
-                minutes = checkpoint_minutes
-                train_jobs(opened, jobs, executor(), description="training", checkpoint_minutes=minutes, quiet=quiet)
+            minutes = checkpoint_minutes
+            train_jobs(opened, jobs, executor, description="training", checkpoint_minutes=minutes, quiet=quiet)
     return opened
 
 

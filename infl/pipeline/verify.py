@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
-from infl.pipeline.jobs import missing_jobs, train_jobs
+from infl.pipeline.jobs import lazy_executor, missing_jobs, train_jobs
 from infl.pipeline.train import ForgetSets, current_run, open_for_training, resolve_forget_sets
 from infl.records import Effects, ForgetSet, InputError, Thresholds, Verdict
 from infl.store import Collection, Run, leave_out_name
 from infl.training.algorithm import Algorithm
-from infl.training.executors import check_checkpoint_minutes, make_executor
+from infl.training.executors import check_checkpoint_minutes
 from infl.training.layout import Layout
 from infl.training.ray import Ray
 from infl.untraining.regimes import judge
@@ -106,17 +104,15 @@ def verify_effects(
     for name, forget_set in names.items():
         opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=forget_set))
     seeds, undecided = dict.fromkeys(names, n_models), list(names)
-    with ExitStack() as stack:
-        executor = cache(lambda: stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine))))
+    with lazy_executor(algorithm, dataset, layout, engine, quiet=quiet) as executor:
         for number, n_seeds in enumerate(looks, start=1):
             if not undecided:
                 break
             # All that this look needs in one go, so that only the last of its batches may be short.
             jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
-            if jobs:
-                what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
-                minutes = checkpoint_minutes
-                train_jobs(opened, jobs, executor(), description=what, checkpoint_minutes=minutes, quiet=quiet)
+            what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
+            minutes = checkpoint_minutes
+            train_jobs(opened, jobs, executor, description=what, checkpoint_minutes=minutes, quiet=quiet)
             if n_seeds == n_models:  # no model is left to save
                 break
             for name in list(undecided):

@@ -105,7 +105,13 @@ def load_weights(
     algorithm = algorithm or Algorithm.from_dict(opened.manifest["algorithm"])
     network = algorithm.network_for(dataset)
     try:
-        return replace_by_start(network, network.shapes(dataset.x_train[:1]), read_start(path).arrays)
+        weights = replace_by_start(network, network.shapes(dataset.x_train[:1]), read_start(path).arrays)
+        for name, leaf in jax.tree_util.tree_leaves_with_path(weights):
+            if isinstance(leaf, jax.ShapeDtypeStruct):
+                raise InputError(
+                    f"it has no {jax.tree_util.keystr(name)}; delete it, and infl.keep_weights makes it again"
+                )
+        return weights
     except InputError as error:
         raise InputError(f"{path} does not hold weights of this network: {error}") from error
 

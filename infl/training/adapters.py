@@ -142,9 +142,7 @@ def from_nnx(build_module: Callable[[nnx.Rngs], nnx.Module], *, name: str | None
         return (params, state) if has_state else params
 
     def apply(params: Any, x: jax.Array) -> Any:
-        module = abstract()
-        nnx.update(module, params)
-        return module(x)
+        return apply_with_state(params, x, {}, None)[0]
 
     def apply_with_state(params: Any, x: jax.Array, state: Any, key: jax.Array | None) -> tuple[Any, Any]:
         module = abstract()

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from rich.cells import cell_len
@@ -133,16 +134,20 @@ def test_galleries_show_texts_in_the_place_of_pictures(documents_run: infl.Run) 
         assert not any(one.images or one.lines for one in ax.child_axes)
 
 
-def test_documents_in_an_npz_are_trained_as_documents_where_nothing_else_is_asked_for(
+def test_documents_in_any_file_are_trained_as_documents_where_nothing_else_is_asked_for(
     documents_run: infl.Run, small_digits: infl.Dataset, tmp_path: Path
 ) -> None:
-    """As `infl plant` writes them; an .npz of images keeps the defaults of images."""
+    """As `infl plant` and `datasets` write them; files of images keep the defaults of images."""
+    for name, rows in (("texts", {"text": ["a", "b"]}), ("images", {"image": [[0.0]], "text": ["a"]})):
+        datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / name)
     for name, dataset in (("songs", documents_run.dataset()), ("digits", small_digits)):
         infl.write_npz(tmp_path / f"{name}.npz", dataset)
-    command = Train.continuing([f"{tmp_path}/songs.npz"])
-    defaults: dict[str, Any] = {field.name: field.default for field in fields(command)}
-    assert defaults["algorithm"].network == "gpt"
-    assert Train.continuing([f"{tmp_path}/digits.npz"]) is Train
+    for named in ("songs.npz", "texts"):
+        command = Train.continuing([f"hf:{tmp_path}/{named}:0.5" if named == "texts" else f"{tmp_path}/{named}"])
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(command)}
+        assert defaults["algorithm"].network == "gpt"
+    for source in (f"{tmp_path}/digits.npz", f"hf:{tmp_path}/images:0.5"):
+        assert Train.continuing([source]) is Train
 
 
 def test_no_line_advises_what_documents_have_not(documents_run: infl.Run) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,21 @@ def stopped(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """A bare run in which the sets were verified until they were clear."""
     folder = shutil.copytree(bare, tmp_path_factory.mktemp("stopped") / "run")
     return folder, measure(folder)
+
+
+def test_what_comes_before_the_first_model_is_announced_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling a network takes long enough to look like a program that hangs."""
+    said = list[str]()
+
+    @contextmanager
+    def announce(text: str, *, quiet: bool) -> Iterator[None]:
+        said.append(text)
+        yield
+
+    monkeypatch.setattr("infl.pipeline.jobs.announce", announce)
+    for _ in range(2):
+        measure(run, {"one": [7]}, n_models=4)
+    assert said == ["trying the network", "compiling, and trying how many models to train at once"]
 
 
 # When it stops

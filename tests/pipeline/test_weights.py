@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import infl
 from infl.training.augmentation import unit_pixels
@@ -79,3 +80,7 @@ def test_what_was_not_kept_is_named(run: infl.Run) -> None:
     infl.keep_weights(run, quiet=True)
     with pytest.raises(infl.InputError, match="does not hold weights of this network"):
         infl.load_weights(run, algorithm=infl.Algorithm(hidden=(9,), epochs=2, batch_size=20))
+    path = run.folder / "weights/full/0.safetensors"
+    save_file({name: array for name, array in load_file(path).items() if name != "Dense_1/bias"}, path)
+    with pytest.raises(infl.InputError, match=r"of this network: it has no .*Dense_1.*bias.*; delete it"):
+        infl.load_weights(run)
