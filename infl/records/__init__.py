@@ -7,6 +7,7 @@ Letters used throughout: `n` training examples D with ids 0..n-1, `m` held-out e
 - `outcomes`: `Outcomes`, what models did on every example, and `OutcomeSource`, whatever gives them block by block;
 - `estimates`: `Estimate`, a score of every example or pair with its error and its counts, and what is found in it;
 - `verdicts`: `ForgetSet`, the `Effects` of removing it, and the `Verdict` with what it was decided by;
+- `evaluations`: `Evaluation`, what an unlearning method did, and its `Distance` to the models that it should have made;
 - `words`: protocols, kinds of outcomes, regimes, the errors that end in one line, and the checks of integers;
 - `files`: reading files of any origin up to a size, and writing them whole.
 """
@@ -15,6 +16,13 @@ from infl.records.estimates import Agreement as Agreement
 from infl.records.estimates import Detectable as Detectable
 from infl.records.estimates import Estimate as Estimate
 from infl.records.estimates import ScoredPair as ScoredPair
+from infl.records.evaluations import GROUPS as GROUPS
+from infl.records.evaluations import Direction as Direction
+from infl.records.evaluations import Distance as Distance
+from infl.records.evaluations import Evaluation as Evaluation
+from infl.records.evaluations import GroupDistance as GroupDistance
+from infl.records.evaluations import Judgement as Judgement
+from infl.records.evaluations import Metric as Metric
 from infl.records.examples import Dataset as Dataset
 from infl.records.examples import Groups as Groups
 from infl.records.examples import channel_axes as channel_axes
