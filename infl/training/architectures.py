@@ -313,14 +313,19 @@ def _transformer(
     tokens: jax.Array, hidden: tuple[int, ...], activation: Callable[[jax.Array], jax.Array], *, causal: bool = False
 ) -> jax.Array:
     """Blocks of attention and perceptron, one for each hidden width, and the last layer norm; [b, length, width]."""
-    width = tokens.shape[2]
-    split = partial(jnp.reshape, shape=(*tokens.shape[:2], max(width // _HEAD, 1), -1))
+    shape, width = tokens.shape, tokens.shape[2]
+    split = partial(jnp.reshape, shape=(*shape[:2], max(width // _HEAD, 1), -1))
+    before = jnp.tri(shape[1], dtype=bool)
+    tokens = tokens.reshape(-1, width)  # on CPUs, XLA finds faster products for two axes than for three
     for inner in hidden:
         normed = nn.LayerNorm()(tokens)
         query, key, value = (split(part) for part in jnp.split(nn.Dense(3 * width)(normed), 3, axis=-1))
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
+        # As jax.nn.dot_product_attention, whose softmax is differentiated without its closed form, at half the speed.
+        scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=jnp.float32) * query.shape[-1] ** -0.5
+        weights = jax.nn.softmax(jnp.where(before, scores, -jnp.inf) if causal else scores).astype(value.dtype)
+        mixed = jnp.einsum("bnts,bsnh->btnh", weights, value)
         tokens = tokens + nn.Dense(width)(mixed.reshape(tokens.shape))
         # In two lines: layers are numbered in the order in which they are made, and drawn by their number.
         wide = activation(nn.Dense(inner)(nn.LayerNorm()(tokens)))
         tokens = tokens + nn.Dense(width)(wide)
-    return nn.LayerNorm()(tokens)
+    return nn.LayerNorm()(tokens).reshape(shape)

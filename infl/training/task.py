@@ -96,16 +96,15 @@ def _label_outcomes(logits: jax.Array, x: jax.Array, labels: jax.Array) -> dict[
 classification = Task("classification", _cross_entropy, _label_outcomes)
 
 
-# Next token: position p of the outputs predicts token p + 1; padding is 0, tokens that are not scored are negative
+# Next token: position p of the outputs predicts token p + 1, the last none; padding is 0, tokens that are not scored negative
 
 
-def _token_losses(logits: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy of each token but the first, and whether it is scored, [b, L-1] each."""
+def _next_tokens(tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The token after each position and whether it is scored, [b, L] each; logits are not cut, which would copy them."""
     import jax.numpy as jnp
-    import optax
 
-    targets = tokens[:, 1:]
-    return optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], jnp.abs(targets)), targets > 0
+    after = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
+    return jnp.abs(after), after > 0
 
 
 def _n_scored(tokens: jax.Array, y: jax.Array) -> jax.Array:
@@ -115,7 +114,8 @@ def _n_scored(tokens: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _document_loss(logits: jax.Array, tokens: jax.Array, y: jax.Array) -> jax.Array:
-    losses, scored = _token_losses(logits, tokens)
+    targets, scored = _next_tokens(tokens)
+    losses = _cross_entropy(logits, tokens, targets)
     return (losses * scored).sum(axis=1) / _n_scored(tokens, y)
 
 
@@ -123,10 +123,10 @@ def _document_outcomes(logits: jax.Array, tokens: jax.Array, y: jax.Array) -> di
     """Means over the scored tokens of a document: share right, margin, log-probability; exact: all of its second half right."""
     import jax.numpy as jnp
 
-    losses, scored = _token_losses(logits, tokens)
-    targets, count = jnp.abs(tokens[:, 1:]), _n_scored(tokens, y)
-    own = jnp.take_along_axis(logits[:, :-1], targets[..., None], axis=2)[..., 0]
-    others = jnp.max(jnp.where(jnp.arange(logits.shape[2]) == targets[..., None], -jnp.inf, logits[:, :-1]), axis=2)
+    targets, scored = _next_tokens(tokens)
+    losses, count = _cross_entropy(logits, tokens, targets), _n_scored(tokens, y)
+    own = jnp.take_along_axis(logits, targets[..., None], axis=2)[..., 0]
+    others = jnp.max(jnp.where(jnp.arange(logits.shape[2]) == targets[..., None], -jnp.inf, logits), axis=2)
     right = own > others
     second_half = scored & (jnp.cumsum(scored, axis=1) > (count[:, None] / 2))
 
