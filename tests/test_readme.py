@@ -98,8 +98,8 @@ def test_the_demo_ends_with_its_page_and_with_commands_that_run(
     line, shown, second_and_third, tmp_path, monkeypatch, capsys
 ):
     """Language models are trained for 2 epochs, so that it takes seconds."""
-    quick = replace(infl.Algorithm.default(documents=True), epochs=2)
-    monkeypatch.setattr(infl.Algorithm, "default", lambda documents: quick if documents else infl.Algorithm())
+    quick = replace(infl.Algorithm.default("documents"), epochs=2)
+    monkeypatch.setattr(infl.Algorithm, "default", lambda kind: quick if kind == "documents" else infl.Algorithm())
     monkeypatch.chdir(tmp_path)
     call(line)
     said = capsys.readouterr().out

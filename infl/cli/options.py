@@ -97,8 +97,8 @@ class Data:
 
     dataset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET", help_behavior_hint="")] = None
     """`digits`; `verses`; a path to an .npz with x_train, y_train, x_test, y_test; `folder:DIR` of pictures, one subfolder a
-    class; `text:FILE` of documents; `idx:FOLDER` of MNIST-style files; `tfds:NAME` of TensorFlow Datasets; `hf:DIR` of Hugging
-    Face's datasets."""
+    class; `text:FILE` of documents; `facts:FILE` of triples; `idx:FOLDER` of MNIST-style files; `tfds:NAME` of TensorFlow
+    Datasets; `hf:DIR` of Hugging Face's datasets."""
     n_train: Whole = None
     """Training examples to draw from the data set; all by default."""
     n_held_out: Whole = None

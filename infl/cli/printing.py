@@ -75,7 +75,7 @@ def show_influences(
 
     unit = text.unit(dataset, outcome)
     say(f"{text.place_of(dataset, example)} of {dataset.name}, {text.class_of(dataset, example)}")
-    if dataset.is_documents:
+    if dataset.has_texts:
         say(
             textwrap.fill(
                 text.excerpt(dataset, example), min(_width(), 100), initial_indent="  ", subsequent_indent="  "

@@ -12,6 +12,7 @@ import tyro
 from infl.cli.options import Data, Engine, File, Real, RunOrNone, Whole, cluster, quoted, with_fields
 from infl.cli.outputs import Output, RunToWrite, accuracy_fields
 from infl.cli.printing import say, show_plan, show_run, show_target
+from infl.records import DatasetKind
 from infl.training.algorithm import Algorithm
 from infl.training.layout import Layout
 from infl.training.ray import Ray
@@ -31,6 +32,13 @@ class SubsetDesign(Design):
     groups: tyro.conf.Suppress[Any] = None
 
 
+def _kind(options: list[str]) -> DatasetKind:
+    """Of the data that the options name."""
+    if any(option.startswith("facts:") for option in options):
+        return "facts"
+    return "documents" if any(map(_names_documents, options)) else "examples"
+
+
 def _names_documents(option: str) -> bool:
     if option.endswith(".npz") and is_zipfile(option):
         with ZipFile(option) as archive:
@@ -43,13 +51,13 @@ def _names_documents(option: str) -> bool:
 
 
 class _Continuing:
-    """A command whose defaults are the settings of the run that --run names, where there is one, or fit documents."""
+    """A command whose defaults are the settings of the run that --run names, where there is one, or fit the data."""
 
     @classmethod
     def continuing(cls, options: list[str]) -> type:
         usual = cls
-        if any(map(_names_documents, options)):
-            default = Algorithm.default(documents=True)
+        if (kind := _kind(options)) != "examples":
+            default = Algorithm.default(kind)
             usual = with_fields(cls, algorithm=(tyro.conf.OmitArgPrefixes[Algorithm], default))
         words = ArgumentParser(add_help=False, allow_abbrev=False)
         for option in ("--run", "--design"):
@@ -71,9 +79,9 @@ class _Continuing:
         settings: Any = {
             "algorithm": (tyro.conf.OmitArgPrefixes[Algorithm], Algorithm.from_dict(run.manifest["algorithm"]))
         }
-        kind: Any = design.kind
-        if given.design in (None, kind):  # else the fractions are the usual ones of the other
-            own = SubsetDesign(kind, design.fraction, grouped_share=design.grouped_share)
+        design_kind: Any = design.kind
+        if given.design in (None, design_kind):  # else the fractions are the usual ones of the other
+            own = SubsetDesign(design_kind, design.fraction, grouped_share=design.grouped_share)
             settings["design"] = (tyro.conf.OmitArgPrefixes[SubsetDesign], own)
         return with_fields(cls, **settings)
 

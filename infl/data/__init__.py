@@ -23,11 +23,12 @@ Where examples can come from, and when each is right:
   y_test=...)`. For the command line, and whenever a run must name its data again later.
 - `text:FILE`: documents, in plain text, as .jsonl or tokenized as .npz, as bytes or by a tokenizer's JSON file; `hf:` reads
   columns of texts likewise.
+- `facts:FILE`: facts, subject, relation and object a line, separated by tabs or commas. For what follows from what.
 - `from_arrays`, `from_documents`: your own data, already in memory. For notebooks; since no string names it, a run made from
   it can only be continued by passing the same arrays again.
 
-All of them end in `from_arrays` or in `from_tokens`, which check everything once; later stages rely on it and check nothing
-again.
+All of them end in `from_arrays`, `from_tokens` or `facts.from_facts`, which check everything once; later stages rely on it
+and check nothing again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from __future__ import annotations
 import difflib
 import os
 
-from infl.data import embedded, folder, hf, idx, npz, text, tfds
+from infl.data import embedded, facts, folder, hf, idx, npz, text, tfds
 from infl.data.arrays import from_arrays, subset
 from infl.data.documents import from_documents
 from infl.data.npz import write_npz
@@ -44,13 +45,20 @@ from infl.records import Dataset, InputError
 __all__ = ["from_arrays", "from_documents", "load", "subset", "write_npz"]
 
 FORMS = (
-    "`digits`, `verses`, `idx:FOLDER` (MNIST-style files), `folder:DIR` (pictures), `text:FILE` (documents), `tfds:NAME`, "
-    "`hf:DIR` (Hugging Face), or a path that ends in `.npz`"
+    "`digits`, `verses`, `idx:FOLDER` (MNIST-style files), `folder:DIR` (pictures), `text:FILE` (documents), "
+    "`facts:FILE` (triples), `tfds:NAME`, `hf:DIR` (Hugging Face), or a path that ends in `.npz`"
 )
 
 EMBEDDED = {"digits": embedded.load_digits, "verses": embedded.load_verses}
-READERS = {"idx": idx.load, "folder": folder.load, "hf": hf.load, "text": text.load, "tfds": tfds.load}
-PLACEHOLDERS = {"idx": "FOLDER", "folder": "DIR", "hf": "DIR", "text": "FILE", "tfds": "NAME"}
+READERS = {
+    "facts": facts.load,
+    "idx": idx.load,
+    "folder": folder.load,
+    "hf": hf.load,
+    "text": text.load,
+    "tfds": tfds.load,
+}
+PLACEHOLDERS = {"facts": "FILE", "idx": "FOLDER", "folder": "DIR", "hf": "DIR", "text": "FILE", "tfds": "NAME"}
 
 
 def load(
@@ -60,9 +68,9 @@ def load(
 
     Args:
         source: `digits`, `verses`, `idx:FOLDER`, `folder:DIR[:FRACTION][:HEIGHTxWIDTH]`, `hf:DIR[:FRACTION][:HEIGHTxWIDTH]`,
-            `text:FILE[:FRACTION][:OPTION=VALUE ...]`, `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in
-            `.npz`; `~` is expanded. What each means says `load` in `infl.data.idx`, `.folder`, `.hf`, `.text`, `.tfds` and
-            `.npz`.
+            `text:FILE[:FRACTION][:OPTION=VALUE ...]`, `facts:FILE[:FRACTION]`,
+            `tfds:NAME[/CONFIG][:VERSION][:TRAIN[:HELD_OUT]]`, or a path that ends in `.npz`; `~` is expanded. What each means
+            says `load` in `infl.data.idx`, `.folder`, `.hf`, `.text`, `.facts`, `.tfds` and `.npz`.
         n_train: Training examples to draw, 1 to as many as there are; None takes all.
         n_held_out: Held-out examples to draw, likewise.
         seed: Of the draw, 0 to 2**32 - 1; without effect where all examples are taken.
@@ -101,6 +109,8 @@ def _hint(source: str) -> str:
     if os.path.isfile(source):
         if source.lower().endswith((".txt", ".jsonl")):
             return f"; for documents write 'text:{source}'"
+        if source.lower().endswith((".tsv", ".csv")):
+            return f"; for facts write 'facts:{source}', or save the arrays of this file with `np.savez` first"
         return "; save the arrays of this file with `np.savez` first"
     word, colon, rest = source.partition(":")
     known = [*EMBEDDED, *PLACEHOLDERS, "fashion-mnist", "mnist", "cifar10", "cifar100"]

@@ -75,6 +75,8 @@ def write_npz(path: str | os.PathLike[str], dataset: Dataset) -> None:
     }
     if dataset.is_documents:
         arrays["vocabulary"] = np.array(dataset.vocabulary, dtype=np.str_)
+    if dataset.is_facts:
+        raise InputError(f"{path}: facts are no arrays; change the table that they came from")
     if dataset.targets is not None:
         raise InputError(
             f"{path}: a data set with targets cannot be written, since no .npz with them is read; keep it in memory"

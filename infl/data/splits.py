@@ -1,4 +1,4 @@
-"""What `folder:`, `hf:` and `text:` have in common: what stands behind the colon, and how D and H are told apart.
+"""What `folder:`, `hf:`, `text:` and `facts:` have in common: what stands behind the colon, and how D and H are told apart.
 
 Examples are given with their split into D and H, or as one collection from which a fraction is held out.
 """
@@ -102,7 +102,7 @@ def parse_place(form: str, place: str, options: Collection[str] = ()) -> Place:
             found[name] = os.path.abspath(os.path.expanduser(value)) if name == "tokenizer" else value
     folder, fraction, height, width = PLACE.fullmatch(place).groups()  # pyright: ignore[reportOptionalMemberAccess]
     if not folder:
-        what, where = ("file", "FILE") if form == "text" else ("folder", "DIR")
+        what, where = ("file", "FILE") if form in ("text", "facts") else ("folder", "DIR")
         raise InputError(f"{form}: expected a {what} after the colon, as in {form}:{where}, got none; name the {what}")
     if fraction and not 0 < float(fraction) < 1:
         raise InputError(

@@ -64,7 +64,7 @@ def load(place: str) -> Dataset:
             )
         return npz.load(parsed.path, documents=True)
     with prefix_errors(f"text:{place}"):
-        lines = _lines(parsed.path)
+        lines = read_lines(parsed.path)
         if ending == ".jsonl":
             documents = _from_json(lines, parsed.options.get("text", "text"), parsed.options.get("group"))
         else:
@@ -130,14 +130,14 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
         InputError: where the file is missing, no UTF-8 or holds no documents.
     """
     with prefix_errors(os.fspath(path)):
-        lines = _lines(os.fspath(path))
+        lines = read_lines(os.fspath(path))
         texts = _from_json(lines, "text", None).texts if os.fspath(path).lower().endswith(".jsonl") else _blocks(lines)
         if not texts:
             raise InputError("expected documents, got none")
         return texts
 
 
-def _lines(path: str) -> list[str]:
+def read_lines(path: str) -> list[str]:
     """Lines of a file, whatever ends them; JSON may hold other separators of lines than these."""
     try:
         content = Path(path).read_bytes()

@@ -173,7 +173,7 @@ def plan(
     for name, number in (("set error", set_error), ("power", power), ("detect", detect)):
         if number is not None:
             check_fraction(name, number)
-    algorithm, design = algorithm or Algorithm.default(documents=dataset.is_documents), design or Design()
+    algorithm, design = algorithm or Algorithm.default(dataset.kind), design or Design()
     scored = _Scored.of(design)
     n_pairs = dataset.n_train * (dataset.n_columns - 1)
     p_cut = p_value_cut(n_pairs, false_discovery_rate=false_discovery_rate, expected_fraction=expected_fraction)

@@ -86,7 +86,7 @@ def _fitted(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
 def _check_predictable_without_pixels(run: Run, name: PredictorName, dataset: Dataset) -> None:
     """Say what an imported run lacks, by what its file would have to hold."""
     if name != "additive":
-        what = "has documents or targets of its own" if dataset.has_pixels else "was imported without pixels"
+        what = "has documents, facts or targets of its own" if dataset.has_pixels else "was imported without pixels"
         raise InputError(
             f"run folder {run.place} {what}, and predictor {name} looks at pixels and classes; take --predictor additive, "
             "which sums the influences of single examples and misses what copies of them hold, or retrain: infl verify"

@@ -70,7 +70,7 @@ def open_for_training(
         seed = int(old.manifest["seed"]) if seed is None else seed
     if dataset is None:
         raise InputError(f"{run} is not a run yet: name the data set to train on")
-    algorithm = algorithm or Algorithm.default(documents=dataset.is_documents)
+    algorithm = algorithm or Algorithm.default(dataset.kind)
     design, seed = design or Design(), operator.index(seed or 0)
     if groups is not None and design.kind != "grouped":
         raise InputError(f"groups are left out together by design grouped, and the design is {design.kind}")

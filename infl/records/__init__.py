@@ -24,6 +24,7 @@ from infl.records.evaluations import GroupDistance as GroupDistance
 from infl.records.evaluations import Judgement as Judgement
 from infl.records.evaluations import Metric as Metric
 from infl.records.examples import Dataset as Dataset
+from infl.records.examples import DatasetKind as DatasetKind
 from infl.records.examples import Groups as Groups
 from infl.records.examples import channel_axes as channel_axes
 from infl.records.examples import flat_pixels as flat_pixels

@@ -6,34 +6,42 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from infl.records.words import Array, InputError, ProtocolName, check_integer
+
+DatasetKind = Literal["examples", "documents", "facts"]
 
 _BYTES = re.compile(r"(<0x[0-9A-F]{2}>)+").fullmatch
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled examples or documents: D to train on, H to judge on.
+    """Labelled examples, documents or facts: D to train on, H to judge on.
 
-    Of documents x holds the tokens and y their group (author, source, book). Pixels are float32 and used as they are, or
+    Of documents x holds the tokens and y their group (author, source, book); of facts x holds the question, a subject and a
+    relation, and y the answer. Pixels are float32 and used as they are, or
     uint8 and divided by 255 on the device. No statistic of D enters them: otherwise an example that a model leaves out
     would still reach it.
 
     Attributes:
         x_train: [n, ...] float32 or uint8; [n, 0] where outcomes were imported and pixels did not come with them. Of
-            documents [n, length] int32: tokens from 1, then 0 up to the length; tokens that are not scored are negative.
+            documents [n, length] int32: tokens from 1, then 0 up to the length; tokens that are not scored are negative. Of
+            facts [n, 2] int32: the numbers of entity and relation.
         y_train: [n] int32, classes 0..c-1.
         x_held_out: [m, ...], same dtype and shape per example.
         y_held_out: [m] int32.
-        train_ids: [n] position of each training example in the source it came from.
+        train_ids: [n] position of each training example in the source it came from; of facts the number of its statement,
+            one for all ways in which it is put.
         held_out_ids: [m] likewise.
         class_names: One for each class.
         source: What `infl.load` was given, so that a person can tell where the examples came from.
         vocabulary: The text of each token of documents, "" of padding; bytes that are no whole character are written as
             `<0xE2>`. () for other data.
+        entities: Of facts what subjects and answers are numbered by, the classes first; () for other data.
+        relations: Of facts what relations are numbered by; () for other data.
         targets: [n+m, ...] float32, what a task of the user's own is about, instead of the labels; None for no other.
     """
 
@@ -47,6 +55,8 @@ class Dataset:
     class_names: tuple[str, ...]
     source: str = ""
     vocabulary: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+    relations: tuple[str, ...] = ()
     targets: Array | None = None
 
     def __repr__(self) -> str:
@@ -54,6 +64,11 @@ class Dataset:
             return (
                 f"Dataset({self.name!r}: {self.n_train:,} training and {self.n_held_out:,} held-out documents in "
                 f"{self.n_classes:,} groups, up to {self.x_train.shape[1]:,} of {len(self.vocabulary):,} tokens)"
+            )
+        if self.is_facts:
+            return (
+                f"Dataset({self.name!r}: {self.n_train:,} training and {self.n_held_out:,} held-out facts, "
+                f"{self.n_classes:,} answers, {len(self.entities):,} entities, {len(self.relations):,} relations)"
             )
         return (
             f"Dataset({self.name!r}: {self.n_train:,} training and {self.n_held_out:,} held-out examples of "
@@ -81,8 +96,23 @@ class Dataset:
         return bool(self.vocabulary)
 
     @property
+    def is_facts(self) -> bool:
+        return bool(self.entities)
+
+    @property
+    def kind(self) -> DatasetKind:
+        return "documents" if self.is_documents else "facts" if self.is_facts else "examples"
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether examples are shown by their text."""
+        return self.is_documents or self.is_facts
+
+    @property
     def class_words(self) -> tuple[str, str, str]:
         """What the class of an example is called: of one example, of many, and several."""
+        if self.is_facts:
+            return ("answer", "answer", "answers")
         return ("group", "group", "groups") if self.is_documents else ("label", "class", "classes")
 
     @property
@@ -96,8 +126,10 @@ class Dataset:
         return "held-out" if self.n_held_out else "left-out"
 
     def text(self, column: int) -> str:
-        """Text of a document with its prompt, as far as its tokens tell; columns are those of D, then of H."""
+        """Text of a document with its prompt, as far as its tokens tell, or the question of a fact; D's columns come first."""
         row = self.x_train[column] if column < self.n_train else self.x_held_out[column - self.n_train]
+        if self.is_facts:
+            return f"{self.entities[row[0]]}, {self.relations[row[1]]}, ?"
         tokens = [self.vocabulary[token] for token in np.abs(row[row != 0])]
         as_bytes = [bytes.fromhex(t.replace("<0x", "").replace(">", "")) if _BYTES(t) else t.encode() for t in tokens]
         return b"".join(as_bytes).decode(errors="replace")
@@ -109,7 +141,7 @@ class Dataset:
     @property
     def is_classified(self) -> bool:
         """Whether these are pixels with a class each, of which closed-form fits predict one from the other."""
-        return self.has_pixels and not self.is_documents and self.targets is None
+        return self.has_pixels and not self.has_texts and self.targets is None
 
     @property
     def images(self) -> Array:
@@ -158,7 +190,7 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of pixels, labels, shapes and dtypes: two datasets with the same one train the same models."""
-        digest = hashlib.sha256("\0".join(self.vocabulary).encode())
+        digest = hashlib.sha256("\0".join(self.vocabulary or self.entities + self.relations).encode())
         targets = [] if self.targets is None else [self.targets]
         for array in (self.x_train, self.y_train, self.x_held_out, self.y_held_out, *targets):
             digest.update(f"{array.dtype.str}{array.shape}".encode())

@@ -211,14 +211,14 @@ def memorization_table(
     lines["trained on it"], lines["not"] = frame["n_in"].map("{:,}".format), frame["n_out"].map("{:,}".format)
     caption = [words] if (words := text.not_ranked(memorization)) else []
     caption += text.detectable_lines(detectable, "memorization", "examples") if detectable is not None else []
-    if dataset.is_documents:
+    if dataset.has_texts:
         lines[label] = [text.shorten(name, _EXCERPT_WIDTH) for name in lines[label]]
         lines, room = _fitting(
             lines, width - _GAP, _EXCERPT_WIDTH, ["in source"], ["in source", "trained on it", "not"]
         )
         lines["text"] = [_excerpt(dataset, i, room) for i in ids.tolist()]
     title = f"most memorized of {dataset.n_train:,} training examples, in {text.unit(dataset, memorization.outcome)}"
-    left, folded = (label, "text"), {} if dataset.is_documents else {label: 30}
+    left, folded = (label, "text"), {} if dataset.has_texts else {label: 30}
     return _terminal(lines, title=title, caption="\n".join(caption), left=left, folded=folded)
 
 
@@ -256,7 +256,7 @@ def pairs_table(
     if n_chance := sum(pair.q >= CHANCE_Q for pair in pairs):
         caption = f"{n_chance:,} of these have q >= {CHANCE_Q:g}: more likely chance than not\n{caption}".rstrip()
     folded = {"label": 22, "label ": 22}
-    if dataset.is_documents:
+    if dataset.has_texts:
         room = max(_EXCERPT_WIDTH, (width - _width_of(lines.drop(columns=[*ends, *folded])) - _GAP) // 2)
         for (head, places), label, end in zip(ends.items(), folded, ("source", "target"), strict=True):
             names = [text.shorten(f"{place} {name}", room) for place, name in zip(places, lines[label], strict=True)]

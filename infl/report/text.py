@@ -120,7 +120,7 @@ def place_of(dataset: Dataset, column: int) -> str:
 
 
 def excerpt(dataset: Dataset, column: int, max_length: int = 1000) -> str:
-    """The beginning of a document in one line that can be printed."""
+    """The beginning of a document, or the question of a fact, in one line that can be printed."""
     one_line = " ".join(dataset.text(column).split())
     cut = one_line if len(one_line) <= max_length else one_line[: max_length - 1].rstrip() + "…"
     return "".join(character if character.isprintable() else "\ufffd" for character in cut)

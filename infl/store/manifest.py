@@ -131,7 +131,8 @@ def read_dataset(storage: Storage, manifest: dict[str, Any]) -> Dataset:
     description = manifest["dataset"]
 
     def make(fields: dict[str, Any]) -> Dataset:
-        texts = {name: tuple(map(str, fields.pop(name))) for name in ("class_names", "vocabulary")}
+        names = ("class_names", "vocabulary", "entities", "relations")
+        texts = {name: tuple(map(str, fields.pop(name, ()))) for name in names}
         return Dataset(name=description["name"], source=description["source"], **texts, **fields)
 
     return _read_arrays(storage, data_name(manifest), make, description["fingerprint"], "the data")

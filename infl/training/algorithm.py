@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from infl.records import Dataset, InputError
+from infl.records import Dataset, DatasetKind, InputError
 from infl.training.adapters import as_network
 from infl.training.augmentation import Augmentation
 from infl.training.networks import Network, Norm
@@ -26,6 +26,7 @@ Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 NETWORK_SETTINGS = ("hidden", "widths", "norm")
+FOR_FACTS = ("transe", "bilinear", "tied-mlp")
 
 
 def build(name: str, n_classes: int, **settings: Any) -> Network:
@@ -128,15 +129,18 @@ class Algorithm:
             build(self.network, 2, **self._network_settings())
 
     @staticmethod
-    def default(*, documents: bool) -> Algorithm:
-        """What data are trained with where nothing else is asked for: a perceptron, or for documents a small transformer.
+    def default(kind: DatasetKind) -> Algorithm:
+        """What data are trained with where nothing else is asked for: a perceptron, a transformer, translations of entities.
 
-        The settings for documents are those by which models of 400 verses of at most 32 tokens get to know them.
+        The settings for documents are those by which models of 400 verses of at most 32 tokens get to know them, those for
+        facts the ones by which models of 400 facts know what follows from these.
         """
-        if not documents:
-            return Algorithm()
-        optimizer: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine"}
-        return Algorithm("gpt", batch_size=8, **optimizer)
+        if kind == "documents":
+            return Algorithm("gpt", batch_size=8, optimizer="adam", learning_rate=0.006, schedule="cosine")
+        if kind == "facts":
+            settings: Any = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.3}
+            return Algorithm("transe", batch_size=64, epochs=100, **settings)
+        return Algorithm()
 
     def to_dict(self) -> dict[str, Any]:
         """The algorithm as JSON: what a resumed run must agree with."""
@@ -202,12 +206,12 @@ class Algorithm:
         settings["trainable"] = tuple(settings.get("trainable", ()))
         return Algorithm(network=name, **given, **settings)
 
-    def build_network(self, n_classes: int) -> Network:
+    def build_network(self, n_classes: int, **more: Any) -> Network:
         """The network with that many outputs, for classification the number of classes."""
         return (
             self.network
             if isinstance(self.network, Network)
-            else build(self.network, n_classes, **self._network_settings())
+            else build(self.network, n_classes, **self._network_settings(), **more)
         )
 
     def choose_task(self, dataset: Dataset) -> Task:
@@ -218,11 +222,15 @@ class Algorithm:
         """The network for this data, with as many outputs as the task on it has.
 
         Raises:
-            InputError: Where one for images is asked for documents.
+            InputError: Where one for other data is asked for documents or facts.
         """
-        if dataset.is_documents and isinstance(self.network, str) and self.network != "gpt":
-            raise InputError(f"network: {self.network} takes no documents; take gpt, or a network of your own")
-        return self.build_network(self.choose_task(dataset).output_shape(dataset)[-1])
+        names = {"documents": ("gpt",), "facts": FOR_FACTS, "examples": ()}[dataset.kind]
+        if names and isinstance(self.network, str) and self.network not in names:
+            raise InputError(
+                f"network: {self.network} takes no {dataset.kind}; take {' or '.join(names)}, or a network of your own"
+            )
+        more = {"n_terms": (len(dataset.entities), len(dataset.relations))} if dataset.is_facts else {}
+        return self.build_network(self.choose_task(dataset).output_shape(dataset)[-1], **more)
 
     @property
     def start_weights(self) -> Weights | None:

@@ -1,5 +1,7 @@
 """Turns a name and widths into one of infl's own networks: mlp, cnn, resnet9 or vit for images, gpt for documents.
 
+Those for facts are in `infl.training.relational`.
+
 Convolutions go through
 `infl.training.kernels.convolution`, whose back end is chosen while a training is traced; bias and ReLU come after the maximum
 of 2 x 2 pixels, which commutes with both and leaves them a quarter of the numbers.
@@ -21,6 +23,7 @@ from infl.training.adapters import adapt_linen
 from infl.training.kernels.convolution import convolve
 from infl.training.kernels.pooling import convolve_and_pool, max_pool
 from infl.training.networks import Network, Norm
+from infl.training.relational import bilinear, tied_mlp, transe
 
 
 def mlp(n_classes: int, *, hidden: Sequence[int] = (256,)) -> Network:
@@ -112,6 +115,7 @@ def gpt(n_tokens: int, *, widths: Sequence[int] = (64,), hidden: Sequence[int] =
 
 
 NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp, "cnn": cnn, "resnet9": resnet9, "vit": vit, "gpt": gpt}
+NETWORKS |= {"transe": transe, "bilinear": bilinear, "tied-mlp": tied_mlp}
 
 
 def build(name: str, n_classes: int, **settings: Any) -> Network:

@@ -145,7 +145,7 @@ class Ensemble:
         if check:
             check_network(self.network, random_batch(dataset), self.task.output_shape(dataset))
             self.task.outcome_kinds(dataset)
-            if not algorithm.standardize and not dataset.is_documents:
+            if not algorithm.standardize and not dataset.has_texts:
                 warn_of_scale(dataset.x_train)
         if algorithm.augmentation is not None:
             algorithm.augmentation.check(dataset.x_train.shape[1:])

@@ -4,7 +4,7 @@ The labels are one resolution; k-means on the penultimate layer of models of D a
 classes are the others, down to clusters of some six examples. A network that does not tell its penultimate layer is
 replaced by the plain pixels. Examples that the rest of D supports alike - the odd ones above all - make two more, since
 no cluster holds them together and forget sets often do. Groups that are known (users, documents, sources) come from a
-file and join these.
+file and join these. Facts are grouped by answer, subject, relation and statement instead.
 """
 
 from __future__ import annotations
@@ -46,15 +46,19 @@ def make_groups(
         raise InputError(
             f"groups: expected one entry for each of {dataset.n_train} training examples, got {known.tables.shape[1]}"
         )
-    features = penultimate_features(dataset, algorithm, seed=seed)
-    if features is None:
-        features = _scaled(dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32))
     names, tables = ["labels"], [_without_gaps(dataset.y_train)]
-    n_clusters = max(2, dataset.n_classes)
-    while n_clusters <= dataset.n_train // MIN_CLUSTER:
-        names.append(f"{n_clusters} clusters")
-        tables.append(_without_gaps(cluster(features, n_clusters, seed=seed + n_clusters)))
-        n_clusters *= 2
+    if dataset.is_facts:
+        names += ["subjects", "relations", "statements"]
+        tables += [_without_gaps(numbers) for numbers in (*dataset.x_train.T, dataset.train_ids)]
+    else:
+        features = penultimate_features(dataset, algorithm, seed=seed)
+        if features is None:
+            features = _scaled(dataset.x_train.reshape(dataset.n_train, -1).astype(np.float32))
+        n_clusters = max(2, dataset.n_classes)
+        while n_clusters <= dataset.n_train // MIN_CLUSTER:
+            names.append(f"{n_clusters} clusters")
+            tables.append(_without_gaps(cluster(features, n_clusters, seed=seed + n_clusters)))
+            n_clusters *= 2
     for n_ranks in N_RANKS:
         if support is not None and n_ranks <= dataset.n_train // MIN_CLUSTER:
             names.append(f"{n_ranks} ranks of support")

@@ -108,13 +108,15 @@ class Network:
 
 
 def network_dtype(example: Any) -> Any:
-    """Of what a network gets: tokens are int32, all else is float32."""
+    """Of what a network gets: tokens and questions are int32, all else is float32."""
     return np.dtype(np.int32 if example.dtype == np.int32 else np.float32)
 
 
 def random_batch(dataset: Dataset) -> Array:
-    """Three random examples of the kind that a data set has, [3, ...]: pixels in [0, 1), or tokens."""
+    """Three random examples of the kind that a data set has, [3, ...]: pixels in [0, 1), tokens, or questions."""
     random, shape = np.random.RandomState(0), (3, *dataset.x_train.shape[1:])
+    if dataset.is_facts:
+        return random.randint(0, [len(dataset.entities), len(dataset.relations)], shape).astype(np.int32)
     if dataset.is_documents:
         return random.randint(1, max(len(dataset.vocabulary), 2), shape).astype(np.int32)
     return random.uniform(size=shape).astype(np.float32)

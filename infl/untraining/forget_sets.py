@@ -30,7 +30,7 @@ def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None =
 def class_set(
     dataset: Dataset, label: str | int, *, fraction: float = 1.0, seed: int = 0, name: str | None = None
 ) -> ForgetSet:
-    """A class, of documents a group, or a random fraction of it with the whole as its concept; see `take_fraction`.
+    """A class, group (of documents) or answer (of facts), or a part of it with the whole as concept; see `take_fraction`.
 
     Meant for: spreading when whole, no-op for a small fraction.
 
@@ -40,7 +40,7 @@ def class_set(
     """
     number = dataset.class_number(label)
     members = np.flatnonzero(dataset.y_train == number)
-    what = "group" if dataset.is_documents else "class"
+    what = dataset.class_words[1]
     if not len(members):
         raise InputError(f"{what} {dataset.class_names[number]}: none of its documents is a training one; name another")
     whole = ForgetSet(f"{what} {dataset.class_names[number]}", tuple(members.tolist()))
@@ -323,7 +323,7 @@ def _whole_or_part(whole: ForgetSet, fraction: float, seed: int, name: str | Non
 
 def _pixels(dataset: Dataset) -> Any:
     """[n, d] what tells which examples are alike: an array, of documents a sparse one with rows of unit length."""
-    if not dataset.has_pixels:
+    if not dataset.has_pixels or dataset.is_facts:
         raise InputError(
             f"{dataset.name}: its examples came without pixels, and what is near what cannot be told; take another "
             "kind of set"

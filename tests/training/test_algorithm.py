@@ -64,7 +64,10 @@ def test_what_was_made_in_python_cannot_be_read_back(algorithm: Algorithm, part:
         ({"momentum": 1.0}, "momentum: expected at least 0 and below 1, got 1.0"),
         ({"schedule": "step"}, "schedule: expected one of constant, linear, cosine; got 'step'"),
         ({"optimizer": "lion"}, "optimizer: expected one of sgd, adam, adamw; got 'lion'"),
-        ({"network": "vgg"}, "network: expected one of mlp, cnn, resnet9, vit, gpt; got 'vgg'"),
+        (
+            {"network": "vgg"},
+            "network: expected one of mlp, cnn, resnet9, vit, gpt, transe, bilinear, tied-mlp; got 'vgg'",
+        ),
         ({"precision": "float16"}, "precision: expected one of float32, bfloat16; got 'float16'"),
         ({"hidden": (16, 0)}, "hidden: expected widths of at least 1"),
         ({"network": "resnet9", "hidden": (16,)}, "network resnet9 has no setting 'hidden'; it has widths"),

@@ -34,7 +34,7 @@ class Pictures:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._uris: dict[int, str] = {}
-        self.available = dataset.has_pixels and not dataset.is_documents
+        self.available = dataset.has_pixels and not dataset.has_texts
         self.turned = dataset.has_pixels and ink_for(dataset) == "gray_r"
         self._span = span(dataset.x_train) if dataset.has_pixels else (0.0, 1.0)
 

@@ -79,7 +79,7 @@ def memorized(scores: ScoreContent, dataset: Dataset, pictures: Pictures, n_top:
     frame = tables.memorization_frame(estimate, dataset, ids, q=scores.q)
     said = [text.with_error(value, se) for value, se in zip(frame["value"], frame["se"], strict=True)]
     examples = [_example(dataset, i, pictures, text.minus(words)) for i, words in zip(ids.tolist(), said, strict=True)]
-    shown = "text" if dataset.is_documents else ""
+    shown = "text" if dataset.has_texts else ""
     cells = pd.DataFrame({shown: [picture(one) for one in examples], "id": [_data(i, str(i)) for i in ids]})
     cells["in source"] = [_data(i, str(i)) for i in dataset.train_ids[ids]]
     cells[dataset.class_words[0]] = [Markup("<bdi>{}</bdi>").format(one.label) for one in examples]
@@ -194,7 +194,7 @@ def _harmed(each: HarmedExample, dataset: Dataset, pictures: Pictures) -> Exampl
 
 
 def _example(dataset: Dataset, column: int, pictures: Pictures, *lines: str) -> Example:
-    words = text.excerpt(dataset, column, EXCERPT) if dataset.is_documents else ""
+    words = text.excerpt(dataset, column, EXCERPT) if dataset.has_texts else ""
     return Example(
         pictures.class_of(column), text.place_of(dataset, column), text.class_of(dataset, column), lines, words
     )

@@ -166,7 +166,7 @@ def _draw_pair(
 
 def _draw(ax: Axes, dataset: Dataset, column: int, ink: str, side: float) -> Axes:
     """One example in a square of so many inches; of a document its beginning."""
-    if not dataset.is_documents:
+    if not dataset.has_texts:
         return draw_example(ax, example_of(dataset, column), ink=ink)
     theme, (width, n_lines) = current_theme(), _TEXT
     ax.set(xticks=[], yticks=[])
