@@ -4,7 +4,7 @@
 
 `load` brings examples in. `train` trains many models on random subsets of them and keeps what each model does on every
 example. `memorization` and `influence` turn that into scores with errors. `predict` says what untraining a forget set
-would do; `verify` retrains without it and says what it does.
+would do; `verify` retrains without it and says what it does. `evaluate` says which unlearned models are what they should be.
 
 Names are imported when first used, so that `import infl` takes no time.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
     from infl.pipeline.compare import compare as compare
+    from infl.pipeline.evaluate import evaluate as evaluate
     from infl.pipeline.plan import plan as plan
     from infl.pipeline.predict import predict as predict
     from infl.pipeline.predict import predict_effects as predict_effects
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from infl.scores.evidence import interval as interval
     from infl.scores.evidence import q_values as q_values
     from infl.scores.influence import influence as influence
-    from infl.scores.influence import influence_blocks as influence_blocks
     from infl.scores.influence import memorization as memorization
     from infl.scores.strongest import strongest_influences as strongest_influences
     from infl.store import Run as Run
@@ -71,6 +71,7 @@ __version__ = "0.1.0"
 _HOME = {
     "infl.data": "from_arrays from_documents load planting write_npz",
     "infl.pipeline.compare": "compare",
+    "infl.pipeline.evaluate": "evaluate",
     "infl.pipeline.plan": "plan",
     "infl.pipeline.predict": "predict predict_effects",
     "infl.pipeline.report": "write_report",
@@ -80,7 +81,7 @@ _HOME = {
     "infl.records": "Dataset Effects Estimate ForgetSet InputError Outcomes Thresholds Verdict",
     "infl.report": "plot",
     "infl.scores.evidence": "interval q_values",
-    "infl.scores.influence": "influence influence_blocks memorization",
+    "infl.scores.influence": "influence memorization",
     "infl.scores.strongest": "strongest_influences",
     "infl.store": "Run import_outcomes merge open_run",
     "infl.training": "accounting",

@@ -102,6 +102,7 @@ def large(folder: Path, n: int, m: int, n_models: int, size: int, n_columns: int
     """Memorization of all, and the influences of all on some held-out columns, without margins; each mask is random."""
     import infl
     from infl.records import Outcomes
+    from infl.scores.influence import influence_blocks
     from infl.store import blocks as stored
     from infl.store.storage import Storage
 
@@ -128,7 +129,7 @@ def large(folder: Path, n: int, m: int, n_models: int, size: int, n_columns: int
     infl.memorization(outcomes)
     found["memorization"] = measured()
     wall, processor = time.perf_counter(), time.process_time()
-    for estimate in infl.influence_blocks(outcomes, columns=np.arange(n, n + n_columns)):
+    for estimate in influence_blocks(outcomes, columns=np.arange(n, n + n_columns)):
         done = int(np.asarray(estimate.columns)[-1]) + 1 - n
         found["influence"] = {"columns": done, **measured()}
         print(json.dumps(found["influence"]), file=sys.stderr, flush=True)

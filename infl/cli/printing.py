@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infl.pipeline.compare import Comparison
     from infl.pipeline.plan import Plan
     from infl.pipeline.score import Target
-    from infl.records import Accuracy, Dataset, Estimate, OutcomeKind, ScoredPair, Verdict
+    from infl.records import Accuracy, Dataset, Estimate, Evaluation, OutcomeKind, ScoredPair, Verdict
     from infl.scores.power import Findings
     from infl.store import Run
 
@@ -146,6 +146,24 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
     show_accuracy(run.accuracy())
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
+
+
+def show_evaluations(evaluations: Sequence[Evaluation], *, groups: bool = False) -> None:
+    """A table a set, and what there is to say of its methods."""
+    from infl.report.evaluations import evaluation_table, evaluations_by_set, group_table, metric_table
+
+    for rows in evaluations_by_set(evaluations).values():
+        _print_table(evaluation_table(rows))
+        for full in (False, True) if groups else ():
+            if not full or any(one.to_full_oracle is not None for one in rows):
+                _print_table(group_table(rows, full=full))
+        if any(one.metrics for one in rows):
+            _print_table(metric_table(rows))
+        for one in rows:
+            if one.n_diverged:
+                say(f"  {one.method}: {one.n_diverged} of its models diverged, or are never right: counted as wrong")
+            if one.note:
+                say(f"  {one.method}: {one.note}")
 
 
 def show_run(run: Run) -> None:

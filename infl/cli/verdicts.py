@@ -88,6 +88,8 @@ class Verify(_OfSets):
     """Most models retrained without each set."""
     stop: float = 0.95
     """Looks after 16, 32, 64, ... models, and retrains none without a set whose regime is this probable. 1: all of them."""
+    concepts: bool = False
+    """Retrain without the whole concept of each set too, as infl evaluate compares with."""
     checkpoint_minutes: Real = None
     """See infl train."""
     engine: Engine = "local"
@@ -101,6 +103,8 @@ class Verify(_OfSets):
         engine = cluster(self.engine, self.ray)
         cache_compiled_programs()
         run, sets = _opened(self.run, self.forget, self.ids)
+        if self.concepts:
+            sets = [*sets, *infl.forget_sets.whole_concepts(sets)]
         effects = infl.verify_effects(
             run,
             sets,

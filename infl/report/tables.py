@@ -148,7 +148,7 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     thresholds = text.common_thresholds([*predicted, *measured])
     frame = verdict_frame(predicted, measured)
     if frame.empty:
-        return _terminal(pd.DataFrame(columns=["set", "size", "regime", "p", "self"]), caption="no forget sets")
+        return terminal_table(pd.DataFrame(columns=["set", "size", "regime", "p", "self"]), caption="no forget sets")
     both = bool(predicted) and bool(measured)
     lines = pd.DataFrame({"set": frame["set"], "size": frame["size"].map("{:,}".format)})
     if both:
@@ -175,7 +175,7 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     caption = text.thresholds_line(thresholds)
     caption += "\n= same regime, x another one, unmarked where one is undetermined" if both else ""
     room = max(_MIN_NAME_WIDTH, room)
-    return _terminal(stacked, caption=caption, left=("set", "", "regime", "others"), folded={"set": room})
+    return terminal_table(stacked, caption=caption, left=("set", "", "regime", "others"), folded={"set": room})
 
 
 def memorization_table(
@@ -219,7 +219,7 @@ def memorization_table(
         lines["text"] = [_excerpt(dataset, i, room) for i in ids.tolist()]
     title = f"most memorized of {dataset.n_train:,} training examples, in {text.unit(dataset, memorization.outcome)}"
     left, folded = (label, "text"), {} if dataset.has_texts else {label: 30}
-    return _terminal(lines, title=title, caption="\n".join(caption), left=left, folded=folded)
+    return terminal_table(lines, title=title, caption="\n".join(caption), left=left, folded=folded)
 
 
 def pairs_table(
@@ -263,7 +263,7 @@ def pairs_table(
             texts = [_excerpt(dataset, column, room) for column in frame[end].tolist()]
             lines[head] = [Text(name).append("\n").append(words) for name, words in zip(names, texts, strict=True)]
         lines = lines.drop(columns=list(folded))
-    return _terminal(
+    return terminal_table(
         lines, title=title, caption=caption, left=("training on", "label", "changes", "label "), folded=folded
     )
 
@@ -275,7 +275,7 @@ def agreement_table(agreements: Mapping[str, Agreement], *, title: str) -> Table
     names = {"spearman": "Spearman", "pearson": "Pearson", "difference": "mean difference", "rms": "rms difference"}
     for name, words in (names | {"explained": "explained by errors"}).items():
         lines[words] = [str(getattr(one, name)) for one in agreements.values()]
-    return _terminal(
+    return terminal_table(
         lines, title=title, left=("",), folded={"mean difference": 14, "rms difference": 14, "explained by errors": 13}
     )
 
@@ -306,10 +306,10 @@ def run_table(description: dict[str, Any]) -> Table:
         caption.append("Outcomes: of held-out examples alone, so no memorization")
     lines = pd.DataFrame(rows, columns=["models", "complete", "missing", "diverged", "models/s"])
     title = f"run {description['folder']}"
-    return _terminal(lines, title=title, caption="\n".join(caption), left=("models",), folded={"models": 60})
+    return terminal_table(lines, title=title, caption="\n".join(caption), left=("models",), folded={"models": 60})
 
 
-def _terminal(
+def terminal_table(
     lines: pd.DataFrame,
     *,
     title: str = "",

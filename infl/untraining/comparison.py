@@ -44,6 +44,7 @@ from infl.records import (
     Quantity,
     Thresholds,
     check_fraction,
+    join_blocks,
 )
 from infl.untraining.regimes import MORE_MODELS, judge
 from infl.untraining.verification import measure_effects
@@ -290,9 +291,9 @@ def _with_correct(name: str, outcomes: Outcomes) -> Outcomes:
         )
     if outcomes.correct is None:
         outcomes = replace(outcomes, correct=outcomes.of("margin") > 0)
-    for _ in outcomes.blocks(kinds=()):  # entries out of their range are named
-        pass
-    return outcomes
+    return join_blocks(
+        list(outcomes.blocks())
+    )  # entries out of their range are named, shares that are all 0 or 1 counted
 
 
 def _check_examples(name: str, outcomes: Outcomes, oracle: Outcomes) -> None:

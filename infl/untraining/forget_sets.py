@@ -21,6 +21,21 @@ from infl.untraining.forget_files import write_forget_sets as write_forget_sets
 POOL = 3  # extremes of memorization looked through for those of cross-influence, in sizes of the set
 
 
+def whole_concepts(forget_sets: Sequence[ForgetSet]) -> list[ForgetSet]:
+    """All of the concept of each set as a set of its own, each once, but for those that are all of it.
+
+    Raises:
+        InputError: for a set without a concept.
+    """
+    wholes: dict[tuple[int, ...], ForgetSet] = {}
+    for one in forget_sets:
+        if one.concept is None:
+            raise InputError(f'set {one.name!r} has no concept: give it one, {{"ids": [...], "concept": [...]}}')
+        if one.concept != one.ids:
+            wholes.setdefault(one.concept, ForgetSet(f"concept of {one.name}", one.concept))
+    return list(wholes.values())
+
+
 def random_set(dataset: Dataset, size: int, *, seed: int = 0, name: str | None = None) -> ForgetSet:
     """`size` examples of D, every set equally likely. Meant for: no-op."""
     check_integer("size", size, 1, dataset.n_train, "the examples of D")

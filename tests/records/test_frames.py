@@ -11,6 +11,7 @@ import pytest
 
 import infl
 from infl.records import Dataset, Outcomes, ProtocolName
+from infl.scores.influence import influence_blocks
 
 N, M, T = 6, 3, 40
 NAMES = ("cat", "dog", "eel")
@@ -71,7 +72,7 @@ def test_a_part_of_the_matrix_is_named_by_its_sources_and_targets(outcomes: Outc
     whole = infl.influence(outcomes).to_dataframe().set_index(["source", "target"])["value"]
     part = infl.influence(outcomes, sources=[4, 1])
     columns = infl.influence(outcomes, sources=[4, 1], columns=[8, 6])
-    blocks = infl.influence_blocks(outcomes, n_columns=2)
+    blocks = influence_blocks(outcomes, n_columns=2)
     for estimate in (part, columns, *blocks):
         rows = estimate.to_dataframe(dataset).set_index(["source", "target"])["value"]
         assert set(rows.index.get_level_values("source")) == {1, 4} or len(estimate.value) == N

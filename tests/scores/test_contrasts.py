@@ -16,6 +16,7 @@ from scipy import stats
 import infl
 from infl.records import Outcomes
 from infl.scores.contrasts import contrast
+from infl.scores.influence import influence_blocks
 from infl.scores.sufficient_statistics import own_statistics
 from infl.training.subsets import Design, draw_masks
 from tests.streaming import InBlocks
@@ -122,7 +123,7 @@ def test_memorization_is_exactly_zero_where_all_models_agree():
 @pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 3), (5, 1), (100, 1024)])
 def test_block_sizes_do_not_affect_results(small, n_rows, n_columns):
     settings: Any = {"protocol": "left-out", "outcome": "margin"}
-    parts = infl.influence_blocks(InBlocks(small, n_rows), **settings, n_columns=n_columns)
+    parts = influence_blocks(InBlocks(small, n_rows), **settings, n_columns=n_columns)
     whole = infl.influence(small, **settings).value
     np.testing.assert_allclose(np.concatenate([part.value for part in parts], axis=1), whole, atol=1e-6)
     many = contrast(own_statistics(small, outcome="correct", n_rows=n_rows), protocol="own", outcome="correct")
