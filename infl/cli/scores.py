@@ -10,7 +10,7 @@ import tyro
 
 from infl.cli.options import Outcome, RunToRead, Whole
 from infl.cli.outputs import NewFolder, Output, OutputFile, accuracy_fields
-from infl.cli.printing import show_comparison, show_influences, show_scores
+from infl.cli.printing import say, show_comparison, show_influences, show_scores
 
 if TYPE_CHECKING:
     from infl.records import Dataset, Estimate, OutcomeKind, ProtocolName, ScoredPair
@@ -30,6 +30,9 @@ class ScoresOutput(Output):
     """The influence of all on all as a folder of zarr arrays, tile by tile, for runs whose matrix does not fit."""
     feldman_zhang: OutputFile = None
     """Memorization, and influence within each class, .npz in the layout of their published scores."""
+    tokens: OutputFile = None
+    """With --example, of a document: figure of its text, with what models without it no longer predict. Trains 16 models of
+    all of D and 16 without it, again where the run has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class Scores:
             raise InputError(
                 "--q-over is about all pairs: with --example it is over the pairs of each table, leave it out"
             )
+        if self.example is None and self.output.tokens:
+            raise InputError("--tokens draws one document: name it with --example")
         check_table(self.output.table)
         run = infl.open_run(self.run)
         outcome = self.outcome or run.outcome_kinds[0]
@@ -134,6 +139,12 @@ class Scores:
         if self.output.table:
             q = {name: None if part.p is None else infl.q_values(part.p) for name, part in parts.items()}
             write_table(self.output.table, *(influence_frame(part, dataset, q=q[name]) for name, part in parts.items()))
+        if self.output.tokens:
+            from infl.pipeline.tokens import token_effects
+            from infl.training.caches import cache_compiled_programs
+
+            cache_compiled_programs()
+            say(f"tokens: {infl.plot.save(infl.plot.tokens(token_effects(run, example), dataset), self.output.tokens)}")
 
 
 def score(

@@ -6,6 +6,7 @@
 - `compare`  do its scores agree with those of another run, or of a file?
 - `predict`  what would untraining a forget set do, by what the run holds?
 - `verify`   what does it do, by retraining without the set?
+- `tokens`   which tokens of a document does it change?
 - `plan`     what would a run cost, and what could it find?
 - `report`   all of it as one page.
 - `weights`  the weights of single models, trained again from their keys.

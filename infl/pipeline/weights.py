@@ -6,7 +6,7 @@ again, to the same outcomes, when their weights are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,29 +54,39 @@ def keep_weights(
     """
     if n_models < 1:
         raise InputError(f"n_models: expected at least 1, got {n_models}")
-    opened, collection, forget_set = _reference(run, without)
+    opened, collection = reference_collection(run, without)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
-    missing = [model for model in range(n_models) if not _path(opened, collection, model).exists()]
+    missing = [model for model in range(n_models) if not weights_path(opened, collection.name, model).exists()]
     if not missing:
         return
-    # In the layout of the last training on this machine's devices.
-    recorded = [session["layout"] for session in opened.sessions if not session.get("engine") and "layout" in session]
-    ensemble = Ensemble(algorithm, dataset, Layout.from_dict(recorded[-1]) if recorded else None)
-    if forget_set:
-        opened.add_collection(Collection(collection, {"kind": "leave-out"}, forget_set=forget_set))
+    ensemble = ensemble_as_before(opened, algorithm, dataset)
     with track(len(missing), "training again", quiet=quiet) as progress:
-        for first in range(0, len(missing), ensemble.models_per_batch):
-            models = missing[first : first + ensemble.models_per_batch]
-            masks = collection_masks(opened, collection, models)
-            trained = ensemble.train(collection_keys(opened, collection, models), masks, keep_params=True)
-            for row, model in enumerate(models):
-                params = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), trained.params)
-                write_start(_path(opened, collection, model), params)
-            rows = [row for row, model in enumerate(models) if model not in opened.complete(collection)]
-            if rows:
-                outcomes = trained.record(masks, rows)
-                opened.write(collection, [models[row] for row in rows], outcomes, trained.finite[rows], seconds=0.0)
-            progress.update(len(models))
+        for model, weights in train_again(opened, collection, missing, ensemble):
+            write_start(weights_path(opened, collection.name, model), weights)
+            progress.update(1)
+
+
+def train_again(
+    run: Run, collection: Collection, models: Sequence[int], ensemble: Ensemble
+) -> Iterator[tuple[int, Any]]:
+    """Yield reference models with their weights, trained batch by batch; outcomes that the run lacks are written to it."""
+    run.add_collection(collection)
+    for first in range(0, len(models), ensemble.models_per_batch):
+        some = models[first : first + ensemble.models_per_batch]
+        masks = collection_masks(run, collection.name, some)
+        trained = ensemble.train(collection_keys(run, collection.name, some), masks, keep_params=True)
+        rows = [row for row, model in enumerate(some) if model not in run.complete(collection.name)]
+        if rows:
+            outcomes = trained.record(masks, rows)
+            run.write(collection.name, [some[row] for row in rows], outcomes, trained.finite[rows], seconds=0.0)
+        for row, model in enumerate(some):
+            yield model, jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), trained.params)
+
+
+def ensemble_as_before(run: Run, algorithm: Algorithm, dataset: Dataset) -> Ensemble:
+    """What trains models of a run in the layout of its last training on this machine's devices."""
+    recorded = [session["layout"] for session in run.sessions if not session.get("engine") and "layout" in session]
+    return Ensemble(algorithm, dataset, Layout.from_dict(recorded[-1]) if recorded else None)
 
 
 def load_weights(
@@ -95,11 +105,11 @@ def load_weights(
     Raises:
         InputError: where these weights were not kept, or belong to another network.
     """
-    opened, collection, _ = _reference(run, without)
-    path = _path(opened, collection, model)
+    opened, collection = reference_collection(run, without)
+    path = weights_path(opened, collection.name, model)
     if not path.exists():
         raise InputError(
-            f"{opened.place} holds no weights of model {model} of {collection}; infl.keep_weights makes them"
+            f"{opened.place} holds no weights of model {model} of {collection.name}; infl.keep_weights makes them"
         )
     dataset: Dataset = opened.dataset()
     algorithm = algorithm or Algorithm.from_dict(opened.manifest["algorithm"])
@@ -116,16 +126,21 @@ def load_weights(
         raise InputError(f"{path} does not hold weights of this network: {error}") from error
 
 
-def _reference(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, str, ForgetSet | None]:
+def reference_collection(run: Run | str | Path, without: Sequence[int]) -> tuple[Run, Collection]:
+    """The run as it is now, and the record of its models of D, or without these ids, whether it has any or not."""
     opened = current_run(run)
     ids = tuple(sorted({int(i) for i in without}))
     if not ids:
-        return opened, "full", None
+        return opened, Collection("full", {"kind": "full"})
     n_train = opened.manifest["dataset"]["n_train"]
     if not 0 <= ids[0] <= ids[-1] < n_train:
         raise InputError(f"without: expected ids of training examples, 0 to {n_train - 1}; got {ids[0]} to {ids[-1]}")
-    return opened, leave_out_name(ids), ForgetSet(f"{len(ids)} examples", ids)
+    if (name := leave_out_name(ids)) in opened.collections():
+        return opened, opened.collection(name)
+    forget_set = ForgetSet(f"example {min(ids)}" if len(ids) == 1 else f"{len(ids)} examples", ids)
+    return opened, Collection(name, {"kind": "leave-out"}, forget_set=forget_set)
 
 
-def _path(run: Run, collection: str, model: int) -> Path:
+def weights_path(run: Run, collection: str, model: int) -> Path:
+    """Where the weights of a model are, or would be kept."""
     return run.folder / "weights" / collection / f"{model}.safetensors"

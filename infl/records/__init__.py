@@ -43,6 +43,7 @@ from infl.records.verdicts import Effects as Effects
 from infl.records.verdicts import ForgetSet as ForgetSet
 from infl.records.verdicts import Quantity as Quantity
 from infl.records.verdicts import Thresholds as Thresholds
+from infl.records.verdicts import TokenEffects as TokenEffects
 from infl.records.verdicts import Verdict as Verdict
 from infl.records.verdicts import sorted_ids as sorted_ids
 from infl.records.words import LABEL_KINDS as LABEL_KINDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import math
 import re
@@ -127,12 +128,28 @@ class Dataset:
 
     def text(self, column: int) -> str:
         """Text of a document with its prompt, as far as its tokens tell, or the question of a fact; D's columns come first."""
-        row = self.x_train[column] if column < self.n_train else self.x_held_out[column - self.n_train]
         if self.is_facts:
-            return f"{self.entities[row[0]]}, {self.relations[row[1]]}, ?"
-        tokens = [self.vocabulary[token] for token in np.abs(row[row != 0])]
-        as_bytes = [bytes.fromhex(t.replace("<0x", "").replace(">", "")) if _BYTES(t) else t.encode() for t in tokens]
-        return b"".join(as_bytes).decode(errors="replace")
+            entity, relation = self.x_train[column] if column < self.n_train else self.x_held_out[column - self.n_train]
+            return f"{self.entities[entity]}, {self.relations[relation]}, ?"
+        return "".join(text for text, _ in self.pieces(column))
+
+    def pieces(self, column: int) -> list[tuple[str, int]]:
+        """That text in pieces of whole characters, each with its number of tokens, which is 1 but for bytes of a character."""
+        decoder, found, n_tokens = codecs.getincrementaldecoder("utf-8")("replace"), list[tuple[str, int]](), 0
+        for token in self.tokens(column):
+            text = self.vocabulary[abs(token)]
+            as_bytes = bytes.fromhex(text.replace("<0x", "").replace(">", "")) if _BYTES(text) else text.encode()
+            n_tokens += 1
+            if whole := decoder.decode(as_bytes):
+                found.append((whole, n_tokens))
+                n_tokens = 0
+        rest = decoder.decode(b"", final=True)
+        return [*found, (rest, n_tokens)] if n_tokens else found
+
+    def tokens(self, column: int) -> Array:
+        """Tokens of a document without what pads it, [length] int32; those that are not scored are negative."""
+        row = self.x_train[column] if column < self.n_train else self.x_held_out[column - self.n_train]
+        return row[row != 0]
 
     @property
     def has_pixels(self) -> bool:

@@ -121,6 +121,37 @@ class Effects:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class TokenEffects:
+    """Effect of untraining S on each token of one document: P_A(D)[predicted] - P_A(D\\S)[predicted], measured.
+
+    With S the document alone it says which of its words are memorized. The mean over all tokens that are scored is the
+    effect on the document.
+
+    Attributes:
+        column: The document: a training id, or a held-out one (they go on after).
+        forget_set: S.
+        effect: [L], one for each token of the document; NaN of those that are not scored: the first, and those of a prompt.
+        se: Its standard error, [L], never 0.
+        mean_without: Fraction of the models of D\\S that predict the token, [L].
+        n_models: Pairs of models, of D and of D\\S.
+    """
+
+    column: int
+    forget_set: ForgetSet
+    effect: Array
+    se: Array
+    mean_without: Array
+    n_models: int
+
+    def __repr__(self) -> str:
+        n_sure = int((np.abs(self.effect) > 2 * self.se).sum())
+        return (
+            f"TokenEffects(of {self.forget_set.name!r} on #{self.column}: {np.nanmean(self.effect):.2f} on average over "
+            f"{np.isfinite(self.effect).sum()} tokens, {n_sure} beyond two errors; {self.n_models:,} pairs of models)"
+        )
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A number and its standard error."""

@@ -119,15 +119,24 @@ def _document_loss(logits: jax.Array, tokens: jax.Array, y: jax.Array) -> jax.Ar
     return (losses * scored).sum(axis=1) / _n_scored(tokens, y)
 
 
+def token_margins(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Logit of the token after each position less the best other one, [b, L]: above zero where it is predicted."""
+    import jax.numpy as jnp
+
+    targets = _next_tokens(tokens)[0]
+    own = jnp.take_along_axis(logits, targets[..., None], axis=2)[..., 0]
+    others = jnp.max(jnp.where(jnp.arange(logits.shape[2]) == targets[..., None], -jnp.inf, logits), axis=2)
+    return own - others
+
+
 def _document_outcomes(logits: jax.Array, tokens: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     """Means over the scored tokens of a document: share right, margin, log-probability; exact: all of its second half right."""
     import jax.numpy as jnp
 
     targets, scored = _next_tokens(tokens)
     losses, count = _cross_entropy(logits, tokens, targets), _n_scored(tokens, y)
-    own = jnp.take_along_axis(logits, targets[..., None], axis=2)[..., 0]
-    others = jnp.max(jnp.where(jnp.arange(logits.shape[2]) == targets[..., None], -jnp.inf, logits), axis=2)
-    right = own > others
+    margins = token_margins(logits, tokens)
+    right = margins > 0
     second_half = scored & (jnp.cumsum(scored, axis=1) > (count[:, None] / 2))
 
     def mean(numbers: jax.Array) -> jax.Array:
@@ -135,7 +144,7 @@ def _document_outcomes(logits: jax.Array, tokens: jax.Array, y: jax.Array) -> di
 
     return {
         "correct": mean(right),
-        "margin": mean(own - others),
+        "margin": mean(margins),
         "logprob": mean(-losses),
         "exact": (right | ~second_half).all(axis=1),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infl.records import Effects, ForgetSet, InputError, Outcomes, Thresholds
+from infl.records import Array, Effects, ForgetSet, InputError, Outcomes, Thresholds, TokenEffects
 from infl.untraining.regimes import judge
 
 MIN_BEFORE_A_LOOK = 4  # replicates; `judge` knows no error with fewer
@@ -49,6 +49,41 @@ def is_clear(effects: Effects, thresholds: Thresholds, stop: float | None) -> bo
     return max(judge(effects, thresholds).probability.values()) >= max(stop, thresholds.probability)
 
 
+def paired_error(replicates: Array) -> Array:
+    """The error of `measure_effects` of the mean over keys of differences that are 1, 0 or -1, [R, ...], above 0: [...]."""
+    n_models = len(replicates)
+    lost, gained = (((sign * replicates > 0).sum(axis=0) + 0.5) / (n_models + 1.5) for sign in (1, -1))
+    return np.sqrt((lost + gained - (lost - gained) ** 2) / (n_models + 2.5))
+
+
+def measure_token_effects(
+    column: int, forget_set: ForgetSet, tokens: Array, *, full: Array, without: Array
+) -> TokenEffects:
+    """Measured effects on each token of a document, paired by key as in `measure_effects`; NaN where none is predicted.
+
+    Args:
+        tokens: Of the document, [L]: the first is not predicted, and those of a prompt, which are negative, are not scored.
+        full, without: Whether each token but the first is predicted by models of D and of D\\S, [R, L-1] bool.
+
+    Raises:
+        InputError: where they do not pair, or there are none.
+    """
+    if full.shape != without.shape or not len(full):
+        raise InputError(
+            f"effects on tokens: expected one pair of models a key, and one at least, got {len(full)} and {len(without)}"
+        )
+    replicates = full.astype(np.float32) - without.astype(np.float32)
+    scored = np.append(False, tokens[1:] > 0)
+    effect, se, mean_without = np.full((3, len(tokens)), np.nan)
+    for array, found in (
+        (effect, replicates.mean(axis=0)),
+        (se, paired_error(replicates)),
+        (mean_without, without.mean(axis=0)),
+    ):
+        array[scored] = found[scored[1:]]
+    return TokenEffects(column, forget_set, effect, se, mean_without, n_models=len(full))
+
+
 def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes) -> Effects:
     """Measured effects, paired by key.
 
@@ -74,8 +109,7 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
     n_models = len(replicates)
     n_tokens = None
     if full.is_binary("correct") and without.is_binary("correct"):
-        lost, gained = (((sign * replicates > 0).sum(axis=0) + 0.5) / (n_models + 1.5) for sign in (1, -1))
-        se = np.sqrt((lost + gained - (lost - gained) ** 2) / (n_models + 2.5))
+        se = paired_error(replicates)
     else:
         n_tokens = full.tokens
         scatter = replicates.std(axis=0, ddof=1) if n_models > 1 else np.full(full.n_columns, np.nan)

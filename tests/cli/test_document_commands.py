@@ -47,6 +47,11 @@ def test_forgetting_a_group_is_judged_on_held_out_documents(
     effect, (n, columns) = np.load(tmp_path / "effects.npz")["effect"][0], (32, 48)
     assert verdict["measured"]["cross"]["value"] == pytest.approx(n / 16 * effect[n:columns].sum() / verdict["size"])
     assert verdict["held_out_only"]
+    printed = call(f"scores --run {run} --example 3 --tokens {tmp_path}/3.png", capsys)
+    assert f"tokens: {tmp_path}/3.png" in printed
+    assert (tmp_path / "3.png").stat().st_size > 1000
+    assert main(f"scores --run {run} --tokens {tmp_path}/3.png".split()) == 2
+    assert "--tokens draws one document: name it with --example" in capsys.readouterr().err
     assert min(one["id"] for one in verdict["measured"]["most_harmed"]) >= n
 
 

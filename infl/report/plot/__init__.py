@@ -6,6 +6,7 @@
     memorization       how memorization is distributed, beside what chance alone would draw
     memorized_gallery  the most memorized examples of each class, as pictures
     influence_pairs    training examples beside the examples that they help or harm, as pictures
+    tokens             which tokens of a document forgetting changes, in its text
     class_influence    how much the examples of each class help or harm each class
     agreement          one set of scores against another of the same examples
     error_curve        how errors shrink with the number of models
@@ -25,4 +26,5 @@ from infl.report.plot.galleries import influence_pairs as influence_pairs
 from infl.report.plot.galleries import memorized_gallery as memorized_gallery
 from infl.report.plot.histogram import memorization as memorization
 from infl.report.plot.regimes import regime_map as regime_map
+from infl.report.plot.tokens import tokens as tokens
 from infl.report.style import house_style as house_style
