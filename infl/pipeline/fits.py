@@ -30,7 +30,13 @@ def read_fit(run: Run, name: PredictorName, dataset: Dataset) -> ResponsePredict
     arrays = read_arrays(_path(run, name))
     if arrays is None:
         return None
-    support = prepare_support(dataset.images, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes)
+    support = prepare_support(
+        dataset.images,
+        dataset.labels,
+        n_train=dataset.n_train,
+        n_classes=dataset.n_classes,
+        n_tokens=len(dataset.vocabulary),
+    )
     hints = get_type_hints(ResponsePredictor)
     parts = [one.name for one in fields(ResponsePredictor) if one.name != "support"]
     return ResponsePredictor(support=support, **{part: _from_arrays(hints[part], arrays, part) for part in parts})

@@ -30,8 +30,8 @@ def predict(
     Args:
         run: Opened, or its folder, or its URL on object storage; so in all functions that take a run.
         forget_sets: Records, `{"name": ids}`, the path of a forget file, or the ids, or mask [n], of one set.
-        predictor: See `infl.untraining.effects`; None for `combined`, and for `additive` where there are no pixels with
-            classes.
+        predictor: See `infl.untraining.effects`; None for `combined`, and for `additive` where there are neither pixels
+            with classes nor documents.
 
     Raises:
         InputError: where a set is not one of D's, or the run holds too few models of subsets, or none of D.
@@ -62,8 +62,9 @@ def predict_effects(
 
 def _fitted(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
     dataset = run.dataset()
-    name = given or ("combined" if dataset.is_classified else "additive")
-    if not dataset.is_classified:
+    has_support = dataset.is_classified or dataset.is_documents
+    name = given or ("combined" if has_support else "additive")
+    if not has_support:
         _check_predictable_without_pixels(run, name, dataset)
     if found := read_fit(run, name, dataset):
         return found
@@ -76,6 +77,7 @@ def _fitted(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
             images=dataset.images,
             labels=dataset.labels,
             n_classes=dataset.n_classes,
+            n_tokens=len(dataset.vocabulary),
             advance=lambda: progress.update(),
         )
     if isinstance(fitted, ResponsePredictor):
@@ -86,7 +88,7 @@ def _fitted(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
 def _check_predictable_without_pixels(run: Run, name: PredictorName, dataset: Dataset) -> None:
     """Say what an imported run lacks, by what its file would have to hold."""
     if name != "additive":
-        what = "has documents, facts or targets of its own" if dataset.has_pixels else "was imported without pixels"
+        what = "has facts or targets of its own" if dataset.has_pixels else "was imported without pixels"
         raise InputError(
             f"run folder {run.place} {what}, and predictor {name} looks at pixels and classes; take --predictor additive, "
             "which sums the influences of single examples and misses what copies of them hold, or retrain: infl verify"

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from infl.data.near_duplicates import families
 from infl.pipeline.jobs import lazy_executor, missing_jobs, train_jobs
 from infl.pipeline.progress import announce
 from infl.pipeline.score import check_target
 from infl.records import LABEL_KINDS, Array, Dataset, ForgetSet, Groups, InputError, check_fraction
+from infl.scores.ngrams import fit_ngrams
 from infl.scores.planning import next_look
 from infl.scores.surrogate import fit_surrogate
 from infl.store import Collection, Run, check_new, cover_name, create_run, is_run, open_run
@@ -99,12 +101,29 @@ def open_for_training(
 
 def find_groups(dataset: Dataset, algorithm: Algorithm, *, seed: int, known: Groups | None = None) -> Groups:
     """What a new run of design grouped leaves out together; see `infl.training.grouping.make_groups`."""
-    if not dataset.is_classified:
+    if dataset.is_documents:
+        surrogate = fit_ngrams(dataset.x_train, n_train=dataset.n_train, n_tokens=len(dataset.vocabulary))
+        known = _with_near_duplicates(dataset, known)
+    elif dataset.is_classified:
+        surrogate = fit_surrogate(
+            dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes
+        )
+    else:
         return make_groups(dataset, algorithm, seed=seed, known=known)
-    surrogate = fit_surrogate(dataset.x_train, dataset.y_train, n_train=dataset.n_train, n_classes=dataset.n_classes)
     # How well the rest of D supports each example: its margin in a closed-form fit without it.
     support = surrogate.margins(np.array([], int))
     return make_groups(dataset, algorithm, seed=seed, support=support, known=known)
+
+
+def _with_near_duplicates(dataset: Dataset, known: Groups | None) -> Groups | None:
+    """The groups and the families of near-duplicates, which forget sets often hold or halve."""
+    table = np.full(dataset.n_train, -1, np.int32)
+    for number, family in enumerate(families(dataset.x_train)):
+        table[family] = number
+    if (table == -1).all() or (table == 0).all():
+        return known
+    names, tables = ((), ()) if known is None else (known.names, known.tables)
+    return Groups((*names, "near-duplicates"), np.stack([*tables, table]))
 
 
 def _holds(all_groups: Groups | None, some: Groups) -> bool:

@@ -57,6 +57,7 @@ def fit_predictor(
     images: Array,
     labels: Array,
     n_classes: int,
+    n_tokens: int = 0,
     advance: Callable[[], object] = lambda: None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
@@ -67,6 +68,7 @@ def fit_predictor(
         reference: Models of all of D.
         images: Of D and of the held-out examples, [n+m, ...].
         labels: Likewise, [n+m].
+        n_tokens: Size of the vocabulary where images are documents, else 0.
         advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit.
 
     Raises:
@@ -94,7 +96,7 @@ def fit_predictor(
     correct, margins = (np.concatenate([b.of(kind) for b in references.blocks()]) for kind in ("correct", "margin"))
     distribution, use = margin_distribution(margins, of_shares=of_shares), COVARIATES[name]
     n_train, n_columns = reference.n_train, reference.n_columns
-    support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes)
+    support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes, n_tokens=n_tokens)
     evidence = gather_evidence(support, [*sources, references])
     advance()
 

@@ -16,18 +16,21 @@ support.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from infl.records import Array, OutcomeKind, OutcomeSource, ProtocolName, flat_pixels
+from infl.scores.ngrams import NgramSurrogate, fit_ngrams
 from infl.scores.sufficient_statistics import columns_counted
 from infl.scores.surrogate import Surrogate, fit_surrogate
 
 RIDGES = (0.05, 0.3)
+STRENGTHS = (0.3, 3.0)  # as many, of n-gram models of documents
 RADII = (0.15, 0.4, 1.0)
 FLOOR = 1e-3  # support below this counts as none
 N_COVARIATES = len(RIDGES) + 2 * len(RADII) + 1
@@ -46,16 +49,16 @@ class Support:
     """The examples, ready to ask how much support subsets leave them. Make one with `prepare_support`.
 
     Attributes:
-        pixels: [n+m, d] float32.
+        features: [n+m, d] float32: pixels, or what runs of tokens documents hold.
         labels: [n+m].
         radius: Squared distance to the tenth neighbour, median over D.
     """
 
-    pixels: Array
+    features: Array | csr_array
     labels: Array
     n_train: int
     radius: float
-    surrogates: tuple[Surrogate, ...]
+    surrogates: Sequence[Surrogate | NgramSurrogate]
 
     def surrogate_margins(self, masks: Array) -> Array:
         """Margins of the closed-form refits on each subset, [subsets, n+m, ridges] float32."""
@@ -97,7 +100,8 @@ class Support:
 
     def _distances(self, columns: Array) -> tuple[Array, Array]:
         """Squared distances to all of D, infinite from an example to itself, and whether classes are the same, [columns, n]."""
-        inner = self.pixels[columns] @ self.pixels[: self.n_train].T
+        inner = self.features[columns] @ self.features[: self.n_train].T
+        inner = inner if isinstance(inner, np.ndarray) else inner.toarray()
         distances = np.maximum(self._squares[columns][:, None] + self._squares[None, : self.n_train] - 2 * inner, 0)
         inside = np.flatnonzero(columns < self.n_train)
         distances[inside, columns[inside]] = np.inf
@@ -105,7 +109,7 @@ class Support:
 
     @cached_property
     def _squares(self) -> Array:
-        return (self.pixels**2).sum(axis=1)
+        return np.asarray((self.features**2).sum(axis=1))
 
     def _class_fractions(self, masks: Array) -> Array:
         classes = np.arange(self.labels.max() + 1)
@@ -114,12 +118,13 @@ class Support:
         return np.log(0.02 + fractions) - np.log(1.02)
 
 
-def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int) -> Support:
+def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, n_tokens: int = 0) -> Support:
     """Prepare the examples of D, the first `n_train` rows, and the held-out ones after them.
 
     Args:
-        x: [n+m, ...] float32, or uint8 that counts as divided by 255.
-        labels: [n+m].
+        x: [n+m, ...] float32, or uint8 that counts as divided by 255; of documents their tokens.
+        labels: [n+m], of documents their groups.
+        n_tokens: Size of the vocabulary of documents; 0 where these are none.
 
     Examples:
         >>> import infl, numpy as np
@@ -131,9 +136,13 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int) ->
         >>> support.covariates(masks, margins, columns)[:, :, 2].mean(axis=1).round(1)  # near copies in their class
         array([-2.3, -6.9], dtype=float32)
     """
-    first = fit_surrogate(x, labels, n_train=n_train, n_classes=n_classes, ridge=RIDGES[0])
-    surrogates = (first, *(first.with_ridge(ridge) for ridge in RIDGES[1:]))
-    support = Support(flat_pixels(x), np.asarray(labels), n_train, 1.0, surrogates)
+    if n_tokens:
+        ngrams = fit_ngrams(x, n_train=n_train, n_tokens=n_tokens)
+        features, surrogates = ngrams.features(), [ngrams.with_strength(strength) for strength in STRENGTHS]
+    else:
+        first = fit_surrogate(x, labels, n_train=n_train, n_classes=n_classes, ridge=RIDGES[0])
+        features, surrogates = flat_pixels(x), [first, *(first.with_ridge(ridge) for ridge in RIDGES[1:])]
+    support = Support(features, np.asarray(labels), n_train, 1.0, surrogates)
     some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
     rank = max(min(NEIGHBOUR, n_train - 1) - 1, 0)
     tenth = np.partition(support._distances(some)[0], rank, axis=1)[:, rank]

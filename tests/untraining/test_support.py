@@ -40,10 +40,10 @@ def covariates(support, masks, columns):
 
 
 def naive_covariates(support, mask, j):
-    x, labels = support.pixels.astype(np.float64), support.labels
+    x, labels = support.features.astype(np.float64), support.labels
     result = []
     for ridge in RIDGES:
-        surrogate = fit_surrogate(support.pixels, labels, n_train=N, n_classes=CLASSES, ridge=ridge)
+        surrogate = fit_surrogate(support.features, labels, n_train=N, n_classes=CLASSES, ridge=ridge)
         result.append(surrogate.margins(np.flatnonzero(~mask))[j])
     for factor in RADII:
         own = other = 0.0
@@ -65,7 +65,7 @@ def test_covariates_equal_a_slow_loop(support, masks):
 
 
 def test_the_radius_is_the_median_distance_to_the_tenth_neighbour(support):
-    x = support.pixels[:N].astype(np.float64)
+    x = support.features[:N].astype(np.float64)
     squared = ((x[:, None] - x[None]) ** 2).sum(axis=2)
     assert support.radius == pytest.approx(np.median(np.sort(squared, axis=1)[:, 10]), rel=1e-4)
 
@@ -106,7 +106,7 @@ def test_neighbours_are_the_nearest_of_the_class_and_of_others(support):
     columns = np.array([0, 7, N, N + 5])
     result = support.neighbours(columns, 4)
     for j, found in zip(columns, result, strict=True):
-        squared = ((support.pixels[:N] - support.pixels[j]) ** 2).sum(axis=1)
+        squared = ((support.features[:N] - support.features[j]) ** 2).sum(axis=1)
         squared[[j] if j < N else []] = np.inf
         for part, of_kind in ((found[:4], support.labels[:N] == support.labels[j]), (found[4:], None)):
             of_kind = support.labels[:N] != support.labels[j] if of_kind is None else of_kind
