@@ -30,8 +30,8 @@ def predict(
     Args:
         run: Opened, or its folder, or its URL on object storage; so in all functions that take a run.
         forget_sets: Records, `{"name": ids}`, the path of a forget file, or the ids, or mask [n], of one set.
-        predictor: See `infl.untraining.effects`; None for `combined`, and for `additive` where there are neither pixels
-            with classes nor documents.
+        predictor: See `infl.untraining.effects`; None for `combined`, of documents `surrogate`, and `additive` where
+            there are neither pixels with classes nor documents.
 
     Raises:
         InputError: where a set is not one of D's, or the run holds too few models of subsets, or none of D.
@@ -62,9 +62,9 @@ def predict_effects(
 
 def _fitted(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
     dataset = run.dataset()
-    has_support = dataset.is_classified or dataset.is_documents
-    name = given or ("combined" if has_support else "additive")
-    if not has_support:
+    default = "surrogate" if dataset.is_documents else "combined" if dataset.is_classified else "additive"
+    name = given or default
+    if default == "additive":
         _check_predictable_without_pixels(run, name, dataset)
     if found := read_fit(run, name, dataset):
         return found

@@ -10,8 +10,8 @@ out of it (`infl.untraining.errors`). Effects are posterior means: shrunk toward
 | predictor | the response rests on |
 |---|---|
 | `support` | how much same-class and other-class support is left at three radii, neighbours and slopes of one's own |
-| `surrogate` | kernel ridge regression refitted on D\\S, likewise |
-| `combined` | both: the default |
+| `surrogate` | kernel ridge regression, of documents an n-gram model, refitted on D\\S, likewise: the default for documents |
+| `combined` | both: the default for pixels |
 | `additive-shrunk` | neither: one term per left-out example, all shrunk; ridge regression |
 | `additive` | sums of the influences of single examples (`infl.untraining.additive`) |
 """

@@ -133,7 +133,10 @@ def fit_errors(
     excess = (dropped - held.drop) ** 2 - noise * (1 + 1 / len(margins)) - held.variance
     fraction = np.broadcast_to((~masks).mean(axis=1)[:, None], excess.shape)
     weights = np.broadcast_to(borderline(level), excess.shape)
-    expected = np.broadcast_to(noise, excess.shape) + held.variance
+    expected = noise + held.variance
+    expected = np.maximum(
+        expected, 1e-3 * np.median(expected)
+    )  # models of D may all agree on every token of a document
     misfit_h, misfit_d = (
         _fit_misfit(excess, fraction, held.drop, weights, expected, counted) for counted in (held_out, trained)
     )

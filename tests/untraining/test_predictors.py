@@ -38,6 +38,13 @@ def images():
     return (centres[CLUSTER] + 0.1 * np.random.RandomState(0).randn(N + M, 2)).astype(np.float32)
 
 
+def documents():
+    """Texts of eight tokens, the same in a cluster but for the last, of which others hold none."""
+    texts = 1 + np.arange(8 * CLUSTERS).reshape(CLUSTERS, 8)[CLUSTER]
+    texts[:, -1] = 8 * CLUSTERS + 1 + np.arange(N + M)
+    return texts.astype(np.int32)
+
+
 def masks_of(n_uniform, n_grouped, seed=0):
     groups = Groups(("clusters", "pairs"), np.stack([CLUSTER[:N], CLUSTER[:N] // 2]).astype(np.int32))
     designs = ((Design("uniform", RANGE), n_uniform), (Design("grouped", RANGE, groups=groups), n_grouped))
@@ -76,12 +83,22 @@ def fit(
     seed: int = 0,
     sources: Any = None,
     n_references: int = 40,
+    texts: bool = False,
 ) -> Any:
     if sources is None:
         parts = masks_of(*n_models, seed=seed)
         sources = [world(masks, 10 * seed + number) for number, masks in enumerate(parts)]
     reference = world(np.ones((n_references, N), bool), 10 * seed + 9)
-    return fit_predictor(name, sources=sources, reference=reference, images=images(), labels=LABELS, n_classes=2)
+    examples, n_tokens = (documents(), 8 * CLUSTERS + N + M + 1) if texts else (images(), 0)
+    return fit_predictor(
+        name,
+        sources=sources,
+        reference=reference,
+        images=examples,
+        labels=0 * LABELS if texts else LABELS,
+        n_classes=1 if texts else 2,
+        n_tokens=n_tokens,
+    )
 
 
 def predict(predictor: Any, *sets: ForgetSet) -> list[Any]:
@@ -115,9 +132,13 @@ def test_copies_left_out_together_are_seen_to_spread(name, combined):
         assert judge(some).regime == "no-op"
 
 
-def test_shares_are_predicted_by_their_probits():
+@pytest.mark.parametrize(("name", "texts"), [("combined", False), ("surrogate", True), ("additive-shrunk", True)])
+def test_shares_are_predicted_by_their_probits(name, texts):
     """Without all copies the others lose 90% - 20%, the copies themselves 95% - 20%; errors are those of shares."""
-    all_of_them, one = predict(fit(shares_of_copies), ALL, ONE)
+    all_of_them, one = predict(fit(shares_of_copies, name, texts=texts), ALL, ONE)
+    if name == "additive-shrunk":  # looks at no texts, and cannot know that copies cover for each other
+        assert all_of_them.effect[IN_CLUSTER].mean() < 0.5
+        return
     assert all_of_them.effect[IN_CLUSTER].mean() == pytest.approx(0.7, abs=0.07)
     assert all_of_them.effect[list(ALL.ids)].mean() == pytest.approx(0.75, abs=0.07)
     assert np.abs(all_of_them.effect[ELSEWHERE]).mean() < 0.02
