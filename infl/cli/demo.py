@@ -172,12 +172,16 @@ class TextDemo(Demo):
         ]
 
     def explain(self, run: Run, predicted: Sequence[Verdict], measured: Sequence[Verdict]) -> None:
+        import infl
+
+        summed = infl.predict(run, [one.forget_set for one in predicted], predictor="additive")
         say(
             "\nself   fraction of the tokens of forgotten verses that models no longer predict right\n"
             "cross  that fraction lost of held-out verses, net, added up, for each verse forgotten\n"
             "no-op: nothing is lost; local: the forgotten verses alone; spreading: others, too; indirect: others alone\n"
             "\nVerses that are alike cover for each other. Adding up what each of them teaches alone misses that:"
         )
-        for one, truth in zip(predicted, measured, strict=True):
+        for one, other, truth in zip(predicted, summed, measured, strict=True):
             if (name := one.forget_set.name).startswith(("Numbers", "one")):
-                say(f"  {name}: self by the sum {one.self_influence}, by retraining {truth.self_influence}")
+                influences = (verdict.self_influence for verdict in (other, one, truth))
+                say("  {}: self by the sum {}, by infl {}, by retraining {}".format(name, *influences))
