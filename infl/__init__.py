@@ -4,7 +4,8 @@
 
 `load` brings examples in. `train` trains many models on random subsets of them and keeps what each model does on every
 example. `memorization` and `influence` turn that into scores with errors. `predict` says what untraining a forget set
-would do; `verify` retrains without it and says what it does. `evaluate` says which unlearned models are what they should be.
+would do; `verify` retrains without it and says what it does. `unlearn` runs a method of unlearning on models of D, and
+`evaluate` says which unlearned models are what they should be.
 
 Names are imported when first used, so that `import infl` takes no time.
 """
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from infl.pipeline.report import write_report as write_report
     from infl.pipeline.train import repair as repair
     from infl.pipeline.train import train as train
+    from infl.pipeline.unlearn import unlearn as unlearn
     from infl.pipeline.verify import verify as verify
     from infl.pipeline.verify import verify_effects as verify_effects
     from infl.pipeline.weights import keep_weights as keep_weights
     from infl.pipeline.weights import load_weights as load_weights
     from infl.records import Dataset as Dataset
-    from infl.records import Effects as Effects
     from infl.records import Estimate as Estimate
     from infl.records import ForgetSet as ForgetSet
     from infl.records import InputError as InputError
@@ -76,9 +77,10 @@ _HOME = {
     "infl.pipeline.predict": "predict predict_effects",
     "infl.pipeline.report": "write_report",
     "infl.pipeline.train": "repair train",
+    "infl.pipeline.unlearn": "unlearn",
     "infl.pipeline.verify": "verify verify_effects",
     "infl.pipeline.weights": "keep_weights load_weights",
-    "infl.records": "Dataset Effects Estimate ForgetSet InputError Outcomes Thresholds Verdict",
+    "infl.records": "Dataset Estimate ForgetSet InputError Outcomes Thresholds Verdict",
     "infl.report": "plot",
     "infl.scores.evidence": "interval q_values",
     "infl.scores.influence": "influence memorization",

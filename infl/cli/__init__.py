@@ -9,6 +9,7 @@ mistyped command answer at once.
 - `scores`    scores, of all examples or of one, and compare;
 - `sets`      forget, plant, tokenize: they make forget sets, and data to train on;
 - `verdicts`  predict, verify, report;
+- `unlearning` unlearn;
 - `evaluating` evaluate;
 - `demo`      demo, which does all, of digits or of text;
 - `options`   options that several commands take, and how they are read;
@@ -36,6 +37,7 @@ COMMANDS = {
     "forget": ("sets", "make a forget set of some kind"),
     "predict": ("verdicts", "predict what untraining forget sets does"),
     "verify": ("verdicts", "measure it by retraining without each set"),
+    "unlearn": ("unlearning", "unlearn them by a method, in many models"),
     "evaluate": ("evaluating", "say whether unlearned models untrain them, or unlearn their concept"),
     "report": ("verdicts", "one HTML page of a run, to send to a colleague"),
     "plan": ("training", "models, time and disk for a wanted precision"),
@@ -46,7 +48,7 @@ COMMANDS = {
     "import": ("runs", "make a run of outcomes of models trained elsewhere"),
 }
 # Those of which a run keeps what is complete when they are stopped.
-GOES_ON = ("demo", "train", "verify", "inspect", "merge")
+GOES_ON = ("demo", "train", "verify", "unlearn", "inspect", "merge")
 QUESTION = (
     "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"
 )

@@ -11,7 +11,7 @@ import tyro
 from infl.cli.options import Ids, RunToRead
 from infl.cli.outputs import Output
 from infl.cli.printing import show_evaluations
-from infl.cli.verdicts import _opened as opened
+from infl.cli.verdicts import opened
 from infl.records import Thresholds
 
 

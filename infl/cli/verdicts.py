@@ -76,7 +76,7 @@ class Predict(_OfSets):
     def __call__(self) -> None:
         import infl
 
-        run, sets = _opened(self.run, self.forget, self.ids)
+        run, sets = opened(self.run, self.forget, self.ids)
         self.show(run, self.judge_all(infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)))
 
 
@@ -102,7 +102,7 @@ class Verify(_OfSets):
 
         engine = cluster(self.engine, self.ray)
         cache_compiled_programs()
-        run, sets = _opened(self.run, self.forget, self.ids)
+        run, sets = opened(self.run, self.forget, self.ids)
         if self.concepts:
             sets = [*sets, *infl.forget_sets.whole_concepts(sets)]
         effects = infl.verify_effects(
@@ -144,7 +144,7 @@ class Report:
         import infl
         from infl.report.text import count
 
-        run, sets = (infl.open_run(self.run), None) if self.forget is None else _opened(self.run, self.forget, self.ids)
+        run, sets = (infl.open_run(self.run), None) if self.forget is None else opened(self.run, self.forget, self.ids)
         written = infl.write_report(
             run, self.out, forget_sets=sets, predictor=self.predictor, thresholds=self.thresholds, n_top=self.n_top
         )
@@ -157,7 +157,8 @@ class Report:
         say(f"page: {written.path}")
 
 
-def _opened(url: str, forget_file: Path, ids: Ids) -> tuple[Run, list[ForgetSet]]:
+def opened(url: str, forget_file: Path, ids: Ids) -> tuple[Run, list[ForgetSet]]:
+    """The run, and the sets of a forget file."""
     import infl
 
     run = infl.open_run(url)

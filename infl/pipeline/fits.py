@@ -59,7 +59,7 @@ def _path(run: Run, name: PredictorName) -> Path:
     models = {
         collection: run.complete(collection)
         for collection in run.collections()
-        if not collection.startswith("without-")
+        if not collection.startswith(("without-", "unlearned-"))
     }
     key = checksum(
         {"models": models, "data": run.manifest["dataset"]["fingerprint"], "infl": version("infl"), "format": FORMAT}

@@ -47,7 +47,7 @@ def predict_effects(
     opened = current_run(run)
     sets = resolve_forget_sets(opened, forget_sets)
     concepts = list(dict.fromkeys(s.concept for s in sets if s.concept is not None))
-    fitted = _fitted(opened, predictor, quiet=quiet)
+    fitted = fitted_predictor(opened, predictor, quiet=quiet)
     with track(len(concepts) + len(sets), "predicting", unit="sets", quiet=quiet) as progress:
         wholes = {}
         for effects in fitted([ForgetSet("whole concept", ids) for ids in concepts]):
@@ -60,7 +60,8 @@ def predict_effects(
             progress.update()
 
 
-def _fitted(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
+def fitted_predictor(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
+    """The predictor fitted to all models that the run holds now: read where it was kept."""
     dataset = run.dataset()
     default = "surrogate" if dataset.is_documents else "combined" if dataset.is_classified else "additive"
     name = given or default

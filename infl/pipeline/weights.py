@@ -21,6 +21,7 @@ from infl.store import Collection, Run, leave_out_name
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble
 from infl.training.layout import Layout
+from infl.training.networks import Network
 from infl.training.start import read_start, replace_by_start, write_start
 
 
@@ -113,7 +114,16 @@ def load_weights(
         )
     dataset: Dataset = opened.dataset()
     algorithm = algorithm or Algorithm.from_dict(opened.manifest["algorithm"])
+    return _read(path, algorithm.network_for(dataset), dataset)
+
+
+def load_originals(run: Run, models: Sequence[int], algorithm: Algorithm, dataset: Dataset) -> list[Any]:
+    """The parameters of models of all of D, which were kept."""
     network = algorithm.network_for(dataset)
+    return [_read(weights_path(run, "full", model), network, dataset) for model in models]
+
+
+def _read(path: Path, network: Network, dataset: Dataset) -> Any:
     try:
         weights = replace_by_start(network, network.shapes(dataset.x_train[:1]), read_start(path).arrays)
         for name, leaf in jax.tree_util.tree_leaves_with_path(weights):

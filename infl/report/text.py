@@ -367,7 +367,7 @@ def run_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def merged_collections(collections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Counts of the collections of a run under words for what they hold; all those without one forget set together."""
-    n_sets = sum(name.startswith("without-") for name in collections)
+    n_sets, n_unlearned = (sum(name.startswith(kind) for name in collections) for kind in ("without-", "unlearned-"))
     titles = {"design": "of random subsets", "grouped": "leaving out groups", "full": "of all of D"}
     merged: dict[str, dict[str, Any]] = {}
     for name, one in collections.items():
@@ -376,6 +376,8 @@ def merged_collections(collections: Mapping[str, Mapping[str, Any]]) -> dict[str
             title = f"covering sets {name.removeprefix('cover-')[:6]}"
         if name.startswith("without-"):
             title = f"of D without one of {count(n_sets, 'forget set')}"
+        if name.startswith("unlearned-"):
+            title = f"unlearned, by method and forget set: {n_unlearned}"
         known = merged.setdefault(title, {"complete": 0, "missing": 0, "diverged": [], "seconds": 0.0})
         for key in known:
             known[key] += one[key]

@@ -29,6 +29,7 @@ from infl.store.checkpoints import Job as Job
 from infl.store.collections import Collection as Collection
 from infl.store.collections import cover_name as cover_name
 from infl.store.collections import leave_out_name as leave_out_name
+from infl.store.collections import unlearned_name as unlearned_name
 from infl.store.importing import import_outcomes as import_outcomes
 from infl.store.opening import check_new as check_new
 from infl.store.opening import create_run as create_run

@@ -5,6 +5,7 @@ grouped          models that leave out groups
 full             reference models of all of D
 without-<sha>    models of D without a forget set, by its ids
 cover-<sha>      models that leave out given sets or parts of them
+unlearned-<sha>  models of D after a method that unlearns a forget set, by method, settings and ids
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class Collection:
     """Models of one design.
 
     Attributes:
-        design: JSON: `kind` (uniform, balanced, paired, grouped, full, leave-out, imported) and what else it takes.
+        design: JSON: `kind` (uniform, balanced, paired, grouped, full, leave-out, unlearned, imported) and what else it
+            takes, of `unlearned` the name of the `method` and its `settings`.
         groups: What a grouped design leaves out together.
-        forget_set: What the models of `leave-out` trained without.
+        forget_set: What the models of `leave-out` trained without, or those of `unlearned` unlearned.
         added: When, as an ISO date.
     """
 
@@ -53,11 +55,11 @@ class Collection:
     def init_seeds(self, models: Sequence[int]) -> tuple[int, ...] | None:
         """Numbers of the seeds of initial weights and order of models; None where the collection has seeds of its own.
 
-        Models of D and of every D\\S pair by number; those of grouped subsets take the first of these again and again. What a
-        seed does on D can then be taken off what it does on the subset.
+        Models of D, of every D\\S and unlearned ones pair by number; those of grouped subsets take the first of these again
+        and again. What a seed does on D can then be taken off what it does on the subset.
         """
         kind = self.design["kind"]
-        if kind in ("full", "leave-out"):
+        if kind in ("full", "leave-out", "unlearned"):
             return tuple(models)
         return tuple(model % N_INIT_SEEDS for model in models) if kind == "grouped" else None
 
@@ -94,8 +96,10 @@ def read_collection(storage: Storage, name: str, *, n_train: int) -> Collection:
         raise InputError(f"{place} is missing; run the command that made it again, its models stay")
     try:
         groups = read_groups(storage, record["groups"]) if "groups" in record else None
-        forget_set = _forget_set(record["forget_set"], name, n_train) if "forget_set" in record else None
+        forget_set = _forget_set(record["forget_set"], n_train) if "forget_set" in record else None
         found = Collection(name, dict(record["design"]), groups, forget_set, str(record.get("added", "")))
+        if forget_set is not None and name != _name_of(found):
+            raise ValueError("its forget set is another one")
         if type(found.design.get("period", 1)) is not int or not 1 <= found.period < 1 << 31:
             raise ValueError("its design has no period")
         if not isinstance(found.design["kind"], str):
@@ -121,10 +125,22 @@ def leave_out_name(ids: Sequence[int]) -> str:
     return f"without-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _forget_set(given: Any, collection: str, n_train: int) -> ForgetSet:
+def unlearned_name(design: Mapping[str, Any], ids: Sequence[int]) -> str:
+    """The collection of the models that a method made of models of D to unlearn these ids."""
+    text = json.dumps([design["method"], design["settings"], sorted(int(i) for i in ids)], sort_keys=True)
+    return f"unlearned-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _name_of(collection: Collection) -> str:
+    assert collection.forget_set is not None
+    unlearned, ids = collection.design["kind"] == "unlearned", collection.forget_set.ids
+    return unlearned_name(collection.design, ids) if unlearned else leave_out_name(ids)
+
+
+def _forget_set(given: Any, n_train: int) -> ForgetSet:
     ids = tuple(map(int, given["ids"]))
     concept = tuple(map(int, given["concept"])) if "concept" in given else None
     inside = set(ids) <= set(ids if concept is None else concept) <= set(range(n_train))
-    if not ids or not inside or not isinstance(given["name"], str) or collection != leave_out_name(ids):
-        raise ValueError("its forget set is another one, or not of D")
+    if not ids or not inside or not isinstance(given["name"], str):
+        raise ValueError("its forget set is not of D")
     return ForgetSet(given["name"], ids, concept)

@@ -307,6 +307,18 @@ class Ensemble:
     def _init_one(self, key: jax.Array, start: Weights | None) -> TrainingState:
         return model.init_state(key, self._example, start=start, **self._settings)
 
+    def _train_one(
+        self, state: Any, key: jax.Array, members: jax.Array, *, data: Any, bounds: tuple[jax.Array, ...]
+    ) -> Any:
+        (images, targets, start), (first, last, epochs) = data, bounds
+        given: Any = {"first": first, "last": last, "epochs": epochs, "task": self.task, "start": start}
+        return model.train_epochs(state, key, members, images, targets, **given, **self._settings)
+
+    def _evaluate_one(self, state: Any, members: jax.Array, *, data: Any) -> TrainedModel:
+        images, targets, start = data
+        given: Any = {"task": self.task, "start": start, **self._settings}
+        return model.evaluate(state, members, images, targets, **given)._replace(params=None)
+
     def _sharded(self, array: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=self._by_model)
 
@@ -329,11 +341,7 @@ class Ensemble:
             targets: jax.Array,
             start: Weights | None,
         ) -> TrainingState:
-            def train_one(state: TrainingState, key: jax.Array, members: jax.Array) -> TrainingState:
-                bounds: Any = {"first": first, "last": last, "epochs": epochs}
-                arrays = (key, members, images, targets)
-                return model.train_epochs(state, *arrays, **bounds, task=self.task, start=start, **self._settings)
-
+            train_one = partial(self._train_one, data=(images, targets, start), bounds=(first, last, epochs))
             if in_turn:  # in the memory of the states: a second copy of them might not fit
                 return _replace_first(train_one, counts[0], states, keys, masks)
             return jax.vmap(train_one)(states, keys, masks)
@@ -346,10 +354,7 @@ class Ensemble:
             targets: jax.Array,
             start: Weights | None,
         ) -> TrainedModel:
-            def evaluate_one(state: TrainingState, members: jax.Array) -> TrainedModel:
-                given: Any = {"task": self.task, "start": start, **self._settings}
-                return model.evaluate(state, members, images, targets, **given)._replace(params=None)
-
+            evaluate_one = partial(self._evaluate_one, data=(images, targets, start))
             if not in_turn:
                 return jax.vmap(evaluate_one)(states, masks)
             shapes = jax.eval_shape(jax.vmap(evaluate_one), states, masks)

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -68,11 +68,21 @@ class TrainedBatch(NamedTuple):
     seconds: float
 
 
-def make_executor(algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray | None = None) -> Executor:
-    """The executor of an engine: None for this process."""
+def make_executor(
+    algorithm: Algorithm,
+    dataset: Dataset,
+    layout: Layout | None,
+    engine: Ray | None = None,
+    make: Callable[[Algorithm, Dataset, Layout | None], Ensemble] = Ensemble,
+) -> Executor:
+    """The executor of an engine: None for this process.
+
+    Args:
+        make: What makes the ensemble, here or on each worker.
+    """
     if engine is None:
-        return LocalExecutor(Ensemble(algorithm, dataset, layout))
-    return RayExecutor(algorithm, dataset, layout, engine)
+        return LocalExecutor(make(algorithm, dataset, layout))
+    return RayExecutor(partial(make, algorithm, dataset, layout), engine)
 
 
 def check_checkpoint_minutes(minutes: float | None, engine: Ray | None) -> None:
@@ -122,6 +132,8 @@ class LocalExecutor:
             for batch in batches:
                 yield TrainedBatch(batch, *self._train_resumably(batch, 60 * checkpoint_minutes))
             return
+        with out_of_memory_suppressed():
+            self.ensemble.compile()  # which is none of the seconds that models take
         started, clock = deque[tuple[Batch, Started | None]](), time.perf_counter()
         for batch in itertools.chain(batches, [None]):
             if batch is not None:
@@ -188,8 +200,8 @@ class LocalExecutor:
 class RayExecutor:
     """Trains on the workers of a Ray cluster. They train in one layout, that which the first of them chose."""
 
-    def __init__(self, algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray) -> None:
-        self._workers = Workers(engine, partial(RayWorker, algorithm, dataset, layout))
+    def __init__(self, make: Callable[[], Ensemble], engine: Ray) -> None:
+        self._workers = Workers(engine, partial(RayWorker, make))
         self._choice: Choice | None = None
         self._description: dict[str, Any] = {}
         self._models_per_batch = 1
@@ -236,9 +248,9 @@ class RayExecutor:
 class RayWorker:
     """What is on a worker of a cluster: an ensemble that trains the batches which the driver sends."""
 
-    def __init__(self, algorithm: Algorithm, dataset: Dataset, layout: Layout | None) -> None:
+    def __init__(self, make: Callable[[], Ensemble]) -> None:
         cache_compiled_programs()  # a worker's process is infl's own
-        self._ensemble = Ensemble(algorithm, dataset, layout)
+        self._ensemble = make()
         self._layout: Layout | None = None  # that the driver sends
 
     def choose_layout(

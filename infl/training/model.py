@@ -216,21 +216,21 @@ def train_epochs(
 
     if privacy is not None:
         return jax.lax.fori_loop(first_step, last_step, partial(private_step, privacy), state)
-    return _through_stream(
+    return through_stream(
         plain_step, state, keys.orders, members, first=first_step, last=last_step, batch_size=algorithm.batch_size
     )
 
 
-def _through_stream(
-    take_step: Callable[[jax.Array, TrainingState, tuple[jax.Array, jax.Array]], TrainingState],
-    state: TrainingState,
+def through_stream(
+    take_step: Callable[[jax.Array, Any, tuple[jax.Array, jax.Array]], Any],
+    state: Any,
     key: jax.Array,
     members: jax.Array,
     *,
     first: jax.Array,
     last: jax.Array,
     batch_size: int,
-) -> TrainingState:
+) -> Any:
     """Take steps `first` to `last` - 1, each with the ids and the epochs of its part of the stream."""
     n, n_members = len(members), members.sum()
 
@@ -240,15 +240,15 @@ def _through_stream(
     # One round for each epoch in which a step begins, with its order and that of the epoch in which the next round begins.
     # A subset smaller than a batch has whole epochs between the two: the order of what is whole inside a batch means nothing.
     def begins_in_epoch(
-        carry: tuple[jax.Array, jax.Array, TrainingState],
-    ) -> tuple[jax.Array, jax.Array, TrainingState]:
+        carry: tuple[jax.Array, jax.Array, Any],
+    ) -> tuple[jax.Array, jax.Array, Any]:
         step, own, state = carry
         epoch = step * batch_size // n_members
         next_round = ((epoch + 1) * n_members + batch_size - 1) // batch_size
         next_own = order(next_round * batch_size // n_members)
         both = jnp.concatenate([own, next_own])
 
-        def cut(step: jax.Array, state: TrainingState) -> TrainingState:
+        def cut(step: jax.Array, state: Any) -> Any:
             slots = step * batch_size - epoch * n_members + jnp.arange(batch_size)
             ids = both[jnp.where(slots < n_members, slots, n + slots % n_members)]
             return take_step(step, state, (ids, epoch + slots // n_members))

@@ -147,6 +147,21 @@ class ResponsePredictor:
             for row, one in enumerate(some):
                 yield self._effects(one, {name: Expected(*(part[row] for part in e)) for name, e in expected.items()})
 
+    def margin_changes(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Array]:
+        """By how much the expected margin of each example of A(D\\S) lies above that of A(D), [n+m], for each set in turn.
+
+        Members of S are given the margins that models which left them out would have on D\\S.
+        """
+        on_d = self.distribution.quantiles.mean(axis=0)
+        for one in forget_sets:
+            change, ids = np.zeros(len(on_d), np.float32), np.array(one.ids)
+            expected = self._expect(one.retained(self.support.n_train)[None])
+            level = expected.pop("left-out").value[0]
+            for protocol, other in expected.items():
+                change[self.responses[protocol].columns] = other.value[0]
+            change[ids] = level[ids] - on_d[ids]
+            yield change
+
     def _expect(self, masks: Array) -> dict[ProtocolName, Expected]:
         surrogate = self.support.surrogate_margins(masks)
 

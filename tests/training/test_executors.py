@@ -43,6 +43,9 @@ class Devices:
         if error := self._faults.get(f"{what}_{number}"):
             raise error
 
+    def compile(self) -> None:
+        pass
+
     def start(self, keys: int, masks: list[int]) -> int:
         self.write("start", keys)
         return keys

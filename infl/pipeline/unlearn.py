@@ -1,0 +1,135 @@
+r"""Unlearns forget sets in models of D by a method, and keeps what the unlearned models do.
+
+Model t begins from model t of A(D), whose weights are kept, and stands beside model t of A(D\S), which has the same seed. What
+comes out is one more collection of the run: judge it with `infl.evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infl.pipeline.jobs import collection_keys, missing_jobs, train_jobs
+from infl.pipeline.predict import fitted_predictor
+from infl.pipeline.progress import note
+from infl.pipeline.train import ForgetSets, current_run, open_for_training, resolve_forget_sets
+from infl.pipeline.weights import keep_weights, load_originals
+from infl.records import Array, ForgetSet, InputError
+from infl.store import Collection, Run, leave_out_name, unlearned_name
+from infl.training.algorithm import Algorithm
+from infl.training.executors import make_executor
+from infl.training.layout import Layout
+from infl.training.ray import Ray
+from infl.unlearning.ensemble import UnlearningEnsemble, key_bytes
+from infl.unlearning.methods import Level, Method, choose_method
+from infl.untraining.effects import ResponsePredictor
+
+
+def unlearn(
+    run: Run | str | Path,
+    forget_sets: ForgetSets,
+    *,
+    method: str | Callable[..., Any] | Method = "fine-tune",
+    n_models: int = 64,
+    algorithm: Algorithm | None = None,
+    layout: Layout | None = None,
+    engine: Ray | None = None,
+    quiet: bool = False,
+    **settings: float,
+) -> dict[str, str]:
+    """Unlearn each set in models 0 .. n_models - 1 of D, and keep their outcomes in the run.
+
+    Models that the run holds already, by the same method, settings and ids, are not made again; so are the weights of the
+    models of D (`infl.keep_weights`), which all methods and sets begin from. A model that a method makes diverge has no
+    outcomes, and is counted.
+
+    Args:
+        method: A name (`infl unlearn --help` lists them), or a function of your own, `(params, key, problem, **settings) ->
+            params` (see `infl.unlearning.problem`), known by its name: give a changed one another.
+        algorithm: Needed only where the run's network or optimizer was made in Python.
+        engine: A Ray cluster; None for this machine's devices.
+        settings: Of the method, instead of its defaults.
+
+    Returns:
+        The collection of the unlearned models of each set by its name, for `run.outcomes`.
+
+    Raises:
+        InputError: Where a set is not one of D's, there is no such method or setting, the run cannot be trained on, or lacks
+            what the method needs: models of subsets to predict from, or models without the set.
+
+    Examples:
+        >>> import infl
+        >>> data = infl.load("digits", n_train=100, n_held_out=50)
+        >>> run = infl.train(data, n_models=2, n_references=2, algorithm=infl.Algorithm(epochs=2), quiet=True)
+        >>> names = infl.unlearn(run, {"mine": [3, 1, 4]}, method="neggrad+", n_models=2, quiet=True, alpha=0.95)
+        >>> infl.open_run(run.place).outcomes(names["mine"]).n_models
+        2
+    """
+    if n_models < 1:
+        raise InputError(f"n_models: expected at least 1, got {n_models}")
+    name, chosen = choose_method(method)
+    used, opened = chosen.settings(settings), current_run(run)
+    sets = resolve_forget_sets(opened, forget_sets)
+    opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
+    design = {"kind": "unlearned", "method": name, "settings": used}
+    collections = {unlearned_name(design, one.ids): one for one in sets}
+    jobs = [job for collection in collections for job in missing_jobs(opened, collection, range(n_models))]
+    if jobs:
+        wanted = [collections[one] for one in dict.fromkeys(collection for collection, _ in jobs)]
+        changes = _changes(opened, wanted, chosen.level, name, quiet=quiet)
+        for collection, forget_set in collections.items():
+            opened.add_collection(Collection(collection, design, forget_set=forget_set))
+        keep_weights(opened, n_models=n_models, algorithm=algorithm, quiet=quiet)
+        models = sorted({model for _, model in jobs})
+        keys = key_bytes(collection_keys(opened, "full", models))
+        make = partial(
+            UnlearningEnsemble,
+            method=chosen,
+            settings=used,
+            originals=dict(zip(keys, load_originals(opened, models, algorithm, dataset), strict=True)),
+            changes=changes,
+        )
+        with closing(make_executor(algorithm, dataset, layout, engine, make)) as executor:
+            train_jobs(opened, jobs, lambda: executor, description=f"unlearning: {name}", quiet=quiet)
+    for collection, forget_set in collections.items():
+        if diverged := [model for model in opened.diverged(collection) if model < n_models]:
+            note(f"{name}: {len(diverged)} of {n_models} models diverged on {forget_set.name!r}", quiet=quiet)
+    return {one.name: collection for collection, one in collections.items()}
+
+
+def _changes(
+    run: Run, sets: Sequence[ForgetSet], level: Level | None, method: str, *, quiet: bool
+) -> dict[bytes, Array]:
+    """By how much margins of A(D\\S) are expected to lie above those of A(D), [n+m] each, by the bytes of the set's mask."""
+    if level is None:
+        return {}
+    if level == "oracle":
+        changes = [_measured_change(run, one, method) for one in sets]
+    else:
+        predictor = fitted_predictor(run, None, quiet=quiet)
+        if not isinstance(predictor, ResponsePredictor) or predictor.distribution.of_shares:
+            raise InputError(
+                f"method {method}: margins are predicted of pixels with classes, and this run has none; take one that needs no "
+                "prediction, or the oracles'"
+            )
+        changes = predictor.margin_changes(sets)
+    masks = (one.retained(run.manifest["dataset"]["n_train"]) for one in sets)
+    return {mask.tobytes(): change.astype(np.float32) for mask, change in zip(masks, changes, strict=True)}
+
+
+def _measured_change(run: Run, forget_set: ForgetSet, method: str) -> Array:
+    """Mean over the pairs of models of D and of D\\S."""
+    names = ("full", leave_out_name(forget_set.ids))
+    pairs = sorted(set.intersection(*(set(run.complete(one)) - set(run.diverged(one)) for one in names)))
+    if not pairs:
+        raise InputError(
+            f"method {method}: the run holds no models without {forget_set.name!r}; infl verify trains them: infl verify --run "
+            f"{run.place} --forget ..."
+        )
+    on_d, without = (run.outcomes(one, pairs).load().of("margin").mean(axis=0, dtype=np.float64) for one in names)
+    return without - on_d
