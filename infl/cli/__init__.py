@@ -9,8 +9,7 @@ mistyped command answer at once.
 - `scores`    scores, of all examples or of one, and compare;
 - `sets`      forget, plant, tokenize: they make forget sets, and data to train on;
 - `verdicts`  predict, verify, report;
-- `unlearning` unlearn;
-- `evaluating` evaluate;
+- `unlearning` unlearn, evaluate;
 - `demo`      demo, which does all, of digits or of text;
 - `options`   options that several commands take, and how they are read;
 - `outputs`   what commands write, checked before they run;
@@ -38,7 +37,7 @@ COMMANDS = {
     "predict": ("verdicts", "predict what untraining forget sets does"),
     "verify": ("verdicts", "measure it by retraining without each set"),
     "unlearn": ("unlearning", "unlearn them by a method, in many models"),
-    "evaluate": ("evaluating", "say whether unlearned models untrain them, or unlearn their concept"),
+    "evaluate": ("unlearning", "say whether unlearned models untrain them, or unlearn their concept"),
     "report": ("verdicts", "one HTML page of a run, to send to a colleague"),
     "plan": ("training", "models, time and disk for a wanted precision"),
     "plant": ("sets", "plant wrong labels, copies, patches or rare examples, to be forgotten"),

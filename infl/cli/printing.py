@@ -150,15 +150,15 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
 
 def show_evaluations(evaluations: Sequence[Evaluation], *, groups: bool = False) -> None:
     """A table a set, and what there is to say of its methods."""
-    from infl.report.evaluations import evaluation_table, evaluations_by_set, group_table, metric_table
+    from infl.report.evaluations import evaluation_table, evaluations_by_set, group_table, metric_tables
 
     for rows in evaluations_by_set(evaluations).values():
         _print_table(evaluation_table(rows))
         for full in (False, True) if groups else ():
             if not full or any(one.to_full_oracle is not None for one in rows):
                 _print_table(group_table(rows, full=full))
-        if any(one.metrics for one in rows):
-            _print_table(metric_table(rows))
+        for table in metric_tables(rows) if any(one.metrics for one in rows) else ():
+            _print_table(table)
         for one in rows:
             if one.n_diverged:
                 say(f"  {one.method}: {one.n_diverged} of its models diverged, or are never right: counted as wrong")

@@ -1,4 +1,4 @@
-"""Commands about methods of unlearning: run one."""
+"""Commands about methods of unlearning: run one, evaluate those that ran."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import tyro
 
 from infl.cli.options import Engine, Ids, RunToRead, cluster, quoted
 from infl.cli.outputs import Output
-from infl.cli.printing import say
+from infl.cli.printing import say, show_evaluations
 from infl.cli.verdicts import opened
+from infl.records import MetricName, Thresholds
 from infl.training.ray import Ray
 
 MethodName = Literal[  # the keys of infl.unlearning.methods.METHODS, whose import takes seconds
@@ -86,3 +87,45 @@ class Unlearn:
             say(f"{name}: {complete} models unlearned by {self.method}{said}; kept as {collection}")
         self.output.write({"method": self.method, "sets": rows})
         say(f"\nNext: infl evaluate --run {quoted(self.run)} --forget {quoted(self.forget)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Say of unlearned models whether they untrain each set, unlearn its concept, or neither, beside retrained ones."""
+
+    run: RunToRead
+    """Folder of the run, or its URL."""
+    forget: Path
+    """Forget file, see infl predict. Models without each set must be there: infl verify --stop 1 trains them."""
+    models: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE.npz ...")] = ()
+    """Models made elsewhere, of one set, beside those of infl unlearn: margin and/or accuracy [N, n+m] in the order of the run;
+    a method is called as its file."""
+    ids: Ids = "run"
+    """See infl predict."""
+    tolerance: float = 0.05
+    """Largest distance that counts as none."""
+    metrics: tuple[MetricName, ...] = ()
+    """Metrics of others to measure besides, each with its null: see `infl.untraining.metrics`."""
+    groups: bool = False
+    """Show the groups of examples that distances are means over."""
+    quiet: bool = False
+    """No progress bar."""
+    thresholds: Thresholds = Thresholds()
+    output: tyro.conf.OmitArgPrefixes[Output] = Output()
+
+    def __call__(self) -> None:
+        import infl
+        from infl.report.evaluations import evaluations_as_json
+
+        run, sets = opened(self.run, self.forget, self.ids)
+        evaluations = infl.evaluate(
+            run,
+            sets,
+            {path.stem: path for path in self.models},
+            thresholds=self.thresholds,
+            tolerance=self.tolerance,
+            metrics=self.metrics,
+            quiet=self.quiet,
+        )
+        show_evaluations(evaluations, groups=self.groups)
+        self.output.write(evaluations_as_json(evaluations, thresholds=self.thresholds, tolerance=self.tolerance))

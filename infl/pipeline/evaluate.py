@@ -13,7 +13,7 @@ from scipy import stats
 
 from infl.pipeline.progress import track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
-from infl.records import MAX_MARGIN, Array, Evaluation, ForgetSet, InputError, Outcomes, Thresholds
+from infl.records import MAX_MARGIN, Array, Evaluation, ForgetSet, InputError, MetricName, Outcomes, Thresholds
 from infl.records.files import Archive, Arrays, open_archive
 from infl.store import Run, leave_out_name
 from infl.untraining.comparison import MIN_MODELS, TOLERANCE, evaluate_models
@@ -30,6 +30,7 @@ def evaluate(
     *,
     thresholds: Thresholds | None = None,
     tolerance: float = TOLERANCE,
+    metrics: Sequence[MetricName] = (),
     quiet: bool = False,
 ) -> list[Evaluation]:
     """Say of unlearning methods whether they untrain each set, unlearn its concept, or neither; nothing is trained here.
@@ -46,6 +47,7 @@ def evaluate(
             as wrong.
         thresholds: By which regimes are named.
         tolerance: Largest distance that counts as none; see `infl.untraining.comparison`.
+        metrics: Those of others to measure besides, each with its null: see `infl.untraining.metrics`. They need margins.
 
     Returns:
         Set by set: nothing, retraining, and then the methods. A method of which the run holds several settings has them in its
@@ -73,13 +75,18 @@ def evaluate(
     evaluations = []
     with track(len(sets), "comparing", unit="sets", quiet=quiet) as progress:
         for forget_set in sets:
-            evaluations += _evaluate_set(opened, forget_set, theirs, thresholds, tolerance)
+            evaluations += _evaluate_set(opened, forget_set, theirs, thresholds, tolerance, metrics)
             progress.update()
     return evaluations
 
 
 def _evaluate_set(
-    run: Run, forget_set: ForgetSet, theirs: Mapping[str, Outcomes], thresholds: Thresholds | None, tolerance: float
+    run: Run,
+    forget_set: ForgetSet,
+    theirs: Mapping[str, Outcomes],
+    thresholds: Thresholds | None,
+    tolerance: float,
+    metrics: Sequence[MetricName],
 ) -> list[Evaluation]:
     collections, name = run.to_dict()["collections"], f"set {forget_set.name!r}"
     of_method = _unlearned(run, forget_set)
@@ -102,6 +109,7 @@ def _evaluate_set(
         full_oracle=full_oracle,
         thresholds=thresholds,
         tolerance=tolerance,
+        metrics=metrics,
         held_out_only=run.has_documents,
     )
     seconds = {name: one["seconds"] / max(one["complete"], 1) for name, one in collections.items()}

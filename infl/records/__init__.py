@@ -23,6 +23,7 @@ from infl.records.evaluations import Evaluation as Evaluation
 from infl.records.evaluations import GroupDistance as GroupDistance
 from infl.records.evaluations import Judgement as Judgement
 from infl.records.evaluations import Metric as Metric
+from infl.records.evaluations import MetricName as MetricName
 from infl.records.examples import Dataset as Dataset
 from infl.records.examples import DatasetKind as DatasetKind
 from infl.records.examples import Groups as Groups

@@ -11,6 +11,9 @@ from infl.records.verdicts import ForgetSet, Quantity, Verdict
 
 Judgement = Literal["untrains", "unlearns the concept", "both", "neither", "undetermined"]
 Direction = Literal["too little", "too much", "in between", "other", ""]
+MetricName = Literal[
+    "shift", "ks", "energy", "klom", "tug-of-war", "epsilon", "competition", "u-lira", "relative", "membership"
+]
 GROUPS = ("set", "concept", "retained", "affected", "other")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,8 @@ from infl.records import Distance, Evaluation, Thresholds
 from infl.report import text
 from infl.report.style import REGIME_STYLES
 from infl.report.tables import terminal_table, verdict_fields
+
+METHODS_A_TABLE = 4
 
 
 def evaluations_by_set(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
@@ -127,14 +129,13 @@ def group_table(rows: Sequence[Evaluation], *, full: bool = False) -> Table:
     return terminal_table(pd.DataFrame(lines), title=title, left=("method", "group"), folded={"method": 24})
 
 
-def metric_table(rows: Sequence[Evaluation]) -> Table:
-    """A line a metric, a column a method, and the null: what the metric says of oracles against oracles."""
+def metric_tables(rows: Sequence[Evaluation]) -> Iterator[Table]:
+    """A line a metric and a column a method, four a table; null: what the metric says of oracles against oracles."""
     names = list(dict.fromkeys(name for one in rows for name in one.metrics))
-    nulls: Mapping[str, Any] = {name: metric.null for one in rows for name, metric in one.metrics.items()}
-    lines = pd.DataFrame({"metric": names, "null": [str(nulls[name]) for name in names]})
-    for one in rows:
-        lines[one.method] = [str(one.metrics[name].value) if name in one.metrics else "-" for name in names]
-    title = f"{rows[0].forget_set.name}: metrics of others, each at half of the models"
-    return terminal_table(
-        lines, title=title, caption="null: oracles against oracles", left=("metric",), folded={"metric": 30}
-    )
+    nulls = {name: metric.null for one in rows for name, metric in one.metrics.items()}
+    for start in range(0, len(rows), METHODS_A_TABLE):
+        lines = pd.DataFrame({"metric": names, "null": [str(nulls[name]) for name in names]})
+        for one in rows[start : start + METHODS_A_TABLE]:
+            lines[one.method] = [str(one.metrics[name].value) if name in one.metrics else "-" for name in names]
+        title = f"{rows[0].forget_set.name}: metrics of others, each at half of the models"
+        yield terminal_table(lines, title=title, caption="null: oracles against oracles", left=("metric",))

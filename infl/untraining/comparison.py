@@ -22,7 +22,7 @@ small differences could add, and are named otherwise only where T is above it wi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,12 +40,14 @@ from infl.records import (
     GroupDistance,
     InputError,
     Judgement,
+    MetricName,
     Outcomes,
     Quantity,
     Thresholds,
     check_fraction,
     join_blocks,
 )
+from infl.untraining.metrics import measure_metrics
 from infl.untraining.regimes import MORE_MODELS, judge
 from infl.untraining.verification import measure_effects
 
@@ -66,6 +68,7 @@ def evaluate_models(
     full_oracle: Outcomes | None = None,
     thresholds: Thresholds | None = None,
     tolerance: float = TOLERANCE,
+    metrics: Sequence[MetricName] = (),
     held_out_only: bool = False,
 ) -> list[Evaluation]:
     """Evaluate what unlearning methods made of models of D against models retrained without the set.
@@ -79,6 +82,7 @@ def evaluate_models(
         full_oracle: Models of D\\S_full, for a set with a concept.
         thresholds: By which regimes are named; the least effect in them is that of affected examples.
         tolerance: Largest distance that counts as none.
+        metrics: Those of others to measure besides, each with its null; see `infl.untraining.metrics`.
         held_out_only: Whether cross, harm and gain are read on held-out examples alone, as of documents.
 
     Returns:
@@ -129,6 +133,9 @@ def evaluate_models(
             retrained=retrained,
             tolerance=tolerance,
         )
+        if metrics:
+            paired = align(models, references[0], original, *references[1:])
+            evaluation = replace(evaluation, metrics=measure_metrics(metrics, forget_set, *paired))
         evaluations.append(_decide(evaluation))
     return evaluations
 
