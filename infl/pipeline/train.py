@@ -15,7 +15,7 @@ import numpy as np
 
 from infl.data.near_duplicates import families
 from infl.pipeline.jobs import lazy_executor, missing_jobs, train_jobs
-from infl.pipeline.progress import announce
+from infl.pipeline.progress import announce, note
 from infl.pipeline.score import check_target
 from infl.records import LABEL_KINDS, Array, Dataset, ForgetSet, Groups, InputError, check_fraction
 from infl.scores.ngrams import fit_ngrams
@@ -141,7 +141,7 @@ def repair(
 ) -> dict[str, list[int]]:
     """Delete all blocks that do not fit their checksums and train their models again, and no other.
 
-    Returns the models that were trained again, by collection.
+    Returns the models that were trained again, by collection. Unlearned ones are not: `infl.unlearn` makes them again.
 
     Args:
         algorithm: Needed only where the run's network or optimizer was made in Python.
@@ -159,7 +159,10 @@ def repair(
     opened, dataset, algorithm, _ = open_for_training(run, None, algorithm, None, None)
     for name in {block.collection for block in damaged}:
         opened.collection(name)
-    trained = opened.remove(damaged)
+    removed = opened.remove(damaged)
+    trained = {name: models for name, models in removed.items() if not name.startswith("unlearned-")}
+    if len(trained) < len(removed):
+        note("blocks of unlearned models were deleted; infl unlearn makes them again", quiet=quiet)
     jobs = [(name, model) for name, models in trained.items() for model in models]
     with lazy_executor(algorithm, dataset, layout, quiet=quiet) as executor:
         train_jobs(opened, jobs, executor, description="training again", quiet=quiet)

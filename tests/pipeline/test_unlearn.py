@@ -70,6 +70,10 @@ def test_a_method_of_ones_own_is_given_the_settings_and_a_model_that_diverges_is
     # One hidden layer, biases and all: logits of doubled weights are at least doubled, and answers mostly stay.
     assert np.abs(doubled.of("margin")).mean() > 1.5 * np.abs(full.of("margin")).mean()
     assert doubled.masks[:, S].sum() == 0
+    [block] = (run.folder / "collections" / names["s"]).glob("blocks/*")
+    block.write_bytes(block.read_bytes()[:-9])
+    assert infl.repair(run.place) == {}  # retrained models must not stand in for unlearned ones
+    assert infl.open_run(run.place).complete(names["s"]) == []
 
 
 @pytest.mark.slow
