@@ -30,9 +30,10 @@ def code(language):
 
 
 @pytest.mark.slow
-def test_the_ten_lines_print_what_stands_under_them(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("block", "output"), [(0, 0), (2, 1)])
+def test_the_ten_lines_print_what_stands_under_them(block, output, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    lines, shown = code("python")[0], code("text")[0]
+    lines, shown = code("python")[block], code("text")[output]
     assert len([line for line in lines.splitlines() if line and not line.startswith("import")]) <= 10
     printed = follow(f"```python\n{lines}```\n```text\n{shown}```\n", capsys, close=(0.15, 0.1))
     assert len(printed.splitlines()) == len(shown.splitlines())
