@@ -148,8 +148,9 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
 
 
-def show_evaluations(evaluations: Sequence[Evaluation], *, groups: bool = False) -> None:
-    """A table a set, and what there is to say of its methods."""
+def show_evaluations(run: Run, evaluations: Sequence[Evaluation], *, groups: bool = False) -> None:
+    """A table a set, what there is to say of its methods, and a figure of their distances into the run folder."""
+    from infl.report import plot
     from infl.report.evaluations import evaluation_table, evaluations_by_set, group_table, metric_tables
 
     for rows in evaluations_by_set(evaluations).values():
@@ -164,6 +165,8 @@ def show_evaluations(evaluations: Sequence[Evaluation], *, groups: bool = False)
                 say(f"  {one.method}: {one.n_diverged} of its models diverged, or are never right: counted as wrong")
             if one.note:
                 say(f"  {one.method}: {one.note}")
+        name = "".join(letter if letter.isalnum() else "_" for letter in rows[0].forget_set.name)[:80]
+        say(f"figure: {plot.save(plot.distances(rows), run.folder / 'figures' / f'distances_{name}.png')}")
 
 
 def show_run(run: Run) -> None:

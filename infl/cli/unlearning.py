@@ -127,5 +127,5 @@ class Evaluate:
             metrics=self.metrics,
             quiet=self.quiet,
         )
-        show_evaluations(evaluations, groups=self.groups)
+        show_evaluations(run, evaluations, groups=self.groups)
         self.output.write(evaluations_as_json(evaluations, thresholds=self.thresholds, tolerance=self.tolerance))

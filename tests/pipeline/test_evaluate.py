@@ -74,6 +74,7 @@ def test_models_of_a_file_are_evaluated_beside_nothing_and_retraining(run: Path,
     assert found["copies"]["to_oracle"]["value"] == found["whole"]["to_full_oracle"]["value"] == 0
     assert found["copies"]["effect"]["cross"] == written["sets"]["part"]["retrained"]["cross"]
     assert [found[name]["cost"] for name in found] == [0, 1, None, None]
+    assert (run / "figures" / "distances_part.png").stat().st_size > 1000
 
 
 def test_models_that_diverged_count_as_wrong_and_columns_in_another_order_are_pointed_out(run: Path) -> None:

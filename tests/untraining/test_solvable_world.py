@@ -4,8 +4,8 @@ Ridge regression of the label, sign(x) for the class, whose loss has a random li
 
     theta = H^-1 (X'y - b), H = X'X + lambda I;    without S: theta + H_(D\\S)^-1 X_S' (X_S theta - y_S)
 
-so that models differ by seed and what S contributed can be taken back exactly. S are examples whose labels were flipped, some of
-which the rest of D overrules. Popular metrics alone are content with some of the cheats; the distance is with none.
+so that models differ by seed and what S contributed can be taken back exactly. S are examples with flipped labels, and the rest
+of D overrules some. Popular metrics alone are content with some of the cheats; the distance is with none.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@
     tokens             which tokens of a document forgetting changes, in its text
     class_influence    how much the examples of each class help or harm each class
     agreement          one set of scores against another of the same examples
+    distances          how near unlearned models come to A(D\\S) and to A(D\\S_full)
     error_curve        how errors shrink with the number of models
 
 Each takes `ax=` and gives axes back; the figure is their `.figure`, and `save` writes it. `house_style("dark")` around the
@@ -22,6 +23,7 @@ from infl.report.plot.canvas import save as save
 from infl.report.plot.classes import class_influence as class_influence
 from infl.report.plot.curves import dose_response as dose_response
 from infl.report.plot.curves import error_curve as error_curve
+from infl.report.plot.distances import distances as distances
 from infl.report.plot.galleries import influence_pairs as influence_pairs
 from infl.report.plot.galleries import memorized_gallery as memorized_gallery
 from infl.report.plot.histogram import memorization as memorization
