@@ -72,11 +72,11 @@ def main() -> None:
                 measure = partial(compare, dataset, network, 2 if options.small else epochs, n_models)
                 worlds.append({"data": name, "network": network, **cached(work / f"{name}-{network}.json", measure)})
                 print(worlds[-1], flush=True)
-    speed = language_speed(1 if options.small else 5, 1 if options.small else 2)
+    speed = [language_speed(batch, 1 if options.small else 5, 1 if options.small else 4) for batch in (4, 8)]
     summary = {
         "nan_bits": sum(world["nan_bits"] for world in worlds),
         "apart": [world.get("apart") for world in worlds],
-        "gpt_times_eager": speed.get("times_eager"),
+        "gpt_times_eager": [row.get("times_eager") for row in speed],
     }
     write_results(options.out, {"summary": summary, "worlds": worlds, "gpt": speed, "n_models": n_models}, "torch")
 
@@ -185,11 +185,11 @@ def changed_bits(ensemble: Ensemble, mask: np.ndarray, margins: np.ndarray) -> i
     return int((after != margins)[~left_out].sum())
 
 
-def language_speed(repeats: int, epochs: int) -> dict[str, Any]:
+def language_speed(batch: int, repeats: int, epochs: int) -> dict[str, Any]:
     """Processor seconds of a language model on verses, by infl and by eager PyTorch on one core, in turns."""
     data = infl.load("verses", n_train=400, n_held_out=200)
     algorithm = infl.Algorithm(
-        "gpt", optimizer="adam", learning_rate=0.003, schedule="cosine", batch_size=8, epochs=epochs
+        "gpt", optimizer="adam", learning_rate=0.003, schedule="cosine", batch_size=batch, epochs=epochs
     )
     ensemble = Ensemble(algorithm, data, infl.Layout(models_per_device=1, n_devices=1))
     ensemble.compile()
@@ -201,7 +201,7 @@ def language_speed(repeats: int, epochs: int) -> dict[str, Any]:
         from torch_loop import token_accuracy, train_gpt
 
         def eager() -> Any:
-            trained = train_gpt(data.x_train, mask, len(data.vocabulary), rate=0.003, epochs=epochs, batch=8)
+            trained = train_gpt(data.x_train, mask, len(data.vocabulary), rate=0.003, epochs=epochs, batch=batch)
             return token_accuracy(trained, data.images)
 
         tools["torch"] = eager
@@ -217,7 +217,7 @@ def language_speed(repeats: int, epochs: int) -> dict[str, Any]:
     if HAS_TORCH:
         ratios = np.divide(found["seconds"]["torch"], found["seconds"]["infl"])
         found["times_eager"] = [float(f(ratios)) for f in (np.median, np.min, np.max)]
-    return {"epochs": epochs, **found}
+    return {"batch": batch, "epochs": epochs, **found}
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ class ResNet9(nn.Module):
         self.between = nn.Sequential(layer(second, third, pool=True), layer(third, fourth, pool=True))
         self.last = nn.Sequential(layer(fourth, fourth), layer(fourth, fourth))
         self.dense = nn.Linear(fourth, n_classes)
+        nn.init.kaiming_normal_(self.dense.weight, nonlinearity="linear")
+        nn.init.zeros_(self.dense.bias)
 
     def forward(self, x: Any) -> Any:
         """Logits."""
