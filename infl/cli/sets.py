@@ -13,19 +13,32 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import tyro
 
-from infl.cli.options import Data, File, Name, RunOrNone, options_of, quoted, with_fields
+from infl.cli.options import Data, File, Name, RunOrNone, Whole, options_of, quoted, with_fields
 from infl.cli.outputs import ForgetFile, NewFile, Output, accuracy_fields
 from infl.cli.printing import say, show_accuracy
-from infl.data import planting
+from infl.data import planting, worlds
+from infl.data.splits import parse_place
 from infl.records import Dataset, ForgetSet, InputError
 from infl.report.text import count
 from infl.untraining import forget_sets
+from infl.untraining.cuts import distinct_sets, fact_sets
 from infl.untraining.forget_files import NOT_JSON
 
 # Parameters that come from elsewhere than the options of a kind.
 _GROUPED = ("members", "groups", "group")
 MAX_SAID = 5
-_GIVEN = ("dataset", "memorization", *_GROUPED, "avoid", "highest", "cross", "with_cross", "name", "n_held_out")
+_GIVEN = (
+    "dataset",
+    "memorization",
+    *_GROUPED,
+    "derivations",
+    "avoid",
+    "highest",
+    "cross",
+    "with_cross",
+    "name",
+    "n_held_out",
+)
 
 
 class _Kind:
@@ -115,6 +128,28 @@ class _Group(Forget):
             return forget_sets.class_set(dataset, group, **self.set, name=self.name)
         members = read_members(self.groups, n_train=dataset.n_train, dataset=lambda: dataset)
         return self.make(dataset, members, group, **self.set, name=self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fact(Forget):
+    derivations: File = None
+    """What follows from what: a line each, numbers of statements separated by tabs, the conclusion first (default:
+    FILE.derivations.tsv beside the facts)."""
+
+    def made(self, dataset: Dataset) -> list[ForgetSet]:
+        path = self.derivations
+        if path is None and dataset.source.startswith("facts:"):
+            beside = worlds.derivations_beside(parse_place("facts", dataset.source.removeprefix("facts:")).path)
+            path = beside if beside.exists() else None
+        derivations = [] if path is None else worlds.read_derivations(path)
+        sets = fact_sets(dataset, **self.set, derivations=derivations, name=self.name)
+        if self.run is not None:
+            from infl.pipeline.facts import influence_cut
+
+            title = None if self.name is None else f"{self.name} cut by influence"
+            cut = influence_cut(self.run, **self.set, name=title)
+            sets += [] if cut is None else [cut]
+        return distinct_sets({one.name: one.ids for one in sets})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +290,33 @@ class Tokenize:
         )
 
 
-KINDS: dict[str, dict[str, Any]] = {"forget": {}, "plant": {}}
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Write a world of facts of which some follow from others, and beside it the table of what follows from what."""
+
+    world: Annotated[worlds.WorldName, tyro.conf.Positional] = "lives"
+    """What it is about."""
+    out: NewFile
+    """Table to write, a .tsv that does not exist yet; FILE.derivations.tsv is written beside it."""
+    size: Whole = None
+    """Towns of lives (22), families (8), cities of geography (60); the default in brackets."""
+    seed: int = 0
+    """Of what is drawn, 0 to 2**32 - 1."""
+
+    def __call__(self) -> None:
+        size = {} if self.size is None else {"size": self.size}
+        world = worlds.WORLDS[self.world](**size, seed=self.seed)
+        world.write(self.out)
+        n_held_out = sum(row[3] != "train" for row in world.rows)
+        say(f"facts         {self.out}, {len(world.rows) - n_held_out:,} to train on and {n_held_out:,} held out")
+        say(f"derivations   {worlds.derivations_beside(self.out)}, {len(world.derivations):,}")
+        folder = Path("runs") / self.out.stem
+        fact = quoted(", ".join([*world.example[:2], "?"]))
+        say(f"\nNext: infl train facts:{quoted(self.out)} --run {quoted(folder)}")
+        say(f"Then: infl forget fact --run {quoted(folder)} --fact {fact} --out forget.json")
+
+
+KINDS: dict[str, dict[str, Any]] = {"forget": {}, "plant": {"facts": Facts}}
 
 
 def _add_kind(base: type, name: str, make: Any, **more: Any) -> None:
@@ -270,6 +331,7 @@ _add_kind(Forget, "random", forget_sets.random_set)
 _add_kind(Forget, "class", forget_sets.class_set)
 _add_kind(Forget, "cluster", forget_sets.cluster_set)
 _add_kind(_Group, "group", forget_sets.group_set)
+_add_kind(_Fact, "fact", fact_sets)
 _add_kind(Forget, "neighbours", forget_sets.neighbours_set)
 _add_kind(Forget, "near-duplicates", forget_sets.near_duplicate_sets)
 _add_kind(_Memorized, "most-memorized", forget_sets.memorized_set)
