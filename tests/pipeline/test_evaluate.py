@@ -16,7 +16,7 @@ import pytest
 
 import infl
 from infl.records import MAX_MARGIN
-from infl.store import leave_out_name
+from infl.store import Collection, leave_out_name, unlearned_name
 from infl.untraining.comparison import evaluate_models
 from tests.commands import call, refusal
 
@@ -91,6 +91,31 @@ def test_models_that_diverged_count_as_wrong_and_columns_in_another_order_are_po
     assert "are its columns in the order of the run?" in mixed.note
     assert "order" not in same.note
     assert wrong.to_full_oracle is None
+
+
+def test_methods_that_a_run_holds_are_found_with_their_settings_and_a_diverged_model_is_wrong(
+    run: Path, tmp_path: Path
+) -> None:
+    copy, right = shutil.copytree(run, tmp_path / "run"), outcomes(run, leave_out_name(S))
+    opened, one = infl.open_run(copy), infl.ForgetSet("part", S)
+    for rate, finite in ((0.1, np.ones(8, bool)), (0.2, np.arange(8) != 3)):
+        design = {"kind": "unlearned", "method": "descend", "settings": {"rate": rate, "epochs": 2}}
+        name = unlearned_name(design, S)
+        opened.add_collection(Collection(name, design, forget_set=one))
+        opened.write(name, range(8), right, finite, seconds=4.0)
+    nothing, _, first, second = infl.evaluate(copy, [one], quiet=True)
+    assert [first.method, second.method] == ["descend rate=0.1", "descend rate=0.2"]
+    assert (dict(first.settings), first.n_diverged) == ({"rate": 0.1, "epochs": 2}, 0)
+    assert first.to_oracle.value.value == 0
+    retraining = opened.to_dict()["collections"][leave_out_name(S)]["seconds"]
+    assert first.cost == pytest.approx(4 / retraining, rel=0.01)
+    assert second.n_diverged == 1
+    lost = right.of("correct")[3].mean() / 8  # of each example one model of eight
+    accuracy = right.of("correct").mean() - lost
+    groups = second.to_oracle.groups
+    found = sum(group.accuracy.value * group.n_examples for group in groups.values()) / 90
+    assert found == pytest.approx(accuracy, abs=0.01)
+    assert nothing.cost == 0
 
 
 def test_files_that_do_not_fit_are_named_in_one_line(
