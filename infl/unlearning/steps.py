@@ -1,8 +1,8 @@
 r"""Methods by gradient steps.
 
 Formulas: l_i loss and m_i margin of example i, theta_0 the weights of A(D), mean_R over a batch of D\S, mean_S over one of S.
-`rate` is a factor on the updates of A's own optimizer: 1 is its learning rate in training. Defaults are those that served best
-for all sets of one size of digits (`experiments/unlearning`), not those of the published codes, which the docstrings name.
+`rate` is a factor on the updates of A's own optimizer: 1 is its learning rate in training. Defaults come from a
+prototype on digits, not from the published codes, which the docstrings name.
 """
 
 from __future__ import annotations
