@@ -154,7 +154,7 @@ def show_evaluations(run: Run, evaluations: Sequence[Evaluation], *, groups: boo
     from infl.report.evaluations import evaluation_table, evaluations_by_set, group_table, metric_tables
 
     for rows in evaluations_by_set(evaluations).values():
-        _print_table(evaluation_table(rows))
+        _print_table(evaluation_table(rows, width=_width()))
         for full in (False, True) if groups else ():
             if not full or any(one.to_full_oracle is not None for one in rows):
                 _print_table(group_table(rows, full=full))

@@ -89,8 +89,8 @@ def _evaluate_set(
     metrics: Sequence[MetricName],
 ) -> list[Evaluation]:
     collections, name = run.to_dict()["collections"], f"set {forget_set.name!r}"
-    of_method = _unlearned(run, forget_set)
-    oracle, original = _retrained(run, forget_set.ids), run.outcomes("full").load()
+    of_method = unlearned_methods(run, forget_set)
+    oracle, original = retrained(run, forget_set.ids), run.outcomes("full").load()
     if oracle is None or original.n_models < MIN_MODELS:
         raise InputError(
             f"{name}: the run holds no models retrained without it to compare with; infl verify --run {run.place} "
@@ -98,7 +98,7 @@ def _evaluate_set(
         )
     concept, full_oracle = forget_set.concept, None
     if concept is not None and concept != forget_set.ids:
-        full_oracle = _retrained(run, concept)
+        full_oracle = retrained(run, concept)
     own = {method: _with_diverged(run, collection) for method, collection in of_method.items()}
     unlearned = {**own, **theirs}
     found = evaluate_models(
@@ -138,14 +138,14 @@ def _evaluate_set(
     return evaluations
 
 
-def _retrained(run: Run, ids: Sequence[int]) -> Outcomes | None:
+def retrained(run: Run, ids: Sequence[int]) -> Outcomes | None:
     """Models of D without these ids, where there are enough."""
     name = leave_out_name(ids)
     found = run.outcomes(name).load() if name in run.collections() else None
     return found if found is not None and found.n_models >= MIN_MODELS else None
 
 
-def _unlearned(run: Run, forget_set: ForgetSet) -> dict[str, str]:
+def unlearned_methods(run: Run, forget_set: ForgetSet) -> dict[str, str]:
     """The collection of each method that unlearned the set in this run, by its name; with settings where there are several."""
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for name in run.collections():
@@ -162,7 +162,7 @@ def _unlearned(run: Run, forget_set: ForgetSet) -> dict[str, str]:
                 if any(other.get(key) != value for _, other in collections)
             ]
             named[" ".join([method, *differing])] = name
-    return named
+    return {method: named[method] for method in sorted(named)}
 
 
 def _with_diverged(run: Run, collection: str) -> Outcomes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infl.pipeline.evaluate import evaluate, retrained, unlearned_methods
 from infl.pipeline.predict import predict_effects
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.verify import verified_effects
@@ -113,7 +114,7 @@ def _pair_intervals(
 def _sets(
     run: Run, sets: Sequence[ForgetSet], predictor: PredictorName | None, thresholds: Thresholds, *, quiet: bool
 ) -> list[SetContent]:
-    """Each set measured where there are models without it, and predicted where there are models to predict from."""
+    """Each set measured where there are models without it, predicted where there are some to predict from, and its methods."""
     if not sets:
         return []
     measured = {}
@@ -138,6 +139,10 @@ def _sets(
     for name, (verdict, effects) in measured.items():
         harmed = [HarmedExample(column, None, effect) for column, effect in effects.items()]
         contents.setdefault(name, SetContent(None, verdict, harmed))
+    for one in sets:
+        if one.name in contents and unlearned_methods(run, one) and retrained(run, one.ids) is not None:
+            evaluations = evaluate(run, one, thresholds=thresholds, quiet=quiet)
+            contents[one.name] = replace(contents[one.name], evaluations=evaluations)
     return [contents[s.name] for s in sets if s.name in contents]
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from infl.records import Distance, Evaluation, Thresholds
 from infl.report import text
 from infl.report.style import REGIME_STYLES
-from infl.report.tables import terminal_table, verdict_fields
+from infl.report.tables import fitting_columns, terminal_table, verdict_fields
 
 METHODS_A_TABLE = 4
 
@@ -70,12 +70,14 @@ def _distance_fields(distance: Distance) -> dict[str, Any]:
     }
 
 
-def evaluation_table(rows: Sequence[Evaluation]) -> Table:
+def evaluation_table(rows: Sequence[Evaluation], *, width: int = 100) -> Table:
     """A line a method of one set: what it is, its distances, and self, cross, harm and regime of what it did.
 
-    In the line of `retraining` the latter are those of the retrained models: what the others should have done.
+    In the line of `retraining` the latter are those of the retrained models: what the others should have done. Cross, then the
+    number of models, then self go where there is no room.
     """
-    lines = pd.DataFrame({"method": [one.method for one in rows], "is": [Text(one.verdict) for one in rows]})
+    methods = [text.shorten(one.method, 30) for one in rows]
+    lines = pd.DataFrame({"method": methods, "is": [Text(one.verdict) for one in rows]})
     lines["to A(D\\S)"] = [str(one.to_oracle) for one in rows]
     if any(one.to_full_oracle is not None for one in rows):
         lines["to A(D\\S_full)"] = ["-" if one.to_full_oracle is None else str(one.to_full_oracle) for one in rows]
@@ -85,6 +87,7 @@ def evaluation_table(rows: Sequence[Evaluation]) -> Table:
     if any(one.cost > 0 and one.method != "retraining" for one in rows):
         lines["cost"] = [text.number(one.cost) for one in rows]
     lines["models"] = [f"{one.to_oracle.n_models:,}" for one in rows]
+    lines, _ = fitting_columns(lines, width, 0, ["cross"], ["cross", "models"], ["cross", "models", "self"])
     forget_set, tolerance = rows[0].forget_set, rows[0].tolerance
     size = text.count(len(forget_set), "example")
     part = "" if forget_set.concept is None else f" of the {len(forget_set.concept):,} of its concept"
@@ -94,7 +97,6 @@ def evaluation_table(rows: Sequence[Evaluation]) -> Table:
         title=f"{forget_set.name}: {size}{part}",
         caption=caption,
         left=("method", "is", "regime"),
-        folded={"method": 24, "is": 22},
     )
 
 

@@ -164,7 +164,7 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     sums = list(_CROSS_COLUMNS[thresholds.cross][1:])
     of_names, others = lines[["set"]], lines.drop(columns="set")
     droppable = ["others"], sums, [*sums, "others"], [*sums, "others", "models"]
-    others, room = _fitting(others, width, _NAME_WIDTH, *droppable)
+    others, room = fitting_columns(others, width, _NAME_WIDTH, *droppable)
     lines = of_names.join(others)
     # One row per set with a line per verdict: a long name then folds beside the second line, not above it.
     stacked = lines.groupby(frame["row"]).agg(
@@ -213,7 +213,7 @@ def memorization_table(
     caption += text.detectable_lines(detectable, "memorization", "examples") if detectable is not None else []
     if dataset.has_texts:
         lines[label] = [text.shorten(name, _EXCERPT_WIDTH) for name in lines[label]]
-        lines, room = _fitting(
+        lines, room = fitting_columns(
             lines, width - _GAP, _EXCERPT_WIDTH, ["in source"], ["in source", "trained on it", "not"]
         )
         lines["text"] = [_excerpt(dataset, i, room) for i in ids.tolist()]
@@ -337,7 +337,7 @@ def terminal_table(
     return table
 
 
-def _fitting(lines: pd.DataFrame, width: int, least: int, *droppable: list[str]) -> tuple[pd.DataFrame, int]:
+def fitting_columns(lines: pd.DataFrame, width: int, least: int, *droppable: list[str]) -> tuple[pd.DataFrame, int]:
     """The columns that leave at least so much room beside them, and the room; of `droppable` the first that suffices goes."""
     tried = [lines.drop(columns=dropped) for dropped in ([], *droppable)]
     fitting = next((one for one in tried if width - _width_of(one) >= least), tried[-1])

@@ -116,6 +116,10 @@ def test_methods_that_a_run_holds_are_found_with_their_settings_and_a_diverged_m
     found = sum(group.accuracy.value * group.n_examples for group in groups.values()) / 90
     assert found == pytest.approx(accuracy, abs=0.01)
     assert nothing.cost == 0
+    page = infl.write_report(copy, forget_sets=[one], predictor="additive", quiet=True).path.read_text()
+    lines = [line for line in page.split("<tr>") if "descend rate=0." in line]
+    assert len(lines) == 2
+    assert f">{first.to_oracle.value}".replace("-", "−") in lines[0]
 
 
 def test_files_that_do_not_fit_are_named_in_one_line(

@@ -12,6 +12,7 @@ from infl.records import (
     Dataset,
     Detectable,
     Estimate,
+    Evaluation,
     ProtocolName,
     Quantity,
     ScoredPair,
@@ -54,9 +55,15 @@ class HarmedExample:
 
 @dataclass(frozen=True)
 class SetContent(Row):
-    """What is known of one forget set; harmed: examples harmed most, by the measurement where there is one."""
+    """What is known of one forget set.
+
+    Attributes:
+        harmed: Examples harmed most, by the measurement where there is one.
+        evaluations: Of the methods that unlearned it.
+    """
 
     harmed: Sequence[HarmedExample] = ()
+    evaluations: Sequence[Evaluation] = ()
 
     @property
     def best(self) -> Verdict:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from infl.records import REGIMES, Dataset, Quantity, Verdict
+from infl.records import REGIMES, Dataset, Distance, Evaluation, Quantity, Verdict
 from infl.report import tables, text
 from infl.report.page.content import HarmedExample, ScoreContent, SetContent
 from infl.report.page.pictures import Pictures
@@ -51,6 +51,7 @@ def card(one: SetContent, dataset: Dataset, pictures: Pictures, most: int) -> di
         "quantities": _quantities(one),
         "examples": [_example(dataset, ids[k], pictures) for k in spread.tolist()],
         "harmed": [_harmed(each, dataset, pictures) for each in one.harmed[:most]],
+        "methods": _methods(one.evaluations) if one.evaluations else "",
     }
 
 
@@ -213,6 +214,26 @@ def picture(one: Example) -> Markup:
 def _named_picture(one: Example) -> Markup:
     mark = '<span class="one">{}<span><bdi>{}</bdi><span class="quiet">{}</span></span></span>'
     return Markup(mark).format(picture(one), one.label, one.place)
+
+
+def _methods(evaluations: Sequence[Evaluation]) -> Markup:
+    """A line an unlearning method: what it is, its distances, and what it did beside what retraining does."""
+    cells = pd.DataFrame({"method": [Markup("<bdi>{}</bdi>").format(one.method) for one in evaluations]})
+    cells["is"] = [one.verdict for one in evaluations]
+    both: dict[str, list[Distance | None]] = {"to A(D\\S)": [one.to_oracle for one in evaluations]}
+    both["to A(D\\S_full)"] = [one.to_full_oracle for one in evaluations]
+    for name, distances in both.items():
+        if any(distances):
+            cells[name] = ["–" if one is None else _quantity(one.value) for one in distances]
+    for name, field in {"self": "self_influence", "cross": "cross_influence", "harm": "harm"}.items():
+        cells[name] = [_quantity(getattr(one.effect, field)) for one in evaluations]
+    cells["regime"] = [badge(one.effect.regime) for one in evaluations]
+    cells["models"] = [_data(one.to_oracle.n_models, f"{one.to_oracle.n_models:,}") for one in evaluations]
+    return _html(cells)
+
+
+def _quantity(one: Quantity) -> Markup:
+    return _data(one.value, text.minus(str(one)))
 
 
 def _with_errors(values: Any, errors: Any) -> list[Markup]:
