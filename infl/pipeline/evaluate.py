@@ -16,7 +16,8 @@ from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.records import MAX_MARGIN, Array, Evaluation, ForgetSet, InputError, MetricName, Outcomes, Thresholds
 from infl.records.files import Archive, Arrays, open_archive
 from infl.store import Run, leave_out_name
-from infl.untraining.comparison import MIN_MODELS, TOLERANCE, evaluate_models
+from infl.untraining.comparison import TOLERANCE, evaluate_models
+from infl.untraining.distance import MIN_MODELS
 
 # What models of one method do: the path of an .npz, or its arrays by name.
 Given = str | Path | Mapping[str, Any]
@@ -46,7 +47,7 @@ def evaluate(
             `labels` [n+m], where given, are compared with the run's. A row with NaN is of a model that diverged, and counts
             as wrong.
         thresholds: By which regimes are named.
-        tolerance: Largest distance that counts as none; see `infl.untraining.comparison`.
+        tolerance: Largest distance that counts as none; see `infl.untraining.distance`.
         metrics: Those of others to measure besides, each with its null: see `infl.untraining.metrics`. They need margins.
 
     Returns:

@@ -10,7 +10,7 @@ What removing it does to every example is either predicted or measured, and both
 - `verification` measures with models retrained without S. Right where a prediction is undetermined or much hangs on it.
 
 `comparison` says of unlearned models, whatever made them, how far they are from models retrained without S, or without all of
-the concept that S is part of, and so whether they untrain, unlearn or neither.
+the concept that S is part of (`distance`), and so whether they untrain, unlearn or neither; `metrics` are those of others.
 
 `regimes` sums effects of either kind to self, cross, harm and gain, and gives the verdict with its probability: one function
 judges both, so that a disagreement is about the world.

@@ -16,7 +16,8 @@ import pytest
 from scipy import stats
 
 from infl.records import Evaluation, ForgetSet, InputError, Outcomes
-from infl.untraining.comparison import align, evaluate_models, measure_distance, take
+from infl.untraining.comparison import evaluate_models
+from infl.untraining.distance import align, measure_distance, take
 
 N_TRAIN, N_HELD_OUT, SIZE, WHOLE = 120, 120, 8, 24
 S = ForgetSet("s", tuple(range(SIZE)), tuple(range(WHOLE)))
@@ -109,14 +110,22 @@ def test_each_judgement_comes_from_what_it_says() -> None:
     broken = np.full(N_TRAIN + N_HELD_OUT, -3.0)
     above = given.full.copy()
     above[: N_TRAIN + 12] += 0.5 * (given.oracle - given.full)[: N_TRAIN + 12]
-    for mean, verdict in (
-        (given.original, "neither: too little"),
-        (given.oracle, "untrains"),
-        (given.full, "unlearns the concept"),
-        (broken, "neither: too much"),
-        (above, "neither: in between"),
-    ):
-        assert evaluated(given, mean, rng).verdict == verdict
+    means = {
+        "neither: too little": given.original,
+        "untrains": given.oracle,
+        "unlearns the concept": given.full,
+        "neither: too much": broken,
+        "neither: in between": above,
+    }
+    found = evaluate_models(
+        S,
+        {verdict: given.models(mean, 48, rng) for verdict, mean in means.items()},
+        original=given.models(given.original, 48, rng),
+        oracle=given.models(given.oracle, 48, rng, S.ids),
+        full_oracle=given.models(given.full, 48, rng, S.concept or ()),
+    )
+    assert [one.verdict for one in found[2:]] == list(means)
+    assert found[0].verdict == "neither: too little"
     assert evaluated(given, given.full, rng, full=False).verdict == "neither: too much"
     alike = World(given.original, given.oracle, given.oracle)
     assert evaluated(alike, given.oracle, rng).verdict == "both"

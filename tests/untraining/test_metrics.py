@@ -46,7 +46,7 @@ def models(mean: np.ndarray, seed: int, n_models: int = K, without: tuple[int, .
 def test_an_exact_method_is_given_the_null_of_each_metric_and_doing_nothing_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 18 numbers one may be three errors off; those of doing nothing are, on S."""
+    """Of 18 numbers one may be three errors off; those of doing nothing are two, on S."""
     monkeypatch.setattr("infl.untraining.metrics.N_SPLITS", 10)
     names = cast(list[MetricName], list(METRICS))
     oracle = np.random.RandomState(1).normal(2, 1, N + M)
@@ -55,12 +55,14 @@ def test_an_exact_method_is_given_the_null_of_each_metric_and_doing_nothing_is_n
     original[:SIZE], full[SIZE : 2 * SIZE] = 3, -1
     nothing, _, exact = evaluate_models(
         s,
-        {"exact": models(oracle, 2)},
-        original=models(original, 3),
+        {"exact": models(oracle, 2, 28)},
+        original=models(original, 3, 40),
         oracle=models(oracle, 4, without=s.ids),
         full_oracle=models(full, 5, without=s.concept or ()),
         metrics=names,
     )
+    for name, metric in exact.metrics.items():  # of as many models in all rows
+        assert nothing.metrics[name].null == metric.null
     off = {}
     for name, metric in exact.metrics.items():
         if "concept" not in name:
@@ -76,7 +78,7 @@ def test_an_exact_method_is_given_the_null_of_each_metric_and_doing_nothing_is_n
         "u-lira auc (set)": 1, "relative": -1, "membership auc": 1,
     }.items():  # fmt: skip
         metric = nothing.metrics[name]
-        assert direction * (metric.value.value - metric.null.value) > 3 * (metric.value.se + metric.null.se), name
+        assert direction * (metric.value.value - metric.null.value) > 2 * (metric.value.se + metric.null.se), name
     of_concept = exact.metrics["u-lira auc (concept)"]
     assert of_concept.value.value > 0.9
     assert of_concept.null.value == pytest.approx(0.5, abs=0.1)
