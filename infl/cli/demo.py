@@ -14,7 +14,6 @@ from infl.cli.outputs import Output, RunToWrite, accuracy_fields
 from infl.cli.printing import say, show_verdicts
 from infl.cli.scores import score
 from infl.records import Dataset, Estimate, ForgetSet, Thresholds
-from infl.training.subsets import Design
 
 if TYPE_CHECKING:
     from infl.records import Verdict
@@ -47,7 +46,6 @@ class Demo:
 
     question: ClassVar = "infl demo: what happens if a digits classifier must forget some of its training examples?"
     example: ClassVar = "digit"
-    design: ClassVar[Design | None] = None
     first_look: ClassVar = 16
     check: ClassVar = "infl predict {named} --forget mine.json    # and what forgetting it would do"
 
@@ -64,9 +62,7 @@ class Demo:
         cache_compiled_programs()
         say(f"{self.question}\n")
         dataset = self.load()
-        run = infl.train(
-            dataset, run=self.run, n_models=self.n_models, n_references=self.n_references, design=self.design
-        )
+        run = infl.train(dataset, run=self.run, n_models=self.n_models, n_references=self.n_references)
         memorization, *_ = score(run, dataset, "correct", n_top=5)
         assert memorization is not None
         sets = self.forget_sets(dataset, memorization)
@@ -117,8 +113,8 @@ class TextDemo(Demo):
 
     run: RunToWrite = "runs/demo-text"
     """Folder of the run, or its URL; continued where it exists."""
-    n_models: int = 48
-    """Models trained on random subsets."""
+    n_models: int = 64
+    """Models trained on subsets, half of them without whole groups of verses."""
     n_references: int = 16
     """Models trained on all of D, and at most retrained without each forget set."""
 
@@ -126,7 +122,6 @@ class TextDemo(Demo):
         "infl demo text: what happens if a language model must forget some of the verses it trained on?"
     )
     example: ClassVar = "verse"
-    design: ClassVar[Design | None] = Design("uniform", 0.5)  # every two verses are left out together often enough
     first_look: ClassVar = 8
     check: ClassVar = (
         "infl verify {named} --forget mine.json --n-models 16    # and what forgetting it does, by retraining"
@@ -139,9 +134,10 @@ class TextDemo(Demo):
         say(
             f"{dataset.n_train} verses of {len(CHAPTERS)} chapters of the King James Version to train on; "
             f"{dataset.n_held_out} others of these chapters are held out.\n"
-            f"{self.n_models} models train from nothing on a random half of the verses each. "
-            "What a verse teaches is what those with it\n"
-            f"do better. {self.n_references} train on all verses, and up to {self.n_references} without each forget set.\n"
+            f"{self.n_models} models train from nothing on parts of the verses each, half of them without groups that are "
+            "alike. What a verse\n"
+            f"teaches is what those with it do better. {self.n_references} train on all verses, and up to "
+            f"{self.n_references} without each forget set.\n"
         )
         return dataset
 
