@@ -12,6 +12,7 @@ results.json.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ OPTIMIZER: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.006, "sched
 N_MODELS, N_TRAIN, N_HELD_OUT = 200, 1000, 430
 KINDS: tuple[OutcomeKind, ...] = ("correct", "logprob", "margin", "exact")
 HALVES = (4, 8, 16, 32, 64, 100)
-N_SPLITS = 20
+N_SPLITS, N_SHUFFLES = 20, 100
 N_SHOWN = 12
 OVERLAPS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.0)  # bounds, of the runs of three tokens of either document
 FORMULAIC = ("Genesis 5", "Genesis 11", "Numbers 1", "Numbers 7", "1 Chronicles 24", "1 Chronicles 25", "Psalm 136")
@@ -74,11 +75,7 @@ def measure(run: infl.Run, *, small: bool) -> dict[str, Any]:
     outside = np.where(masks, np.nan, outcomes.of("correct")[:, :n])
     left_out_accuracy = np.nanmean(outside, axis=0)
     copied = nearest >= 0.99
-    rows = {
-        "n_train": n,
-        "n_held_out": dataset.n_held_out,
-        "n_models": outcomes.n_models,
-        "seconds_per_model": training_seconds(run) / outcomes.n_models,
+    summary: dict[str, Any] = {
         "accuracy": {
             "trained": mean_and_error(np.nanmean(inside, axis=1)),
             "left out": mean_and_error(np.nanmean(outside, axis=1)),
@@ -94,14 +91,21 @@ def measure(run: infl.Run, *, small: bool) -> dict[str, Any]:
             for kind, one in memorized.items()
         },
         "reliability": {kind: reliability(outcomes, kind) for kind in KINDS},
-        "by_kind": by_kind(dataset, main_scores, copied),
-        "by_nearest": by_overlap(nearest, main_scores.value),
         "correlations": {
             "left-out accuracy": float(spearmanr(left_out_accuracy, main_scores.value)[0]),
             "overlap with the nearest": float(pearsonr(nearest, main_scores.value)[0]),
             "near-duplicates": float(pearsonr((overlap[:, :n] >= 0.5).sum(axis=0), main_scores.value)[0]),
             "length": float(spearmanr((dataset.x_train != 0).sum(axis=1), main_scores.value)[0]),
         },
+    }
+    return {
+        "summary": summary,
+        "n_train": n,
+        "n_held_out": dataset.n_held_out,
+        "n_models": outcomes.n_models,
+        "seconds_per_model": training_seconds(run) / outcomes.n_models,
+        "by_kind": by_kind(dataset, main_scores, copied),
+        "by_nearest": by_overlap(nearest, main_scores.value),
         "intermediate": by_difficulty(left_out_accuracy, main_scores.value),
         "influence": influence_by_overlap(outcomes, dataset, overlap),
         "top": shown(dataset, main_scores, np.argsort(-main_scores.rankable)[:N_SHOWN], nearest),
@@ -110,9 +114,10 @@ def measure(run: infl.Run, *, small: bool) -> dict[str, Any]:
             [float(v), float(s), float(a), float(o)]
             for v, s, a, o in zip(main_scores.value, main_scores.se, left_out_accuracy, nearest, strict=True)
         ],
+        "coverage": split_half_coverage(outcomes),
+        "shuffled": shuffles(outcomes, 2 if small else N_SHUFFLES),
         "small": small,
     }
-    return rows
 
 
 def overlaps(dataset: Dataset) -> Array:
@@ -147,6 +152,46 @@ def contrast(y: Array, masks: Array) -> Array:
     """Difference in means, written out; NaN where a side has no model."""
     with np.errstate(invalid="ignore"):
         return (y * masks).sum(axis=0) / masks.sum(axis=0) - (y * ~masks).sum(axis=0) / (~masks).sum(axis=0)
+
+
+def split_half_coverage(outcomes: Outcomes) -> dict[str, dict[str, float]]:
+    """How often the scores of two disjoint halves of the models lie within 1.96 errors of their difference.
+
+    Among pairs whose models disagree: where no model differs from another there is nothing to cover.
+    """
+    n, order = outcomes.n_train, np.random.RandomState(1).permutation(outcomes.n_models)
+    halves = [select(outcomes, rows) for rows in np.array_split(order, 2)]
+    varying = outcomes.of("correct").std(axis=0) > 0
+    found = {}
+    for name, some in (
+        ("memorization", [infl.memorization(half) for half in halves]),
+        ("held-out pairs", [infl.influence(half, columns=np.arange(n, outcomes.n_columns)) for half in halves]),
+        ("left-out pairs", [infl.influence(half, columns=np.arange(n), protocol="left-out") for half in halves]),
+    ):
+        distance = np.abs(some[0].value - some[1].value) / np.hypot(some[0].se, some[1].se)
+        columns = slice(n, None) if name == "held-out pairs" else slice(0, n)
+        known = np.isfinite(distance) & varying[columns]
+        found[name] = {"scores": int(known.sum()), "covered": float((distance[known] < 1.96).mean())}
+    return found
+
+
+def shuffles(outcomes: Outcomes, repeats: int) -> dict[str, int]:
+    """In how many of the repeats anything is found at q <= 0.05 once masks are shuffled against outcomes."""
+    n, random = outcomes.n_train, np.random.RandomState(2)
+    found = dict.fromkeys(("memorization", "held-out pairs"), 0)
+    for _ in range(repeats):
+        shuffled = replace(outcomes, masks=outcomes.masks[random.permutation(outcomes.n_models)])
+        p = infl.memorization(shuffled).p
+        found["memorization"] += bool((infl.q_values(p) <= 0.05).any())
+        pairs = infl.influence(shuffled, columns=np.arange(n, outcomes.n_columns))
+        found["held-out pairs"] += bool((joint_q_values(pairs) <= 0.05).any())
+    return {"repeats": repeats, **found}
+
+
+def select(outcomes: Outcomes, rows: Array) -> Outcomes:
+    """Some of the models."""
+    arrays = {kind: array[rows] for kind, array in outcomes.recorded.items()}
+    return replace(outcomes, masks=outcomes.masks[rows], init_seeds=None, strata=None, **arrays)
 
 
 def by_kind(dataset: Dataset, scores: infl.Estimate, copied: Array) -> list[dict[str, Any]]:

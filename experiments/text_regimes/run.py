@@ -28,7 +28,7 @@ from infl.records import Effects, ForgetSet
 from infl.store import Run
 
 N_MODELS, N_REFERENCES = 256, 32
-PREDICTORS = ("combined", "surrogate", "support", "additive-shrunk", "additive")
+PREDICTORS = ("surrogate", "combined", "support", "additive-shrunk", "additive")
 
 
 def main() -> None:
@@ -45,7 +45,10 @@ def main() -> None:
             first, n_models = world.seeds
             measured = list(infl.verify_effects(run, sets, n_models=n_models, first=first, stop=0.9))
             parts[world.name] = {**describe(run, measured), **compare(run, sets, measured)}
-    write_results(options.out, {"worlds": parts, "small": options.small}, "scikit-learn")
+    summary = {
+        name: {world: part["predictors"][name]["summary"] for world, part in parts.items()} for name in PREDICTORS
+    }
+    write_results(options.out, {"summary": summary, "worlds": parts, "small": options.small}, "scikit-learn")
 
 
 def train_world(world: World, work: Path, *, small: bool = False) -> tuple[Run, list[ForgetSet]]:
@@ -65,7 +68,7 @@ def pretrain(world: World, folder: Path) -> Path:
     """Weights of a model of the training verses of all chapters but the world's."""
     others = [name for name in load_verses().class_names if name not in world.chapters]
     algorithm = make_algorithm(replace(world, pretrained=False, epochs=8), None)
-    infl.train(load_verses(others), run=folder, n_models=0, n_references=1, algorithm=algorithm)
+    infl.train(load_verses(others), run=folder, n_models=1, n_references=1, algorithm=algorithm)
     infl.keep_weights(folder)
     return folder / "weights/full/0.safetensors"
 
@@ -96,7 +99,7 @@ def compare(run: Run, sets: list[ForgetSet], measured: list[Effects]) -> dict[st
     result: dict[str, Any] = {"predictors": {}}
     for name in PREDICTORS:
         predicted = infl.predict(run, sets, predictor=name, quiet=True)
-        found = score_verdicts(list(zip(predicted, truth, strict=True)), each=name in ("combined", "additive"))
+        found = score_verdicts(list(zip(predicted, truth, strict=True)), each=name in ("surrogate", "additive"))
         result["predictors"][name] = found
         print(run.place, name, found["summary"], flush=True)
     return result
