@@ -9,7 +9,7 @@ the default network, which composes, and in the first world, 16 each, by the con
     table       what untraining each kind does
     control     the same for a bilinear network without weight decay
     emergence   what is known of C without C, by length of training; held-out facts of families, by number and weight decay
-    graph       cross-influence against the true derivations, in worlds whose conclusions are held out, or trained on
+    graph       cross-influence on held-out conclusions against their true premises
     prediction  regimes predicted from 500 models against those that retraining gives
     speed       seconds of 1,000 models
 """
@@ -48,13 +48,14 @@ CONTROL = replace(COMPOSES, network="bilinear", weight_decay=0.0)
 
 
 def main() -> None:
-    """Measure the parts that are named, all by default; what the work folder holds already is not trained again."""
+    """Measure the parts that are named; what the work folder holds already is not trained again."""
     parser = argument_parser(__doc__, __file__, small="1 set a kind, 4 seeds, few models")
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--worlds", type=int, default=3, help="worlds of the table")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; by default {', '.join(USUAL)}")
     options = parser.parse_args()
-    size = SMALL if options.small else FULL
+    size = SMALL if options.small else replace(FULL, worlds=tuple(range(options.worlds)))
     with work_folder(options) as work:
-        for name in options.parts or PARTS:
+        for name in options.parts or USUAL:
             for summary, measured in PARTS[name](work, size):
                 write_part(options.out, name, summary, measured, small=options.small)
 
@@ -67,7 +68,7 @@ class Size:
     n_sets: int = 4
     worlds: tuple[int, ...] = (0, 1, 2)
     n_control_seeds: int = 16
-    n_graph_models: int = 500
+    n_graph_models: int = 250
     n_predicted_models: int = 500
     n_timed_models: int = 1000
 
@@ -91,14 +92,11 @@ def control(work: Path, size: Size) -> Part:
     yield {"kinds": by_kind(rows), "n_seeds": size.n_control_seeds}, rows
 
 
-def dataset_of(world: worlds.World, *, conclusions_held_out: bool = False) -> infl.Dataset:
-    """The data set of a world; optionally without the facts of persons that follow, which are held out then."""
-    parts: dict[str, list[Any]] = {"train": [], "test": []}
-    for row in world.rows:
-        parts["test" if conclusions_held_out and row[1] in worlds.PROPERTIES else row[3]].append(row)
-    train, held_out = ([row[:3] for row in part] for part in parts.values())
-    ids = [[row[4] for row in part] for part in parts.values()]
-    return from_facts(train, held_out, name="lives", train_ids=ids[0], held_out_ids=ids[1])
+def dataset_of(world: worlds.World) -> infl.Dataset:
+    """The data set of a world."""
+    parts = [[row for row in world.rows if row[3] == part] for part in ("train", "test")]
+    ids: Any = dict(zip(("train_ids", "held_out_ids"), ([row[4] for row in part] for part in parts), strict=True))
+    return from_facts(*([row[:3] for row in part] for part in parts), name="lives", **ids)
 
 
 def sets_by_kind(world: worlds.World, dataset: infl.Dataset, n_sets: int) -> dict[str, list[infl.ForgetSet]]:
@@ -236,43 +234,42 @@ def families(work: Path, size: Size) -> Part:
 
 
 def graph(work: Path, size: Size) -> Part:
-    """AUC of cross-influence on persons' nations, rivers and dialects against their premises, and pairs found at q <= 0.05."""
+    """Cross-influence on held-out conclusions against their premises, by the kind of town: AUC, and pairs at q <= 0.05."""
     from sklearn.metrics import roc_auc_score
 
-    rows, n_models = [], size.n_graph_models
-    for hidden in (True, False):
-        world = worlds.lives(seed=0)
-        dataset = dataset_of(world, conclusions_held_out=hidden)
-        place, design = work / f"graph-{'held-out' if hidden else 'trained'}", infl.Design("uniform", 0.7)
-        run = infl.train(dataset, run=place, design=design, n_models=n_models, n_references=0, quiet=True)
-        estimate = infl.influence(run)
-        true = np.zeros(estimate.value.shape, bool)
-        row_of, column_of = (
-            {number: k for k, number in enumerate(ids)} for ids in (dataset.train_ids, dataset.held_out_ids)
-        )
-        for head, premises in world.derivations:
-            if head in column_of:
-                true[[row_of[one] for one in premises if one in row_of], column_of[head]] = True
-        usable = np.isfinite(estimate.value)
-        sources = [dataset.relations[r] for r in dataset.x_train[:, 1]]
-        is_a = np.array([name == "born in" for name in sources])[:, None]
-        found = infl.q_values(np.asarray(estimate.p)) <= 0.05
-        means = {
-            name: float(estimate.value[of & usable].mean())
-            for name, of in (("A", true & is_a), ("B", true & ~is_a), ("others", ~true))
+    world = worlds.lives(seed=0)
+    dataset = dataset_of(world)
+    design: Any = {"design": infl.Design("uniform", 0.7), "n_models": size.n_graph_models, "n_references": 0}
+    estimate = infl.influence(infl.train(dataset, run=work / "graph", **design, quiet=True))
+    true = np.zeros(estimate.value.shape, bool)
+    row_of, column_of = (
+        {number: k for k, number in enumerate(ids)} for ids in (dataset.train_ids, dataset.held_out_ids)
+    )
+    for head, premises in world.derivations:
+        if head in column_of:
+            true[[row_of[one] for one in premises], column_of[head]] = True
+    town = {row[0]: row[2] for row in world.rows if row[1] == "born in"}
+    kinds = np.array([town[dataset.entities[s]].partition("-")[0] for s in dataset.x_held_out[:, 0]])
+    is_a = np.array([dataset.relations[r] == "born in" for r in dataset.x_train[:, 1]])[:, None]
+    found = infl.q_values(np.asarray(estimate.p)) <= 0.05
+    rows = []
+    for kind in ("lone", "semi", "ordinary"):
+        value, edges, evident = (array[:, kinds == kind] for array in (estimate.value, true, found))
+        parts = {"A": edges & is_a, "B": edges & ~is_a, "others": ~edges}
+        counts = {
+            "edges": edges.sum(),
+            "found": (evident & edges).sum(),
+            "false": (evident & ~edges & (value > 0)).sum(),
         }
         rows.append(
             {
-                "conclusions": "held out" if hidden else "in part trained on",
-                "auc": roc_auc_score(true[usable], estimate.value[usable]),
-                "edges": int(true.sum()),
-                "found": int((found & true).sum()),
-                "false": int((found & ~true & (estimate.value > 0)).sum()),
-                "influence": means,
-                "n_models": n_models,
+                "towns": kind,
+                "auc": roc_auc_score(edges.ravel(), value.ravel()),
+                **{name: int(number) for name, number in counts.items()},
+                "influence": {name: float(value[part].mean()) for name, part in parts.items()},
             }
         )
-        yield None, rows
+    yield {"n_models": size.n_graph_models}, rows
 
 
 def prediction(work: Path, size: Size) -> Part:
@@ -318,6 +315,9 @@ PARTS = {
     "families": families,
     "speed": speed,
 }
+
+
+USUAL = ("table",)
 
 
 if __name__ == "__main__":
