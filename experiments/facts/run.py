@@ -317,7 +317,7 @@ PARTS = {
 }
 
 
-USUAL = ("table",)
+USUAL = ("table", "graph")
 
 
 if __name__ == "__main__":
