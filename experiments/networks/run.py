@@ -155,7 +155,7 @@ def agreement(one: np.ndarray, other: np.ndarray, masks: np.ndarray) -> dict[str
             memorization(tool[part], masks[part]) for tool in (one, other) for part in (slice(half), slice(half, None))
         ]
         known = np.isfinite(scores).all(axis=0)
-        return np.asarray(stats.spearmanr(np.asarray(scores)[:, known], axis=1).statistic)
+        return np.asarray(stats.spearmanr(np.asarray(scores)[:, known], axis=1)[0])
 
     def apart(rho: np.ndarray) -> float:
         return float((rho[0, 1] + rho[2, 3] - rho[0, 3] - rho[1, 2]) / 2)

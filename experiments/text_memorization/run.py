@@ -19,11 +19,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from record import argument_parser, mean_and_error, training_seconds, work_folder, write_results
-from scipy.stats import pearsonr, spearmanr
+from scipy import stats
 
 import infl
 from infl.data.near_duplicates import token_ngrams
-from infl.records import Array, Dataset, OutcomeKind, Outcomes
+from infl.records import Array, Dataset, OutcomeKind, Outcomes, ProtocolName
 from infl.scores.evidence import joint_q_values
 
 OPTIMIZER: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine"}
@@ -86,16 +86,16 @@ def measure(run: infl.Run, *, small: bool) -> dict[str, Any]:
                 "mean": float(np.nanmean(one.value)),
                 "sd": float(np.nanstd(one.value)),
                 "median_se": float(np.nanmedian(one.se)),
-                "correlation_with_accuracy": float(spearmanr(one.value, main_scores.value, nan_policy="omit")[0]),
+                "correlation_with_accuracy": correlation(one.value, main_scores.value, ranks=True),
             }
             for kind, one in memorized.items()
         },
         "reliability": {kind: reliability(outcomes, kind) for kind in KINDS},
         "correlations": {
-            "left-out accuracy": float(spearmanr(left_out_accuracy, main_scores.value)[0]),
-            "overlap with the nearest": float(pearsonr(nearest, main_scores.value)[0]),
-            "near-duplicates": float(pearsonr((overlap[:, :n] >= 0.5).sum(axis=0), main_scores.value)[0]),
-            "length": float(spearmanr((dataset.x_train != 0).sum(axis=1), main_scores.value)[0]),
+            "left-out accuracy": correlation(left_out_accuracy, main_scores.value, ranks=True),
+            "overlap with the nearest": correlation(nearest, main_scores.value),
+            "near-duplicates": correlation((overlap[:, :n] >= 0.5).sum(axis=0), main_scores.value),
+            "length": correlation((dataset.x_train != 0).sum(axis=1), main_scores.value, ranks=True),
         },
     }
     return {
@@ -142,10 +142,16 @@ def reliability(outcomes: Outcomes, kind: OutcomeKind) -> dict[str, list[float |
         for _ in range(N_SPLITS):
             order = random.permutation(outcomes.n_models)
             halves = [contrast(y[rows], masks[rows]) for rows in (order[:size], order[size : 2 * size])]
-            known = np.isfinite(halves).all(axis=0)
-            values.append(pearsonr(*(half[known] for half in halves))[0])
+            values.append(correlation(*halves))
         found[str(size)] = [float(np.mean(values)), float(np.std(values, ddof=1))]
     return found
+
+
+def correlation(one: Array, other: Array, *, ranks: bool = False) -> float:
+    """Over the documents that have both."""
+    known = np.isfinite(one) & np.isfinite(other)
+    measure = stats.spearmanr if ranks else stats.pearsonr
+    return float(np.asarray(measure(one[known], other[known]))[0])
 
 
 def contrast(y: Array, masks: Array) -> Array:
@@ -181,8 +187,7 @@ def shuffles(outcomes: Outcomes, repeats: int) -> dict[str, int]:
     found = dict.fromkeys(("memorization", "held-out pairs"), 0)
     for _ in range(repeats):
         shuffled = replace(outcomes, masks=outcomes.masks[random.permutation(outcomes.n_models)])
-        p = infl.memorization(shuffled).p
-        found["memorization"] += bool((infl.q_values(p) <= 0.05).any())
+        found["memorization"] += bool((infl.q_values(np.asarray(infl.memorization(shuffled).p)) <= 0.05).any())
         pairs = infl.influence(shuffled, columns=np.arange(n, outcomes.n_columns))
         found["held-out pairs"] += bool((joint_q_values(pairs) <= 0.05).any())
     return {"repeats": repeats, **found}
@@ -235,7 +240,8 @@ def by_difficulty(left_out_accuracy: Array, values: Array) -> list[dict[str, Any
 def influence_by_overlap(outcomes: Outcomes, dataset: Dataset, overlap: Array) -> dict[str, Any]:
     """Mean influence on others by overlap, and how many pairs are found."""
     n, result = dataset.n_train, {}
-    for protocol, columns in (("left-out", np.arange(n)), ("held-out", np.arange(n, dataset.n_columns))):
+    protocols: dict[ProtocolName, Array] = {"left-out": np.arange(n), "held-out": np.arange(n, dataset.n_columns)}
+    for protocol, columns in protocols.items():
         estimate = infl.influence(outcomes, columns=columns, protocol=protocol)
         values, q = estimate.value, joint_q_values(estimate)
         some_overlap = overlap[:, columns]

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[1] / "regimes"))
 import numpy as np
 from record import argument_parser, mean_and_error, training_seconds, work_folder, write_results
-from scoring import score_verdicts
+from scoring import score_verdicts  # pyright: ignore[reportMissingImports]
 from worlds import WORLDS, World, make_algorithm, make_dataset, make_sets
 
 import infl

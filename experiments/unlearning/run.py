@@ -103,12 +103,15 @@ def make_sets(run: infl.Run, dataset: Dataset, planted: list[ForgetSet], *, smal
     return [
         *random,
         *(ForgetSet(f"half of class {k}", part(classes[k], 0.5, seed=1).ids) for k in (3, 7)),
-        *(ForgetSet(f"memorized {size}", tuple(order[:size])) for size in (12, 30)),
+        *(ForgetSet(f"memorized {size}", tuple(order[:size].tolist())) for size in (12, 30)),
         flips,
         classes[3],
         classes[8],
         ForgetSet("80% of class 5", part(classes[5], 0.8, seed=1).ids),
-        *(clean(ForgetSet("c", tuple(np.flatnonzero(clusters == k))), f"cluster {i}") for i, k in enumerate(largest)),
+        *(
+            clean(ForgetSet("c", tuple(np.flatnonzero(clusters == k).tolist())), f"cluster {i}")
+            for i, k in enumerate(largest)
+        ),
         confused,
         parts(confused, 0.5),
         poisoned,

@@ -33,6 +33,7 @@ class NgramSurrogate:
         runs: [positions, orders] which run ends at each scored token of D and H; contexts: which context stands before it.
         own_runs: Likewise, how often the document holds it itself.
         documents: [positions] whose token it is, ascending.
+        n_columns: Documents of D and H.
     """
 
     counts: csr_array
@@ -42,14 +43,10 @@ class NgramSurrogate:
     own_runs: Array
     own_contexts: Array
     documents: Array
+    n_train: int
     n_columns: int
     n_tokens: int
     strength: float
-
-    @property
-    def n_train(self) -> int:
-        """Number of documents of D."""
-        return self.counts.shape[0]
 
     def with_strength(self, strength: float) -> NgramSurrogate:
         """The same with another strength of shorter contexts; the counts are shared."""
@@ -114,7 +111,7 @@ def fit_ngrams(x: Array, *, n_train: int, n_tokens: int, strength: float = 1.0) 
     own = np.asarray(counts[rows, at.ravel()]).reshape(at.shape)
     counts = counts[:n_train]
     parts = (at[:, :MAX_ORDER], at[:, MAX_ORDER:], own[:, :MAX_ORDER], own[:, MAX_ORDER:])
-    return NgramSurrogate(counts, counts.sum(axis=0), *parts, documents, len(x), n_tokens, strength)
+    return NgramSurrogate(counts, counts.sum(axis=0), *parts, documents, n_train, len(x), n_tokens, strength)
 
 
 def _numbered(backwards: Array, n_tokens: int) -> Array:

@@ -116,7 +116,7 @@ MISTAKES = [
     ("train --dataset digits --run new", "DATASET is named without an option: infl train DATASET"),
     ("compare --a run --b run", "A is named without an option"),
     ("plant fliped digits", "there is no kind 'fliped': did you mean flipped?"),
-    ("plant nosuch digits", "there is no kind 'nosuch': expected one of flipped, copies, patch, rare"),
+    ("plant nosuch digits", "there is no kind 'nosuch': expected one of facts, flipped, copies, patch, rare"),
     # Questions to a run
     ("scores --run nowhere", "is not a run folder: it has no run.json. Make one with: infl train DATASET --run"),
     ("scores --run run --n-top 0", "--n-top: expected at least 1, got 0"),

@@ -254,7 +254,7 @@ def test_a_run_killed_before_its_first_model_keeps_its_groups(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("infl.training.executors.Ensemble", kill)
+        patch.setattr("infl.pipeline.jobs.make_executor", kill)
         with pytest.raises(Killed):
             train(small_digits, tmp_path / "run", 4, n_references=0, design=None)
     found = open_run(tmp_path / "run").collection("grouped").groups

@@ -108,7 +108,7 @@ def _draw_effect(ax: Axes, effects: TokenEffects, token: int, x: float, width: f
         *_SHADE,
         tuple((1 - strength) * a + strength * b for a, b in zip(to_rgb(theme.ground), to_rgb(color), strict=True)),
     )
-    rectangle(zero, height(1), theme.band if theme.name == "dark" else "#F4F4F4")
+    rectangle(zero, height(1), theme.band)
     rectangle(zero, height(min(without, without + effect)), theme.faint)
     rectangle(height(without), height(without + effect), color)
     ends = [line + height(without + effect + side * se) for side in (-1, 1)]
