@@ -43,7 +43,7 @@ WORLDS = {
     world.name: world
     for world in (
         World("development", DEVELOPMENT, 20, (12, 12)),
-        World("scratch", REPORTED, 20, (32, 32)),
+        World("scratch", REPORTED, 20, (16, 32)),
         World("pretrained", REPORTED, 10, (16, 16), pretrained=True),
     )
 }
