@@ -29,14 +29,32 @@ def code(language):
     return [block for _, block in blocks(README, language)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("block", "output"), [(0, 0), (2, 1)])
-def test_the_ten_lines_print_what_stands_under_them(block, output, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def ten_lines(block, output):
     lines, shown = code("python")[block], code("text")[output]
     assert len([line for line in lines.splitlines() if line and not line.startswith("import")]) <= 10
+    return lines, shown
+
+
+@pytest.mark.slow
+def test_the_ten_lines_print_what_stands_under_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines, shown = ten_lines(0, 0)
     printed = follow(f"```python\n{lines}```\n```text\n{shown}```\n", capsys, close=(0.15, 0.1))
     assert len(printed.splitlines()) == len(shown.splitlines())
+
+
+@pytest.mark.slow
+def test_the_ten_lines_for_a_language_model_run(tmp_path, monkeypatch, capsys):
+    """For 2 epochs, so that it takes seconds: as many lines on the same chapters and quantities as after all epochs."""
+    quick = replace(infl.Algorithm.default("documents"), epochs=2)
+    monkeypatch.setattr(infl.Algorithm, "default", lambda kind: quick)
+    monkeypatch.chdir(tmp_path)
+    lines, shown = ten_lines(2, 1)
+    exec(compile(lines, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == len(shown.splitlines())
+    words = [re.findall("[A-Z][a-z]+ [0-9]+|measured|self|cross", text) for text in (printed, shown)]
+    assert words[0] == words[1]
 
 
 def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
@@ -92,7 +110,7 @@ def test_every_file_the_readme_points_at_is_there():
     ("line", "shown", "second_and_third"),
     [
         ("demo --n-models 32 --n-references 8", ("highest memorization 10", "class 8"), ["forget", "predict"]),
-        ("demo text --n-models 6 --n-references 2", ("both of each pair", "Psalm 136"), ["forget", "verify"]),
+        ("demo text --n-models 16 --n-references 2", ("both of each pair", "Psalm 136"), ["forget", "verify"]),
     ],
 )
 def test_the_demo_ends_with_its_page_and_with_commands_that_run(

@@ -62,7 +62,7 @@ def test_the_page_can_be_followed(
     commands = [commands_in(block) for _, block in blocks(PAGE, "bash")]
     assert all(0 < len(of_source) <= 3 for of_source in commands), "from data to figures in three commands"
     sources = [of_source[0][1].partition(":")[0] for of_source in commands]
-    assert sources == ["mine.npz", "folder", "idx", "hf", "elsewhere.txt"]
+    assert sources == ["mine.npz", "folder", "idx", "hf", "elsewhere.txt", "facts"]
     printed = follow(PAGE, capsys, adapted=lambda words: shortened(words, tmp_path / "fashion-mnist"), look=False)
     assert f"{tmp_path}/photos/ant/0017.jpg" in printed
     assert "30 training and 10 held-out documents in 2 groups" in printed
