@@ -25,6 +25,7 @@ import infl
 from infl.data.near_duplicates import token_ngrams
 from infl.records import Array, Dataset, OutcomeKind, Outcomes, ProtocolName
 from infl.scores.evidence import joint_q_values
+from infl.untraining.distance import take
 
 OPTIMIZER: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine"}
 N_MODELS, N_TRAIN, N_HELD_OUT = 200, 1000, 430
@@ -166,7 +167,7 @@ def split_half_coverage(outcomes: Outcomes) -> dict[str, dict[str, float]]:
     Among pairs whose models disagree: where no model differs from another there is nothing to cover.
     """
     n, order = outcomes.n_train, np.random.RandomState(1).permutation(outcomes.n_models)
-    halves = [select(outcomes, rows) for rows in np.array_split(order, 2)]
+    halves = [take(outcomes, rows) for rows in np.array_split(order, 2)]
     varying = outcomes.of("correct").std(axis=0) > 0
     found = {}
     for name, some in (
@@ -191,12 +192,6 @@ def shuffles(outcomes: Outcomes, repeats: int) -> dict[str, int]:
         pairs = infl.influence(shuffled, columns=np.arange(n, outcomes.n_columns))
         found["held-out pairs"] += bool((joint_q_values(pairs) <= 0.05).any())
     return {"repeats": repeats, **found}
-
-
-def select(outcomes: Outcomes, rows: Array) -> Outcomes:
-    """Some of the models."""
-    arrays = {kind: array[rows] for kind, array in outcomes.recorded.items()}
-    return replace(outcomes, masks=outcomes.masks[rows], init_seeds=None, strata=None, **arrays)
 
 
 def by_kind(dataset: Dataset, scores: infl.Estimate, copied: Array) -> list[dict[str, Any]]:

@@ -34,9 +34,7 @@ def fine_tune(params: Any, key: jax.Array, problem: Problem, *, rate: Any = 4.0,
     Published with the last, small learning rate of training (RUM, Zhao et al. 2024: 10 epochs at 0.01). There the gradient on
     D\S is close to zero and nothing happens; at the first one or above it S fades.
     """
-    return descend(
-        problem, params, key, partial(_retain_loss, problem), optimizer=own_optimizer(problem, rate), epochs=epochs
-    )
+    return _train_layers(params, key, problem, moves=None, rate=rate, epochs=epochs)
 
 
 def gradient_ascent(params: Any, key: jax.Array, problem: Problem, *, rate: Any = 0.2, epochs: Any = 5.0) -> Any:
@@ -62,7 +60,7 @@ def ascent_to_level(params: Any, key: jax.Array, problem: Problem, *, rate: Any 
     The level is the model's own margin plus the expected change to A(D\S). Stopped at the mean over S instead, some are pushed
     far below while others have not moved.
     """
-    level = problem.on_all(partial(problem.margins, params)) + problem.change[: problem.n_train]
+    level = _expected_margins(problem, params)
     return descend(
         problem,
         params,
@@ -96,7 +94,7 @@ def neggrad_to_level(
 
     Levels as in `ascent_to_level`.
     """
-    level = problem.on_all(partial(problem.margins, params)) + problem.change[: problem.n_train]
+    level = _expected_margins(problem, params)
 
     def objective(params: Any, batch: Batch) -> jax.Array:
         return _retain_loss(problem, params, batch) - weight * _loss_above(problem, level, params, batch)
@@ -272,7 +270,7 @@ def match(params: Any, key: jax.Array, problem: Problem, *, learning_rate: Any =
     """
     change = problem.change[: problem.n_train]
     affected = ~problem.forget & (jnp.abs(change) >= AFFECTED)
-    target = problem.on_all(partial(problem.margins, params)) + change
+    target = _expected_margins(problem, params)
     return _match_margins(params, key, problem, target, affected, learning_rate=learning_rate, epochs=epochs)
 
 
@@ -308,6 +306,11 @@ def _retain_loss(problem: Problem, params: Any, batch: Batch) -> jax.Array:
 
 def _forget_loss(problem: Problem, params: Any, batch: Batch) -> jax.Array:
     return _mean(problem, problem.losses(params, batch.forget), batch.forget)
+
+
+def _expected_margins(problem: Problem, params: Any) -> jax.Array:
+    r"""The model's own margins on D plus their expected change to A(D\S), [n]."""
+    return problem.on_all(partial(problem.margins, params)) + problem.change[: problem.n_train]
 
 
 def _loss_above(problem: Problem, level: jax.Array, params: Any, batch: Batch) -> jax.Array:
@@ -361,6 +364,7 @@ def _relabel(params: Any, key: jax.Array, problem: Problem, *, rate: Any, epochs
 
 
 def _train_layers(params: Any, key: jax.Array, problem: Problem, *, moves: Any, rate: Any, epochs: Any) -> Any:
+    r"""Fine-tune on D\S, all weights where `moves` is None."""
     optimizer = own_optimizer(problem, rate)
     return descend(
         problem, params, key, partial(_retain_loss, problem), optimizer=optimizer, epochs=epochs, moves=moves
