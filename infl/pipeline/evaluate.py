@@ -172,11 +172,11 @@ def _with_diverged(run: Run, collection: str) -> Outcomes:
     if not diverged:
         return outcomes
     n = len(diverged)
-    wrong = {kind: np.zeros((n, outcomes.n_columns), array.dtype) for kind, array in outcomes.recorded.items()}
+    correct = outcomes.recorded["correct"]
     seeds = outcomes.init_seeds if outcomes.n_models else np.array([], int)
     return Outcomes(
         np.concatenate([outcomes.masks, np.ones((n, outcomes.n_train), bool)]),
-        np.concatenate([outcomes.of("correct"), wrong["correct"]]).astype(wrong["correct"].dtype),
+        np.concatenate([correct, np.zeros((n, outcomes.n_columns), correct.dtype)]),
         np.concatenate([outcomes.of("margin"), np.full((n, outcomes.n_columns), -MAX_MARGIN)]),
         init_seeds=None if seeds is None else np.concatenate([seeds, diverged]),
         n_tokens=outcomes.n_tokens,

@@ -22,7 +22,7 @@ from infl.records import Array, Dataset
 from infl.store import Checkpoints, Job, Run
 from infl.store.manifest import software
 from infl.training.algorithm import Algorithm
-from infl.training.ensemble import model_keys
+from infl.training.ensemble import Ensemble, model_keys
 from infl.training.executors import Batch, Executor, make_executor
 from infl.training.layout import Layout
 from infl.training.ray import Ray
@@ -37,7 +37,13 @@ def missing_jobs(run: Run, collection: str, models: Sequence[int]) -> list[Job]:
 
 @contextmanager
 def lazy_executor(
-    algorithm: Algorithm, dataset: Dataset, layout: Layout | None, engine: Ray | None = None, *, quiet: bool = False
+    algorithm: Algorithm,
+    dataset: Dataset,
+    layout: Layout | None,
+    engine: Ray | None = None,
+    make: Callable[[Algorithm, Dataset, Layout | None], Ensemble] = Ensemble,
+    *,
+    quiet: bool = False,
 ) -> Iterator[Callable[[], Executor]]:
     """What gives the executor, made when it is first asked for and ended with the `with` block."""
     with ExitStack() as stack:
@@ -45,7 +51,7 @@ def lazy_executor(
         @cache
         def executor() -> Executor:
             with announce("trying the network", quiet=quiet):
-                return stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine)))
+                return stack.enter_context(closing(make_executor(algorithm, dataset, layout, engine, make)))
 
         yield executor
 

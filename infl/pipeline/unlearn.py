@@ -7,14 +7,13 @@ comes out is one more collection of the run: judge it with `infl.evaluate`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infl.pipeline.jobs import collection_keys, missing_jobs, train_jobs
+from infl.pipeline.jobs import collection_keys, lazy_executor, missing_jobs, train_jobs
 from infl.pipeline.predict import fitted_predictor
 from infl.pipeline.progress import note
 from infl.pipeline.train import ForgetSets, current_run, open_for_training, resolve_forget_sets
@@ -22,7 +21,6 @@ from infl.pipeline.weights import keep_weights, load_originals
 from infl.records import Array, ForgetSet, InputError
 from infl.store import Collection, Run, leave_out_name, unlearned_name
 from infl.training.algorithm import Algorithm
-from infl.training.executors import make_executor
 from infl.training.layout import Layout
 from infl.training.ray import Ray
 from infl.unlearning.ensemble import UnlearningEnsemble, key_bytes
@@ -94,8 +92,8 @@ def unlearn(
             originals=dict(zip(keys, load_originals(opened, models, algorithm, dataset), strict=True)),
             changes=changes,
         )
-        with closing(make_executor(algorithm, dataset, layout, engine, make)) as executor:
-            train_jobs(opened, jobs, lambda: executor, description=f"unlearning: {name}", quiet=quiet)
+        with lazy_executor(algorithm, dataset, layout, engine, make, quiet=quiet) as executor:
+            train_jobs(opened, jobs, executor, description=f"unlearning: {name}", quiet=quiet)
     for collection, forget_set in collections.items():
         if diverged := [model for model in opened.diverged(collection) if model < n_models]:
             note(f"{name}: {len(diverged)} of {n_models} models diverged on {forget_set.name!r}", quiet=quiet)
