@@ -27,7 +27,7 @@ from infl.records import Array, Dataset, OutcomeKind, Outcomes, ProtocolName
 from infl.scores.evidence import joint_q_values
 from infl.untraining.distance import take
 
-OPTIMIZER: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine"}
+OPTIMIZER: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.003, "schedule": "cosine"}
 N_MODELS, N_TRAIN, N_HELD_OUT = 200, 1000, 430
 KINDS: tuple[OutcomeKind, ...] = ("correct", "logprob", "margin", "exact")
 HALVES = (4, 8, 16, 32, 64, 100)
@@ -59,7 +59,7 @@ def train(work: Path, *, small: bool) -> infl.Run:
         n_models=16 if small else N_MODELS,
         n_references=0,
         design=infl.Design("uniform", 0.7),
-        algorithm=infl.Algorithm("gpt", batch_size=8, epochs=4 if small else 20, **OPTIMIZER),
+        algorithm=infl.Algorithm("gpt", batch_size=8, epochs=4 if small else 40, **OPTIMIZER),
         quiet=small,
     )
 
