@@ -139,7 +139,7 @@ class Algorithm:
             return Algorithm("gpt", batch_size=8, optimizer="adam", learning_rate=0.006, schedule="cosine")
         if kind == "facts":
             settings: Any = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.3}
-            return Algorithm("transe", batch_size=64, epochs=100, **settings)
+            return Algorithm("transe", widths=(64,), batch_size=64, epochs=100, **settings)
         return Algorithm()
 
     def to_dict(self) -> dict[str, Any]:
