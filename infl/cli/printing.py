@@ -148,11 +148,19 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")
 
 
-def show_evaluations(run: Run, evaluations: Sequence[Evaluation], *, groups: bool = False) -> None:
-    """A table a set, what there is to say of its methods, and a figure of their distances into the run folder."""
+def show_evaluations(run: Run, evaluations: Sequence[Evaluation], *, groups: bool = False, gamma: bool = False) -> None:
+    """A table a set, what there is to say of its methods, and figures of their distances into the run folder."""
     from infl.report import plot
-    from infl.report.evaluations import evaluation_table, evaluations_by_set, group_table, metric_tables
+    from infl.report.evaluations import (
+        evaluation_table,
+        evaluations_by_set,
+        gamma_curves,
+        gamma_table,
+        group_table,
+        metric_tables,
+    )
 
+    curves = gamma_curves(evaluations) if gamma else {}
     for rows in evaluations_by_set(evaluations).values():
         _print_table(evaluation_table(rows, width=_width()))
         for full in (False, True) if groups else ():
@@ -167,6 +175,10 @@ def show_evaluations(run: Run, evaluations: Sequence[Evaluation], *, groups: boo
                 say(f"  {one.method}: {one.note}")
         name = "".join(letter if letter.isalnum() else "_" for letter in rows[0].forget_set.name)[:80]
         say(f"figure: {plot.save(plot.distances(rows), run.folder / 'figures' / f'distances_{name}.png')}")
+    for name, lines in curves.items():
+        _print_table(gamma_table(name, lines))
+    if curves:
+        say(f"figure: {plot.save(plot.gamma_curve(evaluations), run.folder / 'figures' / 'gamma.png')}")
 
 
 def show_run(run: Run) -> None:

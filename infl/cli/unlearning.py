@@ -108,6 +108,8 @@ class Evaluate:
     """Metrics of others to measure besides, each with its null: see `infl.untraining.metrics`."""
     groups: bool = False
     """Show the groups of examples that distances are means over."""
+    gamma: bool = False
+    """Show what methods reach against gamma, the fraction of a concept that was found: sets with one concept make a curve."""
     quiet: bool = False
     """No progress bar."""
     thresholds: Thresholds = Thresholds()
@@ -127,5 +129,7 @@ class Evaluate:
             metrics=self.metrics,
             quiet=self.quiet,
         )
-        show_evaluations(run, evaluations, groups=self.groups)
-        self.output.write(evaluations_as_json(evaluations, thresholds=self.thresholds, tolerance=self.tolerance))
+        show_evaluations(run, evaluations, groups=self.groups, gamma=self.gamma)
+        self.output.write(
+            evaluations_as_json(evaluations, thresholds=self.thresholds, tolerance=self.tolerance, gamma=self.gamma)
+        )

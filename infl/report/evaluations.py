@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,12 +11,19 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from infl.records import Distance, Evaluation, Thresholds
+from infl.records import Distance, Evaluation, ForgetSet, InputError, Quantity, Thresholds
 from infl.report import text
 from infl.report.style import REGIME_STYLES
 from infl.report.tables import fitting_columns, terminal_table, verdict_fields
 
 METHODS_A_TABLE = 4
+WHOLE = "retraining, whole concept"
+OUTCOMES = {
+    "members": "accuracy, concept in D",
+    "held out": "accuracy, concept held out",
+    "to_oracle": "distance to A(D\\S)",
+    "to_full_oracle": "distance to A(D\\S_full)",
+}
 
 
 def evaluations_by_set(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
@@ -27,9 +35,13 @@ def evaluations_by_set(evaluations: Sequence[Evaluation]) -> dict[str, list[Eval
 
 
 def evaluations_as_json(
-    evaluations: Sequence[Evaluation], *, thresholds: Thresholds, tolerance: float
+    evaluations: Sequence[Evaluation], *, thresholds: Thresholds, tolerance: float, gamma: bool = False
 ) -> dict[str, Any]:
-    """`{"tolerance": ..., "thresholds": ..., "sets": {name: {"size", "concept", "retrained", "methods": {name: fields}}}}`."""
+    """`{"tolerance": ..., "thresholds": ..., "sets": {name: {"size", "concept", "retrained", "methods": {name: fields}}}}`.
+
+    Args:
+        gamma: Whether with `"curves": {concept: [{"gamma", "size", "method", outcome: {"value", "se"}, ...}]}`.
+    """
     sets = {
         name: {
             "size": len(rows[0].forget_set),
@@ -39,7 +51,86 @@ def evaluations_as_json(
         }
         for name, rows in evaluations_by_set(evaluations).items()
     }
-    return {"tolerance": tolerance, "thresholds": asdict(thresholds), "sets": sets}
+    found: dict[str, Any] = {"tolerance": tolerance, "thresholds": asdict(thresholds), "sets": sets}
+    if gamma:
+        found["curves"] = {
+            name: [{key: asdict(v) if key in OUTCOMES else v for key, v in row.items()} for row in rows]
+            for name, rows in gamma_curves(evaluations).items()
+        }
+    return found
+
+
+def concept_names(sets: Iterable[ForgetSet]) -> dict[tuple[int, ...], str]:
+    """The concepts of sets by their ids, in the order they come, and what each is called: as its whole, or after a part."""
+    sets = list(sets)
+    wholes = {one.ids: one.name for one in sets if one.concept in (None, one.ids)}
+    parts = {one.concept: one.name for one in reversed(sets) if one.concept is not None}
+    concepts = dict.fromkeys(one.concept for one in sets if one.concept is not None)
+    return {concept: wholes.get(concept) or parts[concept].rpartition("% of ")[2] for concept in concepts}
+
+
+def gamma_curves(evaluations: Sequence[Evaluation]) -> dict[str, list[dict[str, Any]]]:
+    """Of each concept that sets are parts of, a row a set and method, by gamma = |S| / |S_full| upwards.
+
+    A row has `gamma`, `size`, `method`, and the `OUTCOMES` as quantities: accuracy on all members of the concept in D, accuracy
+    on the held-out examples that training without the concept changes (NaN where there are none), and both distances. The
+    whole concept, where it is among the sets, is at gamma = 1; `WHOLE` is A(D\\S_full) itself.
+
+    Raises:
+        InputError: Where no set is part of a concept, or there are no models without one.
+    """
+    names = concept_names(one.forget_set for one in evaluations)
+    if not names:
+        raise InputError(
+            "gamma: expected sets that are parts of one concept and differ in size, and none has a concept; make some with "
+            "infl.forget_sets.take_fraction, or infl forget class --fraction"
+        )
+    curves: dict[str, list[dict[str, Any]]] = {name: [] for name in names.values()}
+    for one in evaluations:
+        size, concept = len(one.forget_set), one.forget_set.concept or one.forget_set.ids
+        if concept not in names:
+            continue
+        to_concept = one.to_oracle if size == len(concept) else one.to_full_oracle
+        if to_concept is None:
+            raise InputError(
+                f"gamma: no models without all of the concept of {one.forget_set.name!r}: infl verify --concepts trains them"
+            )
+        at = {"gamma": size / len(concept), "size": size}
+        row = {**at, "method": one.method, **_of_concept(to_concept, "accuracy")}
+        row |= {"to_oracle": one.to_oracle.value, "to_full_oracle": to_concept.value}
+        rows = curves[names[concept]]
+        rows.append(row)
+        if one.method == "retraining":
+            distances = {"to_oracle": to_concept.value, "to_full_oracle": Quantity(0.0, to_concept.value.se)}
+            rows.append({**at, "method": WHOLE, **_of_concept(to_concept, "reference"), **distances})
+    return {name: sorted(rows, key=lambda row: row["gamma"]) for name, rows in curves.items()}
+
+
+def _of_concept(distance: Distance, side: str) -> dict[str, Quantity]:
+    """Accuracy of one side on members of the concept, in D and held out; errors of its groups are added up."""
+
+    def mean(*names: str) -> Quantity:
+        groups = [distance.groups[name] for name in names if name in distance.groups]
+        n = sum(group.n_examples for group in groups)
+        quantities = [(group.n_examples / n, getattr(group, side)) for group in groups]
+        value, se = (sum(w * getattr(q, of) for w, q in quantities) for of in ("value", "se"))
+        return Quantity(value, se) if groups else Quantity(math.nan, math.nan)
+
+    return {"members": mean("set", "concept"), "held out": mean("affected")}
+
+
+def gamma_table(name: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """A line a set and method of one concept."""
+    lines = [
+        {"found": f"{row['gamma']:.0%}", "method": text.shorten(row["method"], 30)}
+        | {"concept in D": str(row["members"]), "concept held out": str(row["held out"])}
+        | {"to A(D\\S)": str(row["to_oracle"]), "to A(D\\S_full)": str(row["to_full_oracle"])}
+        for row in rows
+    ]
+    caption = "accuracy on the concept, held out: on what training without it changes; distances to both references"
+    return terminal_table(
+        pd.DataFrame(lines), title=f"{name}: by how much of it is found", caption=caption, left=("found", "method")
+    )
 
 
 def evaluation_fields(one: Evaluation) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 
 import infl
 from infl.records import MAX_MARGIN
+from infl.report.evaluations import gamma_curves
 from infl.store import Collection, leave_out_name, unlearned_name
 from infl.untraining.comparison import evaluate_models
 from tests.commands import call, refusal
@@ -75,6 +76,30 @@ def test_models_of_a_file_are_evaluated_beside_nothing_and_retraining(run: Path,
     assert found["copies"]["effect"]["cross"] == written["sets"]["part"]["retrained"]["cross"]
     assert [found[name]["cost"] for name in found] == [0, 1, None, None]
     assert (run / "figures" / "distances_part.png").stat().st_size > 1000
+
+
+def test_curves_over_gamma_are_accuracies_and_distances_of_the_models_themselves(run: Path, tmp_path: Path) -> None:
+    smaller, whole = infl.ForgetSet("tenth", S[:2], CONCEPT), infl.ForgetSet("concept", CONCEPT)
+    infl.verify(run, [smaller], n_models=8, stop=None, quiet=True)
+    sets = {"concept": CONCEPT, "part": {"ids": S, "concept": CONCEPT}, "tenth": {"ids": S[:2], "concept": CONCEPT}}
+    (tmp_path / "sets.json").write_text(json.dumps(sets))
+    call(f"evaluate --run {run} --forget {tmp_path}/sets.json --gamma --json {tmp_path}/out.json")
+    rows = json.loads((tmp_path / "out.json").read_text())["curves"]["concept"]
+    assert [row["gamma"] for row in rows] == pytest.approx([2 / 15] * 3 + [5 / 15] * 3 + [1] * 3)
+    at = {(row["size"], row["method"]): row for row in rows}
+    right = {k: outcomes(run, leave_out_name(CONCEPT[:k])).of("correct") for k in (2, 5, 15)}
+    for size in (2, 5, 15):
+        nothing, part, concept = (at[size, one] for one in ("nothing", "retraining", "retraining, whole concept"))
+        assert nothing["members"]["value"] == pytest.approx(outcomes(run, "full").of("correct")[:, :15].mean())
+        assert concept["members"]["value"] == pytest.approx(
+            right[15][1 if size == 15 else 0 :: 2 if size == 15 else 1, :15].mean()
+        )
+        if size < 15:
+            assert part["members"]["value"] == pytest.approx(right[size][:, :15].mean())
+            assert part["to_full_oracle"] == concept["to_oracle"]
+    assert (run / "figures" / "gamma.png").stat().st_size > 1000
+    with pytest.raises(infl.InputError, match="parts of one concept"):
+        gamma_curves(infl.evaluate(run, [whole], quiet=True))
 
 
 def test_models_that_diverged_count_as_wrong_and_columns_in_another_order_are_pointed_out(run: Path) -> None:

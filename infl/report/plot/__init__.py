@@ -10,6 +10,7 @@
     class_influence    how much the examples of each class help or harm each class
     agreement          one set of scores against another of the same examples
     distances          how near unlearned models come to A(D\\S) and to A(D\\S_full)
+    gamma_curve        what methods reach against the fraction of a concept that was found
     error_curve        how errors shrink with the number of models
 
 Each takes `ax=` and gives axes back; the figure is their `.figure`, and `save` writes it. `house_style("dark")` around the
@@ -24,6 +25,7 @@ from infl.report.plot.classes import class_influence as class_influence
 from infl.report.plot.curves import dose_response as dose_response
 from infl.report.plot.curves import error_curve as error_curve
 from infl.report.plot.distances import distances as distances
+from infl.report.plot.distances import gamma_curve as gamma_curve
 from infl.report.plot.galleries import influence_pairs as influence_pairs
 from infl.report.plot.galleries import memorized_gallery as memorized_gallery
 from infl.report.plot.histogram import memorization as memorization

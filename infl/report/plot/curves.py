@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from infl.records import UNITS, Estimate, InputError, Verdict
+from infl.report.evaluations import concept_names
 from infl.report.plot.canvas import axes_or_new, legend_above, note_below
 from infl.report.style import house_style
 from infl.report.text import count
@@ -149,16 +150,14 @@ def error_curve(
 def _groups(verdicts: Sequence[Verdict]) -> dict[tuple[int, ...], str]:
     """The groups, by their ids, in the order they come, and what each is called."""
     sets = [verdict.forget_set for verdict in verdicts]
-    groups = {one.concept: "" for one in sets if one.concept is not None}
+    groups = concept_names(sets)
     for one in sets:
         if one.concept is None and one.ids not in groups:
             raise InputError(
                 f"set {one.name!r}: expected a part of a group, with the group as its concept, or the whole of one; "
                 "make parts with infl.forget_sets.take_fraction"
             )
-    wholes = {one.ids: one.name for one in sets if one.concept is None}
-    parts = {one.concept: one.name for one in reversed(sets) if one.concept is not None}
-    return {group: wholes.get(group) or parts[group].rpartition("% of ")[2] for group in groups}
+    return groups
 
 
 def _dose(verdict: Verdict, group: tuple[int, ...]) -> tuple[float, float, float]:

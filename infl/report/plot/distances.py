@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from infl.records import Evaluation, InputError
-from infl.report.plot.canvas import axes_or_new, name_points, note_below
+from infl.report.evaluations import OUTCOMES, WHOLE, gamma_curves
+from infl.report.plot.canvas import axes_or_new, name_points, new_figure, note_below
 from infl.report.style import house_style
 from infl.report.text import count, shorten
 
@@ -79,3 +84,57 @@ def distances(evaluations: Sequence[Evaluation], *, ax: Axes | None = None) -> A
             ax.set_ylabel("distance to A(D\\S_full)", parse_math=False)
             name_points(ax, points, names, avoid_lines=lines)
     return ax
+
+
+def gamma_curve(evaluations: Sequence[Evaluation]) -> Figure:
+    """Draw what methods reach against gamma, the fraction of a concept that was found; bars are one standard error.
+
+    A row of four axes a concept: accuracy on its members in D, and on the held-out examples that training without it changes;
+    distances to both references. These are black, retraining without what was found solid and without the whole concept dashed;
+    doing nothing is grey.
+
+    Args:
+        evaluations: From `infl.evaluate`, of sets with a concept and, for gamma = 1, of concepts themselves.
+
+    Raises:
+        InputError: Where no set is part of a concept, or there are no models without one.
+
+    Examples:
+        >>> import infl
+        >>> run = infl.train(
+        ...     infl.load("digits", n_train=60, n_held_out=30), n_models=1, n_references=8, quiet=True,
+        ...     algorithm=infl.Algorithm(epochs=2),
+        ... )
+        >>> sets = [infl.ForgetSet(f"{k} found", range(k), range(10)) for k in (2, 5)]
+        >>> sets.append(infl.ForgetSet("all", range(10)))
+        >>> _ = infl.verify(run, sets, n_models=8, stop=None, quiet=True)
+        >>> len(infl.plot.gamma_curve(infl.evaluate(run, sets, quiet=True)).axes)
+        4
+    """
+    curves = gamma_curves(evaluations)
+    methods = dict.fromkeys(row["method"] for rows in curves.values() for row in rows)
+    with house_style() as theme:
+        colors, markers = cycle(theme.cycle[:4]), cycle("s^Dv<>P")
+        styles: dict[str, Any] = {
+            "nothing": {"color": theme.quiet, "markerfacecolor": theme.ground, "marker": "o"},
+            "retraining": {"color": theme.ink, "markerfacecolor": theme.ground, "marker": "o"},
+            WHOLE: {"color": theme.ink, "linestyle": (0, (5, 3))},
+        }
+        styles |= {one: {"color": next(colors), "marker": next(markers)} for one in methods if one not in styles}
+        figure = new_figure(10.4, 0.6 + 2.5 * len(curves))
+        for (name, rows), axes in zip(curves.items(), figure.subplots(len(curves), 4, squeeze=False), strict=True):
+            for ax, (outcome, label) in zip(axes, OUTCOMES.items(), strict=True):
+                for method, style in styles.items():
+                    points = [(row["gamma"], row[outcome]) for row in rows if row["method"] == method]
+                    x, y, se = [one for one, _ in points], [q.value for _, q in points], [q.se for _, q in points]
+                    line = {"label": shorten(method, 30), "markersize": 3.5, "linewidth": 0.9, "elinewidth": 0.6}
+                    ax.errorbar(x, y, yerr=se, gid=f"{name}: {method}", **line, **style)
+                ax.set_xlim(-0.02, 1.04)
+                ax.xaxis.set_major_formatter(PercentFormatter(1))
+                ax.set_xlabel("found of the concept")
+                ax.set_ylabel(label, parse_math=False)
+            axes[0].set_title(shorten(name, 40), loc="left", fontsize=8, parse_math=False)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        for text in figure.legend(handles, labels, loc="outside upper left", ncols=5).get_texts():
+            text.set_parse_math(False)
+    return figure
