@@ -6,7 +6,8 @@ with a premise of every derivation of it from what is retained - a cut; and prem
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -74,6 +75,8 @@ def distinct_sets(named: dict[str, Collection[int]]) -> list[ForgetSet]:
 def minimal_cut(conclusion: int, statements: Iterable[int], derivations: Sequence[Derivation]) -> set[int]:
     """A smallest set of statements without which the conclusion does not follow from the others; itself is not among them.
 
+    Of the smallest the one whose statements are premises of the fewest derivations, so that little else goes with it.
+
     Exact: the smallest set that hits all derivations found so far (an integer program) is taken until none is left that it
     does not hit (implicit hitting sets, Moreno-Centeno & Karp 2013).
 
@@ -87,6 +90,7 @@ def minimal_cut(conclusion: int, statements: Iterable[int], derivations: Sequenc
         {1}
     """
     there, supports, cut = set(statements) - {conclusion}, list[frozenset[int]](), set[int]()
+    uses = Counter(premise for _, premises in derivations for premise in premises)
     while True:
         left, n_before = there - cut, len(supports)
         while (support := derive(conclusion, left, derivations)) is not None:
@@ -94,7 +98,7 @@ def minimal_cut(conclusion: int, statements: Iterable[int], derivations: Sequenc
             left -= support  # further derivations of other premises make fewer programs to solve
         if len(supports) == n_before:
             return cut
-        cut = _smallest_hitting_set(supports)
+        cut = _smallest_hitting_set(supports, uses)
 
 
 def derive(conclusion: int, statements: Collection[int], derivations: Sequence[Derivation]) -> frozenset[int] | None:
@@ -118,13 +122,18 @@ def derive(conclusion: int, statements: Collection[int], derivations: Sequence[D
     return support[conclusion]
 
 
-def _smallest_hitting_set(sets: Sequence[frozenset[int]]) -> set[int]:
+def _smallest_hitting_set(sets: Sequence[frozenset[int]], uses: Mapping[int, int]) -> set[int]:
     from scipy.optimize import Bounds, LinearConstraint, milp  # here, because it takes a second
 
     names = sorted(frozenset[int]().union(*sets))
     hits = np.array([[name in one for name in names] for one in sets], float)
+    extra = np.array([uses[name] for name in names]) / (1 + sum(uses[name] for name in names))  # below 1 in sum
     solved = milp(
-        np.ones(len(names)), integrality=1, bounds=Bounds(0, 1), constraints=LinearConstraint(hits, 1, np.inf)
+        1 + extra,
+        integrality=1,
+        bounds=Bounds(0, 1),
+        constraints=LinearConstraint(hits, 1, np.inf),
+        options={"mip_rel_gap": 0.0},
     )
     return {name for name, taken in zip(names, solved.x, strict=True) if taken > 0.5}
 

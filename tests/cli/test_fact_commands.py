@@ -23,11 +23,11 @@ def test_a_world_is_planted_and_what_forgetting_a_fact_takes_is_verified(
     call("plant facts lives --size 8 --out lives.tsv")
     call("train facts:lives.tsv --run r --n-models 200 --n-references 8 --design uniform --fraction 0.9 --quiet")
     capsys.readouterr()
-    call("forget fact facts:lives.tsv --fact 'person-0, nation, ?' --out fact.json")
-    assert "person-0, nation, ? cut by rules: 4 of 147 training examples" in capsys.readouterr().out
+    call("forget fact facts:lives.tsv --fact 'person-1, nation, ?' --out fact.json")
+    assert "person-1, nation, ? cut by rules: 4 of 147 training examples" in capsys.readouterr().out
     sets, dataset = json.loads(Path("fact.json").read_text()), infl.open_run("r").dataset()
-    assert list(sets)[:3] == [f"person-0, nation, ?{what}" for what in ("", " with premises", " cut by rules")]
-    (fact,), cut = sets["person-0, nation, ?"], sets["person-0, nation, ? cut by rules"]
+    assert list(sets)[:3] == [f"person-1, nation, ?{what}" for what in ("", " with premises", " cut by rules")]
+    (fact,), cut = sets["person-1, nation, ?"], sets["person-1, nation, ? cut by rules"]
     left = set(dataset.train_ids.tolist()) - set(dataset.train_ids[cut].tolist())
     assert derive(int(dataset.train_ids[fact]), left, read_derivations("lives.derivations.tsv")) is None
     call("verify --run r --forget fact.json --n-models 8 --quiet --json verified.json")
@@ -35,7 +35,7 @@ def test_a_world_is_planted_and_what_forgetting_a_fact_takes_is_verified(
         name: one["measured"]["self"]["value"]
         for name, one in json.loads(Path("verified.json").read_text())["sets"].items()
     }
-    assert measured["person-0, nation, ?"] < 0.3 < 0.7 < measured["person-0, nation, ? cut by rules"]
+    assert measured["person-1, nation, ?"] < 0.3 < 0.7 < measured["person-1, nation, ? cut by rules"]
     born = next(k for k in range(dataset.n_train) if dataset.text(k) == "person-3, born in, ?")
     call("forget fact --run r --fact 'person-3, nation, ?' --out held-out.json")
     sets = json.loads(Path("held-out.json").read_text())
