@@ -6,6 +6,7 @@ models that go without a set no measurement of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from infl.pipeline.predict import predict_effects
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.verify import verified_effects
 from infl.records import (
+    Dataset,
     Effects,
     ForgetSet,
     InputError,
@@ -31,12 +33,13 @@ from infl.report.page import HarmedExample, PageContent, ScoreContent, SetConten
 from infl.scores.evidence import interval
 from infl.scores.influence import influence, memorization
 from infl.scores.power import findings
-from infl.scores.strongest import strongest_influences
+from infl.scores.strongest import StrongestInfluences, strongest_influences
 from infl.store import Run
 from infl.untraining.effects import PredictorName
 from infl.untraining.regimes import judge
 
 N_TOP = 60
+N_GRAPH = 16  # facts that the page draws with what they are known from
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,14 @@ def write_report(
     path = opened.folder / "report.html" if path is None else Path(path)
     sets = _named_once(opened.forget_sets()) if forget_sets is None else resolve_forget_sets(opened, forget_sets)
     dataset = opened.dataset()
-    scores = _scores(opened, dataset.pairs_protocol, n_top) if opened.outcomes("design").n_models else None
+    scores = _scores(opened, dataset, n_top) if opened.outcomes("design").n_models else None
     contents = _sets(opened, sets, predictor, thresholds or Thresholds(), quiet=quiet)
     content = PageContent(opened.to_dict(), dataset, scores, contents, opened.accuracy())
     return Report(path, write_page(content, path, n_top=n_top), content)
 
 
-def _scores(run: Run, protocol: ProtocolName, n_top: int) -> ScoreContent:
-    outcomes, kind = run.outcomes("design"), run.outcome_kinds[0]
+def _scores(run: Run, dataset: Dataset, n_top: int) -> ScoreContent:
+    outcomes, kind, protocol = run.outcomes("design"), run.outcome_kinds[0], dataset.pairs_protocol
     estimate = memorization(outcomes, outcome=kind)
     strongest = strongest_influences(outcomes, protocols=(protocol,), n_pairs=n_top, outcome=kind)
     pairs, found = strongest.pairs(n_top), findings(outcomes, estimate, strongest)
@@ -97,7 +100,15 @@ def _scores(run: Run, protocol: ProtocolName, n_top: int) -> ScoreContent:
         protocol=protocol,
         smallest_memorization=found.memorization,
         smallest_influence=found.influence,
+        graph=_graph(strongest) if dataset.is_facts else (),
     )
+
+
+def _graph(strongest: StrongestInfluences) -> list[ScoredPair]:
+    """Found pairs on the facts that most others are found to help."""
+    found = [pair for pair in strongest.pairs(len(strongest)) if pair.q <= strongest.false_discovery_rate]
+    helped = dict(Counter(pair.target for pair in found if pair.value > 0).most_common(N_GRAPH))
+    return [pair for pair in found if pair.target in helped]
 
 
 def _pair_intervals(

@@ -43,6 +43,8 @@ def test_a_world_is_planted_and_what_forgetting_a_fact_takes_is_verified(
     cut = influence_cut("r", "person-3, nation, ?", quiet=True)
     assert cut is not None
     assert sets["person-3, nation, ? cut by rules"] == list(cut.ids) == [born]
+    call("report --run r --out page.html")
+    assert "What facts are known from" in Path("page.html").read_text()
     said = refusal("plant facts lives --size 8 --out lives.tsv", capsys)
     assert "exists already" in said
     assert "question of lives" in refusal(

@@ -59,6 +59,7 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
     lead, regimes, sure = text.answer([one.best for one in sets])
     set_map = drawings.map(sets) if sets else ""
     histogram = drawings.histogram(scores.memorization) if examples and scores is not None else ""
+    graph = drawings.graph(scores.graph, dataset) if scores is not None and scores.graph else ""
     style, script = f"{drawings.css()}{_text('page.css')}\n{pictures.css()}", _text("page.js")
     return _template().render(
         name=Path(dataset.name).name or dataset.name,
@@ -76,6 +77,7 @@ def render_page(content: PageContent, *, n_top: int = 60) -> str:
         unit=unit,
         certainty=[] if scores is None else views.certainty_facts(scores, unit),
         histogram=histogram,
+        graph=graph,
         gallery=examples[: views.IN_GALLERY],
         n_memorized=len(examples),
         memorized_table=memorized_table,

@@ -30,6 +30,7 @@ class ScoreContent:
         memorization, interval, q: Of the training examples, [n]; interval is (low, high) at 95%.
         pairs, pair_intervals: The strongest influences in `protocol`, and (low, high) of each at 95%; none without such
             columns.
+        graph: Of facts, influences found on some of them.
         smallest_memorization, smallest_influence: What could have been found; None where it was not asked.
     """
 
@@ -42,6 +43,7 @@ class ScoreContent:
     protocol: ProtocolName = "held-out"
     smallest_memorization: Detectable | None = None
     smallest_influence: Detectable | None = None
+    graph: Sequence[ScoredPair] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from infl.records import Estimate
+from infl.records import Dataset, Estimate, ScoredPair
 from infl.report import plot, text
 from infl.report.page.content import SetContent
 from infl.report.plot.canvas import new_figure
@@ -71,6 +71,14 @@ class Drawings:
             figure = new_figure(4.5, 3.2)
             plot.memorization(memorization, ax=figure.add_subplot())
         return Markup(self._inline(figure, "histogram", "Histogram of the memorization of all training examples"))
+
+    def graph(self, pairs: Sequence[ScoredPair], dataset: Dataset) -> Markup:
+        """`infl.plot.derivations`."""
+        with plot.house_style("light"):
+            ax = plot.derivations(pairs, dataset)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        return Markup(self._inline(figure, "graph", ax.get_title("left")))
 
     def _inline(self, figure: Figure, name: str, label: str) -> str:
         buffer = io.StringIO()

@@ -7,6 +7,7 @@
     memorized_gallery  the most memorized examples of each class, as pictures
     influence_pairs    training examples beside the examples that they help or harm, as pictures
     tokens             which tokens of a document forgetting changes, in its text
+    derivations        which facts models know a fact from, as a graph
     class_influence    how much the examples of each class help or harm each class
     agreement          one set of scores against another of the same examples
     distances          how near unlearned models come to A(D\\S) and to A(D\\S_full)
@@ -24,6 +25,7 @@ from infl.report.plot.canvas import save as save
 from infl.report.plot.classes import class_influence as class_influence
 from infl.report.plot.curves import dose_response as dose_response
 from infl.report.plot.curves import error_curve as error_curve
+from infl.report.plot.derivations import derivations as derivations
 from infl.report.plot.distances import distances as distances
 from infl.report.plot.distances import gamma_curve as gamma_curve
 from infl.report.plot.galleries import influence_pairs as influence_pairs
