@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from infl.data import planting as planting
     from infl.data import write_npz as write_npz
     from infl.pipeline.compare import compare as compare
+    from infl.pipeline.decide import decide as decide
     from infl.pipeline.evaluate import evaluate as evaluate
     from infl.pipeline.plan import plan as plan
     from infl.pipeline.predict import predict as predict
     from infl.pipeline.predict import predict_effects as predict_effects
     from infl.pipeline.report import write_report as write_report
-    from infl.pipeline.train import repair as repair
     from infl.pipeline.train import train as train
     from infl.pipeline.unlearn import unlearn as unlearn
     from infl.pipeline.verify import verify as verify
@@ -72,11 +72,12 @@ __version__ = "0.1.0"
 _HOME = {
     "infl.data": "from_arrays from_documents load planting write_npz",
     "infl.pipeline.compare": "compare",
+    "infl.pipeline.decide": "decide",
     "infl.pipeline.evaluate": "evaluate",
     "infl.pipeline.plan": "plan",
     "infl.pipeline.predict": "predict predict_effects",
     "infl.pipeline.report": "write_report",
-    "infl.pipeline.train": "repair train",
+    "infl.pipeline.train": "train",
     "infl.pipeline.unlearn": "unlearn",
     "infl.pipeline.verify": "verify verify_effects",
     "infl.pipeline.weights": "keep_weights load_weights",

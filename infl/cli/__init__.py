@@ -8,7 +8,7 @@ mistyped command answer at once.
 - `runs`      import, merge, inspect: they take runs as they are;
 - `scores`    scores, of all examples or of one, and compare;
 - `sets`      forget, plant, tokenize: they make forget sets, and data to train on;
-- `verdicts`  predict, verify, report;
+- `verdicts`  predict, verify, decide, report;
 - `unlearning` unlearn, evaluate;
 - `demo`      demo, which does all, of digits or of text;
 - `options`   options that several commands take, and how they are read;
@@ -36,6 +36,7 @@ COMMANDS = {
     "forget": ("sets", "make a forget set of some kind"),
     "predict": ("verdicts", "predict what untraining forget sets does"),
     "verify": ("verdicts", "measure it by retraining without each set"),
+    "decide": ("verdicts", "predict all sets, and retrain without the undetermined ones within a budget"),
     "unlearn": ("unlearning", "unlearn them by a method, in many models"),
     "evaluate": ("unlearning", "say whether unlearned models untrain them, or unlearn their concept"),
     "report": ("verdicts", "one HTML page of a run, to send to a colleague"),
@@ -47,7 +48,7 @@ COMMANDS = {
     "import": ("runs", "make a run of outcomes of models trained elsewhere"),
 }
 # Those of which a run keeps what is complete when they are stopped.
-GOES_ON = ("demo", "train", "verify", "unlearn", "inspect", "merge")
+GOES_ON = ("demo", "train", "verify", "decide", "unlearn", "inspect", "merge")
 QUESTION = (
     "If a model must forget these training examples, what happens: nothing, a local loss, or damage that spreads?"
 )

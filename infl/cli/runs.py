@@ -75,10 +75,11 @@ class Inspect:
         from infl.store import Checkpoints
 
         if self.repair:
+            from infl.pipeline.train import repair
             from infl.training.caches import cache_compiled_programs
 
             cache_compiled_programs()
-            show_repair(infl.repair(self.run))
+            show_repair(repair(self.run))
         run = infl.open_run(self.run)
         damaged, checkpoints = run.damaged_blocks(), Checkpoints(run, say).listed()
         _show(run, self.output, damage=[block.describe() for block in damaged], checkpoints=checkpoints)

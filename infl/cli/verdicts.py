@@ -1,4 +1,4 @@
-"""Commands about forget sets: predict and verify their regimes, write the page of a run."""
+"""Commands about forget sets: predict and verify their regimes, or both within a budget, write the page of a run."""
 
 from __future__ import annotations
 
@@ -42,6 +42,22 @@ class _OfSets:
     quiet: bool = False
     """No progress bar."""
     thresholds: Thresholds = Thresholds()
+    output: tyro.conf.OmitArgPrefixes[Output] = Output()
+
+    def show(
+        self, run: Run, predicted: list[Verdict], measured: Sequence[Verdict] = (), fields: dict[str, Any] | None = None
+    ) -> None:
+        from infl.report.exchange import verdicts_as_json
+
+        show_verdicts(run, predicted, measured)
+        verdicts = verdicts_as_json(predicted, measured, thresholds=self.thresholds)
+        self.output.write(accuracy_fields(run.accuracy()) | verdicts | (fields or {}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WithEffects(_OfSets):
+    """What may write the effects themselves."""
+
     output: tyro.conf.OmitArgPrefixes[VerdictOutput] = VerdictOutput()
 
     def judge_all(self, effects: Iterable[Effects]) -> list[Verdict]:
@@ -57,68 +73,108 @@ class _OfSets:
             write_effects(self.output.effects, kept)
         return verdicts
 
-    def show(self, run: Run, predicted: list[Verdict], measured: Sequence[Verdict] = ()) -> None:
-        from infl.report.exchange import verdicts_as_json
-
-        show_verdicts(run, predicted, measured)
-        verdicts = verdicts_as_json(predicted, measured, thresholds=self.thresholds)
-        self.output.write(accuracy_fields(run.accuracy()) | verdicts)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(_OfSets):
+class Predict(_WithEffects):
     """Predict the regime of forget sets from the models of a run."""
 
     predictor: Predictor = None
     """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples
     (additive). The default is combined, and additive where there are no pixels with classes, as of documents."""
+    plan: bool = False
+    """Say which sets to retrain without, in which order."""
 
     def __call__(self) -> None:
         import infl
+        from infl.pipeline.decide import order
+        from infl.report.text import count
 
         run, sets = opened(self.run, self.forget, self.ids)
-        self.show(run, self.judge_all(infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)))
+        effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
+        predicted = self.judge_all(effects)
+        names = [one.forget_set.name for one in order(predicted)]
+        self.show(run, predicted, fields={"plan": {"verify": names}} if self.plan else None)
+        if self.plan:
+            n_decided = len(sets) - len(names)
+            listed = f"; verify in this order: {', '.join(names)}" if names else ""
+            say(f"{n_decided} of {count(len(sets), 'set')} decided by prediction{listed}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(_OfSets):
-    """Measure the regime of forget sets by retraining without each, beside the prediction."""
+class _Retraining(_OfSets):
+    """What commands that retrain without each set take."""
 
     n_models: int = 64
     """Most models retrained without each set."""
     stop: float = 0.95
     """Looks after 16, 32, 64, ... models, and retrains none without a set whose regime is this probable. 1: all of them."""
-    concepts: bool = False
-    """Retrain without the whole concept of each set too, as infl evaluate compares with."""
     checkpoint_minutes: Real = None
     """See infl train."""
     engine: Engine = "local"
     """This machine's devices, or the workers of a Ray cluster (extra `ray`). Affects speed only."""
     ray: Ray = Ray()
 
-    def __call__(self) -> None:
-        import infl
+    def settings(self) -> dict[str, Any]:
+        """Of `infl.verify`."""
         from infl.training.caches import cache_compiled_programs
 
         engine = cluster(self.engine, self.ray)
         cache_compiled_programs()
+        return {
+            "n_models": self.n_models,
+            "stop": None if self.stop >= 1 else self.stop,
+            "thresholds": self.thresholds,
+            "engine": engine,
+            "checkpoint_minutes": self.checkpoint_minutes,
+            "quiet": self.quiet,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(_WithEffects, _Retraining):
+    """Measure the regime of forget sets by retraining without each, beside the prediction."""
+
+    concepts: bool = False
+    """Retrain without the whole concept of each set too, as infl evaluate compares with."""
+
+    def __call__(self) -> None:
+        import infl
+
+        settings = self.settings()
         run, sets = opened(self.run, self.forget, self.ids)
         if self.concepts:
             sets = [*sets, *infl.forget_sets.whole_concepts(sets)]
-        effects = infl.verify_effects(
-            run,
-            sets,
-            n_models=self.n_models,
-            stop=None if self.stop >= 1 else self.stop,
-            thresholds=self.thresholds,
-            engine=engine,
-            checkpoint_minutes=self.checkpoint_minutes,
-            quiet=self.quiet,
-        )
-        measured, predicted = self.judge_all(effects), []
+        measured, predicted = self.judge_all(infl.verify_effects(run, sets, **settings)), []
         if run.outcomes("design").n_models:
             predicted = infl.predict(run, sets, thresholds=self.thresholds, quiet=self.quiet)
         self.show(run, predicted, measured)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decide(_Retraining):
+    """Predict the regime of forget sets, and retrain without the undetermined ones as far as a budget allows."""
+
+    budget: int
+    """Most models retrained without a set, all sets together, those that the run holds already included."""
+    predictor: Predictor = None
+    """See infl predict."""
+
+    def __call__(self) -> None:
+        import infl
+        from infl.report.text import count
+
+        settings = self.settings()
+        run, sets = opened(self.run, self.forget, self.ids)
+        predicted, measured = infl.decide(run, sets, budget=self.budget, predictor=self.predictor, **settings)
+        decided = [[one for one in side if one.regime != "undetermined"] for side in (predicted, measured)]
+        n_spent = sum(one.n_models for one in measured)
+        numbers = {"by_prediction": len(decided[0]), "by_retraining": len(decided[1])}
+        self.show(run, predicted, measured, {"decided": numbers})
+        n_open = len(sets) - sum(map(len, decided))
+        say(
+            f"{len(decided[0])} of {count(len(sets), 'set')} decided by prediction, {len(decided[1])} by "
+            f"{count(n_spent, 'retraining')} of at most {self.budget:,}; {n_open} undetermined"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

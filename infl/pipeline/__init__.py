@@ -6,6 +6,7 @@
 - `compare`  do its scores agree with those of another run, or of a file?
 - `predict`  what would untraining a forget set do, by what the run holds?
 - `verify`   what does it do, by retraining without the set?
+- `decide`   which of many sets are decided by prediction, and which by how much retraining?
 - `tokens`   which tokens of a document does it change?
 - `plan`     what would a run cost, and what could it find?
 - `report`   all of it as one page.

@@ -15,6 +15,7 @@ import pytest
 
 import infl
 from infl.__main__ import main
+from infl.pipeline.train import repair
 from infl.records import InputError
 from tests.blocks import stored_blocks
 
@@ -65,7 +66,7 @@ def assert_as_made(folder: Path, made: Path) -> None:
 
 def test_a_whole_run_is_left_alone(folder: Path) -> None:
     before = stored_blocks(folder)
-    assert infl.repair(folder, quiet=True) == {}
+    assert repair(folder, quiet=True) == {}
     assert stored_blocks(folder) == before
 
 
@@ -82,7 +83,7 @@ def test_the_models_of_a_damaged_block_are_trained_again_and_no_others(
     assert damaged.collection.startswith(collection)
     first, last = map(int, path.stem.split("-"))
     assert damaged.describe().startswith(f"{damaged.collection}: block of models {first} to {last}: ")
-    done = infl.repair(folder, layout=LAYOUT, quiet=True)
+    done = repair(folder, layout=LAYOUT, quiet=True)
     assert done == {damaged.collection: list(range(first, last + 1))}
     after = stored_blocks(folder)
     assert [name for name in before if before[name] != after.get(name)] == [damaged.name.removeprefix("collections/")]
@@ -94,7 +95,7 @@ def test_where_the_data_are_damaged_too_nothing_is_deleted(folder: Path) -> None
     damage(next(folder.glob("data/*.npz")))
     before = stored_blocks(folder)
     with pytest.raises(InputError, match=r"npz is (missing or damaged .*|not the data that .*); restore it"):
-        infl.repair(folder, quiet=True)
+        repair(folder, quiet=True)
     assert stored_blocks(folder) == before
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import infl
+from infl.pipeline.train import repair
 from infl.training.ensemble import Ensemble
 from infl.unlearning.problem import Problem
 
@@ -72,7 +73,7 @@ def test_a_method_of_ones_own_is_given_the_settings_and_a_model_that_diverges_is
     assert doubled.masks[:, S].sum() == 0
     [block] = (run.folder / "collections" / names["s"]).glob("blocks/*")
     block.write_bytes(block.read_bytes()[:-9])
-    assert infl.repair(run.place) == {}  # retrained models must not stand in for unlearned ones
+    assert repair(run.place) == {}  # retrained models must not stand in for unlearned ones
     assert infl.open_run(run.place).complete(names["s"]) == []
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import infl
+from infl.pipeline.train import repair
 from infl.records import DiskError, files
 from infl.records.files import read_arrays, write_arrays
 from infl.store import Checkpoint, Checkpoints, Run, create_run, merge
@@ -148,4 +149,4 @@ def test_a_checkpoint_is_no_part_of_what_is_merged(small_digits: infl.Dataset, t
     both = merge(tmp_path / "both", [shard.folder])
     assert not (both.folder / "checkpoints").exists()
     assert Kept(shard).all.resumable() == [JOBS]
-    assert infl.repair(shard.folder, quiet=True) == {}
+    assert repair(shard.folder, quiet=True) == {}

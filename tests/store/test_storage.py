@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 
 import infl
 from infl.__main__ import main
+from infl.pipeline.train import repair
 from infl.records import DiskError, InputError
 from infl.store import is_url, storage
 from infl.store.storage import Storage
@@ -128,7 +129,7 @@ def test_a_block_that_the_storage_changed_is_named_and_trained_again(
     obstore.put(run.storage._opened(), name, bytes(content))
     assert main(["inspect", "--run", url]) == 3
     assert "damaged: design: block of models 0 to 1: " in capsys.readouterr().out
-    assert infl.repair(url, layout=SMALL["layout"], quiet=True) == {"design": [0, 1]}
+    assert repair(url, layout=SMALL["layout"], quiet=True) == {"design": [0, 1]}
     assert_same_outcomes(infl.open_run(url), on_disk)
 
 
