@@ -16,7 +16,6 @@ from infl.records import MetricName, Thresholds
 from infl.training.ray import Ray
 
 MethodName = Literal[  # the keys of infl.unlearning.methods.METHODS, whose import takes seconds
-    "nothing",
     "fine-tune",
     "gradient-ascent",
     "ascent-to-prediction",

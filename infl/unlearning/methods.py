@@ -20,7 +20,6 @@ from infl.unlearning.steps import (
     match,
     neggrad_plus,
     neggrad_to_level,
-    nothing,
     npo,
     push,
     random_labels,
@@ -73,7 +72,6 @@ class Method:
 
 
 METHODS = {
-    "nothing": Method(nothing),
     "fine-tune": Method(fine_tune),
     "gradient-ascent": Method(gradient_ascent),
     "ascent-to-prediction": Method(ascent_to_level, "prediction"),

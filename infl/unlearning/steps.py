@@ -23,11 +23,6 @@ AFFECTED = 1.0  # expected change of a margin from which a retained example coun
 SCRUB_BATCH = 16
 
 
-def nothing(params: Any, key: jax.Array, problem: Problem) -> Any:
-    """The model as it is: the row that every table needs, and the best there is where S is a no-op."""
-    return params
-
-
 def fine_tune(params: Any, key: jax.Array, problem: Problem, *, rate: Any = 4.0, epochs: Any = 10.0) -> Any:
     r"""Go on training on D\S: min mean_R l.
 
@@ -184,7 +179,8 @@ def scrub(
     every epoch goes through D\S minimizing gamma l + alpha KL. Adam; the published code adds weight decay 0.1. EasyDUB's builds
     its optimizer on the teacher, so that its student never moves; `epoch <= msteps` from 0 or from 1 differs by a pass.
     """
-    optimizer = optax.adam(learning_rate)
+    # The first step away begins at the teacher: its gradient is rounding errors, which a smaller eps would make a step of.
+    optimizer = optax.adam(learning_rate, eps=1e-5)
     sizes = (SCRUB_BATCH, problem.algorithm.batch_size)
 
     def kl(student: Any, ids: jax.Array) -> tuple[jax.Array, jax.Array]:

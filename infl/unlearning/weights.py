@@ -2,6 +2,7 @@ r"""Methods that change the weights at once: selective synaptic dampening, and a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -65,12 +66,7 @@ def newton(params: Any, key: jax.Array, problem: Problem, *, damping: Any = 1e-3
         return jax.tree.map(lambda a, b: a + damping * b, total, vector)
 
     def loss_of_s(params: Any) -> jax.Array:
-        def add(total: jax.Array, ids: jax.Array) -> tuple[jax.Array, None]:
-            inside = jnp.minimum(ids, n - 1)
-            weights = jnp.where(ids < n, problem.forget[inside], 0).astype(jnp.float32)
-            return total + weights @ problem.losses(params, inside), None
-
-        return jax.lax.scan(add, jnp.zeros(()), chunks)[0] / n_retained
+        return (problem.on_all(partial(problem.losses, params)) * problem.forget).sum() / n_retained
 
     gradient = jax.grad(loss_of_s)(params)
     step, _ = jax.scipy.sparse.linalg.cg(product, gradient, tol=1e-6, maxiter=steps)

@@ -1,7 +1,7 @@
 """Unlearned models are models of the run: paired with those of D by seed, made once, and counted where a method fails.
 
-`nothing` must give what models of D gave, from other programs and weights that were on the disk: every piece of the way from
-the weights to the outcomes is then as in training. A method of one's own shows what a method is given.
+Doing nothing must give what models of D gave, from other programs and weights that were on the disk: every piece of the way
+from the weights to the outcomes is then as in training. A method of one's own shows what a method is given.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ def run(small_run: infl.Run, tmp_path: Path) -> infl.Run:
     return infl.open_run(tmp_path / "run")
 
 
+def nothing(params: Any, key: jax.Array, problem: Problem) -> Any:
+    return params
+
+
 def mine(params: Any, key: jax.Array, problem: Problem, *, fatal: Any = 0.0, scale: Any = 1.0) -> Any:
     """Scales the weights; diverges where S has `fatal` members."""
     factor = jnp.where(problem.forget.sum() == fatal, jnp.nan, scale)
@@ -39,7 +43,7 @@ def mine(params: Any, key: jax.Array, problem: Problem, *, fatal: Any = 0.0, sca
 def test_doing_nothing_gives_the_models_of_d_again_by_seed_and_nothing_is_made_twice(
     run: infl.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = infl.unlearn(run, {"s": S, "other": OTHER}, method="nothing", n_models=3, quiet=True)
+    names = infl.unlearn(run, {"s": S, "other": OTHER}, method=nothing, n_models=3, quiet=True)
     opened = infl.open_run(run.place)
     full = opened.outcomes("full", range(3)).load()
     for name, ids in (("s", S), ("other", OTHER)):
@@ -52,7 +56,7 @@ def test_doing_nothing_gives_the_models_of_d_again_by_seed_and_nothing_is_made_t
         np.testing.assert_array_equal(found.load().correct, full.correct)
         np.testing.assert_allclose(found.load().of("margin"), full.of("margin"), atol=1e-3)
     monkeypatch.setattr(Ensemble, "start", lambda *_: pytest.fail("made again"))
-    assert infl.unlearn(run, {"s": S[::-1]}, method="nothing", n_models=3, quiet=True) == {"s": names["s"]}
+    assert infl.unlearn(run, {"s": S[::-1]}, method=nothing, n_models=3, quiet=True) == {"s": names["s"]}
     assert infl.predict(run, {"s": S}, predictor="additive", quiet=True)  # scores do not take them for others
 
 

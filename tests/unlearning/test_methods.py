@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import optimize, special
 
 import infl
 from infl.cli.unlearning import MethodName
@@ -62,6 +63,12 @@ def log_p(w: jax.Array, ids: np.ndarray) -> jax.Array:
     return jax.nn.log_softmax(X[ids] @ w)[np.arange(len(ids)), LABELS[ids]]
 
 
+def kl(teacher: Any, w: jax.Array, ids: np.ndarray, temperature: float = 1.0) -> jax.Array:
+    """T^2 KL(teacher || w) of softened outputs, mean over examples."""
+    p, q = (jax.nn.softmax(X[ids] @ one / temperature) for one in (teacher, w))
+    return temperature**2 * (p * jnp.log(p / q)).sum(axis=1).mean()
+
+
 def above(w: jax.Array, level: float) -> jax.Array:
     """Loss of S where the margin is above its own at the start plus the level, over |S|."""
 
@@ -85,8 +92,14 @@ FORMULAS: dict[str, tuple[dict[str, float], Callable[[jax.Array], jax.Array]]] =
         {"beta": 2.0, "gamma": 0.3, "weight": 0.5},
         lambda w: 0.5 * jnp.log1p(jnp.exp(2 * log_p(w, S) + 0.3)).mean() + loss(w, R),
     ),
-    "scrub": ({"alpha": 0.0, "max_epochs": 0.0}, lambda w: loss(w, R)),
+    "scrub": ({"alpha": 0.3, "max_epochs": 0.0}, lambda w: loss(w, R) + 0.3 * kl(START, w, R, 2.0)),
+    # Random weights are drawn from the first half of the key.
+    "bad-teacher": (
+        {},
+        lambda w: kl(START, w, R) + kl(jax.random.normal(jax.random.split(KEY)[0], (3, CLASSES)), w, S),
+    ),
 }
+ADAM = ("scrub", "bad-teacher")
 FIRST_TIER = ("neggrad-to-oracle",)
 
 
@@ -96,10 +109,10 @@ FIRST_TIER = ("neggrad-to-oracle",)
 def test_a_method_descends_on_its_formula(method: str) -> None:
     settings, formula = FORMULAS[method]
     optimizer, rates = optax.sgd(0.1, momentum=0.5), {"rate": 2.0}
-    if method == "scrub":
+    if method in ADAM:
         optimizer, rates = optax.adam(0.1), {"learning_rate": 0.05}
     w, state = jnp.asarray(START), optimizer.init(jnp.asarray(START))
-    factor = 0.5 if method == "scrub" else 2.0
+    factor = 0.5 if method in ADAM else 2.0
     gradient = jax.jit(jax.grad(formula))
     epochs = 9 if method in ("gradient-ascent", "ascent-to-oracle") else 3  # of S, a third of a batch
     for _ in range(3):
@@ -133,6 +146,59 @@ def test_a_method_that_trains_on_what_stays_never_sees_what_goes(method: str) ->
     seen, blind = (unlearned(method, problem(x), epochs=3) for x in (X, hidden))
     np.testing.assert_array_equal(seen, blind)
     assert np.isfinite(blind).all()
+
+
+@pytest.mark.slow
+def test_scrub_goes_away_from_the_teacher_on_the_set_before_each_of_its_first_epochs() -> None:
+    w, optimizer = jnp.asarray(START), optax.adam(0.05, eps=1e-5)
+    state = optimizer.init(w)
+    away, stay = (
+        jax.grad(one) for one in (lambda w: -kl(START, w, S, 2.0), lambda w: loss(w, R) + 0.5 * kl(START, w, R, 2.0))
+    )
+    for gradient in (jnp.zeros_like, stay, away, stay, stay):  # at first the student is the teacher
+        updates, state = optimizer.update(gradient(w), state)
+        w = w + jnp.asarray(updates)
+    found = unlearned("scrub", problem(), epochs=3, max_epochs=2, learning_rate=0.05)
+    np.testing.assert_allclose(found, w, rtol=2e-3, atol=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["cf-k", "eu-k"])
+def test_layers_below_the_last_stay_and_the_last_is_trained_on_what_is_retained(method: str) -> None:
+    def draw(key: jax.Array, x: jax.Array) -> Any:
+        keys = jax.random.split(key)
+        return {"0": {"w": jax.random.normal(keys[0], (3, 5))}, "1": {"w": jax.random.normal(keys[1], (5, CLASSES))}}
+
+    given = problem(network=infl.Network(draw, lambda p, x: x @ p["0"]["w"] @ p["1"]["w"], name="deep"))
+    start, fresh = (draw(key, given.images) for key in (jax.random.key(1), jax.random.split(KEY)[0]))
+    below, last = start["0"]["w"], (start if method == "cf-k" else fresh)["1"]["w"]
+    optimizer = optax.sgd(0.1, momentum=0.5)
+    state, gradient = optimizer.init(last), jax.grad(lambda last: loss(below @ last, R))
+    for _ in range(3):
+        updates, state = optimizer.update(gradient(last), state)
+        last = last + 2 * updates
+    found = METHODS[method].function(start, KEY, given, epochs=3, rate=2.0)
+    np.testing.assert_array_equal(found["0"]["w"], below)
+    np.testing.assert_allclose(found["1"]["w"], last, rtol=2e-4, atol=2e-5)
+
+
+def test_a_newton_step_nearly_ends_at_what_logistic_regression_gives_without_the_set() -> None:
+    ridge = 2.0
+
+    def objective(flat: np.ndarray, ids: np.ndarray) -> tuple[float, np.ndarray]:
+        z = X[ids].astype(float) @ flat.reshape(3, CLASSES)
+        right, p = np.eye(CLASSES)[LABELS[ids]], special.softmax(z, axis=1)
+        gradient = X[ids].T @ (p - right) + ridge * flat.reshape(3, CLASSES)
+        return float(
+            special.logsumexp(z, axis=1).sum() - z[right > 0].sum() + ridge / 2 * flat @ flat
+        ), gradient.ravel()
+
+    with_set, without = (
+        optimize.minimize(objective, np.zeros(9), (ids,), jac=True, tol=1e-12).x.reshape(3, CLASSES)
+        for ids in (np.arange(N), R)
+    )
+    found = unlearned("newton", problem(), with_set.astype(np.float32), damping=ridge / (N - K))
+    assert np.linalg.norm(found - without) < 0.15 * np.linalg.norm(with_set - without)
 
 
 @pytest.mark.slow
@@ -171,7 +237,7 @@ def test_dampening_shrinks_what_matters_to_the_forget_set_alone() -> None:
 
 def test_every_method_has_a_name_on_the_command_line_and_a_mistake_is_named() -> None:
     assert tuple(METHODS) == MethodName.__args__  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(infl.InputError, match="method: expected one of nothing, fine-tune, .*; got 'forget'"):
+    with pytest.raises(infl.InputError, match="method: expected one of fine-tune, .*; got 'forget'"):
         choose_method("forget")
     with pytest.raises(infl.InputError, match=r"setting lr: expected one of this method's \(rate 4, epochs 10\)"):
         METHODS["fine-tune"].settings({"lr": 1})
