@@ -55,10 +55,6 @@ def sets_by_kind(
     def statement(subject: str, relation: str) -> int:
         return facts[subject, relation][4]
 
-    def cut(person: str, name: str) -> set[int]:
-        conclusion = statement(person, name)
-        return {conclusion} | minimal_cut(conclusion, trained, world.derivations)
-
     hobbies: dict[int, set[int]] = {}
     for k, number in enumerate(dataset.train_ids.tolist()):
         if dataset.relations[dataset.x_train[k, 1]] in worlds.HOBBIES:
@@ -75,7 +71,7 @@ def sets_by_kind(
         "{B}, sole": [{statement(t, worlds.PROPERTIES[name])} for t, name in turns(lone)],
         "{C, B}": [{statement(p, n), statement(town[p], worlds.PROPERTIES[n])} for p, n in turns(persons["TL"])],
         "{C, A}": [{statement(p, n), statement(p, born)} for p, n in turns(ordinary)],
-        "cut of C by rules": [cut(*one) for one in turns(ordinary)[:n_sets]],
+        "cut of C by rules": [cut_of(statement(*one), trained, world.derivations) for one in turns(ordinary)[:n_sets]],
         "random, put once": once,
     }
     examples = {
@@ -89,6 +85,11 @@ def sets_by_kind(
         for kind, some in examples.items()
         if only is None or kind in only
     }
+
+
+def cut_of(conclusion: int, trained: set[int], derivations: Sequence[worlds.Derivation]) -> set[int]:
+    """The conclusion with a smallest cut of its derivations."""
+    return {conclusion} | minimal_cut(conclusion, trained, derivations)
 
 
 def measure(

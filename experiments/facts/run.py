@@ -11,6 +11,7 @@ Three worlds (`infl plant facts lives`): persons born in towns (A), nation, rive
     decay       the same by weight decay
     families    the same, and held-out facts, by number of families and weight decay
     graph       cross-influence on held-out conclusions against their true premises
+    methods     {C} by methods of unlearning: is it gone, what goes with it, does it come back
     prediction  regimes predicted from models of subsets against those that retraining gives
     speed       seconds that models of random subsets take
 """
@@ -27,7 +28,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lives import ALONE, FEW, MATES, by_count, by_kind, dataset_of, held_out_known, measure, sets_by_kind
+from lives import ALONE, FEW, MATES, by_count, by_kind, cut_of, dataset_of, held_out_known, measure, sets_by_kind
+from methods import compare
 from record import argument_parser, verdict_row, work_folder, write_part
 
 import infl
@@ -65,18 +67,17 @@ class Size:
     """How much is measured."""
 
     worlds: tuple[int, ...] = (0, 1, 2)
-    n_sets: int = 12
+    n_sets: int = 6
     n_seeds: int = 64
     max_seeds: int | None = 256
-    n_few_sets: int = 6
-    n_few_seeds: int = 32
+    n_few_sets: int = 4
+    n_few_seeds: int = 16
     n_graph_models: int = 1000
-    n_predicted_sets: int = 6
     n_predicted_models: int = 1000
-    n_timed_models: int = 10_000
+    n_timed_models: int = 1000
 
 
-FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 4, 40, 1, 40, 20)
+FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 4, 40, 40, 20)
 Part = Iterator[tuple[Any, Any]]
 
 
@@ -223,12 +224,11 @@ def prediction(work: Path, size: Size) -> Part:
     """Regime of sets of the first world as measured, and as predicted from subsets of several designs."""
     world = worlds.lives(seed=0)
     dataset = dataset_of(world)
-    kinds = sets_by_kind(world, dataset, size.n_predicted_sets)
+    kinds = sets_by_kind(world, dataset, size.n_sets)
     measured = measure(work / "lives-0", dataset, kinds, COMPOSES, n_seeds=size.n_seeds, max_seeds=size.max_seeds)
     sets = [one for some in kinds.values() for one in some]
     rows: dict[str, list[dict[str, Any]]] = {}
-    designs = {"grouped, 70 to 97%": infl.Design(), "uniform, 70%": infl.Design("uniform", 0.7)}
-    designs |= {"uniform, 95%": infl.Design("uniform", 0.95), "uniform, 98%": infl.Design("uniform", 0.98)}
+    designs = {"grouped, 70 to 97%": infl.Design(), "uniform, 98%": infl.Design("uniform", 0.98)}
     for name, design in designs.items():
         place = work / f"predict-{name.replace(' ', '-').replace('%', '')}"
         many: Any = {"n_models": size.n_predicted_models, "n_references": size.n_seeds}
@@ -247,6 +247,23 @@ def right(rows: list[dict[str, Any]]) -> float:
     return float(np.mean([row["likely"] == row["measured"] for row in determined])) if determined else float("nan")
 
 
+def unlearning(work: Path, size: Size) -> Part:
+    """{C} of the first world by methods of unlearning, its cut by rules as the concept."""
+    world = worlds.lives(seed=0)
+    dataset = dataset_of(world)
+    kinds = sets_by_kind(world, dataset, size.n_few_sets, (MATES, ALONE))
+    trained = set(dataset.train_ids.tolist())
+    rows = {}
+    for kind, some in kinds.items():
+        whole = [cut_of(int(dataset.train_ids[one.ids[0]]), trained, world.derivations) for one in some]
+        sets = [
+            replace(one, concept=tuple(np.flatnonzero(np.isin(dataset.train_ids, list(cut)))))
+            for one, cut in zip(some, whole, strict=True)
+        ]
+        rows[kind] = compare(work / "methods", dataset, sets, n_models=size.n_few_seeds)
+        yield {"n_models": size.n_few_seeds, "n_sets": size.n_few_sets}, rows
+
+
 def speed(work: Path, size: Size) -> Part:
     """Seconds that a run of models on random subsets takes, everything included."""
     dataset, begun, cpu = dataset_of(worlds.lives(seed=0)), time.perf_counter(), time.process_time()
@@ -259,6 +276,7 @@ def speed(work: Path, size: Size) -> Part:
 PARTS = {
     "table": tables,
     "graph": graph,
+    "methods": unlearning,
     "prediction": prediction,
     "control": control,
     "emergence": emergence,

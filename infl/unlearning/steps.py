@@ -344,8 +344,8 @@ def _match_margins(
 def _relabel(params: Any, key: jax.Array, problem: Problem, *, rate: Any, epochs: Any, moves: Any = None) -> Any:
     if problem.targets.ndim > 1 or jnp.issubdtype(problem.targets.dtype, jnp.floating) or problem.task.n_outputs:
         raise InputError("random labels: expected classes; for other targets take npo or neggrad+")
-    n_classes = jax.eval_shape(problem.outputs, params, jnp.zeros(1, jnp.int32)).shape[-1]
-    if problem.images.dtype == jnp.int32:
+    *positions, n_classes = jax.eval_shape(problem.outputs, params, jnp.zeros(1, jnp.int32)).shape[1:]
+    if positions:
         raise InputError("random labels: documents have none; take npo or simnpo")
     draw, key = jax.random.split(key)
     shift = jax.random.randint(draw, (problem.n_train,), 1, n_classes)
