@@ -1,171 +1,347 @@
 r"""Which method of unlearning comes nearest to retraining without S, and which to retraining without its whole concept?
 
-    python experiments/unlearning/run.py --work FOLDER    # see README.md for the time; resumable
+    python experiments/unlearning/run.py --work FOLDER [--parts settings digits ...]   # see README.md for the time; resumable
     python experiments/unlearning/run.py --small        # a minute
 
-Digits (n = 600, MLP 64-64-10, 30 epochs), in which 12 labels are flipped at random, 24 fours are called nines, and 40 images
-bear a patch and the label 0; 100 held-out images bear it under their own label. 17 sets: parts and wholes of classes, clusters,
-random and memorized examples, and what was planted, wholly and in part. Every method begins from the same models of D, paired
-by seed with those retrained without each set and without its whole concept.
+The worlds are those of worlds.py: digits, Fashion-MNIST with a perceptron and with a network with batch norm, and verses. Every
+method begins from the same models of D, paired by seed with those retrained without each set and without its whole concept.
 
-Methods have their default settings, which come from a prototype on other sets of unplanted digits and a larger network:
-nothing was chosen by what is reported. `by predicted regime` is no method: a Newton step where infl predicts a no-op, else
-match-prediction; named before the run.
+Settings are chosen on the development world alone, which has other digits planted otherwise: the part named settings tries
+some for every method, scores them by the distance to its oracles and by that to what infl predicts of these, and keeps the best
+by each. The method of methods.py was designed there, too. Nothing was chosen by what is reported of the other worlds.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import argument_parser, cached, verdict_row, work_folder, write_results
+from methods import STOP_THEN_MATCH  # pyright: ignore[reportMissingImports]
+from record import argument_parser, cached, mean_and_error, verdict_row, work_folder, write_part
+from worlds import SMALL, WORLDS, World, make_sets  # pyright: ignore[reportMissingImports]
 
 import infl
-from infl.records import Dataset, Evaluation, ForgetSet
+from infl.records import Evaluation, ForgetSet, MetricName, Outcomes
+from infl.report.evaluations import gamma_curves
+from infl.store import Run, leave_out_name
+from infl.untraining.comparison import evaluate_models
+from infl.untraining.distance import measure_distance, take
 
-CHOICE = {"no-op": "newton"}  # by predicted regime, else match-prediction
-SMALL = ("fine-tune", "neggrad+", "newton")
-METHODS = (
-    *("newton", "match-prediction", "fine-tune", "neggrad+", "neggrad-to-prediction", "push", "match-oracle", "npo"),
-    *("random-labels", "scrub", "ssd", "eu-k"),
+OURS = "stop-then-match"
+N_TRIED = 16  # models a side, by which settings are chosen
+METRICS: tuple[MetricName, ...] = (
+    *("shift", "ks", "energy", "klom", "tug-of-war", "epsilon", "competition", "u-lira", "relative", "membership"),
 )
+LARGER_IS_BETTER = ("tug-of-war", "competition", "relative")
+# What is tried of each method beside its defaults.
+TRIED: dict[str, list[dict[str, float]]] = {
+    "fine-tune": [{"rate": r, "epochs": e} for r in (1, 2, 4, 8) for e in (5, 10)],
+    "neggrad+": [{"alpha": a, "epochs": e} for a in (0.9, 0.95, 0.98, 0.99) for e in (5, 10)],
+    "neggrad-to-prediction": [{"weight": w, "rate": r} for w in (0.05, 0.1, 0.3) for r in (0.5, 1)],
+    "npo": [{"rate": r, "beta": b} for r in (0.02, 0.05, 0.1, 0.2) for b in (0.5, 1)],
+    "random-labels": [{"rate": r, "epochs": e} for r in (0.2, 0.5, 1) for e in (5, 10)],
+    "scrub": [{"learning_rate": r, "max_epochs": e} for r in (1e-3, 3e-3, 6e-3) for e in (1, 3)],
+    "ssd": [{"alpha": a} for a in (1.5, 2, 5, 10, 20)],
+    "eu-k": [{"layers": k, "rate": r} for k in (1, 2) for r in (1, 2, 4)],
+    "newton": [{"damping": d} for d in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)],
+    "match-prediction": [{"learning_rate": r, "epochs": e} for r in (3e-3, 6e-3, 1e-2) for e in (8, 16)],
+    OURS: [{"first": 4}, {"learning_rate": 3e-3}, {"first": 2}, {"first": 6, "epochs": 4}],
+}
 
 
 def main() -> None:
     """Run what is missing and write results.json."""
-    options = argument_parser(__doc__, __file__, small="200 digits, 4 sets, 3 methods, 16 models a side").parse_args()
-    n_models, n_subsets = (16, 60) if options.small else (32, 400)
-    methods = SMALL if options.small else METHODS
+    parser = argument_parser(__doc__, __file__, small="200 digits, 4 sets, 3 methods, 16 models a side")
+    names = [name for name in WORLDS if name != "development"]
+    parser.add_argument("--parts", nargs="*", default=["settings", *names, "cost"], help="which parts to measure")
+    options = parser.parse_args()
     with work_folder(options) as work:
-        dataset, planted = make_world(small=options.small)
-        algorithm = infl.Algorithm(hidden=(64,))
-        run = infl.train(dataset, work / "run", n_models=n_subsets, n_references=n_models, algorithm=algorithm)
-        sets = make_sets(run, dataset, planted, small=options.small)
-        predicted = cached(
-            work / "predicted.json", lambda: {one.forget_set.name: one.regime for one in infl.predict(run, sets)}
-        )
-        whole = infl.forget_sets.whole_concepts([one for one in sets if one.concept])
-        for _ in infl.verify_effects(run, [*sets, *whole], n_models=n_models, stop=None):
-            pass
-        for method in methods:
-            infl.unlearn(run, sets, method=method, n_models=n_models)
-        rows = {
-            one.name: cached(work / f"{one.name}.json", lambda one=one: evaluated(run, one))["rows"] for one in sets
+        for part in ["digits"] if options.small else options.parts:
+            if part == "settings":
+                summary, measured = choose_settings(work)
+            elif part == "cost":
+                summary, measured = side_by_side(work)
+            else:
+                world = SMALL if options.small else WORLDS[part]
+                summary, measured = measure_world(world, work / part.replace(" ", "_"), chosen_in(work))
+            write_part(options.out, part, summary, measured, key="worlds", small=options.small)
+
+
+def prepare(world: World, folder: Path) -> tuple[Run, list[ForgetSet]]:
+    """The run with all that methods are compared with, and its sets."""
+    data, planted = world.plant()
+    settings: Any = {"algorithm": world.algorithm, "n_references": world.n_models}
+    run = infl.train(data, folder / "run", n_models=max(world.n_subsets, 1), **settings)
+    memorization = infl.memorization(run).value if world.n_subsets else np.zeros(data.n_train)
+    sets = make_sets(world, data, planted, memorization)
+    if world is SMALL:
+        sets = [sets[0], *planted, next(one for one in sets if one.concept)]
+    whole = infl.forget_sets.whole_concepts([one for one in sets if one.concept])
+    for _ in infl.verify_effects(run, [*sets, *whole], n_models=world.n_models, stop=None, algorithm=world.algorithm):
+        pass
+    return run, sets
+
+
+def unlearn(run: Run, sets: Sequence[ForgetSet], method: str, n_models: int, **settings: Any) -> dict[str, str]:
+    """Collections by set."""
+    return infl.unlearn(run, sets, method=STOP_THEN_MATCH if method == OURS else method, n_models=n_models, **settings)
+
+
+def measure_world(world: World, folder: Path, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every method on every set: summary and rows."""
+    run, sets = prepare(world, folder)
+    predicted = {one.forget_set.name: one.regime for one in infl.predict(run, sets)} if world.n_subsets else {}
+    methods = [*world.methods, *([OURS] if predicted else ())]
+    collections = {
+        method: unlearn(run, sets, method, world.n_unlearned, algorithm=world.algorithm) for method in methods
+    }
+    run = infl.open_run(run.place)
+    rows, evaluations = {}, list[Evaluation]()
+    for one in sets:
+        of_set = {method: names[one.name] for method, names in collections.items()}
+        found = evaluate_set(run, one, of_set, METRICS if world.metrics else ())
+        evaluations += found
+        rows[one.name] = {e.method: row_of(e) for e in found}
+    summary = summarize(rows, evaluations, predicted)
+    if world.metrics and chosen:
+        summary["chosen"] = {
+            method: {by: with_setting(run, sets, method, found[by], evaluations) for by in ("oracle", "prediction")}
+            for method, found in chosen.items()
         }
-        results = {
-            "summary": summarize(rows, predicted),
-            "rows": rows,
-            "predicted": predicted,
-            "sizes": {one.name: len(one) for one in sets},
-            "n_models": n_models,
-            "n_subsets": n_subsets,
-        }
-        write_results(options.out, results)
-
-
-def make_world(*, small: bool) -> tuple[Dataset, list[ForgetSet]]:
-    """Digits with flips, a confusion of classes and a backdoor, and what was planted."""
-    n, m, shown, size = (200, 100, 30, 0.5) if small else (600, 600, 100, 1)
-    data = infl.load("digits", n_train=n, n_held_out=m)
-    data, flips = infl.planting.flip_labels(data, int(12 * size), name="flips")
-    confusion: Any = {"source_label": 4, "to": 9, "avoid": flips.ids, "name": "confusion"}
-    data, confused = infl.planting.flip_labels(data, int(24 * size), **confusion)
-    patch: Any = {"label": 0, "size": 2, "avoid": [*flips.ids, *confused.ids], "n_held_out": shown, "name": "patch"}
-    data, poisoned = infl.planting.poison_patch(data, int(40 * size), **patch)
-    return data, [flips, confused, poisoned]
-
-
-def make_sets(run: infl.Run, dataset: Dataset, planted: list[ForgetSet], *, small: bool) -> list[ForgetSet]:
-    """The forget sets: for each regime some, of what was planted wholes and parts."""
-    flips, confused, poisoned = planted
-    part, sets, used = infl.forget_sets.take_fraction, infl.forget_sets, sorted({i for s in planted for i in s.ids})
-
-    def clean(one: ForgetSet, name: str) -> ForgetSet:
-        return ForgetSet(name, tuple(i for i in one.ids if i not in used))
-
-    def parts(whole: ForgetSet, fraction: float) -> ForgetSet:
-        some = part(whole, fraction, seed=1)
-        return ForgetSet(f"{fraction:.0%} of {whole.name}", some.ids, concept=whole.ids)
-
-    classes = {k: clean(sets.class_set(dataset, k), f"class {k}") for k in (3, 5, 7, 8)}
-    random = [clean(sets.random_set(dataset, size, seed=seed), f"random {size}") for size, seed in ((40, 5), (20, 6))]
-    if small:
-        return [random[0], classes[3], flips, parts(poisoned, 0.5)]
-    memorized = infl.memorization(run).value.copy()
-    memorized[used] = -1
-    order = np.argsort(-memorized)
-    clusters = sets.clusters(dataset, 25)
-    largest = np.argsort(-np.bincount(clusters[clusters >= 0]))[:2]
-    return [
-        *random,
-        *(ForgetSet(f"half of class {k}", part(classes[k], 0.5, seed=1).ids) for k in (3, 7)),
-        *(ForgetSet(f"memorized {size}", tuple(order[:size].tolist())) for size in (12, 30)),
-        flips,
-        classes[3],
-        classes[8],
-        ForgetSet("80% of class 5", part(classes[5], 0.8, seed=1).ids),
-        *(
-            clean(ForgetSet("c", tuple(np.flatnonzero(clusters == k).tolist())), f"cluster {i}")
-            for i, k in enumerate(largest)
-        ),
-        confused,
-        parts(confused, 0.5),
-        poisoned,
-        parts(poisoned, 0.5),
-        parts(poisoned, 0.1),
-    ]
-
-
-def evaluated(run: infl.Run, forget_set: ForgetSet) -> dict[str, Any]:
-    """What is said of each method on one set."""
-    return {"rows": {one.method: evaluation_row(one) for one in infl.evaluate(run, [forget_set])}}
-
-
-def evaluation_row(one: Evaluation) -> dict[str, Any]:
-    """Its distances, what the method did, and what it cost in retrainings."""
-    full = one.to_full_oracle
-    return {
-        "verdict": one.verdict,
-        "T": [one.to_oracle.value.value, one.to_oracle.value.se],
-        "T_full": None if full is None else [full.value.value, full.value.se],
-        "excess": [one.to_oracle.excess.value, one.to_oracle.excess.se],
-        "cost": one.cost,
-        "diverged": one.n_diverged,
-        "did": verdict_row(one.effect),
-        "retrained": verdict_row(one.retrained),
+    return summary, {
+        "rows": rows,
+        "predicted": predicted,
+        "retrained": {one.forget_set.name: verdict_row(one.retrained) for one in evaluations},
+        "sizes": {one.name: len(one) for one in sets},
+        "n_train": run.dataset().n_train,
+        "n_held_out": run.dataset().n_held_out,
+        "n_models": world.n_models,
+        "n_unlearned": world.n_unlearned,
+        "n_subsets": world.n_subsets,
+        "patch": backdoor(run, world, sets, evaluations, collections),
     }
 
 
-def summarize(rows: dict[str, Any], predicted: dict[str, str]) -> dict[str, Any]:
-    """Mean T of each method over the sets of each regime (of retraining), over all, and of parts to their whole concepts."""
-    sets_of: dict[str, list[str]] = {}
-    for name, methods in rows.items():
-        sets_of.setdefault(methods["nothing"]["retrained"]["regime"], []).append(name)
-        if methods["nothing"]["T_full"] is not None:
-            sets_of.setdefault("parts", []).append(name)
-    sets_of["all"] = list(rows)
-    table: dict[str, Any] = {}
-    for method in next(iter(rows.values())):
-        of_regime = {regime: mean([rows[name][method]["T"] for name in names]) for regime, names in sets_of.items()}
-        if "parts" in sets_of:
-            of_regime["to the concept"] = mean([rows[name][method]["T_full"] for name in sets_of["parts"]])
-        untrained = sum(methods[method]["verdict"] in ("untrains", "both") for methods in rows.values())
-        cost = float(np.mean([methods[method]["cost"] for methods in rows.values()]))
-        diverged = sum(methods[method]["diverged"] for methods in rows.values())
-        table[method] = {"T": of_regime, "untrains": untrained, "cost": cost, "diverged": diverged}
-    choice = {name: CHOICE.get(regime, "match-prediction") for name, regime in predicted.items()}
-    if all(choice[name] in methods for name, methods in rows.items()):
-        by_choice = {
-            regime: mean([rows[name][choice[name]]["T"] for name in names]) for regime, names in sets_of.items()
+def evaluate_set(run: Run, one: ForgetSet, named: Mapping[str, str], metrics: Sequence[MetricName]) -> list[Evaluation]:
+    """Evaluations of collections by their method, beside nothing and retraining, as `infl.evaluate` gives them."""
+    concept = one.concept if one.concept != one.ids else None
+    models = {method: run.outcomes(name).load() for method, name in named.items()}
+    references: Any = {"original": run.outcomes("full").load(), "oracle": run.outcomes(leave_out_name(one.ids)).load()}
+    references["full_oracle"] = run.outcomes(leave_out_name(concept)).load() if concept else None
+    found = evaluate_models(one, models, **references, metrics=metrics, held_out_only=run.has_documents)
+    of = run.to_dict()["collections"]
+    seconds = {name: of[name]["seconds"] / max(of[name]["complete"], 1) for name in of}
+    retraining = np.mean([each for name, each in seconds.items() if name.startswith("without-")])
+    costs = {"nothing": 0.0, "retraining": 1.0} | {k: float(seconds[name] / retraining) for k, name in named.items()}
+    n_diverged = {method: len(run.diverged(name)) for method, name in named.items()}
+    return [replace(e, cost=costs[e.method], n_diverged=n_diverged.get(e.method, 0)) for e in found]
+
+
+def with_setting(
+    run: Run, sets: Sequence[ForgetSet], method: str, settings: Any, evaluations: Sequence[Evaluation]
+) -> dict[str, Any]:
+    """A method with the setting chosen for it: mean T by regime of retraining, of `N_TRIED` models a side."""
+    names, original = unlearn(run, sets, method, N_TRIED, **settings), run.outcomes("full").load()
+    regimes = {one.forget_set.name: one.retrained.regime for one in evaluations}
+    opened, found = infl.open_run(run.place), dict[str, list[list[float]]]()
+    for one in sets:
+        models, oracle = (opened.outcomes(name).load() for name in (names[one.name], leave_out_name(one.ids)))
+        sides = [take(side, slice(N_TRIED)) for side in (models, oracle, original)]
+        value = measure_distance(one, sides[0], sides[1], original=sides[2]).value
+        for key in ("all", regimes[one.name]):
+            found.setdefault(key, []).append([value.value, value.se])
+    return {"settings": settings, "T": {key: mean(values) for key, values in found.items()}}
+
+
+def row_of(one: Evaluation) -> dict[str, Any]:
+    """Distances, verdict, cost, and each metric beside its null."""
+    full = one.to_full_oracle
+    row = {
+        "is": one.verdict,
+        "T": [one.to_oracle.value.value, one.to_oracle.value.se],
+        "T_full": None if full is None else [full.value.value, full.value.se],
+        "cost": one.cost,
+        "diverged": one.n_diverged,
+    }
+    metrics = {
+        name: [m.value.value, m.null.value]
+        for name, m in one.metrics.items()
+        if not name.endswith(("(retained)", "(held out)"))
+    }
+    return row | ({"metrics": metrics} if metrics else {})
+
+
+def summarize(
+    rows: Mapping[str, Any], evaluations: Sequence[Evaluation], predicted: Mapping[str, str]
+) -> dict[str, Any]:
+    """Mean T by regime and method, what each metric says of it, and the curves over gamma."""
+    of: dict[str, list[str]] = {}
+    for one in evaluations:
+        if one.method == "nothing":
+            of.setdefault(one.retrained.regime, []).append(one.forget_set.name)
+            if one.to_full_oracle is not None:
+                of.setdefault("parts", []).append(one.forget_set.name)
+    of["all"] = list(rows)
+    methods = {method: method_row(rows, of, dict.fromkeys(rows, method)) for method in next(iter(rows.values()))}
+    if predicted:
+        rule = {name: "nothing" if regime == "no-op" else OURS for name, regime in predicted.items()}
+        methods["by predicted regime"] = method_row(rows, of, rule)
+    summary: dict[str, Any] = {"sets": {key: len(names) for key, names in of.items()}, "methods": methods}
+    if any("metrics" in row for row in rows[of["all"][0]].values()):
+        summary["metrics"] = what_metrics_say(rows)
+    if "parts" in of:
+        summary["curves"] = {
+            name: [{k: [v.value, v.se] if hasattr(v, "se") else v for k, v in row.items()} for row in lines]
+            for name, lines in gamma_curves(
+                [e for e in evaluations if not e.forget_set.name.startswith("other ")]
+            ).items()
         }
-        untrained = sum(rows[name][choice[name]]["verdict"] in ("untrains", "both") for name in rows)
-        cost = float(np.mean([rows[name][choice[name]]["cost"] for name in rows]))
-        table["by predicted regime"] = {"T": by_choice, "untrains": untrained, "cost": cost, "diverged": 0}
-    return {"sets": {regime: len(names) for regime, names in sets_of.items()}, "methods": table}
+    return summary
+
+
+def method_row(rows: Mapping[str, Any], of: Mapping[str, list[str]], method: Mapping[str, str]) -> dict[str, Any]:
+    """What one method a set comes to."""
+    at = {name: rows[name][method[name]] for name in rows}
+    row: dict[str, Any] = {"T": {key: mean([at[name]["T"] for name in names]) for key, names in of.items()}}
+    if "parts" in of:
+        row["T"]["to the concept"] = mean([at[name]["T_full"] for name in of["parts"]])
+    return row | {
+        "untrains": sum(one["is"] in ("untrains", "both") for one in at.values()),
+        "cost": float(np.mean([one["cost"] for one in at.values()])),
+        "diverged": sum(one["diverged"] for one in at.values()),
+    }
+
+
+def what_metrics_say(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each metric: rank correlation with T over methods and sets, and over methods within sets; the method it puts first."""
+    methods = [one for one in next(iter(rows.values())) if one not in ("nothing", "retraining")]
+    found: dict[str, Any] = {}
+    names = next(iter(next(iter(rows.values())).values()))["metrics"]
+    t = np.array([[row[one]["T"][0] for one in methods] for row in rows.values()])
+    for metric in names:
+        # What is bad about a value: how far it is from what oracles get, in the direction that counts as worse.
+        value, null = (
+            np.array([[row[one]["metrics"].get(metric, [np.nan] * 2)[k] for one in methods] for row in rows.values()])
+            for k in (0, 1)
+        )
+        bad = null - value if metric in LARGER_IS_BETTER else value - null
+        if metric.startswith(("membership", "u-lira auc")):
+            bad = np.abs(value - null)
+        there = np.isfinite(bad).all(axis=1)
+        if there.sum() < len(rows):
+            continue
+        best = stats.rankdata(bad, axis=1).mean(axis=0)
+        found[metric] = {
+            "all": float(stats.spearmanr(bad.ravel(), t.ravel())[0]),  # pyright: ignore[reportArgumentType]
+            "within": float(np.mean([stats.spearmanr(a, b)[0] for a, b in zip(bad, t, strict=True) if np.ptp(a)])),  # pyright: ignore
+            "first": methods[int(best.argmin())],
+            "T of its choice": float(np.mean([t_row[a.argmin()] for a, t_row in zip(bad, t, strict=True)])),
+        }
+    found["T itself"] = {
+        "first": methods[int(stats.rankdata(t, axis=1).mean(axis=0).argmin())],
+        "T of its choice": float(t.min(axis=1).mean()),
+    }
+    return found
+
+
+def backdoor(
+    run: Run, world: World, sets: Sequence[ForgetSet], evaluations: Sequence[Evaluation], collections: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Of parts of patches: how often held-out images that bear the patch are wrong, beside what metrics say of the method."""
+    found: dict[str, Any] = {}
+    shown, n_patches = world.shown, len(world.patches)
+    metrics = {(e.forget_set.name, e.method): row_of(e).get("metrics", {}) for e in evaluations}
+    for one in sets:
+        number = next((k for k in range(n_patches) if one.name.endswith(f"patch {k + 1}")), None)
+        if number is None or one.name.startswith("other "):
+            continue
+        start = run.dataset().n_columns - (n_patches - number) * shown
+        places: dict[str, str] = {"nothing": "full", "retraining": leave_out_name(one.ids)}
+        places |= {label: names[one.name] for label, names in collections.items()}
+        if one.concept:
+            places["retraining, whole concept"] = leave_out_name(one.concept)
+        found[one.name] = {
+            label: {
+                "wrong": 1 - float(run.outcomes(name).load().of("correct")[:, start : start + shown].mean()),
+                **metrics.get((one.name, label), {}),
+            }
+            for label, name in places.items()
+        }
+    return found
+
+
+def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every setting that is tried, by the distance to the oracles of the development world and to what is predicted of them."""
+    world, folder = WORLDS["development"], work / "development"
+    run, sets = prepare(world, folder)
+    original = take(run.outcomes("full").load(), slice(N_TRIED))
+    predicted = {one.forget_set.name: one.effect for one in infl.predict_effects(run, sets)}
+    tried = {}
+    for method, grid in TRIED.items():
+        for settings in grid:
+
+            def score(method: str = method, settings: Any = settings) -> dict[str, Any]:
+                names = unlearn(run, sets, method, N_TRIED, quiet=True, **settings)
+                opened = infl.open_run(run.place)
+                models = {one.name: take(opened.outcomes(names[one.name]).load(), slice(N_TRIED)) for one in sets}
+                rows = []
+                for one in sets:
+                    oracle = take(run.outcomes(leave_out_name(one.ids)).load(), slice(N_TRIED))
+                    exact = measure_distance(one, models[one.name], oracle, original=original).value.value
+                    rows.append([exact, distance_to_prediction(one, models[one.name], original, predicted[one.name])])
+                return {"rows": rows}
+
+            words = " ".join(f"{key}={value:g}" for key, value in settings.items())
+            rows = np.array(cached(folder / "tried" / f"{method} {words}.json", score)["rows"])
+            tried.setdefault(method, []).append(
+                {"settings": settings, "oracle": float(rows[:, 0].mean()), "prediction": float(rows[:, 1].mean())}
+            )
+            print(method, words, tried[method][-1], flush=True)
+    summary = {
+        method: {by: min(found, key=lambda one, by=by: one[by])["settings"] for by in ("oracle", "prediction")}
+        | {"tried": len(found)}
+        for method, found in tried.items()
+    }
+    cached(work / "chosen.json", lambda: summary)
+    return summary, {"tried": tried, "sets": [one.name for one in sets], "n_models": N_TRIED}
+
+
+def chosen_in(work: Path) -> dict[str, Any]:
+    """The settings that were chosen, where they were."""
+    return cached(work / "chosen.json", dict) if (work / "chosen.json").exists() else {}
+
+
+def distance_to_prediction(forget_set: ForgetSet, models: Outcomes, original: Outcomes, effect: np.ndarray) -> float:
+    """Mean over S, retained, affected and other held-out examples of |accuracy - what is predicted of A(D\\S)|."""
+    n, accuracy = models.n_train, models.of("correct").mean(axis=0)
+    apart = np.abs(accuracy - np.clip(original.of("correct").mean(axis=0) - effect, 0, 1))
+    of_set = np.isin(np.arange(models.n_columns), forget_set.ids)
+    held_out, affected = np.arange(models.n_columns) >= n, np.abs(effect) >= 0.1
+    groups = (of_set, ~of_set & ~held_out, held_out & affected, held_out & ~affected)
+    return float(np.mean([apart[group].mean() for group in groups if group.any()]))
+
+
+def side_by_side(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Seconds of 64 models of one epoch of fine-tuning, and of 64 retrainings, in turn, without compilation."""
+    world, layout = WORLDS["digits"], infl.Layout(n_devices=1, models_per_device=16)
+    data, _ = world.plant()
+    run = infl.train(data, work / "cost" / "run", n_models=1, n_references=64, algorithm=world.algorithm)
+    rows = []
+    for seed in range(6):
+        sets = [infl.forget_sets.random_set(data, 20, seed=seed)]
+        names = infl.unlearn(run, sets, method="fine-tune", n_models=64, epochs=1, layout=layout, quiet=True)
+        infl.verify(run, sets, n_models=64, stop=None, layout=layout, quiet=True)
+        of = infl.open_run(run.place).to_dict()["collections"]
+        rows.append([of[name]["seconds"] for name in (*names.values(), leave_out_name(sets[0].ids))])
+    ratio = [one / other for one, other in rows]
+    return {"fraction": mean_and_error(ratio), "largest": max(ratio)}, {"seconds": rows, "n_models": 64}
 
 
 def mean(pairs: list[list[float]]) -> list[float]:
