@@ -112,7 +112,10 @@ def measure_world(world: World, folder: Path, chosen: Mapping[str, Any]) -> tupl
     summary = summarize(rows, evaluations, predicted)
     if world.metrics and chosen:
         summary["chosen"] = {
-            method: {by: with_setting(run, sets, method, found[by], evaluations) for by in ("oracle", "prediction")}
+            method: {
+                by: with_setting(run, sets[::3], method, found.get(by, {}), evaluations)
+                for by in ("default", "oracle", "prediction")
+            }
             for method, found in chosen.items()
         }
     return summary, {
@@ -147,7 +150,7 @@ def evaluate_set(run: Run, one: ForgetSet, named: Mapping[str, str], metrics: Se
 def with_setting(
     run: Run, sets: Sequence[ForgetSet], method: str, settings: Any, evaluations: Sequence[Evaluation]
 ) -> dict[str, Any]:
-    """A method with the setting chosen for it: mean T by regime of retraining, of `N_TRIED` models a side."""
+    """A method with the setting chosen for it, or its defaults: mean T by regime of retraining, `N_TRIED` models a side."""
     names, original = unlearn(run, sets, method, N_TRIED, **settings), run.outcomes("full").load()
     regimes = {one.forget_set.name: one.retrained.regime for one in evaluations}
     opened, found = infl.open_run(run.place), dict[str, list[list[float]]]()
