@@ -221,6 +221,8 @@ def test_a_random_label_is_never_the_true_one_and_salun_moves_a_fraction_of_the_
     start = 0.1 * RANDOM.normal(size=(40, CLASSES)).astype(np.float32)
     found = unlearned("random-labels", problem(WIDE), start, epochs=300, rate=5.0)
     assert ((WIDE @ found).argmax(axis=1) == LABELS).tolist() == (~FORGET).tolist()
+    whole = np.sign(WIDE).astype(np.int32)  # as numbers of entities are
+    assert np.isfinite(unlearned("random-labels", problem(whole), start, epochs=1)).all()
     moved = unlearned("salun", problem(WIDE), start, epochs=3, fraction=0.25) != start
     assert moved.mean() == pytest.approx(0.25, abs=0.01)
 
