@@ -300,12 +300,16 @@ class Facts:
     """Table to write, a .tsv that does not exist yet; FILE.derivations.tsv is written beside it."""
     size: Whole = None
     """Towns of lives (22), families (8), cities of geography (60); the default in brackets."""
+    zipf: bool = False
+    """Give towns of lives persons by Zipf's law."""
     seed: int = 0
     """Of what is drawn, 0 to 2**32 - 1."""
 
     def __call__(self) -> None:
-        size = {} if self.size is None else {"size": self.size}
-        world = worlds.WORLDS[self.world](**size, seed=self.seed)
+        given: dict[str, Any] = {} if self.size is None else {"size": self.size}
+        if self.zipf and self.world != "lives":
+            raise InputError(f"zipf: frequencies by Zipf's law are of the world lives alone, got {self.world}")
+        world = worlds.WORLDS[self.world](**given, **({"zipf": True} if self.zipf else {}), seed=self.seed)
         world.write(self.out)
         n_held_out = sum(row[3] != "train" for row in world.rows)
         say(f"facts         {self.out}, {len(world.rows) - n_held_out:,} to train on and {n_held_out:,} held out")

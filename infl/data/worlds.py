@@ -62,7 +62,7 @@ class World:
         write_table(derivations_beside(path), [("conclusion", "premises"), *lines])
 
 
-def lives(size: int = 22, *, seed: int = 0) -> World:
+def lives(size: int = 22, *, zipf: bool = False, seed: int = 0) -> World:
     """Persons born in towns, which lie in nations, on rivers, and speak dialects; so do their persons. Some have a hobby.
 
     Of 22 towns 16 are *ordinary*: five persons, of whom three have nation, river and dialect in D, two held out. Three are
@@ -72,22 +72,25 @@ def lives(size: int = 22, *, seed: int = 0) -> World:
 
     Args:
         size: Towns, at least 3, in about these shares.
+        zipf: Whether ordinary towns have as many persons together, but each in inverse proportion to its number from 1.
         seed: 0 to 2**32 - 1.
     """
     check_integer("size", size, 3, 10_000)
     random, world = seeded(seed, "lives"), World()
     n_few = max(1, round(size * 3 / 22))
     kinds = ["ordinary"] * (size - 2 * n_few) + ["semi"] * n_few + ["lone"] * n_few
-    n_known, n_asked = {"ordinary": 3, "semi": 1, "lone": 0}, {"ordinary": 2}
+    n_known = [{"ordinary": 3, "semi": 1, "lone": 0}[kind] for kind in kinds]
+    if zipf:
+        n_ordinary = kinds.count("ordinary")
+        weights = 1 / np.arange(1, n_ordinary + 1)
+        n_known[:n_ordinary] = np.maximum(1, np.round(3 * n_ordinary * weights / weights.sum())).astype(int).tolist()
     values = random.randint(6, size=(size, 3))
     towns = [f"{kind}-town-{k}" for k, kind in enumerate(kinds)]
     about_towns = [
         [world.state((town, PROPERTIES[name], f"{name}-{value}")) for name, value in zip(PROPERTIES, row, strict=True)]
         for town, row in zip(towns, values, strict=True)
     ]
-    persons = [
-        (t, k < n_known[kind]) for t, kind in enumerate(kinds) for k in range(n_known[kind] + n_asked.get(kind, 2))
-    ]
+    persons = [(t, k < known) for t, known in enumerate(n_known) for k in range(known + 2)]
     for number, (t, known) in enumerate(persons):
         name, of_town = f"person-{number}", about_towns[t]
         born = world.state((name, "born in", towns[t]))

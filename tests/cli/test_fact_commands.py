@@ -47,6 +47,7 @@ def test_a_world_is_planted_and_what_forgetting_a_fact_takes_is_verified(
     assert "What facts are known from" in Path("page.html").read_text()
     said = refusal("plant facts lives --size 8 --out lives.tsv", capsys)
     assert "exists already" in said
+    assert "of the world lives alone" in refusal("plant facts families --zipf --out other.tsv", capsys)
     assert "question of lives" in refusal(
         "forget fact facts:lives.tsv --fact 'person-0, town, ?' --out fact.json", capsys
     )

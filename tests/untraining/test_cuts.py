@@ -64,6 +64,14 @@ def test_a_fact_that_is_not_there_is_named(fact: str) -> None:
         find_fact(infl.load("digits", n_train=100), fact)
 
 
+def test_by_zipf_the_kth_town_has_a_kth_of_the_known_persons_of_the_first() -> None:
+    rows = worlds.lives(zipf=True).rows
+    told = {row[0] for row in rows if row[1] == "nation" and row[3] == "train"}
+    towns = [row[2] for row in rows if row[1] == "born in" and row[0] in told and row[2].startswith("ordinary")]
+    counts = [towns.count(f"ordinary-town-{k}") for k in range(16)]
+    assert counts == [max(1, round(48 / sum(1 / j for j in range(1, 17)) / k)) for k in range(1, 17)]
+
+
 @pytest.mark.parametrize("name", worlds.WORLDS)
 def test_all_that_a_world_holds_out_can_be_derived(name: worlds.WorldName, tmp_path: Path) -> None:
     world = worlds.WORLDS[name](12, seed=1)
