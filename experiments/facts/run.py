@@ -12,6 +12,7 @@ Three worlds (`infl plant facts lives`): persons born in towns (A), nation, rive
     families    the same, and held-out facts, by number of families and weight decay
     graph       cross-influence on held-out conclusions against their true premises
     methods     {C} by methods of unlearning: is it gone, what goes with it, does it come back
+    countries   a real set with a known rule, of the package countryinfo (pip install countryinfo)
     prediction  regimes predicted from models of subsets against those that retraining gives
     speed       seconds that models of random subsets take
 """
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from countries import read_countries, sets_of_countries
 from lives import ALONE, FEW, MATES, by_count, by_kind, cut_of, dataset_of, held_out_known, measure, sets_by_kind
 from methods import compare
 from record import argument_parser, verdict_row, work_folder, write_part
@@ -227,6 +229,15 @@ def edges_of(work: Path, size: Size, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def countries(work: Path, size: Size) -> Part:
+    """What a country's region and subregion take to forget."""
+    dataset = read_countries()
+    kinds = sets_of_countries(dataset, 2 * size.n_few_sets)
+    rows = measure(work / "countries", dataset, kinds, COMPOSES, n_seeds=2 * size.n_few_seeds)
+    known = held_out_known(dataset, COMPOSES, size.n_few_seeds)
+    yield {"kinds": by_kind(rows), "held_out": known, "n": [dataset.n_train, dataset.n_held_out]}, rows
+
+
 def prediction(work: Path, size: Size) -> Part:
     """Regimes of the table's sets in two worlds as measured, and as predicted from subsets and by the rules alone."""
     rows: dict[str, list[dict[str, Any]]] = {"rules alone": []}
@@ -293,6 +304,7 @@ PARTS = {
     "table": tables,
     "graph": graph,
     "methods": unlearning,
+    "countries": countries,
     "prediction": prediction,
     "control": control,
     "emergence": emergence,
