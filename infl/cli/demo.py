@@ -46,7 +46,6 @@ class Demo:
 
     question: ClassVar = "infl demo: what happens if a digits classifier must forget some of its training examples?"
     example: ClassVar = "digit"
-    first_look: ClassVar = 16
     check: ClassVar = "infl predict {named} --forget mine.json    # and what forgetting it would do"
 
     @classmethod
@@ -68,7 +67,7 @@ class Demo:
         sets = self.forget_sets(dataset, memorization)
         infl.forget_sets.write_forget_sets(run.folder / "forget.json", sets)
         predicted = infl.predict(run, sets)
-        measured = infl.verify(run, sets, n_models=self.n_references, first=self.first_look)
+        measured = infl.verify(run, sets, n_models=self.n_references)
         show_verdicts(run, predicted, measured)
         self.explain(run, predicted, measured)
         self.output.write(
@@ -122,7 +121,6 @@ class TextDemo(Demo):
         "infl demo text: what happens if a language model must forget some of the verses it trained on?"
     )
     example: ClassVar = "verse"
-    first_look: ClassVar = 8
     check: ClassVar = (
         "infl verify {named} --forget mine.json --n-models 16    # and what forgetting it does, by retraining"
     )

@@ -26,7 +26,7 @@ def decide(
     budget: int,
     n_models: int = 64,
     stop: float = 0.95,
-    first: int = 16,
+    first: int = 8,
     predictor: PredictorName | None = None,
     algorithm: Algorithm | None = None,
     thresholds: Thresholds | None = None,

@@ -7,8 +7,10 @@ effects so far are judged (`looks_at`), and a set whose regime has become clear 
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtr
 
 from infl.records import Array, Effects, ForgetSet, InputError, Outcomes, Thresholds, TokenEffects
+from infl.untraining.distribution import kernel_width
 from infl.untraining.regimes import judge
 
 MIN_BEFORE_A_LOOK = 4  # replicates; `judge` knows no error with fewer
@@ -25,8 +27,8 @@ def looks_at(n_models: int, *, stop: float | None, first: int) -> list[int]:
         InputError: for a number out of its range.
 
     Examples:
-        >>> looks_at(100, stop=0.95, first=16)
-        [16, 32, 64, 100]
+        >>> looks_at(100, stop=0.95, first=8)
+        [8, 16, 32, 64, 100]
     """
     if stop is not None and not 0 < stop < 1:
         raise InputError(
@@ -50,10 +52,10 @@ def is_clear(effects: Effects, thresholds: Thresholds, stop: float | None) -> bo
 
 
 def paired_error(replicates: Array) -> Array:
-    """The error of `measure_effects` of the mean over keys of differences that are 1, 0 or -1, [R, ...], above 0: [...]."""
-    n_models = len(replicates)
-    lost, gained = (((sign * replicates > 0).sum(axis=0) + 0.5) / (n_models + 1.5) for sign in (1, -1))
-    return np.sqrt((lost + gained - (lost - gained) ** 2) / (n_models + 2.5))
+    """The error of `measure_effects` of the mean over keys of differences between -1 and 1, [R, ...], above 0: [...]."""
+    n_models = len(replicates) + 1.5
+    mean, square = replicates.sum(axis=0) / n_models, ((replicates**2).sum(axis=0) + 1) / n_models
+    return np.sqrt((square - mean**2) / (n_models + 1))
 
 
 def measure_token_effects(
@@ -87,16 +89,21 @@ def measure_token_effects(
 def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes) -> Effects:
     """Measured effects, paired by key.
 
-        D_j = mean over keys r of [ correct_j under A(D; r) - correct_j under A(D\\S; r) ]
+        D_j = mean over keys r of [ P_j(A(D; r)) - P_j(A(D\\S; r)) ],    P_j = Phi(margin_j / width_j)
 
-    with the standard deviation of its posterior as the error: a key loses j, gains it or changes nothing, with R + 3/2 for the
-    number of keys R and half a key more of either kind (a Dirichlet prior of 1/2 each, as of Jeffreys). Of shares the error is
-    by the sample variance of the differences, and at least what one token of one key makes. So no error is 0, also
-    where all keys agree. Models trained with one key share weights at the start and
-    the order of the examples they have in common, so the difference varies less than that of unpaired models.
+    Where margins are recorded a model counts as right on j by how far its margin is from 0, within the width of a normal
+    kernel over the models of D (`infl.untraining.distribution.kernel_width`); otherwise as right or wrong. Margins say more:
+    two that lie on one side of 0 may differ. The bias is that of smoothing (`experiments/regimes`). Of shares P_j is the share.
+
+    The error is the standard deviation of a posterior: a key loses j, gains it or changes nothing, with R + 3/2 for the
+    number of keys R and half a key more of either kind (a Dirichlet prior of 1/2 each, as of Jeffreys); the same formula takes
+    differences between -1 and 1 by their squares. Of shares the error is by the sample variance of the differences, and at
+    least what one token of one key makes. So no error is 0, also where all keys agree. Models trained with one key share
+    weights at the start and the order of the examples they have in common, so the difference varies less than that of
+    unpaired models.
 
     Args:
-        full, without: `correct` [R, n+m] of the same R keys in the same order.
+        full, without: `correct` [R, n+m] of the same R keys in the same order, with `margin` to go by margins.
 
     Raises:
         InputError: where they do not pair, or `without` was not trained without the set.
@@ -105,10 +112,14 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
         raise InputError("verification needs `correct` of as many models of D as of D without the set, one pair a key")
     if without.masks[:, list(forget_set.ids)].any() or not full.masks.all():
         raise InputError(f"set {forget_set.name!r}: the models given were not trained on D, and on D without the set")
-    replicates = full.correct.astype(np.float32) - without.correct.astype(np.float32)
-    n_models = len(replicates)
-    n_tokens = None
-    if full.is_binary("correct") and without.is_binary("correct"):
+    before, after = full.of("correct"), without.of("correct")
+    n_models, n_tokens = len(before), None
+    is_binary = full.is_binary("correct") and without.is_binary("correct")
+    if is_binary and full.margin is not None and without.margin is not None:
+        width = kernel_width(full.of("margin")).astype(np.float32)
+        before, after = ndtr(full.of("margin") / width), ndtr(without.of("margin") / width)
+    replicates = before - after
+    if is_binary:
         se = paired_error(replicates)
     else:
         n_tokens = full.tokens

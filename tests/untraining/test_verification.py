@@ -61,6 +61,33 @@ def test_effects_on_shares_have_the_scatter_of_paired_differences(pair):
     assert verdict.probability["local"] + verdict.probability["spreading"] == pytest.approx(1)
 
 
+def test_margins_say_more_than_counts_and_the_same_on_average() -> None:
+    """By a loop over examples and models; SciPy's normal distribution function. Errors cover the truth, which is known.
+
+    Margins of models of D scatter around a level of each example by a normal distribution, and those without the set move by
+    as much as each key says.
+    """
+    rng, n_models, n = np.random.default_rng(0), 8, 2000
+    level, drop = rng.normal(1.0, 2.0, n), rng.exponential(0.5, n)
+    before = level + rng.standard_normal((n_models, n))
+    after = before - drop - 0.3 * rng.standard_normal((n_models, n))
+    masks = np.ones((n_models, 10), bool)
+    full = Outcomes(masks, before > 0, before)
+    without = Outcomes(masks & (np.arange(10) != 3), after > 0, after)
+    effects = measure_effects(ForgetSet("s", (3,)), full=full, without=without)
+    for j in (0, 17, 1999):
+        width = max(0.9 * before[:, j].std() * n_models**-0.2, 0.25)
+        smooth = [stats.norm.cdf(before[r, j] / width) - stats.norm.cdf(after[r, j] / width) for r in range(n_models)]
+        np.testing.assert_allclose(effects.replicates[:, j], smooth, atol=1e-5)
+    truth = stats.norm.cdf(level) - stats.norm.cdf((level - drop) / np.hypot(1, 0.3))
+    counted = measure_effects(
+        ForgetSet("s", (3,)), full=Outcomes(masks, before > 0), without=Outcomes(without.masks, after > 0)
+    )
+    assert 3 * np.mean((effects.effect - truth) ** 2) < np.mean((counted.effect - truth) ** 2)
+    assert np.mean(effects.effect - truth) == pytest.approx(0, abs=0.01)
+    assert np.mean(np.abs(effects.effect - truth) < 1.645 * effects.se) >= 0.9
+
+
 def test_wrong_models_are_refused(pair):
     full, without = pair
     with pytest.raises(InputError, match="not trained on D"):
@@ -105,14 +132,14 @@ def first_seeds(effects: Effects, n_models: int) -> Effects:
 
 
 def judged(truth: Truth, *, n_sets: int = N_SETS, size: int = 10) -> tuple[list[Verdict], list[Verdict]]:
-    """Verdicts on simulated sets with looks at 16, 32 and 64 models, and with 64 models for each."""
+    """Verdicts on simulated sets with looks at 8, 16, 32 and 64 models, and with 64 models for each."""
     rng, thresholds = np.random.default_rng(1), Thresholds()
     with_looks, fixed = [], []
     for _ in range(n_sets):
         own, cross = truth(rng)
         effects = simulated(rng, own=own, cross=cross, n_models=64, size=size)
         fixed.append(judge(effects))
-        for n_models in looks_at(64, stop=STOP, first=16)[:-1]:
+        for n_models in looks_at(64, stop=STOP, first=8)[:-1]:
             sofar = first_seeds(effects, n_models)
             if is_clear(sofar, thresholds, STOP):
                 with_looks.append(judge(sofar))
@@ -132,21 +159,21 @@ def fraction(events: list[bool]) -> tuple[float, float]:
 def test_false_decisions_at_a_threshold_stay_within_what_so_many_looks_allow() -> None:
     """Local sets of which cross lies a hair below its threshold: the worst case, in which noise alone decides.
 
-    A look at 95% errs in 5% of them on this side, so three looks may do so in 15% and no more.
+    A look at 95% errs in 5% of them on this side, so four looks may do so in 20% and no more.
     """
     with_looks, fixed = judged(lambda _: (0.6, 0.1 - 1e-9))
     fractions = {}
-    for name, verdicts, limit in (("looks", with_looks, 3 * (1 - STOP)), ("fixed", fixed, 1 - STOP)):
+    for name, verdicts, limit in (("looks", with_looks, 4 * (1 - STOP)), ("fixed", fixed, 1 - STOP)):
         fractions[name], se = fraction([verdict.probability["spreading"] >= STOP for verdict in verdicts])
         assert fractions[name] - 2 * se <= limit
         fractions[f"{name}, named"], _ = fraction([verdict.regime == "spreading" for verdict in verdicts])
-    stated = {"looks": 0.11, "fixed": 0.05, "looks, named": 0.22, "fixed, named": 0.19}
+    stated = {"looks": 0.12, "fixed": 0.05, "looks, named": 0.23, "fixed, named": 0.19}
     assert fractions == pytest.approx(stated, abs=0.02)
-    assert len({verdict.n_models for verdict in with_looks}) == 3
+    assert len({verdict.n_models for verdict in with_looks}) == 4
 
 
 def test_false_decisions_on_tiny_sets_are_not_more_frequent_than_stated() -> None:
-    """Two examples, lost as often as the threshold says: sixteen seeds often see too few losses to know how rare they are."""
+    """Two examples, lost as often as the threshold says: eight seeds often see too few losses to know how rare they are."""
     with_looks, fixed = judged(lambda _: (0.1, -3.0), n_sets=500, size=2)
     for verdicts, stated in ((with_looks, 0.24), (fixed, 0.09)):
         value, se = fraction([verdict.probability["no-op"] >= STOP for verdict in verdicts])
