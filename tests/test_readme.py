@@ -78,7 +78,7 @@ def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
-    """On fewer models, so that it takes seconds."""
+    """On fewer models, trained for 2 epochs, so that it takes seconds."""
     monkeypatch.chdir(tmp_path)
     Path("forget.json").write_text('{"my set": [3, 14, 159]}')
     np.savez("published.npz", tr_mem=np.arange(1000) / 1000)
@@ -90,7 +90,7 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
     for arguments in commands:
         if arguments[0] == "train":
             smaller = {"1000": "30", "0:500": "0:10"}
-            arguments = [smaller.get(a, a) for a in arguments] + ["--n-references", "6"]
+            arguments = [smaller.get(a, a) for a in arguments] + ["--n-references", "6", "--epochs", "2"]
         if arguments[0] == "verify":
             arguments += ["--n-models", "6"]
         assert main(arguments) == 0, capsys.readouterr().err

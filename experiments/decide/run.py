@@ -1,0 +1,128 @@
+"""How many forget sets does a budget of retrainings decide, with prediction first and by verification alone?
+
+    python experiments/decide/run.py --work FOLDER   # half an hour on two cores; resumable
+    python experiments/decide/run.py --small         # under a minute
+
+Two of the worlds of experiments/regimes, their forget sets of every generator, 512 models of each. `infl.decide` and
+verification alone may spend seeds 0 to 63 of each set; seeds 64 to 127 are the truth that both are compared with.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "regimes"))
+from record import argument_parser, verdict_row, work_folder, write_results
+from scoring import DECIDED, best
+from worlds import WORLDS, World, make_dataset, make_sets
+
+import infl
+from infl.pipeline.decide import order
+from infl.records import ForgetSet, Verdict
+from infl.store import Run, leave_out_name
+from infl.untraining.verification import looks_at, measure_effects
+
+N_MODELS, N_REFERENCES, N_SEEDS, FIRST, STOP = 512, 128, 64, 8, 0.95
+BUDGETS = (0, 250, 500, 1000, 1500, 3000)
+REPORTED = ("digits-early", "digits-flipped")
+
+
+def main() -> None:
+    """Train what is missing, replay both ways of spending, and write results.json."""
+    options = argument_parser(__doc__, __file__, small="one little world, 8 seeds").parse_args()
+    found = {}
+    with work_folder(options) as work:
+        for name in ("digits-early",) if options.small else REPORTED:
+            world = WORLDS[name]
+            if options.small:
+                world = replace(world, n_train=200, n_held_out=100, share=0.02)
+            found[name] = measure(world, work / name, small=options.small)
+            print(name, found[name]["budgets"], flush=True)
+    summary = {
+        name: {budget: row["with prediction"] for budget, row in one["budgets"].items()} for name, one in found.items()
+    }
+    write_results(
+        options.out, {"summary": summary, "worlds": found, "n_models": N_MODELS, "n_seeds": N_SEEDS}, "scikit-learn"
+    )
+
+
+def measure(world: World, folder: Path, *, small: bool) -> dict[str, Any]:
+    """Both ways at every budget, against the truth."""
+    n_seeds, first = (8, 4) if small else (N_SEEDS, FIRST)
+    run, sets = train(world, folder, n_seeds=n_seeds, small=small)
+    truth = {one.ids: true_verdict(run, one, n_seeds) for one in sets}
+    budgets = {}
+    for budget in (0, 40) if small else BUDGETS:
+        predicted, measured = infl.decide(
+            run, sets, budget=budget, n_models=n_seeds, stop=STOP, first=first, quiet=True
+        )
+        last = {one.forget_set.ids: one for one in (*predicted, *measured)}
+        alone = verify_alone(run, sets, budget, n_models=n_seeds, first=first)
+        budgets[str(budget)] = {
+            "with prediction": outcome(list(last.values()), measured, truth),
+            "verification alone": outcome(alone, alone, truth),
+        }
+    return {"n_sets": len(sets), "budgets": budgets, "truth": [verdict_row(one) for one in truth.values()]}
+
+
+def train(world: World, folder: Path, *, n_seeds: int, small: bool) -> tuple[Run, list[ForgetSet]]:
+    """The run, with models without each set for both ways and for the truth."""
+    dataset, planted = make_dataset(world)
+    n_models, n_references = (48, 2 * n_seeds) if small else (N_MODELS, N_REFERENCES)
+    algorithm = infl.Algorithm(**world.algorithm)
+    run = infl.train(
+        dataset, run=folder, n_models=n_models, n_references=n_references, algorithm=algorithm, quiet=small
+    )
+    if not (folder / "sets.json").exists():
+        sets = make_sets(world, dataset, planted, run.outcomes("design"))
+        infl.forget_sets.write_forget_sets(folder / "sets.json", sets)
+    sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=dataset.n_train)
+    sets = sets[:8] if small else sets
+    for _ in infl.verify_effects(run, sets, n_models=2 * n_seeds, stop=None, quiet=small):
+        pass  # outcomes stay in the folder
+    return infl.open_run(folder), sets
+
+
+def true_verdict(run: Run, forget_set: ForgetSet, n_seeds: int) -> Verdict:
+    """By the seeds that neither way may look at."""
+    seeds = range(n_seeds, 2 * n_seeds)
+    full, without = (run.outcomes(name, seeds).load() for name in ("full", leave_out_name(forget_set.ids)))
+    return infl.judge(measure_effects(forget_set, full=full, without=without))
+
+
+def verify_alone(run: Run, sets: list[ForgetSet], budget: int, *, n_models: int, first: int) -> list[Verdict]:
+    """The looks and the order of `infl.decide` without a prediction: at first the sets stand in line as they come."""
+    waiting, measured, before = sets, dict[tuple[int, ...], Verdict](), 0
+    for look in looks_at(n_models, stop=STOP, first=first):
+        affordable = waiting[: budget // (look - before)]
+        if not affordable:
+            break
+        budget -= len(affordable) * (look - before)
+        verdicts = infl.verify(run, affordable, n_models=look, stop=None, first=first, quiet=True)
+        measured |= {one.forget_set.ids: one for one in verdicts}
+        undecided = [one for one in verdicts if max(one.probability.values()) < STOP]
+        waiting, before = [one.forget_set for one in order(undecided, STOP)], look
+    return list(measured.values())
+
+
+def outcome(named: list[Verdict], measured: list[Verdict], truth: dict[Any, Verdict]) -> dict[str, Any]:
+    """Share of all sets that are decided, and of those whose truth is known the share that is wrong."""
+    decided = [one for one in named if one.regime != "undetermined"]
+    known = [
+        (one, other) for one in decided if max((other := truth[one.forget_set.ids]).probability.values()) >= DECIDED
+    ]
+    return {
+        "decided": len(decided) / len(truth),
+        "wrong": sum(one.regime != best(other) for one, other in known) / max(len(known), 1),
+        "known": len(known),
+        "models": sum(one.n_models for one in measured),
+        "measured": len(measured),
+    }
+
+
+if __name__ == "__main__":
+    main()
