@@ -76,7 +76,7 @@ class Size:
     n_seeds: int = 64
     max_seeds: int | None = 128
     n_few_sets: int = 4
-    n_few_seeds: int = 16
+    n_few_seeds: int = 32
     n_graph_models: int = 1000
     n_predicted_models: int = 500
     n_timed_models: int = 1000
@@ -141,7 +141,7 @@ def emergence(work: Path, size: Size) -> Part:
     for epochs in (5, 10, 20, 40, 100):
         algorithm = replace(COMPOSES, epochs=epochs)
         kinds = few(work / f"epochs-{epochs}", size, algorithm)
-        rows.append({"epochs": epochs, "held_out": held_out_known(dataset, algorithm, 16), "kinds": kinds})
+        rows.append({"epochs": epochs, "held_out": held_out_known(dataset, algorithm, 8), "kinds": kinds})
         yield {"n_seeds": size.n_few_seeds, "n_sets": size.n_few_sets}, rows
 
 
@@ -152,7 +152,7 @@ def decay(work: Path, size: Size) -> Part:
         for number in (0.0, 0.03, 0.1, 0.3, 1.0):
             algorithm = replace(COMPOSES, network=network, widths=(32,), weight_decay=number)
             kinds = few(work / f"decay-{network}-{number}", size, algorithm, (MATES, ALONE))
-            known = held_out_known(dataset, algorithm, 16)
+            known = held_out_known(dataset, algorithm, 8)
             rows.append({"network": network, "weight_decay": number, "held_out": known, "kinds": kinds})
             yield {"n_seeds": size.n_few_seeds, "n_sets": size.n_few_sets}, rows
 
@@ -171,11 +171,11 @@ def families(work: Path, size: Size) -> Part:
             for number in (0.0, 0.3):
                 algorithm = replace(COMPOSES, network=network, widths=(32,), weight_decay=number, epochs=200)
                 place = work / f"families-{n_families}-{network}-{number}"
-                found = by_kind(measure(place, dataset, kinds, algorithm, n_seeds=size.n_few_seeds // 2))
-                known = held_out_known(dataset, algorithm, size.n_few_seeds // 2)
+                found = by_kind(measure(place, dataset, kinds, algorithm, n_seeds=size.n_few_seeds // 4))
+                known = held_out_known(dataset, algorithm, size.n_few_seeds // 4)
                 rows.append({"families": n_families, "network": network, "weight_decay": number, "held_out": known})
                 rows[-1]["kinds"] = found
-                yield {"n_seeds": size.n_few_seeds // 2, "n_sets": size.n_few_sets}, rows
+                yield {"n_seeds": size.n_few_seeds // 4, "n_sets": size.n_few_sets}, rows
 
 
 def graph(work: Path, size: Size) -> Part:
@@ -233,8 +233,8 @@ def countries(work: Path, size: Size) -> Part:
     """What a country's region and subregion take to forget."""
     dataset = read_countries()
     kinds = sets_of_countries(dataset, 2 * size.n_few_sets)
-    rows = measure(work / "countries", dataset, kinds, COMPOSES, n_seeds=2 * size.n_few_seeds)
-    known = held_out_known(dataset, COMPOSES, size.n_few_seeds)
+    rows = measure(work / "countries", dataset, kinds, COMPOSES, n_seeds=size.n_few_seeds)
+    known = held_out_known(dataset, COMPOSES, 8)
     yield {"kinds": by_kind(rows), "held_out": known, "n": [dataset.n_train, dataset.n_held_out]}, rows
 
 
@@ -287,8 +287,8 @@ def unlearning(work: Path, size: Size) -> Part:
             replace(one, concept=tuple(np.flatnonzero(np.isin(dataset.train_ids, list(cut)))))
             for one, cut in zip(some, whole, strict=True)
         ]
-        rows[kind] = compare(work / "methods", dataset, sets, n_models=size.n_few_seeds)
-        yield {"n_models": size.n_few_seeds, "n_sets": size.n_few_sets}, rows
+        rows[kind] = compare(work / "methods", dataset, sets, n_models=size.n_few_seeds // 2)
+        yield {"n_models": size.n_few_seeds // 2, "n_sets": size.n_few_sets}, rows
 
 
 def speed(work: Path, size: Size) -> Part:
