@@ -106,6 +106,7 @@ def measure(run: infl.Run, *, small: bool) -> dict[str, Any]:
         "n_models": outcomes.n_models,
         "seconds_per_model": training_seconds(run) / outcomes.n_models,
         "by_kind": by_kind(dataset, main_scores, copied),
+        "by_copies": by_copies((overlap[:, :n] >= 0.99).sum(axis=0), main_scores.value),
         "by_nearest": by_overlap(nearest, main_scores.value),
         "intermediate": by_difficulty(left_out_accuracy, main_scores.value),
         "influence": influence_by_overlap(outcomes, dataset, overlap),
@@ -192,6 +193,21 @@ def shuffles(outcomes: Outcomes, repeats: int) -> dict[str, int]:
         pairs = infl.influence(shuffled, columns=np.arange(n, outcomes.n_columns))
         found["held-out pairs"] += bool((joint_q_values(pairs) <= 0.05).any())
     return {"repeats": repeats, **found}
+
+
+def by_copies(n_copies: Array, values: Array) -> list[dict[str, Any]]:
+    """Memorization by how often D holds the text again; what those without a copy would have where no copy is trained on.
+
+    Subsets of 70% miss all of k copies with probability 0.3^k, and only then is a verse unlike one without copies.
+    """
+    single, rows = float(values[n_copies == 0].mean()), []
+    for least, most in ((1, 1), (2, 2), (3, 1000)):
+        some = (n_copies >= least) & (n_copies <= most)
+        if some.any():
+            expected = single * float((0.3 ** n_copies[some]).mean())
+            found = {"memorization": mean_and_error(values[some]), "expected": expected}
+            rows.append({"copies": least, "n": int(some.sum()), **found})
+    return rows
 
 
 def by_kind(dataset: Dataset, scores: infl.Estimate, copied: Array) -> list[dict[str, Any]]:
