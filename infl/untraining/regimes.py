@@ -38,7 +38,8 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     number at which the same estimates with errors shrunk as 1/sqrt(models) do.
 
     Harm and gain of measured effects are cross-fitted: one half of the replicates selects the examples with |D_k| >= e, the
-    other half sums them, and the other way round, so that noise does not select itself. Those of posteriors
+    other half sums them, and the other way round, so that noise does not select itself; e is a step of width e/5, so that
+    errors know of examples that might as well have been selected. Those of posteriors
     (`Effects.covariance`) are the means of the sums over the examples' normal posteriors.
 
     Args:
@@ -152,19 +153,26 @@ def _replicated_covariance(replicates: Array, inside: Array, weights: Array, lea
 
 
 def _cross_fitted(replicates: Array, weights: Array, min_effect: float, least: Array) -> Quantity:
-    """Weighted sum of the effects of at least `min_effect`, selected by one half of the replicates and summed by the other."""
-    halves = replicates[0::2], replicates[1::2]
-    if len(halves[1]) < 2 or np.isnan(replicates[:, weights > 0]).any():
+    """Weighted sum of the effects of at least `min_effect`, selected by one half of the replicates and summed by the other.
+
+    Effects within a fifth of `min_effect` are selected in part: the error is that of a function of two means, linearized.
+    """
+    n_replicates, counted = len(replicates), weights > 0
+    halves = [replicates[start::2, counted] for start in (0, 1)]
+    if len(halves[1]) < 2 or np.isnan(halves[0]).any() or np.isnan(halves[1]).any():
         return Quantity(math.nan, math.nan)
-    values, variances = [], []
-    for selecting, summing in (halves, halves[::-1]):
-        selected = selecting.mean(axis=0) >= min_effect
-        sums = summing[:, selected] @ weights[selected]
-        values.append(sums.mean())
-        variances.append(sums.var(ddof=1) / len(sums))
+    step = stats.norm(min_effect, max(0.2 * min_effect, 0.01))
+    one, two = (half.mean(axis=0) for half in halves)
+    value, variance = 0.0, 0.0
+    for half, own, other in ((halves[0], one, two), (halves[1], two, one)):
+        selected = step.cdf(other)
+        value += float(weights[counted] @ (selected * own)) / 2
+        contributions = (half - own) @ (weights[counted] * (selected + step.pdf(own) * other)) / 2
+        variance += contributions.var(ddof=1) / len(half)
+    variance *= (n_replicates - 1) / max(n_replicates - 3, 1)
     # As of self and cross: where all replicates agree, no error is smaller than what one outcome in one of them makes.
-    minimum = (weights * least).max(initial=0.0) / len(replicates)
-    return Quantity(float(np.mean(values)), max(float(np.sqrt(np.sum(variances)) / 2), float(minimum)))
+    minimum = (weights * least).max(initial=0.0) / n_replicates
+    return Quantity(value, max(float(np.sqrt(variance)), float(minimum)))
 
 
 def _posterior_sum(effects: Effects, weights: Array, cross: float, min_effect: float, *, sign: int) -> Quantity:

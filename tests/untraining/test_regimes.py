@@ -186,7 +186,22 @@ def test_harm_and_gain_are_zero_within_errors_in_a_null_world():
     assert np.mean(plug_in) > 1
     for values in (harm, gain):
         assert abs(values.mean()) < 4 * values.std(ddof=1) / np.sqrt(60)
-    assert 0.7 < harm.std(ddof=1) / np.sqrt(np.mean(se**2)) < 1.4
+    assert 0.5 < harm.std(ddof=1) / np.sqrt(np.mean(se**2)) < 1.1
+
+
+def test_errors_of_harm_know_that_other_examples_might_have_been_selected():
+    """True effects on both sides of e: the scatter of harm over worlds is the error, which the sums of one selection miss."""
+    rng = np.random.RandomState(3)
+    true, harms, alone = rng.exponential(0.08, 300), [], []
+    for _ in range(200):
+        replicates = true + 0.15 * rng.standard_normal((16, 300))
+        harm = infl.judge(make_effects(replicates, (0, 1, 2, 3), 100)).harm
+        harms.append([harm.value, harm.se])
+        selected = np.arange(300)[4:][replicates[0::2, 4:].mean(axis=0) >= 0.1]
+        sums = replicates[1::2, selected] @ np.where(selected < 100, 1, 0.5) / 4
+        alone.append(sums.var(ddof=1) / len(sums) / 2)
+    value, se = np.array(harms).T
+    assert 0.7 < value.std(ddof=1) / np.sqrt(np.mean(se**2)) < 1.1 < value.std(ddof=1) / np.sqrt(np.mean(alone))
 
 
 def test_harm_and_gain_find_true_effects():
