@@ -13,6 +13,7 @@ by each. The method of methods.py was designed there, too. Nothing was chosen by
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -105,7 +106,11 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
     for number, one in enumerate(sets):
         of_set = {method: names[one.name] for method, names in collections.items()}
         measured = world.metrics and (number % world.metrics == 0 or one.name.startswith("10% of patch"))
-        found = evaluate_set(run, one, of_set, METRICS if measured else ())
+        path = folder / "evaluated" / f"{one.name}.pickle"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(pickle.dumps(evaluate_set(run, one, of_set, METRICS if measured else ())))
+        found = pickle.loads(path.read_bytes())
         evaluations += found
         rows[one.name] = {e.method: row_of(e) for e in found}
     summary = summarize(rows, evaluations, predicted)
