@@ -35,7 +35,7 @@ def outputs(notebook: Any) -> list[Any]:
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-@pytest.mark.parametrize("name", ["01_memorization", "02_influence", "03_forget_sets", "04_documents", "05_unlearning"])
+@pytest.mark.parametrize("name", [script.stem for script in SCRIPTS])
 def test_the_notebook_is_the_script_run_from_top_to_bottom(name: str) -> None:
     path = NOTEBOOKS / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
