@@ -167,7 +167,7 @@ def seeds_worth(predicted: list[Effects], measured: list[Effects], n_seeds: int 
     return result | {"factor": (result["seeds_alone"] / max(result["both"], 1e-9)) ** 2}
 
 
-def select_seeds(measured: Effects, rows: slice) -> Effects:
+def select_seeds(measured: Effects, rows: slice | np.ndarray) -> Effects:
     """The effects that some of the seeds alone would have measured."""
     replicates = measured.replicates[rows]
     se = replicates.std(axis=0, ddof=1) / np.sqrt(len(replicates))
