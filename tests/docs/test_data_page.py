@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +43,16 @@ def photos(folder: Path) -> None:
             Image.fromarray(random.randint(0, 256, size).astype(np.uint8)).save(folder / name / f"{k:04d}.jpg")
 
 
+def countries() -> list[SimpleNamespace]:
+    """As of the package countryinfo, which not everyone has."""
+    rows = [
+        (f"{part}-{k}", part, region)
+        for part, region in (("West", "Europe"), ("Far", "Asia"), ("", ""))
+        for k in range(6)
+    ]
+    return [SimpleNamespace(name=lambda r=r: r[0], subregion=lambda r=r: r[1], region=lambda r=r: r[2]) for r in rows]
+
+
 def shortened(words: list[str], fashion_mnist: Path) -> list[str]:
     words = [
         {"200": "6", "2000": "40", "1000": "20"}.get(word, word).replace(DEBIAN, str(fashion_mnist)) for word in words
@@ -59,6 +71,7 @@ def test_the_page_can_be_followed(
     monkeypatch.chdir(tmp_path)
     small_fashion_mnist(tmp_path / "fashion-mnist")
     photos(tmp_path / "photos")
+    monkeypatch.setitem(sys.modules, "countryinfo", SimpleNamespace(all_countries=countries))
     commands = [commands_in(block) for _, block in blocks(PAGE, "bash")]
     assert all(0 < len(of_source) <= 3 for of_source in commands), "from data to figures in three commands"
     sources = [of_source[0][1].partition(":")[0] for of_source in commands]
@@ -67,6 +80,7 @@ def test_the_page_can_be_followed(
     assert f"{tmp_path}/photos/ant/0017.jpg" in printed
     assert "30 training and 10 held-out documents in 2 groups" in printed
     assert json.loads(Path("forget.json").read_text()).keys() == {"group Ann"}
+    assert "'countries': 19 training and 7 held-out facts, 4 answers" in printed
     assert infl.open_run("runs/clothes").dataset().class_names[0] == "T-shirt/top"
     assert infl.open_run("runs/photos").dataset().class_names == ("ant", "bee")
     pages = {path.parent.name: path.read_text() for path in Path("runs").glob("*/report.html")}
