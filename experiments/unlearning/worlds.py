@@ -116,7 +116,7 @@ _VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 8, "n_
 _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", "batch_size": 8, "epochs": 20}
 _MLP = infl.Algorithm(hidden=(64,))
 WORLDS = {
-    "development": World(digits(600, 0), _MLP, **_DEVELOPMENT, shown=100, n_models=16, n_unlearned=16, every=3),
+    "development": World(digits(600, 0), _MLP, **_DEVELOPMENT, shown=100, n_models=16, n_unlearned=16, every=6),
     "digits": World(digits(600, 1), _MLP, metrics=5),
     "fashion": World(
         lambda: half_size_fashion(1000, 600),
