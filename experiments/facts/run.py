@@ -30,6 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from countries import read_countries, sets_of_countries
+from forests import Forests
 from lives import ALONE, FEW, MATES, by_count, by_kind, cut_of, dataset_of, held_out_known, measure, sets_by_kind
 from methods import compare
 from record import argument_parser, verdict_row, work_folder, write_part
@@ -252,12 +253,18 @@ def prediction(work: Path, size: Size) -> Part:
         measured = measure(work / f"lives-{seed}", dataset, kinds, COMPOSES, **seeds)
         sets = [one for some in kinds.values() for one in some]
         rows["rules alone"] += [by_rules(row, one, dataset) for row, one in zip(measured, sets, strict=True)]
+        runs = []
         for name, design in DESIGNS.items():
             run = infl.train(dataset, run=work / f"predict-{name}-{seed}", design=design, **many, quiet=True)
             for verdict, truth in zip(infl.predict(run, sets, quiet=True), measured, strict=True):
                 likely = max(verdict.probability, key=lambda regime: np.nan_to_num(verdict.probability[regime]))
                 known = {"kind": truth["kind"], "likely": likely, "measured": truth["regime"]}
                 rows.setdefault(name, []).append({**known, **verdict_row(verdict)})
+            runs.append(run)
+        forests = Forests(runs)
+        for one, truth in zip(sets, measured, strict=True):
+            row = {"kind": truth["kind"], "likely": forests.likely(one), "measured": truth["regime"]}
+            rows.setdefault("forests", []).append(row)
         yield {"right": {kind: right(some) for kind, some in rows.items()}, **many}, rows
 
 
