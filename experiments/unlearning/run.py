@@ -8,7 +8,7 @@ method begins from the same models of D, paired by seed with those retrained wit
 
 Settings are chosen on the development world alone, which has other digits planted otherwise: the part named settings tries
 some for every method, scores them by the distance to its oracles and by that to what infl predicts of these, and keeps the best
-by each. The method of methods.py was designed there, too. Nothing was chosen by what is reported of the other worlds.
+by each. The method stop-then-match was designed there, too. Nothing was chosen by what is reported of the other worlds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import numpy as np
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from methods import STOP_THEN_MATCH  # pyright: ignore[reportMissingImports]
 from record import argument_parser, cached, mean_and_error, verdict_row, work_folder, write_part
 from worlds import SMALL, WORLDS, World, make_sets  # pyright: ignore[reportMissingImports]
 
@@ -88,18 +87,14 @@ def prepare(world: World, folder: Path) -> tuple[Run, list[ForgetSet]]:
     return run, sets
 
 
-def unlearn(run: Run, sets: Sequence[ForgetSet], method: str, n_models: int, **settings: Any) -> dict[str, str]:
-    """Collections by set."""
-    return infl.unlearn(run, sets, method=STOP_THEN_MATCH if method == OURS else method, n_models=n_models, **settings)
-
-
 def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every method on every set: summary and rows."""
     run, sets = prepare(world, folder)
     predicted = {one.forget_set.name: one.regime for one in infl.predict(run, sets)} if world.n_subsets else {}
     methods = [*world.methods, *([OURS] if predicted else ())]
     collections = {
-        method: unlearn(run, sets, method, world.n_unlearned, algorithm=world.algorithm) for method in methods
+        method: infl.unlearn(run, sets, method=method, n_models=world.n_unlearned, algorithm=world.algorithm)
+        for method in methods
     }
     run = infl.open_run(run.place)
     rows, evaluations = {}, list[Evaluation]()
@@ -145,7 +140,7 @@ def evaluate_set(run: Run, one: ForgetSet, named: Mapping[str, str], metrics: Se
 
 def with_setting(run: Run, sets: Sequence[ForgetSet], method: str, settings: Any) -> list[float]:
     """Mean T of a method, of `N_TRIED` models a side."""
-    names, original = unlearn(run, sets, method, N_TRIED, **settings), run.outcomes("full").load()
+    names, original = infl.unlearn(run, sets, method=method, n_models=N_TRIED, **settings), run.outcomes("full").load()
     opened, found = infl.open_run(run.place), list[list[float]]()
     for one in sets:
         models, oracle = (opened.outcomes(name).load() for name in (names[one.name], leave_out_name(one.ids)))
@@ -284,7 +279,7 @@ def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         for settings in grid:
 
             def score(method: str = method, settings: Any = settings) -> dict[str, Any]:
-                names = unlearn(run, sets, method, N_TRIED, quiet=True, **settings)
+                names = infl.unlearn(run, sets, method=method, n_models=N_TRIED, quiet=True, **settings)
                 opened = infl.open_run(run.place)
                 models = {one.name: take(opened.outcomes(names[one.name]).load(), slice(N_TRIED)) for one in sets}
                 rows = []

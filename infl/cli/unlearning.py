@@ -36,6 +36,7 @@ MethodName = Literal[  # the keys of infl.unlearning.methods.METHODS, whose impo
     "newton",
     "match-prediction",
     "match-oracle",
+    "stop-then-match",
     "push",
 ]
 
@@ -49,8 +50,8 @@ class Unlearn:
     forget: Path
     """Forget file, see infl predict."""
     method: MethodName
-    """`infl.unlearning.steps` has their formulas. `to-prediction` and `match-prediction` take what infl predicts of margins
-    without the set, `oracle` what models without it show (infl verify): an upper bound."""
+    """`infl.unlearning.steps` has their formulas. `to-prediction`, `match-prediction` and `stop-then-match` take what infl
+    predicts of margins without the set, `oracle` what models without it show (infl verify): an upper bound."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NUMBER ...")] = ()
     """Settings of the method instead of its defaults, as in epochs=5 rate=0.5."""
     n_models: int = 64

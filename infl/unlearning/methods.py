@@ -26,6 +26,7 @@ from infl.unlearning.steps import (
     salun,
     scrub,
     simnpo,
+    stop_then_match,
 )
 from infl.unlearning.weights import newton, selective_dampening
 
@@ -92,6 +93,7 @@ METHODS = {
     "newton": Method(newton),
     "match-prediction": Method(match, "prediction"),
     "match-oracle": Method(match, "oracle"),
+    "stop-then-match": Method(stop_then_match, "prediction"),
     "push": Method(push),
 }
 

@@ -202,7 +202,7 @@ def test_a_newton_step_nearly_ends_at_what_logistic_regression_gives_without_the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["push", "match-oracle"])
+@pytest.mark.parametrize("method", ["push", "match-oracle", "stop-then-match"])
 def test_margins_come_to_where_they_are_wanted_and_others_stay(method: str) -> None:
     start = 0.3 * RANDOM.normal(size=(40, CLASSES)).astype(np.float32)
     change: Any = np.where(FORGET, -2.0, 0.0)
