@@ -79,7 +79,7 @@ class Size:
     n_few_sets: int = 4
     n_few_seeds: int = 32
     n_graph_models: int = 1000
-    n_predicted_models: int = 500
+    n_predicted_models: int = 1000
     n_timed_models: int = 1000
 
 
