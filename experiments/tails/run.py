@@ -38,10 +38,8 @@ def main() -> None:
             for row, more in zip(measured, features, strict=True):
                 rows[row["kind"]].append({**row, **more})
     summary = {kind: curve(some) for kind, some in rows.items()}
-    summary |= {
-        "hobby by person": curve(rows["hobby"], "of_person"),
-        "hobby by object": curve(rows["hobby"], "of_object"),
-    }
+    once = [row for row in rows["hobby"] if row["stated"] == 1]
+    summary |= {f"once, {by}": curve(once, by) for by in ("of_person", "of_object")}
     write_results(options.out, {"summary": summary, "rows": rows, "n_seeds": seeds, "n_worlds": n_worlds})
 
 
@@ -75,9 +73,19 @@ def curve(rows: list[dict[str, Any]], by: str = "stated") -> list[dict[str, Any]
         some = [row for row in rows if low <= row[by] <= high]
         if some:
             known = mean_and_error([1 - row["self"][0] for row in some])
-            harm = mean_and_error([row["harm"][0] for row in some])
+            harm, cross = (mean_and_error([row[name][0] for row in some]) for name in ("harm", "cross"))
             regimes = Counter(row["regime"] for row in some)
-            found.append({"from": low, "to": high, "n": len(some), "regimes": regimes, "known": known, "harm": harm})
+            found.append(
+                {
+                    "harm": harm,
+                    "cross": cross,
+                    "from": low,
+                    "to": high,
+                    "n": len(some),
+                    "regimes": regimes,
+                    "known": known,
+                }
+            )
     return found
 
 
