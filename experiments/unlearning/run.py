@@ -79,7 +79,7 @@ def prepare(world: World, folder: Path) -> tuple[Run, list[ForgetSet]]:
     whole = infl.forget_sets.whole_concepts([one for one in sets if one.concept])
     for _ in infl.verify_effects(run, [*sets, *whole], n_models=world.n_models, stop=None, algorithm=world.algorithm):
         pass
-    return run, sets
+    return infl.open_run(run.place), sets
 
 
 def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
