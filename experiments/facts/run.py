@@ -77,13 +77,13 @@ class Size:
     n_seeds: int = 64
     max_seeds: int | None = 128
     n_few_sets: int = 4
-    n_few_seeds: int = 32
+    n_few_seeds: int = 64
     n_graph_models: int = 1000
     n_predicted_models: int = 1000
     n_timed_models: int = 10_000
 
 
-FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 4, 40, 40, 20)
+FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 16, 40, 40, 20)
 Part = Iterator[tuple[Any, Any]]
 
 
@@ -132,7 +132,7 @@ def control(work: Path, size: Size) -> Part:
         ("transformer, weight decay 1", TRANSFORMER, tokens_of(facts), FEW[:3]),
     ):
         as_tokens = dataset is not facts
-        fewer = replace(size, n_few_seeds=size.n_few_seeds // 4) if as_tokens else size  # a model takes a second
+        fewer = replace(size, n_few_seeds=size.n_few_seeds // 8) if as_tokens else size  # a model takes a second
         kinds = few(work / name.partition(",")[0], fewer, algorithm, only, as_tokens=as_tokens)
         rows[name] = {"held_out": held_out_known(dataset, algorithm, 8), "kinds": kinds}
         yield {"n_seeds": size.n_few_seeds, "n_sets": size.n_few_sets}, rows
@@ -174,11 +174,11 @@ def families(work: Path, size: Size) -> Part:
             for number in (0.0, 0.3):
                 algorithm = replace(COMPOSES, network=network, widths=(32,), weight_decay=number, epochs=200)
                 place = work / f"families-{n_families}-{network}-{number}"
-                found = by_kind(measure(place, dataset, kinds, algorithm, n_seeds=size.n_few_seeds // 4))
-                known = held_out_known(dataset, algorithm, size.n_few_seeds // 4)
+                found = by_kind(measure(place, dataset, kinds, algorithm, n_seeds=size.n_few_seeds // 8))
+                known = held_out_known(dataset, algorithm, size.n_few_seeds // 8)
                 rows.append({"families": n_families, "network": network, "weight_decay": number, "held_out": known})
                 rows[-1]["kinds"] = found
-                yield {"n_seeds": size.n_few_seeds // 4, "n_sets": size.n_few_sets}, rows
+                yield {"n_seeds": size.n_few_seeds // 8, "n_sets": size.n_few_sets}, rows
 
 
 def graph(work: Path, size: Size) -> Part:
@@ -236,7 +236,7 @@ def countries(work: Path, size: Size) -> Part:
     """What a country's region and subregion take to forget."""
     dataset = read_countries()
     kinds = sets_of_countries(dataset, 2 * size.n_few_sets)
-    rows = measure(work / "countries", dataset, kinds, COMPOSES, n_seeds=size.n_few_seeds)
+    rows = measure(work / "countries", dataset, kinds, COMPOSES, n_seeds=size.n_few_seeds // 2)
     known = held_out_known(dataset, COMPOSES, 8)
     yield {"kinds": by_kind(rows), "held_out": known, "n": [dataset.n_train, dataset.n_held_out]}, rows
 
@@ -296,8 +296,8 @@ def unlearning(work: Path, size: Size) -> Part:
             replace(one, concept=tuple(np.flatnonzero(np.isin(dataset.train_ids, list(cut)))))
             for one, cut in zip(some, whole, strict=True)
         ]
-        rows[kind] = compare(work / "methods", dataset, sets, n_models=size.n_few_seeds // 2)
-        yield {"n_models": size.n_few_seeds // 2, "n_sets": size.n_few_sets}, rows
+        rows[kind] = compare(work / "methods", dataset, sets, n_models=size.n_few_seeds // 4)
+        yield {"n_models": size.n_few_seeds // 4, "n_sets": size.n_few_sets}, rows
 
 
 def speed(work: Path, size: Size) -> Part:
