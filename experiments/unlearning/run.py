@@ -295,10 +295,10 @@ def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         | {"tried": len(found)}
         for method, found in tried.items()
     }
-    run, sets = prepare(WORLDS["digits"], work / "digits")
+    run, reported = prepare(WORLDS["digits"], work / "digits")
     for method, found in summary.items():
         settings = {"default": {}, **{by: found[by] for by in ("oracle", "prediction")}}
-        found["T"] = {by: with_setting(run, sets[::4], method, one) for by, one in settings.items()}
+        found["T"] = {by: with_setting(run, reported[::4], method, one) for by, one in settings.items()}
     return summary, {"tried": tried, "sets": [one.name for one in sets], "n_models": N_TRIED}
 
 
