@@ -31,7 +31,7 @@ CALLS = {
     "predict": {"--run": "{run}", "--forget": "{forget}"},
     "verify": {"--run": "{run}", "--forget": "{forget}"},
     "decide": {"--run": "{run}", "--forget": "{forget}", "--budget": "8"},
-    "unlearn": {"--run": "{run}", "--forget": "{forget}", "--method": "nothing"},
+    "unlearn": {"--run": "{run}", "--forget": "{forget}", "--method": "fine-tune"},
     "evaluate": {"--run": "{run}", "--forget": "{forget}"},
     "report": {"--run": "{run}", "--out": "{new}.npz"},
     "plan": {"": f"{DATA} --epochs 1 --hidden 4"},
