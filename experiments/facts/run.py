@@ -80,7 +80,7 @@ class Size:
     n_few_seeds: int = 64
     n_graph_models: int = 1000
     n_predicted_models: int = 1000
-    n_timed_models: int = 10_000
+    n_timed_models: int = 1000
 
 
 FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 16, 40, 40, 20)
