@@ -51,7 +51,7 @@ TRIED: dict[str, list[dict[str, float]]] = {
 
 def main() -> None:
     """Run what is missing and write results.json."""
-    parser = argument_parser(__doc__, __file__, small="200 digits, 4 sets, 3 methods, 16 models a side")
+    parser = argument_parser(__doc__, __file__, small="200 digits, 4 sets, 2 methods, 8 models a side")
     names = [name for name in WORLDS if name != "development"]
     parser.add_argument("--parts", nargs="*", default=[*names, "cost", "settings"], help="which parts to measure")
     options = parser.parse_args()

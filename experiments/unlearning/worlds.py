@@ -145,10 +145,10 @@ SMALL = replace(
     confusions=(),
     patches=((0, 20, "bottom-right"),),
     shown=30,
-    n_models=16,
-    n_unlearned=16,
-    n_subsets=60,
-    methods=("fine-tune", "newton"),
+    n_models=8,
+    n_unlearned=8,
+    n_subsets=40,
+    methods=("fine-tune",),
 )
 
 
