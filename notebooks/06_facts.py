@@ -29,7 +29,7 @@ from infl.pipeline.facts import fact_sources, influence_cut
 from infl.untraining.cuts import fact_sets, find_fact
 
 SMALL = bool(os.environ.get("INFL_SMALL"))  # for tests: everything runs, nothing is to be read off it
-SIZE, N, N_SUBSETS = (4, 4, 40) if SMALL else (22, 64, 500)
+SIZE, N, N_SUBSETS = (4, 8, 40) if SMALL else (22, 64, 500)
 
 # %% [markdown]
 # ## A small world
