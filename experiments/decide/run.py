@@ -17,8 +17,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "regimes"))
 from record import argument_parser, verdict_row, work_folder, write_results
-from scoring import DECIDED, best
-from worlds import WORLDS, World, make_dataset, make_sets
+from scoring import DECIDED, best  # pyright: ignore[reportMissingImports]
+from worlds import WORLDS, World, make_dataset, make_sets  # pyright: ignore[reportMissingImports]
 
 import infl
 from infl.pipeline.decide import order

@@ -161,7 +161,7 @@ def _cross_fitted(replicates: Array, weights: Array, min_effect: float, least: A
     halves = [replicates[start::2, counted] for start in (0, 1)]
     if len(halves[1]) < 2 or np.isnan(halves[0]).any() or np.isnan(halves[1]).any():
         return Quantity(math.nan, math.nan)
-    step = stats.norm(min_effect, max(0.2 * min_effect, 0.01))
+    step: Any = stats.norm(min_effect, max(0.2 * min_effect, 0.01))
     one, two = (half.mean(axis=0) for half in halves)
     value, variance = 0.0, 0.0
     for half, own, other in ((halves[0], one, two), (halves[1], two, one)):

@@ -176,7 +176,7 @@ def test_layers_below_the_last_stay_and_the_last_is_trained_on_what_is_retained(
     state, gradient = optimizer.init(last), jax.grad(lambda last: loss(below @ last, R))
     for _ in range(3):
         updates, state = optimizer.update(gradient(last), state)
-        last = last + 2 * updates
+        last = last + 2 * jnp.asarray(updates)
     found = METHODS[method].function(start, KEY, given, epochs=3, rate=2.0)
     np.testing.assert_array_equal(found["0"]["w"], below)
     np.testing.assert_allclose(found["1"]["w"], last, rtol=2e-4, atol=2e-5)
@@ -190,7 +190,7 @@ def test_a_newton_step_nearly_ends_at_what_logistic_regression_gives_without_the
         right, p = np.eye(CLASSES)[LABELS[ids]], special.softmax(z, axis=1)
         gradient = X[ids].T @ (p - right) + ridge * flat.reshape(3, CLASSES)
         return float(
-            special.logsumexp(z, axis=1).sum() - z[right > 0].sum() + ridge / 2 * flat @ flat
+            np.sum(special.logsumexp(z, axis=1)) - z[right > 0].sum() + ridge / 2 * flat @ flat
         ), gradient.ravel()
 
     with_set, without = (
