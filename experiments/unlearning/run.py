@@ -174,7 +174,8 @@ def summarize(
             if one.to_full_oracle is not None:
                 of.setdefault("parts", []).append(one.forget_set.name)
     of["all"] = list(rows)
-    methods = {method: method_row(rows, of, dict.fromkeys(rows, method)) for method in next(iter(rows.values()))}
+    names: list[str] = list(next(iter(rows.values())))
+    methods = {method: method_row(rows, of, dict.fromkeys(rows, method)) for method in names}
     if predicted:
         rule = {name: "nothing" if regime == "no-op" else OURS for name, regime in predicted.items()}
         methods["by predicted regime"] = method_row(rows, of, rule)
