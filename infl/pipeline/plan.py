@@ -22,6 +22,7 @@ from infl.records import (
     ACCURACY_MODELS,
     Accuracy,
     Dataset,
+    ForgetSet,
     InputError,
     Outcomes,
     OutcomeSource,
@@ -46,6 +47,7 @@ from infl.training.layout import Layout
 from infl.training.subsets import Design, draw_masks
 from infl.training.tuning import choose_layout
 from infl.untraining.regimes import cross_weights
+from infl.untraining.verification import measure_effects
 
 MIN_PILOT = 32  # models, for a forecast
 RETRAININGS = (16, 32, 64)
@@ -358,11 +360,14 @@ def retraining_scatter(ensemble: Ensemble, dataset: Dataset, size: int, progress
         part = slice(first, first + ensemble.models_per_batch)
         parts.append(ensemble.train(keys[part], masks[part]))
         progress.update(len(parts[-1].finite))
-    correct = np.concatenate([np.where(one.finite[:, None], one.correct, np.nan) for one in parts])
-    full, *without = correct.reshape(1 + N_SETS, N_SEEDS, -1)
+    if not all(one.finite.all() for one in parts):
+        return math.nan
+    correct, margin = (np.concatenate([getattr(one, kind) for one in parts]) for kind in ("correct", "margin"))
+    seeds = np.split(np.arange(len(masks)), 1 + N_SETS)
+    full, *without = (Outcomes(masks[rows], correct[rows], margin[rows]) for rows in seeds)
     variances = []
-    for ids, outcomes in zip(sets, without, strict=True):
-        drop = full - outcomes
+    for ids, models in zip(sets, without, strict=True):
+        drop = measure_effects(ForgetSet("random", tuple(ids.tolist())), full=full, without=models).replicates
         inside = np.isin(np.arange(dataset.n_columns), ids)
         weights = cross_weights(inside, n_train, held_out_only=dataset.is_documents)
         scatter = np.stack([drop[:, inside].mean(axis=1), drop @ weights / size])
