@@ -277,8 +277,8 @@ def stop_then_match(
     r"""`neggrad_to_level` for `first` epochs, then `match` to the margins that this would have fitted from the start.
 
     The first part gets large drops, and what shares them, out of the way of the second, which takes back what went too far;
-    retained examples that the first part moved count as affected. Nearer to A(D\S) than either part by itself, and than all
-    published methods, on data that did not choose it (experiments/unlearning).
+    retained examples that the first part moved count as affected. Nearer to A(D\S) than either part by itself, and than the
+    published methods tried, on digits and Fashion-MNIST that did not choose it (experiments/unlearning).
     """
     keys = jax.random.split(key)
     moved = neggrad_to_level(params, keys[0], problem, epochs=first)
