@@ -78,10 +78,10 @@ def test_a_network_of_ones_own_as_shown(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
-    """On fewer models, trained for 2 epochs, so that it takes seconds."""
+    """On fewer digits and models, trained for 2 epochs, so that it takes seconds."""
     monkeypatch.chdir(tmp_path)
     Path("forget.json").write_text('{"my set": [3, 14, 159]}')
-    np.savez("published.npz", tr_mem=np.arange(1000) / 1000)
+    np.savez("published.npz", tr_mem=np.arange(200) / 200)
     masks = np.arange(1, 64)[:, None] >> np.arange(6) & 1 == 1
     np.savez("outcomes.npz", masks=masks, correct=np.c_[masks, masks], labels=np.arange(12) % 2)
     commands = [words for block in code("bash") for words in commands_in(block)]
@@ -91,6 +91,7 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch, capsys):
         if arguments[0] == "train":
             smaller = {"1000": "30", "0:500": "0:10"}
             arguments = [smaller.get(a, a) for a in arguments] + ["--n-references", "6", "--epochs", "2"]
+            arguments += ["--n-train", "200", "--n-held-out", "100"] * ("digits" in arguments)
         if arguments[0] == "verify":
             arguments += ["--n-models", "6"]
         assert main(arguments) == 0, capsys.readouterr().err

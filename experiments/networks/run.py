@@ -72,7 +72,8 @@ def main() -> None:
                 measure = partial(compare, dataset, network, 2 if options.small else epochs, n_models)
                 worlds.append({"data": name, "network": network, **cached(work / f"{name}-{network}.json", measure)})
                 print(worlds[-1], flush=True)
-    speed = [language_speed(batch, 1 if options.small else 5, 1 if options.small else 4) for batch in (4, 8)]
+    batches = (8,) if options.small else (4, 8)
+    speed = [language_speed(batch, 1 if options.small else 5, 1 if options.small else 4) for batch in batches]
     summary = {
         "nan_bits": sum(world["nan_bits"] for world in worlds),
         "apart": [world.get("apart") for world in worlds],

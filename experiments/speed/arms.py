@@ -71,7 +71,7 @@ ARMS = {
 }
 INFL_MODELS = {"T1": 1024, "T2": 80, "T3": 32, "T4": 4}
 INFL_BLOCK = {"T3": 1, "T4": 1}  # models on each device; of so few, a block that is not full would count for much
-SMALL = {"T1": set(ARMS) - {"torch_compile"}, "T2": {"torch"}, "T3": {"torch", "jax_scan"}, "T4": {"torch"}}
+SMALL = {"T1": {"torch", "jax_scan"}, "T2": {"torch"}, "T3": {"torch", "jax_scan"}, "T4": {"torch"}}
 TITLES = {"infl": "infl train", **{name: arm.title for name, arm in ARMS.items()}}
 
 
