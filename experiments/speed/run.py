@@ -34,7 +34,7 @@ QUICK = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "XLA_FLAGS": "--xla_
 def main() -> None:
     """Run the parts that were asked for and write or complete results.json."""
     parser = argument_parser(__doc__, __file__, small="one round of few models")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, help="all by default; of the small size T1 and verify")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, help="all by default; of the small size T1")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     # The small size compiles quickly and keeps it for its other processes; those that are measured find nothing kept.
@@ -43,7 +43,7 @@ def main() -> None:
         if options.small:
             os.environ |= QUICK | {"JAX_COMPILATION_CACHE_DIR": folder}
         measure_all(
-            options.parts or (["T1", "verify"] if options.small else PARTS),
+            options.parts or (["T1"] if options.small else PARTS),
             options.out,
             small=options.small,
             rounds=options.rounds,
