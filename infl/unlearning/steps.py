@@ -8,7 +8,6 @@ prototype on digits, not from the published codes, which the docstrings name.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -277,14 +276,15 @@ def stop_then_match(
     r"""`neggrad_to_level` for `first` epochs, then `match` to the margins that this would have fitted from the start.
 
     The first part gets large drops, and what shares them, out of the way of the second, which takes back what went too far;
-    retained examples that the first part moved count as affected. Nearer to A(D\S) than either part by itself, and than the
-    published methods tried, on digits and Fashion-MNIST that did not choose it (experiments/unlearning).
+    retained examples that the first part left away from them count as affected. Nearer to A(D\S) than either part by itself,
+    and than the published methods tried, on digits and Fashion-MNIST that did not choose it (experiments/unlearning).
     """
     keys = jax.random.split(key)
+    target = _expected_margins(problem, params)
     moved = neggrad_to_level(params, keys[0], problem, epochs=first)
-    before, after = (problem.on_all(partial(problem.margins, one)) for one in (params, moved))
-    change = problem.change.at[: problem.n_train].add(before - after)
-    return match(moved, keys[1], replace(problem, change=change), learning_rate=learning_rate, epochs=epochs)
+    away = target - problem.on_all(partial(problem.margins, moved))
+    affected = ~problem.forget & (jnp.abs(away) >= AFFECTED)
+    return _match_margins(moved, keys[1], problem, target, affected, learning_rate=learning_rate, epochs=epochs)
 
 
 def push(
