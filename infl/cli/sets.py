@@ -307,9 +307,11 @@ class Facts:
 
     def __call__(self) -> None:
         given: dict[str, Any] = {} if self.size is None else {"size": self.size}
-        if self.zipf and self.world != "lives":
-            raise InputError(f"zipf: frequencies by Zipf's law are of the world lives alone, got {self.world}")
-        world = worlds.WORLDS[self.world](**given, **({"zipf": True} if self.zipf else {}), seed=self.seed)
+        if self.zipf:
+            if self.world != "lives":
+                raise InputError(f"zipf: frequencies by Zipf's law are of the world lives alone, got {self.world}")
+            given["zipf"] = True
+        world = worlds.WORLDS[self.world](**given, seed=self.seed)
         world.write(self.out)
         n_held_out = sum(row[3] != "train" for row in world.rows)
         say(f"facts         {self.out}, {len(world.rows) - n_held_out:,} to train on and {n_held_out:,} held out")
