@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dose import choose_concepts, measure_dose
 from record import argument_parser, cached, training_seconds, work_folder, write_results
 from scoring import score, seeds_worth, summarize
-from worlds import WORLDS, World, make_dataset, make_sets
+from worlds import WORLDS, World, make_dataset, stored_sets
 
 import infl
 from infl.records import Effects, ForgetSet
@@ -86,10 +86,7 @@ def train_world(world: World, folder: Path, *, small: bool) -> tuple[Run, list[F
     run = infl.train(
         dataset, run=folder, n_models=n_models, n_references=n_of_d, algorithm=infl.Algorithm(**world.algorithm)
     )
-    if not (folder / "sets.json").exists():
-        sets = make_sets(world, dataset, planted, run.outcomes("design"))
-        infl.forget_sets.write_forget_sets(folder / "sets.json", sets)
-    return run, infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=dataset.n_train)
+    return run, stored_sets(world, dataset, planted, run)
 
 
 def truth(folder: Path) -> list[Effects]:

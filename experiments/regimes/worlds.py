@@ -125,6 +125,14 @@ def make_dataset(world: World) -> tuple[Dataset, list[ForgetSet]]:
     return dataset, [replace(s, name=f"planted: {s.name}") for s in sets]
 
 
+def stored_sets(world: World, dataset: Dataset, planted: list[ForgetSet], run: infl.Run) -> list[ForgetSet]:
+    """The sets of a world, made when they are first asked for and stored with its run."""
+    path = run.folder / "sets.json"
+    if not path.exists():
+        infl.forget_sets.write_forget_sets(path, make_sets(world, dataset, planted, run.outcomes("design")))
+    return infl.forget_sets.read_forget_sets(path, n_train=dataset.n_train)
+
+
 def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], design: Any) -> list[ForgetSet]:
     """Every generator at sizes from one example to 15% of D, with seeds and clusterings that no design saw.
 
