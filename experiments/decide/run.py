@@ -18,13 +18,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "regimes"))
 from record import argument_parser, verdict_row, work_folder, write_results
 from scoring import DECIDED, best  # pyright: ignore[reportMissingImports]
-from worlds import WORLDS, World, make_dataset, make_sets  # pyright: ignore[reportMissingImports]
+from worlds import WORLDS, World, make_dataset, stored_sets  # pyright: ignore[reportMissingImports]
 
 import infl
-from infl.pipeline.decide import order
 from infl.records import ForgetSet, Verdict
 from infl.store import Run, leave_out_name
-from infl.untraining.verification import looks_at, measure_effects
+from infl.untraining.verification import measure_effects
 
 N_MODELS, N_REFERENCES, N_SEEDS, FIRST, STOP = 512, 128, 64, 8, 0.95
 BUDGETS = (0, 250, 500, 1000, 1500, 3000)
@@ -57,11 +56,10 @@ def measure(world: World, folder: Path, *, small: bool) -> dict[str, Any]:
     truth = {one.ids: true_verdict(run, one, n_seeds) for one in sets}
     budgets = {}
     for budget in (0, 40) if small else BUDGETS:
-        predicted, measured = infl.decide(
-            run, sets, budget=budget, n_models=n_seeds, stop=STOP, first=first, quiet=True
-        )
+        given: Any = {"budget": budget, "n_models": n_seeds, "stop": STOP, "first": first, "quiet": True}
+        predicted, measured = infl.decide(run, sets, **given)
         last = {one.forget_set.ids: one for one in (*predicted, *measured)}
-        alone = verify_alone(run, sets, budget, n_models=n_seeds, first=first)
+        alone = infl.verify(run, sets, **given)
         budgets[str(budget)] = {
             "with prediction": outcome(list(last.values()), measured, truth),
             "verification alone": outcome(alone, alone, truth),
@@ -77,11 +75,7 @@ def train(world: World, folder: Path, *, n_seeds: int, small: bool) -> tuple[Run
     run = infl.train(
         dataset, run=folder, n_models=n_models, n_references=n_references, algorithm=algorithm, quiet=small
     )
-    if not (folder / "sets.json").exists():
-        sets = make_sets(world, dataset, planted, run.outcomes("design"))
-        infl.forget_sets.write_forget_sets(folder / "sets.json", sets)
-    sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=dataset.n_train)
-    sets = sets[:8] if small else sets
+    sets = stored_sets(world, dataset, planted, run)[: 8 if small else None]
     for _ in infl.verify_effects(run, sets, n_models=2 * n_seeds, stop=None, quiet=small):
         pass  # outcomes stay in the folder
     return infl.open_run(folder), sets
@@ -92,21 +86,6 @@ def true_verdict(run: Run, forget_set: ForgetSet, n_seeds: int) -> Verdict:
     seeds = range(n_seeds, 2 * n_seeds)
     full, without = (run.outcomes(name, seeds).load() for name in ("full", leave_out_name(forget_set.ids)))
     return infl.judge(measure_effects(forget_set, full=full, without=without))
-
-
-def verify_alone(run: Run, sets: list[ForgetSet], budget: int, *, n_models: int, first: int) -> list[Verdict]:
-    """The looks and the order of `infl.decide` without a prediction: at first the sets stand in line as they come."""
-    waiting, measured, before = sets, dict[tuple[int, ...], Verdict](), 0
-    for look in looks_at(n_models, stop=STOP, first=first):
-        affordable = waiting[: budget // (look - before)]
-        if not affordable:
-            break
-        budget -= len(affordable) * (look - before)
-        verdicts = infl.verify(run, affordable, n_models=look, stop=None, first=first, quiet=True)
-        measured |= {one.forget_set.ids: one for one in verdicts}
-        undecided = [one for one in verdicts if max(one.probability.values()) < STOP]
-        waiting, before = [one.forget_set for one in order(undecided, STOP)], look
-    return list(measured.values())
 
 
 def outcome(named: list[Verdict], measured: list[Verdict], truth: dict[Any, Verdict]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import FASHION
 from record import argument_parser, cached, surroundings, work_folder
 from scoring import DECIDED, best, select_seeds
-from worlds import EARLY_FASHION, FITTING_DIGITS, WORLDS, World, make_dataset, make_sets
+from worlds import EARLY_FASHION, FITTING_DIGITS, WORLDS, World, make_dataset, stored_sets
 
 import infl
 from infl.records import Effects, ForgetSet, Outcomes, Thresholds, Verdict
@@ -82,11 +82,7 @@ def measure_world(world: World, folder: Path, n_seeds: int, n_sets: int) -> dict
     run = infl.train(
         dataset, run=folder, n_models=256, n_references=n_seeds, algorithm=infl.Algorithm(**world.algorithm)
     )
-    if not (folder / "sets.json").exists():
-        infl.forget_sets.write_forget_sets(
-            folder / "sets.json", make_sets(world, dataset, planted, run.outcomes("design"))
-        )
-    sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=dataset.n_train)
+    sets = stored_sets(world, dataset, planted, run)
     sets = [sets[i] for i in np.random.RandomState(0).permutation(len(sets))[:n_sets]]
     for _ in infl.verify_effects(run, sets, n_models=n_seeds, stop=None):
         pass  # outcomes stay in the folder
@@ -144,7 +140,8 @@ def look(
     """The verdict at the first look that is clear, or at the last."""
     runs = (np.arange(start, start + n_models) for n_models in looks_at(MOST, stop=STOP, first=first))
     effects = (measured(one, take(full, rows), take(without, rows), method) for rows in runs)
-    return judge(next(e for e in effects if e.n_models == MOST or is_clear(e, thresholds, STOP)), thresholds)
+    verdicts = (judge(one, thresholds) for one in effects)
+    return next(one for one in verdicts if one.n_models == MOST or is_clear(one, STOP))
 
 
 def compare(found: Any, truth: Any) -> list[float]:

@@ -86,8 +86,8 @@ class Predict(_WithEffects):
 
     def __call__(self) -> None:
         import infl
-        from infl.pipeline.decide import order
         from infl.report.text import count
+        from infl.untraining.verification import order
 
         run, sets = opened(self.run, self.forget, self.ids)
         effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)

@@ -15,7 +15,7 @@ from infl.training.executors import check_checkpoint_minutes
 from infl.training.layout import Layout
 from infl.training.ray import Ray
 from infl.untraining.regimes import judge
-from infl.untraining.verification import is_clear, looks_at, measure_effects
+from infl.untraining.verification import looks_at, measure_effects, order
 
 
 def verify(
@@ -25,6 +25,7 @@ def verify(
     n_models: int = 64,
     stop: float | None = 0.95,
     first: int = 8,
+    budget: int | None = None,
     algorithm: Algorithm | None = None,
     thresholds: Thresholds | None = None,
     layout: Layout | None = None,
@@ -42,6 +43,7 @@ def verify(
         n_models=n_models,
         stop=stop,
         first=first,
+        budget=budget,
         algorithm=algorithm,
         thresholds=thresholds,
         layout=layout,
@@ -59,6 +61,7 @@ def verify_effects(
     n_models: int = 64,
     stop: float | None = 0.95,
     first: int = 8,
+    budget: int | None = None,
     algorithm: Algorithm | None = None,
     thresholds: Thresholds | None = None,
     layout: Layout | None = None,
@@ -71,8 +74,12 @@ def verify_effects(
     Models of D are shared by all sets; all are kept in the run, so that asking again, or for more, trains only what is
     missing. Sets of different sizes share one compilation.
 
-    What is yielded follows from the set and these numbers alone. The other sets of the call do not matter, nor does what
-    the run holds: a set that is clear with 16 models is measured with the first 16 seeds, even where more are on disk.
+    With a budget as many sets get the models of a look as it pays for: at the first in the order given, then those that are
+    nearest to a decision first (`infl.untraining.verification.order`). Sets that it never reaches yield nothing.
+
+    Without one, what is yielded follows from the set and these numbers alone. The other sets of the call do not matter, nor
+    does what the run holds: a set that is clear with 16 models is measured with the first 16 seeds, even where more are on
+    disk.
 
     Looking several times gives chance several goes, so a probability that stopped a set is a little optimistic where the
     truth lies at a threshold: of simulated sets with cross exactly there, 12% got 0.95 or more of the wrong regime at a look
@@ -85,6 +92,9 @@ def verify_effects(
         stop: Probability of its regime, at least that of `thresholds`, at which a set gets no more models; None for
             never before all of them.
         first: Models before the first look; each later look has twice as many as the one before, the last `n_models`.
+        budget: Most models retrained without one of the sets, all sets together; None for no bound. Models that the run holds
+            are counted as well, so that a call that was killed gives the same answer when it is repeated. Models of D, which
+            all sets share, are not counted.
         algorithm: Needed only where the run's network or optimizer was made in Python.
         engine: A Ray cluster to train on; None for this machine's devices.
         checkpoint_minutes: As in `train`.
@@ -95,19 +105,24 @@ def verify_effects(
     """
     if n_models < 2:
         raise InputError(f"verification needs at least 2 models a set, got {n_models}")
+    check_budget(budget)
     check_checkpoint_minutes(checkpoint_minutes, engine)
     looks, thresholds = looks_at(n_models, stop=stop, first=first), thresholds or Thresholds()
     opened = current_run(run)
     sets = resolve_forget_sets(opened, forget_sets)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
     names = {leave_out_name(s.ids): s for s in sets}
-    for name, forget_set in names.items():
-        opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=forget_set))
-    seeds, undecided = dict.fromkeys(names, n_models), list(names)
+    seeds, undecided, before = dict[str, int](), list(names), 0
     with lazy_executor(algorithm, dataset, layout, engine, quiet=quiet) as executor:
         for number, n_seeds in enumerate(looks, start=1):
+            if budget is not None:
+                undecided = undecided[: budget // (n_seeds - before)]
+                budget -= len(undecided) * (n_seeds - before)
             if not undecided:
                 break
+            for name in undecided:
+                opened.add_collection(Collection(name, {"kind": "leave-out"}, forget_set=names[name]))
+            seeds |= dict.fromkeys(undecided, n_seeds)
             # All that this look needs in one go, so that only the last of its batches may be short.
             jobs = [job for name in ("full", *undecided) for job in missing_jobs(opened, name, range(n_seeds))]
             what = "retraining" if len(looks) == 1 else f"retraining, look {number} of at most {len(looks)}"
@@ -115,13 +130,15 @@ def verify_effects(
             train_jobs(opened, jobs, executor, description=what, checkpoint_minutes=minutes, quiet=quiet)
             if n_seeds == n_models:  # no model is left to save
                 break
-            for name in list(undecided):
-                measured = _measured(opened, names[name], range(n_seeds))
-                if measured is not None and is_clear(measured, thresholds, stop):
-                    seeds[name] = n_seeds
-                    undecided.remove(name)
+            measured = {name: _measured(opened, names[name], range(n_seeds)) for name in undecided}
+            verdicts = [judge(one, thresholds) for one in measured.values() if one is not None]
+            waiting = [leave_out_name(one.forget_set.ids) for one in order(verdicts, stop)]
+            undecided = waiting + [name for name, one in measured.items() if one is None]
+            before = n_seeds
     for forget_set in sets:
-        n_seeds = seeds[leave_out_name(forget_set.ids)]
+        n_seeds = seeds.get(leave_out_name(forget_set.ids))
+        if n_seeds is None:
+            continue
         measured = _measured(opened, forget_set, range(n_seeds))
         if measured is None:
             raise InputError(
@@ -129,6 +146,12 @@ def verify_effects(
                 "make a run with a lower learning rate"
             )
         yield measured
+
+
+def check_budget(budget: int | None) -> None:
+    """Raise where a budget is below 0."""
+    if budget is not None and budget < 0:
+        raise InputError(f"budget: expected a number of models, 0 or more, got {budget}")
 
 
 def verified_effects(run: Run | str | Path, forget_sets: ForgetSets | None = None) -> Iterator[Effects]:

@@ -6,12 +6,14 @@ effects so far are judged (`looks_at`), and a set whose regime has become clear 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.special import ndtr
 
-from infl.records import Array, Effects, ForgetSet, InputError, Outcomes, Thresholds, TokenEffects
+from infl.records import Array, Effects, ForgetSet, InputError, Outcomes, TokenEffects, Verdict
 from infl.untraining.distribution import kernel_width
-from infl.untraining.regimes import judge
 
 MIN_BEFORE_A_LOOK = 4  # replicates; `judge` knows no error with fewer
 
@@ -43,12 +45,26 @@ def looks_at(n_models: int, *, stop: float | None, first: int) -> list[int]:
     return [*looks, n_models]
 
 
-def is_clear(effects: Effects, thresholds: Thresholds, stop: float | None) -> bool:
-    """Whether a regime is as probable as `stop` and as the thresholds ask for, whichever is more."""
+def is_clear(verdict: Verdict, stop: float | None) -> bool:
+    """Whether a regime is as probable as `stop` and as the verdict's thresholds ask for, whichever is more."""
     if stop is None:
         return False
     # Where errors are unknown the probabilities are NaN, and NaN is not at least anything.
-    return max(judge(effects, thresholds).probability.values()) >= max(stop, thresholds.probability)
+    return _most_probable(verdict) >= max(stop, verdict.thresholds.probability)
+
+
+def order(verdicts: Iterable[Verdict], stop: float | None = 0.0) -> list[Verdict]:
+    """Those that are not clear, the one that is nearest to a decision first: by models needed, then by probability.
+
+    Args:
+        stop: As of `is_clear`; 0 for the probability that the verdicts' own thresholds ask for.
+    """
+    waiting = [one for one in verdicts if not is_clear(one, stop)]
+    return sorted(waiting, key=lambda one: (one.models_needed or math.inf, -_most_probable(one)))
+
+
+def _most_probable(verdict: Verdict) -> float:
+    return max(np.nan_to_num(list(verdict.probability.values())))
 
 
 def paired_error(replicates: Array) -> Array:
@@ -112,13 +128,14 @@ def measure_effects(forget_set: ForgetSet, *, full: Outcomes, without: Outcomes)
         raise InputError("verification needs `correct` of as many models of D as of D without the set, one pair a key")
     if without.masks[:, list(forget_set.ids)].any() or not full.masks.all():
         raise InputError(f"set {forget_set.name!r}: the models given were not trained on D, and on D without the set")
-    before, after = full.of("correct"), without.of("correct")
-    n_models, n_tokens = len(before), None
+    n_models, n_tokens = full.n_models, None
     is_binary = full.is_binary("correct") and without.is_binary("correct")
     if is_binary and full.margin is not None and without.margin is not None:
-        width = kernel_width(full.of("margin")).astype(np.float32)
-        before, after = ndtr(full.of("margin") / width), ndtr(without.of("margin") / width)
-    replicates = before - after
+        margins = full.of("margin")
+        width = kernel_width(margins).astype(np.float32)
+        replicates = ndtr(margins / width) - ndtr(without.of("margin") / width)
+    else:
+        replicates = full.of("correct") - without.of("correct")
     if is_binary:
         se = paired_error(replicates)
     else:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import infl
-from infl.pipeline.decide import order
 from infl.records import ForgetSet, InputError, Quantity, Thresholds, Verdict
 from infl.report.tables import verdict_fields
 from infl.store import leave_out_name, open_run
+from infl.untraining.verification import order
 from tests.commands import call, refusal
 
 SETS = {"sixth": list(range(10)), "one": [7], "pair": [5, 44], "third": list(range(0, 60, 3)), "far": [11, 12, 50]}
@@ -99,7 +99,7 @@ def test_the_set_nearest_to_a_decision_comes_first() -> None:
     unknown = replace(verdict("unknown", 0.5), probability=nothing)
     given = [unknown, on_threshold, many, decided, near, few]
     assert [one.forget_set.name for one in order(given)] == ["few", "many", "near", "on", "unknown"]
-    assert [one.forget_set.name for one in order([few, decided], wanted=0.95)] == ["few", "decided"]
+    assert [one.forget_set.name for one in order([few, decided], stop=0.95)] == ["few", "decided"]
 
 
 def test_the_commands_say_what_was_decided_by_what(run: infl.Run, tmp_path: Path, capsys: Any) -> None:

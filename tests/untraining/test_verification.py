@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infl.records import Effects, ForgetSet, InputError, Outcomes, Thresholds, Verdict
+from infl.records import Effects, ForgetSet, InputError, Outcomes, Verdict
 from infl.untraining.regimes import judge
 from infl.untraining.verification import is_clear, looks_at, measure_effects
 
@@ -133,7 +133,7 @@ def first_seeds(effects: Effects, n_models: int) -> Effects:
 
 def judged(truth: Truth, *, n_sets: int = N_SETS, size: int = 10) -> tuple[list[Verdict], list[Verdict]]:
     """Verdicts on simulated sets with looks at 8, 16, 32 and 64 models, and with 64 models for each."""
-    rng, thresholds = np.random.default_rng(1), Thresholds()
+    rng = np.random.default_rng(1)
     with_looks, fixed = [], []
     for _ in range(n_sets):
         own, cross = truth(rng)
@@ -141,8 +141,8 @@ def judged(truth: Truth, *, n_sets: int = N_SETS, size: int = 10) -> tuple[list[
         fixed.append(judge(effects))
         for n_models in looks_at(64, stop=STOP, first=8)[:-1]:
             sofar = first_seeds(effects, n_models)
-            if is_clear(sofar, thresholds, STOP):
-                with_looks.append(judge(sofar))
+            if is_clear(verdict := judge(sofar), STOP):
+                with_looks.append(verdict)
                 break
         else:
             with_looks.append(fixed[-1])
