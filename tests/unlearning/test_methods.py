@@ -186,11 +186,11 @@ def test_a_newton_step_nearly_ends_at_what_logistic_regression_gives_without_the
     ridge = 2.0
 
     def objective(flat: np.ndarray, ids: np.ndarray) -> tuple[float, np.ndarray]:
-        z = X[ids].astype(float) @ flat.reshape(3, CLASSES)
-        right, p = np.eye(CLASSES)[LABELS[ids]], special.softmax(z, axis=1)
+        z: np.ndarray = X[ids].astype(float) @ flat.reshape(3, CLASSES)
+        right, p = np.eye(CLASSES)[LABELS[ids]], np.asarray(special.softmax(z, axis=1))
         gradient = X[ids].T @ (p - right) + ridge * flat.reshape(3, CLASSES)
         return float(
-            np.sum(special.logsumexp(z, axis=1)) - z[right > 0].sum() + ridge / 2 * flat @ flat
+            np.asarray(special.logsumexp(z, axis=1)).sum() - z[right > 0].sum() + ridge / 2 * flat @ flat
         ), gradient.ravel()
 
     with_set, without = (
