@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from fashion import FASHION
+from fashion import FASHION, half_size
 
 import infl
 from infl.records import Dataset, ForgetSet
@@ -19,7 +19,7 @@ from infl.scores.influence import cross_influence_totals
 
 @dataclass(frozen=True)
 class World:
-    """What is trained on what; `share` of the usual sets; seeds of the truth at the first look and at most."""
+    """What is trained on what, at `half` the resolution; `share` of the usual sets; seeds of the truth at first and at most."""
 
     name: str
     source: str
@@ -31,6 +31,7 @@ class World:
     share: float = 1.0
     seeds: tuple[int, int] = (64, 256)
     development: bool = False
+    half: bool = False
 
 
 DIGITS = {"hidden": (256,), "batch_size": 50, "learning_rate": 0.05}
@@ -71,6 +72,7 @@ WORLDS = {
 def make_dataset(world: World) -> tuple[Dataset, list[ForgetSet]]:
     """The world's examples with everything planted, and the planted sets. Thinned first: that moves ids."""
     dataset = infl.load(world.source, n_train=world.n_train, n_held_out=world.n_held_out, seed=world.data_seed)
+    dataset = half_size(dataset, f"{dataset.name}, half size") if world.half else dataset
     plant, seed = infl.planting, 100 + world.data_seed
     random = np.random.RandomState(seed)
     rare: list[tuple[str, np.ndarray]] = []
