@@ -40,6 +40,7 @@ N_PAIRS = 200_000  # sampled for the pooled function, roughly
 MEAN_BORDERLINE = 0.35  # weight of an average example in that sample, roughly
 EM_STEPS = 8
 MIN_MODELS = 10  # of its own that an example's residual variance weighs against the median of all
+PAIRS_AT_ONCE = 2048
 RIDGE = 1e-2  # of the pooled function, per pair
 MIN_NOISE, MAX_NOISE = 1.0, 1e4  # of a model, compared with the variance of the process
 MAX_SIMILAR = 8192  # models kept for the process; the Gram matrix has their square
@@ -238,15 +239,25 @@ class PooledFunction:
     def features(self, x: Array) -> Array:
         """Random features and the standardized inputs themselves, [pairs, features + inputs]."""
         z = (x - self.mean) / self.scale
-        return np.concatenate([np.maximum(z @ self.directions + self.offsets, 0), z], axis=1)
+        result = np.empty((len(z), self.directions.shape[1] + z.shape[1]), np.float32)
+        hidden = result[:, : self.directions.shape[1]]
+        np.matmul(z, self.directions, out=hidden)
+        hidden += self.offsets
+        np.maximum(hidden, 0, out=hidden)
+        result[:, self.directions.shape[1] :] = z
+        return result
 
     def _evaluate(self, x: Array) -> Array:
         flat = x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])  # no -1: there may be no covariates
         result = np.empty(len(flat), np.float32)
-        for start in range(0, len(flat), 1 << 15):
-            rows = slice(start, start + (1 << 15))
+        for rows in _blocks(len(flat)):
             result[rows] = self.features(flat[rows]) @ self.weights
         return result.reshape(x.shape[:-1])
+
+
+def _blocks(n_rows: int) -> Iterator[slice]:
+    """Slices of rows whose features stay in the processor's cache."""
+    return (slice(start, start + PAIRS_AT_ONCE) for start in range(0, n_rows, PAIRS_AT_ONCE))
 
 
 def fit_pooled(x: Array, on_d: Array, y: Array, *, anchored: bool) -> PooledFunction:
@@ -262,13 +273,19 @@ def fit_pooled(x: Array, on_d: Array, y: Array, *, anchored: bool) -> PooledFunc
         intercept=0.0 if anchored else float(y.mean()),
         anchored=anchored,
     )
-    features = function.features(x)
-    features -= function.features(on_d) if anchored else features.mean(axis=0)
-    gram = (features.T @ features).astype(np.float64) + RIDGE * len(x) * np.eye(features.shape[1])
-    moment = features.T.astype(np.float64) @ (y - function.intercept)
+    centre = np.zeros(0, np.float32)
+    if not anchored:
+        centre = sum(function.features(x[rows]).sum(axis=0) for rows in _blocks(len(x))) / max(len(x), 1)
+    n_features = function.directions.shape[1] + x.shape[1]
+    gram, moment = RIDGE * len(x) * np.eye(n_features), np.zeros(n_features)
+    for rows in _blocks(len(x)):
+        features = function.features(x[rows])
+        features -= function.features(on_d[rows]) if anchored else centre
+        gram += features.T @ features
+        moment += features.T @ (y[rows] - np.float32(function.intercept))
     weights, intercept = np.linalg.solve(gram, moment).astype(np.float32), function.intercept
     if not anchored:  # the features were centred
-        intercept -= float(function.features(x).mean(axis=0) @ weights)
+        intercept -= float(centre @ weights)
     return replace(function, weights=weights, intercept=intercept)
 
 
