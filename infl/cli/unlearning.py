@@ -37,6 +37,7 @@ MethodName = Literal[  # the keys of infl.unlearning.methods.METHODS, whose impo
     "match-prediction",
     "match-oracle",
     "stop-then-match",
+    "stop-then-match-oracle",
     "push",
 ]
 

@@ -94,6 +94,7 @@ METHODS = {
     "match-prediction": Method(match, "prediction"),
     "match-oracle": Method(match, "oracle"),
     "stop-then-match": Method(stop_then_match, "prediction"),
+    "stop-then-match-oracle": Method(stop_then_match, "oracle"),
     "push": Method(push),
 }
 
