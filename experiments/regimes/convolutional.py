@@ -1,17 +1,20 @@
-"""Are regimes of a convolutional network predicted, and by which covariates?
+"""Are regimes of convolutional networks predicted, and does it help to look through their own features?
 
     python experiments/regimes/convolutional.py --cifar cifar10_small.npz --work FOLDER   # an hour on one core; resumable
 
 Images at half their resolution with 3% of the labels flipped and all that worlds.py plants: a small CNN on 2,000 of
-Fashion-MNIST, and one with batch norm and flipped images on 1,000 of CIFAR-10. A sample of the sets of all generators is
-retrained without. Results go into results.json, under `convolutional`.
+Fashion-MNIST, and one with batch norm and flipped images on 500 of CIFAR-10. A sample of the sets of all generators is
+retrained without. Predictors that look at pixels, at features of models of D, at both, and sums of single influences are
+compared with that. Results go into results.json, under `convolutional`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,17 +22,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import FASHION
-from record import argument_parser, work_folder
+from record import argument_parser, cached, surroundings, work_folder
+from run import truth
+from scoring import score, score_verdicts
 from worlds import World, make_dataset, stored_sets
 
 import infl
-from infl.records import ForgetSet
-from infl.store import Run
+from infl.pipeline.weights import network_features
+from infl.records import Dataset, Effects, ForgetSet, Thresholds
+from infl.scores.surrogate import fit_surrogate
 from infl.training.adapters import adapt_linen
 from infl.training.kernels.pooling import convolve_and_pool
 from infl.training.networks import Network
+from infl.untraining.additive import predict_additive
+from infl.untraining.effects import ResponsePredictor, fit_predictor
+from infl.untraining.regimes import judge
+from infl.untraining.support import RIDGES
 
-N_SETS, N_WEIGHTS = 48, 16
+N_SETS, N_WEIGHTS, N_SEEDS = 48, 16, 8
+MIN_SIZE = 20  # of the sets that errors of sums are taken over, as elsewhere on the page
 
 
 class BatchNormCnn(nn.Module):
@@ -56,8 +67,8 @@ def batch_norm_cnn() -> Network:
     return replace(network, name="cnn with batch norm", features=features)
 
 
-def make_worlds(cifar: Path) -> dict[str, tuple[World, int]]:
-    """Worlds and the number of models of subsets."""
+def make_worlds(cifar: Path) -> list[tuple[World, int]]:
+    """The two worlds, and the number of models of subsets."""
     plain = {"network": "cnn", "widths": (8, 16), "hidden": (32,), "epochs": 20, "schedule": "cosine"}
     flip = {
         "network": batch_norm_cnn(),
@@ -66,41 +77,133 @@ def make_worlds(cifar: Path) -> dict[str, tuple[World, int]]:
         "augmentation": infl.Augmentation(flip=True),
     }
     planted = {"flipped": 0.03, "share": 0.2, "half": True}
-    development = World(
-        "cifar-development", str(cifar), 500, 500, flip, data_seed=1, seeds=(10, 10), development=True, **planted
-    )
-    worlds = [
-        (development, 256),
-        (World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=(10, 10), **planted), 512),
-        (World("cifar-batch-norm", str(cifar), 1000, 1000, flip, seeds=(8, 8), **planted), 320),
+    return [
+        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, **planted), 256),
+        (World("fashion-cnn", FASHION, 2000, 1000, plain, **planted), 512),
     ]
-    return {world.name: (world, n_models) for world, n_models in worlds}
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Train what is missing, compare, and write the part."""
     parser = argument_parser(__doc__, __file__, small="one little world")
     parser.add_argument("--cifar", type=Path, help="an .npz with images of CIFAR-10")
-    parser.add_argument("--worlds", nargs="*", help="train these and write no results yet")
+    parser.add_argument("--stage", choices=["train", "compare"], help="only this stage")
     options = parser.parse_args()
-    worlds = make_worlds(options.cifar)
+    worlds, found = make_worlds(options.cifar), {}
     with work_folder(options) as work:
-        for name in options.worlds or worlds:
-            train_world(*worlds[name], work / name)
+        if options.stage != "compare":
+            for world, n_models in worlds:
+                train_world(world, n_models, work / world.name)
+        if options.stage != "train":
+            for world, _ in worlds:
+                folder = work / world.name
+                found[world.name] = cached(folder / "compared.json", lambda given=(world, folder): compare(*given))
+            results = json.loads(options.out.read_text())
+            results["convolutional"] = {"worlds": found, **surroundings("scikit-learn")}
+            options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def train_world(world: World, n_models: int, folder: Path) -> tuple[Run, list[ForgetSet]]:
-    """The run of models of subsets and of D, a sample of its sets, and models without each of these."""
+def train_world(world: World, n_models: int, folder: Path) -> None:
+    """Train the models of subsets and of D, and those without each of a sample of its sets."""
     dataset, planted = make_dataset(world)
     algorithm = infl.Algorithm(**world.algorithm)
     infl.train(dataset, run=folder, n_models=1, n_references=0, algorithm=algorithm)
     infl.keep_weights(folder, n_models=N_WEIGHTS, algorithm=algorithm)
     run = infl.train(run=folder, n_models=n_models, n_references=64, algorithm=algorithm)
-    sets = stored_sets(world, dataset, planted, run)
-    sets = [sets[i] for i in np.random.RandomState(0).permutation(len(sets))[:N_SETS]]
-    for _ in infl.verify_effects(run, sets, n_models=world.seeds[1], stop=None, algorithm=algorithm):
+    sets = sample(stored_sets(world, dataset, planted, run))
+    for _ in infl.verify_effects(run, sets, n_models=N_SEEDS, stop=None, algorithm=algorithm):
         pass  # outcomes stay in the folder
-    return run, sets
+
+
+def sample(sets: list[ForgetSet]) -> list[ForgetSet]:
+    """Some of the sets of a world."""
+    return [sets[i] for i in np.random.RandomState(0).permutation(len(sets))[:N_SETS]]
+
+
+def compare(world: World, folder: Path) -> dict[str, Any]:
+    """What each predictor says of the sets, beside what retraining says."""
+    run = infl.open_run(folder)
+    dataset, reference = run.dataset(), run.outcomes("full").load()
+    measured = truth(folder, min_seeds=N_SEEDS)
+    sets = [one.forget_set for one in measured]
+    design, grouped = (run.outcomes(name).load() for name in ("design", "grouped"))
+    features = network_features(run, dataset, infl.Algorithm(**world.algorithm))
+    assert features is not None
+    width = features.shape[1] // N_WEIGHTS
+
+    def predict(images: np.ndarray, of_networks: np.ndarray | None = None) -> tuple[str, float, list[Effects]]:
+        fitted = fit_predictor(
+            sources=[design, grouped],
+            reference=reference,
+            images=images,
+            labels=dataset.labels,
+            n_classes=dataset.n_classes,
+            features=of_networks,
+        )
+        assert isinstance(fitted, ResponsePredictor)
+        return fitted.name, fitted.errors.squared, list(fitted(sets))
+
+    looks = {
+        "pixels": (dataset.images,),
+        "chosen": (dataset.images, features),
+        "chosen, 1 model": (dataset.images, features[:, :width]),
+        "chosen, 4 models": (dataset.images, features[:, : 4 * width]),
+        "features alone": (features,),
+    }
+    parts: dict[str, Any] = {}
+    for name, given in looks.items():
+        chosen, squared, predicted = predict(*given)
+        parts[name] = {"source": chosen, "held_out": squared, **describe(predicted, measured)}
+    sums = [predict_additive(one, design=design, reference=reference) for one in sets]
+    parts["sums"] = describe(sums, measured)
+    return {
+        "n": dataset.n_train,
+        "models": [design.n_models, grouped.n_models, reference.n_models],
+        "accuracy": [float((reference.of("margin")[:, part] > 0).mean()) for part in halves(dataset.n_train)],
+        "closed_form": {
+            name: support_accuracy(x, dataset) for name, x in (("pixels", dataset.images), ("features", features))
+        },
+        "predictors": parts,
+        "measured": [{"set": one.forget_set.name, "size": len(one.forget_set), **quantities(one)} for one in measured],
+    }
+
+
+def halves(n_train: int) -> tuple[slice, slice]:
+    """Columns of D, and of H."""
+    return slice(n_train), slice(n_train, None)
+
+
+def support_accuracy(x: np.ndarray, dataset: Dataset) -> list[float]:
+    """How often the closed-form fit is right on an example of D without it, and on held-out examples."""
+    fit = fit_surrogate(x, dataset.labels, n_train=dataset.n_train, n_classes=dataset.n_classes, ridge=RIDGES[0])
+    margins = fit.margins(np.array([], int))
+    return [float((margins[part] > 0).mean()) for part in halves(dataset.n_train)]
+
+
+def describe(predicted: list[Effects], measured: list[Effects]) -> dict[str, Any]:
+    """Scores by net and by harm, errors of sums over large sets, and one row a set."""
+    result: dict[str, Any] = {"net": score(predicted, measured, each=False)["summary"]}
+    by_harm = [[judge(one, Thresholds(cross="harm")) for one in pair] for pair in zip(predicted, measured, strict=True)]
+    result["by harm"] = score_verdicts([(p, t) for p, t in by_harm], each=False)["summary"]
+    rows = [(quantities(p), quantities(t), p.forget_set) for p, t in zip(predicted, measured, strict=True)]
+    for name in ("self", "net", "harm"):
+        of_large = [(p[name], t[name]) for p, t, one in rows if len(one) >= MIN_SIZE]
+        error = np.array([p[0] - t[0] for p, t in of_large])
+        result[name] = {
+            "rms": float(np.sqrt(np.mean(error**2))),
+            "bias": float(error.mean()),
+            "noise of truth": float(np.sqrt(np.mean([t[1] ** 2 for _, t in of_large]))),
+            "squared by claimed": float(np.mean(error**2) / np.mean([p[1] ** 2 + t[1] ** 2 for p, t in of_large])),
+        }
+    flips = [p["self"][0] - t["self"][0] for p, t, one in rows if "flipped" in one.name]
+    return result | {"self_of_flips": float(np.mean(flips)), "rows": [p for p, _, _ in rows]}
+
+
+def quantities(effects: Effects) -> dict[str, list[float]]:
+    """Self, net and harm with their errors."""
+    verdict = judge(effects)
+    found = {"self": verdict.self_influence, "net": verdict.cross_influence, "harm": verdict.harm}
+    return {name: [one.value, one.se] for name, one in found.items()}
 
 
 if __name__ == "__main__":

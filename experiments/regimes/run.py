@@ -89,7 +89,7 @@ def train_world(world: World, folder: Path, *, small: bool) -> tuple[Run, list[F
     return run, stored_sets(world, dataset, planted, run)
 
 
-def truth(folder: Path) -> list[Effects]:
+def truth(folder: Path, *, min_seeds: int = 16) -> list[Effects]:
     """Measured effects of all sets that have been retrained without."""
     from infl.store import leave_out_name
     from infl.untraining.verification import measure_effects
@@ -100,7 +100,7 @@ def truth(folder: Path) -> list[Effects]:
     for one in sets:
         collection = leave_out_name(one.ids)
         models = range(len(run.complete(collection)))
-        if len(models) >= 16:
+        if len(models) >= min_seeds:
             full, without = run.outcomes("full", models).load(), run.outcomes(collection, models).load()
             measured.append(measure_effects(one, full=full, without=without))
     return measured

@@ -15,18 +15,25 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from infl.pipeline.weights import kept_models
 from infl.records import Array, Dataset
 from infl.records.files import checksum, read_arrays, write_arrays
 from infl.store import Run
 from infl.untraining.effects import PredictorName, ResponsePredictor
 from infl.untraining.support import prepare_support
 
-FORMAT = 2  # one more with every change of what is fitted
+FORMAT = 3  # one more with every change of what is fitted
 MAX_BYTES = 1 << 29  # larger fits are not kept
 
 
-def read_fit(run: Run, name: PredictorName, dataset: Dataset) -> ResponsePredictor | None:
-    """The fit to all models that the run holds now; None where there is none, or the file is damaged."""
+def read_fit(
+    run: Run, name: PredictorName, dataset: Dataset, features: Array | None = None
+) -> ResponsePredictor | None:
+    """The fit to all models that the run holds now; None where there is none, or the file is damaged.
+
+    Args:
+        features: Of networks, as it was fitted with.
+    """
     arrays = read_arrays(_path(run, name))
     if arrays is None:
         return None
@@ -36,6 +43,7 @@ def read_fit(run: Run, name: PredictorName, dataset: Dataset) -> ResponsePredict
         n_train=dataset.n_train,
         n_classes=dataset.n_classes,
         n_tokens=len(dataset.vocabulary),
+        features=features if _from_arrays(str, arrays, "name") != name else None,
     )
     hints = get_type_hints(ResponsePredictor)
     parts = [one.name for one in fields(ResponsePredictor) if one.name != "support"]
@@ -61,9 +69,8 @@ def _path(run: Run, name: PredictorName) -> Path:
         for collection in run.collections()
         if not collection.startswith(("without-", "unlearned-"))
     }
-    key = checksum(
-        {"models": models, "data": run.manifest["dataset"]["fingerprint"], "infl": version("infl"), "format": FORMAT}
-    )
+    data, weights = run.manifest["dataset"]["fingerprint"], kept_models(run)
+    key = checksum({"models": models, "weights": weights, "data": data, "infl": version("infl"), "format": FORMAT})
     return run.folder / "predictors" / f"{name}-{key[:16]}.fit"
 
 

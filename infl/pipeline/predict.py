@@ -9,9 +9,11 @@ from pathlib import Path
 from infl.pipeline.fits import keep_fit, read_fit
 from infl.pipeline.progress import track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
+from infl.pipeline.weights import network_features
 from infl.records import Dataset, Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
 from infl.store import Run, StoredOutcomes
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, ResponsePredictor, fit_predictor
+from infl.untraining.errors import N_FOLDS
 from infl.untraining.regimes import judge
 
 MAX_OUTCOMES_HELD = 1 << 26  # 200 MB
@@ -67,10 +69,14 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, quiet: bool) -> P
     name = given or default
     if default == "additive":
         _check_predictable_without_pixels(run, name, dataset)
-    if found := read_fit(run, name, dataset):
+    features = None
+    if dataset.has_pixels and dataset.is_classified and run.manifest["algorithm"]["network"]["name"] != "mlp":
+        features = network_features(run, dataset)  # those of perceptrons told no more than pixels in development worlds
+    if found := read_fit(run, name, dataset, features):
         return found
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
-    with track(FIT_STEPS, "fitting", unit="steps", quiet=quiet) as progress:
+    n_steps = FIT_STEPS + (N_FOLDS if features is not None else 0)
+    with track(n_steps, "fitting", unit="steps", quiet=quiet) as progress:
         fitted = fit_predictor(
             name,
             sources=[_near(run.outcomes(collection)) for collection in ("design", "grouped", *covers)],
@@ -79,6 +85,7 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, quiet: bool) -> P
             labels=dataset.labels,
             n_classes=dataset.n_classes,
             n_tokens=len(dataset.vocabulary),
+            features=features,
             advance=lambda: progress.update(),
         )
     if isinstance(fitted, ResponsePredictor):

@@ -7,6 +7,7 @@ again, to the same outcomes, when their weights are asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import numpy as np
 from infl.pipeline.jobs import collection_keys, collection_masks
 from infl.pipeline.progress import track
 from infl.pipeline.train import current_run, open_for_training
-from infl.records import Dataset, ForgetSet, InputError
+from infl.records import Array, Dataset, ForgetSet, InputError
 from infl.store import Collection, Run, leave_out_name
 from infl.training.algorithm import Algorithm
 from infl.training.ensemble import Ensemble
+from infl.training.grouping import features_of_model
 from infl.training.layout import Layout
 from infl.training.networks import Network
 from infl.training.start import read_start, replace_by_start, write_start
+
+MAX_FEATURE_MODELS = 16
 
 
 def keep_weights(
@@ -121,6 +125,29 @@ def load_originals(run: Run, models: Sequence[int], algorithm: Algorithm, datase
     """The parameters of models of all of D, which were kept."""
     network = algorithm.network_for(dataset)
     return [_read(weights_path(run, "full", model), network, dataset) for model in models]
+
+
+def network_features(run: Run, dataset: Dataset, algorithm: Algorithm | None = None) -> Array | None:
+    """Inputs of the last layer of models of D whose weights the run keeps, on all examples side by side, [n+m, d].
+
+    Of those among the first `MAX_FEATURE_MODELS`, but models that diverged. None where no weights are kept, or the network
+    was made in Python, and no algorithm is given, or does not tell its features.
+    """
+    kept = kept_models(run)
+    with suppress(InputError):
+        algorithm = algorithm or Algorithm.from_dict(run.manifest["algorithm"])
+        read = algorithm.network_for(dataset).features
+        if kept and read is not None:
+            originals = load_originals(run, kept, algorithm, dataset)
+            parts = [features_of_model(read, algorithm, one, dataset.x_train, dataset.images) for one in originals]
+            finite = [part for part in parts if part is not None]
+            return np.concatenate(finite, axis=1) if finite else None
+    return None
+
+
+def kept_models(run: Run) -> list[int]:
+    """Models of D whose weights the run keeps, of those that features are read from."""
+    return [model for model in range(MAX_FEATURE_MODELS) if weights_path(run, "full", model).exists()]
 
 
 def _read(path: Path, network: Network, dataset: Dataset) -> Any:

@@ -10,7 +10,7 @@ file and join these. Facts are grouped by answer, subject, relation and statemen
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -91,8 +91,7 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
     None where the network does not tell them, or a model did not stay finite.
     """
     network, task = algorithm.network_for(dataset), algorithm.choose_task(dataset)
-    read = network.features
-    if read is None:
+    if network.features is None:
         return None
     use_all_cores()  # before JAX starts here: the ensemble comes too late to ask
     check_network(network, random_batch(dataset), task.output_shape(dataset))
@@ -102,12 +101,23 @@ def penultimate_features(dataset: Dataset, algorithm: Algorithm, *, seed: int) -
     parts = []
     for key in model_keys(seed, "features", np.arange(N_FEATURE_MODELS)):
         trained = train(key, members, images, targets, start=algorithm.start_weights)
-        inputs = unsigned(input_of_network(algorithm, members, images)(images))
-        part = np.asarray(jax.jit(read)(trained.params, inputs)).reshape(dataset.n_train, -1)
-        if not bool(trained.finite) or not np.isfinite(part).all():
+        part = features_of_model(network.features, algorithm, trained.params, dataset.x_train, dataset.x_train)
+        if part is None or not bool(trained.finite):
             return None
-        parts.append(_scaled(part))
+        parts.append(part)
     return np.concatenate(parts, axis=1)
+
+
+def features_of_model(
+    read: Callable[[Any, jax.Array], jax.Array], algorithm: Algorithm, weights: Any, members: Array, images: Array
+) -> Array | None:
+    """Inputs of the last layer of a model that was trained on these members, scaled to mean square one; [images, d].
+
+    None where they are not finite.
+    """
+    shown = input_of_network(algorithm, jnp.ones(len(members), bool), jnp.asarray(members))
+    features = np.asarray(jax.jit(read)(weights, unsigned(shown(jnp.asarray(images)))))
+    return _scaled(features.reshape(len(images), -1)) if np.isfinite(features).all() else None
 
 
 def groups_from_sets(sets: Mapping[str, Sequence[int]], *, n_train: int) -> Groups:

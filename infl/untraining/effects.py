@@ -14,12 +14,15 @@ out of it (`infl.untraining.errors`). Effects are posterior means: shrunk toward
 | `combined` | both: the default for pixels |
 | `additive-shrunk` | neither: one term per left-out example, all shrunk; ridge regression |
 | `additive` | sums of the influences of single examples (`infl.untraining.additive`) |
+
+Where features of networks are given, both are read on pixels alone or on pixels and on these, whichever predicts models held
+out of the fit better; the source of the effects is then called `combined with network features`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,7 +33,14 @@ from infl.untraining.distribution import MarginDistribution, ProbitOutcomes, has
 from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors
 from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Expected, Response, fit_response
-from infl.untraining.support import N_COVARIATES, RIDGES, SURROGATES, Support, gather_evidence, prepare_support
+from infl.untraining.support import (
+    N_COVARIATES,
+    OF_NETWORKS,
+    RIDGES,
+    Support,
+    gather_evidence,
+    prepare_support,
+)
 
 # Gives the effects of removing each set in turn.
 Predictor = Callable[[Sequence[ForgetSet]], Iterator[Effects]]
@@ -39,13 +49,14 @@ PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "
 COVARIATES = {  # positions of those that a response rests on
     "combined": range(N_COVARIATES),
     "support": range(len(RIDGES), N_COVARIATES),
-    "surrogate": SURROGATES,
+    "surrogate": range(len(RIDGES)),
     "additive-shrunk": (),
 }
 MAX_REFERENCES = 64  # models of D that the fit rests on
 SETS_AT_ONCE = 16
 MIN_MODELS = 16
-FIT_STEPS = 1 + 3 + N_FOLDS  # refits, a response for each protocol, models held out
+FIT_STEPS = 1 + N_FOLDS + 3  # refits, models held out, a response for each protocol
+WITH_NETWORKS = "{} with network features"
 N_COVERING = 3  # models that must have left out a fraction of S at once for it to count as covered
 
 
@@ -58,6 +69,7 @@ def fit_predictor(
     labels: Array,
     n_classes: int,
     n_tokens: int = 0,
+    features: Array | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
@@ -69,7 +81,9 @@ def fit_predictor(
         images: Of D and of the held-out examples, [n+m, ...].
         labels: Likewise, [n+m].
         n_tokens: Size of the vocabulary where images are documents, else 0.
-        advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit.
+        features: Of networks, [n+m, d] (`infl.pipeline.weights.network_features`); None for none.
+        advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit; with features, where models are
+            held out of two fits, `N_FOLDS` times more.
 
     Raises:
         InputError: where there are too few models to fit on.
@@ -94,26 +108,38 @@ def fit_predictor(
         )
     references = reference if reference.n_models <= MAX_REFERENCES else next(reference.blocks(n_rows=MAX_REFERENCES))
     correct, margins = (np.concatenate([b.of(kind) for b in references.blocks()]) for kind in ("correct", "margin"))
-    distribution, use = margin_distribution(margins, of_shares=of_shares), COVARIATES[name]
+    distribution = margin_distribution(margins, of_shares=of_shares)
     n_train, n_columns = reference.n_train, reference.n_columns
-    support = prepare_support(images, labels, n_train=n_train, n_classes=n_classes, n_tokens=n_tokens)
+    support = prepare_support(
+        images, labels, n_train=n_train, n_classes=n_classes, n_tokens=n_tokens, features=features
+    )
     evidence = gather_evidence(support, [*sources, references])
     advance()
 
+    uses = {name: list(COVARIATES[name])}
+    if features is not None and uses[name]:
+        uses[WITH_NETWORKS.format(name)] = [
+            *uses[name],
+            *(OF_NETWORKS[one] for one in uses[name] if one < len(OF_NETWORKS)),
+        ]
+    errors = {
+        one: fit_errors(evidence, distribution, correct, margins, use=use, advance=advance) for one, use in uses.items()
+    }
+    chosen = min(errors, key=lambda one: errors[one].squared)
     training, held_out = np.arange(n_train), np.arange(n_train, n_columns)
     columns: dict[ProtocolName, Array] = {"trained": training, "left-out": training, "held-out": held_out}
     responses: dict[ProtocolName, Response] = {}
     for protocol, some in columns.items():
         if len(some):
-            responses[protocol] = fit_response(evidence, some, protocol=protocol, use=use)
+            responses[protocol] = fit_response(evidence, some, protocol=protocol, use=uses[chosen])
         advance()
     return ResponsePredictor(
-        name=name,
-        support=support,
+        name=chosen,
+        support=support if chosen != name else replace(support, network=None),
         distribution=distribution,
         n_references=len(margins),
         responses=responses,
-        errors=fit_errors(evidence, distribution, correct, margins, use=use, advance=advance),
+        errors=errors[chosen],
         n_models=n_models,
     )
 
@@ -123,6 +149,7 @@ class ResponsePredictor:
     """A fitted response with its errors.
 
     Attributes:
+        name: As in `fit_predictor`, and what was chosen.
         distribution: Of the margins of models of D, all columns.
         responses: By protocol.
         n_models: Of subsets.

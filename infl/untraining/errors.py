@@ -64,19 +64,25 @@ class Misfit:
 
 @dataclass(frozen=True)
 class ErrorModel:
-    """Misfit by protocol, and of the sums cross and self beyond their independent parts."""
+    """Misfit by protocol, and of the sums cross and self beyond their independent parts.
+
+    Attributes:
+        squared: Error of the margins of models held out, noise of one model and all: mean square, examples at the border of
+            being right counting most. By it covariates are chosen.
+    """
 
     held_out: Misfit
     trained: Misfit
     cross_per_effect: float
     self_common: float
+    squared: float
 
     def shared(self, gross: float) -> float:
         """Variance of |S| cross(S) beyond the independent parts, where the effects on others sum to `gross` in size."""
         return self.cross_per_effect * gross**GROSS_POWER
 
 
-NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0)
+NO_MISFIT = ErrorModel(Misfit(0.0, 0.0), Misfit(0.0, 0.0), 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,8 @@ def fit_errors(
     held_out = np.broadcast_to(columns >= n_train, trained.shape)
     noise, level = margins[:, columns].var(axis=0, ddof=1), margins[:, columns].mean(axis=0)
     dropped = level - evidence.margins(columns)[subsets]
+    squares = np.where(trained | held_out, dropped - held.drop, level - dropped - held.level) ** 2
+    squared = float(np.average(squares, weights=np.outer(evidence.nearness[subsets], borderline(level))))
     excess = (dropped - held.drop) ** 2 - noise * (1 + 1 / len(margins)) - held.variance
     fraction = np.broadcast_to((~masks).mean(axis=1)[:, None], excess.shape)
     weights = np.broadcast_to(borderline(level), excess.shape)
@@ -164,7 +172,8 @@ def fit_errors(
     nearest = np.flatnonzero(paired if paired.any() else ~paired)
     nearest = nearest[np.argsort((~masks[nearest]).sum(axis=1), kind="stable")[:MAX_TOTALS]]
     common = max(float(np.mean(own)), 0.0) if own else 0.0
-    return ErrorModel(misfit_h, misfit_d, fit_cross_error(totals[nearest], ~masks[nearest], gross[nearest]), common)
+    cross = fit_cross_error(totals[nearest], ~masks[nearest], gross[nearest])
+    return ErrorModel(misfit_h, misfit_d, cross, common, squared)
 
 
 def fit_cross_error(errors: Array, left_out: Array, gross: Array) -> float:

@@ -11,6 +11,11 @@ Of a subset and an example j these are
 
 They saturate as support does: the first neighbours that go matter little, the last ones much. j never counts among its own
 support.
+
+All but the last are made once more of features of networks, where these are given: inputs of the last layer of models of D
+(`infl.pipeline.weights.network_features`). Distances between pixels mean little to a convolutional network. Features of models
+of D know the labels of D, also of examples that a subset leaves out, so that these look better supported than models of the
+subset find them. It is the same for every subset, and the response that rests on it is fitted to models that left them out.
 """
 
 from __future__ import annotations
@@ -34,8 +39,9 @@ STRENGTHS = (0.3, 3.0)  # as many, of n-gram models of documents
 RADII = (0.15, 0.4, 1.0)
 FLOOR = 1e-3  # support below this counts as none
 N_COVARIATES = len(RIDGES) + 2 * len(RADII) + 1
-SURROGATES = tuple(range(len(RIDGES)))  # positions of these among the covariates
 CLASS_FRACTION = N_COVARIATES - 1
+OF_NETWORKS = tuple(range(N_COVARIATES, N_COVARIATES + CLASS_FRACTION))  # all but the class's, of features of networks
+SURROGATES = (*range(len(RIDGES)), *OF_NETWORKS[: len(RIDGES)])  # positions of these among the covariates
 NEIGHBOUR = 10
 N_FOR_RADIUS = 500
 N_NEIGHBOURS = 6
@@ -52,6 +58,7 @@ class Support:
         features: [n+m, d] float32: pixels, or what runs of tokens documents hold.
         labels: [n+m].
         radius: Squared distance to the tenth neighbour, median over D.
+        network: The same of features of networks, where these are known.
     """
 
     features: Array | csr_array
@@ -59,9 +66,10 @@ class Support:
     n_train: int
     radius: float
     surrogates: Sequence[Surrogate | NgramSurrogate]
+    network: Support | None = None
 
     def surrogate_margins(self, masks: Array) -> Array:
-        """Margins of the closed-form refits on each subset, [subsets, n+m, ridges] float32."""
+        """Margins of the closed-form refits on each subset, [subsets, n+m, ridges] float32; then those of `network`."""
         margins = np.empty((len(masks), len(self.labels), len(self.surrogates)), np.float32)
         # Many small factorizations: on several threads they would mostly wait for each other.
         with threadpool_limits(limits=1, user_api="blas"):
@@ -69,7 +77,7 @@ class Support:
                 left_out = np.flatnonzero(~mask)
                 for position, surrogate in enumerate(self.surrogates):
                     row[:, position] = surrogate.margins(left_out)
-        return margins
+        return margins if self.network is None else np.concatenate([margins, self.network.surrogate_margins(masks)], 2)
 
     def covariates(self, masks: Array, margins: Array, columns: Array) -> Array:
         """Covariates of the given columns in each subset, [subsets, columns, z] float32.
@@ -80,7 +88,7 @@ class Support:
             columns: Ids of examples of D or of H.
         """
         result = np.empty((len(masks), len(columns), N_COVARIATES), np.float32)
-        result[..., : len(RIDGES)] = margins
+        result[..., : len(RIDGES)] = margins[..., : len(RIDGES)]
         members = np.ascontiguousarray(masks.T, np.float32)
         distances, same = self._distances(columns)
         for position, factor in enumerate(RADII):
@@ -90,7 +98,10 @@ class Support:
             result[..., first] = np.log(FLOOR + own).T
             result[..., first + 1] = np.log(FLOOR + np.maximum(everything - own, 0)).T
         result[..., CLASS_FRACTION] = self._class_fractions(masks)[:, self.labels[columns]]
-        return result
+        if self.network is None:
+            return result
+        further = self.network.covariates(masks, margins[..., len(RIDGES) :], columns)
+        return np.concatenate([result, further[..., :CLASS_FRACTION]], axis=2)
 
     def neighbours(self, columns: Array, n_each: int) -> Array:
         """Nearest training examples of the same class, then of others, [columns, 2 * n_each] ids."""
@@ -118,13 +129,16 @@ class Support:
         return np.log(0.02 + fractions) - np.log(1.02)
 
 
-def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, n_tokens: int = 0) -> Support:
+def prepare_support(
+    x: Array, labels: Array, *, n_train: int, n_classes: int, n_tokens: int = 0, features: Array | None = None
+) -> Support:
     """Prepare the examples of D, the first `n_train` rows, and the held-out ones after them.
 
     Args:
         x: [n+m, ...] float32, or uint8 that counts as divided by 255; of documents their tokens.
         labels: [n+m], of documents their groups.
         n_tokens: Size of the vocabulary of documents; 0 where these are none.
+        features: [n+m, d] of networks; None for none.
 
     Examples:
         >>> import infl, numpy as np
@@ -138,17 +152,20 @@ def prepare_support(x: Array, labels: Array, *, n_train: int, n_classes: int, n_
     """
     if n_tokens:
         ngrams = fit_ngrams(x, n_train=n_train, n_tokens=n_tokens)
-        features, surrogates = ngrams.features(), [ngrams.with_strength(strength) for strength in STRENGTHS]
+        rows, surrogates = ngrams.features(), [ngrams.with_strength(strength) for strength in STRENGTHS]
     else:
         first = fit_surrogate(x, labels, n_train=n_train, n_classes=n_classes, ridge=RIDGES[0])
-        features, surrogates = flat_pixels(x), [first, *(first.with_ridge(ridge) for ridge in RIDGES[1:])]
-    support = Support(features, np.asarray(labels), n_train, 1.0, surrogates)
+        rows, surrogates = flat_pixels(x), [first, *(first.with_ridge(ridge) for ridge in RIDGES[1:])]
+    support = Support(rows, np.asarray(labels), n_train, 1.0, surrogates)
     some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
     rank = max(min(NEIGHBOUR, n_train - 1) - 1, 0)
     tenth = np.partition(support._distances(some)[0], rank, axis=1)[:, rank]
     radius = float(np.median(tenth[np.isfinite(tenth)])) if np.isfinite(tenth).any() else 1.0
     rounding = 1e-4 * float(support._squares.mean())  # a radius below it: most of D are copies
-    return replace(support, radius=max(radius, rounding, 1e-6))
+    support = replace(support, radius=max(radius, rounding, 1e-6))
+    if features is None:
+        return support
+    return replace(support, network=prepare_support(features, labels, n_train=n_train, n_classes=n_classes))
 
 
 @dataclass(frozen=True)
@@ -222,16 +239,16 @@ def gather_evidence(support: Support, sources: list[OutcomeSource]) -> Evidence:
     masks = np.concatenate([block.masks for block in blocks])
     unknown = [np.full(block.n_models, -1) for block in blocks]
     seeds = [one if block.init_seeds is None else block.init_seeds for block, one in zip(blocks, unknown, strict=True)]
-    n_columns = len(support.labels)
-    surrogate = scratch_array((len(masks), n_columns, len(support.surrogates)), np.float32)
+    n_columns, everything = len(support.labels), np.ones((1, support.n_train), bool)
+    on_d = support.surrogate_margins(everything)
+    surrogate = scratch_array((len(masks), *on_d.shape[1:]), np.float32)
     for start in range(0, len(masks), 64):
         surrogate[start : start + 64] = support.surrogate_margins(masks[start : start + 64])
 
     def reader(kind: OutcomeKind) -> Callable[[Array], Array]:
         return lambda columns: np.concatenate([b.of(kind) for source in sources for b in source.blocks(columns)])
 
-    margins, on_all, everything = reader("margin"), np.all(masks, axis=1), np.ones((1, support.n_train), bool)
-    on_d = support.surrogate_margins(everything)
+    margins, on_all = reader("margin"), np.all(masks, axis=1)
     chunks = [chunk for _, chunk in parts(np.arange(n_columns))]
     return Evidence(
         support=support,

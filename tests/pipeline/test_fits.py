@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import infl
-from infl.pipeline import predict
+from infl.pipeline import fits, predict
 
 SETS = {"some": [3, 14, 15], "more": list(range(30))}
 
@@ -24,14 +24,14 @@ def run(small_run, tmp_path):
 @pytest.fixture
 def n_fits(monkeypatch):
     """How often a predictor was fitted, as a list that grows."""
-    fits, fit = [], predict.fit_predictor
+    calls, fit = [], predict.fit_predictor
 
     def counted(*arguments, **settings):
-        fits.append(arguments)
+        calls.append(arguments)
         return fit(*arguments, **settings)
 
     monkeypatch.setattr(predict, "fit_predictor", counted)
-    return fits
+    return calls
 
 
 def effects(run):
@@ -54,3 +54,9 @@ def test_a_fit_is_kept_for_its_models_and_predicts_the_same_bits(run, n_fits):
     assert np.abs(np.array(effects(infl.open_run(run.folder))) - first).max() > 0
     assert len(n_fits) == 3
     assert len(list((run.folder / "predictors").iterdir())) == 1
+
+
+def test_it_is_another_fit_once_there_are_features_of_networks_to_look_at(run):
+    before = fits._path(run, "combined")
+    infl.keep_weights(run, quiet=True)
+    assert fits._path(run, "combined") != before

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import infl
+from infl.pipeline.weights import network_features
 from infl.training.augmentation import unit_pixels
 from tests.blocks import stored_blocks
 
@@ -49,6 +50,20 @@ def test_the_weights_do_what_the_run_says_of_their_models(run: infl.Run, small_d
         assert_judged(found, before.margin[model])
         assert not np.allclose(found, before.margin[2], atol=0.05)
     np.testing.assert_array_equal(infl.open_run(run.folder).outcomes("full").load().margin, before.margin)
+
+
+def test_features_are_hidden_units_of_the_models_whose_weights_are_kept(
+    run: infl.Run, small_digits: infl.Dataset
+) -> None:
+    assert network_features(run, small_digits) is None
+    infl.keep_weights(run, n_models=2, quiet=True)
+    features = network_features(run, small_digits)
+    assert features is not None
+    pixels = np.asarray(unit_pixels(jax.numpy.asarray(small_digits.images))).reshape(len(features), -1)
+    for model, found in enumerate(np.split(features, 2, axis=1)):
+        dense = infl.load_weights(run, model=model)["Dense_0"]
+        hidden = np.maximum(pixels @ dense["kernel"] + dense["bias"], 0)
+        np.testing.assert_allclose(found, hidden / np.sqrt((hidden**2).sum(axis=1).mean()), atol=1e-4)
 
 
 def test_weights_without_a_set_bring_their_outcomes_along(run: infl.Run, small_digits: infl.Dataset) -> None:

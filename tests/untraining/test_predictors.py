@@ -84,12 +84,15 @@ def fit(
     sources: Any = None,
     n_references: int = 40,
     texts: bool = False,
+    shown: Any = None,
+    features: Any = None,
 ) -> Any:
     if sources is None:
         parts = masks_of(*n_models, seed=seed)
         sources = [world(masks, 10 * seed + number) for number, masks in enumerate(parts)]
     reference = world(np.ones((n_references, N), bool), 10 * seed + 9)
     examples, n_tokens = (documents(), 8 * CLUSTERS + N + M + 1) if texts else (images(), 0)
+    examples = examples if shown is None else shown
     return fit_predictor(
         name,
         sources=sources,
@@ -98,6 +101,7 @@ def fit(
         labels=0 * LABELS if texts else LABELS,
         n_classes=1 if texts else 2,
         n_tokens=n_tokens,
+        features=features,
     )
 
 
@@ -130,6 +134,16 @@ def test_copies_left_out_together_are_seen_to_spread(name, combined):
     for some in (half, one):
         assert np.abs(some.effect).max() < 0.1
         assert judge(some).regime == "no-op"
+
+
+@pytest.mark.parametrize("told_by", ["features", "pixels"])
+def test_features_of_networks_are_looked_at_where_they_tell_more_than_pixels(told_by):
+    """The other of the two is noise, which says of nothing that it is a copy."""
+    noise = np.random.RandomState(1).randn(N + M, 2).astype(np.float32)
+    shown, features = (noise, images()) if told_by == "features" else (images(), noise)
+    (found,) = predict(fit(n_models=(30, 30), shown=shown, features=features), ALL)
+    assert found.source == ("combined with network features" if told_by == "features" else "combined")
+    assert found.effect[IN_CLUSTER].mean() > 0.5
 
 
 @pytest.mark.parametrize(("name", "texts"), [("combined", False), ("surrogate", True), ("additive-shrunk", True)])

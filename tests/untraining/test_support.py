@@ -12,6 +12,7 @@ from infl.untraining.support import (
     CLASS_FRACTION,
     FLOOR,
     N_COVARIATES,
+    OF_NETWORKS,
     RADII,
     RIDGES,
     prepare_support,
@@ -62,6 +63,17 @@ def test_covariates_equal_a_slow_loop(support, masks):
     assert result.shape == (7, N + M, N_COVARIATES)
     expected = [[naive_covariates(support, mask, j) for j in range(N + M)] for mask in masks]
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=2e-3)
+
+
+def test_features_of_networks_add_what_they_alone_would_give_but_for_the_class(support, masks):
+    features = np.random.RandomState(5).randn(N + M, 3).astype(np.float32)
+    sizes = {"n_train": N, "n_classes": CLASSES}
+    both = prepare_support(support.features, support.labels, features=features, **sizes)
+    columns = np.array([5, N + 2, 0])
+    result = covariates(both, masks, columns)
+    np.testing.assert_array_equal(result[..., :N_COVARIATES], covariates(support, masks, columns))
+    alone = covariates(prepare_support(features, support.labels, **sizes), masks, columns)
+    np.testing.assert_array_equal(result[..., list(OF_NETWORKS)], alone[..., :CLASS_FRACTION])
 
 
 def test_the_radius_is_the_median_distance_to_the_tenth_neighbour(support):
