@@ -27,7 +27,7 @@ from scipy import special, stats
 
 from infl.records import GROUPS, Array, Distance, ForgetSet, GroupDistance, Outcomes, Quantity
 
-MIN_MODELS = 4
+MIN_MODELS = 6  # halves of three: one is left out by the jackknife, one gives its size, and the others the sign
 CONFIDENCE = 0.95
 MAX_MISSING = 0.48  # of the errors of single examples: 0.34 sqrt(2)
 N_JACKKNIFE = 32

@@ -8,6 +8,7 @@ of which some are killed and added while models are trained.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ import infl
 from infl.__main__ import main
 from infl.records import InputError
 from infl.training.ray import LOOPBACK, MAX_BATCHES_OF_A_WORKER, MAX_TRIES, Ray, Workers
+from infl.unlearning.problem import Problem
 from tests.blocks import assert_same_outcomes
 
 pytest.importorskip("ray")
@@ -158,6 +161,25 @@ def test_a_killed_node_and_a_new_one_change_no_bit(
         for of, by in ((local, None), (run, engine))
     )
     np.testing.assert_array_equal(one.effect, other.effect)
+
+
+def scale(params: Any, key: jax.Array, problem: Problem, *, factor: Any = 0.5) -> Any:
+    """A method of one's own that leans on all that workers are given: the weights of a model of D, its key, and S."""
+    noise = jax.random.normal(key, problem.forget.shape) @ problem.forget
+    return jax.tree.map(lambda leaf: factor * leaf + 0.01 * noise, params)
+
+
+@pytest.mark.slow
+def test_unlearning_on_a_cluster_changes_no_bit(cluster: Cluster, small_digits: infl.Dataset, tmp_path: Path) -> None:
+    run, sets = train(small_digits, tmp_path / "local", n_models=1), {"one": [0], "three": [1, 2, 3]}
+    infl.keep_weights(run, n_models=4, quiet=True)
+    shutil.copytree(run.folder, tmp_path / "ray")
+    settings: Any = {"method": scale, "factor": 0.8, "n_models": 4, "layout": LAYOUT, "quiet": True}
+    names = infl.unlearn(run, sets, **settings)
+    infl.unlearn(tmp_path / "ray", sets, engine=Ray(cluster.address, cpus=1, n_workers=1), **settings)
+    found = infl.open_run(tmp_path / "ray")
+    assert found.sessions[-1]["engine"] == "ray"
+    assert_same_outcomes(infl.open_run(run.place), found, *names.values())
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from scipy import stats
 
 from infl.records import Evaluation, ForgetSet, InputError, Outcomes
 from infl.untraining.comparison import evaluate_models
-from infl.untraining.distance import align, measure_distance, take
+from infl.untraining.distance import MIN_MODELS, align, measure_distance, take
 
 N_TRAIN, N_HELD_OUT, SIZE, WHOLE = 120, 120, 8, 24
 S = ForgetSet("s", tuple(range(SIZE)), tuple(range(WHOLE)))
@@ -133,6 +133,11 @@ def test_each_judgement_comes_from_what_it_says() -> None:
     assert few.judgement == "undetermined"
     assert few.models_needed in (16, 32, 64, 128)
     assert f"about {few.models_needed} models" in few.note
+    # Of the least that are taken each half of the oracles still has an error, and no warning is an error of these tests.
+    sides = {"original": (given.original, ()), "oracle": (given.oracle, S.ids)}
+    least = {name: given.models(mean, MIN_MODELS, rng, ids) for name, (mean, ids) in sides.items()}
+    fewest = evaluate_models(ALONE, {}, **least)
+    assert fewest[1].to_oracle.value.se > 2 / (MIN_MODELS * N_HELD_OUT)
 
 
 def test_a_distance_is_the_sum_over_left_out_seeds_written_as_loops() -> None:
@@ -186,6 +191,7 @@ def test_what_cannot_be_compared_is_named() -> None:
     for said, arguments in {
         "method: expected outcomes on the 120 training and then the 120 held-out": {"unlearned": {"method": wider}},
         "method: 1 model says nothing": {"unlearned": {"method": take(d, slice(1))}},
+        "oracle: 5 models say nothing": {"oracle": take(oracle, slice(5))},
         "margin: expected finite numbers": {"unlearned": {"method": infinite}},
         "the originals were not trained on all of D": {"original": oracle},
         "the oracles were trained on examples of the set": {"oracle": d},
