@@ -73,10 +73,11 @@ def evaluate(
             f"models are of one forget set, and {len(sets)} are given: evaluate each set with the models of it"
         )
     theirs = {name: _read_models(name, given, opened) for name, given in (models or {}).items()}
-    evaluations = []
+    evaluations, collections = [], opened.to_dict()["collections"]
+    seconds = {name: one["seconds"] / max(one["complete"], 1) for name, one in collections.items()}
     with track(len(sets), "comparing", unit="sets", quiet=quiet) as progress:
         for forget_set in sets:
-            evaluations += _evaluate_set(opened, forget_set, theirs, thresholds, tolerance, metrics)
+            evaluations += _evaluate_set(opened, forget_set, theirs, seconds, thresholds, tolerance, metrics)
             progress.update()
     return evaluations
 
@@ -85,12 +86,12 @@ def _evaluate_set(
     run: Run,
     forget_set: ForgetSet,
     theirs: Mapping[str, Outcomes],
+    seconds: Mapping[str, float],
     thresholds: Thresholds | None,
     tolerance: float,
     metrics: Sequence[MetricName],
 ) -> list[Evaluation]:
-    collections, name = run.to_dict()["collections"], f"set {forget_set.name!r}"
-    of_method = unlearned_methods(run, forget_set)
+    name, of_method = f"set {forget_set.name!r}", unlearned_methods(run, forget_set)
     oracle, original = retrained(run, forget_set.ids), run.outcomes("full").load()
     if oracle is None or original.n_models < MIN_MODELS:
         raise InputError(
@@ -113,7 +114,6 @@ def _evaluate_set(
         metrics=metrics,
         held_out_only=run.has_documents,
     )
-    seconds = {name: one["seconds"] / max(one["complete"], 1) for name, one in collections.items()}
     retraining = seconds.get(leave_out_name(forget_set.ids), 0.0)
     evaluations = []
     for one in found:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -89,17 +90,18 @@ def evaluate_models(
         of_concept = measure(references[1], forget_set.concept, "retrained")
         whole = replace(of_concept, forget_set=ForgetSet(forget_set.name, forget_set.concept))
     retrained = judge(replace(measure(oracle, forget_set.ids, "retrained"), whole=whole), thresholds)
-    evaluations = []
+    evaluations, weights = [], [dict[Any, Any]() for _ in references]
     for method, given in {"nothing": original, "retraining": oracle, **unlearned}.items():
         models = _with_correct(method, given)
         _check_examples(method, models, oracle)
-        sides = [(models, reference) for reference in references]
+        sides: list[Any] = [(models, *known) for known in zip(references, weights, strict=True)]
         if method == "retraining":
             halves = [replace(take(oracle, slice(half, None, 2)), init_seeds=None) for half in (0, 1)]
-            sides[0] = halves[0], halves[1]
+            sides[0] = (*halves, None)
         effects = replace(measure(models, forget_set.ids, method), whole=whole)
         distances = [
-            measure_distance(forget_set, *side, original=original, min_effect=thresholds.effect) for side in sides
+            measure_distance(forget_set, u, r, original=original, min_effect=thresholds.effect, weights=known)
+            for u, r, known in sides
         ]
         evaluation = Evaluation(
             forget_set=forget_set,

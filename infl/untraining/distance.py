@@ -35,13 +35,20 @@ MIN_AFFECTED = 0.5  # examples, below which there is no such group
 
 
 def measure_distance(
-    forget_set: ForgetSet, unlearned: Outcomes, reference: Outcomes, *, original: Outcomes, min_effect: float = 0.1
+    forget_set: ForgetSet,
+    unlearned: Outcomes,
+    reference: Outcomes,
+    *,
+    original: Outcomes,
+    min_effect: float = 0.1,
+    weights: dict[Any, Array] | None = None,
 ) -> Distance:
     """Distance of models from a reference; see the module for the formula.
 
     Args:
         unlearned, reference, original: `correct` [N, n+m] each.
         min_effect: From which effect of the reference on a held-out example on that is affected.
+        weights: Those of affected examples, kept here from method to method where the other arguments stay.
     """
     unlearned, reference, original = align(unlearned, reference, original)
     u, r, o = (one.of("correct").astype(np.float64) for one in (unlearned, reference, original))
@@ -52,13 +59,19 @@ def measure_distance(
     fixed[list(forget_set.concept or ())] = GROUPS.index("concept")
     fixed[list(forget_set.ids)] = GROUPS.index("set")
 
-    def of(rows: Array) -> Array:
-        return _group_means(u[rows], r[rows], o[rows], fixed, least, min_effect)
+    weights = {} if weights is None else weights
+    compared = n_models, None if reference.init_seeds is None else reference.init_seeds.tobytes()
+
+    def of(rows: Array, left_out: int | None = None) -> Array:
+        key = compared, left_out
+        if key not in weights:
+            weights[key] = _affected_weights((o - r)[rows, n_train:], least[n_train:], min_effect)
+        return _group_means(u[rows], r[rows], weights[key], fixed, least)
 
     found = of(np.ones(n_models, bool))
     n_parts = min(N_JACKKNIFE, n_models)
     part = np.arange(n_models) % n_parts
-    without = np.array([of(part != number) for number in range(n_parts)])
+    without = np.array([of(part != number, number) for number in range(n_parts)])
     without = np.where(np.isnan(without), found, without)  # a group that one part alone brought about
     there = [number for number in range(len(GROUPS)) if not math.isnan(found[0, number])]
     sizes = found[4, there]
@@ -108,14 +121,18 @@ def take(outcomes: Outcomes, rows: Array | slice) -> Outcomes:
     return replace(outcomes, strata=None, **{k: None if one is None else one[rows] for k, one in arrays.items()})
 
 
-def _group_means(u: Array, r: Array, o: Array, fixed: Array, least: Array, min_effect: float) -> Array:
+def _affected_weights(x: Array, least: Array, min_effect: float) -> Array:
+    """How probable it is by the other models that an example is affected, [K, m], of outcomes of D less the reference's."""
+    effect, error = _without_each(x, least)
+    affected = special.ndtr((np.abs(effect) - np.maximum(min_effect, 2 * error)) / error)
+    return affected * (affected > 0.02)
+
+
+def _group_means(u: Array, r: Array, affected: Array, fixed: Array, least: Array) -> Array:
     """Distance, accuracy of both sides, error of a single example, and size, by group, [5, groups]; NaN where there is none."""
     n_train = len(fixed)
     mean, error = _without_each(u - r, least)
     signed = (2 * special.ndtr(mean / error) - 1) * (u - r)
-    effect, its_error = _without_each(o[:, n_train:] - r[:, n_train:], least[n_train:])
-    affected = special.ndtr((np.abs(effect) - np.maximum(min_effect, 2 * its_error)) / its_error)
-    affected *= affected > 0.02
     every = np.ones((len(u), 1))
     parts = [(slice(n_train), every * (fixed == number)) for number in range(3)]
     parts += [(slice(n_train, None), affected), (slice(n_train, None), 1 - affected)]

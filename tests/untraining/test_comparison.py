@@ -135,7 +135,7 @@ def test_each_judgement_comes_from_what_it_says() -> None:
     assert f"about {few.models_needed} models" in few.note
     # Of the least that are taken each half of the oracles still has an error, and no warning is an error of these tests.
     sides = {"original": (given.original, ()), "oracle": (given.oracle, S.ids)}
-    least = {name: given.models(mean, MIN_MODELS, rng, ids) for name, (mean, ids) in sides.items()}
+    least: Any = {name: given.models(mean, MIN_MODELS, rng, ids) for name, (mean, ids) in sides.items()}
     fewest = evaluate_models(ALONE, {}, **least)
     assert fewest[1].to_oracle.value.se > 2 / (MIN_MODELS * N_HELD_OUT)
 
@@ -172,6 +172,15 @@ def test_a_distance_is_the_sum_over_left_out_seeds_written_as_loops() -> None:
     assert found.value.value == pytest.approx(np.mean([np.mean(values) for values in groups.values()]))
     assert found.groups["set"].accuracy.value == pytest.approx(before[:, :SIZE].mean())
     assert found.groups["set"].reference.value == pytest.approx(after[:, :SIZE].mean())
+
+
+def test_what_methods_share_is_that_of_each_alone_with_as_many_models() -> None:
+    rng = np.random.RandomState(6)
+    given = world(rng)
+    models, original, oracle = (given.models(given.original, 12, rng, ids) for ids in ((), (), S.ids))
+    methods = {"all": models, "fewer": take(models, slice(9))}
+    for one in evaluate_models(ALONE, methods, original=original, oracle=oracle)[2:]:
+        assert one.to_oracle == measure_distance(ALONE, methods[one.method], oracle, original=original)
 
 
 def test_models_pair_by_their_init_seeds_and_by_their_order_without() -> None:
