@@ -39,7 +39,7 @@ from infl.untraining.effects import ResponsePredictor, fit_predictor
 from infl.untraining.regimes import judge
 from infl.untraining.support import RIDGES
 
-N_SETS, N_WEIGHTS, N_SEEDS = 48, 16, 24
+N_SETS, N_WEIGHTS = 48, 16
 MIN_SIZE = 20  # of the sets that errors of sums are taken over, as elsewhere on the page
 
 
@@ -78,8 +78,8 @@ def make_worlds(cifar: Path) -> list[tuple[World, int]]:
     }
     planted = {"flipped": 0.03, "share": 0.2, "half": True}
     return [
-        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, **planted), 256),
-        (World("fashion-cnn", FASHION, 2000, 1000, plain, **planted), 512),
+        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, seeds=(24, 24), **planted), 256),
+        (World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=(16, 16), **planted), 512),
     ]
 
 
@@ -111,7 +111,7 @@ def train_world(world: World, n_models: int, folder: Path) -> None:
     infl.keep_weights(folder, n_models=N_WEIGHTS, algorithm=algorithm)
     run = infl.train(run=folder, n_models=n_models, n_references=64, algorithm=algorithm)
     sets = sample(stored_sets(world, dataset, planted, run))
-    for _ in infl.verify_effects(run, sets, n_models=N_SEEDS, stop=None, algorithm=algorithm):
+    for _ in infl.verify_effects(run, sets, n_models=world.seeds[1], stop=None, algorithm=algorithm):
         pass  # outcomes stay in the folder
 
 
@@ -124,7 +124,7 @@ def compare(world: World, folder: Path) -> dict[str, Any]:
     """What each predictor says of the sets, beside what retraining says."""
     run = infl.open_run(folder)
     dataset, reference = run.dataset(), run.outcomes("full").load()
-    measured = truth(folder, min_seeds=N_SEEDS)
+    measured = truth(folder, min_seeds=world.seeds[1])
     sets = [one.forget_set for one in measured]
     design, grouped = (run.outcomes(name).load() for name in ("design", "grouped"))
     features = network_features(run, dataset, infl.Algorithm(**world.algorithm))
