@@ -81,6 +81,8 @@ class Predict(_WithEffects):
     predictor: Predictor = None
     """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples
     (additive). The default is combined, and additive where there are no pixels with classes, as of documents."""
+    proxy: RunToRead | None = None
+    """A run of many models of a cheaper network on the same examples, where this run holds few of its own."""
     plan: bool = False
     """Say which sets to retrain without, in which order."""
 
@@ -90,7 +92,7 @@ class Predict(_WithEffects):
         from infl.untraining.verification import order
 
         run, sets = opened(self.run, self.forget, self.ids)
-        effects = infl.predict_effects(run, sets, predictor=self.predictor, quiet=self.quiet)
+        effects = infl.predict_effects(run, sets, predictor=self.predictor, proxy=self.proxy, quiet=self.quiet)
         predicted = self.judge_all(effects)
         names = [one.forget_set.name for one in order(predicted)]
         self.show(run, predicted, fields={"plan": {"verify": names}} if self.plan else None)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from infl.pipeline.fits import keep_fit, read_fit
-from infl.pipeline.progress import track
+from infl.pipeline.progress import note, track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.weights import network_features
 from infl.records import Dataset, Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
@@ -24,6 +26,7 @@ def predict(
     forget_sets: ForgetSets,
     *,
     predictor: PredictorName | None = None,
+    proxy: Run | str | Path | None = None,
     thresholds: Thresholds | None = None,
     quiet: bool = False,
 ) -> list[Verdict]:
@@ -34,22 +37,34 @@ def predict(
         forget_sets: Records, `{"name": ids}`, the path of a forget file, or the ids, or mask [n], of one set.
         predictor: See `infl.untraining.effects`; None for `combined`, of documents `surrogate`, and `additive` where
             there are neither pixels with classes nor documents.
+        proxy: A run of many models of a cheaper network on the same examples. What it predicts stands for how margins
+            respond, and few models of `run`, 16 of subsets and 16 of D, for how its own margins follow that and how far
+            they do not. Not used, and said so, where it does not help to predict models held out of the fit.
 
     Raises:
-        InputError: where a set is not one of D's, or the run holds too few models of subsets, or none of D.
+        InputError: where the proxy's examples are others, a set is not one of D's, or the run holds too few models of
+            subsets, or none of D.
     """
-    effects = predict_effects(run, forget_sets, predictor=predictor, quiet=quiet)
+    effects = predict_effects(run, forget_sets, predictor=predictor, proxy=proxy, quiet=quiet)
     return [judge(one, thresholds) for one in effects]
 
 
 def predict_effects(
-    run: Run | str | Path, forget_sets: ForgetSets, *, predictor: PredictorName | None = None, quiet: bool = False
+    run: Run | str | Path,
+    forget_sets: ForgetSets,
+    *,
+    predictor: PredictorName | None = None,
+    proxy: Run | str | Path | None = None,
+    quiet: bool = False,
 ) -> Iterator[Effects]:
-    """Yield the predicted effects of each set in turn; those of its whole concept with them where it has one."""
+    """Yield the predicted effects of each set in turn; those of its whole concept with them where it has one.
+
+    Arguments are those of `predict`.
+    """
     opened = current_run(run)
     sets = resolve_forget_sets(opened, forget_sets)
     concepts = list(dict.fromkeys(s.concept for s in sets if s.concept is not None))
-    fitted = fitted_predictor(opened, predictor, quiet=quiet)
+    fitted = fitted_predictor(opened, predictor, proxy=None if proxy is None else current_run(proxy), quiet=quiet)
     with track(len(concepts) + len(sets), "predicting", unit="sets", quiet=quiet) as progress:
         wholes = {}
         for effects in fitted([ForgetSet("whole concept", ids) for ids in concepts]):
@@ -62,20 +77,26 @@ def predict_effects(
             progress.update()
 
 
-def fitted_predictor(run: Run, given: PredictorName | None, *, quiet: bool) -> Predictor:
+def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None = None, quiet: bool) -> Predictor:
     """The predictor fitted to all models that the run holds now: read where it was kept."""
     dataset = run.dataset()
     default = "surrogate" if dataset.is_documents else "combined" if dataset.is_classified else "additive"
     name = given or default
     if default == "additive":
         _check_predictable_without_pixels(run, name, dataset)
+    small = None if proxy is None else _fit_proxy(proxy, dataset, name, quiet=quiet)
     features = None
-    if dataset.has_pixels and dataset.is_classified and run.manifest["algorithm"]["network"]["name"] != "mlp":
+    if (
+        small is None
+        and dataset.has_pixels
+        and dataset.is_classified
+        and run.manifest["algorithm"]["network"]["name"] != "mlp"
+    ):
         features = network_features(run, dataset)  # those of perceptrons told no more than pixels in development worlds
-    if found := read_fit(run, name, dataset, features):
+    if small is None and (found := read_fit(run, name, dataset, features)):
         return found
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
-    n_steps = FIT_STEPS + (N_FOLDS if features is not None else 0)
+    n_steps = FIT_STEPS + (N_FOLDS if features is not None or small is not None else 0)
     with track(n_steps, "fitting", unit="steps", quiet=quiet) as progress:
         fitted = fit_predictor(
             name,
@@ -86,10 +107,29 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, quiet: bool) -> P
             n_classes=dataset.n_classes,
             n_tokens=len(dataset.vocabulary),
             features=features,
+            proxy=small,
             advance=lambda: progress.update(),
         )
-    if isinstance(fitted, ResponsePredictor):
+    if small is None and isinstance(fitted, ResponsePredictor):
         keep_fit(run, name, fitted)
+    elif isinstance(fitted, ResponsePredictor) and fitted.name == name:
+        note("the proxy is not used: held-out models of this run are predicted as well without it", quiet=quiet)
+    return fitted
+
+
+def _fit_proxy(proxy: Run, dataset: Dataset, name: PredictorName, *, quiet: bool) -> ResponsePredictor:
+    """The predictor of a proxy's own models, whose examples are those of the data set, perhaps in another form."""
+    other = proxy.dataset()
+    if other.n_train != dataset.n_train or not np.array_equal(other.labels, dataset.labels):
+        raise InputError(
+            f"proxy {proxy.place} was trained on other examples (n = {other.n_train:,}, here {dataset.n_train:,}, or other "
+            "labels); train it on the data set of this run, or on the same examples in another form"
+        )
+    fitted = fitted_predictor(proxy, None, quiet=quiet)
+    if name in ("additive", "additive-shrunk") or not isinstance(fitted, ResponsePredictor):
+        raise InputError(
+            "a proxy is for pixels with classes and for documents, and for predictors other than sums of influences"
+        )
     return fitted
 
 

@@ -115,7 +115,8 @@ def _changes(
                 f"method {method}: margins are predicted of pixels with classes, and this run has none; take one that needs no "
                 "prediction, or the oracles'"
             )
-        changes = predictor.margin_changes(sets)
+        on_d = predictor.distribution.quantiles.mean(axis=0)
+        changes = [predictor.margins(np.array(one.ids)) - on_d for one in sets]
     masks = (one.retained(run.manifest["dataset"]["n_train"]) for one in sets)
     return {mask.tobytes(): change.astype(np.float32) for mask, change in zip(masks, changes, strict=True)}
 

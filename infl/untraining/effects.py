@@ -16,7 +16,9 @@ out of it (`infl.untraining.errors`). Effects are posterior means: shrunk toward
 | `additive` | sums of the influences of single examples (`infl.untraining.additive`) |
 
 Where features of networks are given, both are read on pixels alone or on pixels and on these, whichever predicts models held
-out of the fit better; the source of the effects is then called `combined with network features`.
+out of the fit better; the source of the effects is then called `combined with network features`. Of a proxy, many models of
+another network, the response rests on the margins that it expects and on the refits, where that predicts held-out models better
+than the predictor alone: `combined with proxy`. Sixteen models of subsets tell how margins follow those of the proxy.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ MAX_REFERENCES = 64  # models of D that the fit rests on
 SETS_AT_ONCE = 16
 MIN_MODELS = 16
 FIT_STEPS = 1 + N_FOLDS + 3  # refits, models held out, a response for each protocol
-WITH_NETWORKS = "{} with network features"
+WITH_NETWORKS, WITH_PROXY = "{} with network features", "{} with proxy"
 N_COVERING = 3  # models that must have left out a fraction of S at once for it to count as covered
 
 
@@ -70,6 +72,7 @@ def fit_predictor(
     n_classes: int,
     n_tokens: int = 0,
     features: Array | None = None,
+    proxy: ResponsePredictor | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
@@ -82,8 +85,9 @@ def fit_predictor(
         labels: Likewise, [n+m].
         n_tokens: Size of the vocabulary where images are documents, else 0.
         features: Of networks, [n+m, d] (`infl.pipeline.weights.network_features`); None for none.
-        advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit; with features, where models are
-            held out of two fits, `N_FOLDS` times more.
+        proxy: Fitted to models of another network on the same examples, in place of features.
+        advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit; with features or a proxy, where
+            models are held out of two fits, `N_FOLDS` times more.
 
     Raises:
         InputError: where there are too few models to fit on.
@@ -113,10 +117,13 @@ def fit_predictor(
     support = prepare_support(
         images, labels, n_train=n_train, n_classes=n_classes, n_tokens=n_tokens, features=features
     )
+    uses = {name: list(COVARIATES[name])}
+    if proxy is not None:
+        support = replace(support, network=replace(support, surrogates=[proxy, *support.surrogates[1:]]))
+        uses[WITH_PROXY.format(name)] = [*COVARIATES["surrogate"], OF_NETWORKS[0]]
     evidence = gather_evidence(support, [*sources, references])
     advance()
 
-    uses = {name: list(COVARIATES[name])}
     if features is not None and uses[name]:
         uses[WITH_NETWORKS.format(name)] = [
             *uses[name],
@@ -174,20 +181,20 @@ class ResponsePredictor:
             for row, one in enumerate(some):
                 yield self._effects(one, {name: Expected(*(part[row] for part in e)) for name, e in expected.items()})
 
-    def margin_changes(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Array]:
-        """By how much the expected margin of each example of A(D\\S) lies above that of A(D), [n+m], for each set in turn.
+    def margins(self, left_out: Array) -> Array:
+        """Expected margin of every example of A(D\\S), [n+m], where S are the examples `left_out` (their ids).
 
         Members of S are given the margins that models which left them out would have on D\\S.
         """
-        on_d = self.distribution.quantiles.mean(axis=0)
-        for one in forget_sets:
-            change, ids = np.zeros(len(on_d), np.float32), np.array(one.ids)
-            expected = self._expect(one.retained(self.support.n_train)[None])
-            level = expected.pop("left-out").value[0]
-            for protocol, other in expected.items():
-                change[self.responses[protocol].columns] = other.value[0]
-            change[ids] = level[ids] - on_d[ids]
-            yield change
+        margins = self.distribution.quantiles.mean(axis=0)
+        mask = np.ones((1, self.support.n_train), bool)
+        mask[:, left_out] = False
+        expected = self._expect(mask)
+        level = expected.pop("left-out").value[0]
+        for protocol, other in expected.items():
+            margins[self.responses[protocol].columns] += other.value[0]
+        margins[left_out] = level[left_out]
+        return margins
 
     def _expect(self, masks: Array) -> dict[ProtocolName, Expected]:
         surrogate = self.support.surrogate_margins(masks)

@@ -24,15 +24,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from infl.records import Array, OutcomeKind, OutcomeSource, ProtocolName, flat_pixels
-from infl.scores.ngrams import NgramSurrogate, fit_ngrams
+from infl.scores.ngrams import fit_ngrams
 from infl.scores.sufficient_statistics import columns_counted
-from infl.scores.surrogate import Surrogate, fit_surrogate
+from infl.scores.surrogate import fit_surrogate
 
 RIDGES = (0.05, 0.3)
 STRENGTHS = (0.3, 3.0)  # as many, of n-gram models of documents
@@ -50,6 +51,14 @@ CHUNK = 512
 MAX_IN_MEMORY = 1 << 28  # entries
 
 
+class Refit(Protocol):
+    """What stands for training again: a closed form, or the predictor of another network's models."""
+
+    def margins(self, left_out: Array) -> Array:
+        """Margins of a model of D without these examples, [n+m]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Support:
     """The examples, ready to ask how much support subsets leave them. Make one with `prepare_support`.
@@ -58,14 +67,14 @@ class Support:
         features: [n+m, d] float32: pixels, or what runs of tokens documents hold.
         labels: [n+m].
         radius: Squared distance to the tenth neighbour, median over D.
-        network: The same of features of networks, where these are known.
+        network: The same of features of networks, where these are known, or with a proxy among the surrogates.
     """
 
     features: Array | csr_array
     labels: Array
     n_train: int
     radius: float
-    surrogates: Sequence[Surrogate | NgramSurrogate]
+    surrogates: Sequence[Refit]
     network: Support | None = None
 
     def surrogate_margins(self, masks: Array) -> Array:

@@ -86,6 +86,7 @@ def fit(
     texts: bool = False,
     shown: Any = None,
     features: Any = None,
+    proxy: Any = None,
 ) -> Any:
     if sources is None:
         parts = masks_of(*n_models, seed=seed)
@@ -102,6 +103,7 @@ def fit(
         n_classes=1 if texts else 2,
         n_tokens=n_tokens,
         features=features,
+        proxy=proxy,
     )
 
 
@@ -169,6 +171,30 @@ def test_cross_is_the_drop_of_population_accuracy(combined):
     assert verdict.self_influence.value == pytest.approx(1, abs=0.05)
     assert verdict.harm.value == pytest.approx(1, abs=0.1)
     assert set(verdict.most_harmed[:HELD_OUT]) == set(IN_CLUSTER)
+
+
+def smaller_margins(masks, seed):
+    """The world of copies as another network has it."""
+    outcomes = copies(masks, seed)
+    return Outcomes(masks, outcomes.correct, 0.5 * outcomes.of("margin"))
+
+
+@pytest.mark.parametrize("with_proxy", [False, True])
+def test_a_proxy_shows_what_sixteen_models_do_not(with_proxy, combined):
+    """Pixels say nothing here, so that without a proxy the loss stays unseen."""
+    pixels = np.random.RandomState(1).randn(N + M, 2).astype(np.float32)
+    proxy = combined if with_proxy else None
+    all_of_them, one = predict(fit(smaller_margins, n_models=(8, 8), shown=pixels, proxy=proxy), ALL, ONE)
+    assert all_of_them.source == ("combined with proxy" if with_proxy else "combined")
+    assert np.abs(one.effect).max() < 0.1
+    assert (all_of_them.effect[IN_CLUSTER] > 0.9).all() == with_proxy
+    assert (all_of_them.effect[IN_CLUSTER] < 0.5).all() != with_proxy
+
+
+def test_a_proxy_that_knows_nothing_does_no_harm():
+    all_of_them, one = predict(fit(n_models=(8, 8), proxy=fit(nothing, n_models=(8, 8))), ALL, ONE)
+    assert (all_of_them.effect[IN_CLUSTER] > 0.9).all()
+    assert np.abs(one.effect).max() < 0.1
 
 
 def test_sums_over_single_examples_see_far_less():
