@@ -13,8 +13,10 @@ by each. The method stop-then-match was designed there, too. Nothing was chosen 
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,28 +26,35 @@ import numpy as np
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import argument_parser, cached, mean_and_error, verdict_row, work_folder, write_part
+from record import argument_parser, cached, verdict_row, work_folder, write_part
 from worlds import SMALL, WORLDS, World, make_sets  # pyright: ignore[reportMissingImports]
 
 import infl
+from infl.pipeline.jobs import collection_keys
+from infl.pipeline.weights import load_originals
 from infl.records import Evaluation, ForgetSet, MetricName, Outcomes
 from infl.report.evaluations import gamma_curves
 from infl.store import Run, leave_out_name
-from infl.untraining.comparison import evaluate_models
+from infl.training.ensemble import Ensemble
+from infl.unlearning.ensemble import UnlearningEnsemble, key_bytes
+from infl.unlearning.methods import METHODS
 from infl.untraining.distance import measure_distance, take
 
 OURS = "stop-then-match"
 N_TRIED = 16  # models a side, by which settings are chosen
+N_TIMED = 8  # models of a batch, of which the processor time is measured
 METRICS: tuple[MetricName, ...] = (
     *("shift", "ks", "energy", "klom", "tug-of-war", "epsilon", "competition", "u-lira", "relative", "membership"),
 )
 LARGER_IS_BETTER = ("tug-of-war", "competition", "relative")
+# At less than half of a retraining.
+CHEAP = [{"first": 2, "epochs": 3}, {"first": 2, "epochs": 3, "learning_rate": 9e-3}]
 # What is tried of each method, its defaults among it.
 TRIED: dict[str, list[dict[str, float]]] = {
     "neggrad+": [{"alpha": a, "epochs": e} for a, e in ((0.95, 5), (0.98, 5), (0.98, 10), (0.99, 10))],
     "newton": [{"damping": d} for d in (1e-3, 1e-2, 1e-1)],
     "match-prediction": [{"learning_rate": r, "epochs": e} for r, e in ((3e-3, 8), (6e-3, 8), (6e-3, 16))],
-    OURS: [{"first": 4}, {"learning_rate": 3e-3}, {"first": 2}, {"first": 6, "epochs": 4}],
+    OURS: [{"first": 4}, {"learning_rate": 3e-3}, {"first": 2}, {"first": 6, "epochs": 4}, *CHEAP],
 }
 
 
@@ -60,7 +69,7 @@ def main() -> None:
             if part == "settings":
                 summary, measured = choose_settings(work)
             elif part == "cost":
-                summary, measured = side_by_side(work)
+                summary, measured = measure_costs(work)
             else:
                 world = SMALL if options.small else WORLDS[part]
                 summary, measured = measure_world(world, work / part.replace(" ", "_"))
@@ -94,12 +103,11 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
     run = infl.open_run(run.place)
     rows, evaluations = {}, list[Evaluation]()
     for number, one in enumerate(sets):
-        of_set = {method: names[one.name] for method, names in collections.items()}
         measured = world.metrics and (number % world.metrics == 0 or one.name.startswith("10% of patch"))
         path = folder / "evaluated" / f"{one.name}.pickle"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(pickle.dumps(evaluate_set(run, one, of_set, METRICS if measured else ())))
+            path.write_bytes(pickle.dumps(evaluate_set(run, one, methods, METRICS if measured else ())))
         found = pickle.loads(path.read_bytes())
         evaluations += found
         rows[one.name] = {e.method: row_of(e) for e in found}
@@ -118,19 +126,14 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
     }
 
 
-def evaluate_set(run: Run, one: ForgetSet, named: Mapping[str, str], metrics: Sequence[MetricName]) -> list[Evaluation]:
-    """Evaluations of collections by their method, beside nothing and retraining, as `infl.evaluate` gives them."""
-    concept = one.concept if one.concept != one.ids else None
-    models = {method: run.outcomes(name).load() for method, name in named.items()}
-    references: Any = {"original": run.outcomes("full").load(), "oracle": run.outcomes(leave_out_name(one.ids)).load()}
-    references["full_oracle"] = run.outcomes(leave_out_name(concept)).load() if concept else None
-    found = evaluate_models(one, models, **references, metrics=metrics, held_out_only=run.has_documents)
-    of = run.to_dict()["collections"]
-    seconds = {name: of[name]["seconds"] / max(of[name]["complete"], 1) for name in of}
-    retraining = np.mean([each for name, each in seconds.items() if name.startswith("without-")])
-    costs = {"nothing": 0.0, "retraining": 1.0} | {k: float(seconds[name] / retraining) for k, name in named.items()}
-    n_diverged = {method: len(run.diverged(name)) for method, name in named.items()}
-    return [replace(e, cost=costs[e.method], n_diverged=n_diverged.get(e.method, 0)) for e in found]
+def evaluate_set(run: Run, one: ForgetSet, methods: Sequence[str], metrics: Sequence[MetricName]) -> list[Evaluation]:
+    """Evaluations of methods with their default settings, beside nothing and retraining."""
+    of = {}
+    for found in infl.evaluate(run, [one], metrics=metrics, quiet=True):
+        method = found.method.split()[0]  # what follows are settings, where the run holds several
+        if method not in METHODS or found.settings == METHODS[method].settings({}):
+            of[method] = replace(found, method=method)
+    return [of[method] for method in ("nothing", "retraining", *methods)]
 
 
 def with_setting(run: Run, sets: Sequence[ForgetSet], method: str, settings: Any) -> list[float]:
@@ -146,13 +149,12 @@ def with_setting(run: Run, sets: Sequence[ForgetSet], method: str, settings: Any
 
 
 def row_of(one: Evaluation) -> dict[str, Any]:
-    """Distances, verdict, cost, and each metric beside its null."""
+    """Distances, verdict, and each metric beside its null."""
     full = one.to_full_oracle
     row = {
         "is": one.verdict,
         "T": [one.to_oracle.value.value, one.to_oracle.value.se],
         "T_full": None if full is None else [full.value.value, full.value.se],
-        "cost": one.cost,
         "diverged": one.n_diverged,
     }
     metrics = {
@@ -201,7 +203,6 @@ def method_row(rows: Mapping[str, Any], of: Mapping[str, list[str]], method: Map
         row["T"]["to the concept"] = mean([at[name]["T_full"] for name in of["parts"]])
     return row | {
         "untrains": sum(one["is"] in ("untrains", "both") for one in at.values()),
-        "cost": float(np.mean([one["cost"] for one in at.values()])),
         "diverged": sum(one["diverged"] for one in at.values()),
     }
 
@@ -285,20 +286,21 @@ def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                     rows.append([exact, distance_to_prediction(one, models[one.name], original, predicted[one.name])])
                 return {"rows": rows}
 
-            words = " ".join(f"{key}={value:g}" for key, value in settings.items())
-            rows = np.array(cached(folder / "tried" / f"{method} {words}.json", score)["rows"])
+            rows = np.array(cached(folder / "tried" / f"{words(method, settings)}.json", score)["rows"])
             tried.setdefault(method, []).append(
                 {"settings": settings, "oracle": float(rows[:, 0].mean()), "prediction": float(rows[:, 1].mean())}
             )
-            print(method, words, tried[method][-1], flush=True)
+            print(method, tried[method][-1], flush=True)
     summary = {
         method: {by: min(found, key=lambda one, by=by: one[by])["settings"] for by in ("oracle", "prediction")}
         | {"tried": len(found)}
         for method, found in tried.items()
     }
+    cheap = [one for one in tried[OURS] if one["settings"] in CHEAP]
+    summary[OURS]["cheap"] = min(cheap, key=lambda one: one["prediction"])["settings"]
     run, reported = prepare(WORLDS["digits"], work / "digits")
     for method, found in summary.items():
-        settings = {"default": {}, **{by: found[by] for by in ("oracle", "prediction")}}
+        settings = {"default": {}, **{by: found[by] for by in ("oracle", "prediction", "cheap") if by in found}}
         found["T"] = {by: with_setting(run, reported[::4], method, one) for by, one in settings.items()}
     return summary, {"tried": tried, "sets": [one.name for one in sets], "n_models": N_TRIED}
 
@@ -313,20 +315,48 @@ def distance_to_prediction(forget_set: ForgetSet, models: Outcomes, original: Ou
     return float(np.mean([apart[group].mean() for group in groups if group.any()]))
 
 
-def side_by_side(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Seconds of 64 models of one epoch of fine-tuning, and of 64 retrainings, in turn, without compilation."""
-    world, layout = WORLDS["digits"], infl.Layout(n_devices=1, models_per_device=16)
-    data, _ = world.plant()
-    run = infl.train(data, work / "cost" / "run", n_models=1, n_references=64, algorithm=world.algorithm)
-    rows = []
-    for seed in range(6):
-        sets = [infl.forget_sets.random_set(data, 20, seed=seed)]
-        names = infl.unlearn(run, sets, method="fine-tune", n_models=64, epochs=1, layout=layout, quiet=True)
-        infl.verify(run, sets, n_models=64, stop=None, layout=layout, quiet=True)
-        of = infl.open_run(run.place).to_dict()["collections"]
-        rows.append([of[name]["seconds"] for name in (*names.values(), leave_out_name(sets[0].ids))])
-    ratio = [one / other for one, other in rows]
-    return {"fraction": mean_and_error(ratio), "largest": max(ratio)}, {"seconds": rows, "n_models": 64}
+def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Processor time of each method in that of retraining: on one core, in turn, without compilation, by world and method."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    ratios, seconds = {}, {}
+    for name in ("digits", "fashion"):
+        world, layout = WORLDS[name], infl.Layout(n_devices=1, models_per_device=N_TIMED)
+        data, _ = world.plant()
+        settings: Any = {"n_models": 1, "n_references": N_TIMED, "algorithm": world.algorithm}
+        run = infl.train(data, work / "cost" / name, **settings)
+        infl.keep_weights(run, n_models=N_TIMED)
+        keys, models = collection_keys(run, "full", range(N_TIMED)), range(N_TIMED)
+        originals = dict(zip(key_bytes(keys), load_originals(run, models, world.algorithm, data), strict=True))
+        masks = [infl.forget_sets.random_set(data, size, seed=size).retained(data.n_train) for size in (10, 20, 40, 80)]
+        # Methods take as long whatever is predicted.
+        changes = {mask.tobytes(): np.zeros(data.n_columns, np.float32) for mask in masks}
+        arms = [(method, METHODS[method], {}) for method in (*world.methods, OURS)]
+        arms += [(words(OURS, one), METHODS[OURS], one) for one in CHEAP]
+        arms += [("fine-tune epochs=1", METHODS["fine-tune"], {"epochs": 1})]
+        ensembles: dict[str, Any] = {"retraining": Ensemble(world.algorithm, data, layout)}
+        for arm, method, given in arms:
+            more: Any = {"originals": originals, "changes": changes, "settings": method.settings(given)}
+            ensembles[arm] = UnlearningEnsemble(world.algorithm, data, layout, method=method, **more)
+        rows = []
+        for mask in (masks[0], *masks):  # the first compiles
+            rows.append({})
+            for arm, ensemble in ensembles.items():
+                before = time.process_time()
+                ensemble.train(keys, np.tile(mask, (N_TIMED, 1)))
+                rows[-1][arm] = time.process_time() - before
+        seconds[name] = {arm: [row[arm] for row in rows[1:]] for arm in ensembles}
+        retraining = np.array(seconds[name]["retraining"])
+        ratios[name] = {
+            arm: [float(f(of / retraining)) for f in (np.median, np.min, np.max)] for arm, of in seconds[name].items()
+        }
+        print(name, {arm: round(one[0], 3) for arm, one in ratios[name].items()}, flush=True)
+    return ratios, {"seconds": seconds, "n_models": N_TIMED}
+
+
+def words(method: str, settings: Mapping[str, float]) -> str:
+    """A method with its settings."""
+    return " ".join([method, *(f"{key}={value:g}" for key, value in settings.items())])
 
 
 def mean(pairs: list[list[float]]) -> list[float]:

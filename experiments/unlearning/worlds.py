@@ -62,6 +62,7 @@ class World:
         n_subsets: Models of subsets, to predict from; 0 predicts nothing.
         every: Takes every so many of the sets, but for what was planted and its parts.
         metrics: Those of others are measured on every so many of the sets; 0 on none.
+        more: Whether there are more sets of regimes that are rare otherwise.
     """
 
     load: Callable[[], Dataset]
@@ -78,6 +79,7 @@ class World:
     methods: tuple[str, ...] = METHODS
     every: int = 1
     metrics: int = 0
+    more: bool = False
 
     def plant(self) -> tuple[Dataset, list[ForgetSet]]:
         """The data, and what was planted, in whole."""
@@ -118,7 +120,7 @@ _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", 
 _MLP = infl.Algorithm(hidden=(64,))
 WORLDS = {
     "development": World(digits(600, 0), _MLP, **_DEVELOPMENT, shown=100, n_models=16, n_unlearned=16, every=6),
-    "digits": World(digits(600, 1), _MLP, metrics=5),
+    "digits": World(digits(600, 1), _MLP, metrics=5, more=True),
     "fashion": World(
         lambda: half_size_fashion(1000, 600),
         infl.Algorithm(hidden=(64,), learning_rate=0.1),
@@ -183,7 +185,17 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
         *(clean(np.flatnonzero(clusters == k), f"cluster {i}") for i, k in enumerate(largest[:4])),
         *classes[2:6],
     ]
+    rare = list[ForgetSet]()
+    if world.more:
+        rare = [
+            *(
+                clean([i for i in order[::-1] if labels[i] == k][:12], f"typical of class {k}")
+                for k in (2, 5, 6, 7, 8, 9)
+            ),
+            *(ForgetSet(f"quarter of {one.name}", part(one, 0.25, seed=1).ids) for one in classes[6:9]),
+            *(clean(order[-size:], f"least memorized {size}") for size in (15, 100, 140)),
+        ]
     last = planted[-1]
     more = ((0.25, 2), (0.5, 2), (0.33, 3), (0.4, 4), (0.6, 5), (0.6, 6))
     others = [part(last, gamma, seed=seed, name=f"other {gamma:.0%} of {last.name}, {seed}") for gamma, seed in more]
-    return [*sets[:: world.every], *planted, *parts, *others[:: world.every]]
+    return [*sets[:: world.every], *planted, *parts, *others[:: world.every], *rare]

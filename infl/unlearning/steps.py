@@ -348,12 +348,11 @@ def _match_margins(
     order = jnp.argsort(jnp.where(affected, jax.random.uniform(draw, affected.shape), 2.0))
 
     def objective(params: Any, batch: Batch) -> jax.Array:
-        def error(ids: jax.Array) -> jax.Array:
-            return jnp.square(problem.margins(params, ids) - target[ids]).mean()
-
         size = len(batch.retained)
-        ids = order[(batch.step * size + jnp.arange(size)) % jnp.maximum(n_affected, 1)]
-        return error(batch.retained) + error(batch.forget) + jnp.where(n_affected > 0, error(ids), 0)
+        some = order[(batch.step * size + jnp.arange(size)) % jnp.maximum(n_affected, 1)]
+        ids = jnp.concatenate([batch.retained, batch.forget, some])
+        errors = jnp.square(problem.margins(params, ids) - target[ids]).reshape(3, size).mean(axis=1)
+        return errors @ jnp.array([1, 1, n_affected > 0])
 
     return descend(problem, params, key, objective, optimizer=optax.adam(learning_rate), epochs=epochs, decay=True)
 
