@@ -52,7 +52,7 @@ def token_effects(
         >>> import infl
         >>> lines = ["to be or not to be", "to sleep no more", "the rest is silence", "words words words"]
         >>> data = infl.from_documents(lines[:3], lines[3:])
-        >>> algorithm = infl.Algorithm("gpt", widths=(8,), epochs=2)
+        >>> algorithm = infl.Algorithm("gpt", widths=(8,), hidden=(8,), epochs=2)
         >>> run = infl.train(data, n_models=2, n_references=2, design=infl.Design("uniform"), algorithm=algorithm, quiet=True)
         >>> effects = token_effects(run, 2, n_models=2, quiet=True)
         >>> effects.effect.shape == (len(lines[2]),)
