@@ -122,7 +122,9 @@ def _evaluate_set(
             notes.append(
                 "one half of the retrained models against the other: what an exact method is given with so many"
             )
-        elif one.method == "nothing" and concept is not None and concept != forget_set.ids and full_oracle is None:
+        if one.method == "nothing" and one.retrained.regime == "no-op":
+            notes.append("retraining is a no-op here, so that doing nothing is best")
+        if one.method == "nothing" and concept is not None and concept != forget_set.ids and full_oracle is None:
             notes.append(
                 f"no models without all of the concept of {name}: infl verify --concepts trains those to compare with"
             )

@@ -116,6 +116,9 @@ def test_models_that_diverged_count_as_wrong_and_columns_in_another_order_are_po
     assert "are its columns in the order of the run?" in mixed.note
     assert "order" not in same.note
     assert wrong.to_full_oracle is None
+    strict = infl.evaluate(run, {"s": S}, thresholds=infl.Thresholds(self_influence=1e-3), quiet=True)[0]
+    assert [one.retrained.regime == "no-op" for one in (nothing, strict)] == [True, False]
+    assert ["doing nothing is best" in one.note for one in (nothing, strict)] == [True, False]
 
 
 def test_methods_that_a_run_holds_are_found_with_their_settings_and_a_diverged_model_is_wrong(
