@@ -78,7 +78,7 @@ def make_worlds(cifar: Path) -> list[tuple[World, int]]:
     }
     planted = {"flipped": 0.03, "share": 0.2, "half": True}
     return [
-        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, seeds=(24, 24), **planted), 256),
+        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, seeds=(14, 14), **planted), 256),
         (World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=(10, 10), **planted), 512),
     ]
 
