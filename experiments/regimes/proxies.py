@@ -1,0 +1,130 @@
+"""Are the regimes of a network predicted from a bank of a cheaper one, and 32 models of its own?
+
+    python experiments/regimes/proxies.py --work FOLDER --documents FOLDER   # half an hour; resumable
+
+FOLDER are those of convolutional.py and of experiments/text_regimes, which hold the large networks' models and the truth.
+Beside each a bank of a small network is trained on the same examples. Of the large network 16 models of subsets and 16 of D
+are read, then all of its own. Results go into proxies.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from record import argument_parser, training_seconds, work_folder, write_results
+from scoring import score_verdicts
+
+import infl
+from infl.records import Dataset, Effects
+from infl.store import Run, leave_out_name
+from infl.untraining.effects import Predictor, ResponsePredictor, fit_predictor
+from infl.untraining.regimes import judge
+from infl.untraining.verification import measure_effects
+
+FEW, N_REFERENCES, MIN_SEEDS = 16, 32, 8
+MLP = infl.Algorithm(hidden=(64,), epochs=20, schedule="cosine")
+NARROW = infl.Algorithm(
+    "gpt",
+    widths=(32,),
+    hidden=(128,),
+    batch_size=8,
+    epochs=30,
+    optimizer="adam",
+    learning_rate=0.008,
+    schedule="cosine",
+)
+BANKS = {"fashion-cnn": (MLP, 512), "cifar-batch-norm": (MLP, 512), "scratch": (NARROW, 192)}
+
+
+def main() -> None:
+    """Train the banks that are missing, predict, compare with the truth, and write proxies.json."""
+    parser = argument_parser(__doc__, __file__, small="the development world, a bank of 16")
+    parser.add_argument("--documents", type=Path, help="work folder of experiments/text_regimes")
+    parser.add_argument("--worlds", nargs="*", default=list(BANKS))
+    options = parser.parse_args()
+    parts = {}
+    with work_folder(options) as work:
+        for name in options.worlds:
+            algorithm, n_models = BANKS[name]
+            large = infl.open_run((options.documents if name == "scratch" else work) / name)
+            small = infl.train(
+                large.dataset(),
+                run=work / f"{name}-proxy",
+                n_models=n_models,
+                n_references=N_REFERENCES,
+                algorithm=algorithm,
+            )
+            parts[name] = compare(large, small)
+    write_results(options.out.with_name("proxies.json"), {"worlds": parts})
+
+
+def compare(large: Run, small: Run) -> dict[str, Any]:
+    """Each way to predict the regimes of the large network's sets, against the truth."""
+    dataset, measured = large.dataset(), truth(large)
+    documents = dataset.is_documents
+    usual = "surrogate" if documents else "combined"
+    proxy = fit(small, dataset, usual)
+    assert isinstance(proxy, ResponsePredictor)
+    ways: dict[str, Predictor] = {
+        "32 models alone": fit(large, dataset, usual, FEW),
+        "32 models and proxy": fit(large, dataset, usual, FEW, proxy=proxy),
+        "the proxy's predictions": proxy,
+        "its own bank": fit(large, dataset, usual),
+    }
+    results: dict[str, Any] = {"seconds_per_model": {"large": seconds(large), "small": seconds(small)}}
+    for way, predictor in ways.items():
+        predicted = [replace(one, held_out_only=documents) for one in predictor([one.forget_set for one in measured])]
+        verdicts = [(judge(p), judge(t)) for p, t in zip(predicted, measured, strict=True)]
+        results[way] = score_verdicts(verdicts, each=way == "32 models and proxy")
+        print(large.place, way, results[way]["summary"], flush=True)
+    results["models"] = {name: count(run) for name, run in (("large", large), ("small", small))}
+    return results
+
+
+def truth(run: Run) -> list[Effects]:
+    """Measured effects of all sets that were retrained without."""
+    sets = infl.forget_sets.read_forget_sets(run.folder / "sets.json", n_train=run.dataset().n_train)
+    measured = []
+    for one in sets:
+        name = leave_out_name(one.ids)
+        n_seeds = len(run.complete(name)) if name in run.collections() else 0
+        if n_seeds >= MIN_SEEDS:
+            full, without = (run.outcomes(each, range(n_seeds)).load() for each in ("full", name))
+            effects = measure_effects(one, full=full, without=without)
+            measured.append(replace(effects, held_out_only=run.has_documents))
+    return measured
+
+
+def fit(run: Run, dataset: Dataset, name: Any, few: int | None = None, proxy: Any = None) -> Any:
+    """A predictor from all models of a run, or from few, half of these grouped."""
+    models = None if few is None else range(few // 2)
+    sources = [run.outcomes(one, models).load() for one in ("design", "grouped")]
+    reference = run.outcomes("full", None if few is None else range(few)).load()
+    return fit_predictor(
+        name,
+        sources=sources,
+        reference=reference,
+        images=dataset.images,
+        labels=dataset.labels,
+        n_classes=dataset.n_classes,
+        n_tokens=len(dataset.vocabulary),
+        proxy=proxy,
+    )
+
+
+def seconds(run: Run) -> float:
+    """A model, as it was trained."""
+    return training_seconds(run) / sum(len(run.complete(name)) for name in run.collections())
+
+
+def count(run: Run) -> int:
+    """Models of subsets."""
+    return len(run.complete("design")) + len(run.complete("grouped"))
+
+
+if __name__ == "__main__":
+    main()
