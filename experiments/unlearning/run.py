@@ -302,6 +302,8 @@ def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for method, found in summary.items():
         settings = {"default": {}, **{by: found[by] for by in ("oracle", "prediction", "cheap") if by in found}}
         found["T"] = {by: with_setting(run, reported[::4], method, one) for by, one in settings.items()}
+    fashion = prepare(WORLDS["fashion"], work / "fashion")
+    summary[OURS]["T"]["cheap on fashion"] = with_setting(*fashion, OURS, summary[OURS]["cheap"])
     return summary, {"tried": tried, "sets": [one.name for one in sets], "n_models": N_TRIED}
 
 
