@@ -291,7 +291,7 @@ def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 {"settings": settings, "oracle": float(rows[:, 0].mean()), "prediction": float(rows[:, 1].mean())}
             )
             print(method, tried[method][-1], flush=True)
-    summary = {
+    summary: dict[str, dict[str, Any]] = {
         method: {by: min(found, key=lambda one, by=by: one[by])["settings"] for by in ("oracle", "prediction")}
         | {"tried": len(found)}
         for method, found in tried.items()
