@@ -40,6 +40,7 @@ from infl.untraining.regimes import judge
 from infl.untraining.support import RIDGES
 
 N_SETS, N_WEIGHTS = 48, 16
+LARGE = 1000  # examples from which fewer models for the features are not tried
 MIN_SIZE = 20  # of the sets that errors of sums are taken over, as elsewhere on the page
 
 
@@ -143,13 +144,9 @@ def compare(world: World, folder: Path) -> dict[str, Any]:
         assert isinstance(fitted, ResponsePredictor)
         return {"source": fitted.name, "held_out": fitted.errors.squared, **describe(list(fitted(sets)), measured)}
 
-    looks = {
-        "pixels": (dataset.images,),
-        "chosen": (dataset.images, features),
-        "chosen, 1 model": (dataset.images, features[:, :width]),
-        "chosen, 4 models": (dataset.images, features[:, : 4 * width]),
-        "features alone": (features,),
-    }
+    looks = {"pixels": (dataset.images,), "chosen": (dataset.images, features), "features alone": (features,)}
+    if dataset.n_train < LARGE:
+        looks |= {f"chosen, {k} model(s)": (dataset.images, features[:, : k * width]) for k in (4, 1)}
     parts = {
         name: cached(folder / "predicted" / f"{name}.json", lambda given=given: predict(*given))
         for name, given in looks.items()
