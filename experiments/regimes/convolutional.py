@@ -146,7 +146,7 @@ def compare(world: World, folder: Path) -> dict[str, Any]:
 
     looks = {"pixels": (dataset.images,), "chosen": (dataset.images, features), "features alone": (features,)}
     if dataset.n_train < LARGE:
-        looks |= {f"chosen, {k} model(s)": (dataset.images, features[:, : k * width]) for k in (4, 1)}
+        looks |= {f"chosen, of {k}": (dataset.images, features[:, : k * width]) for k in (4, 1)}
     parts = {
         name: cached(folder / "predicted" / f"{name}.json", lambda given=given: predict(*given))
         for name, given in looks.items()
