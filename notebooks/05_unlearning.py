@@ -23,6 +23,7 @@
 import os
 
 import jax
+import matplotlib.pyplot as plt
 
 import infl
 from infl.unlearning.steps import fine_tune
@@ -62,13 +63,12 @@ for verdict in infl.verify(run, sets, n_models=N, stop=None, quiet=True):
 #
 # ## Methods
 #
-# Each begins from the same models of D, one for each seed. `match-prediction` fits margins to those that `infl` predicts of
+# Each begins from the same models of D, one for each seed. `stop-then-match` fits margins to those that `infl` predicts of
 # A(D\S) from the models of subsets, without any retraining; `push` pushes S far down and holds everyone else.
 
 # %%
-methods = ["push"] if SMALL else ["fine-tune", "neggrad+", "npo", "ssd", "match-prediction", "push"]
-for method in methods:
-    infl.unlearn(run, sets, method=method, n_models=N, quiet=True)
+methods = ["push"] if SMALL else ["fine-tune", "neggrad+", "npo", "ssd", "stop-then-match", "push"]
+unlearned = {method: infl.unlearn(run, sets, method=method, n_models=N, quiet=True) for method in methods}
 run = infl.open_run(run.place)
 evaluations = infl.evaluate(run, sets, metrics=() if SMALL else ("tug-of-war", "membership"), quiet=True)
 
@@ -110,6 +110,23 @@ infl.plot.gamma_curve(of_backdoor).figure
 # %% [markdown]
 # The second picture is that of held-out images with the patch. Retraining gives few of them back when half of the backdoor
 # was found.
+#
+# ## Who is still known
+#
+# Each image of the backdoor by itself: how many models say 0, the label that it was poisoned with, from white for none to black
+# for all. Left of the line are the four that were found.
+
+# %%
+found = parts[0]
+rest = [i for i in backdoor.ids if i not in found.ids]
+names = {"models of D": "full"} | {method: of[found.name] for method, of in unlearned.items()}
+known = [run.outcomes(name).load().of("correct")[:, [*found.ids, *rest]].mean(axis=0) for name in names.values()]
+figure, axes = plt.subplots(figsize=(7, 0.3 * len(names) + 0.8))
+axes.imshow(known, vmin=0, vmax=1, aspect="auto", cmap="Greys")
+axes.axvline(len(found) - 0.5, color="tab:red")
+_ = axes.set(xlabel="image with the patch", yticks=range(len(names)), yticklabels=list(names))
+# %% [markdown]
+# `push` and `npo` lose images that they were never shown; the others lose next to none.
 #
 # ## What one metric would have said
 #
