@@ -161,7 +161,7 @@ def compare(world: World, folder: Path) -> dict[str, Any]:
             name: support_accuracy(x, dataset) for name, x in (("pixels", dataset.images), ("features", features))
         },
         "predictors": parts,
-        "measured": [{"set": one.forget_set.name, "size": len(one.forget_set), **quantities(one)} for one in measured],
+        "measured": [f"{one.forget_set.name} ({len(one.forget_set)}): {compact(quantities(one))}" for one in measured],
     }
 
 
@@ -186,6 +186,8 @@ def describe(predicted: list[Effects], measured: list[Effects]) -> dict[str, Any
     for name in ("self", "net", "harm"):
         pairs = np.array([(*p[name], *t[name]) for p, t, one in rows if len(one) >= MIN_SIZE])
         known = np.isfinite(pairs).all(axis=1)  # sums of some sets have no estimate
+        if not known.any():
+            continue
         value, se, true, noise = pairs[known].T
         error = value - true
         result[name] = {
@@ -197,7 +199,12 @@ def describe(predicted: list[Effects], measured: list[Effects]) -> dict[str, Any
         }
     flips = [p["self"][0] - t["self"][0] for p, t, one in rows if "flipped" in one.name]
     result["self of flips"] = float(np.nanmean(flips))
-    return result | {"rows": [{k: v for k, v in p.items() if np.isfinite(v).all()} for p, _, _ in rows]}
+    return result | {"rows": [compact(p) for p, _, _ in rows]}
+
+
+def compact(found: dict[str, list[float]]) -> str:
+    """Values and errors in one line."""
+    return ", ".join(f"{name} {value:.4g} {se:.3g}" for name, (value, se) in found.items())
 
 
 def quantities(effects: Effects) -> dict[str, list[float]]:
