@@ -39,7 +39,7 @@ N_REFERENCES, LARGE = 64, 0.1
 
 
 def without_terms(*numbers: int) -> Callable[..., tuple[Array, Array]]:
-    """Examples' own terms but these: 0 level, 1 and 2 refits, 3 pooled change, 4 to 15 neighbours, 16 and 17 init seed."""
+    """Examples' own terms but these: 0 level, 1 pooled change, 2 to 13 neighbours."""
     whole = Response.terms
 
     def terms(self: Response, *given: Any) -> tuple[Array, Array]:
@@ -66,36 +66,6 @@ def random_folds(masks: Array, n_folds: int) -> Array:
     return np.random.RandomState(0).permutation(len(masks)) % n_folds
 
 
-def no_misfit(*given: Any) -> errors.Misfit:
-    """No misfit of single margins."""
-    return errors.Misfit(0.0, 0.0)
-
-
-def per_fraction_alone(*given: Any) -> errors.Misfit:
-    """Not with the squared drop."""
-    return errors.Misfit(fit_misfit(*given).per_fraction, 0.0)
-
-
-def per_square_alone(*given: Any) -> errors.Misfit:
-    """Not with the fraction."""
-    return errors.Misfit(0.0, fit_misfit(*given).per_square)
-
-
-def no_common_self(self: errors.ErrorModel) -> None:
-    """No error of self that all members share."""
-    object.__setattr__(self, "self_common", 0.0)
-
-
-fit_misfit, predict_held_out = errors._fit_misfit, errors._predict_held_out
-own_noise = response._shrink
-
-
-def one_noise(gram: Array, moment: Array, squares: Array, n_models: Array, weights: Array) -> Any:
-    """The same residual variance for all examples."""
-    with patch.object(response, "MIN_MODELS", 10**6):
-        return own_noise(gram, moment, squares, n_models, weights)
-
-
 Patches = list[tuple[Any, str, Any]]
 use = lambda positions: [(effects, "COVARIATES", effects.COVARIATES | {"combined": positions})]  # noqa: E731
 PARTS: dict[str, Patches] = {
@@ -103,17 +73,9 @@ PARTS: dict[str, Patches] = {
     "7 of 8 random features": [(response, "N_FEATURES", 32)],
     "random features (linear)": [(response, "N_FEATURES", 0)],
     "change from D among the covariates": [(PooledFunction, "features", levels_alone)],
-    "weights of examples at the border": [
-        (response, "borderline", np.ones_like),
-        (response, "MEAN_BORDERLINE", 1.0),
-    ],
     "weights of models near D": [(Evidence, "nearness", property(lambda self: np.ones(len(self.masks), np.float32)))],
-    "own slopes on the refits": [(Response, "terms", without_terms(1, 2))],
-    "own slope on the pooled change": [(Response, "terms", without_terms(3))],
-    "own terms of neighbours": [(Response, "terms", without_terms(*range(4, 16)))],
-    "init seed": [(Response, "terms", without_terms(16, 17))],
-    "init seed per fraction": [(Response, "terms", without_terms(17))],
-    "own noise": [(response, "_shrink", one_noise)],
+    "own slope on the pooled change": [(Response, "terms", without_terms(1))],
+    "own terms of neighbours": [(Response, "terms", without_terms(*range(2, 14)))],
     "process": [(Similarity, "correct", uncorrected)],
     "weak refit": use([0, *range(2, 9)]),
     "strong refit": use(range(1, 9)),
@@ -126,13 +88,9 @@ PARTS: dict[str, Patches] = {
     "all covariates": use([]),
     "folds by similarity": [(errors, "fold_by_similarity", random_folds)],
     "2 of 4 folds": [(errors, "N_FOLDS", 2)],
-    "misfit": [(errors, "_fit_misfit", no_misfit)],
-    "misfit by squared drop": [(errors, "_fit_misfit", per_fraction_alone)],
-    "misfit by fraction": [(errors, "_fit_misfit", per_square_alone)],
-    "fitted scale of cross (.08)": [(errors, "fit_cross_error", lambda *given: errors.CROSS_PER_EFFECT)],
+    "misfit": [(errors, "_fit_misfit", lambda *given: 0.0)],
     "power 1.5 (1)": [(errors, "GROSS_POWER", 1.0)],
     "power 1.5 (2)": [(errors, "GROSS_POWER", 2.0)],
-    "common error of self": [(errors.ErrorModel, "__post_init__", no_common_self)],
 }
 
 
@@ -199,10 +157,9 @@ class Fit:
         of_d = run.outcomes("full", range(N_REFERENCES)).load()
         sources = [run.outcomes(name).load() for name in ("design", "grouped")]
         self.evidence = gather_evidence(self.support, [*sources, of_d])
-        self.correct, self.margins = of_d.of("correct"), of_d.of("margin")
+        self.margins = of_d.of("margin")
         self.n_models = sum(source.n_models for source in sources)
-        self.responses, self.held_out = self.fit_responses(), list[errors.HeldOut]()
-        self.errors = self.fit_errors()
+        self.responses, self.errors = self.fit_responses(), self.fit_errors()
 
     def fit_responses(self) -> dict[Any, Response]:
         """One for each protocol."""
@@ -216,17 +173,9 @@ class Fit:
             for protocol, columns in ids.items()
         }
 
-    def fit_errors(self, *, again: bool = False) -> errors.ErrorModel:
-        """From predictions of models held out, which are made once unless `again`."""
-
-        def held_out(*given: Any) -> errors.HeldOut:
-            if again or not self.held_out:
-                self.held_out.append(predict_held_out(*given))
-            return self.held_out[-1 if again else 0]
-
-        distribution, use = margin_distribution(self.margins), effects.COVARIATES["combined"]
-        with patch.object(errors, "_predict_held_out", held_out):
-            return errors.fit_errors(self.evidence, distribution, self.correct, self.margins, use=use)
+    def fit_errors(self) -> errors.ErrorModel:
+        """From predictions of models held out."""
+        return errors.fit_errors(self.evidence, self.margins, use=effects.COVARIATES["combined"])
 
     def predictor(self, responses: dict[Any, Response], error_model: errors.ErrorModel) -> effects.ResponsePredictor:
         """With these responses and errors."""
@@ -245,11 +194,10 @@ def compare(fit: Fit, truth: list[Truth], patches: Patches) -> dict[str, float]:
     """One row. A part of the response leaves the errors as they are, a part of the errors the response."""
     with ExitStack() as stack:
         for place, name, value in patches:
-            stack.enter_context(patch.object(place, name, value, create=name == "__post_init__"))
-        start, of_errors = time.process_time(), any(place in (errors, errors.ErrorModel) for place, *_ in patches)
+            stack.enter_context(patch.object(place, name, value))
+        start, of_errors = time.process_time(), any(place is errors for place, *_ in patches)
         responses = fit.fit_responses() if patches and not of_errors else fit.responses
-        again = any(name in ("fold_by_similarity", "N_FOLDS") for _, name, _ in patches)
-        error_model = fit.fit_errors(again=again) if of_errors else fit.errors
+        error_model = fit.fit_errors() if of_errors else fit.errors
         predicted = list(fit.predictor(responses, error_model)([one.forget_set for one in truth]))
         seconds = time.process_time() - start
     return score(predicted, truth) | {"seconds": seconds}

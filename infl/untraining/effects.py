@@ -32,7 +32,7 @@ import numpy as np
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.untraining.additive import predict_additive
 from infl.untraining.distribution import MarginDistribution, ProbitOutcomes, has_shares, margin_distribution
-from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors
+from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors, shared_variance
 from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Expected, Response, fit_response
 from infl.untraining.support import (
@@ -111,8 +111,7 @@ def fit_predictor(
             f"predicting effects needs at least {MIN_MODELS} models of subsets, and this run has {n_models}"
         )
     references = reference if reference.n_models <= MAX_REFERENCES else next(reference.blocks(n_rows=MAX_REFERENCES))
-    correct, margins = (np.concatenate([b.of(kind) for b in references.blocks()]) for kind in ("correct", "margin"))
-    distribution = margin_distribution(margins, of_shares=of_shares)
+    margins = np.concatenate([block.of("margin") for block in references.blocks()])
     n_train, n_columns = reference.n_train, reference.n_columns
     support = prepare_support(
         images, labels, n_train=n_train, n_classes=n_classes, n_tokens=n_tokens, features=features
@@ -129,9 +128,7 @@ def fit_predictor(
             *uses[name],
             *(OF_NETWORKS[one] for one in uses[name] if one < len(OF_NETWORKS)),
         ]
-    errors = {
-        one: fit_errors(evidence, distribution, correct, margins, use=use, advance=advance) for one, use in uses.items()
-    }
+    errors = {one: fit_errors(evidence, margins, use=use, advance=advance) for one, use in uses.items()}
     chosen = min(errors, key=lambda one: errors[one].squared)
     training, held_out = np.arange(n_train), np.arange(n_train, n_columns)
     columns: dict[ProtocolName, Array] = {"trained": training, "left-out": training, "held-out": held_out}
@@ -143,7 +140,7 @@ def fit_predictor(
     return ResponsePredictor(
         name=chosen,
         support=support if chosen != name else replace(support, network=None),
-        distribution=distribution,
+        distribution=margin_distribution(margins, of_shares=of_shares),
         n_references=len(margins),
         responses=responses,
         errors=errors[chosen],
@@ -206,19 +203,18 @@ class ResponsePredictor:
 
     def _effects(self, forget_set: ForgetSet, expected: dict[ProtocolName, Expected]) -> Effects:
         n_train, n_columns = self.support.n_train, len(self.support.labels)
-        ids, fraction = np.array(forget_set.ids), len(forget_set) / n_train
-        effect, se = np.zeros(n_columns), np.zeros(n_columns)
+        ids, effect, se = np.array(forget_set.ids), np.zeros(n_columns), np.zeros(n_columns)
         for protocol, misfit in (("trained", self.errors.trained), ("held-out", self.errors.held_out)):
             if protocol in expected:
                 change, variance, unexplained = expected[protocol]
                 columns = self.responses[protocol].columns
-                variance = variance + unexplained * misfit.variance(fraction, change)
+                variance = variance + unexplained * misfit * np.abs(change)
                 effect[columns], se[columns] = self.distribution[columns].effect(-change, variance)
 
         level, variance, unexplained = expected["left-out"]
         response = self.responses["left-out"]
         drop = response.level_at_d[ids] - level[ids]
-        variance = variance[ids] + unexplained * self.errors.held_out.variance(fraction, drop)
+        variance = variance[ids] + unexplained * self.errors.held_out * np.abs(drop)
         noise = response.noise[ids]
         right, spread = self.distribution.at_level(level[ids], variance, noise)
         before = self.distribution.probability(0.0)[ids]
@@ -246,7 +242,8 @@ class ResponsePredictor:
         weights = cross_weights(inside, self.support.n_train)
         # However well all agree, so many models cannot show what fewer than one in all of them would.
         minimum = np.array([1.0, weights.max(initial=0) / size]) / self.n_models
-        own = (se[ids] ** 2).sum() / size**2 + unexplained * self.errors.self_common
-        shared = self.errors.shared(float(weights @ np.abs(effect)))
-        cross = ((weights * se) ** 2).sum() + unexplained * shared
-        return np.diag(np.maximum([own, cross / size**2], minimum**2))
+        found = [
+            ((counted * se) ** 2).sum() + unexplained * shared_variance(float(counted @ np.abs(effect)))
+            for counted in (inside, weights)
+        ]
+        return np.diag(np.maximum(np.array(found) / size**2, minimum**2))

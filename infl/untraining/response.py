@@ -2,26 +2,27 @@
 
 For example j and left-out set O, in one protocol of j (held-out, trained, or left-out: itself in O),
 
-    E[margin_j | O] = a_j + g(z_j(O)) - g(z_j(0)) + u_j + v_j (s_j(O) - s_j(0)) + w_j (g(z_j(O)) - g(z_j(0)))
-                      + sum_k b_jk [k in O] + (p_j + q_j |O|/n) r_j + h_j(O)
+    E[margin_j | O] = a_j + g(z_j(O)) - g(z_j(0)) + u_j + w_j (g(z_j(O)) - g(z_j(0))) + sum_k b_jk [k in O] + h_j(O)
 
 - a: the mean margin of models of D, where j is held out or trained on: what is modelled is the drop from there. Where j is
   left out no model of D has its margin, and g(z_j(0)) stands in its place;
-- z: covariates of the support that is left (`infl.untraining.support`), s the closed-form refits' margins among them. g is one
-  function for all examples, ridge regression on 256 random ReLU features (Rahimi & Recht 2008) of z and its change from D:
-  what examples have in common, pooled over millions of pairs;
-- u, v, w, b: example j's own level and slopes, and terms for the six nearest training examples of
-  its class and of others. Normal priors around zero whose variances are fitted to all examples together by EM (empirical
-  Bayes), residual variance of each example its own, drawn towards the median of all;
-- r: what the model of D with the same init seed does beyond their mean, where a model has one: noise that is known, and can
-  be taken off. In predictions it is zero;
+- z: covariates of the support that is left (`infl.untraining.support`). g is one function for all examples, ridge regression on
+  256 random ReLU features (Rahimi & Recht 2008) of z and its change from D: what examples have in common, pooled over
+  millions of pairs;
+- u, w, b: example j's own level and slope, and terms for the six nearest training examples of its class and of others. Normal
+  priors around zero whose variances are fitted to all examples together by EM (empirical Bayes), residual variance of each
+  example its own, drawn towards the median of all;
 - h: a Gaussian process over subsets, what models with almost the same O have in common beyond all that. Its covariance is
   cos(O, O')^4; margins of models observe it with a noise that is fitted to all examples together.
 
-Without covariates to rest on there is no g, and examples have u, r and h alone: ridge regression on who is left out.
+Without covariates to rest on there is no g, and examples have u and h alone: ridge regression on who is left out.
 
-Examples at the border of being right count most in g and in the priors: for those a small change of margin is an effect.
 Models of subsets near D count more than those far from it: forget sets are small.
+
+What each part gains was measured by taking it out (`experiments/regimes`). The pooled function carries the prediction; a
+linear one is as good in one world of two. Neighbours' terms and weights near D gain a few percent of single effects, each in
+one world. The process gains nothing from models of random and grouped subsets: `infl train --cover` works through it, where
+it halves the errors of single effects.
 """
 
 from __future__ import annotations
@@ -33,11 +34,10 @@ from typing import NamedTuple
 import numpy as np
 
 from infl.records import Array, ProtocolName
-from infl.untraining.support import SURROGATES, Evidence, borderline, parts, scratch_array
+from infl.untraining.support import Evidence, parts, scratch_array
 
 N_FEATURES = 256
 N_PAIRS = 200_000  # sampled for the pooled function, roughly
-MEAN_BORDERLINE = 0.35  # weight of an average example in that sample, roughly
 EM_STEPS = 8
 MIN_MODELS = 10  # of its own that an example's residual variance weighs against the median of all
 PAIRS_AT_ONCE = 2048
@@ -113,22 +113,17 @@ class Response:
             variance[:, part] = np.einsum("jtk,tjk->tj", by_column, terms)
         return Expected(value, variance, unexplained)
 
-    def terms(self, covariates: Array, masks: Array, by_init_seed: Array | None = None) -> tuple[Array, Array]:
+    def terms(self, covariates: Array, masks: Array) -> tuple[Array, Array]:
         """Pooled prediction [subsets, columns] and the terms of each example's own coefficients, [subsets, columns, k].
 
         Args:
             covariates: [subsets, columns, z].
             masks: [subsets, n].
-            by_init_seed: What init seeds do on D, [subsets, columns]; nothing where None.
         """
         pooled, change = self.pooled(covariates[..., self.use], self.at_d[:, self.use])
         terms = [np.ones_like(pooled)]
         if len(self.use):
-            terms += [covariates[..., one] - self.at_d[:, one] for one in SURROGATES if one in self.use]
-            terms.append(change)
-            terms += list((~masks[:, self.neighbours]).astype(np.float32).transpose(2, 0, 1))
-        by_init_seed = np.zeros_like(pooled) if by_init_seed is None else by_init_seed
-        terms += [by_init_seed, by_init_seed * (~masks).mean(axis=1, dtype=np.float32)[:, None]]
+            terms += [change, *(~masks[:, self.neighbours]).astype(np.float32).transpose(2, 0, 1)]
         return pooled, np.stack(terms, axis=-1)
 
     def own(self, terms: Array) -> Array:
@@ -147,8 +142,7 @@ def fit_response(evidence: Evidence, columns: Array, *, protocol: ProtocolName, 
     anchor = evidence.mean_on_d[columns] if anchored else np.zeros(len(columns), np.float32)
 
     sampled = list(_sample_pairs(evidence, columns, at_d[:, positions], anchor, positions, protocol))
-    x, on_d, y, from_seed, weights = (np.concatenate([part[k] for part in sampled]) for k in range(5))
-    y = y - from_seed * float(from_seed @ y) / max(float(from_seed @ from_seed), 1e-12)
+    x, on_d, y = (np.concatenate([part[k] for part in sampled]) for k in range(3))
     pooled, nothing = fit_pooled(x, on_d, y, anchored=anchored), np.zeros((len(columns), 0))
     neighbours, none = evidence.neighbours[columns], Similarity(*np.zeros((3, 0, len(columns))))
     bare = Response(columns, anchored, positions, pooled, neighbours, anchor, at_d, nothing, nothing, nothing, none)
@@ -157,8 +151,7 @@ def fit_response(evidence: Evidence, columns: Array, *, protocol: ProtocolName, 
     for part, chunk in parts(columns):
         margins, counted = evidence.counted(chunk, protocol)
         counted = counted * evidence.nearness[:, None]
-        seeds = evidence.by_init_seed(margins)
-        common, terms = bare[part].terms(evidence.covariates(chunk), evidence.masks, seeds)
+        common, terms = bare[part].terms(evidence.covariates(chunk), evidence.masks)
         weighted = (terms * counted[..., None]).transpose(1, 2, 0)  # [columns, k, T]
         residual = margins - anchor[part] - common
         gram, moment = np.matmul(weighted, terms.transpose(1, 0, 2)), np.matmul(weighted, residual.T[..., None])[..., 0]
@@ -166,7 +159,7 @@ def fit_response(evidence: Evidence, columns: Array, *, protocol: ProtocolName, 
     gram, moment, squares, n_models = (
         np.concatenate([part[k] for part in statistics]).astype(np.float64) for k in range(4)
     )
-    coefficients, covariance, noise = _shrink(gram, moment, squares, n_models, weights)
+    coefficients, covariance, noise = _shrink(gram, moment, squares, n_models)
     fit = replace(
         bare, coefficients=coefficients.astype(np.float32), covariance=covariance.astype(np.float32), noise=noise
     )
@@ -175,45 +168,40 @@ def fit_response(evidence: Evidence, columns: Array, *, protocol: ProtocolName, 
 
 def _sample_pairs(
     evidence: Evidence, columns: Array, at_d: Array, anchor: Array, use: Array, protocol: ProtocolName
-) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
-    """Per chunk: inputs, inputs on D, margins and what init seeds do of random (model, example) pairs; weights of examples."""
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Per chunk: inputs, inputs on D, and margins of random (model, example) pairs."""
     random = np.random.RandomState(0)
     n_counted = len(columns) * len(evidence.masks)
     n_counted *= float((~evidence.masks).mean()) if protocol == "left-out" else 1.0
-    fraction = N_PAIRS / max(n_counted * MEAN_BORDERLINE, 1)
+    fraction = N_PAIRS / max(n_counted, 1)
     for part, chunk in parts(columns):
         margins, counted = evidence.counted(chunk, protocol)
-        weights = borderline((margins * counted).sum(axis=0) / np.maximum(counted.sum(axis=0), 1))
-        wanted = fraction * weights * evidence.nearness[:, None]
+        wanted = fraction * evidence.nearness[:, None]
         pairs = np.nonzero(counted & (random.random_sample(counted.shape) < wanted))
         covariates, on_d = evidence.covariates(chunk)[pairs][:, use], at_d[part][pairs[1]]
         yield (
             np.concatenate([covariates, covariates - on_d], axis=1),
             np.concatenate([on_d, np.zeros_like(on_d)], axis=1),
             (margins - anchor[part])[pairs],
-            evidence.by_init_seed(margins)[pairs],
-            weights,
         )
 
 
-def _shrink(gram: Array, moment: Array, squares: Array, n_models: Array, weights: Array) -> tuple[Array, Array, Array]:
+def _shrink(gram: Array, moment: Array, squares: Array, n_models: Array) -> tuple[Array, Array, Array]:
     """Posterior mean, covariance and residual variance per example, under normal priors fitted to all by EM."""
-    n_terms = gram.shape[1]
-    enough = n_models > n_terms if (n_models > n_terms).any() else n_models >= 0
+    n_terms, known = gram.shape[1], n_models > 0
     prior = np.full(n_terms, 0.1)
     noise = np.maximum(squares / np.maximum(n_models, 1), 1e-6)
-    noise = np.where(n_models > 0, noise, np.median(noise[enough]))
+    noise = np.where(known, noise, np.median(noise[known]) if known.any() else 1.0)
     coefficients, covariance = np.zeros(moment.shape), np.zeros(gram.shape)
     for _ in range(EM_STEPS):
         covariance = np.linalg.inv(gram / noise[:, None, None] + np.diag(1 / prior))
         coefficients = np.einsum("jkl,jl->jk", covariance, moment / noise[:, None])
         diagonal = np.einsum("jkk->jk", covariance)
-        second = (coefficients**2 + diagonal) * weights[:, None]
-        prior = np.maximum(second[enough].sum(axis=0) / weights[enough].sum(), 1e-8)
+        free = np.maximum(n_models - (n_terms - (diagonal / prior).sum(axis=1)), 1)
+        prior = np.maximum((coefficients**2 + diagonal).mean(axis=0), 1e-8)
         left = squares - 2 * (coefficients * moment).sum(axis=1)
         left += np.einsum("jk,jkl,jl->j", coefficients, gram, coefficients, optimize=True)
-        free = np.maximum(n_models - (n_terms - (diagonal / prior).sum(axis=1)), 1)
-        median = np.median(np.maximum(left, 0)[enough] / free[enough])
+        median = np.median(np.maximum(left, 0)[known] / free[known]) if known.any() else 1.0
         noise = np.maximum((np.maximum(left, 0) + MIN_MODELS * median) / (free + MIN_MODELS), 1e-6)
     return coefficients, covariance, noise
 
@@ -323,8 +311,8 @@ def _fit_similarity(evidence: Evidence, response: Response, protocol: ProtocolNa
     residuals = scratch_array((len(subsets), len(response.columns)), np.float16)
     for part, chunk in parts(response.columns):
         margins, counted = evidence.counted(chunk, protocol)
-        some, seeds = response[part], evidence.by_init_seed(margins)
-        pooled, terms = some.terms(evidence.covariates(chunk), evidence.masks, seeds)
+        some = response[part]
+        pooled, terms = some.terms(evidence.covariates(chunk), evidence.masks)
         fitted = pooled + some.anchor + some.own(terms)
         residuals[:, part] = np.clip(((margins - fitted) * counted)[subsets], -6e4, 6e4)
     left_out = (~evidence.masks[subsets]).astype(np.float32)

@@ -30,7 +30,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from infl.records import Array, OutcomeKind, OutcomeSource, ProtocolName, flat_pixels
+from infl.records import Array, OutcomeSource, ProtocolName, flat_pixels
 from infl.scores.ngrams import fit_ngrams
 from infl.scores.sufficient_statistics import columns_counted
 from infl.scores.surrogate import fit_surrogate
@@ -42,7 +42,6 @@ FLOOR = 1e-3  # support below this counts as none
 N_COVARIATES = len(RIDGES) + 2 * len(RADII) + 1
 CLASS_FRACTION = N_COVARIATES - 1
 OF_NETWORKS = tuple(range(N_COVARIATES, N_COVARIATES + CLASS_FRACTION))  # all but the class's, of features of networks
-SURROGATES = (*range(len(RIDGES)), *OF_NETWORKS[: len(RIDGES)])  # positions of these among the covariates
 NEIGHBOUR = 10
 N_FOR_RADIUS = 500
 N_NEIGHBOURS = 6
@@ -185,30 +184,21 @@ class Evidence:
         masks: [T, n].
         rows: [T] bool, the models of subsets to fit on.
         margins: Function of columns, [T, columns] float32.
-        correct: Likewise.
         mean_on_d: [n+m] mean margin of the models of D.
         surrogate: [T, n+m, ridges] margins of the closed-form refits.
         at_d: [n+m, z] covariates with nothing left out.
         neighbours: [n+m, 12] nearest examples of D, six of the same class first.
-        partners: [T] row of a model of D that had the same init seed, -1 where there is none.
     """
 
     support: Support
     masks: Array
     rows: Array
     margins: Callable[[Array], Array]
-    correct: Callable[[Array], Array]
     mean_on_d: Array
     surrogate: Array
     at_d: Array
     neighbours: Array
-    partners: Array
     cached: dict[bytes, Array] = field(default_factory=dict)
-
-    @cached_property
-    def on_all(self) -> Array:
-        """Which models are of all of D, [T] bool."""
-        return np.asarray(self.masks.all(axis=1))
 
     @cached_property
     def nearness(self) -> Array:
@@ -226,11 +216,6 @@ class Evidence:
         counted = columns_counted(self.masks, protocol, columns)
         return margins, np.broadcast_to(self.rows[:, None] & (True if counted is None else counted), margins.shape)
 
-    def by_init_seed(self, outcomes: Array) -> Array:
-        """What each model's init seed does on D beyond the mean, from outcomes [T, columns]; 0 where not known."""
-        deviations = outcomes[self.partners] - outcomes[self.on_all].mean(axis=0)
-        return np.where(self.partners[:, None] >= 0, deviations, np.float32(0))
-
     def covariates(self, columns: Array) -> Array:
         """[T, columns, z]; cached for the next call while memory for it lasts."""
         key = columns.tobytes()
@@ -246,36 +231,27 @@ def gather_evidence(support: Support, sources: list[OutcomeSource]) -> Evidence:
     """Bring several collections of models together, and refit the surrogates without what each left out."""
     blocks = [block for source in sources for block in source.blocks(np.array([0]))]
     masks = np.concatenate([block.masks for block in blocks])
-    unknown = [np.full(block.n_models, -1) for block in blocks]
-    seeds = [one if block.init_seeds is None else block.init_seeds for block, one in zip(blocks, unknown, strict=True)]
     n_columns, everything = len(support.labels), np.ones((1, support.n_train), bool)
     on_d = support.surrogate_margins(everything)
     surrogate = scratch_array((len(masks), *on_d.shape[1:]), np.float32)
     for start in range(0, len(masks), 64):
         surrogate[start : start + 64] = support.surrogate_margins(masks[start : start + 64])
 
-    def reader(kind: OutcomeKind) -> Callable[[Array], Array]:
-        return lambda columns: np.concatenate([b.of(kind) for source in sources for b in source.blocks(columns)])
+    def margins(columns: Array) -> Array:
+        return np.concatenate([block.of("margin") for source in sources for block in source.blocks(columns)])
 
-    margins, on_all = reader("margin"), np.all(masks, axis=1)
+    on_all = np.all(masks, axis=1)
     chunks = [chunk for _, chunk in parts(np.arange(n_columns))]
     return Evidence(
         support=support,
         masks=masks,
         rows=~on_all,
         margins=margins,
-        correct=reader("correct"),
         mean_on_d=np.concatenate([margins(chunk)[on_all].mean(axis=0) for chunk in chunks]),
         surrogate=surrogate,
         at_d=np.concatenate([support.covariates(everything, on_d[:, chunk], chunk)[0] for chunk in chunks]),
         neighbours=np.concatenate([support.neighbours(chunk, N_NEIGHBOURS) for chunk in chunks]),
-        partners=_partners(on_all, np.concatenate(seeds)),
     )
-
-
-def borderline(level: Array) -> Array:
-    """Weights of examples by their mean margin: at the border of being right a small change is an effect."""
-    return 0.1 + np.exp(-((level / 2) ** 2) / 2)
 
 
 def parts(columns: Array) -> Iterator[tuple[slice, Array]]:
@@ -291,11 +267,3 @@ def scratch_array(shape: tuple[int, ...], dtype: type) -> Array:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, dtype, "w+", shape=shape)
-
-
-def _partners(on_all: Array, seeds: Array) -> Array:
-    references = np.flatnonzero(on_all & (seeds >= 0))
-    row_by_seed = dict(zip(seeds[references].tolist(), references.tolist(), strict=True))
-    partners = np.array([row_by_seed.get(seed, -1) for seed in seeds.tolist()], int)
-    partners[references] = -1
-    return partners
