@@ -30,7 +30,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from countries import read_countries, sets_of_countries
-from forests import Forests
 from lives import ALONE, FEW, MATES, by_count, by_kind, cut_of, dataset_of, held_out_known, measure, sets_by_kind
 from methods import compare
 from record import argument_parser, verdict_row, work_folder, write_part
@@ -53,9 +52,6 @@ TRANSFORMER = infl.Algorithm(
 )
 
 
-DESIGNS = {"grouped": infl.Design(), "uniform": infl.Design("uniform", 0.98)}
-
-
 def main() -> None:
     """Measure the parts that are named, by default all; what the work folder holds already is not trained again."""
     parser = argument_parser(__doc__, __file__, small="1 set a kind, 4 seeds, few models; table and graph alone")
@@ -73,17 +69,18 @@ class Size:
     """How much is measured."""
 
     worlds: tuple[int, ...] = (0, 1, 2)
-    n_sets: int = 4
+    n_sets: int = 12
     n_seeds: int = 64
     max_seeds: int | None = 128
-    n_few_sets: int = 4
+    n_few_sets: int = 12
     n_few_seeds: int = 64
+    n_other_sets: int = 4
     n_graph_models: int = 1000
-    n_predicted_models: int = 1000
+    n_predicted_models: tuple[int, ...] = (512, 1000, 2000)
     n_timed_models: int = 1000
 
 
-FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 16, 40, 40, 20)
+FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 16, 1, 40, (40,), 20)
 Part = Iterator[tuple[Any, Any]]
 
 
@@ -132,7 +129,8 @@ def control(work: Path, size: Size) -> Part:
         ("transformer, weight decay 1", TRANSFORMER, tokens_of(facts), FEW[:3]),
     ):
         as_tokens = dataset is not facts
-        fewer = replace(size, n_few_seeds=size.n_few_seeds // 8) if as_tokens else size  # a model takes a second
+        few_sets, few_seeds = -(-size.n_few_sets // 3), size.n_few_seeds // 8  # a model takes a second
+        fewer = replace(size, n_few_sets=few_sets, n_few_seeds=few_seeds) if as_tokens else size
         kinds = few(work / name.partition(",")[0], fewer, algorithm, only, as_tokens=as_tokens)
         rows[name] = {"held_out": held_out_known(dataset, algorithm, 8), "kinds": kinds}
         yield {"n_seeds": size.n_few_seeds, "n_sets": size.n_few_sets}, rows
@@ -235,37 +233,43 @@ def edges_of(work: Path, size: Size, seed: int) -> list[dict[str, Any]]:
 def countries(work: Path, size: Size) -> Part:
     """What a country's region and subregion take to forget."""
     dataset = read_countries()
-    kinds = sets_of_countries(dataset, 2 * size.n_few_sets)
+    kinds = sets_of_countries(dataset, size.n_other_sets * 2)
     rows = measure(work / "countries", dataset, kinds, COMPOSES, n_seeds=size.n_few_seeds // 2)
     known = held_out_known(dataset, COMPOSES, 8)
     yield {"kinds": by_kind(rows), "held_out": known, "n": [dataset.n_train, dataset.n_held_out]}, rows
 
 
 def prediction(work: Path, size: Size) -> Part:
-    """Regimes of the table's sets in two worlds as measured, and as predicted from subsets and by the rules alone."""
-    rows: dict[str, list[dict[str, Any]]] = {"rules alone": []}
-    many: Any = {"n_models": size.n_predicted_models, "n_references": size.n_seeds}
-    for seed in size.worlds[:2]:
+    """Regimes of the table's sets as measured, and as predicted by so many models, by sums of influences, and by the rules."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for seed in size.worlds:
         world = worlds.lives(seed=seed)
         dataset = dataset_of(world)
         kinds = sets_by_kind(world, dataset, size.n_sets)
         seeds: Any = {"n_seeds": size.n_seeds, "max_seeds": size.max_seeds, "derivations": world.derivations}
         measured = measure(work / f"lives-{seed}", dataset, kinds, COMPOSES, **seeds)
         sets = [one for some in kinds.values() for one in some]
-        rows["rules alone"] += [by_rules(row, one, dataset) for row, one in zip(measured, sets, strict=True)]
-        runs = []
-        for name, design in DESIGNS.items():
-            run = infl.train(dataset, run=work / f"predict-{name}-{seed}", design=design, **many, quiet=True)
-            for verdict, truth in zip(infl.predict(run, sets, quiet=True), measured, strict=True):
-                likely = max(verdict.probability, key=lambda regime: np.nan_to_num(verdict.probability[regime]))
-                known = {"kind": truth["kind"], "likely": likely, "measured": truth["regime"]}
-                rows.setdefault(name, []).append({**known, **verdict_row(verdict)})
-            runs.append(run)
-        forests = Forests(runs)
-        for one, truth in zip(sets, measured, strict=True):
-            row = {"kind": truth["kind"], "likely": forests.likely(one), "measured": truth["regime"]}
-            rows.setdefault("forests", []).append(row)
-        yield {"right": {kind: right(some) for kind, some in rows.items()}, **many}, rows
+        for row, one in zip(measured, sets, strict=True):
+            rows.setdefault("rules alone", []).append({"world": seed, **by_rules(row, one, dataset)})
+        for n_models in size.n_predicted_models:
+            many: Any = {"n_models": n_models, "n_references": size.n_seeds, "quiet": True}
+            run = infl.train(dataset, run=work / f"predict-grouped-{seed}", **many)
+            both = n_models == max(size.n_predicted_models)
+            for predictor in ("forests", "additive") if both else ("forests",):
+                for verdict, truth in zip(
+                    infl.predict(run, sets, predictor=predictor, quiet=True), measured, strict=True
+                ):
+                    likely = max(verdict.probability, key=lambda regime: np.nan_to_num(verdict.probability[regime]))
+                    known = {"world": seed, "kind": truth["kind"], "likely": likely, "measured": truth["regime"]}
+                    rows.setdefault(f"{predictor}, {n_models}", []).append({**known, **verdict_row(verdict)})
+        by_world = {
+            name: {
+                str(world): agreement([row for row in some if row["world"] == world])
+                for world in size.worlds[: seed + 1]
+            }
+            for name, some in rows.items()
+        }
+        yield {"n_sets": len(sets), "agreement": by_world, "n_models": list(size.n_predicted_models)}, rows
 
 
 def by_rules(row: dict[str, Any], forget_set: infl.ForgetSet, dataset: infl.Dataset) -> dict[str, Any]:
@@ -277,17 +281,24 @@ def by_rules(row: dict[str, Any], forget_set: infl.ForgetSet, dataset: infl.Data
     return {"kind": row["kind"], "likely": names[bool(high[0]), bool(high[1])], "measured": row["regime"]}
 
 
-def right(rows: list[dict[str, Any]]) -> float:
-    """Of the sets that retraining determines, the fraction whose most probable regime is theirs."""
+def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Of the sets that retraining determines the fraction whose most probable regime is theirs, and what is said of all."""
     determined = [row for row in rows if row["measured"] != "undetermined"]
-    return float(np.mean([row["likely"] == row["measured"] for row in determined])) if determined else float("nan")
+    said = [row for row in determined if row.get("regime", row["likely"]) != "undetermined"]
+    return {
+        "right": float(np.mean([row["likely"] == row["measured"] for row in determined]))
+        if determined
+        else float("nan"),
+        "undetermined": float(np.mean([row.get("regime") == "undetermined" for row in rows])),
+        "wrong": float(np.mean([row["likely"] != row["measured"] for row in said])) if said else float("nan"),
+    }
 
 
 def unlearning(work: Path, size: Size) -> Part:
     """{C} of the first world by methods of unlearning, its cut by rules as the concept."""
     world = worlds.lives(seed=0)
     dataset = dataset_of(world)
-    kinds = sets_by_kind(world, dataset, size.n_few_sets, (MATES, ALONE))
+    kinds = sets_by_kind(world, dataset, size.n_other_sets, (MATES, ALONE))
     trained = set(dataset.train_ids.tolist())
     rows = {}
     for kind, some in kinds.items():
@@ -297,7 +308,7 @@ def unlearning(work: Path, size: Size) -> Part:
             for one, cut in zip(some, whole, strict=True)
         ]
         rows[kind] = compare(work / "methods", dataset, sets, n_models=size.n_few_seeds // 4)
-        yield {"n_models": size.n_few_seeds // 4, "n_sets": size.n_few_sets}, rows
+        yield {"n_models": size.n_few_seeds // 4, "n_sets": size.n_other_sets}, rows
 
 
 def speed(work: Path, size: Size) -> Part:

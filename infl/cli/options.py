@@ -27,7 +27,7 @@ Engine = Literal["local", "ray"]
 Ids = Literal["run", "source"]
 Outcome = Annotated[Literal["correct", "margin", "logprob", "exact"] | None, tyro.conf.arg(help_behavior_hint="")]
 Predictor = Annotated[
-    Literal["combined", "support", "surrogate", "additive-shrunk", "additive"] | None,
+    Literal["combined", "support", "surrogate", "forests", "additive-shrunk", "additive"] | None,
     tyro.conf.arg(help_behavior_hint=""),
 ]
 

@@ -154,21 +154,29 @@ def _read(path: str) -> tuple[list[Fact], Array | None, Array | None]:
     head = [field.lower() for field in rows[0][1]] if rows else []
     if set(NAMES) <= set(head):
         columns, rows = {field: k for k, field in enumerate(head)}, rows[1:]
+        if twice := [field for field in (*NAMES, "id", "split") if head.count(field) > 1]:
+            raise InputError(f"line 1: expected each column once, got {twice[0]} {head.count(twice[0])} times")
     else:
         columns = {field: k for k, field in enumerate(NAMES)}
     facts, ids, splits = list[Fact](), list[int](), list[str]()
+    n_columns = len(head) if columns.keys() >= set(head) else len(NAMES)
     for line, row in rows:
-        found = {field: row[k] for field, k in columns.items() if k < len(row)}
-        if not all(found.get(field) for field in NAMES) or ("subject" not in head and len(row) != 3):
-            raise InputError(f"line {line:,}: expected subject, relation, object, got {row!r:.80}")
+        if len(row) != n_columns:
+            raise InputError(
+                f"line {line:,}: expected {n_columns} columns ({', '.join(columns)}), got {len(row)}: {row!r:.80}; "
+                "quote names that hold the separator"
+            )
+        found = {field: row[k] for field, k in columns.items()}
+        if empty := [field for field in NAMES if not found[field]]:
+            raise InputError(f"line {line:,}: expected subject, relation, object, got no {empty[0]}: {row!r:.80}")
         facts.append((found["subject"], found["relation"], found["object"]))
         if "id" in columns:
-            number = found.get("id", "")
+            number = found["id"]
             if not (number.isascii() and number.isdigit() and len(number) < 19):
                 raise InputError(f"line {line:,}: expected a whole number of at least 0 as id, got {number!r}")
             ids.append(int(number))
         if "split" in columns:
-            split = found.get("split", "")
+            split = found["split"]
             if split not in ("train", *HELD_OUT_NAMES):
                 raise InputError(
                     f"line {line:,}: expected train or {', '.join(HELD_OUT_NAMES)} as split, got {split!r}"

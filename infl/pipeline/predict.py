@@ -35,8 +35,8 @@ def predict(
     Args:
         run: Opened, or its folder, or its URL on object storage; so in all functions that take a run.
         forget_sets: Records, `{"name": ids}`, the path of a forget file, or the ids, or mask [n], of one set.
-        predictor: See `infl.untraining.effects`; None for `combined`, of documents `surrogate`, and `additive` where
-            there are neither pixels with classes nor documents.
+        predictor: See `infl.untraining.effects`; None for `combined`, of documents `surrogate`, of facts `forests`,
+            and `additive` where there is none of these.
         proxy: A run of many models of a cheaper network on the same examples. What it predicts stands for how margins
             respond, and few models of `run`, 16 of subsets and 16 of D, for how its own margins follow that and how far
             they do not. Not used, and said so, where it does not help to predict models held out of the fit.
@@ -80,9 +80,17 @@ def predict_effects(
 def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None = None, quiet: bool) -> Predictor:
     """The predictor fitted to all models that the run holds now: read where it was kept."""
     dataset = run.dataset()
-    default = "surrogate" if dataset.is_documents else "combined" if dataset.is_classified else "additive"
+    default: PredictorName = (
+        "surrogate"
+        if dataset.is_documents
+        else "forests"
+        if dataset.is_facts
+        else "combined"
+        if dataset.is_classified
+        else "additive"
+    )
     name = given or default
-    if default == "additive":
+    if default in ("additive", "forests"):
         _check_predictable_without_pixels(run, name, dataset)
     small = None if proxy is None else _fit_proxy(proxy, dataset, name, quiet=quiet)
     features = None
@@ -135,7 +143,7 @@ def _fit_proxy(proxy: Run, dataset: Dataset, name: PredictorName, *, quiet: bool
 
 def _check_predictable_without_pixels(run: Run, name: PredictorName, dataset: Dataset) -> None:
     """Say what an imported run lacks, by what its file would have to hold."""
-    if name != "additive":
+    if name != "additive" and not (name == "forests" and dataset.is_facts):
         what = "has facts or targets of its own" if dataset.has_pixels else "was imported without pixels"
         raise InputError(
             f"run folder {run.place} {what}, and predictor {name} looks at pixels and classes; take --predictor additive, "

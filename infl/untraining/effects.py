@@ -12,6 +12,7 @@ out of it (`infl.untraining.errors`). Effects are posterior means: shrunk toward
 | `support` | how much same-class and other-class support is left at three radii, neighbours and slopes of one's own |
 | `surrogate` | kernel ridge regression, of documents an n-gram model, refitted on D\\S, likewise: the default for documents |
 | `combined` | both: the default for pixels |
+| `forests` | of facts: trees over the facts that each is known from (`infl.untraining.forests`): their default |
 | `additive-shrunk` | neither: one term per left-out example, all shrunk; ridge regression |
 | `additive` | sums of the influences of single examples (`infl.untraining.additive`) |
 
@@ -33,6 +34,7 @@ from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, P
 from infl.untraining.additive import predict_additive
 from infl.untraining.distribution import MarginDistribution, ProbitOutcomes, has_shares, margin_distribution
 from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors, shared_variance
+from infl.untraining.forests import fit_forests
 from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Expected, Response, fit_response
 from infl.untraining.support import (
@@ -46,7 +48,7 @@ from infl.untraining.support import (
 
 # Gives the effects of removing each set in turn.
 Predictor = Callable[[Sequence[ForgetSet]], Iterator[Effects]]
-PredictorName = Literal["combined", "support", "surrogate", "additive-shrunk", "additive"]
+PredictorName = Literal["combined", "support", "surrogate", "forests", "additive-shrunk", "additive"]
 
 COVARIATES = {  # positions of those that a response rests on
     "combined": range(N_COVARIATES),
@@ -86,8 +88,8 @@ def fit_predictor(
         n_tokens: Size of the vocabulary where images are documents, else 0.
         features: Of networks, [n+m, d] (`infl.pipeline.weights.network_features`); None for none.
         proxy: Fitted to models of another network on the same examples, in place of features.
-        advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit; with features or a proxy, where
-            models are held out of two fits, `N_FOLDS` times more.
+        advance: Called `FIT_STEPS` times on the way, but for `additive` and `forests`, which fit when asked; with features or a
+            proxy, where models are held out of two fits, `N_FOLDS` times more.
 
     Raises:
         InputError: where there are too few models to fit on.
@@ -102,7 +104,7 @@ def fit_predictor(
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
         return lambda sets: (predict_additive(one, design=sources[0], reference=reference) for one in sets)
-    if of_shares := has_shares(*sources, reference):
+    if of_shares := name != "forests" and has_shares(*sources, reference):
         sources, reference = [ProbitOutcomes(source) for source in sources], ProbitOutcomes(reference)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)
@@ -110,6 +112,8 @@ def fit_predictor(
         raise InputError(
             f"predicting effects needs at least {MIN_MODELS} models of subsets, and this run has {n_models}"
         )
+    if name == "forests":
+        return fit_forests(sources, reference, images, labels)
     references = reference if reference.n_models <= MAX_REFERENCES else next(reference.blocks(n_rows=MAX_REFERENCES))
     margins = np.concatenate([block.of("margin") for block in references.blocks()])
     n_train, n_columns = reference.n_train, reference.n_columns

@@ -83,9 +83,12 @@ def test_a_fact_that_stands_twice_is_two_examples_of_one_statement() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("Ada,born\n", "line 1: expected subject, relation, object, got"),
-        ("Ada,born,Arles\n\nBob,born,\n", "line 3: expected subject, relation, object"),
-        ("Ada,born,Arles,very\n", "line 1: expected subject, relation, object"),
+        ("Ada,born\n", r"line 1: expected 3 columns \(subject, relation, object\), got 2"),
+        ("Ada,born,Arles\n\nBob,born,\n", "line 3: expected subject, relation, object, got no object"),
+        ("Ada,born,Arles,very\n", "line 1: expected 3 columns"),
+        ("subject,relation,object,id\na,b,c,1\nArles, Provence,b,c,2\n", "line 3: expected 4 columns .*, got 5"),
+        ("subject,relation,object\na,b\n", "line 2: expected 3 columns .*, got 2"),
+        ("subject,relation,object,object\na,b,c,d\n", "line 1: expected each column once, got object 2 times"),
         ("\n", "expected facts, a line each"),
         ("subject,relation,object,id\na,b,c,-1\n", "line 2: expected a whole number of at least 0 as id, got '-1'"),
         ("subject,relation,object,split\na,b,c,dev\n", "line 2: expected train or test"),
