@@ -236,7 +236,10 @@ def countries(work: Path, size: Size) -> Part:
     kinds = sets_of_countries(dataset, size.n_other_sets * 2)
     rows = measure(work / "countries", dataset, kinds, COMPOSES, n_seeds=size.n_few_seeds // 2)
     known = held_out_known(dataset, COMPOSES, 8)
-    yield {"kinds": by_kind(rows), "held_out": known, "n": [dataset.n_train, dataset.n_held_out]}, rows
+    first = {kind: some[:1] for kind, some in kinds.items() if "France" in dataset.text(some[0].ids[0])}
+    france = measure(work / "countries", dataset, first, COMPOSES, n_seeds=4 * size.n_few_seeds)
+    counts = {"n": [dataset.n_train, dataset.n_held_out], "n_seeds": size.n_few_seeds // 2}
+    yield {"kinds": by_kind(rows), "held_out": known, "france": france, **counts}, rows
 
 
 def prediction(work: Path, size: Size) -> Part:
