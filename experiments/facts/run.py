@@ -76,7 +76,7 @@ class Size:
     n_few_seeds: int = 64
     n_other_sets: int = 4
     n_graph_models: int = 1000
-    n_predicted_models: tuple[int, ...] = (1000,)
+    n_predicted_models: tuple[int, ...] = (512, 1000)
     n_timed_models: int = 1000
 
 
