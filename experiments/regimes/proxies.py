@@ -4,18 +4,20 @@
 
 FOLDER are those of convolutional.py and of experiments/text_regimes, which hold the large networks' models and the truth.
 Beside each a bank of a small network is trained on the same examples. Of the large network 16 models of subsets and 16 of D
-are read, then all of its own. Results go into proxies.json.
+are read, then all of its own. Results go into results.json, under `proxies`.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import argument_parser, training_seconds, work_folder, write_results
+from record import surroundings, training_seconds
 from scoring import score_verdicts
 
 import infl
@@ -41,25 +43,24 @@ BANKS = {"fashion-cnn": (MLP, 512), "cifar-batch-norm": (MLP, 512), "scratch": (
 
 
 def main() -> None:
-    """Train the banks that are missing, predict, compare with the truth, and write proxies.json."""
-    parser = argument_parser(__doc__, __file__, small="the development world, a bank of 16")
+    """Train the banks that are missing, predict, compare with the truth, and write the part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="work folder of convolutional.py")
     parser.add_argument("--documents", type=Path, help="work folder of experiments/text_regimes")
     parser.add_argument("--worlds", nargs="*", default=list(BANKS))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     parts = {}
-    with work_folder(options) as work:
-        for name in options.worlds:
-            algorithm, n_models = BANKS[name]
-            large = infl.open_run((options.documents if name == "scratch" else work) / name)
-            small = infl.train(
-                large.dataset(),
-                run=work / f"{name}-proxy",
-                n_models=n_models,
-                n_references=N_REFERENCES,
-                algorithm=algorithm,
-            )
-            parts[name] = compare(large, small)
-    write_results(options.out.with_name("proxies.json"), {"worlds": parts})
+    for name in options.worlds:
+        algorithm, n_models = BANKS[name]
+        large = infl.open_run((options.documents if name == "scratch" else options.work) / name)
+        place = options.work / f"{name}-proxy"
+        data = large.dataset()
+        small = infl.train(data, run=place, n_models=n_models, n_references=N_REFERENCES, algorithm=algorithm)
+        parts[name] = compare(large, small)
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    results["proxies"] = {"worlds": parts, **surroundings("scikit-learn")}
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def compare(large: Run, small: Run) -> dict[str, Any]:

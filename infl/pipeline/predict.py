@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from infl.pipeline.fits import keep_fit, read_fit
-from infl.pipeline.progress import note, track
+from infl.pipeline.progress import track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.weights import network_features
 from infl.records import Dataset, Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
@@ -38,8 +38,8 @@ def predict(
         predictor: See `infl.untraining.effects`; None for `combined`, of documents `surrogate`, of facts `forests`,
             and `additive` where there is none of these.
         proxy: A run of many models of a cheaper network on the same examples. What it predicts stands for how margins
-            respond, and few models of `run`, 16 of subsets and 16 of D, for how its own margins follow that and how far
-            they do not. Not used, and said so, where it does not help to predict models held out of the fit.
+            respond, and few models of `run`, 16 of subsets and 16 of D, for how its own margins follow that. These are too
+            few to tell whether the proxy carries over: `verify` some of the sets.
 
     Raises:
         InputError: where the proxy's examples are others, a set is not one of D's, or the run holds too few models of
@@ -104,7 +104,7 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None
     if small is None and (found := read_fit(run, name, dataset, features)):
         return found
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
-    n_steps = FIT_STEPS + (N_FOLDS if features is not None or small is not None else 0)
+    n_steps = FIT_STEPS + (N_FOLDS if features is not None else 0)
     with track(n_steps, "fitting", unit="steps", quiet=quiet) as progress:
         fitted = fit_predictor(
             name,
@@ -120,8 +120,6 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None
         )
     if small is None and isinstance(fitted, ResponsePredictor):
         keep_fit(run, name, fitted)
-    elif isinstance(fitted, ResponsePredictor) and fitted.name == name:
-        note("the proxy is not used: held-out models of this run are predicted as well without it", quiet=quiet)
     return fitted
 
 

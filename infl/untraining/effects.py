@@ -18,8 +18,8 @@ out of it (`infl.untraining.errors`). Effects are posterior means: shrunk toward
 
 Where features of networks are given, both are read on pixels alone or on pixels and on these, whichever predicts models held
 out of the fit better; the source of the effects is then called `combined with network features`. Of a proxy, many models of
-another network, the response rests on the margins that it expects and on the refits, where that predicts held-out models better
-than the predictor alone: `combined with proxy`. Sixteen models of subsets tell how margins follow those of the proxy.
+another network, the response rests on the margins that it expects and on the refits: `combined with proxy`. Sixteen models of
+subsets tell how margins follow those of the proxy, too few to tell whether the predictor alone would do better.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def fit_predictor(
         n_tokens: Size of the vocabulary where images are documents, else 0.
         features: Of networks, [n+m, d] (`infl.pipeline.weights.network_features`); None for none.
         proxy: Fitted to models of another network on the same examples, in place of features.
-        advance: Called `FIT_STEPS` times on the way, but for `additive` and `forests`, which fit when asked; with features or a
-            proxy, where models are held out of two fits, `N_FOLDS` times more.
+        advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit; with features, where models are
+            held out of two fits, `N_FOLDS` times more.
 
     Raises:
         InputError: where there are too few models to fit on.
@@ -123,7 +123,7 @@ def fit_predictor(
     uses = {name: list(COVARIATES[name])}
     if proxy is not None:
         support = replace(support, network=replace(support, surrogates=[proxy, *support.surrogates[1:]]))
-        uses[WITH_PROXY.format(name)] = [*COVARIATES["surrogate"], OF_NETWORKS[0]]
+        uses = {WITH_PROXY.format(name): [*COVARIATES["surrogate"], OF_NETWORKS[0]]}
     evidence = gather_evidence(support, [*sources, references])
     advance()
 
