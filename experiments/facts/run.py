@@ -76,7 +76,7 @@ class Size:
     n_few_seeds: int = 64
     n_other_sets: int = 4
     n_graph_models: int = 1000
-    n_predicted_models: tuple[int, ...] = (512, 1000)
+    n_predicted_models: tuple[int, ...] = (1000,)
     n_timed_models: int = 1000
 
 
@@ -256,7 +256,7 @@ def prediction(work: Path, size: Size) -> Part:
             rows.setdefault("rules alone", []).append({"world": seed, **by_rules(row, one, dataset)})
         for n_models in size.n_predicted_models:
             many: Any = {"n_models": n_models, "n_references": size.n_seeds, "quiet": True}
-            run = infl.train(dataset, run=work / f"predict-grouped-{seed}", **many)
+            run = infl.train(dataset, run=work / f"predict-{n_models}-{seed}", **many)
             both = n_models == max(size.n_predicted_models)
             for predictor in ("forests", "additive") if both else ("forests",):
                 for verdict, truth in zip(
