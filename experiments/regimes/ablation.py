@@ -39,7 +39,7 @@ N_REFERENCES, LARGE = 64, 0.1
 
 
 def without_terms(*numbers: int) -> Callable[..., tuple[Array, Array]]:
-    """Examples' own terms but these: 0 level, 1 pooled change, 2 to 13 neighbours."""
+    """Examples' own terms but these: 0 level, 1 pooled change, 2 to 13 neighbours, 14 init seed."""
     whole = Response.terms
 
     def terms(self: Response, *given: Any) -> tuple[Array, Array]:
@@ -76,6 +76,7 @@ PARTS: dict[str, Patches] = {
     "weights of models near D": [(Evidence, "nearness", property(lambda self: np.ones(len(self.masks), np.float32)))],
     "own slope on the pooled change": [(Response, "terms", without_terms(1))],
     "own terms of neighbours": [(Response, "terms", without_terms(*range(2, 14)))],
+    "init seed": [(Response, "terms", without_terms(14))],
     "process": [(Similarity, "correct", uncorrected)],
     "weak refit": use([0, *range(2, 9)]),
     "strong refit": use(range(1, 9)),

@@ -188,6 +188,7 @@ class Evidence:
         surrogate: [T, n+m, ridges] margins of the closed-form refits.
         at_d: [n+m, z] covariates with nothing left out.
         neighbours: [n+m, 12] nearest examples of D, six of the same class first.
+        partners: [T] row of a model of D that had the same init seed, -1 where there is none.
     """
 
     support: Support
@@ -198,7 +199,13 @@ class Evidence:
     surrogate: Array
     at_d: Array
     neighbours: Array
+    partners: Array
     cached: dict[bytes, Array] = field(default_factory=dict)
+
+    @cached_property
+    def on_all(self) -> Array:
+        """Which models are of all of D, [T] bool."""
+        return np.asarray(self.masks.all(axis=1))
 
     @cached_property
     def nearness(self) -> Array:
@@ -216,6 +223,11 @@ class Evidence:
         counted = columns_counted(self.masks, protocol, columns)
         return margins, np.broadcast_to(self.rows[:, None] & (True if counted is None else counted), margins.shape)
 
+    def by_init_seed(self, outcomes: Array) -> Array:
+        """What each model's init seed does on D beyond the mean, from outcomes [T, columns]; 0 where not known."""
+        deviations = outcomes[self.partners] - outcomes[self.on_all].mean(axis=0)
+        return np.where(self.partners[:, None] >= 0, deviations, np.float32(0))
+
     def covariates(self, columns: Array) -> Array:
         """[T, columns, z]; cached for the next call while memory for it lasts."""
         key = columns.tobytes()
@@ -231,6 +243,8 @@ def gather_evidence(support: Support, sources: list[OutcomeSource]) -> Evidence:
     """Bring several collections of models together, and refit the surrogates without what each left out."""
     blocks = [block for source in sources for block in source.blocks(np.array([0]))]
     masks = np.concatenate([block.masks for block in blocks])
+    unknown = [np.full(block.n_models, -1) for block in blocks]
+    seeds = [one if block.init_seeds is None else block.init_seeds for block, one in zip(blocks, unknown, strict=True)]
     n_columns, everything = len(support.labels), np.ones((1, support.n_train), bool)
     on_d = support.surrogate_margins(everything)
     surrogate = scratch_array((len(masks), *on_d.shape[1:]), np.float32)
@@ -251,6 +265,7 @@ def gather_evidence(support: Support, sources: list[OutcomeSource]) -> Evidence:
         surrogate=surrogate,
         at_d=np.concatenate([support.covariates(everything, on_d[:, chunk], chunk)[0] for chunk in chunks]),
         neighbours=np.concatenate([support.neighbours(chunk, N_NEIGHBOURS) for chunk in chunks]),
+        partners=_partners(on_all, np.concatenate(seeds)),
     )
 
 
@@ -267,3 +282,11 @@ def scratch_array(shape: tuple[int, ...], dtype: type) -> Array:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _partners(on_all: Array, seeds: Array) -> Array:
+    references = np.flatnonzero(on_all & (seeds >= 0))
+    row_by_seed = dict(zip(seeds[references].tolist(), references.tolist(), strict=True))
+    partners = np.array([row_by_seed.get(seed, -1) for seed in seeds.tolist()], int)
+    partners[references] = -1
+    return partners

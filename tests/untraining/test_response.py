@@ -15,14 +15,14 @@ from infl.untraining.support import N_COVARIATES, gather_evidence, prepare_suppo
 N, M = 24, 10
 
 
-def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8):
+def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8, init_seeds=None):
     random = np.random.RandomState(seed)
     x, labels = random.randn(N + M, 3).astype(np.float32), np.arange(N + M) % 2
     masks = random.rand(n_models, N) < random.uniform(0.7, 0.97, (n_models, 1))
     masks[np.arange(n_models), random.randint(N, size=n_models)] = False  # none is all of D by chance
     masks[:n_of_d] = True
     margin = (margin_of(masks) + noise * random.randn(n_models, N + M)).astype(np.float32)
-    outcomes = Outcomes(masks, margin > 0, margin)
+    outcomes = Outcomes(masks, margin > 0, margin, init_seeds=init_seeds)
     support = prepare_support(x, labels, n_train=N, n_classes=2)
     return gather_evidence(support, [outcomes])
 
@@ -171,6 +171,36 @@ def test_models_that_have_nothing_in_common_say_nothing_of_each_other():
     correction, left = similar.correct(asked)
     assert np.abs(correction).mean() < 0.2  # ten models of noise one have a mean of 0.3
     assert left[0] > 0.5
+
+
+def test_what_an_init_seed_does_on_d_is_taken_off():
+    """Margins of two models with one init seed share 0.8 of a deviation of 2; what is left is noise of 0.1."""
+    random = np.random.RandomState(6)
+    seeds = np.concatenate([np.arange(8), np.arange(72) % 8])
+    by_seed = 2 * random.randn(8, N + M)
+    share = np.where(np.arange(80) < 8, 1.0, 0.8)[:, None]
+
+    def margin_of(masks):
+        return level(masks) + share * by_seed[seeds]
+
+    known, unknown = (evidence_of(margin_of, init_seeds=given) for given in (seeds, None))
+    columns = np.arange(N, N + M)
+    np.testing.assert_array_equal(known.partners, np.where(np.arange(80) < 8, -1, seeds))
+    assert (unknown.partners == -1).all()
+    margins = known.margins(columns)
+    expected = (margins[:8] - margins[:8].mean(axis=0))[seeds[8:]]
+    np.testing.assert_allclose(known.by_init_seed(margins)[8:], expected, atol=1e-5)
+    assert (known.by_init_seed(margins)[:8] == 0).all()
+    with_, without = (fit_response(evidence, columns, protocol="held-out", use=[0, 1]) for evidence in (known, unknown))
+    assert with_.coefficients[:, -1].mean() == pytest.approx(0.8, abs=0.1)
+    assert with_.noise.mean() < 0.3 < 1 < without.noise.mean()
+    half = (np.arange(N) < N // 2)[None]
+    margins = known.support.surrogate_margins(half)
+    errors = [
+        np.abs(fit.expect(half, lambda c: known.support.covariates(half, margins[:, c], c)).value - -2.0).mean()
+        for fit in (with_, without)
+    ]
+    assert errors[0] < errors[1]
 
 
 def test_large_arrays_are_on_disk_and_as_good(monkeypatch):
