@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -119,8 +120,16 @@ def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str =
     _write(path, content)
 
 
+def add_worlds(path: Path, part: str, worlds: dict[str, Any]) -> None:
+    """Write worlds that a script of its own measured beside the other results, with the surroundings of this run."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    _write(path, results | {part: {"worlds": worlds, **surroundings("scikit-learn")}})
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(_plain(content), indent=1) + "\n")
+    """Rows of numbers in a line each."""
+    text = json.dumps(_plain(content), indent=1)
+    path.write_text(re.sub(r"[\[{]\n[^\[\]{}]*[\]}]", lambda row: re.sub(r"\n *", " ", row.group()), text) + "\n")
     print(f"wrote {path}")
 
 

@@ -10,7 +10,6 @@ compared with that. Results go into results.json, under `convolutional`.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import FASHION
-from record import argument_parser, cached, surroundings, work_folder
+from record import add_worlds, argument_parser, cached, work_folder
 from run import truth
 from scoring import score, score_verdicts
 from worlds import World, make_dataset, stored_sets
@@ -100,9 +99,7 @@ def main() -> None:
             for world, _ in worlds:
                 folder = work / world.name
                 found[world.name] = compare(world, folder)
-            results = json.loads(options.out.read_text()) if options.out.exists() else {}
-            results["convolutional"] = {"worlds": found, **surroundings("scikit-learn")}
-            options.out.write_text(json.dumps(results, indent=1) + "\n")
+            add_worlds(options.out, "convolutional", found)
 
 
 def train_world(world: World, n_models: int, folder: Path) -> None:

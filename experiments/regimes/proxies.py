@@ -10,14 +10,13 @@ are read, then all of its own. Results go into results.json, under `proxies`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import surroundings, training_seconds
+from record import add_worlds, training_seconds
 from scoring import score_verdicts
 
 import infl
@@ -58,9 +57,7 @@ def main() -> None:
         data = large.dataset()
         small = infl.train(data, run=place, n_models=n_models, n_references=N_REFERENCES, algorithm=algorithm)
         parts[name] = compare(large, small)
-    results = json.loads(options.out.read_text()) if options.out.exists() else {}
-    results["proxies"] = {"worlds": parts, **surroundings("scikit-learn")}
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    add_worlds(options.out, "proxies", parts)
 
 
 def compare(large: Run, small: Run) -> dict[str, Any]:

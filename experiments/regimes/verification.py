@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import FASHION
-from record import argument_parser, cached, surroundings, work_folder
+from record import add_worlds, argument_parser, cached, work_folder
 from scoring import DECIDED, best, select_seeds
 from worlds import EARLY_FASHION, FITTING_DIGITS, WORLDS, World, make_dataset, stored_sets
 
@@ -69,11 +69,9 @@ def main() -> None:
                 )
                 print(world.name, json.dumps(found[world.name]["summary"]), flush=True)
     if not options.worlds:
-        results = json.loads(options.out.read_text()) if options.out.exists() else {}
         for one in found.values():
             one["rows"] = [compact(row) for row in one["rows"]]
-        results["verification"] = {"worlds": found, **surroundings("scikit-learn")}
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+        add_worlds(options.out, "verification", found)
 
 
 def measure_world(world: World, folder: Path, n_seeds: int, n_sets: int) -> dict[str, Any]:
