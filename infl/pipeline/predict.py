@@ -80,15 +80,7 @@ def predict_effects(
 def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None = None, quiet: bool) -> Predictor:
     """The predictor fitted to all models that the run holds now: read where it was kept."""
     dataset = run.dataset()
-    default: PredictorName = (
-        "surrogate"
-        if dataset.is_documents
-        else "forests"
-        if dataset.is_facts
-        else "combined"
-        if dataset.is_classified
-        else "additive"
-    )
+    default = _default_predictor(dataset)
     name = given or default
     if default in ("additive", "forests"):
         _check_predictable_without_pixels(run, name, dataset)
@@ -123,8 +115,20 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None
     return fitted
 
 
+def _default_predictor(dataset: Dataset) -> PredictorName:
+    if dataset.is_documents:
+        return "surrogate"
+    if dataset.is_facts:
+        return "forests"
+    return "combined" if dataset.is_classified else "additive"
+
+
 def _fit_proxy(proxy: Run, dataset: Dataset, name: PredictorName, *, quiet: bool) -> ResponsePredictor:
     """The predictor of a proxy's own models, whose examples are those of the data set, perhaps in another form."""
+    if name not in ("combined", "support", "surrogate"):
+        raise InputError(
+            f"a proxy is for pixels with classes and for documents, and not for predictor {name}; leave --proxy out"
+        )
     other = proxy.dataset()
     if other.n_train != dataset.n_train or not np.array_equal(other.labels, dataset.labels):
         raise InputError(
@@ -132,10 +136,8 @@ def _fit_proxy(proxy: Run, dataset: Dataset, name: PredictorName, *, quiet: bool
             "labels); train it on the data set of this run, or on the same examples in another form"
         )
     fitted = fitted_predictor(proxy, None, quiet=quiet)
-    if name in ("additive", "additive-shrunk") or not isinstance(fitted, ResponsePredictor):
-        raise InputError(
-            "a proxy is for pixels with classes and for documents, and for predictors other than sums of influences"
-        )
+    if not isinstance(fitted, ResponsePredictor):
+        raise InputError(f"proxy {proxy.place} was imported without pixels, so that only sums of influences predict it")
     return fitted
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import infl
 from infl.pipeline import fits, predict
+from infl.records import InputError
 
 SETS = {"some": [3, 14, 15], "more": list(range(30))}
 
@@ -60,3 +61,16 @@ def test_it_is_another_fit_once_there_are_features_of_networks_to_look_at(run):
     before = fits._path(run, "combined")
     infl.keep_weights(run, quiet=True)
     assert fits._path(run, "combined") != before
+
+
+def test_a_proxy_is_of_the_same_examples_and_its_own_fit_is_kept(run, small_run, documents_run, tmp_path):
+    with pytest.raises(InputError, match=r"other examples \(n = 32, here 60"):
+        infl.predict(run, SETS, proxy=documents_run, quiet=True)
+    with pytest.raises(InputError, match="not for predictor additive"):
+        infl.predict(run, SETS, predictor="additive", proxy=run, quiet=True)
+    other = tmp_path / "other"
+    shutil.copytree(small_run.folder, other, ignore=shutil.ignore_patterns("predictors"))
+    found = list(infl.predict_effects(run, SETS, proxy=other, quiet=True))
+    assert [one.source for one in found] == ["combined with proxy"] * 2
+    assert len(list((other / "predictors").iterdir())) == 1
+    assert not (run.folder / "predictors").exists()
