@@ -4,6 +4,8 @@ The response reads columns in chunks, so a covariate that depended on its neighb
 memory. An example must not count among its own support: it is in every subset that the `trained` protocol sees.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -67,12 +69,12 @@ def test_covariates_equal_a_slow_loop(support, masks):
 
 def test_features_of_networks_add_what_they_alone_would_give_but_for_the_class(support, masks):
     features = np.random.RandomState(5).randn(N + M, 3).astype(np.float32)
-    sizes = {"n_train": N, "n_classes": CLASSES}
-    both = prepare_support(support.features, support.labels, features=features, **sizes)
+    make = partial(prepare_support, labels=support.labels, n_train=N, n_classes=CLASSES)
+    both = make(support.features, features=features)
     columns = np.array([5, N + 2, 0])
     result = covariates(both, masks, columns)
     np.testing.assert_array_equal(result[..., :N_COVARIATES], covariates(support, masks, columns))
-    alone = covariates(prepare_support(features, support.labels, **sizes), masks, columns)
+    alone = covariates(make(features), masks, columns)
     np.testing.assert_array_equal(result[..., list(OF_NETWORKS)], alone[..., :CLASS_FRACTION])
 
 
