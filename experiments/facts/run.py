@@ -77,7 +77,7 @@ class Size:
     n_other_sets: int = 4
     n_graph_models: int = 1000
     n_predicted_models: tuple[int, ...] = (1000,)
-    n_timed_models: int = 1000
+    n_timed_models: int = 10_000
 
 
 FULL, SMALL = Size(), Size((0,), 1, 4, None, 1, 16, 1, 40, (40,), 20)
