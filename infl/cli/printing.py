@@ -143,6 +143,8 @@ def show_verdicts(run: Run, predicted: Sequence[Verdict], measured: Sequence[Ver
     say(others_sentence([*predicted, *measured]))
     if any(verdict.source == "additive" for verdict in predicted):
         say("predicted by sums over single examples (additive), which miss what others that are alike cover")
+    for source in sorted({verdict.source for verdict in predicted if " with " in verdict.source}):
+        say(f"predicted by {source}")
     show_accuracy(run.accuracy())
     _name_diverged(run, run.collections())
     say(f"figure: {plot.save(plot.regime_map(predicted, measured), run.folder / 'figures' / 'regime_map.png')}")

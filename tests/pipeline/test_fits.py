@@ -4,12 +4,14 @@ Predictions must not depend on which command came first: what is read has to be 
 models are others or a byte of the file has changed.
 """
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 
 import infl
+from infl.__main__ import main
 from infl.pipeline import fits, predict
 from infl.records import InputError
 
@@ -63,14 +65,15 @@ def test_it_is_another_fit_once_there_are_features_of_networks_to_look_at(run):
     assert fits._path(run, "combined") != before
 
 
-def test_a_proxy_is_of_the_same_examples_and_its_own_fit_is_kept(run, small_run, documents_run, tmp_path):
+def test_a_proxy_is_of_the_same_examples_and_its_own_fit_is_kept(run, small_run, documents_run, tmp_path, capsys):
     with pytest.raises(InputError, match=r"other examples \(n = 32, here 60"):
         infl.predict(run, SETS, proxy=documents_run, quiet=True)
     with pytest.raises(InputError, match="not for predictor additive"):
         infl.predict(run, SETS, predictor="additive", proxy=run, quiet=True)
     other = tmp_path / "other"
     shutil.copytree(small_run.folder, other, ignore=shutil.ignore_patterns("predictors"))
-    found = list(infl.predict_effects(run, SETS, proxy=other, quiet=True))
-    assert [one.source for one in found] == ["combined with proxy"] * 2
+    (tmp_path / "sets.json").write_text(json.dumps(SETS))
+    assert main(f"predict --run {run.folder} --forget {tmp_path}/sets.json --proxy {other} --quiet".split()) == 0
+    assert "predicted by combined with proxy" in capsys.readouterr().out
     assert len(list((other / "predictors").iterdir())) == 1
     assert not (run.folder / "predictors").exists()
