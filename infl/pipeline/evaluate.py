@@ -74,10 +74,15 @@ def evaluate(
         )
     theirs = {name: _read_models(name, given, opened) for name, given in (models or {}).items()}
     evaluations, collections = [], opened.to_dict()["collections"]
-    seconds = {name: one["seconds"] / max(one["complete"], 1) for name, one in collections.items()}
+    # Of all sets: the time that one collection is given depends on which of those that are trained at once ends first.
+    rows = [one for name, one in collections.items() if name.startswith("without-")]
+    retraining = sum(one["seconds"] for one in rows) / max(sum(one["complete"] for one in rows), 1)
+    costs = {
+        name: one["seconds"] / max(one["complete"], 1) / (retraining or math.nan) for name, one in collections.items()
+    }
     with track(len(sets), "comparing", unit="sets", quiet=quiet) as progress:
         for forget_set in sets:
-            evaluations += _evaluate_set(opened, forget_set, theirs, seconds, thresholds, tolerance, metrics)
+            evaluations += _evaluate_set(opened, forget_set, theirs, costs, thresholds, tolerance, metrics)
             progress.update()
     return evaluations
 
@@ -86,7 +91,7 @@ def _evaluate_set(
     run: Run,
     forget_set: ForgetSet,
     theirs: Mapping[str, Outcomes],
-    seconds: Mapping[str, float],
+    costs: Mapping[str, float],
     thresholds: Thresholds | None,
     tolerance: float,
     metrics: Sequence[MetricName],
@@ -114,7 +119,6 @@ def _evaluate_set(
         metrics=metrics,
         held_out_only=run.has_documents,
     )
-    retraining = seconds.get(leave_out_name(forget_set.ids), 0.0)
     evaluations = []
     for one in found:
         notes = [one.note]
@@ -130,7 +134,7 @@ def _evaluate_set(
             )
         cost, diverged = {"nothing": 0.0, "retraining": 1.0}.get(one.method, math.nan), 0
         if one.method in of_method:
-            cost = seconds[of_method[one.method]] / retraining if retraining else math.nan
+            cost = costs[of_method[one.method]]
             one = replace(one, settings=run.collection(of_method[one.method]).design.get("settings", {}))
         if one.method in unlearned:
             models = unlearned[one.method]
