@@ -23,7 +23,7 @@
 import os
 
 import jax
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 import infl
 from infl.unlearning.steps import fine_tune
@@ -121,10 +121,11 @@ found = parts[0]
 rest = [i for i in backdoor.ids if i not in found.ids]
 names = {"models of D": "full"} | {method: of[found.name] for method, of in unlearned.items()}
 known = [run.outcomes(name).load().of("correct")[:, [*found.ids, *rest]].mean(axis=0) for name in names.values()]
-figure, axes = plt.subplots(figsize=(7, 0.3 * len(names) + 0.8))
+axes = Figure(figsize=(7, 0.3 * len(names) + 0.8), layout="tight").subplots()
 axes.imshow(known, vmin=0, vmax=1, aspect="auto", cmap="Greys")
 axes.axvline(len(found) - 0.5, color="tab:red")
-_ = axes.set(xlabel="image with the patch", yticks=range(len(names)), yticklabels=list(names))
+axes.set(xlabel="image with the patch", yticks=range(len(names)), yticklabels=list(names))
+axes.figure
 # %% [markdown]
 # `push` and `npo` lose images that they were never shown; the others lose next to none.
 #

@@ -54,6 +54,7 @@ def test_the_notebook_is_the_script_run_from_top_to_bottom(name: str) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_it_runs_at_a_small_size(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFL_SMALL", "1")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore::UserWarning")  # of infl, that so few models do not show enough
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
