@@ -6,7 +6,7 @@ machine keeps what belongs to the run. It is arrays alone, with their SHA-256 in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
@@ -27,12 +27,12 @@ MAX_BYTES = 1 << 29  # larger fits are not kept
 
 
 def read_fit(
-    run: Run, name: PredictorName, dataset: Dataset, features: Array | None = None
+    run: Run, name: PredictorName, dataset: Dataset, features: Callable[[], Array | None]
 ) -> ResponsePredictor | None:
     """The fit to all models that the run holds now; None where there is none, or the file is damaged.
 
     Args:
-        features: Of networks, as it was fitted with.
+        features: Makes those of networks, which are needed only where the fit looks at them.
     """
     arrays = read_arrays(_path(run, name))
     if arrays is None:
@@ -43,7 +43,7 @@ def read_fit(
         n_train=dataset.n_train,
         n_classes=dataset.n_classes,
         n_tokens=len(dataset.vocabulary),
-        features=features if _from_arrays(str, arrays, "name") != name else None,
+        features=features() if _from_arrays(str, arrays, "name") != name else None,
     )
     hints = get_type_hints(ResponsePredictor)
     parts = [one.name for one in fields(ResponsePredictor) if one.name != "support"]

@@ -12,7 +12,7 @@ from infl.pipeline.fits import keep_fit, read_fit
 from infl.pipeline.progress import track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.pipeline.weights import network_features
-from infl.records import Dataset, Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
+from infl.records import Array, Dataset, Effects, ForgetSet, InputError, OutcomeSource, Thresholds, Verdict
 from infl.store import Run, StoredOutcomes
 from infl.untraining.effects import FIT_STEPS, Predictor, PredictorName, ResponsePredictor, fit_predictor
 from infl.untraining.errors import N_FOLDS
@@ -85,16 +85,15 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None
     if default in ("additive", "forests"):
         _check_predictable_without_pixels(run, name, dataset)
     small = None if proxy is None else _fit_proxy(proxy, dataset, name, quiet=quiet)
-    features = None
-    if (
-        small is None
-        and dataset.has_pixels
-        and dataset.is_classified
-        and run.manifest["algorithm"]["network"]["name"] != "mlp"
-    ):
-        features = network_features(run, dataset)  # those of perceptrons told no more than pixels in development worlds
-    if small is None and (found := read_fit(run, name, dataset, features)):
+    # Those of perceptrons told no more than pixels in development worlds.
+    looks = dataset.has_pixels and dataset.is_classified and run.manifest["algorithm"]["network"]["name"] != "mlp"
+
+    def read_features() -> Array | None:
+        return network_features(run, dataset) if looks and small is None else None
+
+    if small is None and (found := read_fit(run, name, dataset, read_features)):
         return found
+    features = read_features()
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
     n_steps = FIT_STEPS + (N_FOLDS if features is not None else 0)
     with track(n_steps, "fitting", unit="steps", quiet=quiet) as progress:

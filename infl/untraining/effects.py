@@ -124,14 +124,14 @@ def fit_predictor(
     if proxy is not None:
         support = replace(support, network=replace(support, surrogates=[proxy, *support.surrogates[1:]]))
         uses = {WITH_PROXY.format(name): [*COVARIATES["surrogate"], OF_NETWORKS[0]]}
-    evidence = gather_evidence(support, [*sources, references])
-    advance()
-
-    if features is not None and uses[name]:
+    elif features is not None and uses[name]:
         uses[WITH_NETWORKS.format(name)] = [
             *uses[name],
             *(OF_NETWORKS[one] for one in uses[name] if one < len(OF_NETWORKS)),
         ]
+    evidence = gather_evidence(support, [*sources, references])
+    advance()
+
     errors = {one: fit_errors(evidence, margins, use=use, advance=advance) for one, use in uses.items()}
     chosen = min(errors, key=lambda one: errors[one].squared)
     training, held_out = np.arange(n_train), np.arange(n_train, n_columns)
