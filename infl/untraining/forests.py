@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from infl.records import Array, Effects, ForgetSet, Outcomes, OutcomeSource, ProtocolName
+from infl.records import Array, Effects, ForgetSet, OutcomeSource, ProtocolName
+from infl.records.outcomes import join_blocks
 from infl.scores.evidence import q_values
 from infl.scores.influence import influence_blocks
 from infl.scores.sufficient_statistics import columns_counted
@@ -206,26 +207,21 @@ def fit_forests(sources: Sequence[OutcomeSource], reference: OutcomeSource, x: A
         x: [n+m, 2] subjects and relations.
         objects: [n+m].
     """
-    blocks = [block for source in sources for block in source.blocks()]
     sharing = find_sharing(np.asarray(x), np.asarray(objects), n_train=reference.n_train)
-    random = sources[0].blocks()
-    first = list(random)
-    outcomes = Outcomes(
-        np.concatenate([one.masks for one in first]), margin=np.concatenate([one.of("margin") for one in first])
-    )
+    read = [join_blocks(list(source.blocks())) for source in sources]
     protocols: tuple[ProtocolName, ...] = ("left-out", "trained", "held-out")
     return Forests(
-        masks=np.concatenate([block.masks for block in blocks]),
-        correct=np.concatenate([block.of("correct") for block in blocks]),
+        masks=np.concatenate([one.masks for one in read]),
+        correct=np.concatenate([one.of("correct") for one in read]),
         on_d=np.concatenate([block.of("correct") for block in reference.blocks()]),
         sharing=sharing,
-        sources={protocol: _find_sources(outcomes, sharing, protocol) for protocol in protocols},
+        sources={protocol: _find_sources(read[0], sharing, protocol) for protocol in protocols},
     )
 
 
 def _find_sources(outcomes: OutcomeSource, sharing: Sharing, protocol: ProtocolName) -> dict[int, Array]:
     """Of each column the ids with an influence on it, the surest first."""
-    n_train, found, column = outcomes.n_train, dict[int, Array](), 0
+    n_train, found = outcomes.n_train, dict[int, Array]()
     column = n_train if protocol == "held-out" else 0
     for estimate in influence_blocks(outcomes, protocol=protocol, outcome="margin"):
         for p in np.asarray(estimate.p).T:
