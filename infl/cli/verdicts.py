@@ -80,7 +80,7 @@ class Predict(_WithEffects):
 
     predictor: Predictor = None
     """How: from the support left in D and a closed-form refit (either, or combined), or by sums over single examples
-    (additive). The default is combined, and additive where there are no pixels with classes, as of documents."""
+    (additive). The default is combined, of documents surrogate, of facts forests, and additive where there is none of these."""
     proxy: RunToRead | None = None
     """A run of many models of a cheaper network on the same examples, where this run holds few of its own."""
     plan: bool = False
