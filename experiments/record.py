@@ -102,7 +102,7 @@ def surroundings(*packages: str) -> dict[str, Any]:
 
 def write_results(path: Path, results: dict[str, Any], *packages: str) -> None:
     """Write results and the surroundings of this run, with versions of these packages too; every number with six digits."""
-    _write(path, {**results, **surroundings(*packages)})
+    write_json(path, {**results, **surroundings(*packages)})
 
 
 def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str = "parts", small: bool) -> None:
@@ -117,17 +117,17 @@ def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str =
         "uncommitted_changes": any(one["uncommitted_changes"] for one in commits.values()),
         "small": small or results.get("small", False),
     }
-    _write(path, content)
+    write_json(path, content)
 
 
 def add_worlds(path: Path, part: str, worlds: dict[str, Any]) -> None:
     """Write worlds that a script of its own measured beside the other results, with the surroundings of this run."""
     results = json.loads(path.read_text()) if path.exists() else {}
-    _write(path, results | {part: {"worlds": worlds, **surroundings("scikit-learn")}})
+    write_json(path, results | {part: {"worlds": worlds, **surroundings("scikit-learn")}})
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Rows of numbers in a line each."""
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write numbers with six digits, rows of them in a line each."""
     text = json.dumps(_plain(content), indent=1)
     path.write_text(re.sub(r"[\[{]\n[^\[\]{}]*[\]}]", lambda row: re.sub(r"\n *", " ", row.group()), text) + "\n")
     print(f"wrote {path}")

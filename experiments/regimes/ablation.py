@@ -22,7 +22,7 @@ from unittest.mock import patch
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import argument_parser, surroundings, work_folder
+from record import argument_parser, surroundings, work_folder, write_json
 from scoring import DECIDED, best, mean_recall, select_seeds
 from verification import CHOSEN_ON, CRITERIA, measured
 
@@ -113,7 +113,7 @@ def main() -> None:
                 found[part] = one = found.get(part) or compare(fit, truth, PARTS[part])
                 print(f"{name:26s} {part:36s}", " ".join(f"{k} {v:.3f}" for k, v in one.items()), flush=True)
                 results["ablation"][options.label] |= surroundings("scikit-learn")
-                options.out.write_text(json.dumps(results, indent=1) + "\n")
+                write_json(options.out, results)
 
 
 def measure(run: Run) -> Any:

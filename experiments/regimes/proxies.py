@@ -17,14 +17,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import add_worlds, training_seconds
+from run import fit, truth
 from scoring import score_verdicts
 
 import infl
-from infl.records import Dataset, Effects
-from infl.store import Run, leave_out_name
-from infl.untraining.effects import Predictor, ResponsePredictor, fit_predictor
+from infl.store import Run
+from infl.untraining.effects import Predictor, ResponsePredictor
 from infl.untraining.regimes import judge
-from infl.untraining.verification import measure_effects
 
 FEW, N_REFERENCES, MIN_SEEDS = 16, 32, 8
 MLP = infl.Algorithm(hidden=(64,), epochs=20, schedule="cosine")
@@ -62,16 +61,16 @@ def main() -> None:
 
 def compare(large: Run, small: Run) -> dict[str, Any]:
     """Each way to predict the regimes of the large network's sets, against the truth."""
-    dataset, measured = large.dataset(), truth(large)
-    documents = dataset.is_documents
+    documents = large.has_documents
+    measured = [replace(one, held_out_only=documents) for one in truth(large.folder, min_seeds=MIN_SEEDS)]
     usual = "surrogate" if documents else "combined"
-    proxy = fit(small, dataset, usual)
+    proxy = fit(small, usual)
     assert isinstance(proxy, ResponsePredictor)
     ways: dict[str, Predictor] = {
-        "32 models alone": fit(large, dataset, usual, FEW),
-        "32 models and proxy": fit(large, dataset, usual, FEW, proxy=proxy),
+        "32 models alone": fit(large, usual, FEW, FEW),
+        "32 models and proxy": fit(large, usual, FEW, FEW, proxy),
         "the proxy's predictions": proxy,
-        "its own bank": fit(large, dataset, usual),
+        "its own bank": fit(large, usual),
     }
     results: dict[str, Any] = {"seconds_per_model": {"large": seconds(large), "small": seconds(small)}}
     for way, predictor in ways.items():
@@ -81,37 +80,6 @@ def compare(large: Run, small: Run) -> dict[str, Any]:
         print(large.place, way, results[way]["summary"], flush=True)
     results["models"] = {name: count(run) for name, run in (("large", large), ("small", small))}
     return results
-
-
-def truth(run: Run) -> list[Effects]:
-    """Measured effects of all sets that were retrained without."""
-    sets = infl.forget_sets.read_forget_sets(run.folder / "sets.json", n_train=run.dataset().n_train)
-    measured = []
-    for one in sets:
-        name = leave_out_name(one.ids)
-        n_seeds = len(run.complete(name)) if name in run.collections() else 0
-        if n_seeds >= MIN_SEEDS:
-            full, without = (run.outcomes(each, range(n_seeds)).load() for each in ("full", name))
-            effects = measure_effects(one, full=full, without=without)
-            measured.append(replace(effects, held_out_only=run.has_documents))
-    return measured
-
-
-def fit(run: Run, dataset: Dataset, name: Any, few: int | None = None, proxy: Any = None) -> Any:
-    """A predictor from all models of a run, or from few, half of these grouped."""
-    models = None if few is None else range(few // 2)
-    sources = [run.outcomes(one, models).load() for one in ("design", "grouped")]
-    reference = run.outcomes("full", None if few is None else range(few)).load()
-    return fit_predictor(
-        name,
-        sources=sources,
-        reference=reference,
-        images=dataset.images,
-        labels=dataset.labels,
-        n_classes=dataset.n_classes,
-        n_tokens=len(dataset.vocabulary),
-        proxy=proxy,
-    )
 
 
 def seconds(run: Run) -> float:

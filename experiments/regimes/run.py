@@ -137,16 +137,20 @@ def compare(run: Run, measured: list[Effects], predictor: str, n_models: int) ->
     return {"fit_seconds": seconds, "seconds": whole, **result}
 
 
-def fit(run: Any, predictor: str, n_models: int) -> Any:
-    """A predictor from so many models of the run, half of them grouped."""
-    dataset = run.dataset()
+def fit(
+    run: Run, predictor: str, n_models: int | None = None, n_references: int | None = None, proxy: Any = None
+) -> Any:
+    """A predictor from so many models of the run, half of them grouped, and so many of D; from all where None."""
+    dataset, models = run.dataset(), None if n_models is None else range(n_models // 2)
     return fit_predictor(
         predictor,  # pyright: ignore[reportArgumentType]
-        sources=[run.outcomes(name, range(n_models // 2)).load() for name in ("design", "grouped")],
-        reference=run.outcomes("full").load(),
+        sources=[run.outcomes(name, models).load() for name in ("design", "grouped")],
+        reference=run.outcomes("full", None if n_references is None else range(n_references)).load(),
         images=dataset.images,
         labels=dataset.labels,
         n_classes=dataset.n_classes,
+        n_tokens=len(dataset.vocabulary),
+        proxy=proxy,
     )
 
 
