@@ -78,8 +78,8 @@ def make_worlds(cifar: Path) -> list[tuple[World, int]]:
     }
     planted = {"flipped": 0.03, "share": 0.2, "half": True}
     return [
-        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, seeds=(14, 14), **planted), 256),
-        (World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=(10, 10), **planted), 512),
+        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, seeds=14, **planted), 256),
+        (World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=10, **planted), 512),
     ]
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path, help="an .npz with images of CIFAR-10")
     parser.add_argument("--stage", choices=["train", "compare"], help="only this stage")
     options = parser.parse_args()
-    tiny = (World("tiny", "digits", 200, 100, {"epochs": 2}, share=0.02, seeds=(8, 8)), 32)
+    tiny = (World("tiny", "digits", 200, 100, {"epochs": 2}, share=0.02, seeds=8), 32)
     worlds, found = [tiny] if options.small else make_worlds(options.cifar), {}
     with work_folder(options) as work:
         if options.stage != "compare":
@@ -110,7 +110,7 @@ def train_world(world: World, n_models: int, folder: Path) -> None:
     infl.keep_weights(folder, n_models=N_WEIGHTS, algorithm=algorithm)
     run = infl.train(run=folder, n_models=n_models, n_references=64, algorithm=algorithm)
     sets = sample(stored_sets(world, dataset, planted, run))
-    for _ in infl.verify_effects(run, sets, n_models=world.seeds[1], stop=None, algorithm=algorithm):
+    for _ in infl.verify_effects(run, sets, n_models=world.seeds, stop=None, algorithm=algorithm):
         pass  # outcomes stay in the folder
 
 
@@ -123,7 +123,7 @@ def compare(world: World, folder: Path) -> dict[str, Any]:
     """What each predictor says of the sets, beside what retraining says."""
     run = infl.open_run(folder)
     dataset, reference = run.dataset(), run.outcomes("full").load()
-    measured = truth(folder, min_seeds=world.seeds[1])
+    measured = truth(folder, min_seeds=world.seeds)
     sets = [one.forget_set for one in measured]
     design, grouped = (run.outcomes(name).load() for name in ("design", "grouped"))
     features = network_features(run, dataset, infl.Algorithm(**world.algorithm))

@@ -4,9 +4,9 @@
     python experiments/regimes/run.py --small         # under a minute
 
 For every world of worlds.py: a run of grouped and uniform models; 100 to 180 forget sets of every generator; their truth by
-retraining, 32 or 64 seeds and twice as many until a regime has a probability of 0.95 or 64 to 256 are spent; and what each
-predictor says with as many models. Sets and outcomes stay in FOLDER (outside git); results.json holds what scoring.py makes
-of them. The worlds named development were what predictors were chosen on, and are not part of the summary.
+retraining with 16 to 64 seeds; and what each predictor says with as many models. Sets and outcomes stay in FOLDER (outside
+git); results.json holds what scoring.py makes of them. The worlds named development were what predictors were chosen on, and
+are not part of the summary.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from infl.store import Run
 from infl.untraining.additive import predict_additive
 from infl.untraining.effects import MAX_REFERENCES, fit_predictor
 
-MODELS, USUAL = 4096, 512
-CURVE = (128, 256, 1024, 2048, 4096)
+USUAL = 512
+CURVE = (128, 256, 1024, 2048)
 CLOSER = ("digits-fitting", "fashion-early")  # worlds of all numbers of models, all predictors, dose and discovery
 BASELINES = ("additive-probability", "additive-shrunk", "support", "surrogate")
 
@@ -72,17 +72,14 @@ def small_world() -> World:
 def measure(world: World, folder: Path, *, small: bool) -> None:
     """Train the run, make its sets, and retrain without each."""
     run, sets = train_world(world, folder, small=small)
-    first, n_models = (16, 16) if small else world.seeds
-    for _ in infl.verify_effects(run, sets, n_models=n_models, first=first, stop=0.95):
+    for _ in infl.verify_effects(run, sets, n_models=16 if small else world.seeds, stop=None):
         pass  # outcomes stay in the folder
 
 
 def train_world(world: World, folder: Path, *, small: bool) -> tuple[Run, list[ForgetSet]]:
     """The run of models of subsets and of D, and its sets."""
     dataset, planted = make_dataset(world)
-    n_models, n_of_d = (64, 16) if small else (MODELS, max(MAX_REFERENCES, world.seeds[1]))
-    if world.name.startswith("fashion") and not world.name.endswith("early"):
-        n_models = 2 * USUAL if world.n_train < 5000 else USUAL
+    n_models, n_of_d = (64, 16) if small else (max(CURVE) if world.name in CLOSER else USUAL, MAX_REFERENCES)
     run = infl.train(
         dataset, run=folder, n_models=n_models, n_references=n_of_d, algorithm=infl.Algorithm(**world.algorithm)
     )
@@ -159,7 +156,7 @@ def remove_shares(world: World, folder: Path, *, small: bool) -> None:
     run = infl.open_run(folder)
     sets = infl.forget_sets.read_forget_sets(folder / "sets.json", n_train=run.dataset().n_train)
     concepts = choose_concepts(sets, n_each=1 if small else 2)
-    n_models, n_seeds = (64, 16) if small else (USUAL, world.seeds[0])
+    n_models, n_seeds = (64, 16) if small else (USUAL, world.seeds)
 
     def rows() -> dict[str, Any]:
         return {"rows": measure_dose(run, concepts, fit(run, "combined", n_models), n_seeds=n_seeds)}

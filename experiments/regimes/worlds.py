@@ -19,7 +19,7 @@ from infl.scores.influence import cross_influence_totals
 
 @dataclass(frozen=True)
 class World:
-    """What is trained on what, at `half` the resolution; `share` of the usual sets; seeds of the truth at first and at most."""
+    """What is trained on what, at `half` the resolution; `share` of the usual sets; seeds of the truth."""
 
     name: str
     source: str
@@ -29,7 +29,7 @@ class World:
     flipped: float = 0.0
     data_seed: int = 0
     share: float = 1.0
-    seeds: tuple[int, int] = (64, 256)
+    seeds: int = 64
     development: bool = False
     half: bool = False
 
@@ -47,10 +47,10 @@ WORLDS = {
         World("digits-early", "digits", 1000, 797, EARLY_DIGITS),
         World("digits-fitting", "digits", 1000, 797, FITTING_DIGITS),
         World("digits-flipped", "digits", 1000, 797, FITTING_DIGITS, flipped=0.1),
-        World("fashion-early", FASHION, 2000, 2000, EARLY_FASHION, seeds=(32, 128)),
-        World("fashion-fitting", FASHION, 2000, 2000, FITTING_FASHION, seeds=(32, 32)),
-        World("fashion-flipped", FASHION, 2000, 2000, FITTING_FASHION, flipped=0.1, seeds=(32, 32)),
-        World("fashion-10000", FASHION, 10_000, 2000, EARLY_FASHION, share=0.25, seeds=(32, 32)),
+        World("fashion-early", FASHION, 2000, 2000, EARLY_FASHION, seeds=32),
+        World("fashion-fitting", FASHION, 2000, 2000, FITTING_FASHION, seeds=16),
+        World("fashion-flipped", FASHION, 2000, 2000, FITTING_FASHION, flipped=0.1, seeds=16),
+        World("fashion-10000", FASHION, 10_000, 2000, EARLY_FASHION, share=0.25, seeds=16),
         World("digits-development", "digits", 1000, 797, FITTING_DIGITS, data_seed=1, **DEVELOPMENT),
         World(
             "digits-early-development",
@@ -59,12 +59,23 @@ WORLDS = {
             797,
             EARLY_DIGITS,
             data_seed=2,
-            seeds=(64, 64),
             flipped=0.03,
             share=0.6,
             development=True,
         ),
         World("fashion-development", FASHION, 2000, 2000, EARLY_FASHION, data_seed=1, **DEVELOPMENT),
+        World(
+            "fashion-10000-development",
+            FASHION,
+            10_000,
+            2000,
+            EARLY_FASHION,
+            data_seed=1,
+            flipped=0.03,
+            share=0.15,
+            seeds=16,
+            development=True,
+        ),
     )
 }
 
