@@ -74,7 +74,7 @@ class World:
     patch_size: int = 2
     gammas: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75)
     n_models: int = 64
-    n_unlearned: int = 32
+    n_unlearned: int = 64
     n_subsets: int = 400
     methods: tuple[str, ...] = METHODS
     every: int = 1
