@@ -27,7 +27,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import argument_parser, cached, verdict_row, work_folder, write_part
-from worlds import SMALL, WORLDS, World, make_sets  # pyright: ignore[reportMissingImports]
+from worlds import SMALL, WORLDS, World, make_sets, support_sets  # pyright: ignore[reportMissingImports]
 
 import infl
 from infl.pipeline.jobs import collection_keys
@@ -42,6 +42,7 @@ from infl.untraining.distance import measure_distance, take
 
 OURS = "stop-then-match"
 N_TRIED = 16  # models a side, by which settings are chosen
+N_SUPPORT = 12  # sets of examples that others lean on
 N_TIMED = 8  # models of a batch, of which the processor time is measured
 METRICS: tuple[MetricName, ...] = (
     *("shift", "ks", "energy", "klom", "tug-of-war", "epsilon", "competition", "u-lira", "relative", "membership"),
@@ -83,6 +84,8 @@ def prepare(world: World, folder: Path) -> tuple[Run, list[ForgetSet]]:
     run = infl.train(data, folder / "run", n_models=max(world.n_subsets, 1), **settings)
     memorization = infl.memorization(run).value if world.n_subsets else np.zeros(data.n_train)
     sets = make_sets(world, data, planted, memorization)
+    if world.more:
+        sets += support_sets(run, planted, memorization, N_SUPPORT)
     if world is SMALL:
         sets = [sets[0], *planted, next(one for one in sets if one.concept)]
     whole = infl.forget_sets.whole_concepts([one for one in sets if one.concept])

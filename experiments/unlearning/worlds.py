@@ -62,7 +62,7 @@ class World:
         n_subsets: Models of subsets, to predict from; 0 predicts nothing.
         every: Takes every so many of the sets, but for what was planted and its parts.
         metrics: Those of others are measured on every so many of the sets; 0 on none.
-        more: Whether there are more sets of regimes that are rare otherwise.
+        more: Whether there are more sets of regimes that are rare otherwise, see also `support_sets`.
     """
 
     load: Callable[[], Dataset]
@@ -112,10 +112,10 @@ def digits(n_train: int, seed: int) -> Callable[[], Dataset]:
 
 _DEVELOPMENT: dict[str, Any] = {"flips": (12,), "confusions": ((4, 9, 24),), "patches": ((0, 40, "bottom-right"),)}
 _FASHION: dict[str, Any] = {"flips": (16, 12), "confusions": ((6, 4, 30),), "patches": ((0, 30, "bottom-right"),)}
-_FASHION |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16}
+_FASHION |= {"patch_size": 3}
 _BATCH_NORM: dict[str, Any] = {"flips": (12,), "confusions": ((6, 4, 20),), "patches": ((0, 16, "bottom-right"),)}
-_BATCH_NORM |= {"patch_size": 3, "n_models": 6, "n_unlearned": 6, "n_subsets": 100, "every": 12, "gammas": (0.1, 0.5)}
-_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 6, "n_unlearned": 6, "n_subsets": 0}
+_BATCH_NORM |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16, "n_subsets": 100, "every": 3, "gammas": (0.1, 0.5)}
+_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 16, "n_unlearned": 16, "n_subsets": 200}
 _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", "batch_size": 8, "epochs": 20}
 _MLP = infl.Algorithm(hidden=(64,))
 WORLDS = {
@@ -126,19 +126,19 @@ WORLDS = {
         infl.Algorithm(hidden=(64,), learning_rate=0.1),
         **_FASHION,
         n_subsets=300,
-        every=4,
+        every=2,
     ),
     "batch norm": World(
         lambda: half_size_fashion(400, 200),
         infl.Algorithm(BatchNorm(), epochs=15, batch_size=50),
         **_BATCH_NORM,
-        methods=("match-prediction", "npo", "newton", "push", "fine-tune"),
+        methods=("match-prediction", "npo", "newton", "push", "fine-tune", "neggrad+", "ssd", "eu-k"),
     ),
     "verses": World(
         lambda: load_verses(CHAPTERS),
         infl.Algorithm("gpt", **_GPT),
         **_VERSES,
-        methods=("stop-then-match-oracle", "npo", "push", "newton", "fine-tune"),
+        methods=("stop-then-match-oracle", "npo", "push", "newton", "fine-tune", "simnpo", "neggrad+", "ssd"),
     ),
 }
 SMALL = replace(
@@ -163,11 +163,20 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
         return ForgetSet(name, tuple(i for i in ids if int(i) not in used))
 
     parts = [part(one, gamma, seed=1) for one in planted if len(one) >= 20 for gamma in world.gammas]
+    order = [int(i) for i in np.argsort(-memorization, kind="stable") if i not in used]
     if dataset.is_documents:
         classes = [kinds.class_set(dataset, name, name=name) for name in dataset.class_names]
-        return [*classes[:3], part(classes[0], 0.5, seed=1), kinds.random_set(dataset, 15, seed=1)]
+        more = ((0, 0.1), (0, 0.25), (0, 0.75), (1, 0.25), (1, 0.5), (2, 0.5), (3, 0.5))
+        return [
+            *classes[:3],
+            part(classes[0], 0.5, seed=1),
+            kinds.random_set(dataset, 15, seed=1),
+            classes[3],
+            *(part(classes[k], gamma, seed=1) for k, gamma in more),
+            *(kinds.random_set(dataset, size, seed=size) for size in (5, 10, 25)),
+            *(clean(some, f"{name} memorized 10") for name, some in (("most", order[:10]), ("least", order[-10:]))),
+        ]
     labels = dataset.y_train
-    order = [i for i in np.argsort(-memorization, kind="stable") if i not in used]
     classes = [clean(kinds.class_set(dataset, k).ids, f"class {k}") for k in range(10)]
     clusters = kinds.clusters(dataset, dataset.n_train // 24)
     largest = np.argsort(-np.bincount(clusters[clusters >= 0]))
@@ -199,3 +208,25 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
     more = ((0.25, 2), (0.5, 2), (0.33, 3), (0.4, 4), (0.6, 5), (0.6, 6))
     others = [part(last, gamma, seed=seed, name=f"other {gamma:.0%} of {last.name}, {seed}") for gamma, seed in more]
     return [*sets[:: world.every], *planted, *parts, *others[:: world.every], *rare]
+
+
+def support_sets(run: infl.Run, planted: list[ForgetSet], memorization: np.ndarray, n_sets: int) -> list[ForgetSet]:
+    """The least memorized examples of clusters that others lean on: those that infl predicts to be indirect, no two alike."""
+    dataset, used = run.dataset(), {i for one in planted for i in one.ids}
+    candidates, found = list[ForgetSet](), list[ForgetSet]()
+    for n_clusters in (10, 15, 20, 25, 30, 40, 50, 60, 75):
+        clusters = infl.forget_sets.clusters(dataset, n_clusters)
+        for number in range(n_clusters):
+            members = [int(i) for i in np.flatnonzero(clusters == number) if i not in used]
+            members.sort(key=lambda i: memorization[i])
+            sizes = [size for size in (6, 8, 10, 12, 16, 20, 24) if size < len(members)]
+            candidates += [
+                ForgetSet(f"typical {k} of cluster {number} of {n_clusters}", tuple(members[:k])) for k in sizes
+            ]
+    for verdict in infl.predict(run, candidates):
+        one = verdict.forget_set
+        if verdict.regime == "indirect" and all(
+            2 * len({*one.ids} & {*other.ids}) <= len({*one.ids} | {*other.ids}) for other in found
+        ):
+            found.append(one)
+    return found[:n_sets]
