@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -55,6 +56,10 @@ class Unlearn:
     predicts of margins without the set, `oracle` what models without it show (infl verify): an upper bound."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NUMBER ...")] = ()
     """Settings of the method instead of its defaults, as in epochs=5 rate=0.5."""
+    tried: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NUMBER,... ...")] = ()
+    """Settings to choose from, one choice for all sets, as in epochs=5,rate=0.5 epochs=10,rate=0.5: each in 16 models a set."""
+    choose_by: Literal["prediction", "oracle"] = "prediction"
+    """Choose those tried by the distance to what infl predicts without the set, or to models without it: an upper bound."""
     n_models: int = 64
     """Models to unlearn each set in: 16 for a look, 32 for a ranking, 64 for a table."""
     ids: Ids = "run"
@@ -68,22 +73,30 @@ class Unlearn:
 
     def __call__(self) -> None:
         import infl
+        from infl.pipeline.evaluate import settings_from
         from infl.records import InputError
         from infl.training.caches import cache_compiled_programs
 
-        if wrong := [word for word in self.settings if "=" not in word]:
-            raise InputError(f"--settings: expected NAME=NUMBER, as in epochs=5, got {wrong[0]!r}")
-        settings = {name: number for name, _, number in (word.partition("=") for word in self.settings)}
+        def read(option: str, words: Sequence[str]) -> dict[str, str]:
+            if wrong := [word for word in words if "=" not in word]:
+                raise InputError(f"{option}: expected NAME=NUMBER, as in epochs=5, got {wrong[0]!r}")
+            return {name: number for name, _, number in (word.partition("=") for word in words)}
+
+        settings = read("--settings", self.settings)
+        tried = [read("--tried", one.split(",")) for one in self.tried]
         engine = cluster(self.engine, self.ray)
         cache_compiled_programs()
         run, sets = opened(self.run, self.forget, self.ids)
         given = {"method": self.method, "n_models": self.n_models, "engine": engine, "quiet": self.quiet}
+        given |= {"tried": tried, "choose_by": self.choose_by}
         names = infl.unlearn(run, sets, **given, **settings)  # pyright: ignore[reportArgumentType]
         run = infl.open_run(run.place)
         rows = {}
         for name, collection in names.items():
             complete, diverged = (len(some) for some in (run.complete(collection), run.diverged(collection)))
+            design = run.collection(collection).design
             rows[name] = {"collection": collection, "models": complete, "diverged": diverged}
+            rows[name] |= {"settings": design["settings"], "settings_from": settings_from(design)}
             said = f", {diverged} of them diverged" if diverged else ""
             say(f"{name}: {complete} models unlearned by {self.method}{said}; kept as {collection}")
         self.output.write({"method": self.method, "sets": rows})
@@ -110,7 +123,8 @@ class Evaluate:
     groups: bool = False
     """Show the groups of examples that distances are means over."""
     gamma: bool = False
-    """Show what methods reach against gamma, the fraction of a concept that was found: sets with one concept make a curve."""
+    """Show what methods reach against gamma, the fraction of a concept that was found: sets with one concept make a curve.
+    What infl predicts of both references is evaluated too, where the run has models to predict from."""
     quiet: bool = False
     """No progress bar."""
     thresholds: Thresholds = Thresholds()
@@ -128,6 +142,7 @@ class Evaluate:
             thresholds=self.thresholds,
             tolerance=self.tolerance,
             metrics=self.metrics,
+            predict=self.gamma,
             quiet=self.quiet,
         )
         show_evaluations(run, evaluations, groups=self.groups, gamma=self.gamma)

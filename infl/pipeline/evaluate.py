@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from infl.pipeline.progress import track
+from infl.pipeline.predict import predict_effects
+from infl.pipeline.progress import note, track
 from infl.pipeline.train import ForgetSets, current_run, resolve_forget_sets
 from infl.records import MAX_MARGIN, Array, Evaluation, ForgetSet, InputError, MetricName, Outcomes, Thresholds
 from infl.records.files import Archive, Arrays, open_archive
+from infl.report.evaluations import PREDICTED, PREDICTED_WHOLE
 from infl.store import Run, leave_out_name
+from infl.unlearning.methods import METHODS
 from infl.untraining.comparison import TOLERANCE, evaluate_models
-from infl.untraining.distance import MIN_MODELS
+from infl.untraining.distance import MIN_MODELS, expected_outcomes
 
 # What models of one method do: the path of an .npz, or its arrays by name.
 Given = str | Path | Mapping[str, Any]
+TRIED = "tried"  # role of settings that others are chosen from
 OTHER_ORDER = 0.1  # rank correlation with the models of D below which columns may be in another order
 
 
@@ -32,6 +36,7 @@ def evaluate(
     thresholds: Thresholds | None = None,
     tolerance: float = TOLERANCE,
     metrics: Sequence[MetricName] = (),
+    predict: bool = False,
     quiet: bool = False,
 ) -> list[Evaluation]:
     """Say of unlearning methods whether they untrain each set, unlearn its concept, or neither; nothing is trained here.
@@ -49,10 +54,12 @@ def evaluate(
         thresholds: By which regimes are named.
         tolerance: Largest distance that counts as none; see `infl.untraining.distance`.
         metrics: Those of others to measure besides, each with its null: see `infl.untraining.metrics`. They need margins.
+        predict: Whether to evaluate what infl predicts of A(D\\S), and of A(D\\S_full), as a method is; where the run holds too
+            few models to predict from, a line says so.
 
     Returns:
-        Set by set: nothing, retraining, and then the methods. A method of which the run holds several settings has them in its
-        name.
+        Set by set: nothing, retraining, predictions where asked for, and then the methods. A method of which the run holds
+        several settings has them in its name.
 
     Raises:
         InputError: where a set has no retrained models, outcomes are of other examples, or there are none to evaluate.
@@ -80,17 +87,33 @@ def evaluate(
     costs = {
         name: one["seconds"] / max(one["complete"], 1) / (retraining or math.nan) for name, one in collections.items()
     }
+    predicted = _predicted(opened, sets, quiet=quiet) if predict else {}
     with track(len(sets), "comparing", unit="sets", quiet=quiet) as progress:
-        for forget_set in sets:
-            evaluations += _evaluate_set(opened, forget_set, theirs, costs, thresholds, tolerance, metrics)
+        for one in sets:
+            effects = predicted.get(one.name, {})
+            evaluations += _evaluate_set(opened, one, theirs, effects, costs, thresholds, tolerance, metrics)
             progress.update()
     return evaluations
+
+
+def _predicted(run: Run, sets: Sequence[ForgetSet], *, quiet: bool) -> dict[str, dict[str, Array]]:
+    """Effects by the name of each set, and of its whole concept; none where the run cannot predict any."""
+    found = {}
+    try:
+        for one in predict_effects(run, sets, quiet=quiet):
+            found[one.forget_set.name] = {PREDICTED: one.effect}
+            if one.whole is not None and one.whole.forget_set.ids != one.forget_set.ids:
+                found[one.forget_set.name][PREDICTED_WHOLE] = one.whole.effect
+    except InputError as error:
+        note(f"nothing is predicted: {error}", quiet=quiet)
+    return found
 
 
 def _evaluate_set(
     run: Run,
     forget_set: ForgetSet,
     theirs: Mapping[str, Outcomes],
+    predicted: Mapping[str, Array],
     costs: Mapping[str, float],
     thresholds: Thresholds | None,
     tolerance: float,
@@ -106,11 +129,12 @@ def _evaluate_set(
     concept, full_oracle = forget_set.concept, None
     if concept is not None and concept != forget_set.ids:
         full_oracle = retrained(run, concept)
-    own = {method: _with_diverged(run, collection) for method, collection in of_method.items()}
+    own = {method: with_diverged(run, collection) for method, collection in of_method.items()}
     unlearned = {**own, **theirs}
     found = evaluate_models(
         forget_set,
         unlearned,
+        expected={method: expected_outcomes(original, effect) for method, effect in predicted.items()},
         original=original,
         oracle=oracle,
         full_oracle=full_oracle,
@@ -134,14 +158,17 @@ def _evaluate_set(
             )
         cost, diverged = {"nothing": 0.0, "retraining": 1.0}.get(one.method, math.nan), 0
         if one.method in of_method:
-            cost = costs[of_method[one.method]]
-            one = replace(one, settings=run.collection(of_method[one.method]).design.get("settings", {}))
+            cost, design = costs[of_method[one.method]], run.collection(of_method[one.method]).design
+            settings, source = design.get("settings", {}), settings_from(design)
+            one = replace(one, settings=settings, settings_from=source)
+            if source != "default":
+                notes.append(f"settings {source}: {describe_settings(settings)}")
         if one.method in unlearned:
             models = unlearned[one.method]
             diverged = int((~_right(models).any(axis=1)).sum())
             notes.append(_other_order(models, original, forget_set))
-        note = "; ".join(note for note in notes if note)
-        evaluations.append(replace(one, cost=cost, n_diverged=diverged, note=note))
+        said = "; ".join(filter(None, notes))
+        evaluations.append(replace(one, cost=cost, n_diverged=diverged, note=said))
     return evaluations
 
 
@@ -153,26 +180,38 @@ def retrained(run: Run, ids: Sequence[int]) -> Outcomes | None:
 
 
 def unlearned_methods(run: Run, forget_set: ForgetSet) -> dict[str, str]:
-    """The collection of each method that unlearned the set in this run, by its name; with settings where there are several."""
+    """The collection of each method that unlearned the set in this run, by its name; with settings where there are several.
+
+    Settings that were tried and not chosen do not count.
+    """
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for name in run.collections():
         if name.startswith("unlearned-"):
             one = run.collection(name)
-            if one.forget_set is not None and one.forget_set.ids == forget_set.ids:
-                found.setdefault(one.design["method"], []).append((name, one.design.get("settings", {})))
+            if one.forget_set is not None and one.forget_set.ids == forget_set.ids and one.design.get("role") != TRIED:
+                found.setdefault(one.design["method"], []).append((name, one.design))
     named = {}
     for method, collections in found.items():
-        for name, settings in collections:
-            differing = [
-                f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-                for key, value in settings.items()
-                if any(other.get(key) != value for _, other in collections)
-            ]
-            named[" ".join([method, *differing])] = name
+        for name, design in collections:
+            role = design.get("role", "")
+            alike = [other["settings"] for _, other in collections if other.get("role", "") == role]
+            differing = {k: v for k, v in design["settings"].items() if any(other.get(k) != v for other in alike)}
+            named[" ".join(filter(None, [method, role, describe_settings(differing)]))] = name
     return {method: named[method] for method in sorted(named)}
 
 
-def _with_diverged(run: Run, collection: str) -> Outcomes:
+def settings_from(design: Mapping[str, Any]) -> str:
+    """`default`, `given`, or what the settings of an unlearned collection were chosen by."""
+    method, settings = METHODS.get(design["method"]), design.get("settings", {})
+    return design.get("role") or ("default" if method is not None and settings == method.defaults else "given")
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """As in `epochs=5 rate=0.1`."""
+    return " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items())
+
+
+def with_diverged(run: Run, collection: str) -> Outcomes:
     """Outcomes of a collection, and of models that did not stay finite wrong ones."""
     outcomes, diverged = run.outcomes(collection).load(), run.diverged(collection)
     if not diverged:
@@ -210,7 +249,7 @@ def _other_order(models: Outcomes, original: Outcomes, forget_set: ForgetSet) ->
 
 
 def _read_models(method: str, given: Given, run: Run) -> Outcomes:
-    if method in ("nothing", "retraining"):
+    if method in ("nothing", "retraining", PREDICTED, PREDICTED_WHOLE):
         raise InputError(f"models: a method is called {method!r}, as one of infl's own rows is: give it another name")
     if isinstance(given, Mapping):
         return _checked_models(Arrays(Path(method), given), run)

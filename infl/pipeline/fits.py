@@ -19,19 +19,18 @@ from infl.pipeline.weights import kept_models
 from infl.records import Array, Dataset
 from infl.records.files import checksum, read_arrays, write_arrays
 from infl.store import Run
-from infl.untraining.effects import PredictorName, ResponsePredictor
+from infl.untraining.effects import ResponsePredictor
 from infl.untraining.support import prepare_support
 
 FORMAT = 5  # one more with every change of what is fitted
 MAX_BYTES = 1 << 29  # larger fits are not kept
 
 
-def read_fit(
-    run: Run, name: PredictorName, dataset: Dataset, features: Callable[[], Array | None]
-) -> ResponsePredictor | None:
+def read_fit(run: Run, name: str, dataset: Dataset, features: Callable[[], Array | None]) -> ResponsePredictor | None:
     """The fit to all models that the run holds now; None where there is none, or the file is damaged.
 
     Args:
+        name: Of the predictor, with what tells fits by the same one apart.
         features: Makes those of networks, which are needed only where the fit looks at them.
     """
     arrays = read_arrays(_path(run, name))
@@ -50,7 +49,7 @@ def read_fit(
     return ResponsePredictor(support=support, **{part: _from_arrays(hints[part], arrays, part) for part in parts})
 
 
-def keep_fit(run: Run, name: PredictorName, fitted: ResponsePredictor) -> None:
+def keep_fit(run: Run, name: str, fitted: ResponsePredictor) -> None:
     """Write a fit in place of those to fewer models; not where it is large or the folder cannot be written to."""
     arrays = _arrays({one.name: getattr(fitted, one.name) for one in fields(fitted) if one.name != "support"})
     if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
@@ -63,7 +62,7 @@ def keep_fit(run: Run, name: PredictorName, fitted: ResponsePredictor) -> None:
             one.unlink(missing_ok=True)
 
 
-def _path(run: Run, name: PredictorName) -> Path:
+def _path(run: Run, name: str) -> Path:
     models = {
         collection: run.complete(collection)
         for collection in run.collections()

@@ -77,7 +77,46 @@ def predict_effects(
             progress.update()
 
 
-def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None = None, quiet: bool) -> Predictor:
+def predict_margins(
+    run: Run | str | Path, forget_sets: ForgetSets, *, predictor: PredictorName | None = None, quiet: bool = False
+) -> list[Array]:
+    """Predict the expected margin of every example of A(D\\S), [n+m] for each set, in the units of `Outcomes.margin`.
+
+    Members of S have the margins that models which left them out would have. Methods of unlearning stop at these.
+
+    Args:
+        run, forget_sets, predictor, quiet: As in `predict`.
+
+    Raises:
+        InputError: As in `predict`, and where the examples are neither pixels with classes nor documents.
+
+    Examples:
+        >>> import infl
+        >>> run = infl.train(
+        ...     infl.load("digits", n_train=60, n_held_out=30), n_models=20, n_references=4, quiet=True,
+        ...     algorithm=infl.Algorithm(epochs=2),
+        ... )
+        >>> [margins] = predict_margins(run, [3, 1, 4], quiet=True)
+        >>> margins.shape
+        (90,)
+    """
+    opened = current_run(run)
+    sets = resolve_forget_sets(opened, forget_sets)
+    fitted = margin_predictor(opened, predictor, quiet=quiet)
+    return [fitted.margins(np.array(one.ids)) for one in sets]
+
+
+def margin_predictor(run: Run, given: PredictorName | None = None, *, quiet: bool) -> ResponsePredictor:
+    """What predicts margins of sets of the run."""
+    fitted = fitted_predictor(run, given, of_margins=run.has_documents, quiet=quiet)
+    if not isinstance(fitted, ResponsePredictor) or fitted.distribution.of_shares:
+        raise InputError("margins are predicted of pixels with classes and of documents, and this run has neither")
+    return fitted
+
+
+def fitted_predictor(
+    run: Run, given: PredictorName | None, *, proxy: Run | None = None, of_margins: bool = False, quiet: bool
+) -> Predictor:
     """The predictor fitted to all models that the run holds now: read where it was kept."""
     dataset = run.dataset()
     default = _default_predictor(dataset)
@@ -91,7 +130,8 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None
     def read_features() -> Array | None:
         return network_features(run, dataset) if looks and small is None else None
 
-    if small is None and (found := read_fit(run, name, dataset, read_features)):
+    kept = f"margins-{name}" if of_margins else name
+    if small is None and (found := read_fit(run, kept, dataset, read_features)):
         return found
     features = read_features()
     covers = [collection for collection in run.collections() if collection.startswith("cover-")]
@@ -107,10 +147,11 @@ def fitted_predictor(run: Run, given: PredictorName | None, *, proxy: Run | None
             n_tokens=len(dataset.vocabulary),
             features=features,
             proxy=small,
+            of_margins=of_margins,
             advance=lambda: progress.update(),
         )
     if small is None and isinstance(fitted, ResponsePredictor):
-        keep_fit(run, name, fitted)
+        keep_fit(run, kept, fitted)
     return fitted
 
 

@@ -6,26 +6,31 @@ comes out is one more collection of the run: judge it with `infl.evaluate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from infl.pipeline.evaluate import TRIED, describe_settings, retrained, with_diverged
 from infl.pipeline.jobs import collection_keys, lazy_executor, missing_jobs, train_jobs
-from infl.pipeline.predict import fitted_predictor
+from infl.pipeline.predict import margin_predictor, predict_effects
 from infl.pipeline.progress import note
 from infl.pipeline.train import ForgetSets, current_run, open_for_training, resolve_forget_sets
 from infl.pipeline.weights import keep_weights, load_originals
-from infl.records import Array, ForgetSet, InputError
+from infl.records import Array, Dataset, ForgetSet, InputError, Outcomes
 from infl.store import Collection, Run, leave_out_name, unlearned_name
 from infl.training.algorithm import Algorithm
 from infl.training.layout import Layout
 from infl.training.ray import Ray
 from infl.unlearning.ensemble import UnlearningEnsemble, key_bytes
 from infl.unlearning.methods import Level, Method, choose_method
-from infl.untraining.effects import ResponsePredictor
+from infl.untraining.distance import MIN_MODELS, expected_outcomes, measure_distance, take
+
+ChooseBy = Literal["prediction", "oracle"]
+CHOSEN: dict[ChooseBy, str] = {"prediction": "chosen by prediction", "oracle": "chosen on the oracle"}
+N_TRIED = 16  # models a side, by which settings are chosen
 
 
 def unlearn(
@@ -34,6 +39,8 @@ def unlearn(
     *,
     method: str | Callable[..., Any] | Method = "fine-tune",
     n_models: int = 64,
+    tried: Sequence[Mapping[str, float]] = (),
+    choose_by: ChooseBy = "prediction",
     algorithm: Algorithm | None = None,
     layout: Layout | None = None,
     engine: Ray | None = None,
@@ -49,6 +56,11 @@ def unlearn(
     Args:
         method: A name (`infl unlearn --help` lists them), or a function of your own, `(params, key, problem, **settings) ->
             params` (see `infl.unlearning.problem`), known by its name: give a changed one another.
+        tried: Settings to choose from, one choice for all of the sets: each is tried in 16 models a set, and the one is taken
+            whose mean distance over the sets is least.
+        choose_by: Where that distance leads: to what infl predicts of the accuracy of A(D\\S), which needs no retraining, or to
+            the retrained models, so that what comes out is a bound of what choosing can reach. What was tried for one is not
+            made again for the other.
         algorithm: Needed only where the run's network or optimizer was made in Python.
         engine: A Ray cluster; None for this machine's devices.
         settings: Of the method, instead of its defaults.
@@ -70,11 +82,44 @@ def unlearn(
     """
     if n_models < 1:
         raise InputError(f"n_models: expected at least 1, got {n_models}")
+    if choose_by not in get_args(ChooseBy):
+        raise InputError(f"choose_by: expected one of {', '.join(get_args(ChooseBy))}; got {choose_by!r}")
     name, chosen = choose_method(method)
     used, opened = chosen.settings(settings), current_run(run)
+    candidates = [chosen.settings({**settings, **one}) for one in tried]
     sets = resolve_forget_sets(opened, forget_sets)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
+    make: Any = partial(_unlearn, opened, dataset, algorithm, chosen, layout=layout, engine=engine, quiet=quiet)
     design = {"kind": "unlearned", "method": name, "settings": used}
+    if candidates:
+        references = _chosen_by(opened, sets, choose_by, quiet=quiet)
+        tries = [make(sets, design | {"settings": one, "role": TRIED}, N_TRIED) for one in candidates]
+        distances = [_mean_distance(opened, sets, names, references) for names in tries]
+        best = int(np.argmin(distances))
+        design |= {"settings": candidates[best], "role": CHOSEN[choose_by]}
+        said = describe_settings({key: value for key, value in candidates[best].items() if key in tried[best]})
+        others = ", ".join(f"{one:.3f}" for number, one in enumerate(distances) if number != best) or "none"
+        note(
+            f"{name}: {CHOSEN[choose_by]}: {said}, at a distance of {distances[best]:.3f}; others {others}", quiet=quiet
+        )
+    return make(sets, design, n_models)
+
+
+def _unlearn(
+    opened: Run,
+    dataset: Dataset,
+    algorithm: Algorithm,
+    chosen: Method,
+    sets: Sequence[ForgetSet],
+    design: dict[str, Any],
+    n_models: int,
+    *,
+    layout: Layout | None,
+    engine: Ray | None,
+    quiet: bool,
+) -> dict[str, str]:
+    """The collection of each set by its name, with the models that were missing."""
+    name, used = design["method"], design["settings"]
     collections = {unlearned_name(design, one.ids): one for one in sets}
     jobs = [job for collection in collections for job in missing_jobs(opened, collection, range(n_models))]
     if jobs:
@@ -109,12 +154,7 @@ def _changes(
     if level == "oracle":
         changes = [_measured_change(run, one, method) for one in sets]
     else:
-        predictor = fitted_predictor(run, None, quiet=quiet)
-        if not isinstance(predictor, ResponsePredictor) or predictor.distribution.of_shares:
-            raise InputError(
-                f"method {method}: margins are predicted of pixels with classes, and this run has none; take one that needs no "
-                "prediction, or the oracles'"
-            )
+        predictor = margin_predictor(run, quiet=quiet)
         on_d = predictor.distribution.quantiles.mean(axis=0)
         changes = [predictor.margins(np.array(one.ids)) - on_d for one in sets]
     masks = (one.retained(run.manifest["dataset"]["n_train"]) for one in sets)
@@ -132,3 +172,35 @@ def _measured_change(run: Run, forget_set: ForgetSet, method: str) -> Array:
         )
     on_d, without = (run.outcomes(one, pairs).load().of("margin").mean(axis=0, dtype=np.float64) for one in names)
     return without - on_d
+
+
+def _chosen_by(run: Run, sets: Sequence[ForgetSet], choose_by: ChooseBy, *, quiet: bool) -> list[Outcomes]:
+    """What models without each set do, or are predicted to do."""
+    original = take(run.outcomes("full").load(), slice(N_TRIED))
+    if original.n_models < MIN_MODELS:
+        raise InputError(
+            f"tried: settings are chosen by {MIN_MODELS} models of D and more, and the run holds {original.n_models}; "
+            f"infl train --run {run.place} --n-references {N_TRIED} adds some"
+        )
+    if choose_by == "prediction":
+        return [expected_outcomes(original, one.effect) for one in predict_effects(run, sets, quiet=quiet)]
+    oracles = [retrained(run, one.ids) for one in sets]
+    for one, oracle in zip(sets, oracles, strict=True):
+        if oracle is None:
+            raise InputError(
+                f"choose_by oracle: the run holds no models retrained without {one.name!r}; infl verify --run {run.place} "
+                f"--forget FILE --n-models {N_TRIED} --stop 1 trains them, or choose by prediction"
+            )
+    return [take(oracle, slice(N_TRIED)) for oracle in oracles if oracle is not None]
+
+
+def _mean_distance(
+    run: Run, sets: Sequence[ForgetSet], names: Mapping[str, str], references: Sequence[Outcomes]
+) -> float:
+    """Over the sets; a model that diverged is wrong on everything."""
+    opened, original = current_run(run.place), run.outcomes("full").load()
+    distances = []
+    for one, reference in zip(sets, references, strict=True):
+        models = take(with_diverged(opened, names[one.name]), slice(N_TRIED))
+        distances.append(measure_distance(one, models, reference, original=original).value.value)
+    return float(np.mean(distances))

@@ -94,6 +94,8 @@ class Evaluation:
         models_needed: Roughly how many models would decide; None where it is decided, or none within reach would.
         cost: Of a model, in retrainings; NaN where it is not known.
         settings: Of the method.
+        settings_from: `default`, `given`, or what they were chosen by among several: `chosen on the oracle`, which is a bound
+            of what can be reached, or `chosen by prediction`. Empty where they are not known.
         metrics: By their names; those that were asked for.
     """
 
@@ -111,6 +113,7 @@ class Evaluation:
     note: str = ""
     cost: float = math.nan
     settings: Mapping[str, Any] = field(default_factory=dict)
+    settings_from: str = ""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from infl.report.tables import fitting_columns, terminal_table, verdict_fields
 
 METHODS_A_TABLE = 4
 WHOLE = "retraining, whole concept"
+PREDICTED, PREDICTED_WHOLE = "prediction", "prediction, whole concept"
 OUTCOMES = {
     "members": "accuracy, concept in D",
     "held out": "accuracy, concept held out",
@@ -74,7 +75,8 @@ def gamma_curves(evaluations: Sequence[Evaluation]) -> dict[str, list[dict[str, 
 
     A row has `gamma`, `size`, `method`, and the `OUTCOMES` as quantities: accuracy on all members of the concept in D, accuracy
     on the held-out examples that training without the concept changes (NaN where there are none), and both distances. The
-    whole concept, where it is among the sets, is at gamma = 1; `WHOLE` is A(D\\S_full) itself.
+    whole concept, where it is among the sets, is at gamma = 1; `WHOLE` is A(D\\S_full) itself, `PREDICTED` and
+    `PREDICTED_WHOLE` are what is predicted of both references.
 
     Raises:
         InputError: Where no set is part of a concept, or there are no models without one.
@@ -103,6 +105,8 @@ def gamma_curves(evaluations: Sequence[Evaluation]) -> dict[str, list[dict[str, 
         if one.method == "retraining":
             distances = {"to_oracle": to_concept.value, "to_full_oracle": Quantity(0.0, to_concept.value.se)}
             rows.append({**at, "method": WHOLE, **_of_concept(to_concept, "reference"), **distances})
+        elif one.method == PREDICTED and size == len(concept):
+            rows.append({**row, "method": PREDICTED_WHOLE})
     return {name: sorted(rows, key=lambda row: row["gamma"]) for name, rows in curves.items()}
 
 
@@ -146,6 +150,7 @@ def evaluation_fields(one: Evaluation) -> dict[str, Any]:
         "models_needed": one.models_needed,
         "cost": one.cost,
         "settings": dict(one.settings),
+        "settings_from": one.settings_from,
         "metrics": {name: asdict(metric) for name, metric in one.metrics.items()},
         "note": one.note,
     }
@@ -183,6 +188,8 @@ def evaluation_table(rows: Sequence[Evaluation], *, width: int = 100) -> Table:
     size = text.count(len(forget_set), "example")
     part = "" if forget_set.concept is None else f" of the {len(forget_set.concept):,} of its concept"
     caption = f"distances within {tolerance:g} count as none; cost in retrainings; ± is one standard error over models"
+    if any(one.settings_from for one in rows):
+        caption += "; settings are defaults unless said"
     return terminal_table(
         lines,
         title=f"{forget_set.name}: {size}{part}",

@@ -35,7 +35,7 @@ class Collection:
 
     Attributes:
         design: JSON: `kind` (uniform, balanced, paired, grouped, full, leave-out, unlearned, imported) and what else it
-            takes, of `unlearned` the name of the `method` and its `settings`.
+            takes, of `unlearned` the name of the `method`, its `settings`, and their `role` where they were tried or chosen.
         groups: What a grouped design leaves out together.
         forget_set: What the models of `leave-out` trained without, or those of `unlearned` unlearned.
         added: When, as an ISO date.
@@ -127,7 +127,8 @@ def leave_out_name(ids: Sequence[int]) -> str:
 
 def unlearned_name(design: Mapping[str, Any], ids: Sequence[int]) -> str:
     """The collection of the models that a method made of models of D to unlearn these ids."""
-    text = json.dumps([design["method"], design["settings"], sorted(int(i) for i in ids)], sort_keys=True)
+    named = [design["method"], design["settings"], sorted(int(i) for i in ids)]
+    text = json.dumps([*named, *([design["role"]] if "role" in design else [])], sort_keys=True)
     return f"unlearned-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

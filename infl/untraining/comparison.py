@@ -41,6 +41,7 @@ def evaluate_models(
     forget_set: ForgetSet,
     unlearned: Mapping[str, Outcomes],
     *,
+    expected: Mapping[str, Outcomes] | None = None,
     original: Outcomes,
     oracle: Outcomes,
     full_oracle: Outcomes | None = None,
@@ -55,6 +56,7 @@ def evaluate_models(
 
     Args:
         unlearned: Models of each method by its name, `correct` or `margin` [N, n+m]; their masks do not matter.
+        expected: What is predicted of retraining (`infl.untraining.distance.expected_outcomes`), likewise; without metrics.
         original: Models of D, that methods began with.
         oracle: Models of D\\S.
         full_oracle: Models of D\\S_full, for a set with a concept.
@@ -64,7 +66,8 @@ def evaluate_models(
         held_out_only: Whether cross, harm and gain are read on held-out examples alone, as of documents.
 
     Returns:
-        Doing nothing, retraining (one half of the oracles against the other) and then the methods, in their order.
+        Doing nothing, retraining (one half of the oracles against the other), what is expected, and the methods in their
+        order.
 
     Raises:
         InputError: where models are of other examples, fewer than four, or not what they are said to be.
@@ -91,7 +94,8 @@ def evaluate_models(
         whole = replace(of_concept, forget_set=ForgetSet(forget_set.name, forget_set.concept))
     retrained = judge(replace(measure(oracle, forget_set.ids, "retrained"), whole=whole), thresholds)
     evaluations, weights = [], [dict[Any, Any]() for _ in references]
-    for method, given in {"nothing": original, "retraining": oracle, **unlearned}.items():
+    expected = expected or {}
+    for method, given in {"nothing": original, "retraining": oracle, **expected, **unlearned}.items():
         models = _with_correct(method, given)
         _check_examples(method, models, oracle)
         sides: list[Any] = [(models, *known) for known in zip(references, weights, strict=True)]
@@ -113,7 +117,7 @@ def evaluate_models(
             retrained=retrained,
             tolerance=tolerance,
         )
-        if metrics:
+        if metrics and method not in expected:
             # As many for all rows: what metrics say depends on the number of models, and so does their null.
             n_models = min(one.n_models for one in (original, *references, *unlearned.values()))
             paired = [take(one, slice(n_models)) for one in align(models, references[0], original, *references[1:])]

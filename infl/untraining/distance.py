@@ -103,6 +103,20 @@ def measure_distance(
     )
 
 
+def expected_outcomes(original: Outcomes, effect: Array) -> Outcomes:
+    """Outcomes of models of D as they are expected without S: each example loses `effect` [n+m] of its accuracy.
+
+    What is lost is a fraction of what each model knew, and what is gained one of what it did not, so that every model stays
+    paired with its own outcomes on D.
+    """
+    correct = original.of("correct").astype(np.float64)
+    before = correct.mean(axis=0)
+    after = np.clip(before - effect, 0, 1)
+    kept = np.divide(after, before, out=np.ones_like(after), where=after < before)
+    missed = np.divide(1 - after, 1 - before, out=np.ones_like(after), where=after > before)
+    return replace(original, correct=1 - (1 - correct * kept) * missed, margin=None, logprob=None, exact=None)
+
+
 def align(*sides: Outcomes) -> list[Outcomes]:
     """As many models of each as all have, in one order: by init seeds where all sides have some, as they come otherwise."""
     seeds = [one.init_seeds for one in sides if one.init_seeds is not None]

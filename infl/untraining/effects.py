@@ -75,6 +75,7 @@ def fit_predictor(
     n_tokens: int = 0,
     features: Array | None = None,
     proxy: ResponsePredictor | None = None,
+    of_margins: bool = False,
     advance: Callable[[], object] = lambda: None,
 ) -> Predictor:
     """Fit a predictor to what models of subsets of D, and of D, do.
@@ -88,6 +89,8 @@ def fit_predictor(
         n_tokens: Size of the vocabulary where images are documents, else 0.
         features: Of networks, [n+m, d] (`infl.pipeline.weights.network_features`); None for none.
         proxy: Fitted to models of another network on the same examples, in place of features.
+        of_margins: Whether to fit margins where shares of tokens would be fitted by their probits: for
+            `ResponsePredictor.margins` of documents.
         advance: Called `FIT_STEPS` times on the way, but for `additive`, which needs no fit; with features, where models are
             held out of two fits, `N_FOLDS` times more.
 
@@ -104,7 +107,7 @@ def fit_predictor(
         raise InputError("predicting effects needs models of subsets, and none were given")
     if name == "additive":
         return lambda sets: (predict_additive(one, design=sources[0], reference=reference) for one in sets)
-    if of_shares := name != "forests" and has_shares(*sources, reference):
+    if of_shares := name != "forests" and not of_margins and has_shares(*sources, reference):
         sources, reference = [ProbitOutcomes(source) for source in sources], ProbitOutcomes(reference)
     sources = [source for source in sources if source.n_models]
     n_models = sum(source.n_models for source in sources)

@@ -85,7 +85,7 @@ def test_curves_over_gamma_are_accuracies_and_distances_of_the_models_themselves
     (tmp_path / "sets.json").write_text(json.dumps(sets))
     call(f"evaluate --run {run} --forget {tmp_path}/sets.json --gamma --json {tmp_path}/out.json")
     rows = json.loads((tmp_path / "out.json").read_text())["curves"]["concept"]
-    assert [row["gamma"] for row in rows] == pytest.approx([2 / 15] * 3 + [5 / 15] * 3 + [1] * 3)
+    assert [row["gamma"] for row in rows] == pytest.approx([2 / 15] * 5 + [5 / 15] * 5 + [1] * 5)
     at = {(row["size"], row["method"]): row for row in rows}
     right = {k: outcomes(run, leave_out_name(CONCEPT[:k])).of("correct") for k in (2, 5, 15)}
     for size in (2, 5, 15):
@@ -94,6 +94,11 @@ def test_curves_over_gamma_are_accuracies_and_distances_of_the_models_themselves
         assert concept["members"]["value"] == pytest.approx(
             right[15][1 if size == 15 else 0 :: 2 if size == 15 else 1, :15].mean()
         )
+        predicted, both = at[size, "prediction"], at[size, "prediction, whole concept"]
+        before, [effects] = outcomes(run, "full").of("correct").mean(axis=0), infl.predict_effects(run, CONCEPT[:size])
+        expected = np.clip(before - effects.effect, 0, 1)[:15].mean()
+        assert predicted["members"]["value"] == pytest.approx(expected, abs=1e-6)
+        assert both["members"]["value"] == pytest.approx(at[15, "prediction"]["members"]["value"], abs=1e-6)
         if size < 15:
             assert part["members"]["value"] == pytest.approx(right[size][:, :15].mean())
             assert part["to_full_oracle"] == concept["to_oracle"]

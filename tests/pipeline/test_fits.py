@@ -65,6 +65,20 @@ def test_it_is_another_fit_once_there_are_features_of_networks_to_look_at(run):
     assert fits._path(run, "combined") != before
 
 
+def test_margins_of_documents_are_fitted_beside_what_shares_are_fitted_by(documents_run, tmp_path):
+    """Of one document left out they are near the mean over the models of subsets that left it out."""
+    run = shutil.copytree(documents_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("predictors"))
+    effects(infl.open_run(run))
+    sets = [infl.ForgetSet(str(i), (i,)) for i in range(32)]
+    own = [margins[i] for i, margins in enumerate(predict.predict_margins(run, sets, quiet=True))]
+    outcomes = documents_run.outcomes("design").load()
+    left_out = [outcomes.of("margin")[~outcomes.masks[:, i], i].mean() for i in range(32)]
+    assert np.corrcoef(own, left_out)[0, 1] > 0.9
+    assert np.abs(np.subtract(own, left_out)).mean() < 0.5 * np.std(left_out)
+    kept = sorted(path.name.rpartition("-")[0] for path in (run / "predictors").iterdir())
+    assert kept == ["margins-surrogate", "surrogate"]
+
+
 def test_a_proxy_is_of_the_same_examples_and_its_own_fit_is_kept(run, small_run, documents_run, tmp_path, capsys):
     with pytest.raises(InputError, match=r"other examples \(n = 32, here 60"):
         infl.predict(run, SETS, proxy=documents_run, quiet=True)

@@ -94,12 +94,44 @@ def test_settings_and_layouts_change_nothing_but_speed(run: infl.Run, method: st
     np.testing.assert_allclose(*found, atol=2e-2)
 
 
+@pytest.mark.slow
+def test_settings_are_chosen_by_what_is_predicted_or_on_the_oracle_and_what_was_only_tried_is_no_row(
+    run: infl.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three of sixty digits go: models that know nothing any more are far from what is left, those of D are near it."""
+    infl.verify(run, {"s": S}, n_models=8, stop=None, quiet=True)
+    tried: Any = [{"scale": 0.0}, {"scale": 1.0}]
+    for choose_by, role in (("prediction", "chosen by prediction"), ("oracle", "chosen on the oracle")):
+        given: Any = {"tried": tried, "choose_by": choose_by, "n_models": 8}
+        [name] = infl.unlearn(run, {"s": S}, method=mine, **given).values()
+        design = infl.open_run(run.place).collection(name).design
+        assert (design["settings"], design["role"]) == ({"fatal": 0.0, "scale": 1.0}, role)
+        assert f"mine: {role}: scale=1, at a distance of" in capsys.readouterr().err
+    infl.unlearn(run, {"s": S}, method=mine, n_models=8, scale=0.0, quiet=True)
+    infl.unlearn(run, {"s": S}, method="fine-tune", n_models=8, quiet=True)
+    found = {one.method: one for one in infl.evaluate(run, {"s": S}, predict=True, quiet=True)}
+    assert {method: one.settings_from for method, one in found.items()} == {
+        **dict.fromkeys(("nothing", "retraining", "prediction"), ""),
+        "fine-tune": "default",
+        "mine": "given",
+        "mine chosen by prediction": "chosen by prediction",
+        "mine chosen on the oracle": "chosen on the oracle",
+    }
+    assert found["mine chosen on the oracle"].to_oracle == found["nothing"].to_oracle
+    assert "settings chosen on the oracle: fatal=0 scale=1" in found["mine chosen on the oracle"].note
+    page = infl.write_report(run, forget_sets={"s": S}, predictor="additive", quiet=True).path.read_text()
+    assert "<td>chosen by prediction</td>" in page
+
+
 def test_what_a_method_lacks_is_named_before_anything_is_made(run: infl.Run) -> None:
     before = sorted(map(str, run.folder.rglob("*")))
     for given, said in (
         ({"method": "match-oracle"}, "holds no models without 's'; infl verify trains them"),
         ({"method": "fine-tune", "lr": 1}, "setting lr: expected one of this method's"),
         ({"n_models": 0}, "n_models: expected at least 1"),
+        ({"tried": [{"lr": 1}]}, "setting lr: expected one of this method's"),
+        ({"tried": [{}], "choose_by": "accuracy"}, "choose_by: expected one of prediction, oracle"),
+        ({"tried": [{}], "choose_by": "oracle"}, "choose_by oracle: the run holds no models retrained without 's'"),
     ):
         with pytest.raises(infl.InputError, match=said):
             infl.unlearn(run, {"s": S}, quiet=True, **given)  # pyright: ignore[reportArgumentType]

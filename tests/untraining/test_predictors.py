@@ -61,11 +61,15 @@ def copies(masks, seed):
 
 
 def shares_of_copies(masks, seed):
-    """The same of documents: 90% of the tokens while another copy is trained on, 20% without, 95% of an example itself."""
+    """The same of documents: 90% of the tokens while another copy is trained on, 20% without, 95% of an example itself.
+
+    Margins are three times the probits of these shares, and vary by themselves.
+    """
     rng, right = np.random.RandomState(seed), copies(masks, seed).of("correct")
     level = np.where(right > 0, 1.28, -0.84)
     level[:, :N] = np.where(masks, 1.64, level[:, :N])
-    return Outcomes(masks, ndtr(level + 0.1 * rng.randn(*level.shape)), n_tokens=np.full(N + M, 40))
+    shares, margin = ndtr(level + 0.1 * rng.randn(*level.shape)), 3 * level + NOISE * rng.randn(*level.shape)
+    return Outcomes(masks, shares, margin, n_tokens=np.full(N + M, 40))
 
 
 def nothing(masks, seed):
@@ -86,6 +90,7 @@ def fit(
     shown: Any = None,
     features: Any = None,
     proxy: Any = None,
+    of_margins: bool = False,
 ) -> Any:
     if sources is None:
         parts = masks_of(*n_models, seed=seed)
@@ -103,6 +108,7 @@ def fit(
         n_tokens=n_tokens,
         features=features,
         proxy=proxy,
+        of_margins=of_margins,
     )
 
 
@@ -161,6 +167,16 @@ def test_shares_are_predicted_by_their_probits(name, texts):
     verdicts = judge(all_of_them), judge(one)
     assert [verdict.regime for verdict in verdicts] == ["spreading", "no-op"]
     assert verdicts[1].self_influence.se < 0.05
+
+
+def test_margins_of_documents_are_those_of_models_that_left_them_out():
+    predictor, (left_out, one) = fit(shares_of_copies, "surrogate", texts=True, of_margins=True), (ALL.ids, ONE.ids)
+    margins, changed = predictor.margins(np.array(left_out)), [*left_out, *IN_CLUSTER]
+    assert margins[changed].mean() == pytest.approx(3 * -0.84, abs=0.3)
+    for ids, others in ((left_out, ELSEWHERE), (one, np.setdiff1d(np.arange(N + M), one))):
+        level = np.where(others < N, 3 * 1.64, 3 * 1.28)
+        assert np.abs(predictor.margins(np.array(ids))[others] - level).mean() < 0.15
+    assert predictor.margins(np.array(one))[one].mean() == pytest.approx(3 * 1.28, abs=0.3)
 
 
 def test_cross_is_the_drop_of_population_accuracy(combined):

@@ -228,6 +228,8 @@ def _methods(evaluations: Sequence[Evaluation]) -> Markup:
     for name, field in {"self": "self_influence", "cross": "cross_influence", "harm": "harm"}.items():
         cells[name] = [_quantity(getattr(one.effect, field)) for one in evaluations]
     cells["regime"] = [badge(one.effect.regime) for one in evaluations]
+    if any(one.settings_from for one in evaluations):
+        cells["settings"] = [one.settings_from or "–" for one in evaluations]
     cells["models"] = [_data(one.to_oracle.n_models, f"{one.to_oracle.n_models:,}") for one in evaluations]
     return _html(cells)
 

@@ -12,19 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from infl.records import Evaluation, InputError
-from infl.report.evaluations import OUTCOMES, WHOLE, gamma_curves
+from infl.report.evaluations import OUTCOMES, PREDICTED, PREDICTED_WHOLE, WHOLE, gamma_curves
 from infl.report.plot.canvas import axes_or_new, name_points, new_figure, note_below
 from infl.report.style import house_style
 from infl.report.text import count, shorten
 
-REFERENCES = ("nothing", "retraining")
+REFERENCES = ("nothing", "retraining", PREDICTED, PREDICTED_WHOLE)
 
 
 def distances(evaluations: Sequence[Evaluation], *, ax: Axes | None = None) -> Axes:
     """Draw the methods of one set by their distance to A(D\\S) and, upwards, to A(D\\S_full); bars are one standard error.
 
     Within the bands a distance counts as none: a method in the upright one untrains, in the lying one it unlearns the concept.
-    Of a set without a concept there is one distance, and methods lie below each other. Doing nothing and retraining are hollow.
+    Of a set without a concept there is one distance, and methods lie below each other. Doing nothing, retraining and
+    predictions are hollow.
 
     Args:
         evaluations: From `infl.evaluate`, of one set.
@@ -91,7 +92,7 @@ def gamma_curve(evaluations: Sequence[Evaluation]) -> Figure:
 
     A row of four axes a concept: accuracy on its members in D, and on the held-out examples that training without it changes;
     distances to both references. These are black, retraining without what was found solid and without the whole concept dashed;
-    doing nothing is grey.
+    what infl predicts of them, where it was evaluated, is dotted and dash-dotted; doing nothing is grey.
 
     Args:
         evaluations: From `infl.evaluate`, of sets with a concept and, for gamma = 1, of concepts themselves.
@@ -120,6 +121,9 @@ def gamma_curve(evaluations: Sequence[Evaluation]) -> Figure:
             "retraining": {"color": theme.ink, "markerfacecolor": theme.ground, "marker": "o"},
             WHOLE: {"color": theme.ink, "linestyle": (0, (5, 3))},
         }
+        if PREDICTED in methods:
+            styles[PREDICTED] = {"color": theme.ink, "linestyle": ":", "marker": "x"}
+            styles[PREDICTED_WHOLE] = {"color": theme.ink, "linestyle": "-.", "marker": "x"}
         styles |= {one: {"color": next(colors), "marker": next(markers)} for one in methods if one not in styles}
         figure = new_figure(10.4, 0.6 + 2.5 * len(curves))
         for (name, rows), axes in zip(curves.items(), figure.subplots(len(curves), 4, squeeze=False), strict=True):
