@@ -6,9 +6,10 @@ r"""Which method of unlearning comes nearest to retraining without S, and which 
 The worlds are those of worlds.py: digits, Fashion-MNIST with a perceptron and with a network with batch norm, and verses. Every
 method begins from the same models of D, paired by seed with those retrained without each set and without its whole concept.
 
-Settings are chosen on the development world alone, which has other digits planted otherwise: the part named settings tries
-some for every method, scores them by the distance to its oracles and by that to what infl predicts of these, and keeps the best
-by each. The method stop-then-match was designed there, too. Nothing was chosen by what is reported of the other worlds.
+Settings are chosen on the development world alone, which has other digits planted otherwise: the part named settings has
+infl try some for every method, and choose by the distance to its oracles and by that to what it predicts of these. The method
+stop-then-match was designed there, too. Nothing was chosen by what is reported of the other worlds, but for the columns that
+say so: what choosing for each set by itself would give.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy import stats
@@ -31,19 +32,23 @@ from worlds import SMALL, WORLDS, World, make_sets, support_sets  # pyright: ign
 
 import infl
 from infl.pipeline.jobs import collection_keys
+from infl.pipeline.unlearn import N_TRIED, ChooseBy, score_settings
 from infl.pipeline.weights import load_originals
-from infl.records import Evaluation, ForgetSet, MetricName, Outcomes
-from infl.report.evaluations import gamma_curves
+from infl.records import Evaluation, ForgetSet, MetricName
+from infl.report.evaluations import PREDICTED, PREDICTED_WHOLE, gamma_curves
 from infl.store import Run, leave_out_name
 from infl.training.ensemble import Ensemble
 from infl.unlearning.ensemble import UnlearningEnsemble, key_bytes
 from infl.unlearning.methods import METHODS
-from infl.untraining.distance import measure_distance, take
 
 OURS = "stop-then-match"
-N_TRIED = 16  # models a side, by which settings are chosen
+SETS_AT_ONCE = 8
 N_SUPPORT = 12  # sets of examples that others lean on
-N_TIMED = 8  # models of a batch, of which the processor time is measured
+# World, models of a batch, of which the processor time is measured, and sizes of sets.
+TIMED = (
+    *((name, 8, (10, 20, 40, 80)) for name in ("digits", "fashion")),
+    *((name, 4, (10, 20)) for name in ("batch norm", "verses")),
+)
 METRICS: tuple[MetricName, ...] = (
     *("shift", "ks", "energy", "klom", "tug-of-war", "epsilon", "competition", "u-lira", "relative", "membership"),
 )
@@ -85,7 +90,11 @@ def prepare(world: World, folder: Path) -> tuple[Run, list[ForgetSet]]:
     memorization = infl.memorization(run).value if world.n_subsets else np.zeros(data.n_train)
     sets = make_sets(world, data, planted, memorization)
     if world.more:
-        sets += support_sets(run, planted, memorization, N_SUPPORT)
+        of = cached(
+            folder / "support.json",
+            lambda: {one.name: one.ids for one in support_sets(run, planted, memorization, N_SUPPORT)},
+        )
+        sets += [ForgetSet(name, ids) for name, ids in of.items()]
     if world is SMALL:
         sets = [sets[0], *planted, next(one for one in sets if one.concept)]
     whole = infl.forget_sets.whole_concepts([one for one in sets if one.concept])
@@ -104,13 +113,20 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
         for method in methods
     }
     run = infl.open_run(run.place)
+    paths = [folder / f"evaluated_{world.n_unlearned}" / f"{one.name}.pickle" for one in sets]
+    paths[0].parent.mkdir(exist_ok=True)
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    with_metrics = [
+        k for k in missing if world.metrics and (k % world.metrics == 0 or sets[k].name.startswith("10% of patch"))
+    ]
+    for metrics, numbers in ((METRICS, with_metrics), ((), [k for k in missing if k not in with_metrics])):
+        for start in range(0, len(numbers), SETS_AT_ONCE):
+            some = numbers[start : start + SETS_AT_ONCE]
+            found = evaluate_sets(run, [sets[k] for k in some], methods, metrics, predict=bool(predicted))
+            for k in some:
+                paths[k].write_bytes(pickle.dumps(found[sets[k].name]))
     rows, evaluations = {}, list[Evaluation]()
-    for number, one in enumerate(sets):
-        measured = world.metrics and (number % world.metrics == 0 or one.name.startswith("10% of patch"))
-        path = folder / "evaluated" / f"{one.name}.pickle"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(pickle.dumps(evaluate_set(run, one, methods, METRICS if measured else ())))
+    for one, path in zip(sets, paths, strict=True):
         found = pickle.loads(path.read_bytes())
         evaluations += found
         rows[one.name] = {e.method: row_of(e) for e in found}
@@ -129,26 +145,18 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
     }
 
 
-def evaluate_set(run: Run, one: ForgetSet, methods: Sequence[str], metrics: Sequence[MetricName]) -> list[Evaluation]:
-    """Evaluations of methods with their default settings, beside nothing and retraining."""
-    of = {}
-    for found in infl.evaluate(run, [one], metrics=metrics, quiet=True):
-        method = found.method.split()[0]  # what follows are settings, where the run holds several
-        if method not in METHODS or found.settings == METHODS[method].settings({}):
-            of[method] = replace(found, method=method)
-    return [of[method] for method in ("nothing", "retraining", *methods)]
-
-
-def with_setting(run: Run, sets: Sequence[ForgetSet], method: str, settings: Any) -> list[float]:
-    """Mean T of a method, of `N_TRIED` models a side."""
-    names, original = infl.unlearn(run, sets, method=method, n_models=N_TRIED, **settings), run.outcomes("full").load()
-    opened, found = infl.open_run(run.place), list[list[float]]()
-    for one in sets:
-        models, oracle = (opened.outcomes(name).load() for name in (names[one.name], leave_out_name(one.ids)))
-        sides = [take(side, slice(N_TRIED)) for side in (models, oracle, original)]
-        value = measure_distance(one, sides[0], sides[1], original=sides[2]).value
-        found.append([value.value, value.se])
-    return mean(found)
+def evaluate_sets(
+    run: Run, sets: Sequence[ForgetSet], methods: Sequence[str], metrics: Sequence[MetricName], *, predict: bool
+) -> dict[str, list[Evaluation]]:
+    """Of each set methods with their default settings, beside nothing, retraining and what is predicted of that."""
+    of: dict[str, dict[str, Evaluation]] = {one.name: {} for one in sets}
+    for found in infl.evaluate(run, sets, metrics=metrics, predict=predict, quiet=True):
+        if found.settings_from in ("", "default"):
+            # What follows a method's name are settings, where the run holds several.
+            method = found.method.split()[0] if found.settings_from else found.method
+            of[found.forget_set.name][method] = replace(found, method=method)
+    first = ["nothing", "retraining", *((PREDICTED, PREDICTED_WHOLE) if predict else ())]
+    return {name: [rows[one] for one in (*first, *methods) if one in rows] for name, rows in of.items()}
 
 
 def row_of(one: Evaluation) -> dict[str, Any]:
@@ -179,7 +187,7 @@ def summarize(
             if one.to_full_oracle is not None:
                 of.setdefault("parts", []).append(one.forget_set.name)
     of["all"] = list(rows)
-    names: list[str] = list(next(iter(rows.values())))
+    names = [name for name in next(iter(rows.values())) if name != PREDICTED_WHOLE]
     methods = {method: method_row(rows, of, dict.fromkeys(rows, method)) for method in names}
     if predicted:
         rule = {name: "nothing" if regime == "no-op" else OURS for name, regime in predicted.items()}
@@ -212,7 +220,8 @@ def method_row(rows: Mapping[str, Any], of: Mapping[str, list[str]], method: Map
 
 def what_metrics_say(rows: Mapping[str, Any]) -> dict[str, Any]:
     """Of each metric: rank correlation with T over methods and sets, and over methods within sets; the method it puts first."""
-    methods = [one for one in next(iter(rows.values())) if one not in ("nothing", "retraining", "match-oracle")]
+    unused = ("nothing", "retraining", "match-oracle", PREDICTED, PREDICTED_WHOLE)
+    methods = [one for one in next(iter(rows.values())) if one not in unused]
     found: dict[str, Any] = {}
     names = next(iter(next(iter(rows.values())).values()))["metrics"]
     t = np.array([[row[one]["T"][0] for one in methods] for row in rows.values()])
@@ -269,55 +278,48 @@ def backdoor(
 
 
 def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of each method the best of what is tried on the development world, by its oracles and by their prediction, on digits."""
-    world, folder = WORLDS["development"], work / "development"
-    run, sets = prepare(world, folder)
-    original = take(run.outcomes("full").load(), slice(N_TRIED))
-    predicted = {one.forget_set.name: one.effect for one in infl.predict_effects(run, sets)}
-    tried = {}
+    """Of each method what is chosen on the development world, on its oracles and by prediction, and T with that on digits.
+
+    Beside that T with what is chosen for each set of digits by itself.
+    """
+    run, sets = prepare(WORLDS["development"], work / "development")
+    digits, reported = prepare(WORLDS["digits"], work / "digits")
+    reported = reported[:-N_SUPPORT:4]
+    summary: dict[str, dict[str, Any]] = {}
     for method, grid in TRIED.items():
-        for settings in grid:
+        found: dict[str, Any] = {"tried": len(grid), "T": {}}
+        at = {by: score_settings(digits, reported, grid, method=method, choose_by=by) for by in get_args(ChooseBy)}
 
-            def score(method: str = method, settings: Any = settings) -> dict[str, Any]:
-                names = infl.unlearn(run, sets, method=method, n_models=N_TRIED, quiet=True, **settings)
-                opened = infl.open_run(run.place)
-                models = {one.name: take(opened.outcomes(names[one.name]).load(), slice(N_TRIED)) for one in sets}
-                rows = []
-                for one in sets:
-                    oracle = take(run.outcomes(leave_out_name(one.ids)).load(), slice(N_TRIED))
-                    exact = measure_distance(one, models[one.name], oracle, original=original).value.value
-                    rows.append([exact, distance_to_prediction(one, models[one.name], original, predicted[one.name])])
-                return {"rows": rows}
+        def t(chosen: Sequence[int], at: Any = at) -> list[float]:
+            quantities = [at["oracle"][number][k] for k, number in enumerate(chosen)]
+            return mean([[one.value, one.se] for one in quantities])
 
-            rows = np.array(cached(folder / "tried" / f"{words(method, settings)}.json", score)["rows"])
-            tried.setdefault(method, []).append(
-                {"settings": settings, "oracle": float(rows[:, 0].mean()), "prediction": float(rows[:, 1].mean())}
-            )
-            print(method, tried[method][-1], flush=True)
-    summary: dict[str, dict[str, Any]] = {
-        method: {by: min(found, key=lambda one, by=by: one[by])["settings"] for by in ("oracle", "prediction")}
-        | {"tried": len(found)}
-        for method, found in tried.items()
+        for by, of_set in at.items():
+            rows = values(score_settings(run, sets, grid, method=method, choose_by=by)).mean(axis=1)
+            found[by] = grid[rows.argmin()]
+            found["T"] |= {by: t([rows.argmin()] * len(reported)), f"{by}, each set": t(values(of_set).argmin(axis=0))}
+            if method == OURS and by == "prediction":
+                cheap = min(range(len(CHEAP)), key=lambda k, rows=rows: rows[k - len(CHEAP)]) - len(CHEAP)
+                found["cheap"], found["T"]["cheap"] = grid[cheap], t([cheap] * len(reported))
+        default = next(k for k, one in enumerate(grid) if METHODS[method].settings(one) == METHODS[method].defaults)
+        summary[method] = found
+        found["T"]["default"] = t([default] * len(reported))
+        print(method, found, flush=True)
+    [scores] = score_settings(
+        *prepare(WORLDS["fashion"], work / "fashion"), [summary[OURS]["cheap"]], method=OURS, choose_by="oracle"
+    )
+    summary[OURS]["T"]["cheap on fashion"] = mean([[one.value, one.se] for one in scores])
+    return summary, {
+        "tried": TRIED,
+        "sets": [one.name for one in sets],
+        "n_models": N_TRIED,
+        "n_reported": len(reported),
     }
-    cheap = [one for one in tried[OURS] if one["settings"] in CHEAP]
-    summary[OURS]["cheap"] = min(cheap, key=lambda one: one["prediction"])["settings"]
-    run, reported = prepare(WORLDS["digits"], work / "digits")
-    for method, found in summary.items():
-        settings = {"default": {}, **{by: found[by] for by in ("oracle", "prediction", "cheap") if by in found}}
-        found["T"] = {by: with_setting(run, reported[::4], method, one) for by, one in settings.items()}
-    fashion = prepare(WORLDS["fashion"], work / "fashion")
-    summary[OURS]["T"]["cheap on fashion"] = with_setting(*fashion, OURS, summary[OURS]["cheap"])
-    return summary, {"tried": tried, "sets": [one.name for one in sets], "n_models": N_TRIED}
 
 
-def distance_to_prediction(forget_set: ForgetSet, models: Outcomes, original: Outcomes, effect: np.ndarray) -> float:
-    """Mean over S, retained, affected and other held-out examples of |accuracy - what is predicted of A(D\\S)|."""
-    n, accuracy = models.n_train, models.of("correct").mean(axis=0)
-    apart = np.abs(accuracy - np.clip(original.of("correct").mean(axis=0) - effect, 0, 1))
-    of_set = np.isin(np.arange(models.n_columns), forget_set.ids)
-    held_out, affected = np.arange(models.n_columns) >= n, np.abs(effect) >= 0.1
-    groups = (of_set, ~of_set & ~held_out, held_out & affected, held_out & ~affected)
-    return float(np.mean([apart[group].mean() for group in groups if group.any()]))
+def values(scores: list[list[Any]]) -> np.ndarray:
+    """Of quantities, [settings, sets]."""
+    return np.array([[one.value for one in row] for row in scores])
 
 
 def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -325,15 +327,15 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     ratios, seconds = {}, {}
-    for name in ("digits", "fashion"):
-        world, layout = WORLDS[name], infl.Layout(n_devices=1, models_per_device=N_TIMED)
+    for name, n_timed, sizes in TIMED:
+        world, layout = WORLDS[name], infl.Layout(n_devices=1, models_per_device=n_timed)
         data, _ = world.plant()
-        settings: Any = {"n_models": 1, "n_references": N_TIMED, "algorithm": world.algorithm}
-        run = infl.train(data, work / "cost" / name, **settings)
-        infl.keep_weights(run, n_models=N_TIMED)
-        keys, models = collection_keys(run, "full", range(N_TIMED)), range(N_TIMED)
+        settings: Any = {"n_models": 1, "n_references": n_timed, "algorithm": world.algorithm}
+        run = infl.train(data, work / "cost" / name.replace(" ", "_"), **settings)
+        infl.keep_weights(run, n_models=n_timed, algorithm=world.algorithm)
+        keys, models = collection_keys(run, "full", range(n_timed)), range(n_timed)
         originals = dict(zip(key_bytes(keys), load_originals(run, models, world.algorithm, data), strict=True))
-        masks = [infl.forget_sets.random_set(data, size, seed=size).retained(data.n_train) for size in (10, 20, 40, 80)]
+        masks = [infl.forget_sets.random_set(data, size, seed=size).retained(data.n_train) for size in sizes]
         # Methods take as long whatever is predicted.
         changes = {mask.tobytes(): np.zeros(data.n_columns, np.float32) for mask in masks}
         arms = [(method, METHODS[method], {}) for method in (*world.methods, OURS)]
@@ -348,7 +350,7 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             rows.append({})
             for arm, ensemble in ensembles.items():
                 before = time.process_time()
-                ensemble.train(keys, np.tile(mask, (N_TIMED, 1)))
+                ensemble.train(keys, np.tile(mask, (n_timed, 1)))
                 rows[-1][arm] = time.process_time() - before
         seconds[name] = {arm: [row[arm] for row in rows[1:]] for arm in ensembles}
         retraining = np.array(seconds[name]["retraining"])
@@ -356,7 +358,7 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             arm: [float(f(of / retraining)) for f in (np.median, np.min, np.max)] for arm, of in seconds[name].items()
         }
         print(name, {arm: round(one[0], 3) for arm, one in ratios[name].items()}, flush=True)
-    return ratios, {"seconds": seconds, "n_models": N_TIMED}
+    return ratios, {"seconds": seconds, "timed": {name: [n, len(sizes)] for name, n, sizes in TIMED}}
 
 
 def words(method: str, settings: Mapping[str, float]) -> str:

@@ -19,7 +19,7 @@ from infl.pipeline.predict import margin_predictor, predict_effects
 from infl.pipeline.progress import note
 from infl.pipeline.train import ForgetSets, current_run, open_for_training, resolve_forget_sets
 from infl.pipeline.weights import keep_weights, load_originals
-from infl.records import Array, Dataset, ForgetSet, InputError, Outcomes
+from infl.records import Array, Dataset, ForgetSet, InputError, Outcomes, Quantity
 from infl.store import Collection, Run, leave_out_name, unlearned_name
 from infl.training.algorithm import Algorithm
 from infl.training.layout import Layout
@@ -87,14 +87,14 @@ def unlearn(
     name, chosen = choose_method(method)
     used, opened = chosen.settings(settings), current_run(run)
     candidates = [chosen.settings({**settings, **one}) for one in tried]
+    how: Any = {"layout": layout, "engine": engine, "quiet": quiet}
     sets = resolve_forget_sets(opened, forget_sets)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
-    make: Any = partial(_unlearn, opened, dataset, algorithm, chosen, layout=layout, engine=engine, quiet=quiet)
     design = {"kind": "unlearned", "method": name, "settings": used}
     if candidates:
-        references = _chosen_by(opened, sets, choose_by, quiet=quiet)
-        tries = [make(sets, design | {"settings": one, "role": TRIED}, N_TRIED) for one in candidates]
-        distances = [_mean_distance(opened, sets, names, references) for names in tries]
+        given: Any = {"method": method, "choose_by": choose_by, "algorithm": algorithm, **how}
+        scores = score_settings(opened, sets, candidates, **given)
+        distances = [float(np.mean([one.value for one in row])) for row in scores]
         best = int(np.argmin(distances))
         design |= {"settings": candidates[best], "role": CHOSEN[choose_by]}
         said = describe_settings({key: value for key, value in candidates[best].items() if key in tried[best]})
@@ -102,7 +102,38 @@ def unlearn(
         note(
             f"{name}: {CHOSEN[choose_by]}: {said}, at a distance of {distances[best]:.3f}; others {others}", quiet=quiet
         )
-    return make(sets, design, n_models)
+    return _unlearn(opened, dataset, algorithm, chosen, sets, design, n_models, **how)
+
+
+def score_settings(
+    run: Run | str | Path,
+    forget_sets: ForgetSets,
+    tried: Sequence[Mapping[str, float]],
+    *,
+    method: str | Callable[..., Any] | Method,
+    choose_by: ChooseBy = "prediction",
+    algorithm: Algorithm | None = None,
+    layout: Layout | None = None,
+    engine: Ray | None = None,
+    quiet: bool = False,
+) -> list[list[Quantity]]:
+    """Distance of 16 models with each of several settings, a row each, from what unlearning each set should make of them.
+
+    `unlearn` with these settings takes the row whose mean is least; its arguments are meant.
+    """
+    opened, (name, chosen) = current_run(run), choose_method(method)
+    sets = resolve_forget_sets(opened, forget_sets)
+    opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
+    references, scores = _references(opened, sets, choose_by, quiet=quiet), []
+    for one in tried:
+        design = {"kind": "unlearned", "method": name, "settings": chosen.settings(dict(one)), "role": TRIED}
+        how: Any = {"layout": layout, "engine": engine, "quiet": quiet}
+        names = _unlearn(opened, dataset, algorithm, chosen, sets, design, N_TRIED, **how)
+        original = opened.outcomes("full").load()
+        models = (take(with_diverged(opened, names[one.name]), slice(N_TRIED)) for one in sets)
+        sides = zip(sets, models, references, strict=True)
+        scores.append([measure_distance(*side, original=original).value for side in sides])
+    return scores
 
 
 def _unlearn(
@@ -174,7 +205,7 @@ def _measured_change(run: Run, forget_set: ForgetSet, method: str) -> Array:
     return without - on_d
 
 
-def _chosen_by(run: Run, sets: Sequence[ForgetSet], choose_by: ChooseBy, *, quiet: bool) -> list[Outcomes]:
+def _references(run: Run, sets: Sequence[ForgetSet], choose_by: ChooseBy, *, quiet: bool) -> list[Outcomes]:
     """What models without each set do, or are predicted to do."""
     original = take(run.outcomes("full").load(), slice(N_TRIED))
     if original.n_models < MIN_MODELS:
@@ -192,15 +223,3 @@ def _chosen_by(run: Run, sets: Sequence[ForgetSet], choose_by: ChooseBy, *, quie
                 f"--forget FILE --n-models {N_TRIED} --stop 1 trains them, or choose by prediction"
             )
     return [take(oracle, slice(N_TRIED)) for oracle in oracles if oracle is not None]
-
-
-def _mean_distance(
-    run: Run, sets: Sequence[ForgetSet], names: Mapping[str, str], references: Sequence[Outcomes]
-) -> float:
-    """Over the sets; a model that diverged is wrong on everything."""
-    opened, original = current_run(run.place), run.outcomes("full").load()
-    distances = []
-    for one, reference in zip(sets, references, strict=True):
-        models = take(with_diverged(opened, names[one.name]), slice(N_TRIED))
-        distances.append(measure_distance(one, models, reference, original=original).value.value)
-    return float(np.mean(distances))
