@@ -32,6 +32,7 @@ from worlds import SMALL, WORLDS, World, make_sets, support_sets  # pyright: ign
 
 import infl
 from infl.pipeline.jobs import collection_keys
+from infl.pipeline.predict import predict_margins
 from infl.pipeline.unlearn import N_TRIED, ChooseBy, score_settings
 from infl.pipeline.weights import load_originals
 from infl.records import Evaluation, ForgetSet, MetricName
@@ -131,6 +132,8 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
         evaluations += found
         rows[one.name] = {e.method: row_of(e) for e in found}
     summary = summarize(rows, evaluations, predicted)
+    if predicted:
+        summary["margins"] = margin_errors(run, sets)
     return summary, {
         "rows": rows,
         "predicted": predicted,
@@ -157,6 +160,20 @@ def evaluate_sets(
             of[found.forget_set.name][method] = replace(found, method=method)
     first = ["nothing", "retraining", *((PREDICTED, PREDICTED_WHOLE) if predict else ())]
     return {name: [rows[one] for one in (*first, *methods) if one in rows] for name, rows in of.items()}
+
+
+def margin_errors(run: Run, sets: Sequence[ForgetSet]) -> dict[str, list[float]]:
+    """Mean |predicted - measured| margin without each set and mean |change| of it, by group, mean over sets."""
+    n, before = run.dataset().n_train, run.outcomes("full").load().of("margin").mean(axis=0)
+    found: dict[str, list[list[float]]] = {"set": [], "retained": [], "held out": []}
+    for one, predicted in zip(sets, predict_margins(run, sets, quiet=True), strict=True):
+        measured = run.outcomes(leave_out_name(one.ids)).load().of("margin").mean(axis=0)
+        groups = np.where(np.arange(len(before)) < n, "retained", "held out")
+        groups[list(one.ids)] = "set"
+        for name, values_of in found.items():
+            some = groups == name
+            values_of.append([float(np.abs(side - measured)[some].mean()) for side in (predicted, before)])
+    return {name: np.mean(rows, axis=0).tolist() for name, rows in found.items()}
 
 
 def row_of(one: Evaluation) -> dict[str, Any]:

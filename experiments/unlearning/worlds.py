@@ -115,7 +115,7 @@ _FASHION: dict[str, Any] = {"flips": (16, 12), "confusions": ((6, 4, 30),), "pat
 _FASHION |= {"patch_size": 3}
 _BATCH_NORM: dict[str, Any] = {"flips": (12,), "confusions": ((6, 4, 20),), "patches": ((0, 16, "bottom-right"),)}
 _BATCH_NORM |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16, "n_subsets": 100, "every": 3, "gammas": (0.1, 0.5)}
-_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 16, "n_unlearned": 16, "n_subsets": 200}
+_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 10, "n_unlearned": 10, "n_subsets": 100}
 _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", "batch_size": 8, "epochs": 20}
 _MLP = infl.Algorithm(hidden=(64,))
 WORLDS = {
@@ -169,14 +169,14 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
     order = [int(i) for i in np.argsort(-memorization, kind="stable") if i not in used]
     if dataset.is_documents:
         classes = [kinds.class_set(dataset, name, name=name) for name in dataset.class_names]
-        more = ((0, 0.1), (0, 0.25), (1, 0.5), (2, 0.5), (3, 0.5))
+        more = ((0, 0.25), (1, 0.5), (2, 0.5))
         return [
             *classes[:3],
             part(classes[0], 0.5, seed=1),
             kinds.random_set(dataset, 15, seed=1),
             classes[3],
             *(part(classes[k], gamma, seed=1) for k, gamma in more),
-            *(kinds.random_set(dataset, size, seed=size) for size in (5, 10)),
+            kinds.random_set(dataset, 5, seed=5),
             *(clean(some, f"{name} memorized 10") for name, some in (("most", order[:10]), ("least", order[-10:]))),
         ]
     labels = dataset.y_train

@@ -133,6 +133,10 @@ MISTAKES = [
     ("predict --run run --forget sets.json --thresholds.probability 2", f"threshold probability: {ABOVE_0}"),
     ("predict --run run --forget sets.json --thresholds.effect inf", "threshold effect: expected a finite"),
     ("verify --run run --forget sets.json --n-models 1", "verification needs at least 2 models a set, got 1"),
+    (
+        "unlearn --run run --forget sets.json --method neggrad+ --tried alpha=0.9,epochs",
+        "--tried: expected NAME=NUMBER, as in epochs=5, got 'epochs'",
+    ),
     ("report --run run --n-top 0", "n_top: expected at least 1, got 0"),
     # A run that was made elsewhere, without pixels and algorithm
     ("train --run imported", f"it holds no pixels and no training algorithm, so {SCORED_ONLY}"),
