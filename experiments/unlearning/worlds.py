@@ -114,7 +114,7 @@ _DEVELOPMENT: dict[str, Any] = {"flips": (12,), "confusions": ((4, 9, 24),), "pa
 _FASHION: dict[str, Any] = {"flips": (16, 12), "confusions": ((6, 4, 30),), "patches": ((0, 30, "bottom-right"),)}
 _FASHION |= {"patch_size": 3}
 _BATCH_NORM: dict[str, Any] = {"flips": (12,), "confusions": ((6, 4, 20),), "patches": ((0, 16, "bottom-right"),)}
-_BATCH_NORM |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16, "n_subsets": 100, "every": 3, "gammas": (0.1, 0.5)}
+_BATCH_NORM |= {"patch_size": 3, "n_models": 12, "n_unlearned": 12, "n_subsets": 100, "every": 6, "gammas": (0.1, 0.5)}
 _VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 10, "n_unlearned": 10, "n_subsets": 100}
 _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", "batch_size": 8, "epochs": 20}
 _MLP = infl.Algorithm(hidden=(64,))

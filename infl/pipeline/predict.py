@@ -89,16 +89,6 @@ def predict_margins(
 
     Raises:
         InputError: As in `predict`, and where the examples are neither pixels with classes nor documents.
-
-    Examples:
-        >>> import infl
-        >>> run = infl.train(
-        ...     infl.load("digits", n_train=60, n_held_out=30), n_models=20, n_references=4, quiet=True,
-        ...     algorithm=infl.Algorithm(epochs=2),
-        ... )
-        >>> [margins] = predict_margins(run, [3, 1, 4], quiet=True)
-        >>> margins.shape
-        (90,)
     """
     opened = current_run(run)
     sets = resolve_forget_sets(opened, forget_sets)
