@@ -118,7 +118,7 @@ def effects() -> Figure:
 
 
 def regimes() -> Figure:
-    """The plane of self and cross, its four regimes, and a set whose error crosses a threshold."""
+    """The plane of self and harm, its four regimes, and a set whose error crosses a threshold."""
     figure, axes = _canvas(4.6, 3.4, ticks=True)
     axes.axvline(0.1, color=QUIET, lw=0.9)
     axes.axhline(0.1, color=QUIET, lw=0.9)
@@ -138,7 +138,7 @@ def regimes() -> Figure:
     axes.text(0.245, 0.138, "undetermined", ha="center", va="center")
     axes.set(xlim=(0, 0.3), ylim=(0, 0.26), xticks=[0, 0.1], yticks=[0, 0.1])
     axes.set_xlabel("self(S)")
-    axes.set_ylabel("cross(S)")
+    axes.set_ylabel("harm(S)")
     return figure
 
 

@@ -37,6 +37,10 @@ OLDER_BATCHES = (
 )
 
 
+REGIMES = re.compile("no-op|spreading|the regime of")
+BY_NET = "*Regimes on this page were decided by net cross (`--thresholds.cross net`), which was the default then.*"
+
+
 def main() -> None:
     """Write the page and the figures of the experiment that is named."""
     folder = EXPERIMENTS / sys.argv[1]
@@ -56,9 +60,10 @@ def render(results: dict[str, Any], folder: Path) -> str:
         f"commit `{results['commit'][:7]}`"
     )
     page = jinja.from_string((folder / TEMPLATE).read_text()).render(**results, machine=machine)
-    if "batches" not in results and folder.name not in WITHOUT_TRAINING:
-        title, _, rest = page.strip("\n").partition("\n\n")
-        page = f"{title}\n\n{OLDER_BATCHES}\n\n{rest}"
+    notes = [BY_NET] if "regimes" not in results and REGIMES.search(page) else []
+    notes += [OLDER_BATCHES] if "batches" not in results and folder.name not in WITHOUT_TRAINING else []
+    title, _, rest = page.strip("\n").partition("\n\n")
+    page = "\n\n".join([title, *notes, rest])
     return "\n\n".join(map(_fill, re.split(r"\n{2,}", page.strip("\n")))) + "\n"
 
 

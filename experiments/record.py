@@ -93,6 +93,7 @@ def surroundings(*packages: str) -> dict[str, Any]:
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *_RESULTS)),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "batches": "cut from one stream of shuffled epochs",
+        "regimes": "by harm",
         "command": " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv),
         "versions": versions,
         "processor": _processor(),

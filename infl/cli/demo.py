@@ -171,7 +171,7 @@ class TextDemo(Demo):
         summed = infl.predict(run, [one.forget_set for one in predicted], predictor="additive")
         say(
             "\nself   fraction of the tokens of forgotten verses that models no longer predict right\n"
-            "cross  that fraction lost of held-out verses, net, added up, for each verse forgotten\n"
+            "harm   that fraction lost of the held-out verses that lose, added up, for each verse forgotten\n"
             "no-op: nothing is lost; local: the forgotten verses alone; spreading: others, too; indirect: others alone\n"
             "\nVerses that are alike cover for each other. Adding up what each of them teaches alone misses that:"
         )

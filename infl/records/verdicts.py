@@ -207,10 +207,10 @@ class Thresholds:
 
     Attributes:
         self_influence: Least self(S) called high.
-        cross_influence: Least cross(S) called high.
+        cross_influence: Least harm(S) called high, or net cross(S) where that decides.
         effect: Least |D_j(S)| that counts as harm or gain.
         probability: A verdict below it is `undetermined`.
-        cross: Whether cross is judged by its net value or by harm alone.
+        cross: Whether what others lose is judged by harm, or by net cross, in which gains of some pay for it.
 
     Raises:
         InputError: for a threshold out of its range.
@@ -220,7 +220,7 @@ class Thresholds:
     cross_influence: float = 0.1
     effect: float = 0.1
     probability: float = 0.8
-    cross: Literal["net", "harm"] = "net"
+    cross: Literal["harm", "net"] = "harm"
 
     def __post_init__(self) -> None:
         for name in ("self_influence", "cross_influence", "effect"):

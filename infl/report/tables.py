@@ -27,8 +27,8 @@ COLUMNS = [*REQUIRED_COLUMNS, "n_in", "n_out", "p", "q"]
 CHANCE_Q = 0.5  # false discovery rate from which a listed pair is more likely chance than not
 _NAME_WIDTH = 16
 _MIN_NAME_WIDTH = 8
-# What decides comes first: the last two are the ones that go where there is no room.
-_CROSS_COLUMNS = {"net": ("cross", "harm", "gain"), "harm": ("harm", "cross", "gain")}
+# What decides comes first: the others are the ones that go where there is no room.
+CROSS_COLUMNS = {"net": ("cross", "harm", "gain"), "harm": ("harm", "cross", "gain")}
 _GAP = 2
 _EXCERPT_WIDTH = 24  # at least, of a text beside other columns
 
@@ -134,8 +134,8 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
     forgotten. `p` is the probability of the regime, or of the likeliest where none was decided. Where a set has both,
     the measured line stands below the predicted one, marked `=` where the regimes agree, `x` where they differ, and not
     at all where one is undetermined. `others` says in a word what cross, harm and gain come to (`Verdict.others`), `models`
-    how many were retrained without the set or predicted from. Where there is no room, `others` goes, or the two sums that
-    do not decide.
+    how many were retrained without the set or predicted from. Where there is no room gain goes, then both sums that do not
+    decide, then `others`.
     NaN is printed as `-`.
 
     Args:
@@ -156,14 +156,14 @@ def verdict_table(predicted: Sequence[Verdict], measured: Sequence[Verdict] = ()
         lines[""] = (frame["kind"] + " " + marks).str.rstrip()
     lines["regime"] = [Text(regime, style=REGIME_STYLES[regime].color) for regime in frame["regime"]]
     lines["p"] = frame["p"].map(text.number)
-    for name in ("self", *_CROSS_COLUMNS[thresholds.cross]):
+    for name in ("self", *CROSS_COLUMNS[thresholds.cross]):
         values = zip(frame[f"{name}.value"].astype(float), frame[f"{name}.se"].astype(float), strict=True)
         lines[name] = [text.with_error(value, se) for value, se in values]
     lines["others"] = frame["others"]
     lines["models"] = frame["n_models"].map("{:,}".format)
-    sums = list(_CROSS_COLUMNS[thresholds.cross][1:])
+    sums = list(CROSS_COLUMNS[thresholds.cross][1:])
     of_names, others = lines[["set"]], lines.drop(columns="set")
-    droppable = ["others"], sums, [*sums, "others"], [*sums, "others", "models"]
+    droppable = ["gain"], sums, [*sums, "others"], [*sums, "others", "models"]
     others, room = fitting_columns(others, width, _NAME_WIDTH, *droppable)
     lines = of_names.join(others)
     # One row per set with a line per verdict: a long name then folds beside the second line, not above it.

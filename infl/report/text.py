@@ -242,7 +242,7 @@ def likeliest(verdict: Verdict) -> tuple[str, float]:
 
 
 def thresholds_line(thresholds: Thresholds) -> str:
-    """`thresholds: self 0.1, cross 0.1 (net), effect 0.1, probability 0.8`."""
+    """`thresholds: self 0.1, cross 0.1 (harm), effect 0.1, probability 0.8`."""
     return (
         f"thresholds: self {thresholds.self_influence:g}, "
         f"cross {thresholds.cross_influence:g} ({thresholds.cross}), "
@@ -294,8 +294,8 @@ def answer(verdicts: Sequence[Verdict]) -> tuple[str, list[tuple[str, str]], str
 def others_sentence(verdicts: Sequence[Verdict]) -> str:
     """Which examples cross, harm and gain are sums over, without capital and full stop."""
     if any(verdict.held_out_only for verdict in verdicts):
-        return "cross, harm and gain are read on held-out documents alone; for documents the thresholds are provisional"
-    return "cross is read on held-out examples, and on retained ones by models that trained on them"
+        return "harm, gain and cross are read on held-out documents alone; for documents the thresholds are provisional"
+    return "harm, gain and cross are read on held-out examples, and on retained ones by models that trained on them"
 
 
 def thresholds_sentence(thresholds: Thresholds) -> str:

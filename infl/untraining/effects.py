@@ -33,7 +33,7 @@ import numpy as np
 from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
 from infl.untraining.additive import predict_additive
 from infl.untraining.distribution import MarginDistribution, ProbitOutcomes, has_shares, margin_distribution
-from infl.untraining.errors import N_FOLDS, ErrorModel, fit_errors, shared_variance
+from infl.untraining.errors import CROSS_PER_EFFECT, N_FOLDS, SELF_PER_EFFECT, ErrorModel, fit_errors, shared_variance
 from infl.untraining.forests import fit_forests
 from infl.untraining.regimes import cross_weights
 from infl.untraining.response import Expected, Response, fit_response
@@ -250,7 +250,7 @@ class ResponsePredictor:
         # However well all agree, so many models cannot show what fewer than one in all of them would.
         minimum = np.array([1.0, weights.max(initial=0) / size]) / self.n_models
         found = [
-            ((counted * se) ** 2).sum() + unexplained * shared_variance(float(counted @ np.abs(effect)))
-            for counted in (inside, weights)
+            ((counted * se) ** 2).sum() + unexplained * shared_variance(per_effect, float(counted @ np.abs(effect)))
+            for counted, per_effect in ((inside, SELF_PER_EFFECT), (weights, CROSS_PER_EFFECT))
         ]
         return np.diag(np.maximum(np.array(found) / size**2, minimum**2))

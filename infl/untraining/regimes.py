@@ -31,9 +31,10 @@ FULLY_COVERED = 0.5  # fraction of S that models should have left out at once, f
 def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
     """Sum effects and name the regime.
 
-    The regime is that of (self, cross) compared with the thresholds: low/low no-op, high/low local, high/high spreading,
-    low/high indirect. Its probability takes (self, cross) as jointly normal around their estimates with the covariance
-    of the replicates, widened for their small number as a t distribution would be. Where no regime reaches the wanted
+    The regime is that of (self, harm) compared with the thresholds: low/low no-op, high/low local, high/high spreading,
+    low/high indirect; or of (self, cross), where `thresholds.cross` is `net`. Its probability takes both as normal around
+    their estimates, self and cross jointly with the covariance of the replicates, widened for their small number as a t
+    distribution would be. Where no regime reaches the wanted
     probability the verdict is `undetermined`, and `models_needed` says roughly how many models would decide: the
     number at which the same estimates with errors shrunk as 1/sqrt(models) do.
 
@@ -60,7 +61,7 @@ def judge(effects: Effects, thresholds: Thresholds | None = None) -> Verdict:
         harm, gain = (_cross_fitted(sign * effects.replicates, weights, thresholds.effect, least) for sign in (1, -1))
     else:
         covariance = effects.covariance.copy()
-        harm, gain = (_posterior_sum(effects, weights, values[1], thresholds.effect, sign=sign) for sign in (1, -1))
+        harm, gain = (_posterior_sum(effects, weights, thresholds.effect, sign=sign) for sign in (1, -1))
     self_influence, cross_influence = map(Quantity, values.tolist(), np.sqrt(np.diag(covariance)).tolist())
     if thresholds.cross == "harm":
         values[1], covariance[1, 1], covariance[0, 1], covariance[1, 0] = harm.value, harm.se**2, 0.0, 0.0
@@ -175,7 +176,7 @@ def _cross_fitted(replicates: Array, weights: Array, min_effect: float, least: A
     return Quantity(value, max(float(np.sqrt(variance)), float(minimum)))
 
 
-def _posterior_sum(effects: Effects, weights: Array, cross: float, min_effect: float, *, sign: int) -> Quantity:
+def _posterior_sum(effects: Effects, weights: Array, min_effect: float, *, sign: int) -> Quantity:
     """Mean and error of the weighted sum of sign * D_k over sign * D_k >= e, where D_k ~ N(effect, se^2)."""
     assert effects.covariance is not None
     mean, deviation = sign * effects.effect, np.maximum(effects.se, 1e-9)
@@ -185,10 +186,11 @@ def _posterior_sum(effects: Effects, weights: Array, cross: float, min_effect: f
     second = (mean**2 + deviation**2) * above + deviation * (mean + min_effect) * density
     value = float(_sum(first, weights))
     independent = float(_sum(np.maximum(second - first**2, 0), weights**2))
-    # What moves all effects together moves harm in proportion.
+    # Of what net has in error beyond its independent parts half is borne by either sum, also where little of it was predicted
+    # (sets whose removal helps harm as well), the other half by harm and gain in proportion.
     shared = max(float(effects.covariance[1, 1]) - float(_sum(deviation**2, weights**2)), 0.0)
-    fraction = min(1.0, value / max(abs(cross), 1e-9))
-    return Quantity(value, float(np.sqrt(independent + shared * fraction**2)))
+    fraction = float(_sum(np.maximum(mean, 0), weights)) / max(float(_sum(np.abs(mean), weights)), 1e-12)
+    return Quantity(value, float(np.sqrt(independent + shared * (1 + fraction) / 2)))
 
 
 def _concept_gap(part: Effects, whole: Effects, min_effect: float) -> ConceptGap:

@@ -41,7 +41,7 @@ def test_forgetting_a_group_is_judged_on_held_out_documents(
         f"--run {run} --forget {tmp_path}/bo.json --json {tmp_path}/bo-verdict.json --effects {tmp_path}/effects.npz"
     )
     printed = call(f"verify {asked} --n-models 8 --quiet", capsys)
-    assert "cross, harm and gain are read on held-out documents alone" in printed
+    assert "harm, gain and cross are read on held-out documents alone" in printed
     assert "predicted by sums" not in printed
     verdict = json.loads((tmp_path / "bo-verdict.json").read_text())["sets"]["Bo"]
     effect, (n, columns) = np.load(tmp_path / "effects.npz")["effect"][0], (32, 48)

@@ -52,7 +52,7 @@ def make_verdict() -> Callable[..., Verdict]:
             cross_influence=Quantity(cross_influence, se[1]),
             harm=Quantity(harm, 0.04),
             gain=Quantity(gain, 0.03),
-            thresholds=thresholds or Thresholds(),
+            thresholds=thresholds or Thresholds(cross="net"),
             source="support",
             n_models=2048,
             most_harmed=(7, 44),

@@ -149,10 +149,10 @@ def test_it_opens_with_the_answer(content: PageContent) -> None:
 
 def test_verdicts_stand_in_the_table_and_on_their_card(content: PageContent) -> None:
     page = Page(render_page(content))
-    rows = {row[1].strip(): row for row in page.rows if len(row) == 11}
+    rows = {row[1].strip(): row for row in page.rows if len(row) == 12}
     assert [cell.strip() for cell in rows["ten"]] == [
         *("1", "ten", "1", "spreading", "spreading", "yes", "0.91"),
-        *("0.93 ± 0.02", "0.75 ± 0.05", "0.30 ± 0.04", "0.20 ± 0.03"),  # measured, where it was
+        *("0.93 ± 0.02", "0.75 ± 0.05", "0.30 ± 0.04", "0.20 ± 0.03", "balanced"),  # measured, where it was
     ]
     assert [cell.strip() for cell in rows["only predicted"]][4:9] == ["–", "–", "0.91", "0.10 ± 0.02", "0.10 ± 0.05"]
     assert [cell.strip() for cell in rows["only measured"]][3:6] == ["–", "local", "–"]

@@ -68,7 +68,7 @@ def test_markers_stand_at_the_values_hollow_as_predicted_and_filled_as_measured(
 
 
 def test_bars_reach_one_standard_error_and_thresholds_are_where_the_verdicts_say(make_verdict):
-    thresholds = Thresholds(self_influence=0.15, cross_influence=0.3)
+    thresholds = Thresholds(self_influence=0.15, cross_influence=0.3, cross="net")
     ax = regime_map([make_verdict("a", 0.5, 0.2, se=(0.04, 0.07), thresholds=thresholds)])
     across, up = (bar.get_segments()[0] for bar in drawn(ax)["_predicted:a"].lines[2])
     np.testing.assert_allclose(across, [[0.46, 0.2], [0.54, 0.2]])
@@ -110,7 +110,7 @@ def test_the_cross_axis_is_logarithmic_only_where_values_are_large(make_verdict,
 
 
 def test_where_harm_decides_harm_is_drawn(make_verdict):
-    ax = regime_map([make_verdict("a", 0.4, 0.0, harm=0.8, thresholds=Thresholds(cross="harm"))])
+    ax = regime_map([make_verdict("a", 0.4, 0.0, harm=0.8, thresholds=Thresholds())])
     assert drawn(ax)["_predicted:a"].lines[0].get_ydata()[0] == 0.8
     assert ax.get_ylabel().startswith("harm")
 

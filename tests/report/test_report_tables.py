@@ -29,7 +29,7 @@ def row(lines, start) -> str:
 
 def test_a_prediction_alone_shows_all_it_was_decided_by(make_verdict):
     verdicts = [make_verdict("flipped", 0.93, -0.12), make_verdict("b", 0.4, 9.25, size=1200)]
-    assert printed(verdict_table(verdicts))[0].split()[-3:] == ["harm", "gain", "models"]
+    assert printed(verdict_table(verdicts))[0].split()[-4:] == ["cross", "harm", "others", "models"]
     lines = printed(verdict_table(verdicts, width=120), 120)
     assert lines[0].split() == ["set", "size", "regime", "p", "self", "cross", "harm", "gain", "others", "models"]
     assert (

@@ -315,7 +315,7 @@ def test_sets_do_not_depend_on_the_other_sets_of_the_call(combined, monkeypatch)
 def test_errors_of_the_sums_hold_those_of_their_parts(monkeypatch):
     """Without misfit of the sums themselves: held-out examples weigh n/m, retained ones one, members nothing."""
     predictor = fit(nothing, n_models=(8, 8))  # the fewest that will do
-    monkeypatch.setattr("infl.untraining.effects.shared_variance", lambda gross: 0.0)
+    monkeypatch.setattr("infl.untraining.effects.shared_variance", lambda per_effect, gross: 0.0)
     effects = predict(predictor, HALF)[0]
     members, weights = list(HALF.ids), np.where(np.arange(N + M) < N, 1.0, N / M)
     weights[members] = 0

@@ -214,14 +214,15 @@ def test_harm_and_gain_find_true_effects():
     assert set(verdict.most_harmed[:4]) == {10, 11, 12, 13}
 
 
-def test_cross_can_be_judged_by_harm_alone():
+def test_harm_decides_and_net_cross_where_it_is_asked_for():
     effect = np.array([0.9, 0.0, 0.0, 0.0] + [0.4, -0.4] * 4)
     replicates = effect + 1e-3 * np.random.RandomState(7).randn(30, 12)
-    assert infl.judge(make_effects(replicates, (0,), 4)).regime == "local"
-    assert infl.judge(make_effects(replicates, (0,), 4), Thresholds(self_influence=0.95)).regime == "no-op"
-    verdict = infl.judge(make_effects(replicates, (0,), 4), Thresholds(cross="harm"))
+    verdict = infl.judge(make_effects(replicates, (0,), 4))
     assert verdict.regime == "spreading"
     assert verdict.cross_influence.value == pytest.approx(0.0, abs=0.01)
+    assert infl.judge(make_effects(replicates, (0,), 4), Thresholds(cross="net")).regime == "local"
+    net = Thresholds(self_influence=0.95, cross="net")
+    assert infl.judge(make_effects(replicates, (0,), 4), net).regime == "no-op"
 
 
 def posterior(effect, se, ids, n_train, covariance, covered=1.0):
@@ -235,14 +236,14 @@ def posterior(effect, se, ids, n_train, covariance, covered=1.0):
 def test_the_covariance_of_a_posterior_is_used_as_given():
     covariance = np.array([[0.04, 0.01], [0.01, 0.09]])
     effects = posterior([0.3, 0.1, 0.05, 0.2, 0.0, 0.1], np.full(6, 0.05), (0, 1), 3, covariance)
-    verdict = infl.judge(effects)
+    verdict = infl.judge(effects, Thresholds(cross="net"))
     assert verdict.self_influence.value == pytest.approx(0.2)
     assert verdict.self_influence.se == pytest.approx(0.2)
     assert verdict.cross_influence.value == pytest.approx((0.05 + 0.3) / 2)
     assert verdict.cross_influence.se == pytest.approx(0.3)
     expected = regime_probabilities(np.array([0.2, 0.175]), covariance, Thresholds())
     assert verdict.probability == pytest.approx(expected)
-    assert infl.judge(effects, Thresholds(cross="harm")).cross_influence == verdict.cross_influence
+    assert infl.judge(effects).cross_influence == verdict.cross_influence
     np.testing.assert_array_equal(effects.covariance, [[0.04, 0.01], [0.01, 0.09]])  # not written to
 
 
@@ -261,11 +262,13 @@ def test_harm_and_gain_of_a_posterior_are_means_over_drawn_effects():
         assert quantity.se == pytest.approx(sums.std(), rel=0.02)
 
 
-def test_what_moves_all_effects_of_a_posterior_together_widens_harm():
-    arguments = ([0.5, 0.2, 0.2, 0.2], np.full(4, 0.01), (0,), 2)
+@pytest.mark.parametrize(("others", "expected"), [(0.2, 0.2), (-0.2, 0.2 / np.sqrt(2))])
+def test_what_moves_all_effects_of_a_posterior_together_widens_harm(others, expected):
+    """By all of it where others are harmed, by half of the variance where they gain: nothing predicted is no proof of none."""
+    arguments = ([0.5, *[others] * 3], np.full(4, 0.01), (0,), 2)
     alone, together = (infl.judge(posterior(*arguments, np.diag([0.01, v]))).harm for v in (1e-6, 0.04))
     assert alone.value == together.value
-    assert together.se == pytest.approx(0.2, rel=0.01)  # all of cross is harm, so its error is that of cross
+    assert together.se == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,10 @@ def set_table(sets: Sequence[SetContent]) -> Markup:
         cells[kind] = regimes.reindex(best.index, fill_value="–")
     cells["agree"] = [{"=": "yes", "x": "no", "": "–"}[agreement] for agreement in best["agreement"]]
     cells["prob."] = [_data(p, text.minus(text.number(p))) for p in best["p"]]
-    for name in ("self", "cross", "harm", "gain"):
+    thresholds = text.common_thresholds([v for s in sets for v in (s.predicted, s.measured) if v])
+    for name in ("self", *tables.CROSS_COLUMNS[thresholds.cross]):
         cells[name] = _with_errors(best[f"{name}.value"], best[f"{name}.se"])
+    cells["others"] = best["others"]
     return html_table(cells, "sets")
 
 

@@ -1,4 +1,4 @@
-"""The map of regimes: every forget set where its self-influence and its cross-influence, or harm, put it."""
+"""The map of regimes: every forget set where its self-influence and its harm, or net cross-influence, put it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _DASHES = (0, (5, 3))
 
 
 def regime_map(predicted: Sequence[Verdict], measured: Sequence[Verdict] = (), *, ax: Axes | None = None) -> Axes:
-    """Draw each forget set where its self-influence and its cross-influence put it.
+    """Draw each forget set where its self-influence and its harm put it.
 
-    x is self-influence, a probability; y is net cross-influence, other examples lost per example forgotten (harm, where
-    the thresholds decide by harm). Bars are one standard error. Dashed lines are the thresholds, which part the plane
+    x is self-influence, a probability; y is harm, other examples harmed per example forgotten (net cross-influence, where
+    the thresholds decide by it). Bars are one standard error. Dashed lines are the thresholds, which part the plane
     into the four regimes. Marker and colour tell the regime of the verdict: hollow as predicted, filled as measured, a
     thin line between the two for the same forget set. Where values exceed 1, y is logarithmic beyond ±0.2.
 
-    A verdict whose self- or cross-influence is NaN is not drawn, and a note below the plot counts those; a standard
+    A verdict whose self-influence or harm is NaN is not drawn, and a note below the plot counts those; a standard
     error that is NaN has no bar. Names that find no room are counted there too.
 
     Args:
