@@ -23,8 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import argument_parser, surroundings, work_folder, write_json
-from scoring import DECIDED, best, mean_recall, select_seeds
-from verification import CHOSEN_ON, CRITERIA, measured
+from scoring import CRITERIA, DECIDED, best, mean_recall, select_seeds
+from verification import CHOSEN_ON, measured
 
 import infl
 from infl.records import Array, Effects
@@ -134,7 +134,7 @@ class Truth:
     def __init__(self, both: list[Effects]):
         counts, margins = both
         self.forget_set = counts.forget_set
-        self.net, self.harm = judge(counts), judge(margins, CRITERIA["harm"]).harm
+        self.net, self.harm = judge(counts, CRITERIA["net"]), judge(margins).harm
         self.effect = counts.effect
         self.se = single_se(counts)
         halves = [select_seeds(counts, slice(start, None, 2)) for start in (0, 1)]
@@ -206,7 +206,7 @@ def compare(fit: Fit, truth: list[Truth], patches: Patches) -> dict[str, float]:
 
 def score(predicted: list[Effects], truth: list[Truth]) -> dict[str, float]:
     """Verdicts, root mean square errors (sets >= 20, noise of the truth taken off), squares by claims, single effects."""
-    verdicts = [judge(one) for one in predicted]
+    verdicts = [judge(one, CRITERIA["net"]) for one in predicted]
     pairs = [(p, t.net) for p, t in zip(verdicts, truth, strict=True) if max(t.net.probability.values()) >= DECIDED]
     named = [(p, t) for p, t in pairs if p.regime != "undetermined"]
     result = {

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import FASHION
 from record import add_worlds, argument_parser, cached, work_folder
 from run import truth
-from scoring import score, score_verdicts
+from scoring import score
 from worlds import World, make_dataset, stored_sets
 
 import infl
 from infl.pipeline.weights import network_features
-from infl.records import Dataset, Effects, ForgetSet, Thresholds
+from infl.records import Dataset, Effects, ForgetSet
 from infl.scores.surrogate import fit_surrogate
 from infl.training.adapters import adapt_linen
 from infl.training.kernels.pooling import convolve_and_pool
@@ -40,7 +40,6 @@ from infl.untraining.support import RIDGES
 
 N_SETS, N_WEIGHTS = 48, 16
 LARGE = 1000  # examples from which fewer models for the features are not tried
-MIN_SIZE = 20  # of the sets that errors of sums are taken over, as elsewhere on the page
 
 
 class BatchNormCnn(nn.Module):
@@ -177,24 +176,8 @@ def support_accuracy(x: np.ndarray, dataset: Dataset) -> list[float]:
 
 def describe(predicted: list[Effects], measured: list[Effects]) -> dict[str, Any]:
     """Scores by net and by harm, errors of sums over large sets, and one row a set."""
-    result: dict[str, Any] = {"by net": score(predicted, measured, each=False)["summary"]}
-    by_harm = [[judge(one, Thresholds(cross="harm")) for one in pair] for pair in zip(predicted, measured, strict=True)]
-    result["by harm"] = score_verdicts([(p, t) for p, t in by_harm], each=False)["summary"]
+    result = score(predicted, measured, each=False)
     rows = [(quantities(p), quantities(t), p.forget_set) for p, t in zip(predicted, measured, strict=True)]
-    for name in ("self", "net", "harm"):
-        pairs = np.array([(*p[name], *t[name]) for p, t, one in rows if len(one) >= MIN_SIZE])
-        known = np.isfinite(pairs).all(axis=1)  # sums of some sets have no estimate
-        if not known.any():
-            continue
-        value, se, true, noise = pairs[known].T
-        error = value - true
-        result[name] = {
-            "sets": len(error),
-            "rms": float(np.sqrt(np.mean(error**2))),
-            "bias": float(error.mean()),
-            "noise of truth": float(np.sqrt(np.mean(noise**2))),
-            "squared by claimed": float(np.mean(error**2) / np.mean(se**2 + noise**2)),
-        }
     flips = [p["self"][0] - t["self"][0] for p, t, one in rows if "flipped" in one.name]
     result["self of flips"] = float(np.nanmean(flips))
     return result | {"rows": [compact(p) for p, _, _ in rows]}

@@ -49,11 +49,11 @@ def with_whole(effects: list[Effects]) -> list[Verdict]:
 
 
 def row(predicted: Verdict, measured: Verdict) -> dict[str, Any]:
-    """Self, cross and gap of both sides, with errors."""
+    """Self, harm and gap of both sides, with errors."""
     result: dict[str, Any] = {"size": len(predicted.forget_set), "regimes": [predicted.regime, measured.regime]}
     for name, verdict in (("predicted", predicted), ("measured", measured)):
         gap = verdict.concept_gap
-        quantities = [verdict.self_influence, verdict.cross_influence, *([gap.value] if gap else [])]
+        quantities = [verdict.self_influence, verdict.harm, *([gap.value] if gap else [])]
         result[name] = [v for q in quantities for v in (q.value, q.se)]
         result[f"{name}_held_out"] = gap.n_held_out if gap else 0
     return result

@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import add_worlds, training_seconds
 from run import fit, truth
-from scoring import score_verdicts
+from scoring import CRITERIA, score_verdicts
 
 import infl
 from infl.store import Run
@@ -75,7 +75,8 @@ def compare(large: Run, small: Run) -> dict[str, Any]:
     results: dict[str, Any] = {"seconds_per_model": {"large": seconds(large), "small": seconds(small)}}
     for way, predictor in ways.items():
         predicted = [replace(one, held_out_only=documents) for one in predictor([one.forget_set for one in measured])]
-        verdicts = [(judge(p), judge(t)) for p, t in zip(predicted, measured, strict=True)]
+        net = CRITERIA["net"]
+        verdicts = [(judge(p, net), judge(t, net)) for p, t in zip(predicted, measured, strict=True)]
         results[way] = score_verdicts(verdicts, each=way == "32 models and proxy")
         print(large.place, way, results[way]["summary"], flush=True)
     results["models"] = {name: count(run) for name, run in (("large", large), ("small", small))}

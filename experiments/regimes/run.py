@@ -3,10 +3,10 @@
     python experiments/regimes/run.py --work FOLDER   # hours on two cores; resumable
     python experiments/regimes/run.py --small         # under a minute
 
-For every world of worlds.py: a run of grouped and uniform models; 100 to 180 forget sets of every generator; their truth by
-retraining with 16 to 64 seeds; and what each predictor says with as many models. Sets and outcomes stay in FOLDER (outside
-git); results.json holds what scoring.py makes of them. The worlds named development were what predictors were chosen on, and
-are not part of the summary.
+For every world of worlds.py: a run of grouped and uniform models; 70 to 180 forget sets of every generator; their truth by
+retraining with 16 to 64 seeds, by margins; and what the predictor and sums say of them, by net and by harm. Sets and outcomes
+stay in FOLDER (outside git); results.json holds what scoring.py makes of them. The worlds named development were what
+predictors were chosen on, and are not part of the summary.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dose import choose_concepts, measure_dose
-from record import argument_parser, cached, training_seconds, work_folder, write_results
-from scoring import score, seeds_worth, summarize
+from record import argument_parser, cached, surroundings, training_seconds, work_folder, write_json
+from scoring import COLUMNS, compare_criteria, score, summarize
 from worlds import WORLDS, World, make_dataset, stored_sets
 
 import infl
@@ -31,9 +31,15 @@ from infl.untraining.additive import predict_additive
 from infl.untraining.effects import MAX_REFERENCES, fit_predictor
 
 USUAL = 512
+OTHERS = (
+    "verification",
+    "harm",
+    "convolutional",
+    "ablation",
+    "proxies",
+)  # parts of results.json that scripts of their own write
 CURVE = (128, 256, 1024, 2048)
-CLOSER = ("digits-fitting", "fashion-early")  # worlds of all numbers of models, all predictors, dose and discovery
-BASELINES = ("additive-probability", "additive-shrunk", "support", "surrogate")
+CLOSER = ("digits-fitting", "fashion-early")  # worlds of all numbers of models, dose and discovery
 
 
 def main() -> None:
@@ -52,16 +58,19 @@ def main() -> None:
                 measure(world, folder, small=options.small)
             if options.stage in (None, "predict"):
                 plans = [(name, 64 if options.small else USUAL) for name in ("combined", "additive")]
-                if world.name in CLOSER:
-                    plans += [("combined", n) for n in CURVE] + [(name, USUAL) for name in BASELINES]
+                plans += [("combined", n) for n in CURVE] if world.name in CLOSER else []
+                measured = truth(folder)
+                cached(folder / "predicted" / "criteria.json", lambda given=measured: compare_criteria(given))
                 for predictor, n_models in plans:
-                    predict(folder, predictor, n_models)
+                    predict(folder, measured, predictor, n_models)
             if options.stage in (None, "dose") and (options.small or world.name in CLOSER):
                 remove_shares(world, folder, small=options.small)
             files = sorted(folder.glob("predicted/*.json"))
             parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
     if options.stage in (None, "collect"):
-        write_results(options.out, {"summary": summarize(parts), "worlds": parts}, "scikit-learn")
+        others = json.loads(options.out.read_text()) if options.out.exists() else {}
+        worlds = {"summary": summarize(parts), "columns": COLUMNS, "worlds": parts} | surroundings("scikit-learn")
+        write_json(options.out, {key: others[key] for key in OTHERS if key in others} | worlds)
 
 
 def small_world() -> World:
@@ -103,24 +112,22 @@ def truth(folder: Path, *, min_seeds: int = 16) -> list[Effects]:
     return measured
 
 
-def predict(folder: Path, predictor: str, n_models: int) -> None:
+def predict(folder: Path, measured: list[Effects], predictor: str, n_models: int) -> None:
     """Keep what a predictor is worth with so many models, where the run holds them."""
     run = infl.open_run(folder)
     if n_models <= 2 * len(run.complete("grouped")):
         path = folder / "predicted" / f"{predictor}-{n_models}.json"
-        print(path, cached(path, lambda: compare(run, truth(folder), predictor, n_models))["summary"], flush=True)
+        found = cached(path, lambda: compare(run, measured, predictor, n_models))
+        print(path, found["by harm"], found["harm"], flush=True)
 
 
 def compare(run: Run, measured: list[Effects], predictor: str, n_models: int) -> dict[str, Any]:
     """Predict all sets from so many models, half of them grouped, and score against the truth."""
     reference, start = run.outcomes("full").load(), time.perf_counter()
     sets = [one.forget_set for one in measured]
-    if predictor.startswith("additive") and predictor != "additive-shrunk":
+    if predictor == "additive":
         uniform = run.outcomes("design", range(n_models)).load()  # sums are for uniform models
-        if predictor == "additive":
-            predicted = [predict_additive(one, design=uniform, reference=reference) for one in sets]
-        else:
-            predicted = list(sum_probabilities(uniform, sets))
+        predicted = [predict_additive(one, design=uniform, reference=reference) for one in sets]
         seconds = time.perf_counter() - start
     else:
         fitted = fit(run, predictor, n_models)
@@ -128,10 +135,7 @@ def compare(run: Run, measured: list[Effects], predictor: str, n_models: int) ->
         predicted = list(fitted(sets))
     whole = time.perf_counter() - start
     usual = predictor == "combined" and n_models in (USUAL, 64)
-    result = score(predicted, measured, each=usual)
-    if usual:
-        result["seeds_worth"] = seeds_worth(predicted, measured)
-    return {"fit_seconds": seconds, "seconds": whole, **result}
+    return {"fit_seconds": seconds, "seconds": whole, **score(predicted, measured, each=usual)}
 
 
 def fit(
@@ -162,25 +166,6 @@ def remove_shares(world: World, folder: Path, *, small: bool) -> None:
         return {"rows": measure_dose(run, concepts, fit(run, "combined", n_models), n_seeds=n_seeds)}
 
     cached(folder / "predicted" / "dose.json", rows)
-
-
-def sum_probabilities(outcomes: Any, sets: list[Any]) -> Any:
-    """Sums of memorization and influence on probabilities: what most would try first. Without errors."""
-    import numpy as np
-
-    n = outcomes.n_train
-    own = infl.memorization(outcomes).value
-    left_out = np.nan_to_num(infl.influence(outcomes, protocol="left-out").value)
-    held_out = np.nan_to_num(infl.influence(outcomes, protocol="held-out").value)
-    np.fill_diagonal(left_out, own)
-    for one in sets:
-        ids = list(one.ids)
-        effect = np.zeros(outcomes.n_columns)
-        effect[ids] = np.clip(left_out[np.ix_(ids, ids)].sum(axis=0), -1, 1)
-        effect[n:] = np.clip(held_out[ids].sum(axis=0), -1, 1)
-        replicates, nothing = np.empty((0, len(effect))), np.zeros_like(effect)
-        point = {"covariance": np.diag([1e-12, 1e-12]), "source": "additive-probability", "n_models": outcomes.n_models}
-        yield Effects(one, n, effect, nothing, replicates, **point)
 
 
 def cost(folder: Path) -> dict[str, Any]:

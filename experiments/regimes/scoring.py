@@ -2,30 +2,96 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from infl.records import REGIMES, Effects, Verdict
+from infl.records import REGIMES, Effects, Thresholds, Verdict
 from infl.untraining.regimes import judge
 
+Pairs = list[tuple[Verdict, Verdict]]  # predicted and measured
+
+CRITERIA = {"net": Thresholds(cross="net"), "harm": Thresholds(cross="harm")}
+QUANTITIES = {"self": "self_influence", "net": "cross_influence", "harm": "harm"}
+COLUMNS = [
+    *("set", "size", "seeds"),
+    *(f"{side} {name}{se}" for side in ("predicted", "measured") for name in QUANTITIES for se in ("", " se")),
+    *(f"{name}: {what}" for name in CRITERIA for what in ("predicted", "its probability", "measured", "probability")),
+]
+OF_VERDICTS = (
+    *("sets", "decided", "recall", "recall_of_most_probable", "undetermined", "wrong_of_determined"),
+    *("right_regime_of_most_probable", "cross_intervals_90_cover"),
+)
+MIN_SIZE = 20
 DECIDED = 0.9  # probability from which a measured regime counts as the truth
 BINS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.001)
+STEPS = list(zip(BINS[:-1], BINS[1:], strict=True))
 
 
 def score(predicted: list[Effects], measured: list[Effects], *, each: bool) -> dict[str, Any]:
-    """Summary over all sets; with `each`, one row per set."""
-    pairs = [(judge(one), judge(other)) for one, other in zip(predicted, measured, strict=True)]
-    result = score_verdicts(pairs, each=each)
-    result["summary"] |= {
-        "median_correlation": correlation(predicted, measured),
-        "intervals_90_cover": coverage(predicted, measured),
-    }
+    """How right verdicts are by either criterion, and how far sums are off; with `each`, one row per set (`COLUMNS`)."""
+    result: dict[str, Any] = {}
+    pairs: dict[str, Pairs] = {}
+    for name, thresholds in CRITERIA.items():
+        pairs[name] = [(judge(p, thresholds), judge(t, thresholds)) for p, t in zip(predicted, measured, strict=True)]
+        found = score_verdicts(pairs[name], each=False)
+        kept = {key: value for key, value in found["summary"].items() if key in OF_VERDICTS}
+        near = {"near_a_threshold": near_a_threshold(pairs[name])}
+        result[f"by {name}"] = kept | near | {key: found[key] for key in ("reliability", "missed")}
+    result |= errors(pairs["net"])
+    if each:
+        result["rows"] = [both_rows(*both) for both in zip(*pairs.values(), strict=True)]
     return result
 
 
-def score_verdicts(pairs: list[tuple[Verdict, Verdict]], *, each: bool) -> dict[str, Any]:
+def errors(pairs: Pairs) -> dict[str, dict[str, float]]:
+    """Of self, net and harm: errors over sets of 20 and more, and how many of all sets 90% intervals hold.
+
+    `less noise`: root mean square error without the noise of the truth; `squared by claimed`: over both sides' variance.
+    """
+    result: dict[str, dict[str, float]] = {}
+    for name, field in QUANTITIES.items():
+        both = [(getattr(p, field), getattr(t, field), len(p.forget_set)) for p, t in pairs]
+        rows = np.array([(p.value - t.value, p.se, t.se, size) for p, t, size in both])
+        error, claimed, noise, size = rows[np.isfinite(rows).all(axis=1)].T  # sums of some sets have no estimate
+        large = size >= MIN_SIZE
+        if not large.any():
+            continue
+        square = np.mean(error[large] ** 2)
+        result[name] = {
+            "sets": int(large.sum()),
+            "rms": np.sqrt(square),
+            "less noise": np.sqrt(max(0.0, square - np.mean(noise[large] ** 2))),
+            "noise of truth": np.sqrt(np.mean(noise[large] ** 2)),
+            "bias": error[large].mean(),
+            "squared by claimed": square / np.mean((claimed**2 + noise**2)[large]),
+            "cover": np.mean(np.abs(error) < 1.645 * np.hypot(claimed, noise)),
+        }
+    return result
+
+
+def near_a_threshold(pairs: Pairs) -> list[float | None]:
+    """Fraction of the undetermined, and of the determined, that measure within 0.1 of a threshold."""
+    found: dict[bool, list[bool]] = {True: [], False: []}
+    for p, t in pairs:
+        others = t.harm if t.thresholds.cross == "harm" else t.cross_influence
+        distances = t.self_influence.value - t.thresholds.self_influence, others.value - t.thresholds.cross_influence
+        found[p.regime == "undetermined"].append(min(map(abs, distances)) < 0.1)
+    return [float(np.mean(some)) if some else None for some in found.values()]
+
+
+def compare_criteria(measured: list[Effects]) -> dict[str, Any]:
+    """What retraining says of the sets by either criterion: pairs of regimes, and the harm of those that are local by net."""
+    pairs = [[judge(one, thresholds) for thresholds in CRITERIA.values()] for one in measured]
+    pairs = [both for both in pairs if all(max(one.probability.values()) >= DECIDED for one in both)]
+    harm = [by_harm.harm.value for by_net, by_harm in pairs if best(by_net) == "local"]
+    found = Counter(f"{best(by_net)} / {best(by_harm)}" for by_net, by_harm in pairs)
+    return {"net / harm": dict(found.most_common()), "harm of local by net": sorted(harm)}
+
+
+def score_verdicts(pairs: Pairs, *, each: bool) -> dict[str, Any]:
     """What verdicts alone tell: predicted and measured of each set."""
     decided = [(p, t) for p, t in pairs if max(t.probability.values()) >= DECIDED]
     by_regime = {}
@@ -76,7 +142,7 @@ def agree(p: Verdict, t: Verdict) -> bool:
     return best(p) == best(t)
 
 
-def mean_recall(decided: list[tuple[Verdict, Verdict]]) -> float | None:
+def mean_recall(decided: Pairs) -> float | None:
     """Recall averaged over no-op, local and spreading, were the most probable regime always named."""
     recalls = []
     for regime in ("no-op", "local", "spreading"):
@@ -90,35 +156,10 @@ def rms(errors: np.ndarray) -> float | None:
     return float(np.sqrt(np.mean(errors**2))) if len(errors) and np.isfinite(errors).all() else None
 
 
-def correlation(predicted: list[Effects], measured: list[Effects]) -> float | None:
-    """Median over sets with any effect (above 0.3 on an example) of the correlation over examples."""
-    values = [
-        np.corrcoef(one.effect, other.effect)[0, 1]
-        for one, other in zip(predicted, measured, strict=True)
-        if np.abs(other.effect).max() > 0.3 and one.effect.std() > 0
-    ]
-    return float(np.median(values)) if values else None
-
-
-def coverage(predicted: list[Effects], measured: list[Effects]) -> dict[str, float | None]:
-    """Share of examples whose effect lies within 1.645 errors of the predicted, errors of the truth included.
-
-    touched: those predicted or measured beyond 0.05; choosing by the measured one favours its noise, so cover is understated.
-    """
-    every, touched = [], []
-    for one, other in zip(predicted, measured, strict=True):
-        error = np.hypot(one.se, np.maximum(other.se, 1 / (other.n_models + 2)))
-        within = np.abs(one.effect - other.effect) < 1.645 * error
-        every.append(within.mean())
-        some = (np.abs(one.effect) > 0.05) | (np.abs(other.effect) > 0.05)
-        touched += [within[some].mean()] if some.any() else []
-    return {"all": float(np.mean(every)), "touched": float(np.mean(touched)) if touched else None}
-
-
-def reliability(decided: list[tuple[Verdict, Verdict]]) -> list[dict[str, float]]:
+def reliability(decided: Pairs) -> list[dict[str, float]]:
     """Per bin of the probability given to the most probable regime: mean, sets, share that were right."""
     bins = []
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+    for low, high in STEPS:
         those = [
             (max(p.probability.values()), agree(p, t)) for p, t in decided if low <= max(p.probability.values()) < high
         ]
@@ -131,40 +172,6 @@ def reliability(decided: list[tuple[Verdict, Verdict]]) -> list[dict[str, float]
                 }
             )
     return bins
-
-
-def seeds_worth(predicted: list[Effects], measured: list[Effects], n_seeds: int = 16) -> dict[str, float] | None:
-    """What a prediction adds to the first seeds of a verification, compared with the other seeds of the same sets.
-
-    cross(S) from `n_seeds` pairs alone, predicted alone, and both weighed by their errors; root mean square errors against the
-    pairs that remain, whose own noise is taken off. `factor`: how many times as many seeds the prediction is worth.
-    """
-    alone, guessed, both, noise = [], [], [], []
-    for one, other in zip(predicted, measured, strict=True):
-        if other.n_models < 4 * n_seeds:
-            continue
-        first, rest = (judge(select_seeds(other, rows)) for rows in (slice(n_seeds), slice(n_seeds, None)))
-        p, m, t = judge(one).cross_influence, first.cross_influence, rest.cross_influence
-        weights = np.array([p.se**-2, m.se**-2])
-        size = len(one.forget_set)
-        alone.append(size * (m.value - t.value))
-        guessed.append(size * (p.value - t.value))
-        both.append(size * (float(weights @ [p.value, m.value]) / weights.sum() - t.value))
-        noise.append(size * t.se)
-    if len(alone) < 5:
-        return None
-
-    def net(errors: list[float]) -> float:
-        return float(np.sqrt(max(0.0, np.mean(np.square(errors)) - np.mean(np.square(noise)))))
-
-    result = {
-        "sets": len(alone),
-        "seeds": n_seeds,
-        "seeds_alone": net(alone),
-        "predicted": net(guessed),
-        "both": net(both),
-    }
-    return result | {"factor": (result["seeds_alone"] / max(result["both"], 1e-9)) ** 2}
 
 
 def select_seeds(measured: Effects, rows: slice | np.ndarray) -> Effects:
@@ -190,14 +197,41 @@ def row(p: Verdict, t: Verdict) -> dict[str, Any]:
     }
 
 
-def summarize(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The lines of the page: per world, predictor and number of models."""
-    worlds = {
-        world: {
-            name: {**part["summary"], "by_regime": part["by_regime"], "seeds_worth": part.get("seeds_worth")}
-            for name, part in results.items()
-            if "summary" in part
+def both_rows(net: tuple[Verdict, Verdict], harm: tuple[Verdict, Verdict]) -> list[Any]:
+    """One set, as `COLUMNS` say."""
+    p, t = net
+    numbers = [v for one in net for field in QUANTITIES.values() for v in vars(getattr(one, field)).values()]
+    regimes = [
+        v for p, t in (net, harm) for v in (p.regime, max(p.probability.values()), best(t), max(t.probability.values()))
+    ]
+    return [p.forget_set.name, len(p.forget_set), t.n_models, *numbers, *regimes]
+
+
+def summarize(worlds: dict[str, Any]) -> dict[str, Any]:
+    """By either criterion over all worlds, from the usual number of models: verdicts, and whether probabilities hold."""
+    found = [world[name] for world in worlds.values() for name in ("combined-512", "combined-64") if name in world]
+    result = {}
+    for name in CRITERIA:
+        parts = [one[f"by {name}"] for one in found]
+        decided = sum(one["decided"] for one in parts)
+        named = [one["decided"] * (1 - one["undetermined"]) for one in parts]
+        wrong = sum(n * one["wrong_of_determined"] for n, one in zip(named, parts, strict=True))
+        bins = [one for part in parts for one in part["reliability"]]
+        result[name] = {
+            "decided": decided,
+            "undetermined": 1 - sum(named) / max(decided, 1),
+            "determined": sum(named),
+            "wrong": wrong,
+            "recall_of_most_probable": np.mean([one["recall_of_most_probable"] or np.nan for one in parts]),
+            "reliability": [
+                merge_bins([one for one in bins if low <= one["probability"] < high]) for low, high in STEPS
+            ],
         }
-        for world, results in parts.items()
-    }
-    return {"worlds": worlds}
+    return result
+
+
+def merge_bins(bins: list[dict[str, float]]) -> dict[str, float]:
+    """One bin of several, weighted by their sets."""
+    sets = sum(one["sets"] for one in bins)
+    means = {key: sum(one["sets"] * one[key] for one in bins) / max(sets, 1) for key in ("probability", "right")}
+    return {"sets": sets} | means

@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion import FASHION
 from record import add_worlds, argument_parser, cached, work_folder
-from scoring import DECIDED, best, select_seeds
+from scoring import CRITERIA, DECIDED, best, select_seeds
 from worlds import EARLY_FASHION, FITTING_DIGITS, WORLDS, World, make_dataset, stored_sets
 
 import infl
@@ -48,7 +48,6 @@ REPORTED = (
 )
 MOST, STOP, FIRST = 64, 0.95, {"counts": 16, "margins": 8}
 BLOCKS = (8, 16, 32)
-CRITERIA = {"net": Thresholds(), "harm": Thresholds(cross="harm")}
 SIZES = {"1 to 5": (0, 5), "6 to 19": (6, 19), "20 and more": (20, 10**9)}
 N_CONTROLS, CONTROL_SIZES = 40, (1, 6, 30)
 
@@ -97,7 +96,7 @@ def measure_set(one: ForgetSet, full: Outcomes, without: Outcomes) -> dict[str, 
     """What verification says of a set by counts and by margins, and what the other seeds say."""
     counts, margins = (measured(one, full, without, method) for method in ("counts", "margins"))
     n_seeds, seeds = full.n_models, np.arange(full.n_models)
-    whole = {"net": judge(counts), "harm": judge(margins, CRITERIA["harm"])}
+    whole = {"net": judge(counts, CRITERIA["net"]), "harm": judge(margins, CRITERIA["harm"])}
     row: dict[str, Any] = {"set": one.name, "size": len(one), "kind": kind(one.name)}
     row |= {"cross": pair(whole["net"].cross_influence), "harm": pair(whole["harm"].harm)}
     row |= {"regimes": {name: best(verdict) for name, verdict in whole.items()}, "verified": [], "errors": {}}
