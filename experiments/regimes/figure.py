@@ -86,6 +86,9 @@ def draw_models(ax: Any, worlds: dict[str, Any]) -> None:
 def draw_dose(ax: Any, worlds: dict[str, Any]) -> None:
     """Harm times share: what the removed share of a concept costs others, in sizes of the concept."""
     world, rows = next(((world, parts["dose"]["rows"]) for world, parts in worlds.items() if "dose" in parts), ("", []))
+    if not rows:
+        ax.set_axis_off()
+        return
     for color, concept in zip(COLORS, dict.fromkeys(row["concept"] for row in rows), strict=False):
         some = [row for row in rows if row["concept"] == concept]
         shares = [row["share"] for row in some]

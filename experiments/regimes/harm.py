@@ -5,7 +5,7 @@
 In the four worlds of verification.py every retrained set is predicted from 256 models of subsets, and compared with what all
 seeds say, by margins: all sets, those whose measured harm is zero within its error, and by size of set and of predicted harm.
 The control fits models of D with other seeds in place of models of subsets: whatever they are said to leave out, nothing
-depends on it. Results go into results.json, under `harm`.
+depends on it. Results go into results.json, under `controls`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
             found[world.name] = cached(path, lambda given=path.parent: measure_world(infl.open_run(given)))
             found[world.name]["development"] = world.development
             print(world.name, {key: one for key, one in found[world.name].items() if key != "rows"}, flush=True)
-    add_worlds(options.out, "harm", found)
+    add_worlds(options.out, "controls", found)
 
 
 def measure_world(run: Run) -> dict[str, Any]:
