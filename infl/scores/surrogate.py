@@ -84,9 +84,9 @@ class Surrogate:
 
     def _refit_features(self, left_out: Array) -> Array:
         kept = _others(left_out, self.n_train)
-        features = self.kernel
-        gram = self.solver - features[left_out].T.astype(np.float64) @ features[left_out]
-        moment = self.weights - features[left_out].T.astype(np.float64) @ self.targets[left_out]
+        features, gone = self.kernel, self.kernel[left_out]
+        gram = self.solver - gone.T @ gone
+        moment = self.weights - gone.T @ self.targets[left_out]
         factor = cho_factor(gram, lower=True, check_finite=False)
         scores = (features @ cho_solve(factor, moment).astype(np.float32)).astype(np.float64)
         half = solve_triangular(factor[0].astype(np.float32), features[kept].T, lower=True, check_finite=False)

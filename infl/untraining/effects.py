@@ -203,8 +203,13 @@ class ResponsePredictor:
     def _expect(self, masks: Array) -> dict[ProtocolName, Expected]:
         surrogate = self.support.surrogate_margins(masks)
 
+        cached: dict[bytes, Array] = {}  # two protocols ask for the same columns
+
         def covariates(columns: Array) -> Array:
-            return self.support.covariates(masks, surrogate[:, columns], columns)
+            key = columns.tobytes()
+            if key not in cached:
+                cached[key] = self.support.covariates(masks, surrogate[:, columns], columns)
+            return cached[key]
 
         return {protocol: response.expect(masks, covariates) for protocol, response in self.responses.items()}
 

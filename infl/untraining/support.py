@@ -75,6 +75,7 @@ class Support:
     radius: float
     surrogates: Sequence[Refit]
     network: Support | None = None
+    latest: dict[bytes, Array] = field(default_factory=dict)
 
     def surrogate_margins(self, masks: Array) -> Array:
         """Margins of the closed-form refits on each subset, [subsets, n+m, ridges] float32; then those of `network`."""
@@ -98,10 +99,13 @@ class Support:
         result = np.empty((len(masks), len(columns), N_COVARIATES), np.float32)
         result[..., : len(RIDGES)] = margins[..., : len(RIDGES)]
         members = np.ascontiguousarray(masks.T, np.float32)
-        distances, same = self._distances(columns)
+        distances, classes = self._distances(columns), self.labels[: self.n_train]
         for position, factor in enumerate(RADII):
-            near = np.exp(-distances / (self.radius * factor))
-            everything, own = near @ members, (near * same) @ members
+            near = np.exp(distances * np.float32(-1 / (self.radius * factor)))
+            everything, own = near @ members, np.empty((len(columns), len(masks)), np.float32)
+            for label in np.unique(self.labels[columns]):
+                rows, inside = np.flatnonzero(self.labels[columns] == label), np.flatnonzero(classes == label)
+                own[rows] = near[np.ix_(rows, inside)] @ members[inside]
             first = len(RIDGES) + 2 * position
             result[..., first] = np.log(FLOOR + own).T
             result[..., first + 1] = np.log(FLOOR + np.maximum(everything - own, 0)).T
@@ -113,18 +117,28 @@ class Support:
 
     def neighbours(self, columns: Array, n_each: int) -> Array:
         """Nearest training examples of the same class, then of others, [columns, 2 * n_each] ids."""
-        distances, same = self._distances(columns)
-        nearest = [np.argsort(np.where(kind, distances, np.inf), axis=1, kind="stable") for kind in (same, ~same)]
-        return np.concatenate([order[:, :n_each] for order in nearest], axis=1)
+        distances = self._distances(columns)
+        same = self.labels[columns][:, None] == self.labels[None, : self.n_train]
+        found = []
+        for kind in (same, ~same):
+            of_kind = np.where(kind, distances, np.inf)
+            nearest = np.argpartition(of_kind, min(n_each, self.n_train) - 1, axis=1)[:, :n_each]
+            order = np.argsort(np.take_along_axis(of_kind, nearest, axis=1), axis=1)
+            found.append(np.take_along_axis(nearest, order, axis=1))
+        return np.concatenate(found, axis=1)
 
-    def _distances(self, columns: Array) -> tuple[Array, Array]:
-        """Squared distances to all of D, infinite from an example to itself, and whether classes are the same, [columns, n]."""
-        inner = self.features[columns] @ self.features[: self.n_train].T
-        inner = inner if isinstance(inner, np.ndarray) else inner.toarray()
-        distances = np.maximum(self._squares[columns][:, None] + self._squares[None, : self.n_train] - 2 * inner, 0)
-        inside = np.flatnonzero(columns < self.n_train)
-        distances[inside, columns[inside]] = np.inf
-        return distances, self.labels[columns][:, None] == self.labels[None, : self.n_train]
+    def _distances(self, columns: Array) -> Array:
+        """Squared distances to all of D, infinite from an example to itself, [columns, n]; kept until others are asked for."""
+        key = columns.tobytes()
+        if key not in self.latest:
+            inner = self.features[columns] @ self.features[: self.n_train].T
+            inner = inner if isinstance(inner, np.ndarray) else inner.toarray()
+            distances = np.maximum(self._squares[columns][:, None] + self._squares[None, : self.n_train] - 2 * inner, 0)
+            inside = np.flatnonzero(columns < self.n_train)
+            distances[inside, columns[inside]] = np.inf
+            self.latest.clear()
+            self.latest[key] = distances
+        return self.latest[key]
 
     @cached_property
     def _squares(self) -> Array:
@@ -167,7 +181,7 @@ def prepare_support(
     support = Support(rows, np.asarray(labels), n_train, 1.0, surrogates)
     some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
     rank = max(min(NEIGHBOUR, n_train - 1) - 1, 0)
-    tenth = np.partition(support._distances(some)[0], rank, axis=1)[:, rank]
+    tenth = np.partition(support._distances(some), rank, axis=1)[:, rank]
     radius = float(np.median(tenth[np.isfinite(tenth)])) if np.isfinite(tenth).any() else 1.0
     rounding = 1e-4 * float(support._squares.mean())  # a radius below it: most of D are copies
     support = replace(support, radius=max(radius, rounding, 1e-6))
@@ -186,9 +200,9 @@ class Evidence:
         margins: Function of columns, [T, columns] float32.
         mean_on_d: [n+m] mean margin of the models of D.
         surrogate: [T, n+m, ridges] margins of the closed-form refits.
+        partners: [T] row of a model of D that had the same init seed, -1 where there is none.
         at_d: [n+m, z] covariates with nothing left out.
         neighbours: [n+m, 12] nearest examples of D, six of the same class first.
-        partners: [T] row of a model of D that had the same init seed, -1 where there is none.
     """
 
     support: Support
@@ -197,9 +211,9 @@ class Evidence:
     margins: Callable[[Array], Array]
     mean_on_d: Array
     surrogate: Array
-    at_d: Array
-    neighbours: Array
     partners: Array
+    at_d: Array = field(default_factory=lambda: np.empty(0))
+    neighbours: Array = field(default_factory=lambda: np.empty(0))
     cached: dict[bytes, Array] = field(default_factory=dict)
 
     @cached_property
@@ -245,28 +259,36 @@ def gather_evidence(support: Support, sources: list[OutcomeSource]) -> Evidence:
     masks = np.concatenate([block.masks for block in blocks])
     unknown = [np.full(block.n_models, -1) for block in blocks]
     seeds = [one if block.init_seeds is None else block.init_seeds for block, one in zip(blocks, unknown, strict=True)]
-    n_columns, everything = len(support.labels), np.ones((1, support.n_train), bool)
-    on_d = support.surrogate_margins(everything)
+    n_columns, on_all = len(support.labels), np.all(masks, axis=1)
+    on_d = support.surrogate_margins(np.ones((1, support.n_train), bool))
     surrogate = scratch_array((len(masks), *on_d.shape[1:]), np.float32)
-    for start in range(0, len(masks), 64):
-        surrogate[start : start + 64] = support.surrogate_margins(masks[start : start + 64])
+    surrogate[on_all] = on_d
+    subsets = np.flatnonzero(~on_all)
+    for start in range(0, len(subsets), 64):
+        rows = subsets[start : start + 64]
+        surrogate[rows] = support.surrogate_margins(masks[rows])
 
     def margins(columns: Array) -> Array:
         return np.concatenate([block.of("margin") for source in sources for block in source.blocks(columns)])
 
-    on_all = np.all(masks, axis=1)
-    chunks = [chunk for _, chunk in parts(np.arange(n_columns))]
-    return Evidence(
+    training, held_out = np.arange(support.n_train), np.arange(support.n_train, n_columns)
+    chunks = [chunk for some in (training, held_out) for _, chunk in parts(some)]
+    evidence = Evidence(
         support=support,
         masks=masks,
         rows=~on_all,
         margins=margins,
         mean_on_d=np.concatenate([margins(chunk)[on_all].mean(axis=0) for chunk in chunks]),
         surrogate=surrogate,
-        at_d=np.concatenate([support.covariates(everything, on_d[:, chunk], chunk)[0] for chunk in chunks]),
-        neighbours=np.concatenate([support.neighbours(chunk, N_NEIGHBOURS) for chunk in chunks]),
         partners=_partners(on_all, np.concatenate(seeds)),
     )
+    # Distances, which both are made from, cost most where D is large: once for each chunk.
+    described = [
+        (evidence.covariates(chunk)[on_all.argmax()].copy(), support.neighbours(chunk, N_NEIGHBOURS))
+        for chunk in chunks
+    ]
+    at_d, neighbours = (np.concatenate(part) for part in zip(*described, strict=True))
+    return replace(evidence, at_d=at_d, neighbours=neighbours)
 
 
 def parts(columns: Array) -> Iterator[tuple[slice, Array]]:

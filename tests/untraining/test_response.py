@@ -10,7 +10,7 @@ import pytest
 from infl.records import Outcomes
 from infl.scores.sufficient_statistics import columns_counted
 from infl.untraining.response import _shrink, fit_pooled, fit_response
-from infl.untraining.support import N_COVARIATES, gather_evidence, prepare_support, scratch_array
+from infl.untraining.support import N_COVARIATES, N_NEIGHBOURS, gather_evidence, prepare_support, scratch_array
 
 N, M = 24, 10
 
@@ -30,6 +30,19 @@ def evidence_of(margin_of, n_models=80, seed=0, noise=0.1, n_of_d=8, init_seeds=
 def level(masks):
     """Every example loses 4 times the fraction of D that is left out."""
     return 2 - 4 * (~masks).mean(axis=1)[:, None] + np.zeros(N + M)
+
+
+def test_evidence_describes_every_model_and_d_as_support_does():
+    """It asks for all at once, and refits nothing for models of D; the first 8 are of D, the others are not."""
+    evidence, columns = evidence_of(level), np.arange(N + M)
+    for rows in ([0], [7], [8], range(40, 44)):
+        masks = evidence.masks[rows]
+        margins = evidence.support.surrogate_margins(masks)
+        np.testing.assert_allclose(evidence.surrogate[rows], margins, atol=1e-6)
+        found = evidence.support.covariates(masks, margins, columns)
+        np.testing.assert_allclose(evidence.covariates(columns)[rows], found, atol=1e-5)
+    np.testing.assert_allclose(evidence.at_d, evidence.covariates(columns)[0], atol=1e-5)
+    np.testing.assert_array_equal(evidence.neighbours, evidence.support.neighbours(columns, N_NEIGHBOURS))
 
 
 def test_a_pooled_function_learns_a_smooth_function_and_is_zero_on_d_where_anchored():
