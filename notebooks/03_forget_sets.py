@@ -26,6 +26,9 @@
 # *Self-influence* is the probability that an example of $S$ is lost; *cross-influence* how many other examples are lost for
 # each one forgotten. This notebook predicts both for five sources, shows where the obvious way, summing scores of
 # single examples, goes wrong, checks by retraining, and ends with a decision.
+#
+# *What is stored here was run when net cross decided regimes (`Thresholds(cross="net")`). Harm decides now: run again, some
+# sets are named otherwise.*
 
 # %%
 # %matplotlib inline

@@ -17,6 +17,9 @@
 # answer: whether forgetting the book changes nothing, costs the book alone, or takes other documents along; and it shows word
 # by word what is memorized. The documents are verses, and the model is small, so that a hundred of them train in a minute
 # or two; with a file of yours nothing else changes.
+#
+# *What is stored here was run when net cross decided regimes (`Thresholds(cross="net")`). Harm decides now: run again, some
+# sets are named otherwise.*
 
 # %%
 # %matplotlib inline

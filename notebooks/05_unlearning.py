@@ -17,6 +17,9 @@
 # *untraining*, to become what training without $S$ would have given, A(D\S); and *unlearning* the behaviour that $S$ is an
 # example of, to become what training without all examples of it would have given, A(D\S_full). This notebook runs methods on
 # digits with a backdoor and judges them by both, sees what popular metrics say alone, and judges a method of one's own.
+#
+# *What is stored here was run when net cross decided regimes (`Thresholds(cross="net")`). Harm decides now: run again, some
+# sets are named otherwise.*
 
 # %%
 # %matplotlib inline

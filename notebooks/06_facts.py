@@ -16,6 +16,9 @@
 # Somebody was born in a town (A); the town lies in a nation (B); so the person belongs to that nation (C). Leave C out of the
 # training data, and a model that composes A and B knows it all the same. This notebook asks what it takes to forget C, what
 # else goes with it, from which facts models know it, and whether a method of unlearning that makes C disappear forgets it.
+#
+# *What is stored here was run when net cross decided regimes (`Thresholds(cross="net")`). Harm decides now: run again, some
+# sets are named otherwise.*
 
 # %%
 # %matplotlib inline

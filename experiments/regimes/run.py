@@ -118,7 +118,7 @@ def predict(folder: Path, measured: list[Effects], predictor: str, n_models: int
     if n_models <= 2 * len(run.complete("grouped")):
         path = folder / "predicted" / f"{predictor}-{n_models}.json"
         found = cached(path, lambda: compare(run, measured, predictor, n_models))
-        print(path, found["by harm"], found["harm"], flush=True)
+        print(path, found["by harm"], found.get("harm"), flush=True)
 
 
 def compare(run: Run, measured: list[Effects], predictor: str, n_models: int) -> dict[str, Any]:
