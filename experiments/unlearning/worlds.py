@@ -207,9 +207,14 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
             *(ForgetSet(f"quarter of {one.name}", part(one, 0.25, seed=1).ids) for one in classes[6:9]),
             *(clean(order[-size:], f"least memorized {size}") for size in (15, 100, 140)),
         ]
-    last = planted[-1]
+
+    def other(whole: ForgetSet, gamma: float, seed: int) -> ForgetSet:
+        return part(whole, gamma, seed=seed, name=f"other {gamma:.0%} of {whole.name}, {seed}")
+
     more = ((0.25, 2), (0.5, 2), (0.33, 3), (0.4, 4), (0.6, 5), (0.6, 6))
-    others = [part(last, gamma, seed=seed, name=f"other {gamma:.0%} of {last.name}, {seed}") for gamma, seed in more]
+    others = [other(planted[-1], *one) for one in more]
+    if world.more:
+        rare += [other(planted[-2], *one) for one in (*more, (0.75, 7), (0.8, 8))]
     return [*sets[:: world.every], *planted, *parts, *others[:: world.every], *rare]
 
 
