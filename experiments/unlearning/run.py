@@ -18,6 +18,7 @@ import os
 import pickle
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import argument_parser, cached, verdict_row, work_folder, write_part
-from worlds import SMALL, WORLDS, World, make_sets, support_sets  # pyright: ignore[reportMissingImports]
+from worlds import SMALL, THRESHOLDS, WORLDS, World, make_sets, support_sets  # pyright: ignore[reportMissingImports]
 
 import infl
 from infl.pipeline.jobs import collection_keys
@@ -46,7 +47,7 @@ from infl.unlearning.methods import METHODS
 OURS = "stop-then-match"
 SETS_AT_ONCE = 8
 N_REPORTED = 80  # sets of digits, of every fourth of which it is said what choosing settings is worth
-N_SUPPORT = 18  # sets of examples that others lean on
+N_SUPPORT = 12  # sets of examples that others lean on
 # World, models of a batch, of which the processor time is measured, and sizes of sets.
 TIMED = (
     *((name, 8, (10, 20, 40, 80)) for name in ("digits", "fashion")),
@@ -109,7 +110,9 @@ def prepare(world: World, folder: Path) -> tuple[Run, list[ForgetSet]]:
 def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every method on every set: summary and rows."""
     run, sets = prepare(world, folder)
-    predicted = {one.forget_set.name: one.regime for one in infl.predict(run, sets)} if world.n_subsets else {}
+    predicted = dict[str, str]()
+    if world.n_subsets:
+        predicted = {one.forget_set.name: one.regime for one in infl.predict(run, sets, thresholds=THRESHOLDS)}
     methods = [*world.methods, *([OURS] if predicted else ())]
     collections = {
         method: infl.unlearn(run, sets, method=method, n_models=world.n_unlearned, algorithm=world.algorithm)
@@ -133,8 +136,10 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
         found = pickle.loads(path.read_bytes())
         evaluations += found
         rows[one.name] = {e.method: row_of(e) for e in found}
-    retrained = {one.forget_set.name: infl.judge(one) for one in verified_effects(run, sets)}
+    effects = list(verified_effects(run, sets))
+    retrained = {one.forget_set.name: infl.judge(one, THRESHOLDS) for one in effects}
     summary = summarize(rows, evaluations, predicted, {name: one.regime for name, one in retrained.items()})
+    summary["sets by harm"] = dict(Counter(infl.judge(one).regime for one in effects))
     if predicted:
         summary["margins"] = margin_errors(run, sets)
     return summary, {

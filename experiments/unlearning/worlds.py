@@ -19,6 +19,7 @@ import infl
 from infl.data.embedded import load_verses
 from infl.records import Dataset, ForgetSet
 
+THRESHOLDS = infl.Thresholds(cross="net")  # by which sets were chosen, so that there are enough of every regime
 CHAPTERS = ("Numbers 7", "Psalm 136", "Job 41", "Proverbs 10")
 METHODS = (
     "fine-tune",
@@ -115,7 +116,7 @@ _FASHION: dict[str, Any] = {"flips": (16, 12), "confusions": ((6, 4, 30),), "pat
 _FASHION |= {"patch_size": 3}
 _BATCH_NORM: dict[str, Any] = {"flips": (12,), "confusions": ((6, 4, 20),), "patches": ((0, 16, "bottom-right"),)}
 _BATCH_NORM |= {"patch_size": 3, "n_models": 12, "n_unlearned": 12, "n_subsets": 100, "every": 6, "gammas": (0.1, 0.5)}
-_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 10, "n_unlearned": 10, "n_subsets": 100}
+_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 10, "n_unlearned": 6, "n_subsets": 100}
 _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", "batch_size": 8, "epochs": 20}
 _MLP = infl.Algorithm(hidden=(64,))
 WORLDS = {
@@ -207,14 +208,9 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
             *(ForgetSet(f"quarter of {one.name}", part(one, 0.25, seed=1).ids) for one in classes[6:9]),
             *(clean(order[-size:], f"least memorized {size}") for size in (15, 100, 140)),
         ]
-
-    def other(whole: ForgetSet, gamma: float, seed: int) -> ForgetSet:
-        return part(whole, gamma, seed=seed, name=f"other {gamma:.0%} of {whole.name}, {seed}")
-
+    last = planted[-1]
     more = ((0.25, 2), (0.5, 2), (0.33, 3), (0.4, 4), (0.6, 5), (0.6, 6))
-    others = [other(planted[-1], *one) for one in more]
-    if world.more:
-        rare += [other(planted[-2], *one) for one in (*more, (0.75, 7), (0.8, 8))]
+    others = [part(last, gamma, seed=seed, name=f"other {gamma:.0%} of {last.name}, {seed}") for gamma, seed in more]
     return [*sets[:: world.every], *planted, *parts, *others[:: world.every], *rare]
 
 
@@ -231,7 +227,7 @@ def support_sets(run: infl.Run, planted: list[ForgetSet], memorization: np.ndarr
             candidates += [
                 ForgetSet(f"typical {k} of cluster {number} of {n_clusters}", tuple(members[:k])) for k in sizes
             ]
-    for verdict in infl.predict(run, candidates):
+    for verdict in infl.predict(run, candidates, thresholds=THRESHOLDS):
         one = verdict.forget_set
         if verdict.regime == "indirect" and all(
             2 * len({*one.ids} & {*other.ids}) <= len({*one.ids} | {*other.ids}) for other in found
