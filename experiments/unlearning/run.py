@@ -48,11 +48,7 @@ OURS = "stop-then-match"
 SETS_AT_ONCE = 8
 N_REPORTED = 80  # sets of digits, of every fourth of which it is said what choosing settings is worth
 N_SUPPORT = 12  # sets of examples that others lean on
-# World, models of a batch, of which the processor time is measured, and sizes of sets.
-TIMED = (
-    *((name, 8, (10, 20, 40, 80)) for name in ("digits", "fashion")),
-    *((name, 4, (10, 20)) for name in ("batch norm", "verses")),
-)
+N_TIMED = 8  # models of a batch, of which the processor time is measured
 METRICS: tuple[MetricName, ...] = (
     *("shift", "ks", "energy", "klom", "tug-of-war", "epsilon", "competition", "u-lira", "relative", "membership"),
 )
@@ -355,15 +351,15 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     ratios, seconds = {}, {}
-    for name, n_timed, sizes in TIMED:
-        world, layout = WORLDS[name], infl.Layout(n_devices=1, models_per_device=n_timed)
+    for name in ("digits", "fashion"):
+        world, layout = WORLDS[name], infl.Layout(n_devices=1, models_per_device=N_TIMED)
         data, _ = world.plant()
-        settings: Any = {"n_models": 1, "n_references": n_timed, "algorithm": world.algorithm}
-        run = infl.train(data, work / "cost" / name.replace(" ", "_"), **settings)
-        infl.keep_weights(run, n_models=n_timed, algorithm=world.algorithm)
-        keys, models = collection_keys(run, "full", range(n_timed)), range(n_timed)
+        settings: Any = {"n_models": 1, "n_references": N_TIMED, "algorithm": world.algorithm}
+        run = infl.train(data, work / "cost" / name, **settings)
+        infl.keep_weights(run, n_models=N_TIMED)
+        keys, models = collection_keys(run, "full", range(N_TIMED)), range(N_TIMED)
         originals = dict(zip(key_bytes(keys), load_originals(run, models, world.algorithm, data), strict=True))
-        masks = [infl.forget_sets.random_set(data, size, seed=size).retained(data.n_train) for size in sizes]
+        masks = [infl.forget_sets.random_set(data, size, seed=size).retained(data.n_train) for size in (10, 20, 40, 80)]
         # Methods take as long whatever is predicted.
         changes = {mask.tobytes(): np.zeros(data.n_columns, np.float32) for mask in masks}
         arms = [(method, METHODS[method], {}) for method in (*world.methods, OURS)]
@@ -378,7 +374,7 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             rows.append({})
             for arm, ensemble in ensembles.items():
                 before = time.process_time()
-                ensemble.train(keys, np.tile(mask, (n_timed, 1)))
+                ensemble.train(keys, np.tile(mask, (N_TIMED, 1)))
                 rows[-1][arm] = time.process_time() - before
         seconds[name] = {arm: [row[arm] for row in rows[1:]] for arm in ensembles}
         retraining = np.array(seconds[name]["retraining"])
@@ -386,7 +382,7 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             arm: [float(f(of / retraining)) for f in (np.median, np.min, np.max)] for arm, of in seconds[name].items()
         }
         print(name, {arm: round(one[0], 3) for arm, one in ratios[name].items()}, flush=True)
-    return ratios, {"seconds": seconds, "timed": {name: [n, len(sizes)] for name, n, sizes in TIMED}}
+    return ratios, {"seconds": seconds, "n_models": N_TIMED}
 
 
 def words(method: str, settings: Mapping[str, float]) -> str:
