@@ -248,18 +248,22 @@ def test_the_covariance_of_a_posterior_is_used_as_given():
 
 
 def test_harm_and_gain_of_a_posterior_are_means_over_drawn_effects():
-    """Independent normal effects: value and error of the sums over D >= e, and over D <= -e, against a large draw."""
+    """Independent normal effects of half the variance: the sums over D >= e, and over D <= -e, against a large draw.
+
+    What all of the variance would make of the sum besides is part of the error.
+    """
     random = np.random.RandomState(9)
     n, m, ids = 10, 5, (1, 4)
     effect, se = random.uniform(-0.3, 0.4, n + m), random.uniform(0.01, 0.3, n + m)
     weights = np.where(np.arange(n + m) < n, 1.0, n / m) / len(ids)
     weights[list(ids)] = 0
     verdict = infl.judge(posterior(effect, se, ids, n, np.diag(np.array([0.01, float(weights**2 @ se**2)]))))
-    draws = effect + se * random.randn(200_000, n + m)
+    normal = random.randn(200_000, n + m)
     for quantity, sign in ((verdict.harm, 1), (verdict.gain, -1)):
-        sums = (sign * draws * (sign * draws >= 0.1)) @ weights
+        draws = [sign * (effect + factor * se * normal) for factor in (np.sqrt(0.5), 1)]
+        sums, by_claim = ((some * (some >= 0.1)) @ weights for some in draws)
         assert quantity.value == pytest.approx(sums.mean(), abs=5 * sums.std() / np.sqrt(len(sums)))
-        assert quantity.se == pytest.approx(sums.std(), rel=0.02)
+        assert quantity.se == pytest.approx(np.hypot(sums.std(), by_claim.mean() - sums.mean()), rel=0.02)
 
 
 @pytest.mark.parametrize(("others", "expected"), [(0.2, 0.2), (-0.2, 0.2 / np.sqrt(2))])
