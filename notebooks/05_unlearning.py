@@ -77,11 +77,11 @@ evaluations = infl.evaluate(run, sets, metrics=() if SMALL else ("tug-of-war", "
 
 
 def table(name):
-    print(f"{name}\n{'':18s}{'to A(D|S)':18s}{'to A(D|S_full)':18s}cost   is")
+    print(f"{name}\n{'':26s}{'to A(D|S)':18s}{'to A(D|S_full)':18s}cost   is")
     for one in evaluations:
         if one.forget_set.name == name:
             print(
-                f"{one.method:18s}{one.to_oracle!s:18s}{one.to_full_oracle or ''!s:18s}{one.cost:4.2f}   {one.verdict}"
+                f"{one.method:26s}{one.to_oracle!s:18s}{one.to_full_oracle or ''!s:18s}{one.cost:4.2f}   {one.verdict}"
             )
 
 
