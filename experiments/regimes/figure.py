@@ -96,7 +96,7 @@ def draw_dose(ax: Any, worlds: dict[str, Any]) -> None:
             label = concept.removeprefix("planted: ") if side == "measured" else None
             lost = [row[side][2] * row["share"] for row in some]
             ax.plot(shares, lost, style, marker="o", ms=3, color=color, label=label)
-    ax.legend(frameon=False, fontsize=7, loc="lower left")
+    ax.legend(frameon=False, fontsize=7, loc="upper left")
     ax.axhline(0, color=FAINT, zorder=0)
     ax.set(xlabel="share of the concept removed", ylabel="others harmed, per example of the concept")
     ax.set_title(f"dose, {world}: measured (lines) and predicted (dotted)", loc="left")

@@ -110,7 +110,7 @@ def test_shares_of_wrong_and_undetermined_verdicts_are_those_of_the_results() ->
     worlds = json.loads((ROOT / "experiments/regimes/results.json").read_text())["worlds"]
 
     def shares(predictor: str, what: str) -> str:
-        values = [100 * parts[predictor]["summary"][what] for name, parts in worlds.items() if name in SIX_WORLDS]
+        values = [100 * parts[predictor]["by harm"][what] for name, parts in worlds.items() if name in SIX_WORLDS]
         assert len(values) == 6
         return f"{min(values):.0f} to {max(values):.0f}%"
 
@@ -118,7 +118,7 @@ def test_shares_of_wrong_and_undetermined_verdicts_are_those_of_the_results() ->
     wrong_sums, open_sums = shares("additive-512", "wrong_of_determined"), shares("additive-512", "undetermined")
     for page, said in {
         "README.md": (wrong, open_, f"{wrong_sums} wrong", f"{open_sums} undetermined"),
-        "experiments/regimes/README.md": (f"{wrong} are wrong", f"against {wrong_sums}"),
+        "experiments/regimes/README.md": (f"{wrong} are wrong by harm", f"against {wrong_sums}"),
         "docs/limits.md": (open_, wrong_sums),
         "docs/how-to/undetermined.md": (open_,),
     }.items():
