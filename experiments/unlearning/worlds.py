@@ -113,7 +113,7 @@ def digits(n_train: int, seed: int) -> Callable[[], Dataset]:
 
 _DEVELOPMENT: dict[str, Any] = {"flips": (12,), "confusions": ((4, 9, 24),), "patches": ((0, 40, "bottom-right"),)}
 _FASHION: dict[str, Any] = {"flips": (16, 12), "confusions": ((6, 4, 30),), "patches": ((0, 30, "bottom-right"),)}
-_FASHION |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16}
+_FASHION |= {"patch_size": 3}
 _BATCH_NORM: dict[str, Any] = {"flips": (12,), "confusions": ((6, 4, 20),), "patches": ((0, 16, "bottom-right"),)}
 _BATCH_NORM |= {"patch_size": 3, "n_models": 6, "n_unlearned": 6, "n_subsets": 100, "every": 12, "gammas": (0.1, 0.5)}
 _VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 10, "n_unlearned": 6, "n_subsets": 100}
@@ -127,7 +127,7 @@ WORLDS = {
         infl.Algorithm(hidden=(64,), learning_rate=0.1),
         **_FASHION,
         n_subsets=300,
-        every=4,
+        every=2,
     ),
     "batch norm": World(
         lambda: half_size_fashion(400, 200),
