@@ -33,7 +33,7 @@ from infl.untraining.effects import MAX_REFERENCES, fit_predictor
 USUAL = 512
 OTHERS = (
     "verification",
-    "harm",
+    "controls",
     "convolutional",
     "ablation",
     "proxies",
