@@ -329,10 +329,10 @@ def choose_settings(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         summary[method] = found
         found["T"]["default"] = t([default] * len(reported))
         print(method, found, flush=True)
-    [scores] = score_settings(
-        *prepare(WORLDS["fashion"], work / "fashion"), [summary[OURS]["cheap"]], method=OURS, choose_by="oracle"
-    )
-    summary[OURS]["T"]["cheap on fashion"] = mean([[one.value, one.se] for one in scores])
+    fashion = prepare(WORLDS["fashion"], work / "fashion")
+    for method, settings in {OURS: summary[OURS]["cheap"], "newton": {}}.items():
+        [scores] = score_settings(*fashion, [settings], method=method, choose_by="oracle")
+        summary[method]["T"]["on fashion"] = mean([[one.value, one.se] for one in scores])
     return summary, {
         "tried": TRIED,
         "sets": [one.name for one in sets],
