@@ -211,7 +211,7 @@ def summarize(
             if one.to_full_oracle is not None:
                 of.setdefault("parts", []).append(one.forget_set.name)
     of["all"] = list(rows)
-    names = [name for name in next(iter(rows.values())) if name != PREDICTED_WHOLE]
+    names: list[str] = [name for name in next(iter(rows.values())) if name != PREDICTED_WHOLE]
     methods = {method: method_row(rows, of, dict.fromkeys(rows, method)) for method in names}
     if predicted:
         rule = {name: "nothing" if regime == "no-op" else OURS for name, regime in predicted.items()}
