@@ -35,6 +35,7 @@ LINEAR = infl.Network(
 ALGORITHM = infl.Algorithm(network=LINEAR, epochs=2, batch_size=20)
 LAYOUT = infl.Layout(models_per_device=4)
 LOOKS, STOP, N_REFERENCES = [4, 8, 16], 0.95, 6
+NET = Thresholds(cross="net")  # by it some of these sets are clear after four models, by harm none is
 SETS: dict[str, list[int]] = {
     "half": list(range(30)),
     "a third": list(range(0, 60, 3)),
@@ -45,7 +46,15 @@ SETS: dict[str, list[int]] = {
 
 
 def measure(run: Path, sets: Any = SETS, n_models: int = LOOKS[-1], **settings: Any) -> dict[str, Effects]:
-    given = {"stop": STOP, "first": LOOKS[0], "algorithm": ALGORITHM, "layout": LAYOUT, "quiet": True, **settings}
+    given = {
+        "stop": STOP,
+        "first": LOOKS[0],
+        "thresholds": NET,
+        "algorithm": ALGORITHM,
+        "layout": LAYOUT,
+        "quiet": True,
+        **settings,
+    }
     return {effects.forget_set.name: effects for effects in infl.verify_effects(run, sets, n_models=n_models, **given)}
 
 
@@ -105,7 +114,7 @@ def expected(at_each_look: dict[int, dict[str, Effects]]) -> dict[str, Effects]:
     """What stopping must yield: the effects at the first look with a probability of at least 0.95, or at the last one."""
 
     def clear(effects: Effects) -> bool:
-        return max(infl.judge(effects).probability.values()) >= STOP
+        return max(infl.judge(effects, NET).probability.values()) >= STOP
 
     return {
         name: next((looks[name] for looks in at_each_look.values() if clear(looks[name])), at_each_look[16][name])
@@ -143,7 +152,7 @@ def test_a_set_stops_at_the_first_look_that_makes_it_clear(
 ) -> None:
     assert_same(stopped[1], expected)
     assert {effects.n_models for effects in expected.values()} == set(LOOKS)  # sets of all kinds are among these
-    assert max(infl.judge(expected["one"]).probability.values()) < STOP  # never clear, and still measured
+    assert max(infl.judge(expected["one"], NET).probability.values()) < STOP  # never clear, and still measured
 
 
 def test_only_undecided_sets_get_more_models_and_no_model_is_trained_twice(
