@@ -107,8 +107,10 @@ N_TRAIN, N_HELD_OUT = 60, 60
 Truth = Callable[[np.random.Generator], tuple[float, float]]
 
 
-def simulated(rng: np.random.Generator, *, own: float, cross: float, n_models: int, size: int = 10) -> Effects:
-    """Effects of a set with this true self- and cross-influence, measured with n_models seeds.
+def simulated(
+    rng: np.random.Generator, *, own: float, cross: float, n_models: int, size: int = 10, n_harmed: int = N_HELD_OUT
+) -> Effects:
+    """Effects of a set with this true self- and cross-influence, borne by n_harmed others, measured with n_models seeds.
 
     As in retraining, each outcome differs by -1, 0 or 1; a seed that loses much of the set loses much elsewhere too; models
     fit what they retain, so that the others lost are held out, where a few outcomes also differ either way by chance.
@@ -117,9 +119,10 @@ def simulated(rng: np.random.Generator, *, own: float, cross: float, n_models: i
     lost, won = np.zeros((2, n_models, N_TRAIN + N_HELD_OUT))
     lost[:, :size] = own * strength
     lost[:, N_TRAIN:], won[:, N_TRAIN:] = 0.03, 0.03
-    per_column = cross * size / N_TRAIN * strength  # weight of a held-out column: n / m / |S|
-    lost[:, N_TRAIN:] += np.maximum(per_column, 0)
-    won[:, N_TRAIN:] += np.maximum(-per_column, 0)
+    harmed = slice(N_TRAIN, N_TRAIN + n_harmed)
+    per_column = cross * size / n_harmed * strength  # weight of a held-out column: n / m / |S|, and n is m
+    lost[:, harmed] += np.maximum(per_column, 0)
+    won[:, harmed] += np.maximum(-per_column, 0)
     chance = rng.random(lost.shape)
     replicates = (chance < lost).astype(np.float32) - (chance > 1 - won)
     se = replicates.std(axis=0) / np.sqrt(n_models)
@@ -132,17 +135,19 @@ def first_seeds(effects: Effects, n_models: int) -> Effects:
     return Effects(effects.forget_set, N_TRAIN, kept.mean(axis=0), effects.se, kept, "simulated", n_models)
 
 
-def judged(truth: Truth, *, n_sets: int = N_SETS, size: int = 10) -> tuple[list[Verdict], list[Verdict]]:
-    """Verdicts by net cross on simulated sets with looks at 8, 16, 32 and 64 models, and with 64 models for each."""
+def judged(
+    truth: Truth, *, n_sets: int = N_SETS, thresholds: Thresholds = NET, **simulation: int
+) -> tuple[list[Verdict], list[Verdict]]:
+    """Verdicts on simulated sets with looks at 8, 16, 32 and 64 models, and with 64 models for each."""
     rng = np.random.default_rng(1)
     with_looks, fixed = [], []
     for _ in range(n_sets):
         own, cross = truth(rng)
-        effects = simulated(rng, own=own, cross=cross, n_models=64, size=size)
-        fixed.append(judge(effects, NET))
+        effects = simulated(rng, own=own, cross=cross, n_models=64, **simulation)
+        fixed.append(judge(effects, thresholds))
         for n_models in looks_at(64, stop=STOP, first=8)[:-1]:
             sofar = first_seeds(effects, n_models)
-            if is_clear(verdict := judge(sofar, NET), STOP):
+            if is_clear(verdict := judge(sofar, thresholds), STOP):
                 with_looks.append(verdict)
                 break
         else:
@@ -171,6 +176,16 @@ def test_false_decisions_at_a_threshold_stay_within_what_so_many_looks_allow() -
     stated = {"looks": 0.12, "fixed": 0.05, "looks, named": 0.23, "fixed, named": 0.19}
     assert fractions == pytest.approx(stated, abs=0.02)
     assert len({verdict.n_models for verdict in with_looks}) == 4
+
+
+@pytest.mark.parametrize("n_harmed", [2, 4])
+def test_false_decisions_by_harm_stay_within_what_so_many_looks_allow(n_harmed: int) -> None:
+    """Likewise where two others lose a half each, or four a quarter, so that harm is at its threshold."""
+    with_looks, fixed = judged(lambda _: (0.6, 0.1 - 1e-9), n_sets=300, thresholds=Thresholds(), n_harmed=n_harmed)
+    for verdicts, limit in ((with_looks, 4 * (1 - STOP)), (fixed, 1 - STOP)):
+        value, se = fraction([verdict.probability["spreading"] >= STOP for verdict in verdicts])
+        assert value - 2 * se <= limit
+    assert np.mean([verdict.harm.value for verdict in fixed]) == pytest.approx(0.1, abs=0.01)
 
 
 def test_false_decisions_on_tiny_sets_are_not_more_frequent_than_stated() -> None:
