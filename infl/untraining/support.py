@@ -75,7 +75,6 @@ class Support:
     radius: float
     surrogates: Sequence[Refit]
     network: Support | None = None
-    latest: dict[bytes, Array] = field(default_factory=dict)
 
     def surrogate_margins(self, masks: Array) -> Array:
         """Margins of the closed-form refits on each subset, [subsets, n+m, ridges] float32; then those of `network`."""
@@ -88,18 +87,20 @@ class Support:
                     row[:, position] = surrogate.margins(left_out)
         return margins if self.network is None else np.concatenate([margins, self.network.surrogate_margins(masks)], 2)
 
-    def covariates(self, masks: Array, margins: Array, columns: Array) -> Array:
+    def covariates(self, masks: Array, margins: Array, columns: Array, distances: Array | None = None) -> Array:
         """Covariates of the given columns in each subset, [subsets, columns, z] float32.
 
         Args:
             masks: [subsets, n].
             margins: Of the surrogates for these subsets and columns, [subsets, columns, ridges].
             columns: Ids of examples of D or of H.
+            distances: Theirs (`distances`), where they are known.
         """
         result = np.empty((len(masks), len(columns), N_COVARIATES), np.float32)
         result[..., : len(RIDGES)] = margins[..., : len(RIDGES)]
         members = np.ascontiguousarray(masks.T, np.float32)
-        distances, classes = self._distances(columns), self.labels[: self.n_train]
+        distances = self.distances(columns) if distances is None else distances
+        classes = self.labels[: self.n_train]
         for position, factor in enumerate(RADII):
             near = np.exp(distances * np.float32(-1 / (self.radius * factor)))
             everything, own = near @ members, np.empty((len(columns), len(masks)), np.float32)
@@ -115,9 +116,9 @@ class Support:
         further = self.network.covariates(masks, margins[..., len(RIDGES) :], columns)
         return np.concatenate([result, further[..., :CLASS_FRACTION]], axis=2)
 
-    def neighbours(self, columns: Array, n_each: int) -> Array:
-        """Nearest training examples of the same class, then of others, [columns, 2 * n_each] ids."""
-        distances = self._distances(columns)
+    def neighbours(self, columns: Array, n_each: int, distances: Array | None = None) -> Array:
+        """Nearest training examples of the same class, then of others, [columns, 2 * n_each] ids; distances as above."""
+        distances = self.distances(columns) if distances is None else distances
         same = self.labels[columns][:, None] == self.labels[None, : self.n_train]
         found = []
         for kind in (same, ~same):
@@ -127,18 +128,14 @@ class Support:
             found.append(np.take_along_axis(nearest, order, axis=1))
         return np.concatenate(found, axis=1)
 
-    def _distances(self, columns: Array) -> Array:
-        """Squared distances to all of D, infinite from an example to itself, [columns, n]; kept until others are asked for."""
-        key = columns.tobytes()
-        if key not in self.latest:
-            inner = self.features[columns] @ self.features[: self.n_train].T
-            inner = inner if isinstance(inner, np.ndarray) else inner.toarray()
-            distances = np.maximum(self._squares[columns][:, None] + self._squares[None, : self.n_train] - 2 * inner, 0)
-            inside = np.flatnonzero(columns < self.n_train)
-            distances[inside, columns[inside]] = np.inf
-            self.latest.clear()
-            self.latest[key] = distances
-        return self.latest[key]
+    def distances(self, columns: Array) -> Array:
+        """Squared distances to all of D, infinite from an example to itself, [columns, n]."""
+        inner = self.features[columns] @ self.features[: self.n_train].T
+        inner = inner if isinstance(inner, np.ndarray) else inner.toarray()
+        distances = np.maximum(self._squares[columns][:, None] + self._squares[None, : self.n_train] - 2 * inner, 0)
+        inside = np.flatnonzero(columns < self.n_train)
+        distances[inside, columns[inside]] = np.inf
+        return distances
 
     @cached_property
     def _squares(self) -> Array:
@@ -181,7 +178,7 @@ def prepare_support(
     support = Support(rows, np.asarray(labels), n_train, 1.0, surrogates)
     some = np.random.RandomState(0).permutation(n_train)[:N_FOR_RADIUS]
     rank = max(min(NEIGHBOUR, n_train - 1) - 1, 0)
-    tenth = np.partition(support._distances(some), rank, axis=1)[:, rank]
+    tenth = np.partition(support.distances(some), rank, axis=1)[:, rank]
     radius = float(np.median(tenth[np.isfinite(tenth)])) if np.isfinite(tenth).any() else 1.0
     rounding = 1e-4 * float(support._squares.mean())  # a radius below it: most of D are copies
     support = replace(support, radius=max(radius, rounding, 1e-6))
@@ -242,11 +239,11 @@ class Evidence:
         deviations = outcomes[self.partners] - outcomes[self.on_all].mean(axis=0)
         return np.where(self.partners[:, None] >= 0, deviations, np.float32(0))
 
-    def covariates(self, columns: Array) -> Array:
+    def covariates(self, columns: Array, distances: Array | None = None) -> Array:
         """[T, columns, z]; cached for the next call while memory for it lasts."""
         key = columns.tobytes()
         if key not in self.cached:
-            made = self.support.covariates(self.masks, self.surrogate[:, columns], columns)
+            made = self.support.covariates(self.masks, self.surrogate[:, columns], columns, distances)
             if sum(array.size for array in self.cached.values()) + made.size > MAX_IN_MEMORY:
                 return made
             self.cached[key] = made
@@ -282,11 +279,11 @@ def gather_evidence(support: Support, sources: list[OutcomeSource]) -> Evidence:
         surrogate=surrogate,
         partners=_partners(on_all, np.concatenate(seeds)),
     )
-    # Distances, which both are made from, cost most where D is large: once for each chunk.
-    described = [
-        (evidence.covariates(chunk)[on_all.argmax()].copy(), support.neighbours(chunk, N_NEIGHBOURS))
-        for chunk in chunks
-    ]
+    described = []
+    for chunk in chunks:
+        distances = support.distances(chunk)  # cost most where D is large: once for both that are made from them
+        on_all_of_d = evidence.covariates(chunk, distances)[on_all.argmax()].copy()
+        described.append((on_all_of_d, support.neighbours(chunk, N_NEIGHBOURS, distances)))
     at_d, neighbours = (np.concatenate(part) for part in zip(*described, strict=True))
     return replace(evidence, at_d=at_d, neighbours=neighbours)
 
