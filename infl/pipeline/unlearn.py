@@ -124,12 +124,12 @@ def score_settings(
     opened, (name, chosen) = current_run(run), choose_method(method)
     sets = resolve_forget_sets(opened, forget_sets)
     opened, dataset, algorithm, _ = open_for_training(opened.place, None, algorithm, None, None)
-    references, scores = _references(opened, sets, choose_by, quiet=quiet), []
+    original = opened.outcomes("full").load()
+    references, scores = _references(opened, sets, original, choose_by, quiet=quiet), []
     for one in tried:
         design = {"kind": "unlearned", "method": name, "settings": chosen.settings(dict(one)), "role": TRIED}
         how: Any = {"layout": layout, "engine": engine, "quiet": quiet}
         names = _unlearn(opened, dataset, algorithm, chosen, sets, design, N_TRIED, **how)
-        original = opened.outcomes("full").load()
         models = (take(with_diverged(opened, names[one.name]), slice(N_TRIED)) for one in sets)
         sides = zip(sets, models, references, strict=True)
         scores.append([measure_distance(*side, original=original).value for side in sides])
@@ -205,9 +205,11 @@ def _measured_change(run: Run, forget_set: ForgetSet, method: str) -> Array:
     return without - on_d
 
 
-def _references(run: Run, sets: Sequence[ForgetSet], choose_by: ChooseBy, *, quiet: bool) -> list[Outcomes]:
-    """What models without each set do, or are predicted to do."""
-    original = take(run.outcomes("full").load(), slice(N_TRIED))
+def _references(
+    run: Run, sets: Sequence[ForgetSet], original: Outcomes, choose_by: ChooseBy, *, quiet: bool
+) -> list[Outcomes]:
+    """What models without each set do, or are predicted to do; original: models of D."""
+    original = take(original, slice(N_TRIED))
     if original.n_models < MIN_MODELS:
         raise InputError(
             f"tried: settings are chosen by {MIN_MODELS} models of D and more, and the run holds {original.n_models}; "
