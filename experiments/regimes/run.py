@@ -31,13 +31,6 @@ from infl.untraining.additive import predict_additive
 from infl.untraining.effects import MAX_REFERENCES, fit_predictor
 
 USUAL = 512
-OTHERS = (
-    "verification",
-    "controls",
-    "convolutional",
-    "ablation",
-    "proxies",
-)  # parts of results.json that scripts of their own write
 CURVE = (128, 256, 1024, 2048)
 CLOSER = ("digits-fitting", "fashion-early")  # worlds of all numbers of models, dose and discovery
 
@@ -68,9 +61,9 @@ def main() -> None:
             files = sorted(folder.glob("predicted/*.json"))
             parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
     if options.stage in (None, "collect"):
-        others = json.loads(options.out.read_text()) if options.out.exists() else {}
-        worlds = {"summary": summarize(parts), "columns": COLUMNS, "worlds": parts} | surroundings("scikit-learn")
-        write_json(options.out, {key: others[key] for key in OTHERS if key in others} | worlds)
+        results = json.loads(options.out.read_text()) if options.out.exists() else {}  # with parts of other scripts
+        found = {"summary": summarize(parts), "columns": COLUMNS, "worlds": parts}
+        write_json(options.out, results | found | surroundings("scikit-learn"))
 
 
 def small_world() -> World:
