@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from ablation import N_REFERENCES, Fit
 from record import add_worlds, argument_parser, cached, work_folder
 from scoring import COLUMNS, score
-from verification import CHOSEN_ON, REPORTED, measured
+from verification import CHOSEN_ON, REPORTED, SIZES, measured
 
 import infl
 from infl.records import Array, Effects, Outcomes, Verdict
@@ -32,7 +32,6 @@ from infl.store import Run, leave_out_name
 from infl.untraining.distance import take
 from infl.untraining.regimes import judge
 
-SIZES = {"1 to 5": (1, 5), "6 to 19": (6, 19), "20 and more": (20, 10**9)}
 HARMS = {"below 0.1": (-1, 0.1), "0.1 to 0.3": (0.1, 0.3), "0.3 and more": (0.3, 1e9)}
 
 
