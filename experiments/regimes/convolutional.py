@@ -1,11 +1,12 @@
 """Are regimes of convolutional networks predicted, and does it help to look through their own features?
 
-    python experiments/regimes/convolutional.py --cifar cifar10_small.npz --work FOLDER   # an hour on one core; resumable
+    python experiments/regimes/convolutional.py --cifar cifar10_small.npz --work FOLDER   # two hours on one core; resumable
 
-Images at half their resolution with 3% of the labels flipped and all that worlds.py plants: a small CNN on 2,000 of
-Fashion-MNIST, and one with batch norm and flipped images on 500 of CIFAR-10. A sample of the sets of all generators is
-retrained without. Predictors that look at pixels, at features of models of D, at both, and sums of single influences are
-compared with that. Results go into results.json, under `convolutional`.
+2,000 images at half their resolution with 3% of the labels flipped and all that worlds.py plants: a small CNN on
+Fashion-MNIST, and one with batch norm and flipped images on CIFAR-10, each trained from a draw and fine-tuned from weights that
+were trained on other images. A sample of the sets of all generators is retrained without. Predictors that look at pixels, at
+features of models of D, at both, and sums of single influences are compared with that. Results go into results.json, under
+`convolutional`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import jax
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from fashion import FASHION
+from fashion import FASHION, half_size
 from record import add_worlds, argument_parser, cached, work_folder
 from run import truth
 from scoring import score
@@ -38,8 +39,9 @@ from infl.untraining.effects import ResponsePredictor, fit_predictor
 from infl.untraining.regimes import judge
 from infl.untraining.support import RIDGES
 
-N_SETS, N_WEIGHTS = 48, 16
-LARGE = 1000  # examples from which fewer models for the features are not tried
+N_SETS, N_WEIGHTS, N_MODELS = 60, 16, 512
+N_OTHERS = 5000  # images that start weights are trained on, at most
+FINE_TUNED = ", fine-tuned"
 
 
 class BatchNormCnn(nn.Module):
@@ -66,8 +68,8 @@ def batch_norm_cnn() -> Network:
     return replace(network, name="cnn with batch norm", features=features)
 
 
-def make_worlds(cifar: Path) -> list[tuple[World, int]]:
-    """The two worlds, and the number of models of subsets."""
+def make_worlds(cifar: Path) -> list[World]:
+    """The two worlds, each trained from a draw and fine-tuned, for a quarter of the epochs."""
     plain = {"network": "cnn", "widths": (8, 16), "hidden": (32,), "epochs": 20, "schedule": "cosine"}
     flip = {
         "network": batch_norm_cnn(),
@@ -76,29 +78,50 @@ def make_worlds(cifar: Path) -> list[tuple[World, int]]:
         "augmentation": infl.Augmentation(flip=True),
     }
     planted = {"flipped": 0.03, "share": 0.2, "half": True}
-    return [
-        (World("cifar-batch-norm", str(cifar), 500, 500, flip, data_seed=1, seeds=14, **planted), 256),
-        (World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=10, **planted), 512),
+    drawn = [
+        World("cifar-batch-norm", str(cifar), 2000, 1000, flip, data_seed=1, seeds=10, **planted),
+        World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=12, **planted),
     ]
+    tuned = [replace(one, name=one.name + FINE_TUNED, algorithm={**one.algorithm, "epochs": 5}) for one in drawn]
+    return [*drawn, *tuned]
 
 
 def main() -> None:
     """Train what is missing, compare, and write the part."""
-    parser = argument_parser(__doc__, __file__, small="one little world")
+    parser = argument_parser(__doc__, __file__, small="one little world, from a draw and fine-tuned")
     parser.add_argument("--cifar", type=Path, help="an .npz with images of CIFAR-10")
     parser.add_argument("--stage", choices=["train", "compare"], help="only this stage")
+    parser.add_argument("--worlds", nargs="*", help="only these")
     options = parser.parse_args()
-    tiny = (World("tiny", "digits", 200, 100, {"epochs": 2}, share=0.02, seeds=8), 32)
-    worlds, found = [tiny] if options.small else make_worlds(options.cifar), {}
+    tiny = World("tiny", "digits", 200, 100, {"epochs": 2}, share=0.02, seeds=8)
+    worlds = [tiny, replace(tiny, name=tiny.name + FINE_TUNED)] if options.small else make_worlds(options.cifar)
     with work_folder(options) as work:
-        if options.stage != "compare":
-            for world, n_models in worlds:
-                train_world(world, n_models, work / world.name)
-        if options.stage != "train":
-            for world, _ in worlds:
-                folder = work / world.name
-                found[world.name] = compare(world, folder)
-            add_worlds(options.out, "convolutional", found)
+        for world in worlds:
+            if options.worlds and world.name not in options.worlds:
+                continue
+            world = replace(world, algorithm=with_start(world, work))
+            if options.stage != "compare":
+                train_world(world, 32 if options.small else N_MODELS, work / world.name)
+            if options.stage != "train":
+                add_worlds(options.out, "convolutional", {world.name: compare(world, work / world.name)})
+
+
+def with_start(world: World, work: Path) -> dict[str, Any]:
+    """Settings of the algorithm; with start weights, trained on images outside D and H, where the world is fine-tuned."""
+    if not world.name.endswith(FINE_TUNED):
+        return world.algorithm
+    folder = work / f"{world.name} from"
+    weights = folder / "weights/full/0.safetensors"
+    if not weights.exists():
+        taken, whole = make_dataset(world)[0], infl.load(world.source)
+        there, n = np.setdiff1d(np.arange(whole.n_train), taken.train_ids)[:N_OTHERS], whole.n_train
+        images, labels = whole.images, whole.labels
+        others = infl.from_arrays(images[there], labels[there], images[n:], labels[n:])
+        others = half_size(others, "others") if world.half else others
+        algorithm = infl.Algorithm(**{**world.algorithm, "epochs": 20})
+        infl.train(others, run=folder, n_models=1, n_references=1, algorithm=algorithm)
+        infl.keep_weights(folder, algorithm=algorithm)
+    return {**world.algorithm, "start": weights}
 
 
 def train_world(world: World, n_models: int, folder: Path) -> None:
@@ -127,7 +150,6 @@ def compare(world: World, folder: Path) -> dict[str, Any]:
     design, grouped = (run.outcomes(name).load() for name in ("design", "grouped"))
     features = network_features(run, dataset, infl.Algorithm(**world.algorithm))
     assert features is not None
-    width = features.shape[1] // N_WEIGHTS
 
     def predict(images: np.ndarray, of_networks: np.ndarray | None = None) -> dict[str, Any]:
         fitted = fit_predictor(
@@ -142,8 +164,6 @@ def compare(world: World, folder: Path) -> dict[str, Any]:
         return {"source": fitted.name, "held_out": fitted.errors.squared, **describe(list(fitted(sets)), measured)}
 
     looks = {"pixels": (dataset.images,), "chosen": (dataset.images, features), "features alone": (features,)}
-    if dataset.n_train < LARGE:
-        looks |= {f"chosen, of {k}": (dataset.images, features[:, : k * width]) for k in (4, 1)}
     parts = {
         name: cached(folder / "predicted" / f"{name}.json", lambda given=given: predict(*given))
         for name, given in looks.items()
