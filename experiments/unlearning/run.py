@@ -53,8 +53,9 @@ METRICS: tuple[MetricName, ...] = (
     *("shift", "ks", "energy", "klom", "tug-of-war", "epsilon", "competition", "u-lira", "relative", "membership"),
 )
 LARGER_IS_BETTER = ("tug-of-war", "competition", "relative")
-# At less than half of a retraining.
+# At less than half of a retraining, that which is chosen in the part named settings last.
 CHEAP = [{"first": 2, "epochs": 3}, {"first": 2, "epochs": 3, "learning_rate": 9e-3}]
+OURS_CHEAP = f"{OURS}, cheap"
 # What is tried of each method, its defaults among it.
 TRIED: dict[str, list[dict[str, float]]] = {
     "neggrad+": [{"alpha": a, "epochs": e} for a, e in ((0.95, 5), (0.98, 5), (0.98, 10), (0.99, 10))],
@@ -114,6 +115,9 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
         method: infl.unlearn(run, sets, method=method, n_models=world.n_unlearned, algorithm=world.algorithm)
         for method in methods
     }
+    if predicted:
+        made = infl.unlearn(run, sets, method=OURS, n_models=world.n_unlearned, algorithm=world.algorithm, **CHEAP[-1])
+        collections[OURS_CHEAP] = made
     run = infl.open_run(run.place)
     paths = [folder / f"evaluated_{world.n_unlearned}" / f"{one.name}.pickle" for one in sets]
     paths[0].parent.mkdir(exist_ok=True)
@@ -155,15 +159,19 @@ def measure_world(world: World, folder: Path) -> tuple[dict[str, Any], dict[str,
 def evaluate_sets(
     run: Run, sets: Sequence[ForgetSet], methods: Sequence[str], metrics: Sequence[MetricName], *, predict: bool
 ) -> dict[str, list[Evaluation]]:
-    """Of each set methods with their default settings, beside nothing, retraining and what is predicted of that."""
+    """Of each set methods with their default settings, and OURS_CHEAP, beside nothing, retraining and its prediction."""
     of: dict[str, dict[str, Evaluation]] = {one.name: {} for one in sets}
     for found in infl.evaluate(run, sets, metrics=metrics, predict=predict, quiet=True):
-        if found.settings_from in ("", "default"):
-            # What follows a method's name are settings, where the run holds several.
-            method = found.method.split()[0] if found.settings_from else found.method
-            of[found.forget_set.name][method] = replace(found, method=method)
+        method = found.method
+        if found.settings == METHODS[OURS].settings(CHEAP[-1]) and method.startswith(OURS):
+            method = OURS_CHEAP
+        elif found.settings_from == "default":
+            method = method.split()[0]  # what follows are settings, where the run holds several
+        elif found.settings_from:
+            continue
+        of[found.forget_set.name][method] = replace(found, method=method)
     first = ["nothing", "retraining", *((PREDICTED, PREDICTED_WHOLE) if predict else ())]
-    return {name: [rows[one] for one in (*first, *methods) if one in rows] for name, rows in of.items()}
+    return {name: [rows[one] for one in (*first, *methods, OURS_CHEAP) if one in rows] for name, rows in of.items()}
 
 
 def margin_errors(run: Run, sets: Sequence[ForgetSet]) -> dict[str, list[float]]:
@@ -351,7 +359,7 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     ratios, seconds = {}, {}
-    for name in ("digits", "fashion"):
+    for name in (one for one in WORLDS if one != "development"):
         world, layout = WORLDS[name], infl.Layout(n_devices=1, models_per_device=N_TIMED)
         data, _ = world.plant()
         settings: Any = {"n_models": 1, "n_references": N_TIMED, "algorithm": world.algorithm}
@@ -359,11 +367,13 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         infl.keep_weights(run, n_models=N_TIMED)
         keys, models = collection_keys(run, "full", range(N_TIMED)), range(N_TIMED)
         originals = dict(zip(key_bytes(keys), load_originals(run, models, world.algorithm, data), strict=True))
-        masks = [infl.forget_sets.random_set(data, size, seed=size).retained(data.n_train) for size in (10, 20, 40, 80)]
+        sizes = [min(size, data.n_train // 4) for size in (10, 20, 40, 80)]
+        masks = [infl.forget_sets.random_set(data, size, seed=size).retained(data.n_train) for size in sizes]
         # Methods take as long whatever is predicted.
         changes = {mask.tobytes(): np.zeros(data.n_columns, np.float32) for mask in masks}
         arms = [(method, METHODS[method], {}) for method in (*world.methods, OURS)]
-        arms += [(words(OURS, one), METHODS[OURS], one) for one in CHEAP]
+        arms += [(words(OURS, one), METHODS[OURS], one) for one in CHEAP[:-1]]
+        arms += [(OURS_CHEAP, METHODS[OURS], CHEAP[-1])]
         arms += [("fine-tune epochs=1", METHODS["fine-tune"], {"epochs": 1})]
         ensembles: dict[str, Any] = {"retraining": Ensemble(world.algorithm, data, layout)}
         for arm, method, given in arms:

@@ -115,8 +115,8 @@ _DEVELOPMENT: dict[str, Any] = {"flips": (12,), "confusions": ((4, 9, 24),), "pa
 _FASHION: dict[str, Any] = {"flips": (16, 12), "confusions": ((6, 4, 30),), "patches": ((0, 30, "bottom-right"),)}
 _FASHION |= {"patch_size": 3}
 _BATCH_NORM: dict[str, Any] = {"flips": (12,), "confusions": ((6, 4, 20),), "patches": ((0, 16, "bottom-right"),)}
-_BATCH_NORM |= {"patch_size": 3, "n_models": 6, "n_unlearned": 6, "n_subsets": 100, "every": 12, "gammas": (0.1, 0.5)}
-_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 10, "n_unlearned": 6, "n_subsets": 100}
+_BATCH_NORM |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16, "n_subsets": 200, "every": 2, "gammas": (0.1, 0.5)}
+_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 12, "n_unlearned": 12, "n_subsets": 200}
 _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", "batch_size": 8, "epochs": 20}
 _MLP = infl.Algorithm(hidden=(64,))
 WORLDS = {
@@ -133,13 +133,12 @@ WORLDS = {
         lambda: half_size_fashion(400, 200),
         infl.Algorithm(BatchNorm(), epochs=15, batch_size=50),
         **_BATCH_NORM,
-        methods=("match-prediction", "npo", "newton", "push", "fine-tune"),
     ),
     "verses": World(
         lambda: load_verses(CHAPTERS),
         infl.Algorithm("gpt", **_GPT),
         **_VERSES,
-        methods=("match-prediction", "stop-then-match-oracle", "npo", "push", "newton", "fine-tune"),
+        methods=(*METHODS, "simnpo"),
     ),
 }
 SMALL = replace(
@@ -167,7 +166,14 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
     order = [int(i) for i in np.argsort(-memorization, kind="stable") if i not in used]
     if dataset.is_documents:
         classes = [kinds.class_set(dataset, name, name=name) for name in dataset.class_names]
-        return [*classes[:3], part(classes[0], 0.5, seed=1), kinds.random_set(dataset, 15, seed=1)]
+        return [
+            *classes,
+            *(part(one, 0.5, seed=1) for one in classes),
+            *(part(one, 0.25, seed=1) for one in classes[:2]),
+            *(kinds.random_set(dataset, size, seed=size) for size in (8, 15)),
+            *(clean(order[:size], f"most memorized {size}") for size in (6, 12)),
+            *(clean(order[-size:], f"least memorized {size}") for size in (8, 16)),
+        ]
     labels = dataset.y_train
     classes = [clean(kinds.class_set(dataset, k).ids, f"class {k}") for k in range(10)]
     clusters = kinds.clusters(dataset, dataset.n_train // 24)
