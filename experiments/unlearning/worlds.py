@@ -115,8 +115,8 @@ _DEVELOPMENT: dict[str, Any] = {"flips": (12,), "confusions": ((4, 9, 24),), "pa
 _FASHION: dict[str, Any] = {"flips": (16, 12), "confusions": ((6, 4, 30),), "patches": ((0, 30, "bottom-right"),)}
 _FASHION |= {"patch_size": 3}
 _BATCH_NORM: dict[str, Any] = {"flips": (12,), "confusions": ((6, 4, 20),), "patches": ((0, 16, "bottom-right"),)}
-_BATCH_NORM |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16, "n_subsets": 200, "every": 2, "gammas": (0.1, 0.5)}
-_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 12, "n_unlearned": 12, "n_subsets": 200}
+_BATCH_NORM |= {"patch_size": 3, "n_models": 16, "n_unlearned": 16, "n_subsets": 200, "every": 4, "gammas": (0.1, 0.5)}
+_VERSES: Any = {"flips": (), "confusions": (), "patches": (), "n_models": 8, "n_unlearned": 8, "n_subsets": 200}
 _GPT: Any = {"optimizer": "adam", "learning_rate": 0.006, "schedule": "cosine", "batch_size": 8, "epochs": 20}
 _MLP = infl.Algorithm(hidden=(64,))
 WORLDS = {
@@ -169,10 +169,9 @@ def make_sets(world: World, dataset: Dataset, planted: list[ForgetSet], memoriza
         return [
             *classes,
             *(part(one, 0.5, seed=1) for one in classes),
-            *(part(one, 0.25, seed=1) for one in classes[:2]),
             *(kinds.random_set(dataset, size, seed=size) for size in (8, 15)),
-            *(clean(order[:size], f"most memorized {size}") for size in (6, 12)),
-            *(clean(order[-size:], f"least memorized {size}") for size in (8, 16)),
+            clean(order[:8], "most memorized 8"),
+            clean(order[-8:], "least memorized 8"),
         ]
     labels = dataset.y_train
     classes = [clean(kinds.class_set(dataset, k).ids, f"class {k}") for k in range(10)]
