@@ -3,27 +3,32 @@
     python experiments/regimes/proxies.py --work FOLDER --documents FOLDER   # half an hour; resumable
 
 FOLDER are those of convolutional.py and of experiments/text_regimes, which hold the large networks' models and the truth.
-Beside each a bank of a small network is trained on the same examples. Of the large network 16 models of subsets and 16 of D
-are read, then all of its own. Results go into results.json, under `proxies`.
+Beside each a bank of a small network is trained on the same examples, and as a control one whose images are mixed up within
+classes. Of the large network 16 models of subsets and 16 of D are read, then all of its own. Results go into results.json,
+under `proxies`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import add_worlds, training_seconds
 from run import fit, truth
-from scoring import CRITERIA, score_verdicts
+from scoring import score
 
 import infl
+from infl.records import Dataset
 from infl.store import Run
 from infl.untraining.effects import Predictor, ResponsePredictor
-from infl.untraining.regimes import judge
 
 FEW, N_REFERENCES, MIN_SEEDS = 16, 32, 8
 MLP = infl.Algorithm(hidden=(64,), epochs=20, schedule="cosine")
@@ -52,34 +57,50 @@ def main() -> None:
     for name in options.worlds:
         algorithm, n_models = BANKS[name]
         large = infl.open_run((options.documents if name == "scratch" else options.work) / name)
-        place = options.work / f"{name}-proxy"
-        data = large.dataset()
-        small = infl.train(data, run=place, n_models=n_models, n_references=N_REFERENCES, algorithm=algorithm)
+        banks = {"proxy": large.dataset()}
+        if not large.has_documents:
+            banks["mixed-up proxy"] = mix_up(banks["proxy"])
+        settings: Any = {"n_models": n_models, "n_references": N_REFERENCES, "algorithm": algorithm}
+        small = {
+            bank: infl.train(data, run=options.work / f"{name}-{bank}", **settings) for bank, data in banks.items()
+        }
         parts[name] = compare(large, small)
     add_worlds(options.out, "proxies", parts)
 
 
-def compare(large: Run, small: Run) -> dict[str, Any]:
+def mix_up(data: Dataset) -> Dataset:
+    """The images of D in another order within each class."""
+    n, order = data.n_train, np.arange(data.n_columns)
+    for label in range(data.n_classes):
+        members = np.flatnonzero(data.y_train == label)
+        order[members] = np.random.RandomState(0).permutation(members)
+    return infl.from_arrays(data.images[order[:n]], data.y_train, data.images[n:], data.labels[n:])
+
+
+def compare(large: Run, small: Mapping[str, Run]) -> dict[str, Any]:
     """Each way to predict the regimes of the large network's sets, against the truth."""
     documents = large.has_documents
     measured = [replace(one, held_out_only=documents) for one in truth(large.folder, min_seeds=MIN_SEEDS)]
-    usual = "surrogate" if documents else "combined"
-    proxy = fit(small, usual)
-    assert isinstance(proxy, ResponsePredictor)
-    ways: dict[str, Predictor] = {
-        "32 models alone": fit(large, usual, FEW, FEW),
-        "32 models and proxy": fit(large, usual, FEW, FEW, proxy),
-        "the proxy's predictions": proxy,
-        "its own bank": fit(large, usual),
-    }
-    results: dict[str, Any] = {"seconds_per_model": {"large": seconds(large), "small": seconds(small)}}
+    ways: dict[str, Predictor] = {"32 models alone": fit(large, "surrogate", FEW, FEW)}
+    results: dict[str, Any] = {"carry_over": {}}
+    for bank, run in small.items():
+        proxy = fit(run, "surrogate" if documents else "combined")
+        assert isinstance(proxy, ResponsePredictor)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it does not carry over is among the results
+            fitted = fit(large, "combined", FEW, FEW, proxy)
+        ways[f"32 models and {bank}"] = fitted
+        results["carry_over"][bank] = [fitted.carry_over.value, fitted.carry_over.se]
+        if bank == "proxy":
+            ways["the proxy's predictions"] = proxy
+    ways["its own bank"] = fit(large, "surrogate" if documents else "combined")
     for way, predictor in ways.items():
         predicted = [replace(one, held_out_only=documents) for one in predictor([one.forget_set for one in measured])]
-        net = CRITERIA["net"]
-        verdicts = [(judge(p, net), judge(t, net)) for p, t in zip(predicted, measured, strict=True)]
-        results[way] = score_verdicts(verdicts, each=way == "32 models and proxy")
-        print(large.place, way, results[way]["summary"], flush=True)
-    results["models"] = {name: count(run) for name, run in (("large", large), ("small", small))}
+        results[way] = score(predicted, measured, each=False) | {"source": predicted[0].source}
+        print(large.place, way, results[way]["harm"], flush=True)
+    runs = {"large": large, "small": small["proxy"]}
+    results["models"] = {name: count(run) for name, run in runs.items()}
+    results["seconds_per_model"] = {name: seconds(run) for name, run in runs.items()}
     return results
 
 

@@ -38,8 +38,8 @@ def predict(
         predictor: See `infl.untraining.effects`; None for `combined`, of documents `surrogate`, of facts `forests`,
             and `additive` where there is none of these.
         proxy: A run of many models of a cheaper network on the same examples. What it predicts stands for how margins
-            respond, and few models of `run`, 16 of subsets and 16 of D, for how its own margins follow that. These are too
-            few to tell whether the proxy carries over: `verify` some of the sets.
+            respond, and few models of `run`, 16 of subsets and 16 of D, for how its own margins follow that. Where these
+            follow closed-form refits better, the proxy is left out, with a warning.
 
     Raises:
         InputError: where the proxy's examples are others, a set is not one of D's, or the run holds too few models of

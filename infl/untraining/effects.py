@@ -18,20 +18,22 @@ out of it (`infl.untraining.errors`). Effects are posterior means: shrunk toward
 
 Where features of networks are given, both are read on pixels alone or on pixels and on these, whichever predicts models held
 out of the fit better; the source of the effects is then called `combined with network features`. Of a proxy, many models of
-another network, the response rests on the margins that it expects and on the refits: `combined with proxy`. Sixteen models of
-subsets tell how margins follow those of the proxy, too few to tell whether the predictor alone would do better.
+another network, the response rests on the margins that it expects and on the refits: `combined with proxy`; on the refits
+alone, with a warning, where models follow these better than the proxy (`infl.untraining.carry_over`): `surrogate`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
-from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName
+from infl.records import Array, Effects, ForgetSet, InputError, OutcomeSource, ProtocolName, Quantity
 from infl.untraining.additive import predict_additive
+from infl.untraining.carry_over import carry_over
 from infl.untraining.distribution import MarginDistribution, ProbitOutcomes, has_shares, margin_distribution
 from infl.untraining.errors import CROSS_PER_EFFECT, N_FOLDS, SELF_PER_EFFECT, ErrorModel, fit_errors, shared_variance
 from infl.untraining.forests import fit_forests
@@ -61,6 +63,7 @@ SETS_AT_ONCE = 16
 MIN_MODELS = 16
 FIT_STEPS = 1 + N_FOLDS + 3  # refits, models held out, a response for each protocol
 WITH_NETWORKS, WITH_PROXY = "{} with network features", "{} with proxy"
+WITHOUT = Quantity(np.nan, np.nan)  # carries nothing over
 N_COVERING = 3  # models that must have left out a fraction of S at once for it to count as covered
 
 
@@ -133,6 +136,14 @@ def fit_predictor(
             *(OF_NETWORKS[one] for one in uses[name] if one < len(OF_NETWORKS)),
         ]
     evidence = gather_evidence(support, [*sources, references])
+    found = WITHOUT if proxy is None else carry_over(evidence)
+    if found.interval(0.9)[1] < 0:
+        warnings.warn(
+            f"the proxy does not carry over: margins of the {n_models} models of subsets correlate with it less than with "
+            f"closed-form refits ({found}), which are taken alone; try another proxy, or train more models",
+            stacklevel=2,
+        )
+        uses = {"surrogate": list(COVARIATES["surrogate"])}
     advance()
 
     errors = {one: fit_errors(evidence, margins, use=use, advance=advance) for one, use in uses.items()}
@@ -146,12 +157,13 @@ def fit_predictor(
         advance()
     return ResponsePredictor(
         name=chosen,
-        support=support if chosen != name else replace(support, network=None),
+        support=replace(support, network=None) if chosen in COVARIATES else support,
         distribution=margin_distribution(margins, of_shares=of_shares),
         n_references=len(margins),
         responses=responses,
         errors=errors[chosen],
         n_models=n_models,
+        carry_over=found,
     )
 
 
@@ -164,6 +176,7 @@ class ResponsePredictor:
         distribution: Of the margins of models of D, all columns.
         responses: By protocol.
         n_models: Of subsets.
+        carry_over: Of a proxy, by how much these follow it better than refits; NaN without one.
     """
 
     name: str
@@ -173,6 +186,7 @@ class ResponsePredictor:
     responses: dict[ProtocolName, Response]
     errors: ErrorModel
     n_models: int
+    carry_over: Quantity = WITHOUT
 
     def __call__(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
         """The effects of each set in turn; posterior mean, standard deviation, and covariance of (self, cross).

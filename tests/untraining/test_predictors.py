@@ -7,6 +7,7 @@ split into collections, the other sets of a call) is tested on the same worlds.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,11 @@ IN_CLUSTER = N + np.flatnonzero(CLUSTER[N:] == 0)  # held-out examples that ALL 
 ELSEWHERE = np.flatnonzero(CLUSTER != 0)
 
 
-def images():
+def images(cluster=CLUSTER):
     """Clusters on a circle, of either class in turn: neighbours are of the other class."""
     angle = 2 * np.pi * np.arange(CLUSTERS) / CLUSTERS
     centres = 3 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return (centres[CLUSTER] + 0.1 * np.random.RandomState(0).randn(N + M, 2)).astype(np.float32)
+    return (centres[cluster] + 0.1 * np.random.RandomState(0).randn(N + M, 2)).astype(np.float32)
 
 
 def documents():
@@ -206,10 +207,25 @@ def test_a_proxy_shows_what_sixteen_models_do_not(with_proxy, combined):
     assert (all_of_them.effect[IN_CLUSTER] < 0.5).all() != with_proxy
 
 
-def test_a_proxy_that_knows_nothing_does_no_harm():
-    all_of_them, one = predict(fit(n_models=(8, 8), proxy=fit(nothing, n_models=(8, 8))), ALL, ONE)
-    assert (all_of_them.effect[IN_CLUSTER] > 0.9).all()
-    assert np.abs(one.effect).max() < 0.1
+def crowds(masks, seed, cluster=CLUSTER):
+    """Margin 6 times the fraction of an example's cluster that is trained on."""
+    left = np.stack([masks[:, cluster[:N] == one].mean(axis=1) for one in range(CLUSTERS)], axis=1)
+    margin = 6 * left[:, cluster] + NOISE * np.random.RandomState(seed).randn(len(masks), N + M)
+    return Outcomes(masks, margin > 0, margin)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_proxy_is_left_out_with_a_warning_where_its_examples_are_mixed_up(mixed, recwarn):
+    """Within classes, so that it still knows what fraction of a class is left."""
+    cluster = CLUSTER.copy()
+    for label in (0, 1) if mixed else ():
+        members = np.flatnonzero(LABELS[:N] == label)
+        cluster[members] = cluster[np.random.RandomState(0).permutation(members)]
+    proxy = fit(partial(crowds, cluster=cluster), shown=images(cluster))
+    all_of_them = predict(fit(crowds, n_models=(8, 8), proxy=proxy, seed=1), ALL)[0]
+    assert all_of_them.source == ("surrogate" if mixed else "combined with proxy")
+    said = [str(one.message) for one in recwarn if "does not carry over" in str(one.message)]
+    assert ["16 models of subsets" in one for one in said] == [True] * mixed
 
 
 def test_sums_over_single_examples_see_far_less():
