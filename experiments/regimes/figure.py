@@ -45,7 +45,7 @@ def draw_harm(ax: Any, worlds: dict[str, Any]) -> None:
 def draw_reliability(ax: Any, summary: dict[str, Any]) -> None:
     """Share of sets whose most probable regime is right, by its probability; bars hold 90% of such shares."""
     ax.plot([0.25, 1], [0.25, 1], color=FAINT, zorder=0)
-    for (name, found), color, below in zip(summary.items(), (QUIET, INK), (8, -12), strict=True):
+    for (name, found), color, beside in zip(summary.items(), (QUIET, INK), ((-5, 8), (5, -12)), strict=True):
         for one in found["reliability"]:
             if not one["sets"]:
                 continue
@@ -56,7 +56,8 @@ def draw_reliability(ax: Any, summary: dict[str, Any]) -> None:
             ax.annotate(
                 f"{sets}",
                 (one["probability"], right),
-                xytext=(5, below),
+                xytext=beside,
+                ha="right" if beside[0] < 0 else "left",
                 textcoords="offset points",
                 fontsize=7,
                 color=color,

@@ -255,8 +255,8 @@ def concept_gap(gap: ConceptGap) -> str:
     if not gap.n_held_out:
         return f"unlearning all {gap.n_full:,} examples of its concept takes nothing from held-out examples"
     return (
-        f"takes {gap.part:.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
-        f"take {gap.whole:.2f}: a gap of {gap.value}"
+        f"takes {gap.part:z.2f} from the {gap.n_held_out:,} held-out examples of its concept, all {gap.n_full:,} would "
+        f"take {gap.whole:z.2f}: a gap of {gap.value}"
     )
 
 

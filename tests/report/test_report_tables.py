@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infl.records import Detectable, ScoredPair, Thresholds
+from infl.records import ConceptGap, Detectable, Quantity, ScoredPair, Thresholds
 from infl.report.tables import memorization_table, pairs_table, verdict_table
+from infl.report.text import concept_gap
 
 NAN = float("nan")
 
@@ -155,3 +156,10 @@ def test_what_is_unknown_is_a_dash(make_verdict):
     verdict = make_verdict("a", NAN, 0.2, se=(NAN, NAN), probability=unknown, regime="undetermined")
     assert row(printed(verdict_table([verdict])), "a ").startswith("a 3 undetermined - - 0.20 ± -")
     assert "no forget sets" in printed(verdict_table([]))
+
+
+def test_a_part_of_a_concept_that_takes_nothing_has_no_sign():
+    gap = ConceptGap(n_full=40, n_held_out=12, part=-0.001, whole=0.3, value=Quantity(0.301, 0.02))
+    assert concept_gap(gap) == (
+        "takes 0.00 from the 12 held-out examples of its concept, all 40 would take 0.30: a gap of 0.30 ± 0.02"
+    )
