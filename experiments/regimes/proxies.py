@@ -81,19 +81,22 @@ def compare(large: Run, small: Mapping[str, Run]) -> dict[str, Any]:
     """Each way to predict the regimes of the large network's sets, against the truth."""
     documents = large.has_documents
     measured = [replace(one, held_out_only=documents) for one in truth(large.folder, min_seeds=MIN_SEEDS)]
-    ways: dict[str, Predictor] = {"32 models alone": fit(large, "surrogate", FEW, FEW)}
+    usual = "surrogate" if documents else "combined"
+    ways: dict[str, Predictor] = {"32 models alone": fit(large, usual, FEW, FEW)}
+    if not documents:
+        ways["32 models, refits alone"] = fit(large, "surrogate", FEW, FEW)
     results: dict[str, Any] = {"carry_over": {}}
     for bank, run in small.items():
-        proxy = fit(run, "surrogate" if documents else "combined")
+        proxy = fit(run, usual)
         assert isinstance(proxy, ResponsePredictor)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it does not carry over is among the results
-            fitted = fit(large, "combined", FEW, FEW, proxy)
+            fitted = fit(large, usual, FEW, FEW, proxy)
         ways[f"32 models and {bank}"] = fitted
         results["carry_over"][bank] = [fitted.carry_over.value, fitted.carry_over.se]
         if bank == "proxy":
             ways["the proxy's predictions"] = proxy
-    ways["its own bank"] = fit(large, "surrogate" if documents else "combined")
+    ways["its own bank"] = fit(large, usual)
     for way, predictor in ways.items():
         predicted = [replace(one, held_out_only=documents) for one in predictor([one.forget_set for one in measured])]
         results[way] = score(predicted, measured, each=False) | {"source": predicted[0].source}
