@@ -196,6 +196,7 @@ def row_of(one: Evaluation) -> dict[str, Any]:
         "T": [one.to_oracle.value.value, one.to_oracle.value.se],
         "T_full": None if full is None else [full.value.value, full.value.se],
         "diverged": one.n_diverged,
+        "cost": one.cost,
     }
     metrics = {
         name: [m.value.value, m.null.value]
@@ -247,6 +248,7 @@ def method_row(rows: Mapping[str, Any], of: Mapping[str, list[str]], method: Map
     return row | {
         "untrains": sum(one["is"] in ("untrains", "both") for one in at.values()),
         "diverged": sum(one["diverged"] for one in at.values()),
+        "cost": float(np.median([one["cost"] for one in at.values()])),
     }
 
 
