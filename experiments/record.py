@@ -122,9 +122,14 @@ def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str =
 
 
 def add_worlds(path: Path, part: str, worlds: dict[str, Any]) -> None:
-    """Write worlds that a script of its own measured beside the other results, with the surroundings of this run."""
-    results = json.loads(path.read_text()) if path.exists() else {}
-    write_json(path, results | {part: {"worlds": worlds, **surroundings("scikit-learn")}})
+    """Write worlds that a script of its own measured beside the other results, with the surroundings of this run.
+
+    Worlds that it measured before stay; each has its commit.
+    """
+    results, now = json.loads(path.read_text()) if path.exists() else {}, surroundings("scikit-learn")
+    measured_at = {key: now[key] for key in ("commit", "date", "uncommitted_changes")}
+    found = {name: world | {"measured_at": measured_at} for name, world in worlds.items()}
+    write_json(path, results | {part: {"worlds": results.get(part, {}).get("worlds", {}) | found, **now}})
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
