@@ -2,10 +2,10 @@
 
     python experiments/regimes/proxies.py --work FOLDER --documents FOLDER   # half an hour; resumable
 
-FOLDER are those of convolutional.py and of experiments/text_regimes, which hold the large networks' models and the truth.
-Beside each a bank of a small network is trained on the same examples, and as a control one whose images are mixed up within
-classes. Of the large network 16 models of subsets and 16 of D are read, then all of its own. Results go into results.json,
-under `proxies`.
+FOLDER are those of convolutional.py and of experiments/text_regimes, which hold the large networks' models and the truth; a
+ResNet-9 is trained here, 16 models of subsets and of D, and those without each of 40 sets. Beside each a bank of a small
+network is trained on the same examples, and as a control one whose images are mixed up within classes. Of the large network 16
+models of subsets and 16 of D are read, then all of its own. Results go into results.json, under `proxies`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from convolutional import sample
+from fashion import FASHION
 from record import add_worlds, training_seconds
 from run import fit, truth
 from scoring import score
+from worlds import World, make_dataset, make_sets
 
 import infl
 from infl.records import Dataset
@@ -42,7 +45,16 @@ NARROW = infl.Algorithm(
     learning_rate=0.008,
     schedule="cosine",
 )
-BANKS = {"fashion-cnn": (MLP, 512), "cifar-batch-norm": (MLP, 512), "scratch": (NARROW, 192)}
+CNN = infl.Algorithm("cnn", widths=(8, 16), hidden=(32,), epochs=20, schedule="cosine")
+RESNET = infl.Algorithm("resnet9", widths=(8, 16, 32, 64), norm="batch", epochs=10, schedule="cosine")
+OF_RESNET = World("fashion-resnet9", FASHION, 500, 500, {}, flipped=0.03, data_seed=1, share=0.2, half=True, seeds=8)
+N_SETS = 40  # of the ResNet-9
+BANKS = {
+    "fashion-cnn": (MLP, 512),
+    "cifar-batch-norm": (MLP, 512),
+    OF_RESNET.name: (CNN, 512),
+    "scratch": (NARROW, 192),
+}
 
 
 def main() -> None:
@@ -56,6 +68,8 @@ def main() -> None:
     parts = {}
     for name in options.worlds:
         algorithm, n_models = BANKS[name]
+        if name == OF_RESNET.name:
+            train_resnet(options.work)
         large = infl.open_run((options.documents if name == "scratch" else options.work) / name)
         banks = {"proxy": large.dataset()}
         if not large.has_documents:
@@ -66,6 +80,18 @@ def main() -> None:
         }
         parts[name] = compare(large, small)
     add_worlds(options.out, "proxies", parts)
+
+
+def train_resnet(work: Path) -> None:
+    """Train the few models of ResNet-9, and those without each of its sets: the memorized ones are those of its proxy."""
+    (data, planted), (algorithm, n_models) = make_dataset(OF_RESNET), BANKS[OF_RESNET.name]
+    settings: Any = {"n_models": n_models, "n_references": N_REFERENCES, "algorithm": algorithm}
+    small = infl.train(data, run=work / f"{OF_RESNET.name}-proxy", **settings)
+    run = infl.train(data, run=work / OF_RESNET.name, n_models=FEW, n_references=FEW, algorithm=RESNET)
+    sets = sample(make_sets(OF_RESNET, data, planted, small.outcomes("design")))[:N_SETS]
+    infl.forget_sets.write_forget_sets(run.folder / "sets.json", sets)
+    for _ in infl.verify_effects(run, sets, n_models=OF_RESNET.seeds, stop=None, algorithm=RESNET):
+        pass  # outcomes stay in the folder
 
 
 def mix_up(data: Dataset) -> Dataset:
@@ -96,7 +122,8 @@ def compare(large: Run, small: Mapping[str, Run]) -> dict[str, Any]:
         results["carry_over"][bank] = [fitted.carry_over.value, fitted.carry_over.se]
         if bank == "proxy":
             ways["the proxy's predictions"] = proxy
-    ways["its own bank"] = fit(large, usual)
+    if count(large) > FEW:
+        ways["its own bank"] = fit(large, usual)
     for way, predictor in ways.items():
         predicted = [replace(one, held_out_only=documents) for one in predictor([one.forget_set for one in measured])]
         results[way] = score(predicted, measured, each=False) | {"source": predicted[0].source}
