@@ -5,7 +5,8 @@ What removing it does to every example is either predicted or measured, and both
 
 - `effects` predicts from models that were trained without parts of S. `support` says how much of what supports an example a
   subset leaves, `response` how margins respond to that, `distribution` what a drop of a margin does to the probability of being
-  right, and `errors` how far predictions are off, from models held out. Right for many sets at once, since nothing is trained;
+  right, and `errors` how far predictions are off, from models held out; `carry_over` whether models of another network tell
+  anything. Right for many sets at once, since nothing is trained;
 - `forests` predicts facts, from what models of subsets know of each by the facts that are left;
 - `additive` predicts by summing influences of single examples: the baseline, and all that a run without pixels allows;
 - `verification` measures with models retrained without S. Right where a prediction is undetermined or much hangs on it.
