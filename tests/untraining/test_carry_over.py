@@ -38,7 +38,7 @@ def test_it_is_the_difference_of_two_correlations_once_means_are_gone():
     fitted = design @ np.linalg.lstsq(design, y_left, rcond=None)[0]
     expected = np.corrcoef(y_left, proxy_left)[0, 1] - np.corrcoef(y_left, fitted)[0, 1]
     found = compare_correlations(y, proxy, refits, counted)
-    assert found.value == pytest.approx(expected, abs=0.02)
+    assert found.value == pytest.approx(expected, abs=1e-9)
 
 
 def test_its_error_is_that_of_repeats():

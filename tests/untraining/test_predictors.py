@@ -207,6 +207,12 @@ def test_a_proxy_shows_what_sixteen_models_do_not(with_proxy, combined):
     assert (all_of_them.effect[IN_CLUSTER] < 0.5).all() != with_proxy
 
 
+def test_a_proxy_that_knows_nothing_does_no_harm():
+    all_of_them, one = predict(fit(n_models=(8, 8), proxy=fit(nothing, n_models=(8, 8))), ALL, ONE)
+    assert (all_of_them.effect[IN_CLUSTER] > 0.9).all()
+    assert np.abs(one.effect).max() < 0.1
+
+
 def crowds(masks, seed, cluster=CLUSTER):
     """Margin 6 times the fraction of an example's cluster that is trained on."""
     left = np.stack([masks[:, cluster[:N] == one].mean(axis=1) for one in range(CLUSTERS)], axis=1)
