@@ -67,26 +67,27 @@ def main() -> None:
     options = parser.parse_args()
     parts = {}
     for name in options.worlds:
-        algorithm, n_models = BANKS[name]
         if name == OF_RESNET.name:
             train_resnet(options.work)
         large = infl.open_run((options.documents if name == "scratch" else options.work) / name)
         banks = {"proxy": large.dataset()}
         if not large.has_documents:
             banks["mixed-up proxy"] = mix_up(banks["proxy"])
-        settings: Any = {"n_models": n_models, "n_references": N_REFERENCES, "algorithm": algorithm}
-        small = {
-            bank: infl.train(data, run=options.work / f"{name}-{bank}", **settings) for bank, data in banks.items()
-        }
+        small = {bank: train_bank(name, data, options.work / f"{name}-{bank}") for bank, data in banks.items()}
         parts[name] = compare(large, small)
     add_worlds(options.out, "proxies", parts)
 
 
+def train_bank(name: str, data: Dataset, place: Path) -> Run:
+    """Train what is missing of the bank for a large network."""
+    algorithm, n_models = BANKS[name]
+    return infl.train(data, run=place, n_models=n_models, n_references=N_REFERENCES, algorithm=algorithm)
+
+
 def train_resnet(work: Path) -> None:
     """Train the few models of ResNet-9, and those without each of its sets: the memorized ones are those of its proxy."""
-    (data, planted), (algorithm, n_models) = make_dataset(OF_RESNET), BANKS[OF_RESNET.name]
-    settings: Any = {"n_models": n_models, "n_references": N_REFERENCES, "algorithm": algorithm}
-    small = infl.train(data, run=work / f"{OF_RESNET.name}-proxy", **settings)
+    data, planted = make_dataset(OF_RESNET)
+    small = train_bank(OF_RESNET.name, data, work / f"{OF_RESNET.name}-proxy")
     run = infl.train(data, run=work / OF_RESNET.name, n_models=FEW, n_references=FEW, algorithm=RESNET)
     sets = sample(make_sets(OF_RESNET, data, planted, small.outcomes("design")))[:N_SETS]
     infl.forget_sets.write_forget_sets(run.folder / "sets.json", sets)

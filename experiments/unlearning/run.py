@@ -374,8 +374,7 @@ def measure_costs(work: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         # Methods take as long whatever is predicted.
         changes = {mask.tobytes(): np.zeros(data.n_columns, np.float32) for mask in masks}
         arms = [(method, METHODS[method], {}) for method in (*world.methods, OURS)]
-        arms += [(words(OURS, one), METHODS[OURS], one) for one in CHEAP[:-1]]
-        arms += [(OURS_CHEAP, METHODS[OURS], CHEAP[-1])]
+        arms += [(words(OURS, one), METHODS[OURS], one) for one in CHEAP]
         arms += [("fine-tune epochs=1", METHODS["fine-tune"], {"epochs": 1})]
         ensembles: dict[str, Any] = {"retraining": Ensemble(world.algorithm, data, layout)}
         for arm, method, given in arms:

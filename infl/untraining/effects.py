@@ -63,7 +63,7 @@ SETS_AT_ONCE = 16
 MIN_MODELS = 16
 FIT_STEPS = 1 + N_FOLDS + 3  # refits, models held out, a response for each protocol
 WITH_NETWORKS, WITH_PROXY = "{} with network features", "{} with proxy"
-WITHOUT = Quantity(np.nan, np.nan)  # carries nothing over
+NO_PROXY = Quantity(np.nan, np.nan)
 N_COVERING = 3  # models that must have left out a fraction of S at once for it to count as covered
 
 
@@ -136,7 +136,7 @@ def fit_predictor(
             *(OF_NETWORKS[one] for one in uses[name] if one < len(OF_NETWORKS)),
         ]
     evidence = gather_evidence(support, [*sources, references])
-    found = WITHOUT if proxy is None else carry_over(evidence)
+    found = NO_PROXY if proxy is None else carry_over(evidence)
     if found.interval(0.9)[1] < 0:
         warnings.warn(
             f"the proxy does not carry over: margins of the {n_models} models of subsets correlate with it less than with "
@@ -186,7 +186,7 @@ class ResponsePredictor:
     responses: dict[ProtocolName, Response]
     errors: ErrorModel
     n_models: int
-    carry_over: Quantity = WITHOUT
+    carry_over: Quantity = NO_PROXY
 
     def __call__(self, forget_sets: Sequence[ForgetSet]) -> Iterator[Effects]:
         """The effects of each set in turn; posterior mean, standard deviation, and covariance of (self, cross).
