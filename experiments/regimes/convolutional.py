@@ -1,6 +1,6 @@
 """Are regimes of convolutional networks predicted, and does it help to look through their own features?
 
-    python experiments/regimes/convolutional.py --cifar cifar10_small.npz --work FOLDER   # two hours on one core; resumable
+    python experiments/regimes/convolutional.py --cifar cifar10_small.npz --work FOLDER   # four hours on one core; resumable
 
 2,000 images at half their resolution with 3% of the labels flipped and all that worlds.py plants: a small CNN on
 Fashion-MNIST, and one with batch norm and flipped images on CIFAR-10, each trained from a draw and fine-tuned from weights that
@@ -79,7 +79,7 @@ def make_worlds(cifar: Path) -> list[World]:
     }
     planted = {"flipped": 0.03, "share": 0.2, "half": True}
     drawn = [
-        World("cifar-batch-norm", str(cifar), 2000, 1000, flip, data_seed=1, seeds=10, **planted),
+        World("cifar-batch-norm", str(cifar), 2000, 1000, flip, data_seed=1, seeds=30, **planted),
         World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=12, **planted),
     ]
     tuned = [replace(one, name=one.name + FINE_TUNED, algorithm={**one.algorithm, "epochs": 5}) for one in drawn]
