@@ -127,9 +127,14 @@ def add_worlds(path: Path, part: str, worlds: dict[str, Any]) -> None:
     Worlds that it measured before stay; each has its commit.
     """
     results, now = json.loads(path.read_text()) if path.exists() else {}, surroundings("scikit-learn")
+    write_json(path, results | {part: {"worlds": results.get(part, {}).get("worlds", {}) | stamp(worlds), **now}})
+
+
+def stamp(worlds: dict[str, Any]) -> dict[str, Any]:
+    """Worlds with the commit and the date that they are measured at."""
+    now = surroundings()
     measured_at = {key: now[key] for key in ("commit", "date", "uncommitted_changes")}
-    found = {name: world | {"measured_at": measured_at} for name, world in worlds.items()}
-    write_json(path, results | {part: {"worlds": results.get(part, {}).get("worlds", {}) | found, **now}})
+    return {name: world | {"measured_at": measured_at} for name, world in worlds.items()}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dose import choose_concepts, measure_dose
-from record import argument_parser, cached, surroundings, training_seconds, work_folder, write_json
+from record import argument_parser, cached, stamp, surroundings, training_seconds, work_folder, write_json
 from scoring import COLUMNS, compare_criteria, score, summarize
 from worlds import WORLDS, World, make_dataset, stored_sets
 
@@ -39,7 +39,7 @@ def main() -> None:
     """Run what is missing and write results.json."""
     parser = argument_parser(__doc__, __file__, small="one little world")
     reported = [name for name, world in WORLDS.items() if not world.development]
-    parser.add_argument("--worlds", nargs="*", default=reported)
+    parser.add_argument("--worlds", nargs="*", default=reported, help="only these; others stay in the results")
     parser.add_argument("--stage", choices=["truth", "predict", "dose", "collect"], help="only this stage")
     options = parser.parse_args()
     worlds = [small_world()] if options.small else [WORLDS[name] for name in options.worlds]
@@ -62,7 +62,8 @@ def main() -> None:
             parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
     if options.stage in (None, "collect"):
         results = json.loads(options.out.read_text()) if options.out.exists() else {}  # with parts of other scripts
-        found = {"summary": summarize(parts), "columns": COLUMNS, "worlds": parts}
+        known = results.get("worlds", {}) | stamp(parts)
+        found = {"summary": summarize(known), "columns": COLUMNS, "worlds": known}
         write_json(options.out, results | found | surroundings("scikit-learn"))
 
 
