@@ -2,10 +2,9 @@
 
 The labels are one resolution; k-means on the penultimate layer of models of D at 1, 2, 4 ... times as many clusters as
 classes are the others, down to clusters of some six examples. A network that does not tell its penultimate layer is
-replaced by the plain pixels. Examples that the rest of D supports alike make one more, since no cluster holds the odd ones
-together and forget sets often do: the half of D that it supports best, half of what is left, and so on. Groups that are
-known (users, documents, sources) come from a file and join these. Facts are grouped by answer, subject, relation and
-statement instead.
+replaced by the plain pixels. Examples that the rest of D supports alike - the odd ones above all - make two more, since
+no cluster holds them together and forget sets often do. Groups that are known (users, documents, sources) come from a
+file and join these. Facts are grouped by answer, subject, relation and statement instead.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from infl.training.ensemble import model_keys, use_all_cores
 from infl.training.model import input_of_network, train_model, unsigned
 from infl.training.networks import check_network, random_batch
 
+N_RANKS = (20, 80)  # groups of examples alike in support
 MIN_CLUSTER = 6  # examples in the mean cluster of the finest resolution
 N_FEATURE_MODELS = 2
 MAX_FOR_FULL_KMEANS = 10_000
@@ -59,9 +59,10 @@ def make_groups(
             names.append(f"{n_clusters} clusters")
             tables.append(_without_gaps(cluster(features, n_clusters, seed=seed + n_clusters)))
             n_clusters *= 2
-    if support is not None and dataset.n_train >= 2 * MIN_CLUSTER:
-        names.append("halves by support")
-        tables.append(_halve(support))
+    for n_ranks in N_RANKS:
+        if support is not None and n_ranks <= dataset.n_train // MIN_CLUSTER:
+            names.append(f"{n_ranks} ranks of support")
+            tables.append(np.argsort(np.argsort(support, kind="stable")) * n_ranks // dataset.n_train)
     if known is not None:
         names += known.names
         tables += list(known.tables)
@@ -131,13 +132,6 @@ def _scaled(features: Array) -> Array:
     """Mean square of an example one, so that squares of huge pixels do not overflow."""
     mean_square = np.einsum("ij,ij->", features, features, dtype=np.float64) / len(features)
     return features / np.float32(max(np.sqrt(mean_square), 1e-12))
-
-
-def _halve(values: Array) -> Array:
-    """[n]: 0 for the upper half, 1 for the upper half of the rest, and so on while two clusters are left."""
-    ranks = np.argsort(np.argsort(values, kind="stable"))
-    smallest = int(np.log2(len(values) / (2 * MIN_CLUSTER)))
-    return np.minimum(np.log2(len(values) / (ranks + 1)).astype(int), smallest)
 
 
 def _without_gaps(table: Array) -> Array:

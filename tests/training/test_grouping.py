@@ -74,19 +74,6 @@ def test_groups_are_the_labels_and_ever_more_clusters(small_digits: Dataset, fou
     assert names == ("labels", "2 clusters", "4 clusters")  # 40 // 6 = 6
 
 
-def test_halves_by_support_are_the_better_half_of_what_is_left(small_digits: Dataset) -> None:
-    """Of 60 examples 30 are supported best, 15 less; of the 15 that are left no half would hold two clusters of six."""
-    support = np.random.default_rng(0).normal(size=60)
-    groups = make_groups(small_digits, QUICK, seed=0, support=support)
-    assert groups.names == ("labels", "10 clusters", "halves by support")
-    rest = np.arange(60)
-    for group, size in enumerate((30, 15, 15)):
-        best = rest[np.argsort(support[rest])[-size:]]
-        assert sorted(best) == np.flatnonzero(groups.tables[2] == group).tolist()
-        rest = np.setdiff1d(rest, best)
-    assert len(rest) == 0
-
-
 def test_groups_follow_from_the_seed(small_digits: Dataset) -> None:
     pixels = replace(QUICK, network=LINEAR)
     groups = [make_groups(small_digits, pixels, seed=seed) for seed in (0, 2**40 - 1, 0)]
