@@ -48,7 +48,7 @@ NARROW = infl.Algorithm(
 )
 CNN = infl.Algorithm("cnn", widths=(8, 16), hidden=(32,), epochs=20, schedule="cosine")
 RESNET = infl.Algorithm("resnet9", widths=(8, 16, 32, 64), norm="batch", epochs=10, schedule="cosine")
-FLIPPED = replace(RESNET, augmentation=infl.Augmentation(flip=True))  # colour images are mirrored
+MIRRORED = replace(RESNET, augmentation=infl.Augmentation(flip=True))
 N_SETS, N_OWN = 40, 512  # of a ResNet-9: sets, and models of subsets
 BANKS = {
     "fashion-cnn": (MLP, 512),
@@ -64,7 +64,7 @@ def make_worlds(cifar: Path | None) -> dict[str, tuple[World, infl.Algorithm]]:
     shared: dict[str, Any] = {"flipped": 0.03, "data_seed": 1, "share": 0.2, "half": True, "seeds": 8}
     worlds = [(World("fashion-resnet9", FASHION, 500, 500, {}, **shared), RESNET)]
     if cifar:
-        worlds.append((World("cifar-resnet9", str(cifar), 500, 500, {}, **shared), FLIPPED))
+        worlds.append((World("cifar-resnet9", str(cifar), 500, 500, {}, **shared), MIRRORED))
     return {world.name: (world, algorithm) for world, algorithm in worlds}
 
 
