@@ -109,7 +109,7 @@ def write_results(path: Path, results: dict[str, Any], *packages: str) -> None:
 def write_part(path: Path, part: str, summary: Any, measured: Any, *, key: str = "parts", small: bool) -> None:
     """Write one of the parts of the results, which lie under the key; every part keeps the commit that it was measured at."""
     results, now = json.loads(path.read_text()) if path.exists() else {}, surroundings("torch", "scikit-learn")
-    commits = results.get("commits", {}) | {part: {key: now[key] for key in ("commit", "date", "uncommitted_changes")}}
+    commits = results.get("commits", {}) | {part: _commit(now)}
     content = {
         "summary": results.get("summary", {}) | {part: summary},
         key: results.get(key, {}) | {part: measured},
@@ -127,14 +127,16 @@ def add_worlds(path: Path, part: str, worlds: dict[str, Any]) -> None:
     Worlds that it measured before stay; each has its commit.
     """
     results, now = json.loads(path.read_text()) if path.exists() else {}, surroundings("scikit-learn")
-    write_json(path, results | {part: {"worlds": results.get(part, {}).get("worlds", {}) | stamp(worlds), **now}})
+    write_json(path, results | {part: {"worlds": results.get(part, {}).get("worlds", {}) | stamp(worlds, now), **now}})
 
 
-def stamp(worlds: dict[str, Any]) -> dict[str, Any]:
-    """Worlds with the commit and the date that they are measured at."""
-    now = surroundings()
-    measured_at = {key: now[key] for key in ("commit", "date", "uncommitted_changes")}
-    return {name: world | {"measured_at": measured_at} for name, world in worlds.items()}
+def stamp(worlds: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Worlds with the commit and the date of these surroundings, which they are measured in."""
+    return {name: world | {"measured_at": _commit(now)} for name, world in worlds.items()}
+
+
+def _commit(now: dict[str, Any]) -> dict[str, Any]:
+    return {key: now[key] for key in ("commit", "date", "uncommitted_changes")}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

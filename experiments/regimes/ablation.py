@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,13 @@ def random_folds(masks: Array, n_folds: int) -> Array:
 
 
 Patches = list[tuple[Any, str, Any]]
-use = lambda positions: [(effects, "COVARIATES", effects.COVARIATES | {"combined": positions})]  # noqa: E731
+
+
+def use(positions: Sequence[int]) -> Patches:
+    """These covariates alone."""
+    return [(effects, "COVARIATES", effects.COVARIATES | {"combined": positions})]
+
+
 PARTS: dict[str, Patches] = {
     "nothing": [],
     "7 of 8 random features": [(response, "N_FEATURES", 32)],

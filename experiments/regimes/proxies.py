@@ -3,8 +3,8 @@
     python experiments/regimes/proxies.py --work FOLDER --documents FOLDER --cifar FILE   # two hours on a core; resumable
 
 FOLDER are those of convolutional.py and of experiments/text_regimes, which hold the large networks' models and the truth; a
-ResNet-9 is trained here on images of Fashion-MNIST and of CIFAR-10: models of subsets and of D, and those without each of 40
-sets. Beside each a bank of a small network is trained on the same examples, and as a control one whose images are mixed up
+ResNet-9 is trained here on images of Fashion-MNIST and of CIFAR-10: 16 models of subsets and of D, and those without each of
+40 sets. Beside each a bank of a small network is trained on the same examples, and as a control one whose images are mixed up
 within classes. Of the large network 16 models of subsets and 16 of D are read, then all of its own. Results go into
 results.json, under `proxies`.
 """
@@ -47,9 +47,8 @@ NARROW = infl.Algorithm(
     schedule="cosine",
 )
 CNN = infl.Algorithm("cnn", widths=(8, 16), hidden=(32,), epochs=20, schedule="cosine")
-RESNET = infl.Algorithm("resnet9", widths=(8, 16, 32, 64), norm="batch", epochs=10, schedule="cosine")
-MIRRORED = replace(RESNET, augmentation=infl.Augmentation(flip=True))
-N_SETS, N_OWN = 40, 512  # of a ResNet-9: sets, and models of subsets
+RESNET = {"network": "resnet9", "widths": (8, 16, 32, 64), "norm": "batch", "epochs": 10, "schedule": "cosine"}
+N_SETS = 40  # of a ResNet-9
 BANKS = {
     "fashion-cnn": (MLP, 512),
     "cifar-batch-norm": (MLP, 512),
@@ -59,13 +58,15 @@ BANKS = {
 }
 
 
-def make_worlds(cifar: Path | None) -> dict[str, tuple[World, infl.Algorithm]]:
-    """What a ResNet-9 is trained on here, and how."""
+def make_worlds(cifar: Path | None) -> dict[str, World]:
+    """What a ResNet-9 is trained on here."""
     shared: dict[str, Any] = {"flipped": 0.03, "data_seed": 1, "share": 0.2, "half": True, "seeds": 8}
-    worlds = [(World("fashion-resnet9", FASHION, 500, 500, {}, **shared), RESNET)]
-    if cifar:
-        worlds.append((World("cifar-resnet9", str(cifar), 500, 500, {}, **shared), MIRRORED))
-    return {world.name: (world, algorithm) for world, algorithm in worlds}
+    mirrored = {**RESNET, "augmentation": infl.Augmentation(flip=True)}
+    worlds = [
+        World("fashion-resnet9", FASHION, 500, 500, RESNET, **shared),
+        World("cifar-resnet9", str(cifar), 500, 500, mirrored, **shared),
+    ]
+    return {world.name: world for world in worlds}
 
 
 def main() -> None:
@@ -75,13 +76,12 @@ def main() -> None:
     parser.add_argument("--documents", type=Path, help="work folder of experiments/text_regimes")
     parser.add_argument("--cifar", type=Path, help="an .npz with images of CIFAR-10")
     parser.add_argument("--worlds", nargs="*", default=list(BANKS))
-    parser.add_argument("--n-own", type=int, default=N_OWN, help="models of subsets of a ResNet-9")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     options = parser.parse_args()
     parts, resnets = {}, make_worlds(options.cifar)
     for name in options.worlds:
         if name in resnets:
-            train_resnet(*resnets[name], options.n_own, options.work)
+            train_resnet(resnets[name], options.work)
         large = infl.open_run((options.documents if name == "scratch" else options.work) / name)
         banks = {"proxy": large.dataset()}
         if not large.has_documents:
@@ -97,16 +97,15 @@ def train_bank(name: str, data: Dataset, place: Path) -> Run:
     return infl.train(data, run=place, n_models=n_models, n_references=N_REFERENCES, algorithm=algorithm)
 
 
-def train_resnet(world: World, algorithm: infl.Algorithm, n_own: int, work: Path) -> None:
-    """Train models of ResNet-9, and those without each of its sets: the memorized ones are those of its proxy."""
-    data, planted = make_dataset(world)
+def train_resnet(world: World, work: Path) -> None:
+    """Train the few models of ResNet-9, and those without each of its sets: the memorized ones are those of its proxy."""
+    (data, planted), algorithm = make_dataset(world), infl.Algorithm(**world.algorithm)
     small = train_bank(world.name, data, work / f"{world.name}-proxy")
     run = infl.train(data, run=work / world.name, n_models=FEW, n_references=FEW, algorithm=algorithm)
     sets = sample(make_sets(world, data, planted, small.outcomes("design")))[:N_SETS]
     infl.forget_sets.write_forget_sets(run.folder / "sets.json", sets)
     for _ in infl.verify_effects(run, sets, n_models=world.seeds, stop=None, algorithm=algorithm):
         pass  # outcomes stay in the folder
-    infl.train(run=run.folder, n_models=n_own, n_references=N_REFERENCES, algorithm=algorithm)
 
 
 def mix_up(data: Dataset) -> Dataset:

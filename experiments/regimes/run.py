@@ -62,9 +62,10 @@ def main() -> None:
             parts[world.name] = {"cost": cost(folder), **{file.stem: json.loads(file.read_text()) for file in files}}
     if options.stage in (None, "collect"):
         results = json.loads(options.out.read_text()) if options.out.exists() else {}  # with parts of other scripts
-        known = results.get("worlds", {}) | stamp(parts)
+        now = surroundings("scikit-learn")
+        known = results.get("worlds", {}) | stamp(parts, now)
         found = {"summary": summarize(known), "columns": COLUMNS, "worlds": known}
-        write_json(options.out, results | found | surroundings("scikit-learn"))
+        write_json(options.out, results | found | now)
 
 
 def small_world() -> World:
