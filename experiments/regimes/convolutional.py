@@ -82,10 +82,7 @@ def make_worlds(cifar: Path) -> list[World]:
         World("cifar-batch-norm", str(cifar), 2000, 1000, flip, data_seed=1, seeds=30, **planted),
         World("fashion-cnn", FASHION, 2000, 1000, plain, seeds=12, **planted),
     ]
-    tuned = [
-        replace(one, name=one.name + FINE_TUNED, algorithm={**one.algorithm, "epochs": 5}, seeds=seeds)
-        for one, seeds in zip(drawn, (10, 12), strict=True)
-    ]
+    tuned = [replace(one, name=one.name + FINE_TUNED, algorithm={**one.algorithm, "epochs": 5}) for one in drawn]
     return [*drawn, *tuned]
 
 

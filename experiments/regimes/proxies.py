@@ -1,10 +1,10 @@
 """Are the regimes of a network predicted from a bank of a cheaper one, and 32 models of its own?
 
-    python experiments/regimes/proxies.py --work FOLDER --documents FOLDER --cifar FILE   # two hours on a core; resumable
+    python experiments/regimes/proxies.py --work FOLDER --documents FOLDER --cifar FILE   # four hours on a core; resumable
 
 FOLDER are those of convolutional.py and of experiments/text_regimes, which hold the large networks' models and the truth; a
-ResNet-9 is trained here on images of Fashion-MNIST and of CIFAR-10: 16 models of subsets and of D, and those without each of
-40 sets. Beside each a bank of a small network is trained on the same examples, and as a control one whose images are mixed up
+ResNet-9 is trained here on images of Fashion-MNIST and of CIFAR-10: a bank of its own, and models without each of 40 sets.
+Beside each a bank of a small network is trained on the same examples, and as a control one whose images are mixed up
 within classes. Of the large network 16 models of subsets and 16 of D are read, then all of its own. Results go into
 results.json, under `proxies`.
 """
@@ -34,7 +34,7 @@ from infl.records import Dataset
 from infl.store import Run
 from infl.untraining.effects import Predictor, ResponsePredictor
 
-FEW, N_REFERENCES, MIN_SEEDS = 16, 32, 8
+FEW, N_MODELS, N_REFERENCES, MIN_SEEDS = 16, 512, 32, 8
 MLP = infl.Algorithm(hidden=(64,), epochs=20, schedule="cosine")
 NARROW = infl.Algorithm(
     "gpt",
@@ -50,10 +50,10 @@ CNN = infl.Algorithm("cnn", widths=(8, 16), hidden=(32,), epochs=20, schedule="c
 RESNET = {"network": "resnet9", "widths": (8, 16, 32, 64), "norm": "batch", "epochs": 10, "schedule": "cosine"}
 N_SETS = 40  # of a ResNet-9
 BANKS = {
-    "fashion-cnn": (MLP, 512),
-    "cifar-batch-norm": (MLP, 512),
-    "fashion-resnet9": (CNN, 512),
-    "cifar-resnet9": (CNN, 512),
+    "fashion-cnn": (MLP, N_MODELS),
+    "cifar-batch-norm": (MLP, N_MODELS),
+    "fashion-resnet9": (CNN, N_MODELS),
+    "cifar-resnet9": (CNN, N_MODELS),
     "scratch": (NARROW, 192),
 }
 
@@ -98,10 +98,11 @@ def train_bank(name: str, data: Dataset, place: Path) -> Run:
 
 
 def train_resnet(world: World, work: Path) -> None:
-    """Train the few models of ResNet-9, and those without each of its sets: the memorized ones are those of its proxy."""
+    """Train a ResNet-9's own bank, and models without each of its sets: the memorized examples are those of its proxy."""
     (data, planted), algorithm = make_dataset(world), infl.Algorithm(**world.algorithm)
     small = train_bank(world.name, data, work / f"{world.name}-proxy")
-    run = infl.train(data, run=work / world.name, n_models=FEW, n_references=FEW, algorithm=algorithm)
+    run = work / world.name
+    run = infl.train(data, run=run, n_models=N_MODELS, n_references=N_REFERENCES, algorithm=algorithm)
     sets = sample(make_sets(world, data, planted, small.outcomes("design")))[:N_SETS]
     infl.forget_sets.write_forget_sets(run.folder / "sets.json", sets)
     for _ in infl.verify_effects(run, sets, n_models=world.seeds, stop=None, algorithm=algorithm):
