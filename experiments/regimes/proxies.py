@@ -61,10 +61,10 @@ BANKS = {
 def make_worlds(cifar: Path | None) -> dict[str, World]:
     """What a ResNet-9 is trained on here."""
     shared: dict[str, Any] = {"flipped": 0.03, "data_seed": 1, "share": 0.2, "half": True}
-    mirrored = {**RESNET, "augmentation": infl.Augmentation(flip=True)}
+    adam = {**RESNET, "optimizer": "adam", "learning_rate": 0.003, "augmentation": infl.Augmentation(flip=True)}
     worlds = [
         World("fashion-resnet9", FASHION, 500, 500, RESNET, seeds=8, **shared),
-        World("cifar-resnet9", str(cifar), 500, 500, mirrored, seeds=20, **shared),
+        World("cifar-resnet9", str(cifar), 500, 500, adam, seeds=12, **shared),
     ]
     return {world.name: world for world in worlds}
 
