@@ -31,8 +31,9 @@ from infl.records import Array, Effects
 from infl.store import Run, leave_out_name
 from infl.untraining import effects, errors, response
 from infl.untraining.distribution import margin_distribution
+from infl.untraining.pooled import PooledFunction
 from infl.untraining.regimes import judge
-from infl.untraining.response import PooledFunction, Response, Similarity
+from infl.untraining.response import Response, Similarity
 from infl.untraining.support import Evidence, gather_evidence, prepare_support
 
 N_REFERENCES, LARGE = 64, 0.1
