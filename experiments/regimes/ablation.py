@@ -29,7 +29,7 @@ from verification import CHOSEN_ON, measured
 import infl
 from infl.records import Array, Effects
 from infl.store import Run, leave_out_name
-from infl.untraining import effects, errors, response
+from infl.untraining import effects, errors, pooled, response
 from infl.untraining.distribution import margin_distribution
 from infl.untraining.pooled import PooledFunction
 from infl.untraining.regimes import judge
@@ -77,8 +77,9 @@ def use(positions: Sequence[int]) -> Patches:
 
 PARTS: dict[str, Patches] = {
     "nothing": [],
-    "7 of 8 random features": [(response, "N_FEATURES", 32)],
-    "random features (linear)": [(response, "N_FEATURES", 0)],
+    "7 of 8 random features": [(pooled, "N_FEATURES", 32)],
+    "random features (linear)": [(pooled, "N_FEATURES", 0)],
+    "choice of the penalty (.01)": [(pooled, "STRENGTHS", (1e-2,))],
     "change from D among the covariates": [(PooledFunction, "features", levels_alone)],
     "weights of models near D": [(Evidence, "nearness", property(lambda self: np.ones(len(self.masks), np.float32)))],
     "own slope on the pooled change": [(Response, "terms", without_terms(1))],
