@@ -22,7 +22,7 @@ from infl.store import Run
 from infl.untraining.effects import ResponsePredictor
 from infl.untraining.support import prepare_support
 
-FORMAT = 6  # one more with every change of what is fitted
+FORMAT = 7  # one more with every change of what is fitted
 MAX_BYTES = 1 << 29  # larger fits are not kept
 
 
