@@ -204,13 +204,13 @@ def test_a_proxy_shows_what_sixteen_models_do_not(with_proxy, combined):
     pixels = np.random.RandomState(1).randn(N + M, 2).astype(np.float32)
     proxy = combined if with_proxy else None
     sources = [smaller_margins(masks, seed) for seed, masks in enumerate(masks_of(8, 8))]
-    left_out = np.concatenate([~some.correct[:, :N][~some.masks] for some in sources])
+    wrong = np.concatenate([1 - some.of("correct")[:, :N][~some.masks] for some in sources])  # where they left out
     all_of_them, one = predict(fit(smaller_margins, sources=sources, shown=pixels, proxy=proxy), ALL, ONE)
     assert all_of_them.source == ("combined with proxy" if with_proxy else "combined")
     others = np.setdiff1d(np.arange(N + M), ONE.ids)
     assert np.abs(one.effect[others]).max() < 0.1
     (itself,) = one.effect[list(ONE.ids)]
-    assert itself == (pytest.approx(0, abs=0.1) if with_proxy else pytest.approx(left_out.mean(), abs=0.15))
+    assert itself == (pytest.approx(0, abs=0.1) if with_proxy else pytest.approx(wrong.mean(), abs=0.15))
     assert (all_of_them.effect[IN_CLUSTER] > 0.9).all() == with_proxy
     assert (all_of_them.effect[IN_CLUSTER] < 0.5).all() != with_proxy
 
