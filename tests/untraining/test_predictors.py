@@ -79,6 +79,11 @@ def nothing(masks, seed):
     return Outcomes(masks, margin > 0, margin)
 
 
+def outcomes_of(world, n_models, seed=0):
+    """Of uniform and of grouped models."""
+    return [world(masks, 10 * seed + number) for number, masks in enumerate(masks_of(*n_models, seed=seed))]
+
+
 def fit(
     world: Callable[..., Outcomes] = copies,
     name: Any = "combined",
@@ -93,9 +98,7 @@ def fit(
     proxy: Any = None,
     of_margins: bool = False,
 ) -> Any:
-    if sources is None:
-        parts = masks_of(*n_models, seed=seed)
-        sources = [world(masks, 10 * seed + number) for number, masks in enumerate(parts)]
+    sources = outcomes_of(world, n_models, seed) if sources is None else sources
     reference = world(np.ones((n_references, N), bool), 10 * seed + 9)
     examples, n_tokens = (documents(), 8 * CLUSTERS + N + M + 1) if texts else (images(), 0)
     examples = examples if shown is None else shown
@@ -203,7 +206,7 @@ def test_a_proxy_shows_what_sixteen_models_do_not(with_proxy, combined):
     """
     pixels = np.random.RandomState(1).randn(N + M, 2).astype(np.float32)
     proxy = combined if with_proxy else None
-    sources = [smaller_margins(masks, seed) for seed, masks in enumerate(masks_of(8, 8))]
+    sources = outcomes_of(smaller_margins, (8, 8))
     wrong = np.concatenate([1 - some.of("correct")[:, :N][~some.masks] for some in sources])  # where they left out
     all_of_them, one = predict(fit(smaller_margins, sources=sources, shown=pixels, proxy=proxy), ALL, ONE)
     assert all_of_them.source == ("combined with proxy" if with_proxy else "combined")
